@@ -1,0 +1,41 @@
+"""What every experiment does around its work: flags in, one clear line and exit code 2 for bad input."""
+
+import os
+import pathlib
+import sys
+
+import jax
+from absl import app, flags
+
+CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "ganmrf" / "compiled"
+
+
+def run(main):
+    """Parses the flags and calls ``main()``; a `ValueError` or `OSError` becomes one line on stderr and exit code 2.
+
+    Compiled programs are kept in the user's cache folder, so that the next run with the same shapes starts at once.
+    """
+
+    def guarded(arguments):
+        try:
+            if len(arguments) > 1:
+                raise ValueError(f"unexpected argument {arguments[1]!r}: every input is a --flag=value")
+            jax.config.update("jax_compilation_cache_dir", str(CACHE))
+            jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+            main()
+        except (ValueError, OSError) as error:
+            _fail(error)
+
+    app.run(guarded, flags_parser=_parse)
+
+
+def _parse(arguments):
+    try:
+        return flags.FLAGS(arguments, known_only=False)
+    except flags.Error as error:
+        _fail(error)
+
+
+def _fail(error):
+    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    sys.exit(2)

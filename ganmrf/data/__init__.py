@@ -1,0 +1,1 @@
+"""Small shipped data; ``README.md`` beside this file says where each came from and on what terms."""

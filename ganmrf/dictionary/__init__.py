@@ -1,0 +1,1 @@
+"""Fingerprints in bulk: grids, building, compression, storage and matching."""

@@ -1,0 +1,150 @@
+"""A dictionary: fingerprints of many tissues, simulated in bulk."""
+
+import dataclasses
+
+import jax
+import numpy as np
+
+from ganmrf.physics.fisp_scan import compiled, fisp_signal, lanes
+from ganmrf.physics.n_states import exact_n_states, n_states_of_boxes
+from ganmrf.physics.slice_profile import SliceProfile
+from ganmrf.physics.types import Sequence, Tissue, pytree
+from ganmrf.physics.workers import run_chunks
+
+# Atoms whose T2 differs by less than this factor share a number of orders. Finer buckets waste fewer orders, but every
+# new number of orders costs a compilation.
+_BUCKET_RATIO = 1.5
+
+
+@pytree
+@dataclasses.dataclass(frozen=True)
+class Dictionary:
+    """Fingerprints of many tissues, of unit norm, with what they were simulated from.
+
+    Attributes:
+      tissue: the atoms' parameters; t1 and t2 (atoms,), s; b1 (atoms,) or one number.
+      fingerprints: (atoms, frames), or (atoms, rank) when ``basis`` is given; every row has unit norm.
+      norms: norm of each row before it was normalised, (atoms,), for M0 = 1.
+      sequence: the sequence that was simulated.
+      slice_profile: the slice profile that was simulated, or None for a uniform slice.
+      basis: None, or orthonormal columns (frames, rank), float64: a signal's coordinates are ``signal @ basis``.
+    """
+
+    tissue: Tissue
+    fingerprints: np.ndarray | jax.Array
+    norms: np.ndarray | jax.Array
+    sequence: Sequence
+    slice_profile: SliceProfile | None = None
+    basis: np.ndarray | None = None
+
+
+def build_dictionary(
+    sequence: Sequence,
+    tissue: Tissue,
+    *,
+    n_states: int | None = None,
+    accuracy: float = 1e-4,
+    slice_profile: SliceProfile | None = None,
+    progress: bool = False,
+) -> Dictionary:
+    """Simulates a dictionary, on every device present, in chunks that fit the cache.
+
+    Args:
+      sequence: the pulse sequence.
+      tissue: the atoms, any shape; they are raveled.
+      n_states: orders of the extended phase graph; None chooses them for every range of T2 (`choose_n_states`).
+      accuracy: largest relative L2 error of a fingerprint by leaving out orders, when ``n_states`` is None.
+      slice_profile: quadrature over the slice, or None.
+      progress: whether to show a progress bar with an estimate of the time left.
+
+    Returns:
+      The dictionary, fingerprints (atoms, frames) in the dtype of the inputs (float32 unless they are float64).
+
+    Raises:
+      ValueError: an atom without signal (it has no direction to match), or as `simulate`.
+    """
+    fingerprints = simulate_many(
+        sequence, tissue, n_states=n_states, accuracy=accuracy, slice_profile=slice_profile, progress=progress
+    )
+    norms = np.sqrt(np.einsum("af,af->a", fingerprints, fingerprints, dtype=fingerprints.dtype))
+    if not norms.all():
+        atom, silent = int(np.argmin(norms)), tissue.ravel()
+        raise ValueError(f"atom {atom} (T1 {silent.t1[atom]:.4g} s, T2 {silent.t2[atom]:.4g} s) has no signal")
+    fingerprints /= norms[:, None]
+    return Dictionary(tissue.ravel(), fingerprints, norms, sequence, slice_profile)
+
+
+def simulate_many(
+    sequence: Sequence,
+    tissue: Tissue,
+    *,
+    n_states: int | None = None,
+    accuracy: float = 1e-4,
+    slice_profile: SliceProfile | None = None,
+    progress: bool = False,
+) -> np.ndarray:
+    """As `simulate`, for large numbers of voxels: bucketed by T2, on every device and core, results on the host.
+
+    Args:
+      sequence: the pulse sequence, not traced.
+      tissue: voxels of any shape, not traced.
+      n_states: orders kept; None chooses them for every range of T2.
+      accuracy: largest relative L2 error by leaving out orders, when ``n_states`` is None.
+      slice_profile: quadrature over the slice, or None.
+      progress: whether to show a progress bar with an estimate of the time left.
+
+    Returns:
+      Real signals (voxels, frames) for M0 = 1, the voxels raveled; sign as `simulate`.
+
+    Raises:
+      ValueError: ``n_states`` below 1, or ``accuracy`` not positive.
+    """
+    if n_states is not None and n_states < 1:
+        raise ValueError(f"n_states must be at least 1; got {n_states}")
+    voxels = jax.tree.map(np.asarray, tissue.ravel())
+    dtype = jax.numpy.result_type(*jax.tree.leaves((sequence, voxels)))
+    signals = np.empty((voxels.t1.size, sequence.n_frames), dtype)
+    if n_states is None:
+        buckets = _buckets(sequence, voxels, accuracy, slice_profile)
+    else:
+        buckets = [(np.arange(voxels.t1.size), min(n_states, exact_n_states(sequence.n_frames)))]
+    chunks = [
+        (rows[start : start + size], size, n)
+        for rows, n in buckets
+        for size in [_chunk_size(len(rows), n)]
+        for start in range(0, len(rows), size)
+    ]
+
+    def simulate_rows(chunk, device):
+        rows, size, n = chunk
+        padded = np.pad(rows, (0, size - len(rows)), mode="edge")
+        batch = jax.tree.map(lambda leaf: leaf[padded] if leaf.ndim else leaf, voxels)
+        batch = jax.device_put((sequence, batch, slice_profile), device)
+        signals[rows] = np.asarray(compiled(_signals, n_states=n)(*batch))[: len(rows)]
+
+    sizes = [len(rows) for rows, *_ in chunks]
+    run_chunks(simulate_rows, chunks, sizes=sizes, progress="simulating" if progress else None)
+    return signals
+
+
+def _signals(sequence, tissue, slice_profile, *, n_states):
+    return fisp_signal(sequence, tissue.t1, tissue.t2, tissue.b1, slice_profile, n_states=n_states).T
+
+
+def _chunk_size(rows, n_states):
+    """A full chunk, or three quarters or half of one where that leaves fewer lanes empty: three shapes to compile."""
+    sizes = [lanes(n_states) * quarters // 4 for quarters in (4, 3, 2)]
+    return min(sizes, key=lambda size: -(-rows // size) * size - 0.05 * rows * size / sizes[0])
+
+
+def _buckets(sequence, voxels, accuracy, slice_profile):
+    """Rows that share a number of orders, with that number, longest first so that the last chunks are short ones."""
+    longest = np.maximum(voxels.t2, 1.5 * np.mean(sequence.repetition_time))  # below, the fewest orders do anyway
+    bucket = np.floor(np.log(longest.max() / longest) / np.log(_BUCKET_RATIO))
+    groups = [np.flatnonzero(bucket == b) for b in np.unique(bucket)]
+    boxes = [jax.tree.map(lambda leaf: leaf[rows] if leaf.ndim else leaf, voxels) for rows in groups]
+    needed = np.array(n_states_of_boxes(sequence, boxes, accuracy=accuracy, slice_profile=slice_profile))
+    return [
+        (np.concatenate([rows for rows, n in zip(groups, needed, strict=True) if n == same]), int(same))
+        for same in np.unique(needed)[::-1]
+    ]

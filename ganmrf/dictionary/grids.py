@@ -1,0 +1,88 @@
+"""Grids of tissue parameters: the paper's, and any other from ranges."""
+
+import itertools
+
+import numpy as np
+
+from ganmrf.physics.types import Tissue
+
+# Ranges in ms: (first, last, step), both ends included. Table 1 and Table 2 of Yang et al. 2020, arXiv:2004.02270.
+_GRIDS_MS = {
+    "paper": (
+        ((10, 85, 5), (90, 990, 10), (1000, 1480, 20), (1500, 2000, 50), (2050, 2950, 100)),
+        ((2, 8, 2), (10, 145, 5), (150, 190, 10), (200, 500, 50)),
+    ),
+    "coarse": (
+        ((50, 100, 50), (200, 1000, 100), (1200, 2000, 200), (2500, 3000, 500)),
+        ((10, 100, 10), (120, 200, 20), (300, 500, 100)),
+    ),
+    "fine": (
+        ((2, 100, 2), (105, 1000, 5), (1010, 2000, 10), (2025, 3000, 25)),
+        ((1, 200, 1), (202, 500, 2)),
+    ),
+}
+
+
+def tissue_grid(name: str = "paper") -> Tissue:
+    """One of the GAN-MRF paper's grids, with T2 <= T1: ``paper`` 5970 | ``coarse`` 297 | ``fine`` 106160 atoms.
+
+    Args:
+      name: ``paper`` (Table 1), ``coarse`` or ``fine`` (Table 2).
+
+    Returns:
+      Tissue with t1 and t2 in s, (atoms,), T1 slowest, and b1 = 1.
+
+    Raises:
+      ValueError: another name.
+    """
+    if name not in _GRIDS_MS:
+        raise ValueError(f"grid must be one of {', '.join(_GRIDS_MS)}; got {name!r}")
+    t1_ms, t2_ms = (np.concatenate([np.arange(a, b + 1, step) for a, b, step in axis]) for axis in _GRIDS_MS[name])
+    return grid_of(t1_ms * 1e-3, t2_ms * 1e-3)
+
+
+def grid_of(t1, t2) -> Tissue:
+    """Every pair of the given values with T2 <= T1, T1 slowest.
+
+    Args:
+      t1: values of T1, s, one dimension.
+      t2: values of T2, s, one dimension.
+
+    Returns:
+      Tissue with t1 and t2, (atoms,), and b1 = 1.
+
+    Raises:
+      ValueError: no pair has T2 <= T1, or a value that no tissue can have.
+    """
+    t1, t2 = (axis.ravel() for axis in np.meshgrid(t1, t2, indexing="ij"))
+    allowed = t2 <= t1
+    if not allowed.any():
+        raise ValueError("no pair of the given T1 and T2 has T2 <= T1")
+    return Tissue(t1=t1[allowed], t2=t2[allowed])
+
+
+def values_in_ranges(text: str, name: str) -> np.ndarray:
+    """Values written as ``first:last:step`` ranges or single numbers, separated by commas: ``10:85:5,100,200:400:50``.
+
+    Args:
+      text: the ranges; both ends are included.
+      name: what to call them in an error.
+
+    Returns:
+      Sorted values without repeats, float64, in the unit they were written in.
+
+    Raises:
+      ValueError: a part that cannot be read as a range or number.
+    """
+    values = []
+    for part in text.split(","):
+        try:
+            numbers = [float(number) for number in part.split(":")]
+            first, last, step = numbers * 2 + [1.0] if len(numbers) == 1 else numbers
+            if not (step > 0 and np.isfinite(numbers).all() and last >= first):
+                raise ValueError(part)
+        except ValueError:
+            rule = "a number or first:last:step with first <= last and step > 0"
+            raise ValueError(f"{name} must be {rule}; got {part!r}") from None
+        values.append(first + step * np.arange(int((last - first) / step * (1 + 1e-9)) + 1))
+    return np.unique(list(itertools.chain.from_iterable(values)))

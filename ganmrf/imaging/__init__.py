@@ -1,0 +1,1 @@
+"""From maps to images: the digital brain."""

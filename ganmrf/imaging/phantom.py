@@ -1,0 +1,304 @@
+"""A digital brain: one axial slice of tissue fractions with known T1, T2, B1+ and proton density, and its signal.
+
+White matter, grey matter and CSF come from the shipped MNI152 slab; skull and scalp are shells around them. A voxel is
+a mixture: its signal is the sum of the signals of its tissues, each simulated from the T1 and T2 of that tissue there,
+so no single T1 or T2 is true of a mixed voxel, and the truth maps leave those out.
+"""
+
+import dataclasses
+import importlib.resources
+
+import numpy as np
+from scipy import ndimage
+
+from ganmrf.dictionary.build import simulate_many
+from ganmrf.physics.slice_profile import SliceProfile
+from ganmrf.physics.types import Sequence, Tissue, pytree, require
+
+# Tissue: T1 (s), T2 (s) at 3 T, and proton density (CSF = 1).
+TISSUES = {
+    # T1, T2: Wansapura et al. 1999, doi:10.1002/(SICI)1522-2586(199904)9:4<531::AID-JMRI4>3.0.CO;2-L.
+    # Proton density: water content of Oros-Peusquens et al. 2019, doi:10.3389/fneur.2019.01333.
+    "white matter": (0.832, 0.0792, 0.691),
+    "grey matter": (1.331, 0.110, 0.837),
+    # BrainWeb's, at 1.5 T, because it is inside the published dictionaries. Measured CSF is not: T1 4.3 s at any field
+    # (Rooney et al. 2007, doi:10.1002/mrm.21122), T2 0.50 s at 3 T (Piechnik et al. 2009, Magn Reson Med 61:579).
+    "csf": (2.569, 0.329, 1.0),
+    # Marrow (L4) and subcutaneous fat of de Bazelaire et al. 2004, doi:10.1148/radiol.2303021331. Compact bone is
+    # silent, so the skull shows the little marrow it holds; the densities of both are ours.
+    "skull": (0.586, 0.049, 0.1),
+    "scalp": (0.382, 0.068, 0.95),
+}
+PURE = 0.95  # a voxel has a true T1 and T2 where one tissue fills at least this much of it
+
+# Shells around the brain mask: outer distance of CSF, skull and scalp, mm.
+_CSF_MM, _SKULL_MM, _SCALP_MM = 1.5, 7.0, 12.0
+_CLOSING_MM = 40.0  # no dent in the brain's outline sharper than this radius dents the skull
+_VARIATION_LENGTH, _PHASE_LENGTH, _HEAD_RADIUS = 0.03, 0.1, 0.1  # m
+_CLIP = 2.0  # smooth fields stay within this many standard deviations
+
+
+@pytree
+@dataclasses.dataclass(frozen=True)
+class Brain:
+    """One slice: what fills each voxel, and how each of those tissues relaxes there.
+
+    Attributes:
+      fractions: share of the voxel's volume that each tissue fills, (tissues, y, x), float32, sum at most 1; the rest
+        is air.
+      tissue: t1 and t2 of each tissue at each place, (tissues, y, x), s; b1 (y, x), or one number for all.
+      proton_density: of each tissue, relative to CSF, (tissues,).
+      phase: receive phase, rad, (y, x).
+      affine: from (row, column, slice, 1) to RAS millimetres, (4, 4): what a NIfTI file of ``image[..., None]`` needs.
+      tissue_names: name of each tissue.
+
+    Raises:
+      ValueError: fractions outside 0 to 1, or shapes that disagree.
+    """
+
+    fractions: np.ndarray
+    tissue: Tissue
+    proton_density: np.ndarray
+    phase: np.ndarray
+    affine: np.ndarray
+    tissue_names: tuple[str, ...] = dataclasses.field(default=tuple(TISSUES), metadata={"static": True})
+
+    def __post_init__(self):
+        shape = np.shape(self.fractions)
+        rest = (self.tissue.shape, (*np.shape(self.proton_density), *np.shape(self.phase)))
+        if len(shape) != 3 or any(other != shape for other in rest) or len(self.tissue_names) != shape[0]:
+            raise ValueError(
+                f"Brain: fractions must be (tissues, y, x) and the other fields must agree; got fractions {shape}, "
+                f"tissue {self.tissue.shape}, proton_density {np.shape(self.proton_density)}, "
+                f"phase {np.shape(self.phase)}, {len(self.tissue_names)} names"
+            )
+        require("Brain.fractions", self.fractions, lambda x: (x >= 0) & (x <= 1), "within 0 to 1")
+
+    @property
+    def voxel_size(self) -> tuple[float, ...]:
+        """Size of a voxel along row, column and slice, m."""
+        return tuple((1e-3 * np.linalg.norm(self.affine[:3, :3], axis=0)).tolist())
+
+    @property
+    def mask(self) -> np.ndarray:
+        """Where there is any tissue, bool, (y, x)."""
+        return self.fractions.sum(axis=0) > 0
+
+    @property
+    def brain_mask(self) -> np.ndarray:
+        """Where white matter, grey matter and CSF fill half the voxel or more, bool, (y, x)."""
+        inside = [name in ("white matter", "grey matter", "csf") for name in self.tissue_names]
+        return self.fractions[np.array(inside)].sum(axis=0) >= 0.5
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Index of the tissue that fills at least 95 % of the voxel, -1 where none does, int, (y, x)."""
+        return np.where(self.fractions.max(axis=0) >= PURE, self.fractions.argmax(axis=0), -1)
+
+    def truth(self) -> tuple[np.ndarray, np.ndarray]:
+        """True T1 and T2, s, (y, x) each; NaN where no tissue fills 95 % of the voxel."""
+        labels = self.labels
+
+        def of_label(values):
+            values = np.take_along_axis(np.asarray(values), np.maximum(labels, 0)[None], axis=0)[0]
+            return np.where(labels >= 0, values, np.nan)
+
+        return of_label(self.tissue.t1), of_label(self.tissue.t2)
+
+
+def digital_brain(
+    *,
+    size: int = 256,
+    field_of_view: float = 0.3,
+    slice_thickness: float = 5e-3,
+    variation: float = 0.05,
+    b1_variation: float = 0.0,
+    seed: int = 0,
+) -> Brain:
+    """An axial slice through the lateral ventricles, in radiological convention.
+
+    Row 0 is anterior and column 0 is the patient's right, so that the image shows as a radiologist expects it. Every
+    voxel holds the average over its own volume, in the plane and through the slice. The anatomy does not depend on
+    ``seed``, and the fields drawn from it do not depend on ``size``.
+
+    Args:
+      size: rows and columns.
+      field_of_view: edge of the image, m.
+      slice_thickness: m, at most 10 mm: the extent of the slab, at whose centre (z = 17.5 mm) the slice lies.
+      variation: standard deviation of T1 and of T2 within a tissue, as a fraction; each follows a smooth random field
+        of its own (correlation length 30 mm, cut at 2 standard deviations). Below 0.5.
+      b1_variation: B1+ falls from ``1 + b1_variation`` at the centre to ``1 - b1_variation`` at 100 mm, quadratically;
+        below 1. Zero gives ``b1 = 1.0``.
+      seed: of the fields of T1, T2 and receive phase.
+
+    Returns:
+      The brain.
+
+    Raises:
+      ValueError: an argument outside its range.
+
+    References:
+      Slab: Fonov et al. 2011, doi:10.1016/j.neuroimage.2010.07.033. Values: `TISSUES`.
+    """
+    require("size", size, lambda n: (n >= 1) & (n % 1 == 0), "a whole number, 1 or more")
+    require("field_of_view", field_of_view, lambda x: (x > 0) & np.isfinite(x), "positive and finite (m)")
+    require("slice_thickness", slice_thickness, lambda x: (x > 0) & (x <= 0.01), "above 0 and at most 0.01 m")
+    require("variation", variation, lambda x: (x >= 0) & (x < 1 / _CLIP), f"0 or more and below {1 / _CLIP}")
+    require("b1_variation", b1_variation, lambda x: (x >= 0) & (x < 1), "0 or more and below 1")
+    require("seed", seed, lambda n: (n >= 0) & (n % 1 == 0), "a whole number, 0 or more")
+
+    volumes, slab_affine, centre = _slab_fractions(1e3 * slice_thickness)
+    affine = _image_affine(centre, size, 1e3 * field_of_view / size, 1e3 * slice_thickness)
+    fractions = _resample(volumes, np.linalg.inv(slab_affine) @ affine, size)
+
+    position = field_of_view * ((np.arange(size) + 0.5) / size - 0.5)
+    rng = np.random.default_rng(seed)
+    t1, t2, proton_density = (np.array(values)[:, None, None] for values in zip(*TISSUES.values(), strict=True))
+    fields = variation * _smooth_fields(rng, 2 * len(TISSUES), position, _VARIATION_LENGTH)
+    t1 = t1 * (1 + fields[: len(TISSUES)])
+    t2 = np.minimum(t2 * (1 + fields[len(TISSUES) :]), t1)
+    radius = np.hypot(position[:, None], position[None, :]) / _HEAD_RADIUS
+    b1 = 1 + b1_variation * (1 - 2 * np.minimum(radius, 1) ** 2) if b1_variation else 1.0
+    return Brain(
+        fractions=fractions.astype(np.float32),
+        tissue=Tissue(*(np.asarray(value, np.float32) for value in (t1, t2, b1))),
+        proton_density=proton_density.ravel().astype(np.float32),
+        phase=(np.pi / 4 * _smooth_fields(rng, 1, position, _PHASE_LENGTH)[0]).astype(np.float32),
+        affine=affine,
+    )
+
+
+def acquire(
+    brain: Brain,
+    sequence: Sequence,
+    *,
+    slice_profile: SliceProfile | None = None,
+    accuracy: float = 1e-4,
+    progress: bool = False,
+) -> np.ndarray:
+    """The image series of a perfect scan: no coil, no sampling, no noise.
+
+    Each tissue of each voxel is simulated by itself, and the signals add, weighted by volume and proton density.
+
+    Args:
+      brain: what is scanned.
+      sequence: the pulse sequence.
+      slice_profile: quadrature over the slice; None for a uniform slice.
+      accuracy: of each simulated signal, as in `ganmrf.physics.fisp.simulate`.
+      progress: whether to show a bar for each tissue.
+
+    Returns:
+      (frames, y, x), complex64: the transverse magnetisation over ``-1j``, as `simulate` returns it, times the receive
+      phase. A voxel of CSF read at once after 90 degrees from equilibrium would give magnitude 1.
+
+    Raises:
+      ValueError: ``accuracy`` not positive.
+    """
+    tissue, shape = brain.tissue, brain.fractions.shape
+    t1, t2, b1 = (np.broadcast_to(values, shape) for values in (tissue.t1, tissue.t2, tissue.b1))
+    images = np.zeros((sequence.n_frames, *shape[1:]), np.complex64)
+    for index, fraction in enumerate(brain.fractions):
+        here = fraction > 0
+        if not here.any():
+            continue
+        voxels = Tissue(t1[index][here], t2[index][here], b1[index][here] if tissue.b1.ndim else tissue.b1)
+        signals = simulate_many(sequence, voxels, slice_profile=slice_profile, accuracy=accuracy, progress=progress)
+        weights = brain.proton_density[index] * fraction[here] * np.exp(1j * brain.phase[here])
+        for frame, signal in zip(images, signals.T, strict=True):
+            frame[here] += weights * signal
+    return images
+
+
+def add_noise(images: np.ndarray, snr: float, *, mask: np.ndarray, seed: int = 0) -> np.ndarray:
+    """Adds complex white Gaussian noise.
+
+    Args:
+      images: (..., y, x), complex.
+      snr: root mean square of ``|images|`` over the voxels of ``mask`` in all frames, divided by the standard deviation
+        of the real part of the noise, which is that of the imaginary part.
+      mask: which voxels the signal is measured in, bool, (y, x), not empty.
+      seed: of the noise.
+
+    Returns:
+      The noisy images, shape and dtype of ``images``; voxels outside the mask get the same noise.
+
+    Raises:
+      ValueError: images that are not complex, an ``snr`` that is not positive, or a mask that does not fit.
+    """
+    require("snr", snr, lambda x: x > 0, "positive")
+    require("seed", seed, lambda n: (n >= 0) & (n % 1 == 0), "a whole number, 0 or more")
+    images, mask = np.asarray(images), np.asarray(mask)
+    if not np.iscomplexobj(images):
+        raise ValueError(f"images must be complex; got dtype {images.dtype}")
+    if mask.dtype != bool or mask.shape != images.shape[-2:] or not mask.any():
+        raise ValueError(
+            f"mask must be bool, of shape {images.shape[-2:]}, with a voxel at least; got {mask.dtype}, {mask.shape}, "
+            f"{np.count_nonzero(mask)} voxels"
+        )
+    power = np.mean([np.mean(np.abs(image[mask]) ** 2) for image in images.reshape(-1, *mask.shape)])
+    rng = np.random.default_rng(seed)
+    noise = rng.standard_normal((*images.shape, 2), dtype=images.real.dtype).view(images.dtype)[..., 0]
+    noise *= np.sqrt(power) / snr
+    noise += images
+    return noise
+
+
+def _slab_fractions(thickness_mm):
+    """Fractions (tissues, x, y) averaged over the central ``thickness_mm`` of the slab; its affine; its centre, mm."""
+    with importlib.resources.files("ganmrf.data").joinpath("mni152_slab.npz").open("rb") as file, np.load(file) as slab:
+        head, grey, white = (slab[name].astype(float) / 255 for name in ("t1", "gm", "wm"))
+        affine = slab["affine"]
+    below = np.arange(head.shape[2]) - head.shape[2] / 2  # lower face of each slice, mm from the slab's centre
+    overlap = np.clip(np.minimum(below + 1, thickness_mm / 2) - np.maximum(below, -thickness_mm / 2), 0, None)
+    total = np.zeros((len(TISSUES), *head.shape[:2]))
+    for index in np.flatnonzero(overlap):
+        distance = _distance_outside(head[..., index] > 0)
+        # Across an edge the fraction falls over one voxel: what a flat edge at that distance leaves inside it.
+        inside, skull, scalp = (np.clip(0.5 + edge - distance, 0, 1) for edge in (_CSF_MM, _SKULL_MM, _SCALP_MM))
+        csf = np.clip(1 - white[..., index] - grey[..., index], 0, 1)
+        # The maps are means over 152 people: squares take back some of that blur, so that the cortex of this one brain
+        # holds voxels of grey matter alone.
+        brain = np.stack([white[..., index], grey[..., index], csf]) ** 2
+        total[:3] += overlap[index] * inside * brain / brain.sum(axis=0)
+        total[3:] += overlap[index] * np.stack([skull - inside, scalp - skull])
+    return total / thickness_mm, affine, (affine @ [*((n - 1) / 2 for n in head.shape), 1])[:3]
+
+
+def _distance_outside(mask):
+    """Signed distance, mm, from the smooth outline of a mask of 1 mm voxels with its fissures closed."""
+    margin = int(_CLOSING_MM) + 1
+    grown = ndimage.distance_transform_edt(~np.pad(mask, margin)) <= _CLOSING_MM
+    closed = (ndimage.distance_transform_edt(grown) > _CLOSING_MM)[margin:-margin, margin:-margin]
+    distance = ndimage.distance_transform_edt(~closed) - ndimage.distance_transform_edt(closed)
+    return ndimage.gaussian_filter(distance - 0.5 * np.sign(distance), 2.0)
+
+
+def _image_affine(centre, size, voxel_mm, thickness_mm):
+    """Rows run from anterior to posterior, columns from right to left, about ``centre`` (RAS, mm)."""
+    affine = np.zeros((4, 4))
+    affine[1, 0] = affine[0, 1] = -voxel_mm
+    affine[2, 2], affine[3, 3] = thickness_mm, 1
+    affine[:3, 3] = centre - affine[:3, :2] @ np.full(2, (size - 1) / 2)
+    return affine
+
+
+def _resample(volumes, transform, size):
+    """Means over the voxels of an image, (maps, size, size): ``transform`` takes (row, column, ...) to slab indices."""
+    matrix, offset = transform[:2, :2], transform[:2, 3]
+    points = max(1, int(np.ceil(2 * np.abs(matrix).max())))  # a voxel's edge, at half the slab's spacing or finer
+    offset = offset + matrix @ np.full(2, (1 / points - 1) / 2)
+    fine = [
+        ndimage.affine_transform(volume, matrix / points, offset, (size * points,) * 2, order=1) for volume in volumes
+    ]
+    return np.reshape(fine, (-1, size, points, size, points)).mean(axis=(2, 4))
+
+
+def _smooth_fields(rng, count, position, length):
+    """Gaussian random fields (count, y, x), unit variance, covariance exp(-d^2 / (2 length^2)), cut at ``_CLIP``.
+
+    Sums of 64 plane waves of random direction: the field at a place does not depend on the grid.
+    """
+    wave_y, wave_x = rng.standard_normal((2, count, 64, 1)) / length
+    start = rng.uniform(0, 2 * np.pi, (count, 64, 1))
+    rows, columns = np.exp(1j * (wave_y * position + start)), np.exp(1j * wave_x * position)
+    return np.clip(np.sqrt(2 / 64) * (rows.swapaxes(1, 2) @ columns).real, -_CLIP, _CLIP)

@@ -1,0 +1,62 @@
+"""The extended phase graph, one voxel at a time: the operators, written to be read.
+
+A voxel's magnetisation is held as Fourier coefficients over the dephasing angle across it (configuration states):
+``f_plus[k]`` and ``f_minus[k]`` are the transverse states of order +k and -k, ``z[k]`` the longitudinal one, k = 0, 1,
+... The operators are linear maps of those three rows. The fast forms elsewhere are held to these by tests.
+
+Reference: Weigel 2015, "Extended phase graphs: dephasing, RF pulses, and echoes - pure and simple",
+doi:10.1002/jmri.24619 (Eqs. 15, 17, 20).
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from ganmrf.physics.types import pytree
+
+
+@pytree
+@dataclasses.dataclass(frozen=True)
+class States:
+    """Configuration states of one voxel, each complex, (orders,)."""
+
+    f_plus: jax.Array
+    f_minus: jax.Array
+    z: jax.Array
+
+
+def equilibrium(n_states: int, dtype=jnp.complex64) -> States:
+    """Thermal equilibrium, M = (0, 0, 1): all magnetisation in the longitudinal state of order 0."""
+    empty = jnp.zeros(n_states, dtype)
+    return States(empty, empty, empty.at[0].set(1))
+
+
+def invert(states: States) -> States:
+    """Ideal inversion followed by perfect spoiling: longitudinal states change sign, transverse ones vanish."""
+    empty = jnp.zeros_like(states.z)
+    return States(empty, empty, -states.z)
+
+
+def excite(states: States, flip_angle) -> States:
+    """Rotation by ``flip_angle`` (rad) about +x, RF phase 0."""
+    cos2, sin2 = jnp.cos(flip_angle / 2) ** 2, jnp.sin(flip_angle / 2) ** 2
+    cos, sin = jnp.cos(flip_angle), jnp.sin(flip_angle)
+    return States(
+        f_plus=cos2 * states.f_plus + sin2 * states.f_minus - 1j * sin * states.z,
+        f_minus=sin2 * states.f_plus + cos2 * states.f_minus + 1j * sin * states.z,
+        z=-0.5j * sin * states.f_plus + 0.5j * sin * states.f_minus + cos * states.z,
+    )
+
+
+def relax(states: States, time, t1, t2) -> States:
+    """Relaxation for ``time`` with ``t1`` and ``t2`` (all s); order 0 recovers towards equilibrium."""
+    e1, e2 = jnp.exp(-time / t1), jnp.exp(-time / t2)
+    return States(e2 * states.f_plus, e2 * states.f_minus, (e1 * states.z).at[0].add(1 - e1))
+
+
+def dephase(states: States) -> States:
+    """One unit of dephasing (2 pi across the voxel): every transverse state moves up one order; the highest is lost."""
+    lowered = jnp.append(states.f_minus[1:], 0)
+    raised = jnp.append(jnp.conj(lowered[:1]), states.f_plus[:-1])
+    return States(raised, lowered, states.z)

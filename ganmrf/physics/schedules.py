@@ -1,0 +1,131 @@
+"""Published and user-supplied schedules, as validated sequences: degrees and milliseconds become rad and s here."""
+
+import csv
+import importlib.resources
+import pathlib
+
+import numpy as np
+
+from ganmrf.physics.types import Sequence
+
+# Half-sine lobes of the MRF-FISP flip angles (degrees): first frame, last frame, phase of the first frame, amplitude.
+_LOBES = ((0, 198, 2, 30.0), (209, 408, 1, 38.0), (419, 618, 1, 65.0), (628, 827, 1, 40.0), (839, 999, 1, 22.0))
+_FLOOR_DEG = 5.0
+_TR_OFFSET_MS = 0.40
+
+_SCALE = {"deg": np.pi / 180, "rad": 1.0, "us": 1e-6, "ms": 1e-3, "s": 1.0}
+_COLUMNS = {  # field: the names it goes by, the units it may have
+    "flip_angle": (("flip_angle", "fa"), ("deg", "rad")),
+    "repetition_time": (("repetition_time", "tr"), ("us", "ms", "s")),
+    "echo_time": (("echo_time", "te"), ("us", "ms", "s")),
+}
+
+
+def mrf_fisp(n_frames: int = 1000) -> Sequence:
+    """The inversion-prepared MRF-FISP sequence of Jiang et al. as GAN-MRF uses it (flip angle 5-70 deg, TR 12-15 ms).
+
+    The flip angles are five half-sine lobes over a floor of 5 degrees with pauses (0 degrees) between them; the
+    repetition times are the published list + 0.40 ms, which gives the range 12.07-14.73 ms of the GAN-MRF paper. Echo
+    time 1.908 ms and inversion time 18 ms are those of public copies of the schedule.
+
+    Args:
+      n_frames: length of the prefix to return, 1 to 1000.
+
+    Returns:
+      The sequence of ``n_frames`` frames.
+
+    Raises:
+      ValueError: ``n_frames`` outside 1 to 1000.
+
+    References:
+      Jiang et al. 2015, doi:10.1002/mrm.25559. Yang et al. 2020, arXiv:2004.02270.
+    """
+    if not 1 <= n_frames <= 1000:
+        raise ValueError(f"n_frames must be 1 to 1000, the length of the published schedule; got {n_frames}")
+    flip_angle_deg = np.zeros(1000)
+    for first, last, phase, amplitude in _LOBES:
+        frames = np.arange(first, last + 1)
+        flip_angle_deg[frames] = _FLOOR_DEG + amplitude * np.sin(np.pi * (frames - first + phase) / 200)
+    published = read_columns(importlib.resources.files("ganmrf.data") / "mrf_fisp_jiang2015.csv")
+    return Sequence(
+        flip_angle=np.deg2rad(flip_angle_deg)[:n_frames],
+        repetition_time=(published["repetition_time"] + 1e-3 * _TR_OFFSET_MS)[:n_frames],
+        echo_time=1.908e-3,
+        inversion_time=18e-3,
+    )
+
+
+def read_schedule(path, *, echo_time: float | None = None, inversion_time: float | None = None) -> Sequence:
+    """Reads a sequence from a CSV file whose header names columns with their units.
+
+    Columns: ``flip_angle_deg`` (or ``_rad``; short name ``fa``), ``repetition_time_ms`` (or ``_us``, ``_s``; ``tr``)
+    and, unless ``echo_time`` is given, ``echo_time_ms`` (``te``). Other columns are left alone; one row a frame.
+
+    Args:
+      path: the CSV file.
+      echo_time: echo time of every frame, s, in place of the column.
+      inversion_time: time from the inversion to the first pulse, s; None for no inversion.
+
+    Returns:
+      The validated sequence.
+
+    Raises:
+      ValueError: an empty file, a column that is missing or has no unit, a cell that is not a number (with its line),
+        or values no sequence can have.
+    """
+    columns = read_columns(path)
+    if echo_time is not None:
+        columns["echo_time"] = echo_time
+    missing = [f"{field}_{_COLUMNS[field][1][-2]}" for field in _COLUMNS if field not in columns]
+    if missing:
+        raise ValueError(f"{path}: no column {' or '.join(missing)}")
+    try:
+        return Sequence(**columns, inversion_time=inversion_time)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def read_columns(path) -> dict[str, np.ndarray]:
+    """The columns of a schedule file that name a field of `Sequence`, in rad and s, float64, (frames,) each.
+
+    Raises:
+      ValueError: as `read_schedule`.
+    """
+    path = pathlib.Path(path) if isinstance(path, str) else path
+    try:
+        rows = list(csv.reader(path.read_text(encoding="utf-8-sig").splitlines()))
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not a text file") from error
+    rows = [(line, [cell.strip() for cell in row]) for line, row in enumerate(rows, 1) if any(map(str.strip, row))]
+    if len(rows) < 2:
+        raise ValueError(f"{path}: empty: a header and one row a frame are needed")
+    (_, header), *body = rows
+    columns = {}
+    for position, title in enumerate(header):
+        field, scale = _field_and_scale(path, title)
+        if field is None:
+            continue
+        if field in columns:
+            raise ValueError(f"{path}: two columns hold {field}")
+        columns[field] = scale * np.array([_number(path, line, title, row, position) for line, row in body])
+    return columns
+
+
+def _field_and_scale(path, title):
+    stem, _, unit = title.lower().rpartition("_")
+    for field, (names, units) in _COLUMNS.items():
+        if title.lower() in names:
+            raise ValueError(f"{path}: column {title!r} has no unit: name it {title}_{' or '.join(units)}")
+        if stem in names:
+            if unit not in units:
+                raise ValueError(f"{path}: column {title!r}: unit {unit!r} is not one of {', '.join(units)}")
+            return field, _SCALE[unit]
+    return None, None
+
+
+def _number(path, line, title, row, position):
+    cell = row[position] if position < len(row) else ""
+    try:
+        return float(cell)
+    except ValueError:
+        raise ValueError(f"{path}, line {line}: {title} holds {cell!r}, which is not a number") from None

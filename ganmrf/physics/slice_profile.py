@@ -1,0 +1,177 @@
+"""RF pulse -> slice profile -> the few flip-angle scales and weights that stand for the whole slice.
+
+The profile here is the small-tip one, scaled by the flip angle: p(z) is the same for every frame, so the signal of the
+slice is an integral over the *distribution* of p, and Gauss quadrature in p needs far fewer nodes than positions in z.
+A profile whose shape or phase changes with the flip angle (a Bloch-simulated pulse, high flip angles) is outside this.
+"""
+
+import dataclasses
+
+import jax
+import numpy as np
+import scipy.special
+
+from ganmrf.physics.types import is_traced, pytree, require
+
+_WINDOWS = {"hann": 0.5, "hamming": 0.46, "none": 0.0}  # share a of the cosine: (1 - a) + a cos(2 pi t / duration)
+
+
+@pytree
+@dataclasses.dataclass(frozen=True)
+class SliceProfile:
+    """Quadrature over a slice: the signal is the sum over nodes of ``weights * signal(flip_angle * nodes)``.
+
+    Attributes:
+      nodes: actual over nominal flip angle at each node, dimensionless, (nodes,).
+      weights: share of the slice at each node, positive with sum 1, (nodes,).
+
+    Raises:
+      ValueError: nodes that are not finite, weights that are not positive or whose sum is not 1, or shapes that
+        disagree.
+    """
+
+    nodes: np.ndarray | jax.Array
+    weights: np.ndarray | jax.Array
+
+    def __post_init__(self):
+        nodes, weights = np.shape(self.nodes), np.shape(self.weights)
+        if len(nodes) != 1 or nodes != weights or nodes == (0,):
+            raise ValueError(
+                f"SliceProfile.nodes and weights must both be (nodes,), not empty; got {nodes} and {weights}"
+            )
+        require("SliceProfile.nodes", self.nodes, np.isfinite, "finite")
+        require("SliceProfile.weights", self.weights, lambda x: (x > 0) & np.isfinite(x), "positive and finite")
+        if not is_traced(self.weights):
+            total = np.sum(np.asarray(self.weights, float))
+            # Rounding of many float32 weights stays well below this; a forgotten normalisation does not.
+            if abs(total - 1) > 1e-4:
+                raise ValueError(f"SliceProfile.weights must sum to 1; got {total:.6g}")
+
+
+def sinc_profile(position, *, time_bandwidth: float = 8.0, window: str = "hann") -> np.ndarray:
+    """Relative flip angle across the slice of a windowed-sinc pulse, in the small-tip approximation.
+
+    The profile is the Fourier transform of the pulse ``window(t) sinc(time_bandwidth * t)``, ``|t| <= 1/2`` durations,
+    in closed form (sine integrals), scaled to 1 at the slice centre. The refocusing gradient is taken to be perfect, so
+    the profile is real; side lobes are negative in part.
+
+    Args:
+      position: distance from the slice centre in slice thicknesses (pulse bandwidth over gradient), any shape.
+      time_bandwidth: pulse duration times bandwidth, the number of zero crossings of the sinc, positive.
+      window: ``"hann"``, ``"hamming"`` or ``"none"``.
+
+    Returns:
+      Actual over nominal flip angle at each position, float64, the shape of ``position``.
+
+    Raises:
+      ValueError: a ``time_bandwidth`` that is not positive and finite, or an unknown window.
+
+    References:
+      Pauly, Nishimura & Macovski 1989, doi:10.1016/0022-2364(89)90265-5.
+    """
+    require("time_bandwidth", time_bandwidth, lambda x: (x > 0) & np.isfinite(x), "positive and finite")
+    if window not in _WINDOWS:
+        raise ValueError(f"window must be one of {', '.join(_WINDOWS)}; got {window!r}")
+    position, share = np.asarray(position, float), _WINDOWS[window]
+
+    def unwindowed(z):
+        upper, _ = scipy.special.sici(np.pi * time_bandwidth * (z + 0.5))
+        lower, _ = scipy.special.sici(np.pi * time_bandwidth * (z - 0.5))
+        return upper - lower
+
+    def windowed(z):
+        # A cosine of one period per pulse moves the profile by 1 / time_bandwidth to either side.
+        neighbours = unwindowed(z + 1 / time_bandwidth) + unwindowed(z - 1 / time_bandwidth)
+        return (1 - share) * unwindowed(z) + share / 2 * neighbours
+
+    return windowed(position) / windowed(0.0)
+
+
+def sinc_slice_profile(
+    n_nodes: int = 12,
+    *,
+    time_bandwidth: float = 8.0,
+    window: str = "hann",
+    extent: float = 1.0,
+    n_positions: int = 1024,
+) -> SliceProfile:
+    """The slice of a windowed-sinc pulse as a quadrature rule of ``n_nodes`` flip-angle scales.
+
+    Limits: the profile is the small-tip one and scales with the flip angle. Every position counts the same (uniform
+    spin density and receive sensitivity through the slice). z and -z are the same for a symmetric pulse, so positions
+    run over one half.
+
+    Args:
+      n_nodes: nodes of the rule, the factor by which a simulation costs more, 1 or more.
+      time_bandwidth: pulse duration times bandwidth, positive.
+      window: ``"hann"``, ``"hamming"`` or ``"none"``.
+      extent: half-width of what is simulated, in slice thicknesses; positive.
+      n_positions: midpoints of equal steps over ``[0, extent]`` whose mean the rule reproduces, 1 or more.
+
+    Returns:
+      Nodes and weights, float64, (n_nodes,) each; fewer where the profile takes fewer values.
+
+    Raises:
+      ValueError: an argument outside its range, or an unknown window.
+
+    References:
+      As `sinc_profile` and `gauss_quadrature`.
+    """
+    require("extent", extent, lambda x: (x > 0) & np.isfinite(x), "positive and finite")
+    require("n_positions", n_positions, lambda x: x >= 1, "1 or more")
+    position = (np.arange(n_positions) + 0.5) / n_positions * extent
+    profile = sinc_profile(position, time_bandwidth=time_bandwidth, window=window)
+    return gauss_quadrature(profile, np.full(n_positions, 1 / n_positions), n_nodes)
+
+
+def gauss_quadrature(values, weights, n_nodes: int) -> SliceProfile:
+    """The ``n_nodes`` scales and weights that stand best for many: Gauss quadrature of their distribution.
+
+    The rule integrates polynomials in the value up to degree ``2 n_nodes - 1`` as the full sum does, so a signal smooth
+    in the flip angle converges exponentially. Works for any sampled profile, a measured one included, and thins a rule:
+    ``gauss_quadrature(profile.nodes, profile.weights, 3)``. With ``n_nodes`` at or above the number of distinct values
+    it returns those values.
+
+    Args:
+      values: actual over nominal flip angle, real, (positions,).
+      weights: share of the slice at each value, positive with sum 1, (positions,).
+      n_nodes: nodes of the rule, 1 or more.
+
+    Returns:
+      Nodes in ascending order within the range of ``values``, and weights; float64, (n_nodes,) each at most.
+
+    Raises:
+      ValueError: ``n_nodes`` below 1, or values and weights that `SliceProfile` refuses.
+
+    References:
+      Golub & Welsch 1969, doi:10.1090/S0025-5718-69-99647-1.
+    """
+    require("n_nodes", n_nodes, lambda x: x >= 1, "1 or more")
+    full = SliceProfile(np.asarray(values, float), np.asarray(weights, float))
+    distinct, place = np.unique(full.nodes, return_inverse=True)
+    share = np.bincount(place, full.weights)
+    share /= share.sum()
+    if n_nodes >= distinct.size:
+        return SliceProfile(distinct, share)
+    diagonal, off_diagonal = _lanczos(distinct, np.sqrt(share), n_nodes)
+    nodes, vectors = np.linalg.eigh(np.diag(diagonal) + np.diag(off_diagonal, 1) + np.diag(off_diagonal, -1))
+    return SliceProfile(nodes, vectors[0] ** 2)
+
+
+def _lanczos(values, start, n_steps):
+    """Diagonal and off-diagonal of diag(values) in the Krylov basis of ``start`` (unit norm), at most ``n_steps``."""
+    basis = np.empty((n_steps, values.size))
+    basis[0], diagonal, off_diagonal = start, [], []
+    for n in range(1, n_steps + 1):
+        step = values * basis[n - 1]
+        diagonal.append(step @ basis[n - 1])
+        if n == n_steps:
+            break
+        for _ in range(2):  # against all before, not two: the recurrence loses orthogonality; twice removes rounding
+            step = step - (basis[:n] @ step) @ basis[:n]
+        norm = np.linalg.norm(step)
+        if norm <= 1e-14 * np.abs(values).max():  # values that differ by rounding only: the rule is already exact
+            break
+        off_diagonal.append(norm)
+        basis[n] = step / norm
+    return diagonal, off_diagonal

@@ -1,0 +1,50 @@
+"""Independent chunks of work on every device, and on every core where the only device is the CPU."""
+
+import concurrent.futures
+import os
+
+import jax
+import tqdm
+
+
+def workers() -> list[jax.Device]:
+    """The device of each worker: every local device once, or a lone CPU device once for each core it may use.
+
+    XLA runs a scan of small steps on one core; several scans called from several threads run side by side.
+    """
+    devices = jax.local_devices()
+    if len(devices) == 1 and devices[0].platform == "cpu":
+        return devices * len(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count()))
+    return devices
+
+
+def run_chunks(run, chunks, *, sizes=None, progress: str | None = None):
+    """Calls ``run(chunk, device)`` for every chunk, each worker with its own device; returns when all are done.
+
+    Args:
+      run: the work; it must be safe to call from several threads.
+      chunks: the pieces, handed out in order.
+      sizes: how much each chunk counts in the progress bar; 1 by default.
+      progress: label of a progress bar with an estimate of the time left, on stderr; None for none.
+    """
+    devices = workers()
+    wide = jax.config.jax_enable_x64
+
+    def work(item):
+        position, chunk = item
+        with jax.enable_x64(wide), jax.default_device(devices[position % len(devices)]):
+            run(chunk, devices[position % len(devices)])
+        return position
+
+    sizes = [1] * len(chunks) if sizes is None else sizes
+    with (
+        concurrent.futures.ThreadPoolExecutor(len(devices)) as pool,
+        tqdm.tqdm(total=sum(sizes), desc=progress, disable=progress is None, unit_scale=True) as bar,
+    ):
+        futures = [pool.submit(work, item) for item in enumerate(chunks)]
+        try:
+            for future in concurrent.futures.as_completed(futures):
+                bar.update(sizes[future.result()])
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise

@@ -1,0 +1,1 @@
+"""Figures from arrays, and the self-contained HTML report."""

@@ -1,0 +1,311 @@
+"""Figures for MR physicists: pure functions from arrays (SI units) to matplotlib figures (ms and degrees on the axes).
+
+Relaxation times are drawn in the colour maps recommended for them, lipari (T1) and navia (T2), on ranges that all
+figures share, so that two maps can be compared by eye. Voxels outside the mask or without a value are black.
+
+Reference: Fuderer et al. 2025, "Color-map recommendation for MR relaxometry maps", doi:10.1002/mrm.30290.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+from cmcrameri import cm
+from matplotlib.figure import Figure
+from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
+
+from ganmrf.physics.types import Sequence
+
+T1_LIMIT = 3.0  # s, top of the colour bar; CSF saturates
+T2_LIMIT = 0.15
+MAGNIFICATION = 10  # of difference maps, as the GAN-MRF paper shows them
+
+_WIDTH = 9.6  # inches, of every figure
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")  # Okabe and Ito
+_RELAXATION = {"T1": (cm.lipari, T1_LIMIT), "T2": (cm.navia, T2_LIMIT)}
+
+
+def schedule_figure(sequence: Sequence) -> Figure:
+    """Flip angle and repetition time against frame, stacked.
+
+    Args:
+      sequence: the sequence, ``sequence.flip_angle`` and ``.repetition_time`` (frames,).
+
+    References:
+      Yang et al. 2020, arXiv:2004.02270, Fig. 2.
+    """
+    figure, (top, bottom) = _axes(4.6, 2, sharex=True)
+    frames = np.arange(1, sequence.n_frames + 1)
+    repetition_time, echo_time = np.asarray(sequence.repetition_time), np.asarray(sequence.echo_time)
+    for axes, values, label, colour in (
+        (top, np.rad2deg(sequence.flip_angle), "Flip angle (deg)", _COLOURS[0]),
+        (bottom, 1e3 * repetition_time, "TR (ms)", _COLOURS[1]),
+    ):
+        axes.plot(frames, values, color=colour, linewidth=1.2)
+        axes.set_ylabel(label)
+    top.set_ylim(bottom=min(0, top.get_ylim()[0]))
+    bottom.set_xlabel("Frame")
+    bottom.set_xlim(0, sequence.n_frames)
+    inversion = (
+        "no inversion" if sequence.inversion_time is None else f"TI {1e3 * float(sequence.inversion_time):.3g} ms"
+    )
+    echo = f"TE {_span(1e3 * echo_time)} ms"
+    top.set_title(f"{sequence.n_frames} frames in {repetition_time.sum():.2f} s, {echo}, {inversion}")
+    return figure
+
+
+def fingerprint_figure(signals, names, *, overlay=None, labels=("simulated", "generated")) -> Figure:
+    """Fingerprints against frame; with ``overlay`` also a second set drawn dashed, and the difference below.
+
+    Args:
+      signals: real, (curves, frames), in any one unit.
+      names: what each curve is, such as "WM 950/40 ms", (curves,).
+      overlay: None, or real, (curves, frames), in the same unit.
+      labels: what ``signals`` and ``overlay`` are.
+
+    Raises:
+      ValueError: shapes that do not fit, or complex signals.
+    """
+    signals = _curves("signals", signals)
+    if len(names) != len(signals):
+        raise ValueError(f"fingerprint_figure: {len(signals)} curves, but {len(names)} names")
+    if overlay is None:
+        figure, (axes,) = _axes(3.6)
+    else:
+        overlay = _curves("overlay", overlay)
+        if overlay.shape != signals.shape:
+            raise ValueError(f"fingerprint_figure: overlay has shape {overlay.shape}, but signals has {signals.shape}")
+        figure, (axes, below) = _axes(5.2, 2, sharex=True, height_ratios=(2.2, 1))
+    frames = np.arange(1, signals.shape[1] + 1)
+    for i, (signal, name) in enumerate(zip(signals, names, strict=True)):
+        colour = _COLOURS[i % len(_COLOURS)]
+        if overlay is None:
+            axes.plot(frames, signal, color=colour, linewidth=1.2, label=name)
+        else:
+            axes.plot(frames, signal, color=colour, linewidth=3, alpha=0.4, label=name)
+            axes.plot(frames, overlay[i], color=colour, linewidth=1.2, linestyle=(0, (4, 2)))
+            below.plot(frames, overlay[i] - signal, color=colour, linewidth=0.9)
+    axes.set_ylabel("Signal")
+    axes.set_xlim(0, signals.shape[1])
+    axes.axhline(0, color="0.6", linewidth=0.8)
+    if overlay is not None:
+        axes.plot([], [], color="0.3", linewidth=3, alpha=0.4, label=labels[0])
+        axes.plot([], [], color="0.3", linewidth=1.2, linestyle=(0, (4, 2)), label=labels[1])
+        below.axhline(0, color="0.6", linewidth=0.8)
+        below.set_ylabel(f"{labels[1].capitalize()}\n− {labels[0]}")
+        below.ticklabel_format(axis="y", scilimits=(-2, 3), useMathText=True)
+    figure.axes[-1].set_xlabel("Frame")
+    figure.legend(loc="outside upper center", ncols=4, frameon=False)
+    return figure
+
+
+def map_figure(t1, t2, m0, *, mask, quality=None, t1_limit: float = T1_LIMIT, t2_limit: float = T2_LIMIT) -> Figure:
+    """T1, T2 and M0 maps side by side, cropped to the mask; row 0 is at the top.
+
+    Args:
+      t1: s, (y, x).
+      t2: s, (y, x).
+      m0: real or complex, any unit, (y, x); its magnitude is shown.
+      mask: voxels to show, bool, (y, x).
+      quality: None, or the inner product of signal and matched atom, both of unit norm, 0 to 1, (y, x).
+      t1_limit: top of the T1 colour bar, s.
+      t2_limit: top of the T2 colour bar, s.
+
+    Raises:
+      ValueError: shapes that differ, or an empty mask.
+    """
+    mask = _mask(mask)
+    n_panels = 3 if quality is None else 4
+    figure, panels = _panels(mask, n_panels)
+    _draw(panels[0], "T1", "T1 (ms)", 1e3 * _shown("t1", t1, mask), cm.lipari, 0, 1e3 * t1_limit)
+    _draw(panels[1], "T2", "T2 (ms)", 1e3 * _shown("t2", t2, mask), cm.navia, 0, 1e3 * t2_limit)
+    m0 = np.abs(_shown("m0", m0, mask))
+    # One bright voxel must not darken the whole map.
+    _draw(panels[2], "|M0|", "|M0| (a.u.)", m0, "gray", 0, _percentile(m0, 99.5))
+    if quality is not None:
+        quality = _shown("quality", quality, mask)
+        low = min(np.floor(20 * _percentile(quality, 1)) / 20, 0.95)
+        _draw(panels[3], "Match quality", "Inner product", quality, cm.davos, low, 1)
+    return figure
+
+
+def comparison_figure(truth, estimate, *, mask, quantity: str = "T1", limit: float | None = None) -> Figure:
+    """Truth, estimate and their difference, ten times magnified: its colour bar spans a tenth of the maps' range.
+
+    Args:
+      truth: s, (y, x).
+      estimate: s, (y, x).
+      mask: voxels to show, bool, (y, x).
+      quantity: "T1" or "T2".
+      limit: top of the maps' colour bar, s; None for the range all figures share.
+
+    Raises:
+      ValueError: an unknown quantity, shapes that differ, or an empty mask.
+    """
+    if quantity not in _RELAXATION:
+        raise ValueError(f"quantity must be one of {', '.join(_RELAXATION)}; got {quantity!r}")
+    colours, default = _RELAXATION[quantity]
+    top = 1e3 * (default if limit is None else limit)
+    mask = _mask(mask)
+    truth, estimate = 1e3 * _shown("truth", truth, mask), 1e3 * _shown("estimate", estimate, mask)
+    figure, panels = _panels(mask, 3)
+    _draw(panels[0], f"{quantity}, truth", f"{quantity} (ms)", truth, colours, 0, top)
+    _draw(panels[1], f"{quantity}, estimate", f"{quantity} (ms)", estimate, colours, 0, top)
+    span = top / MAGNIFICATION
+    title = f"Estimate − truth, × {MAGNIFICATION}"
+    _draw(panels[2], title, f"Δ{quantity} (ms)", estimate - truth, cm.vik, -span, span)
+    return figure
+
+
+def agreement_figure(truth_t1, estimate_t1, truth_t2, estimate_t2, *, labels, names: Mapping[int, str]) -> Figure:
+    """Estimate against truth for T1 and T2, coloured by tissue, with the identity line; relative errors below.
+
+    Args:
+      truth_t1: s, any shape.
+      estimate_t1: s, the same shape; voxels where any map is not finite and positive are left out.
+      truth_t2: s, the same shape.
+      estimate_t2: s, the same shape.
+      labels: tissue of each voxel, integers, the same shape; labels not in ``names`` are left out.
+      names: name of each label, such as ``{1: "white matter"}``.
+
+    Raises:
+      ValueError: shapes that differ, or no voxel to show.
+    """
+    labels = np.asarray(labels)
+    maps = [np.asarray(value, np.float64) for value in (truth_t1, estimate_t1, truth_t2, estimate_t2)]
+    if any(value.shape != labels.shape for value in maps):
+        shapes = ", ".join(str(value.shape) for value in maps)
+        raise ValueError(f"agreement_figure: maps of shapes {shapes} do not fit labels of shape {labels.shape}")
+    usable = np.isin(labels, list(names)) & np.all([np.isfinite(value) & (value > 0) for value in maps], axis=0)
+    if not usable.any():
+        raise ValueError(f"agreement_figure: no voxel with a label of {list(names)} has finite positive T1 and T2")
+    figure = Figure(figsize=(_WIDTH, 6.4), layout="constrained")
+    columns = figure.subplots(2, 2, sharex="col", height_ratios=(2, 1)).T
+    for axes, quantity, truth, estimate in zip(columns, _RELAXATION, maps[::2], maps[1::2], strict=True):
+        _agreement(*axes, quantity, 1e3 * truth[usable], 1e3 * estimate[usable], labels[usable], names)
+    handles, texts = columns[0][0].get_legend_handles_labels()
+    figure.legend(handles, texts, loc="outside upper center", ncols=len(texts), frameon=False)
+    return figure
+
+
+def profile_figure(nodes, weights) -> Figure:
+    """Quadrature over a slice profile: weight against actual over nominal flip angle, as stems.
+
+    Args:
+      nodes: actual over nominal flip angle, dimensionless, (nodes,).
+      weights: share of the slice at each node, dimensionless, (nodes,).
+
+    Raises:
+      ValueError: shapes that differ.
+    """
+    nodes, weights = np.asarray(nodes), np.asarray(weights)
+    if nodes.shape != weights.shape or nodes.ndim != 1:
+        raise ValueError(f"profile_figure: nodes and weights must both be (nodes,); got {nodes.shape}, {weights.shape}")
+    figure, (axes,) = _axes(3.2)
+    axes.axvline(1, color="0.6", linewidth=1, linestyle="--")
+    axes.annotate("nominal", (1, 1), (4, -4), xycoords=("data", "axes fraction"), textcoords="offset points", va="top")
+    axes.vlines(nodes, 0, weights, color=_COLOURS[0], linewidth=1.5)
+    axes.plot(nodes, weights, "o", color=_COLOURS[0], markersize=5)
+    axes.set(xlabel="Actual / nominal flip angle", ylabel="Share of the slice", xlim=(min(0, nodes.min()), None))
+    axes.set_ylim(bottom=min(0, weights.min()))
+    axes.set_title(f"{nodes.size} nodes, mean flip angle {weights @ nodes / weights.sum():.3f} of nominal")
+    return figure
+
+
+def _agreement(above, below, quantity, truth, estimate, labels, names):
+    """One column of `agreement_figure`; truth and estimate in ms, (voxels,)."""
+    error = 100 * (estimate / truth - 1)
+    low, high = min(truth.min(), estimate.min()) / 1.15, max(truth.max(), estimate.max()) * 1.15
+    above.plot([low, high], [low, high], color="0.5", linewidth=1, zorder=1)
+    below.axhline(0, color="0.5", linewidth=1, zorder=1)
+    for i, (label, name) in enumerate(names.items()):
+        here, colour = labels == label, _COLOURS[i % len(_COLOURS)]
+        dots = {"s": 9, "alpha": 0.35, "color": colour, "linewidths": 0}
+        above.scatter(truth[here], estimate[here], **dots)
+        below.scatter(truth[here], error[here], **dots)
+        above.plot([], [], "o", color=colour, label=name)
+    above.set(xscale="log", yscale="log", xlim=(low, high), ylim=(low, high), aspect="equal")
+    above.set(title=quantity, ylabel=f"Estimated {quantity} (ms)")
+    for axis in (above.xaxis, above.yaxis):
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter(FormatStrFormatter("%g"))
+        axis.set_minor_formatter(NullFormatter())
+    # A few outliers must not flatten the rest: they are counted instead.
+    span = 1.3 * max(_percentile(np.abs(error), 99), 0.1)
+    below.set(ylim=(-span, span), xlabel=f"True {quantity} (ms)", ylabel="Relative error (%)")
+    if beyond := np.count_nonzero(np.abs(error) > span):
+        below.text(0.99, 0.04, f"{beyond} of {error.size} voxels beyond", transform=below.transAxes, ha="right")
+    for axes in (above, below):
+        _plain(axes)
+
+
+def _axes(height, rows=1, **subplots):
+    figure = Figure(figsize=(_WIDTH, height), layout="constrained")
+    axes = figure.subplots(rows, 1, squeeze=False, **subplots).ravel()
+    for one in axes:
+        _plain(one)
+    return figure, axes
+
+
+def _plain(axes):
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(color="0.9", linewidth=0.8)
+    axes.set_axisbelow(True)
+
+
+def _panels(mask, count):
+    """A row of panels, as high as the mask's bounding box asks for."""
+    rows, columns = _box(mask)
+    ratio = np.clip((rows.stop - rows.start) / (columns.stop - columns.start), 0.3, 2)
+    figure = Figure(figsize=(_WIDTH, _WIDTH / count * ratio + 1.0), layout="constrained")
+    return figure, figure.subplots(1, count)
+
+
+def _draw(axes, title, label, values, colours, low, high):
+    """One map with its colour bar; arrows on the bar say that values lie beyond it."""
+    image = axes.imshow(np.ma.masked_invalid(values), cmap=colours, vmin=low, vmax=high, interpolation="nearest")
+    axes.set(title=title, facecolor="black", xticks=[], yticks=[])
+    axes.spines[:].set_visible(False)
+    beyond = (bool((values < low).any()), bool((values > high).any()))
+    extend = {(False, False): "neither", (True, False): "min", (False, True): "max", (True, True): "both"}[beyond]
+    bar = axes.figure.colorbar(image, ax=axes, location="bottom", extend=extend, pad=0.03, aspect=25)
+    bar.set_label(label)
+    bar.outline.set_visible(False)
+
+
+def _shown(name, values, mask):
+    """The values inside the mask, NaN elsewhere, cropped to the mask."""
+    values = np.asarray(values)
+    if values.shape != mask.shape:
+        raise ValueError(f"{name} has shape {values.shape}, but mask has {mask.shape}")
+    return np.where(mask, values, np.nan)[_box(mask)]
+
+
+def _mask(mask):
+    mask = np.asarray(mask, bool)
+    if mask.ndim != 2 or not mask.any():
+        raise ValueError(f"mask must be (y, x) with one voxel at least; got {mask.shape}, {mask.sum()} voxels")
+    return mask
+
+
+def _box(mask):
+    """Rows and columns that hold the mask, with a margin of two voxels."""
+    found = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
+    return tuple(slice(max(where[0] - 2, 0), where[-1] + 3) for where in found)
+
+
+def _curves(name, values):
+    values = np.asarray(values)
+    if values.ndim != 2 or np.iscomplexobj(values):
+        raise ValueError(f"{name} must be real, (curves, frames); got {values.dtype} {values.shape}")
+    return values
+
+
+def _percentile(values, percent):
+    """Of the finite values; 1 where there is none above 0."""
+    values = values[np.isfinite(values)]
+    return float(np.percentile(values, percent)) or 1.0 if values.size else 1.0
+
+
+def _span(values):
+    low, high = values.min(), values.max()
+    return f"{low:.3g}" if np.isclose(low, high) else f"{low:.3g}–{high:.3g}"

@@ -1,0 +1,170 @@
+"""How far an estimate is from the truth: the numbers quoted for maps and fingerprints, in float64."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+TISSUE_COLUMNS = (
+    "Tissue",
+    "Voxels",
+    "Unmatched",
+    "T1 (ms)",
+    "T1 bias (%)",
+    "T1 RRMSE (%)",
+    "T2 (ms)",
+    "T2 bias (%)",
+    "T2 RRMSE (%)",
+)
+
+
+class TissueRow(NamedTuple):
+    """Errors of T1 and T2 in one tissue; NaN where no voxel can be judged.
+
+    Attributes:
+      name: the tissue.
+      voxels: number of voxels judged: those whose truth and estimate are finite.
+      unmatched: number of voxels of the tissue left out because they are not.
+      t1: mean true T1, s.
+      t1_bias: mean relative error of T1, dimensionless.
+      t1_rrmse: relative root-mean-square error of T1, dimensionless.
+      t2: mean true T2, s.
+      t2_bias: mean relative error of T2, dimensionless.
+      t2_rrmse: relative root-mean-square error of T2, dimensionless.
+    """
+
+    name: str
+    voxels: int
+    unmatched: int
+    t1: float
+    t1_bias: float
+    t1_rrmse: float
+    t2: float
+    t2_bias: float
+    t2_rrmse: float
+
+
+def rrmse(estimate, truth) -> float:
+    """Relative root-mean-square error ``||estimate - truth|| / ||truth||`` over all entries, dimensionless.
+
+    Args:
+      estimate: real or complex, any shape; NaN anywhere gives NaN.
+      truth: of the same shape and unit.
+
+    Raises:
+      ValueError: shapes that differ, no entry, or a truth that is 0 everywhere.
+    """
+    estimate, truth = _pair("rrmse", estimate, truth)
+    norm = np.linalg.norm(truth)
+    if norm == 0:
+        raise ValueError("rrmse: truth is 0 everywhere; a relative error needs an entry that is not")
+    return float(np.linalg.norm(estimate - truth) / norm)
+
+
+def bias(estimate, truth) -> float:
+    """Mean relative error, the mean of ``(estimate - truth) / truth``, dimensionless; positive for overestimates.
+
+    Args:
+      estimate: real, any shape; NaN anywhere gives NaN.
+      truth: of the same shape and unit.
+
+    Raises:
+      ValueError: shapes that differ, no entry, or a truth that is 0 somewhere.
+    """
+    estimate, truth = _pair("bias", estimate, truth)
+    if (truth == 0).any():
+        raise ValueError(f"bias: truth must not be 0; got {np.count_nonzero(truth == 0)} of {truth.size} entries at 0")
+    return float(np.mean((estimate - truth) / truth))
+
+
+def exact_share(index, reference_index) -> float:
+    """Share of voxels whose matched atom is the reference's, 0 to 1.
+
+    Args:
+      index: matched atom of each voxel, integers, any shape.
+      reference_index: matched atom by the reference, the same shape.
+
+    Raises:
+      ValueError: shapes that differ, or no voxel.
+    """
+    index, reference_index = np.asarray(index), np.asarray(reference_index)
+    _check_pair("exact_share", index, reference_index)
+    return float(np.mean(index == reference_index))
+
+
+def tissue_table(truth_t1, truth_t2, t1, t2, labels, names: Mapping[int, str]) -> list[TissueRow]:
+    """Errors of T1 and T2 maps, tissue by tissue, in the order of ``names``.
+
+    Args:
+      truth_t1: true T1, s, any shape.
+      truth_t2: true T2, s, the same shape.
+      t1: estimated T1, s, the same shape; not finite where there is no match.
+      t2: estimated T2, s, the same shape; not finite where there is no match.
+      labels: tissue of each voxel, integers, the same shape; labels not in ``names`` are left out.
+      names: name of each label, such as ``{1: "white matter"}``.
+
+    Returns:
+      One row a name; a tissue without voxels has NaN for its errors.
+
+    Raises:
+      ValueError: shapes that differ.
+    """
+    labels = np.asarray(labels)
+    maps = {"truth_t1": truth_t1, "truth_t2": truth_t2, "t1": t1, "t2": t2}
+    maps = {name: np.asarray(value, np.float64) for name, value in maps.items()}
+    for name, value in maps.items():
+        if value.shape != labels.shape:
+            raise ValueError(f"tissue_table: {name} has shape {value.shape}, but labels has {labels.shape}")
+    finite = np.all([np.isfinite(value) for value in maps.values()], axis=0)
+    rows = []
+    for label, name in names.items():
+        of_tissue = labels == label
+        judged = of_tissue & finite
+        n_judged, n_tissue = np.count_nonzero(judged), np.count_nonzero(of_tissue)
+        truth_1, truth_2, t1_here, t2_here = (value[judged] for value in maps.values())
+        rows.append(
+            TissueRow(name, n_judged, n_tissue - n_judged, *_errors(t1_here, truth_1), *_errors(t2_here, truth_2))
+        )
+    return rows
+
+
+def format_tissues(rows) -> list[tuple[str, ...]]:
+    """The rows of `tissue_table` as text under `TISSUE_COLUMNS`: ms, per cent, and a dash where nothing was judged."""
+
+    def number(value, form):
+        return "–" if np.isnan(value) else format(value, form)
+
+    return [
+        (
+            row.name,
+            f"{row.voxels}",
+            f"{row.unmatched}",
+            number(1e3 * row.t1, ".0f"),
+            number(100 * row.t1_bias, "+.2f"),
+            number(100 * row.t1_rrmse, ".2f"),
+            number(1e3 * row.t2, ".1f"),
+            number(100 * row.t2_bias, "+.2f"),
+            number(100 * row.t2_rrmse, ".2f"),
+        )
+        for row in rows
+    ]
+
+
+def _errors(estimate, truth):
+    if truth.size == 0:
+        return (float("nan"),) * 3
+    return float(truth.mean()), bias(estimate, truth), rrmse(estimate, truth)
+
+
+def _pair(caller, estimate, truth):
+    """Both flat, in float64 or complex128."""
+    pair = [np.asarray(value) for value in (estimate, truth)]
+    _check_pair(caller, *pair)
+    return [value.astype(np.result_type(value, np.float64)).ravel() for value in pair]
+
+
+def _check_pair(caller, one, other):
+    if one.shape != other.shape:
+        raise ValueError(f"{caller}: the shapes {one.shape} and {other.shape} differ")
+    if one.size == 0:
+        raise ValueError(f"{caller}: nothing to compare: both arrays are empty")

@@ -1,0 +1,8 @@
+"""Settings of the whole suite: shapes must agree without hidden broadcasting, and examples repeat."""
+
+import hypothesis
+import jax
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+hypothesis.settings.register_profile("ganmrf", deadline=None, derandomize=True, max_examples=30)
+hypothesis.settings.load_profile("ganmrf")

@@ -1,0 +1,104 @@
+import dataclasses
+
+import hypothesis
+import hypothesis.strategies as st
+import jax
+import numpy as np
+import pytest
+
+from ganmrf.physics.bloch import isochromat_signal
+from ganmrf.physics.types import Sequence, Tissue
+
+# Double precision throughout; some hundred operations a frame on numbers of order 1.
+ROUNDING = 1e-12
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _double_precision():
+    with jax.enable_x64(True):
+        yield
+
+
+def random_sequence(n_frames, seed=0):
+    random = np.random.default_rng(seed)
+    return Sequence(random.uniform(0, np.pi, n_frames), random.uniform(0.01, 0.02, n_frames), 0.003, 0.02)
+
+
+@hypothesis.given(
+    flip_angle=st.floats(-2 * np.pi, 2 * np.pi),
+    b1=st.floats(0.1, 1),
+    t1=st.floats(0.05, 5),
+    t2_over_t1=st.floats(0.01, 1),
+    echo_time=st.floats(0, 0.01),
+    inversion_time=st.none() | st.floats(0, 5),
+)
+def test_first_frame_closed_form(flip_angle, b1, t1, t2_over_t1, echo_time, inversion_time):
+    """-i sin(alpha) of what the inversion left, (1 - 2 exp(-TI / T1)), decayed until the echo."""
+    sequence = Sequence([flip_angle], 0.01, echo_time, inversion_time)
+    z = 1.0 if inversion_time is None else 1 - 2 * np.exp(-inversion_time / t1)
+    expected = -1j * np.sin(b1 * flip_angle) * z * np.exp(-echo_time / (t2_over_t1 * t1))
+    signal = isochromat_signal(sequence, Tissue(t1, t2_over_t1 * t1, b1))
+    assert signal.dtype == np.complex128
+    np.testing.assert_allclose(signal, [expected], rtol=0, atol=ROUNDING)
+
+
+def test_hahn_echo():
+    """90 - TR - 180 - TR: the echo is there at the third pulse (of 0 degrees), turned over."""
+    sequence = Sequence([np.pi / 2, np.pi, 0.0], [0.03, 0.03, 0.01], 0.004)
+    expected = 1j * np.exp(-(2 * 0.03 + 0.004) / 0.1)
+    np.testing.assert_allclose(isochromat_signal(sequence, Tissue(0.8, 0.1))[-1], expected, rtol=ROUNDING)
+
+
+def test_steady_state_closed_form():
+    """Constant pulses: the steady state of Haenicke & Vogel 2003, doi:10.1002/mrm.10410."""
+    flip_angle, repetition_time, t1, t2 = 0.6, 0.02, 0.3, 0.05
+    sequence = Sequence(np.full(500, flip_angle), repetition_time, 0.0)
+    e1, e2, cos = np.exp(-repetition_time / t1), np.exp(-repetition_time / t2), np.cos(flip_angle)
+    p, q = 1 - e1 * cos - e2**2 * (e1 - cos), e2 * (1 - e1) * (1 + cos)
+    r = np.sqrt((1 - e2**2) / (p**2 - q**2))
+    expected = -1j * np.tan(flip_angle / 2) * (1 - (e1 - cos) * r)
+    # 500 frames are 33 T1: exp(-33) = 3e-15 of the transient is left.
+    np.testing.assert_allclose(isochromat_signal(sequence, Tissue(t1, t2))[-1], expected, rtol=ROUNDING)
+
+
+def test_constant_phase_makes_the_signal_imaginary():
+    signal = isochromat_signal(random_sequence(20), Tissue(1.0, 0.1))
+    np.testing.assert_allclose(signal.real, 0, atol=ROUNDING)
+    assert np.abs(signal.imag).max() > 0.1
+
+
+@pytest.mark.parametrize("n_isochromats", [8, 13, 64])
+def test_as_many_isochromats_as_frames_are_exact(n_isochromats):
+    sequence, tissue = random_sequence(8), Tissue(1.0, 0.1)
+    exact = isochromat_signal(sequence, tissue)
+    np.testing.assert_allclose(isochromat_signal(sequence, tissue, n_isochromats), exact, rtol=0, atol=ROUNDING)
+
+
+def test_fewer_isochromats_alias_from_their_number_on():
+    """Order n aliases to 0 for n isochromats: 7 are wrong at the eighth frame, and only there."""
+    sequence, tissue = random_sequence(8), Tissue(1.0, 0.1)
+    error = np.abs(isochromat_signal(sequence, tissue, 7) - isochromat_signal(sequence, tissue))
+    assert error[:7].max() < ROUNDING
+    assert error[7] > 1e-6
+
+
+def test_tissues_broadcast_and_do_not_mix():
+    sequence = random_sequence(6)
+    t1, t2, b1 = np.array([0.5, 1.0, 2.0])[:, None], np.array([[0.05]]), np.array([0.8, 1.1])
+    signal = isochromat_signal(sequence, Tissue(t1, t2, b1))
+    assert signal.shape == (3, 2, 6)
+    for row, column in np.ndindex(3, 2):
+        alone = isochromat_signal(sequence, Tissue(t1[row, 0], t2[0, 0], b1[column]))
+        np.testing.assert_allclose(signal[row, column], alone, rtol=0, atol=ROUNDING)
+
+
+def test_b1_scales_the_flip_angle():
+    sequence = random_sequence(6)
+    scaled = dataclasses.replace(sequence, flip_angle=0.7 * sequence.flip_angle)
+    actual = isochromat_signal(sequence, Tissue(1.0, 0.1, 0.7))
+    np.testing.assert_allclose(actual, isochromat_signal(scaled, Tissue(1.0, 0.1)), rtol=0, atol=ROUNDING)
+
+
+def test_no_isochromats_is_an_error():
+    with pytest.raises(ValueError, match=r"^n_isochromats must be 1 or more; got 0$"):
+        isochromat_signal(random_sequence(3), Tissue(1.0, 0.1), 0)
