@@ -1,5 +1,6 @@
 """What every experiment does around its work: flags in, one clear line and exit code 2 for bad input."""
 
+import logging
 import os
 import pathlib
 import sys
@@ -20,6 +21,7 @@ def run(main):
         try:
             if len(arguments) > 1:
                 raise ValueError(f"unexpected argument {arguments[1]!r}: every input is a --flag=value")
+            logging.getLogger("jax").setLevel(logging.WARNING)
             jax.config.update("jax_compilation_cache_dir", str(CACHE))
             jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
             main()

@@ -2,17 +2,17 @@
 
 Example::
 
-    python experiments/slice_profile_accuracy.py --time_bandwidth=8 --window=hann --nodes=8,12,16,24,32
+    python -m experiments.slice_profile_accuracy --time_bandwidth=8 --window=hann --nodes=8,12,16,24,32
 """
 
 import dataclasses
 import json
 
-import command_line
 import jax
 import numpy as np
 from absl import flags
 
+from experiments.command_line import run
 from ganmrf.atomic import replacing
 from ganmrf.physics.fisp import simulate
 from ganmrf.physics.schedules import mrf_fisp
@@ -86,4 +86,4 @@ def _counts(entries):
 
 
 if __name__ == "__main__":
-    command_line.run(main)
+    run(main)

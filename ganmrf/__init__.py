@@ -1,3 +1,25 @@
-"""MR fingerprinting in JAX: simulate, match and learn dictionaries."""
+"""MR fingerprinting in JAX: simulate, match and learn dictionaries.
+
+The names below are the public core; everything else is imported from its room, such as `ganmrf.dictionary.compress`.
+"""
 
 __version__ = "0.1.0"
+
+from ganmrf.dictionary.build import Dictionary, build_dictionary
+from ganmrf.dictionary.grids import tissue_grid
+from ganmrf.dictionary.match import Maps, match
+from ganmrf.physics.fisp import simulate
+from ganmrf.physics.schedules import mrf_fisp
+from ganmrf.physics.types import Sequence, Tissue
+
+__all__ = [
+    "Dictionary",
+    "Maps",
+    "Sequence",
+    "Tissue",
+    "build_dictionary",
+    "match",
+    "mrf_fisp",
+    "simulate",
+    "tissue_grid",
+]

@@ -101,6 +101,8 @@ def simulate_many(
     """
     if n_states is not None and n_states < 1:
         raise ValueError(f"n_states must be at least 1; got {n_states}")
+    if not accuracy > 0:
+        raise ValueError(f"accuracy must be positive; got {accuracy}")
     voxels = jax.tree.map(np.asarray, tissue.ravel())
     dtype = jax.numpy.result_type(*jax.tree.leaves((sequence, voxels)))
     signals = np.empty((voxels.t1.size, sequence.n_frames), dtype)
@@ -118,8 +120,7 @@ def simulate_many(
     def simulate_rows(chunk, device):
         rows, size, n = chunk
         padded = np.pad(rows, (0, size - len(rows)), mode="edge")
-        batch = jax.tree.map(lambda leaf: leaf[padded] if leaf.ndim else leaf, voxels)
-        batch = jax.device_put((sequence, batch, slice_profile), device)
+        batch = jax.device_put((sequence, _rows_of(voxels, padded), slice_profile), device)
         signals[rows] = np.asarray(compiled(_signals, n_states=n)(*batch))[: len(rows)]
 
     sizes = [len(rows) for rows, *_ in chunks]
@@ -131,6 +132,10 @@ def _signals(sequence, tissue, slice_profile, *, n_states):
     return fisp_signal(sequence, tissue.t1, tissue.t2, tissue.b1, slice_profile, n_states=n_states).T
 
 
+def _rows_of(voxels, rows):
+    return jax.tree.map(lambda leaf: leaf[rows] if leaf.ndim else leaf, voxels)
+
+
 def _chunk_size(rows, n_states):
     """A full chunk, or three quarters or half of one where that leaves fewer lanes empty: three shapes to compile."""
     sizes = [lanes(n_states) * quarters // 4 for quarters in (4, 3, 2)]
@@ -139,10 +144,11 @@ def _chunk_size(rows, n_states):
 
 def _buckets(sequence, voxels, accuracy, slice_profile):
     """Rows that share a number of orders, with that number, longest first so that the last chunks are short ones."""
-    longest = np.maximum(voxels.t2, 1.5 * np.mean(sequence.repetition_time))  # below, the fewest orders do anyway
-    bucket = np.floor(np.log(longest.max() / longest) / np.log(_BUCKET_RATIO))
+    shortest = 1.5 * np.asarray(sequence.repetition_time).mean()  # for less T2 than this the fewest orders do anyway
+    t2 = np.maximum(voxels.t2, shortest)
+    bucket = np.floor(np.log(t2.max() / t2) / np.log(_BUCKET_RATIO))
     groups = [np.flatnonzero(bucket == b) for b in np.unique(bucket)]
-    boxes = [jax.tree.map(lambda leaf: leaf[rows] if leaf.ndim else leaf, voxels) for rows in groups]
+    boxes = [_rows_of(voxels, rows) for rows in groups]
     needed = np.array(n_states_of_boxes(sequence, boxes, accuracy=accuracy, slice_profile=slice_profile))
     return [
         (np.concatenate([rows for rows, n in zip(groups, needed, strict=True) if n == same]), int(same))

@@ -49,7 +49,7 @@ class Brain:
       tissue: t1 and t2 of each tissue at each place, (tissues, y, x), s; b1 (y, x), or one number for all.
       proton_density: of each tissue, relative to CSF, (tissues,).
       phase: receive phase, rad, (y, x).
-      affine: from (row, column, slice, 1) to RAS millimetres, (4, 4): what a NIfTI file of ``image[..., None]`` needs.
+      affine: from (column, row, slice, 1) to RAS millimetres, (4, 4): that of a NIfTI file of the image with axes x, y.
       tissue_names: name of each tissue.
 
     Raises:
@@ -76,7 +76,7 @@ class Brain:
 
     @property
     def voxel_size(self) -> tuple[float, ...]:
-        """Size of a voxel along row, column and slice, m."""
+        """Size of a voxel along column, row and slice, m."""
         return tuple((1e-3 * np.linalg.norm(self.affine[:3, :3], axis=0)).tolist())
 
     @property
@@ -237,10 +237,11 @@ def add_noise(images: np.ndarray, snr: float, *, mask: np.ndarray, seed: int = 0
         )
     power = np.mean([np.mean(np.abs(image[mask]) ** 2) for image in images.reshape(-1, *mask.shape)])
     rng = np.random.default_rng(seed)
-    noise = rng.standard_normal((*images.shape, 2), dtype=images.real.dtype).view(images.dtype)[..., 0]
-    noise *= np.sqrt(power) / snr
-    noise += images
-    return noise
+    noisy = images.copy()
+    for image in noisy.reshape(-1, *mask.shape):  # one at a time: noise of the whole series would double its memory
+        noise = rng.standard_normal((*image.shape, 2), dtype=images.real.dtype).view(images.dtype)[..., 0]
+        image += np.sqrt(power).astype(images.real.dtype) / snr * noise
+    return noisy
 
 
 def _slab_fractions(thickness_mm):
@@ -274,17 +275,17 @@ def _distance_outside(mask):
 
 
 def _image_affine(centre, size, voxel_mm, thickness_mm):
-    """Rows run from anterior to posterior, columns from right to left, about ``centre`` (RAS, mm)."""
+    """Columns run from right to left, rows from anterior to posterior, about ``centre`` (RAS, mm)."""
     affine = np.zeros((4, 4))
-    affine[1, 0] = affine[0, 1] = -voxel_mm
+    affine[0, 0] = affine[1, 1] = -voxel_mm
     affine[2, 2], affine[3, 3] = thickness_mm, 1
     affine[:3, 3] = centre - affine[:3, :2] @ np.full(2, (size - 1) / 2)
     return affine
 
 
 def _resample(volumes, transform, size):
-    """Means over the voxels of an image, (maps, size, size): ``transform`` takes (row, column, ...) to slab indices."""
-    matrix, offset = transform[:2, :2], transform[:2, 3]
+    """Means over the voxels of an image, (maps, y, x): ``transform`` takes (column, row, ...) to slab indices."""
+    matrix, offset = transform[:2, 1::-1], transform[:2, 3]  # of (row, column)
     points = max(1, int(np.ceil(2 * np.abs(matrix).max())))  # a voxel's edge, at half the slab's spacing or finer
     offset = offset + matrix @ np.full(2, (1 / points - 1) / 2)
     fine = [

@@ -1,8 +1,8 @@
 """The extended phase graph, one voxel at a time: the operators, written to be read.
 
 A voxel's magnetisation is held as Fourier coefficients over the dephasing angle across it (configuration states):
-``f_plus[k]`` and ``f_minus[k]`` are the transverse states of order +k and -k, ``z[k]`` the longitudinal one, k = 0, 1,
-... The operators are linear maps of those three rows. The fast forms elsewhere are held to these by tests.
+``f_plus[k]`` is the transverse state of order k, ``f_minus[k]`` the conjugate of that of order -k, and ``z[k]`` the
+longitudinal one, k = 0, 1, ... The operators are linear maps of those three rows. Tests hold the fast forms to these.
 
 Reference: Weigel 2015, "Extended phase graphs: dephasing, RF pulses, and echoes - pure and simple",
 doi:10.1002/jmri.24619 (Eqs. 15, 17, 20).

@@ -20,7 +20,7 @@ _LANES = 32
 
 
 def exact_n_states(n_frames: int) -> int:
-    """Orders that matter in ``n_frames`` frames: one more than half of them, for a state has to come back to order 0."""
+    """Orders that matter in ``n_frames`` frames: those that have time to come back to order 0."""
     return n_frames // 2 + 1
 
 
@@ -46,15 +46,15 @@ def choose_n_states(
     Raises:
       ValueError: ``accuracy`` not positive.
     """
-    if tissue.size * (1 if slice_profile is None else np.size(slice_profile.nodes)) <= 2 * _LANES and accuracy > 0:
+    if not accuracy > 0:
+        raise ValueError(f"accuracy must be positive; got {accuracy}")
+    if tissue.size * (1 if slice_profile is None else np.size(slice_profile.nodes)) <= 2 * _LANES:
         return exact_n_states(sequence.n_frames)
     return n_states_of_boxes(sequence, [tissue], accuracy=accuracy, slice_profile=slice_profile)[0]
 
 
 def n_states_of_boxes(sequence: Sequence, boxes, *, accuracy: float, slice_profile: SliceProfile | None = None):
-    """As `choose_n_states`, for several groups of tissue at once: one number each, in order."""
-    if not accuracy > 0:
-        raise ValueError(f"accuracy must be positive; got {accuracy}")
+    """As `choose_n_states`, for several groups of tissue at once, however small: one number each, in order."""
     exact = exact_n_states(sequence.n_frames)
     profile = slice_profile and gauss_quadrature(slice_profile.nodes, slice_profile.weights, 3)
     corners = [_corners(box) for box in boxes]
@@ -79,7 +79,7 @@ def _corners(box):
 
 def _candidates(sequence, corners, accuracy, exact):
     """Numbers to try. A state of order k took k frames to go up and takes k to come down, losing T2 weight in each."""
-    bound = 0.5 * np.log(1 / min(accuracy, 0.5)) * corners[0][1] / np.mean(sequence.repetition_time)
+    bound = 0.5 * np.log(1 / min(accuracy, 0.5)) * corners[0][1] / np.asarray(sequence.repetition_time).mean()
     wanted = [share * bound + 4 for share in _SHARES]
     return sorted({step for want in wanted for step in _LADDER[np.searchsorted(_LADDER, want) :][:1] if step < exact})
 

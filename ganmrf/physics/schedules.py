@@ -78,7 +78,7 @@ def read_schedule(path, *, echo_time: float | None = None, inversion_time: float
         columns["echo_time"] = echo_time
     missing = [f"{field}_{_COLUMNS[field][1][-2]}" for field in _COLUMNS if field not in columns]
     if missing:
-        raise ValueError(f"{path}: no column {' or '.join(missing)}")
+        raise ValueError(f"{path}: no column {' and no column '.join(missing)}")
     try:
         return Sequence(**columns, inversion_time=inversion_time)
     except ValueError as error:

@@ -58,6 +58,8 @@ def _first(value, wrong):
 def _floating(name, value):
     """``value`` as a floating-point JAX array: integers and Python numbers become the default float."""
     try:
+        if isinstance(value, str):  # JAX would take it for a dtype
+            raise TypeError("text")
         value = jnp.asarray(value)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name} must be a number or an array of numbers; got {value!r}") from error
@@ -99,7 +101,9 @@ class Tissue:
         if not is_traced(self.t1, self.t2):
             t1, t2 = np.broadcast_arrays(self.t1, self.t2)
             if (wrong := t2 > t1).any():
-                raise ValueError(f"Tissue.t2 must not exceed t1; got t2 = {_first(t2, wrong)}, t1 = {_first(t1, wrong)}")
+                raise ValueError(
+                    f"Tissue.t2 must not exceed t1; got t2 = {_first(t2, wrong)}, t1 = {_first(t1, wrong)}"
+                )
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -112,7 +116,7 @@ class Tissue:
         return int(np.prod(self.shape))
 
     def ravel(self) -> "Tissue":
-        """The same voxels in one dimension: t1 and t2 of shape (voxels,), b1 likewise unless it is one number for all."""
+        """The same voxels in one dimension: t1 and t2 (voxels,), b1 likewise unless it is one number for all."""
 
         def flat(value):
             return jnp.broadcast_to(value, self.shape).ravel()
@@ -150,11 +154,15 @@ class Sequence:
         for name in ("repetition_time", "echo_time"):
             value = _floating(name, getattr(self, name))
             if value.shape not in ((), flip_angle.shape):
-                raise ValueError(f"Sequence.{name} has shape {value.shape}, but flip_angle has {flip_angle.size} frames")
+                raise ValueError(
+                    f"Sequence.{name} has shape {value.shape}, but flip_angle has {flip_angle.size} frames"
+                )
             object.__setattr__(self, name, jnp.broadcast_to(value, flip_angle.shape))
         full_turn = 2 * np.pi * (1 + 1e-6)
         require("Sequence.flip_angle", flip_angle, lambda x: np.abs(x) <= full_turn, "within +-2 pi rad")
-        require("Sequence.repetition_time", self.repetition_time, lambda x: (x > 0) & np.isfinite(x), "positive and finite")
+        require(
+            "Sequence.repetition_time", self.repetition_time, lambda x: (x > 0) & np.isfinite(x), "positive and finite"
+        )
         require("Sequence.echo_time", self.echo_time, lambda x: (x >= 0) & np.isfinite(x), "0 or more, and finite")
         if not is_traced(self.repetition_time, self.echo_time):
             late = np.asarray(self.echo_time > self.repetition_time)

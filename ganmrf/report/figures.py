@@ -91,10 +91,10 @@ def fingerprint_figure(signals, names, *, overlay=None, labels=("simulated", "ge
         axes.plot([], [], color="0.3", linewidth=3, alpha=0.4, label=labels[0])
         axes.plot([], [], color="0.3", linewidth=1.2, linestyle=(0, (4, 2)), label=labels[1])
         below.axhline(0, color="0.6", linewidth=0.8)
-        below.set_ylabel(f"{labels[1].capitalize()}\n− {labels[0]}")
+        below.set_ylabel(f"{labels[1].capitalize()}\n$-$ {labels[0]}")
         below.ticklabel_format(axis="y", scilimits=(-2, 3), useMathText=True)
     figure.axes[-1].set_xlabel("Frame")
-    figure.legend(loc="outside upper center", ncols=4, frameon=False)
+    figure.legend(loc="outside upper center", ncols=5, frameon=False)
     return figure
 
 
@@ -151,8 +151,8 @@ def comparison_figure(truth, estimate, *, mask, quantity: str = "T1", limit: flo
     _draw(panels[0], f"{quantity}, truth", f"{quantity} (ms)", truth, colours, 0, top)
     _draw(panels[1], f"{quantity}, estimate", f"{quantity} (ms)", estimate, colours, 0, top)
     span = top / MAGNIFICATION
-    title = f"Estimate − truth, × {MAGNIFICATION}"
-    _draw(panels[2], title, f"Δ{quantity} (ms)", estimate - truth, cm.vik, -span, span)
+    title = f"Difference, contrast $\\times$ {MAGNIFICATION}"
+    _draw(panels[2], title, "Estimate $-$ truth (ms)", estimate - truth, cm.vik, -span, span)
     return figure
 
 
@@ -178,7 +178,7 @@ def agreement_figure(truth_t1, estimate_t1, truth_t2, estimate_t2, *, labels, na
     usable = np.isin(labels, list(names)) & np.all([np.isfinite(value) & (value > 0) for value in maps], axis=0)
     if not usable.any():
         raise ValueError(f"agreement_figure: no voxel with a label of {list(names)} has finite positive T1 and T2")
-    figure = Figure(figsize=(_WIDTH, 6.4), layout="constrained")
+    figure = Figure(figsize=(_WIDTH, 7.2), layout="constrained")
     columns = figure.subplots(2, 2, sharex="col", height_ratios=(2, 1)).T
     for axes, quantity, truth, estimate in zip(columns, _RELAXATION, maps[::2], maps[1::2], strict=True):
         _agreement(*axes, quantity, 1e3 * truth[usable], 1e3 * estimate[usable], labels[usable], names)
@@ -219,11 +219,11 @@ def _agreement(above, below, quantity, truth, estimate, labels, names):
     below.axhline(0, color="0.5", linewidth=1, zorder=1)
     for i, (label, name) in enumerate(names.items()):
         here, colour = labels == label, _COLOURS[i % len(_COLOURS)]
-        dots = {"s": 9, "alpha": 0.35, "color": colour, "linewidths": 0}
+        dots = {"s": 6, "alpha": 0.3, "color": colour, "linewidths": 0}
         above.scatter(truth[here], estimate[here], **dots)
         below.scatter(truth[here], error[here], **dots)
         above.plot([], [], "o", color=colour, label=name)
-    above.set(xscale="log", yscale="log", xlim=(low, high), ylim=(low, high), aspect="equal")
+    above.set(xscale="log", yscale="log", xlim=(low, high), ylim=(low, high))
     above.set(title=quantity, ylabel=f"Estimated {quantity} (ms)")
     for axis in (above.xaxis, above.yaxis):
         axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -233,7 +233,8 @@ def _agreement(above, below, quantity, truth, estimate, labels, names):
     span = 1.3 * max(_percentile(np.abs(error), 99), 0.1)
     below.set(ylim=(-span, span), xlabel=f"True {quantity} (ms)", ylabel="Relative error (%)")
     if beyond := np.count_nonzero(np.abs(error) > span):
-        below.text(0.99, 0.04, f"{beyond} of {error.size} voxels beyond", transform=below.transAxes, ha="right")
+        note = f"{beyond} of {error.size} voxels beyond"
+        below.annotate(note, (1, 1), xycoords="axes fraction", ha="right", va="bottom", color="0.35", fontsize=8)
     for axes in (above, below):
         _plain(axes)
 
@@ -253,10 +254,11 @@ def _plain(axes):
 
 
 def _panels(mask, count):
-    """A row of panels, as high as the mask's bounding box asks for."""
+    """A row of panels, as high as the mask's bounding box, the titles and the colour bars (0.85 inches) ask for."""
     rows, columns = _box(mask)
     ratio = np.clip((rows.stop - rows.start) / (columns.stop - columns.start), 0.3, 2)
-    figure = Figure(figsize=(_WIDTH, _WIDTH / count * ratio + 1.0), layout="constrained")
+    figure = Figure(figsize=(_WIDTH, 1.04 * _WIDTH / count * ratio + 0.85), layout="constrained")
+    figure.get_layout_engine().set(wspace=0.05)
     return figure, figure.subplots(1, count)
 
 
@@ -267,7 +269,7 @@ def _draw(axes, title, label, values, colours, low, high):
     axes.spines[:].set_visible(False)
     beyond = (bool((values < low).any()), bool((values > high).any()))
     extend = {(False, False): "neither", (True, False): "min", (False, True): "max", (True, True): "both"}[beyond]
-    bar = axes.figure.colorbar(image, ax=axes, location="bottom", extend=extend, pad=0.03, aspect=25)
+    bar = axes.figure.colorbar(image, ax=axes, location="bottom", extend=extend, pad=0.03, shrink=0.88, aspect=22)
     bar.set_label(label)
     bar.outline.set_visible(False)
 
@@ -308,4 +310,4 @@ def _percentile(values, percent):
 
 def _span(values):
     low, high = values.min(), values.max()
-    return f"{low:.3g}" if np.isclose(low, high) else f"{low:.3g}–{high:.3g}"
+    return f"{low:.3g}" if np.isclose(low, high) else f"{low:.3g} to {high:.3g}"

@@ -123,7 +123,9 @@ def tissue_table(truth_t1, truth_t2, t1, t2, labels, names: Mapping[int, str]) -
         n_judged, n_tissue = np.count_nonzero(judged), np.count_nonzero(of_tissue)
         truth_1, truth_2, t1_here, t2_here = (value[judged] for value in maps.values())
         rows.append(
-            TissueRow(name, n_judged, n_tissue - n_judged, *_errors(t1_here, truth_1), *_errors(t2_here, truth_2))
+            TissueRow(
+                name, int(n_judged), int(n_tissue - n_judged), *_errors(t1_here, truth_1), *_errors(t2_here, truth_2)
+            )
         )
     return rows
 
@@ -132,7 +134,7 @@ def format_tissues(rows) -> list[tuple[str, ...]]:
     """The rows of `tissue_table` as text under `TISSUE_COLUMNS`: ms, per cent, and a dash where nothing was judged."""
 
     def number(value, form):
-        return "–" if np.isnan(value) else format(value, form)
+        return "-" if np.isnan(value) else format(value, form)
 
     return [
         (
@@ -140,10 +142,10 @@ def format_tissues(rows) -> list[tuple[str, ...]]:
             f"{row.voxels}",
             f"{row.unmatched}",
             number(1e3 * row.t1, ".0f"),
-            number(100 * row.t1_bias, "+.2f"),
+            number(100 * row.t1_bias, "+z.2f"),
             number(100 * row.t1_rrmse, ".2f"),
             number(1e3 * row.t2, ".1f"),
-            number(100 * row.t2_bias, "+.2f"),
+            number(100 * row.t2_bias, "+z.2f"),
             number(100 * row.t2_rrmse, ".2f"),
         )
         for row in rows

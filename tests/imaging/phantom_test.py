@@ -100,9 +100,9 @@ def test_a_template_voxel_lands_on_its_pixel_with_the_front_up_and_the_right_sid
     landmarks = np.argwhere(everywhere & (white[:, ::-1] == 0).all(axis=2))
     assert len(landmarks) > 20
     for x, y in landmarks:
-        row, column, *_ = np.linalg.solve(brain.affine, affine @ [x, y, 4.5, 1])
+        column, row, *_ = np.linalg.solve(brain.affine, affine @ [x, y, 4.5, 1])
         assert brain.fractions[WHITE, round(row), round(column)] >= 0.95
-    np.testing.assert_allclose(brain.affine[:3, :3] * [1, 1, 0], [[0, -300 / 256, 0], [-300 / 256, 0, 0], [0, 0, 0]])
+    np.testing.assert_allclose(brain.affine[:3, :3] * [1, 1, 0], [[-300 / 256, 0, 0], [0, -300 / 256, 0], [0, 0, 0]])
     # Slice centre: the middle of the slab, 17.5 mm above the origin; the plane's centre is that of the slab.
     np.testing.assert_allclose(brain.affine @ [127.5, 127.5, 0, 1], [0, -18, 17.5, 1])
 

@@ -54,8 +54,7 @@ def test_steady_state_closed_form():
     flip_angle, repetition_time, t1, t2 = 0.6, 0.02, 0.3, 0.05
     sequence = Sequence(np.full(500, flip_angle), repetition_time, 0.0)
     e1, e2, cos = np.exp(-repetition_time / t1), np.exp(-repetition_time / t2), np.cos(flip_angle)
-    p, q = 1 - e1 * cos - e2**2 * (e1 - cos), e2 * (1 - e1) * (1 + cos)
-    r = np.sqrt((1 - e2**2) / (p**2 - q**2))
+    r = np.sqrt((1 - e2**2) / ((1 - e1 * cos) ** 2 - e2**2 * (e1 - cos) ** 2))
     expected = -1j * np.tan(flip_angle / 2) * (1 - (e1 - cos) * r)
     # 500 frames are 33 T1: exp(-33) = 3e-15 of the transient is left.
     np.testing.assert_allclose(isochromat_signal(sequence, Tissue(t1, t2))[-1], expected, rtol=ROUNDING)

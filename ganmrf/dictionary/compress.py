@@ -1,0 +1,92 @@
+"""Compressed dictionaries: fingerprints in the few directions that hold their energy."""
+
+import dataclasses
+
+import numpy as np
+
+from ganmrf.dictionary.build import Dictionary
+
+_ROWS = 4096  # atoms taken to float64 at a time
+
+
+def compress(dictionary: Dictionary, rank: int, *, method: str = "svd", seed: int = 0) -> tuple[Dictionary, float]:
+    """A dictionary in the basis of its leading right singular vectors, with the share of energy that is kept.
+
+    Args:
+      dictionary: a dictionary that is not compressed yet.
+      rank: number of basis vectors, 1 to the smaller of atoms and frames.
+      method: ``svd`` (exact), or ``randomised`` (for many frames: two passes over a random sketch).
+      seed: of the random sketch.
+
+    Returns:
+      The compressed dictionary (fingerprints (atoms, rank) of unit norm, ``norms`` those in the basis, ``basis``
+      (frames, rank) float64), and the kept energy: mean over the atoms of the squared norm that their unit
+      fingerprints keep.
+
+    Raises:
+      ValueError: a rank out of range, another method, or a dictionary that is compressed already.
+
+    References:
+      McGivney et al. 2014, doi:10.1109/TMI.2014.2337321. Yang et al. 2018, doi:10.1002/mrm.26867 (randomised SVD).
+    """
+    if dictionary.basis is not None:
+        raise ValueError(f"the dictionary is compressed already, to rank {dictionary.basis.shape[1]}")
+    atoms = np.asarray(dictionary.fingerprints)
+    if not 1 <= rank <= min(atoms.shape):
+        raise ValueError(f"rank must be 1 to {min(atoms.shape)}; got {rank}")
+    methods = {"svd": svd_basis, "randomised": lambda atoms, rank: randomised_svd_basis(atoms, rank, seed=seed)}
+    if method not in methods:
+        raise ValueError(f"method must be one of {', '.join(methods)}; got {method!r}")
+    basis = methods[method](atoms, rank)
+    coefficients = np.concatenate([rows @ basis for rows in _blocks(atoms)])
+    kept = np.linalg.norm(coefficients, axis=1)
+    energy = np.concatenate([np.linalg.norm(rows, axis=1) ** 2 for rows in _blocks(atoms)])  # 1, but for rounding
+    compressed = dataclasses.replace(
+        dictionary,
+        fingerprints=(coefficients / kept[:, None]).astype(atoms.dtype),
+        norms=(kept * dictionary.norms).astype(np.asarray(dictionary.norms).dtype),
+        basis=basis,
+    )
+    return compressed, float(np.sum(kept**2) / np.sum(energy))
+
+
+def svd_basis(atoms: np.ndarray, rank: int) -> np.ndarray:
+    """Leading right singular vectors, from the eigenvectors of the frames' correlation matrix.
+
+    Args:
+      atoms: (atoms, frames), real or complex.
+      rank: number of vectors.
+
+    Returns:
+      Orthonormal columns (frames, rank), float64 or complex128: a signal's coordinates are ``signal @ basis``.
+    """
+    correlation = sum(rows.conj().T @ rows for rows in _blocks(atoms))
+    return np.linalg.eigh(correlation)[1][:, : -rank - 1 : -1]
+
+
+def randomised_svd_basis(atoms: np.ndarray, rank: int, *, oversampling: int = 10, seed: int = 0) -> np.ndarray:
+    """As `svd_basis`, from a random sketch with two power iterations.
+
+    Args:
+      atoms: (atoms, frames), real or complex.
+      rank: number of vectors.
+      oversampling: further columns of the sketch.
+      seed: of the sketch.
+
+    Returns:
+      Orthonormal columns (frames, rank), float64 or complex128.
+
+    References:
+      Halko, Martinsson and Tropp 2011, doi:10.1137/090771806, Algorithms 4.4 and 5.1.
+    """
+    width = min(rank + oversampling, *atoms.shape)
+    sketch = np.random.default_rng(seed).standard_normal((atoms.shape[1], width))
+    for _ in range(3):
+        sketch = np.linalg.qr(sum(rows.conj().T @ (rows @ sketch) for rows in _blocks(atoms)))[0]
+    inside = sum(part.conj().T @ part for part in (rows @ sketch for rows in _blocks(atoms)))
+    return sketch @ np.linalg.eigh(inside)[1][:, : -rank - 1 : -1]
+
+
+def _blocks(atoms):
+    wide = np.result_type(atoms, float)
+    return (atoms[start : start + _ROWS].astype(wide) for start in range(0, len(atoms), _ROWS))

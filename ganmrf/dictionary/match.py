@@ -1,0 +1,184 @@
+"""Pattern matching: for every voxel the atom whose fingerprint is most like its signal.
+
+The score of an atom d for a signal x is ``|<d, x>| / (|d| |x|)``. All scores are computed in float32, a
+block at a time, and only the best of each small group of atoms is kept; every group in which rounding could have hidden
+the winner is then scored again in float64. The result is that of a search in float64, at the speed of float32.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import threadpoolctl
+
+from ganmrf.dictionary.build import Dictionary
+from ganmrf.physics.workers import run_chunks, workers
+
+_GROUP = 16  # atoms whose best float32 score is kept
+_VOXELS = 2048  # voxels a chunk
+_TILE = {"voxels": 128, "atoms": 512}  # scores of a tile stay in the second-level cache
+
+
+@dataclasses.dataclass(frozen=True)
+class Maps:
+    """What matching found, each field of the images' spatial shape; 0 (index -1) outside the mask and without signal.
+
+    Attributes:
+      t1: longitudinal relaxation time, s, float64.
+      t2: transverse relaxation time, s, float64.
+      m0: complex amplitude: the image is ``m0`` times the fingerprint for M0 = 1; complex128. Fingerprints of
+        `simulate` are real, so the constant phase -90 degrees of their magnetisation is part of ``m0``.
+      index: row of the dictionary, int64.
+      quality: normalised inner product of signal and fingerprint, 0..1, float64; 1 for a signal of the dictionary.
+    """
+
+    t1: np.ndarray
+    t2: np.ndarray
+    m0: np.ndarray
+    index: np.ndarray
+    quality: np.ndarray
+
+
+def match(dictionary: Dictionary, images, *, mask=None, axis: int = 0, progress: bool = False) -> Maps:
+    """Matches every voxel's signal with a dictionary; the decision is that of a search in float64.
+
+    Args:
+      dictionary: the dictionary, full or in a compressed basis (`compress`), real or complex.
+      images: real or complex series, frames along ``axis``: (frames, ..., y, x) by default.
+      mask: voxels to match, boolean, of the spatial shape; all by default.
+      axis: where the frames are; -1 for signals as `simulate` returns them.
+      progress: whether to show a progress bar with an estimate of the time left.
+
+    Returns:
+      The maps.
+
+    Raises:
+      ValueError: images whose frames are not the dictionary's, or a mask of another shape.
+
+    References:
+      Ma et al. 2013, doi:10.1038/nature11971. McGivney et al. 2014, doi:10.1109/TMI.2014.2337321 (compressed basis).
+    """
+    images = np.asarray(images)
+    n_frames = dictionary.sequence.n_frames
+    if images.ndim == 0 or images.shape[axis] != n_frames:
+        found = images.shape[axis] if images.ndim else 0
+        raise ValueError(
+            f"images have {found} frames along axis {axis} (shape {images.shape}), but the dictionary has {n_frames}"
+        )
+    images = np.moveaxis(images, axis, 0)
+    shape = images.shape[1:]
+    mask = np.ones(shape, bool) if mask is None else np.asarray(mask, bool)
+    if mask.shape != shape:
+        raise ValueError(f"mask has shape {mask.shape}, but the images have {shape}")
+    index, inner, quality = _search(dictionary, images.reshape(n_frames, -1), np.flatnonzero(mask), progress)
+    found = index >= 0
+    tissue = jax.tree.map(np.asarray, dictionary.tissue)
+    norms = np.asarray(dictionary.norms, float)
+
+    def in_place(values, missing=0):
+        whole = np.full(shape, missing, values.dtype)
+        whole[mask] = np.where(found, values, missing)
+        return whole
+
+    return Maps(
+        t1=in_place(tissue.t1[index].astype(float)),
+        t2=in_place(tissue.t2[index].astype(float)),
+        m0=in_place(inner / norms[index]),
+        index=in_place(index, -1),
+        quality=in_place(quality),
+    )
+
+
+def _search(dictionary, series, voxels, progress):
+    """(index, inner product, quality) of the best atom of each voxel; index -1 where there is no signal."""
+    atoms = np.asarray(dictionary.fingerprints)
+    complex_atoms = np.iscomplexobj(atoms)
+    tiles = _tiles(np.concatenate([atoms.real, atoms.imag], axis=1) if complex_atoms else atoms)
+    placed = {device: jax.device_put(tiles, device) for device in set(workers())}
+    index = np.full(voxels.size, -1)
+    inner = np.zeros(voxels.size, complex)
+    quality = np.zeros(voxels.size)
+
+    def search_chunk(rows, device):
+        signals = np.ascontiguousarray(series[:, voxels[rows]].T)
+        signals = signals.astype(np.result_type(signals, float))
+        if dictionary.basis is not None:
+            signals = signals @ dictionary.basis
+        norm = np.linalg.norm(signals, axis=1)
+        unit = signals / np.where(norm > 0, norm, 1)[:, None]
+        features = np.zeros((2, _VOXELS, tiles.shape[1]), np.float32)
+        features[:, : len(rows)] = _features(unit, complex_atoms)
+        best = np.asarray(_group_best(features, placed[device]))[: len(rows), : -(-len(atoms) // _GROUP)]
+        index[rows], inner[rows] = _decide(atoms, unit, best, tiles.shape[1])
+        index[rows[norm == 0]] = -1
+        quality[rows] = np.abs(inner[rows])
+        inner[rows] *= norm
+
+    chunks = np.split(np.arange(voxels.size), range(_VOXELS, voxels.size, _VOXELS))
+    with threadpoolctl.threadpool_limits(1, "blas"):  # a worker is a core: BLAS threads would only wait for each other
+        run_chunks(search_chunk, chunks, sizes=[len(c) for c in chunks], progress="matching" if progress else None)
+    return index, inner, quality
+
+
+def _tiles(atoms):
+    """float32 atoms as columns, padded with zeros: (tiles, features, atoms of a tile)."""
+    padded = np.zeros((-(-len(atoms) // _TILE["atoms"]) * _TILE["atoms"], atoms.shape[1]), np.float32)
+    padded[: len(atoms)] = atoms
+    return np.ascontiguousarray(np.moveaxis(padded.reshape(-1, _TILE["atoms"], atoms.shape[1]), 1, 2))
+
+
+def _features(signals, complex_atoms):
+    """Real rows whose products with real atoms are the real and imaginary parts of <d, x>: (2, voxels, features)."""
+    real, imaginary = signals.real, signals.imag
+    if complex_atoms:
+        return np.stack([np.concatenate([real, imaginary], 1), np.concatenate([imaginary, -real], 1)])
+    return np.stack([real, imaginary])
+
+
+@jax.jit
+def _group_best(features, tiles):
+    """Largest squared score of each group of atoms, float32: (voxels, groups)."""
+
+    def block(rows):
+        def tile(atoms):
+            real, imaginary = jnp.split(rows @ atoms, 2)
+            return jnp.max((real**2 + imaginary**2).reshape(_TILE["voxels"], -1, _GROUP), axis=-1)
+
+        return jnp.moveaxis(jax.lax.map(tile, tiles), 0, 1).reshape(_TILE["voxels"], -1)
+
+    blocks = jnp.moveaxis(features.reshape(2, -1, _TILE["voxels"], features.shape[-1]), 0, 1)
+    best = jax.lax.map(block, blocks.reshape(-1, 2 * _TILE["voxels"], features.shape[-1]))
+    return best.reshape(features.shape[1], -1)
+
+
+def _decide(atoms, signals, best, n_terms):
+    """The best atom of each voxel among the groups that may hold it, in float64: (index, inner product).
+
+    Atoms of unit norm in float32 are not quite so in float64, enough to swap neighbours: it is divided out.
+    """
+    # Rounding of a float32 inner product of unit vectors, with a probability of error below any other cause's:
+    # Higham and Mary 2019, doi:10.1137/18M1226312, with lambda = 4.
+    rounding = 4 * np.sqrt(n_terms) * np.finfo(np.float32).eps / 2
+    score = np.sqrt(best)
+    voxel, group = np.nonzero(score >= score.max(axis=1, keepdims=True) - 2 * rounding)
+    order = np.argsort(group, kind="stable")
+    voxel, group = voxel[order], group[order]
+    index = np.zeros(len(signals), int)
+    inner = np.zeros(len(signals), complex)
+    highest = np.full(len(signals), -1.0)
+    starts = np.flatnonzero(np.diff(group, prepend=-1))
+    for start, members in zip(starts, np.split(voxel, starts[1:]), strict=True):
+        first = group[start] * _GROUP
+        atoms64 = atoms[first : first + _GROUP].astype(np.result_type(atoms, float))
+        atoms64 /= np.linalg.norm(atoms64, axis=1, keepdims=True)
+        products = signals[members] @ atoms64.conj().T
+        scores = np.abs(products)
+        winner = np.argmax(scores, axis=1)
+        rows = np.arange(len(members))
+        better = scores[rows, winner] > highest[members]
+        improved = members[better]
+        highest[improved] = scores[rows, winner][better]
+        index[improved] = first + winner[better]
+        inner[improved] = products[rows, winner][better]
+    return index, inner

@@ -1,0 +1,146 @@
+"""Image series and masks from the files scanners' users have: NumPy, MATLAB and NIfTI."""
+
+import dataclasses
+import pathlib
+
+import nibabel
+import numpy as np
+
+from ganmrf.dictionary.store import check_readable, read_arrays
+
+_TO_MM = {"meter": 1e3, "micron": 1e-3}  # of the units a NIfTI header may name; anything else is taken as mm
+
+
+@dataclasses.dataclass(frozen=True)
+class Series:
+    """One image a frame.
+
+    Attributes:
+      images: (frames, ...spatial), one to three spatial axes, float32, float64, complex64 or complex128, finite.
+      affine: (4, 4), from voxel indices in the reverse order of the spatial axes, (x, y, z), to positions in mm, as in
+        NIfTI; None where the file does not say.
+    """
+
+    images: np.ndarray
+    affine: np.ndarray | None = None
+
+    @property
+    def voxel_size(self) -> tuple[float, ...] | None:
+        """Size of a voxel along the three spatial axes, m; None where the file does not say."""
+        if self.affine is None:
+            return None
+        return tuple(1e-3 * float(size) for size in nibabel.affines.voxel_sizes(self.affine)[::-1])
+
+
+def read_series(path, variable: str | None = None, *, frame_axis: int | None = None) -> Series:
+    """Reads an image series, real or complex.
+
+    ``.nii`` and ``.nii.gz`` hold (x, y, z, frames) and come back as (frames, z, y, x) with their affine. ``.npz`` and
+    ``.mat`` (v5 to v7) hold one array; its spatial axes stay in the order of the file, so that MATLAB's (rows,
+    columns, frames) becomes (frames, rows, columns). Integers become floating-point numbers.
+
+    Args:
+      path: the file.
+      variable: the array in a ``.npz`` or ``.mat`` file. None takes ``images``, or else the only numeric array with
+        two axes or more.
+      frame_axis: the axis of the frames in that array; None is the first in ``.npz`` and the last in ``.mat``.
+
+    Returns:
+      The series.
+
+    Raises:
+      ValueError: another suffix, a file that is missing, truncated or something else, an array that is missing, not
+        numeric or of another number of axes, no way to choose between arrays, or values that are not finite.
+    """
+    path = pathlib.Path(path)
+    affine = None
+    if _is_nifti(path):
+        if variable is not None or frame_axis is not None:
+            raise ValueError(f"{path}: a variable or a frame axis can be chosen in .npz and .mat files only")
+        images, affine = _read_nifti(path)
+        if images.ndim != 4:
+            raise ValueError(f"{path}: a series must be (x, y, z, frames); got shape {images.shape[::-1]}")
+    else:
+        images = _read_array(path, variable, "images", min_ndim=2)
+        if frame_axis is None:
+            frame_axis = -1 if path.suffix.lower() == ".mat" else 0
+        if not -images.ndim <= frame_axis < images.ndim:
+            raise ValueError(f"{path}: frame_axis must be an axis of shape {images.shape}; got {frame_axis}")
+        images = np.moveaxis(images, frame_axis, 0)
+    if not 2 <= images.ndim <= 4 or images.size == 0:
+        raise ValueError(f"{path}: a series must have frames and 1 to 3 spatial axes; got shape {images.shape}")
+    images = np.ascontiguousarray(images, np.result_type(images.dtype, np.float32))
+    if wrong := images.size - np.count_nonzero(np.isfinite(images)):
+        raise ValueError(f"{path}: {wrong} of {images.size} values are NaN or infinite")
+    return Series(images, affine)
+
+
+def read_mask(path, shape: tuple[int, ...]) -> np.ndarray:
+    """Reads a mask: whatever is not 0 is inside.
+
+    The file is ``.nii`` or ``.nii.gz`` with (x, y, z), or ``.npz`` or ``.mat`` with an array ``mask`` or one numeric
+    array only, in the order of the series' spatial axes.
+
+    Args:
+      path: the file.
+      shape: the spatial shape of the series; axes of length 1 may be absent from the file (MATLAB drops them).
+
+    Returns:
+      Bool, of that shape.
+
+    Raises:
+      ValueError: as `read_series`; a mask of another shape, with NaN, or with nothing inside.
+    """
+    path = pathlib.Path(path)
+    mask = _read_nifti(path)[0] if _is_nifti(path) else _read_array(path, None, "mask", min_ndim=1)
+    if [n for n in mask.shape if n > 1] != [n for n in shape if n > 1]:
+        raise ValueError(f"{path}: the mask has shape {mask.shape}, but the images have {tuple(shape)}")
+    if np.isnan(mask).any():
+        raise ValueError(f"{path}: {np.count_nonzero(np.isnan(mask))} of {mask.size} values are NaN")
+    if not mask.any():
+        raise ValueError(f"{path}: the mask is 0 everywhere: no voxel is inside")
+    return (mask != 0).reshape(shape)
+
+
+def _is_nifti(path):
+    if path.name.lower().endswith((".nii", ".nii.gz")):
+        return True
+    if path.suffix.lower() not in (".npz", ".mat"):
+        raise ValueError(f"{path}: suffix {path.suffix!r} is not one of .npz, .mat, .nii, .nii.gz")
+    return False
+
+
+def _read_array(path, variable, usual, *, min_ndim):
+    """The array called ``variable``, or else ``usual``, or else the only one that may be meant."""
+    arrays = read_arrays(path, None if variable is None else [variable])
+    if variable is not None and variable not in arrays:
+        raise ValueError(f"{path}: no array {variable!r}; it holds {', '.join(read_arrays(path)) or 'none'}")
+    name = variable or usual
+    if name not in arrays:
+        # In MATLAB a number has two axes as well.
+        found = [n for n, a in arrays.items() if a.dtype.kind in "biufc" and a.ndim >= min_ndim and a.size > 1]
+        if len(found) != 1:
+            raise ValueError(f"{path}: name the array that holds the {usual}: it has {', '.join(found) or 'none'}")
+        (name,) = found
+    if arrays[name].dtype.kind not in "biufc" or arrays[name].ndim < min_ndim:
+        array = arrays[name]
+        raise ValueError(
+            f"{path}: {name} must be numeric with {min_ndim} axes or more; got {array.dtype}, shape {array.shape}"
+        )
+    return arrays[name]
+
+
+def _read_nifti(path):
+    """The data with reversed axes, (..., z, y, x), and the affine in mm."""
+    check_readable(path)
+    try:
+        image = nibabel.load(path, mmap=False)
+        data = np.asarray(image.dataobj)
+        unit = image.header.get_xyzt_units()[0]
+    except Exception as error:  # a damaged file makes nibabel raise whatever it trips over, half a dozen types
+        cause = " ".join(str(error).split())
+        raise ValueError(f"{path}: not a whole NIfTI file ({cause})") from error
+    if data.dtype.kind not in "biufc":
+        raise ValueError(f"{path}: the values must be numbers; got dtype {data.dtype}")
+    scale = _TO_MM.get(unit, 1.0)
+    return data.T, np.diag([scale, scale, scale, 1.0]) @ image.affine

@@ -1,0 +1,55 @@
+"""Compressed dictionaries keep the energy they say they keep."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from ganmrf.dictionary.build import build_dictionary
+from ganmrf.dictionary.compress import compress
+from ganmrf.dictionary.grids import tissue_grid
+from ganmrf.physics.schedules import mrf_fisp
+
+
+@pytest.fixture(scope="module")
+def dictionary():
+    return build_dictionary(mrf_fisp(200), tissue_grid("coarse"))
+
+
+@pytest.mark.parametrize("method", ["svd", "randomised"])
+def test_basis_is_the_best_one(dictionary, method):
+    compressed, kept = compress(dictionary, 12, method=method)
+    singular = np.linalg.svd(dictionary.fingerprints.astype(float), compute_uv=False)
+    best = np.sum(singular[:12] ** 2) / np.sum(singular**2)
+    # Rounding of the squared singular values, 1e-16; two power iterations leave the sketch (s13/s12)^6 from it.
+    np.testing.assert_allclose(1 - kept, 1 - best, rtol=1e-3, atol=1e-12)
+    assert compressed.basis.dtype == np.float64
+    np.testing.assert_allclose(compressed.basis.T @ compressed.basis, np.eye(12), atol=1e-13)
+
+
+def test_rows_restore_the_fingerprints(dictionary):
+    compressed, kept = compress(dictionary, 30)
+    assert kept > 1 - 1e-6
+    np.testing.assert_allclose(np.linalg.norm(compressed.fingerprints, axis=1), 1, rtol=3e-7)  # float32
+    restored = compressed.norms[:, None] * compressed.fingerprints @ compressed.basis.T
+    signals = dictionary.norms[:, None] * dictionary.fingerprints
+    error = np.linalg.norm(restored - signals, axis=1) / dictionary.norms
+    np.testing.assert_allclose(np.mean(error**2), 1 - kept, rtol=1e-2)  # orthonormal: what is not kept is the error
+
+
+def test_complex_fingerprints_have_a_complex_basis(dictionary):
+    phase = np.exp(1j * np.linspace(0, 3, 200)).astype(np.complex64)
+    turned = dataclasses.replace(dictionary, fingerprints=dictionary.fingerprints * phase)
+    compressed, kept = compress(turned, 12)
+    assert np.iscomplexobj(compressed.basis)
+    np.testing.assert_allclose(1 - kept, 1 - compress(dictionary, 12)[1], rtol=1e-3)  # a unitary turn loses nothing
+
+
+def test_bad_requests(dictionary):
+    for rank in (0, 201):
+        with pytest.raises(ValueError, match=f"rank must be 1 to 200; got {rank}"):
+            compress(dictionary, rank)
+    with pytest.raises(ValueError, match="method must be one of svd, randomised; got 'qr'"):
+        compress(dictionary, 5, method="qr")
+    with pytest.raises(ValueError, match="compressed already, to rank 5"):
+        compress(compress(dictionary, 5)[0], 3)

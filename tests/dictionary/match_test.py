@@ -1,0 +1,110 @@
+"""Matching is a search in float64, whatever the arithmetic that found the shortlist."""
+
+import dataclasses
+
+import hypothesis
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+
+from ganmrf.dictionary.build import build_dictionary, simulate_many
+from ganmrf.dictionary.compress import compress
+from ganmrf.dictionary.grids import tissue_grid
+from ganmrf.dictionary.match import match
+from ganmrf.physics.schedules import mrf_fisp
+from ganmrf.physics.types import Tissue
+
+
+@pytest.fixture(scope="module")
+def dictionary():
+    return build_dictionary(mrf_fisp(250), tissue_grid("paper"))
+
+
+def noisy_signals(dictionary, n_voxels, noise, seed=0):
+    """Signals of tissues that are not on the grid, with complex noise: (voxels, frames), complex64."""
+    rng = np.random.default_rng(seed)
+    t1 = np.exp(rng.uniform(np.log(0.02), np.log(2.9), n_voxels))
+    t2 = np.minimum(t1, np.exp(rng.uniform(np.log(0.005), np.log(0.49), n_voxels)))
+    signals = simulate_many(dictionary.sequence, Tissue(t1=t1, t2=t2)) * np.exp(1j * rng.uniform(0, 6, (n_voxels, 1)))
+    return (signals + noise * rng.standard_normal((*signals.shape, 2)) @ [1, 1j]).astype(np.complex64)
+
+
+def brute_force(dictionary, signals):
+    signals = signals.astype(complex)
+    if dictionary.basis is not None:
+        signals = signals @ dictionary.basis
+    atoms = np.asarray(dictionary.fingerprints, complex)
+    atoms /= np.linalg.norm(atoms, axis=1, keepdims=True)
+    return np.abs(signals @ atoms.conj().T).argmax(axis=1)
+
+
+def turned(dictionary):
+    """The same dictionary with complex fingerprints."""
+    phase = np.exp(1j * np.linspace(0, 20, dictionary.sequence.n_frames)).astype(np.complex64)
+    return dataclasses.replace(dictionary, fingerprints=dictionary.fingerprints * phase)
+
+
+@pytest.mark.parametrize("noise", [0.0, 1e-3, 3e-2, 1.0])
+@pytest.mark.parametrize("form", ["full", "compressed", "complex", "complex compressed"])
+def test_indices_are_those_of_a_float64_search(dictionary, form, noise):
+    atoms = turned(dictionary) if "complex" in form else dictionary
+    atoms = compress(atoms, 15)[0] if "compressed" in form else atoms
+    signals = noisy_signals(dictionary, 2500, noise)  # two chunks, the second not full
+    np.testing.assert_array_equal(match(atoms, signals, axis=-1).index, brute_force(atoms, signals))
+
+
+def test_neighbours_closer_than_float32_are_told_apart():
+    # T2 in steps of 0.001 %: neighbouring fingerprints agree to 1e-11 in their inner product.
+    tissue = Tissue(t1=np.full(400, 1.0), t2=0.08 * (1 + 1e-5 * np.arange(400)))
+    atoms = build_dictionary(mrf_fisp(100), tissue, n_states=51)
+    signals = atoms.fingerprints[::7] * (2 + 1j)
+    found = match(atoms, signals, axis=-1).index
+    np.testing.assert_array_equal(found, brute_force(atoms, signals))
+    single = np.abs(signals.astype(np.complex64) @ atoms.fingerprints.T).argmax(axis=1)
+    assert (found != single).any()  # float32 alone would not do
+
+
+def test_on_grid_voxels_are_recovered(dictionary):
+    rows = np.random.default_rng(0).permutation(5970)[:600]
+    m0 = np.exp(1j * np.linspace(0, 6, 600)) * np.linspace(0.1, 5, 600)
+    images = ((dictionary.norms[:, None] * dictionary.fingerprints)[rows] * m0[:, None]).T.reshape(250, 20, 30)
+    maps = match(dictionary, images)
+    np.testing.assert_array_equal(maps.index.ravel(), rows)
+    np.testing.assert_array_equal(maps.t1.ravel(), np.asarray(dictionary.tissue.t1, float)[rows])
+    np.testing.assert_array_equal(maps.t2.ravel(), np.asarray(dictionary.tissue.t2, float)[rows])
+    np.testing.assert_allclose(maps.m0.ravel(), m0, rtol=1e-6)  # float32 norms
+    np.testing.assert_allclose(maps.quality, 1, atol=1e-6)  # rows of unit norm to float32
+
+
+@hypothesis.given(scale=st.floats(1e-6, 1e6), angle=st.floats(0, 6))
+@hypothesis.settings(max_examples=10)
+def test_scale_and_phase_go_to_m0_alone(dictionary, scale, angle):
+    signals = noisy_signals(dictionary, 20, 0.01)
+    factor = scale * np.exp(1j * angle)
+    plain, scaled = (match(dictionary, x, axis=-1) for x in (signals.astype(complex), signals * factor))
+    np.testing.assert_array_equal(plain.index, scaled.index)
+    np.testing.assert_allclose(scaled.m0, factor * plain.m0, rtol=1e-12)
+    np.testing.assert_allclose(scaled.quality, plain.quality, rtol=1e-12)
+
+
+def test_mask_silence_and_real_images(dictionary):
+    images = noisy_signals(dictionary, 12, 0.0).real.T.reshape(250, 3, 4).copy()
+    images[:, 0, 0] = 0
+    mask = np.ones((3, 4), bool)
+    mask[2, 1] = False
+    maps = match(dictionary, images, mask=mask)
+    whole = match(dictionary, images)
+    for value in (maps.t1, maps.t2, maps.m0, maps.quality):
+        assert value.shape == (3, 4)
+        assert value[0, 0] == value[2, 1] == 0
+    assert maps.index[0, 0] == maps.index[2, 1] == -1
+    inside = mask & (maps.index >= 0)
+    assert inside.sum() == 10
+    np.testing.assert_array_equal(maps.index[inside], whole.index[inside])
+
+
+def test_shapes_that_do_not_fit(dictionary):
+    with pytest.raises(ValueError, match=r"images have 30 frames along axis 0 \(shape \(30, 4, 4\)\).* has 250"):
+        match(dictionary, np.zeros((30, 4, 4)))
+    with pytest.raises(ValueError, match=r"mask has shape \(4, 5\), but the images have \(4, 4\)"):
+        match(dictionary, np.zeros((250, 4, 4)), mask=np.ones((4, 5), bool))

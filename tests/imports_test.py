@@ -1,0 +1,45 @@
+"""The house's walls: imports point down only, and each heavy library has one room."""
+
+import ast
+import pathlib
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+FLOORS = ["atomic", "physics", "dictionary", "gan", "design", "imaging", "io", "report"]  # a room sees those before it
+ABOVE_ALONE = {"design": {"imaging"}, "imaging": {"design"}, "io": {"imaging", "design"}, "report": {"io"}}
+ONLY_IN = {"orbax": "gan/checkpoint.py", "flax": "gan/networks.py", "matplotlib": "report/", "cmcrameri": "report/"}
+MODULES = sorted((ROOT / "ganmrf").rglob("*.py"))
+
+
+def imported(path):
+    """Full names of the modules a file imports, wherever in it the import stands."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_point_down(path):
+    place = path.relative_to(ROOT / "ganmrf").as_posix()
+    room = place.split("/")[0].removesuffix(".py")
+    for name in imported(path):
+        first, *rest = name.split(".")
+        assert first != "experiments", f"{place} imports {name}"
+        assert not name.startswith("absl.flags"), f"{place} imports {name}"
+        if first in ONLY_IN:
+            assert place.startswith(ONLY_IN[first]), f"{place} imports {name}"
+        if name == "ganmrf":  # for its version
+            assert room in ("io", "report"), f"{place} imports {name}"
+        elif first == "ganmrf" and room != "__init__" and rest[0] not in (room, "data"):
+            below = FLOORS[: FLOORS.index(room)]
+            assert rest[0] in below, f"{place} imports {name}"
+            assert rest[0] not in ABOVE_ALONE.get(room, ()), f"{place} imports {name}"
+
+
+def test_every_room_has_a_floor():
+    rooms = {path.relative_to(ROOT / "ganmrf").parts[0].removesuffix(".py") for path in MODULES}
+    assert rooms - {"__init__", "data"} <= set(FLOORS)

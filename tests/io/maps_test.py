@@ -1,0 +1,142 @@
+"""Map files hold the maps in seconds, every voxel where it was in the scanner, with what they came from beside them."""
+
+import dataclasses
+import json
+
+import nibabel
+import numpy as np
+import pytest
+
+import ganmrf
+from ganmrf.dictionary.build import Dictionary
+from ganmrf.dictionary.match import Maps
+from ganmrf.io.maps import describe, make_folder, write_maps
+from ganmrf.io.series import read_series
+from ganmrf.physics.types import Sequence, Tissue
+
+NAMES = ("T1map", "T2map", "M0map", "part-phase_M0map", "quality")
+AFFINE = np.array([[0, -2.0, 0, 10], [1.5, 0, 0, -20], [0, 0, 3.0, 30], [0, 0, 0, 1]])
+
+
+def maps(shape):
+    """Maps with no value twice, and with voxels that were not matched holding numbers that must not be written."""
+    n = np.arange(np.prod(shape)).reshape(shape)
+    m0 = (1 + n) * np.exp(1j * (n / n.size - 0.5))
+    return Maps(t1=1.0 + n, t2=0.01 * (1.0 + n), m0=m0, index=np.where(n % 3, n, -1), quality=(1.0 + n) / n.size)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 4), (3, 4), (4,)])
+def test_every_voxel_is_in_its_place(tmp_path, shape):
+    expected = maps(shape)
+    paths = write_maps(tmp_path, expected, affine=AFFINE)
+    assert tuple(paths) == NAMES
+    values = (expected.t1, expected.t2, np.abs(expected.m0), np.angle(expected.m0), expected.quality)
+    for name, value in zip(NAMES, values, strict=True):
+        assert paths[name] == tmp_path / f"{name}.nii.gz"
+        image = nibabel.load(paths[name])
+        assert image.get_data_dtype() == np.float32
+        assert image.shape == (*shape[::-1], 1, 1)[:3]
+        stored = np.asarray(image.dataobj).reshape(shape[::-1]).T
+        np.testing.assert_array_equal(stored, np.where(expected.index >= 0, value, 0).astype(np.float32))
+
+
+def test_geometry(tmp_path):
+    for affine, voxel_size, expected, code in (
+        (AFFINE, (1, 1, 1), AFFINE, 1),  # scanner
+        (None, (3e-3, 2e-3, 1e-3), np.diag([1.0, 2.0, 3.0, 1.0]), 2),  # aligned: positions in the scanner are unknown
+    ):
+        paths = write_maps(tmp_path, maps((2, 3, 4)), affine=affine, voxel_size=voxel_size)
+        header = nibabel.load(paths["T1map"]).header
+        # Both are stored in float32, the qform as a quaternion.
+        np.testing.assert_allclose(header.get_sform(), expected, atol=1e-5)
+        np.testing.assert_allclose(header.get_qform(), expected, atol=1e-5)
+        assert (header["sform_code"], header["qform_code"]) == (code, code)
+        assert header.get_xyzt_units()[0] == "mm"
+
+
+def test_maps_lie_on_the_series_they_came_from(tmp_path):
+    """Reading a NIfTI series and writing a map of it gives back the voxel grid of the series."""
+    scan = np.random.default_rng(0).random((4, 3, 2, 5)).astype(np.float32)  # (x, y, z, frames)
+    nibabel.save(nibabel.Nifti1Image(scan, AFFINE), tmp_path / "scan.nii.gz")
+    series = read_series(tmp_path / "scan.nii.gz")
+    first = series.images[0].astype(float)
+    whole = dataclasses.replace(maps(first.shape), t1=first, index=np.zeros(first.shape, int))
+    image = nibabel.load(write_maps(tmp_path, whole, affine=series.affine)["T1map"])
+    np.testing.assert_array_equal(image.dataobj, scan[..., 0])
+    np.testing.assert_array_equal(image.affine, nibabel.load(tmp_path / "scan.nii.gz").affine)
+
+
+@pytest.mark.parametrize("prefix", ["sub-01_ses-2", "sub-01_ses-2_"])
+def test_names_and_sidecars(tmp_path, prefix):
+    write_maps(tmp_path / "new" / "folder", maps((3, 4)), prefix=prefix, sidecar={"Sources": ["scan.nii.gz"]})
+    files = {path.name for path in (tmp_path / "new" / "folder").iterdir()}
+    assert files == {f"sub-01_ses-2_{name}.{suffix}" for name in NAMES for suffix in ("nii.gz", "json")}
+    units = {}
+    for name in NAMES:
+        sidecar = json.loads((tmp_path / "new" / "folder" / f"sub-01_ses-2_{name}.json").read_text())
+        units[name] = sidecar["Units"]
+        assert sidecar["Sources"] == ["scan.nii.gz"]
+        assert "matching" in sidecar["EstimationAlgorithm"]
+        assert sidecar["GeneratedBy"] == [{"Name": "ganmrf", "Version": ganmrf.__version__}]
+        if name.endswith("M0map"):
+            assert ("magnitude of" if name == "M0map" else "phase of") in sidecar["Description"]
+    assert units == {"T1map": "s", "T2map": "s", "M0map": "arbitrary", "part-phase_M0map": "rad", "quality": "1"}
+
+
+def test_description_of_a_dictionary():
+    dictionary = Dictionary(
+        tissue=Tissue([0.5, 1.0], [0.05, 0.1], 1.1),
+        fingerprints=np.eye(2, 3),
+        norms=np.ones(2),
+        sequence=Sequence([0.0, np.pi / 6, np.pi / 3], [0.012, 0.013, 0.014], 0.002, 0.018),
+    )
+    assert describe(dictionary) == {
+        "Dictionary": {
+            "Atoms": 2,
+            "Rank": None,
+            "T1Range": [0.5, 1.0],
+            "T2Range": [0.05, 0.1],
+            "B1Range": [1.1, 1.1],
+            "SliceProfile": False,
+        },
+        "Sequence": {
+            "Frames": 3,
+            "FlipAngleRangeDegrees": [0.0, 60.0],
+            "RepetitionTimeRange": [0.012, 0.014],
+            "EchoTimeRange": [0.002, 0.002],
+            "InversionTime": 0.018,
+        },
+    }
+    bare = dataclasses.replace(dictionary, sequence=Sequence([0.1], 0.012, 0.002), basis=np.eye(3, 2))
+    assert describe(bare)["Sequence"]["InversionTime"] is None
+    assert describe(bare)["Dictionary"]["Rank"] == 2
+
+
+def test_an_interrupted_write_leaves_the_old_map(tmp_path, monkeypatch):
+    path = write_maps(tmp_path, maps((3, 4)))["T1map"]
+    before, files = path.read_bytes(), set(tmp_path.iterdir())
+
+    def interrupted(_, temporary):
+        temporary.write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(nibabel, "save", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_maps(tmp_path, maps((3, 5)))
+    assert path.read_bytes() == before
+    assert set(tmp_path.iterdir()) == files
+
+
+def test_bad_input_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    for folder in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(ValueError, match=r"cannot write to .*file.*: (Not a directory|File exists)$"):
+            make_folder(folder)
+    with pytest.raises(ValueError, match=r"prefix must not hold a path; got 'sub-01/anat/'"):
+        write_maps(tmp_path, maps((3, 4)), prefix="sub-01/anat/")
+    with pytest.raises(ValueError, match=r"1 to 3 spatial axes; got shape \(1, 2, 3, 4\)"):
+        write_maps(tmp_path, maps((1, 2, 3, 4)))
+    for affine in (np.zeros((4, 4)), np.eye(3), np.full((4, 4), np.nan)):
+        with pytest.raises(ValueError, match=r"affine must be an invertible \(4, 4\) matrix"):
+            write_maps(tmp_path, maps((3, 4)), affine=affine)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

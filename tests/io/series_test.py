@@ -1,0 +1,217 @@
+"""Series and masks keep every voxel where the file has it; damaged or ambiguous files are refused in one line."""
+
+import nibabel
+import numpy as np
+import pytest
+import scipy.io
+
+from ganmrf.io.series import read_mask, read_series
+
+FRAMES, Z, Y, X = 5, 2, 3, 4
+AFFINE = np.array([[0, -2.0, 0, 10], [1.5, 0, 0, -20], [0, 0, 3.0, 30], [0, 0, 0, 1]])  # x and y swapped, mm
+
+
+def images(dtype=np.complex64):
+    rng = np.random.default_rng(0)
+    values = 100 * rng.standard_normal((FRAMES, Z, Y, X, 2))
+    values = values[..., 0] + 1j * values[..., 1] if np.issubdtype(dtype, np.complexfloating) else values[..., 0]
+    return values.astype(dtype)
+
+
+def save_nifti(path, values, affine=AFFINE, unit="mm"):
+    image = nibabel.Nifti1Image(values, affine)
+    image.header.set_xyzt_units(unit)
+    nibabel.save(image, path)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.complex64, np.complex128])
+@pytest.mark.parametrize("name", ["scan.npz", "scan.mat", "scan.nii", "scan.nii.gz", "SCAN.NII.GZ"])
+def test_images_come_back_frames_first(tmp_path, name, dtype):
+    expected = images(dtype)
+    path = tmp_path / name
+    if path.suffix == ".npz":
+        np.savez(path, images=expected)
+    elif path.suffix == ".mat":
+        scipy.io.savemat(path, {"images": np.moveaxis(expected, 0, -1)})
+    else:
+        save_nifti(path, expected.T)
+    series = read_series(path)
+    assert series.images.dtype == dtype
+    assert series.images.flags.c_contiguous
+    np.testing.assert_array_equal(series.images, expected)
+
+
+def test_affine_and_voxel_size_of_nifti(tmp_path):
+    """The affine is in mm whatever the unit of the header; a file without geometry has none."""
+    metres = np.diag([1e-3, 1e-3, 1e-3, 1]) @ AFFINE
+    for unit, affine in (("mm", AFFINE), ("meter", metres)):
+        save_nifti(tmp_path / "scan.nii", images(np.float32).T, affine, unit)
+        series = read_series(tmp_path / "scan.nii")
+        # NIfTI stores the affine in float32.
+        np.testing.assert_allclose(series.affine, AFFINE, rtol=1e-6)
+        np.testing.assert_allclose(series.voxel_size, (3e-3, 2e-3, 1.5e-3), rtol=1e-6)
+    np.savez(tmp_path / "scan.npz", images=images())
+    assert read_series(tmp_path / "scan.npz").affine is None
+    assert read_series(tmp_path / "scan.npz").voxel_size is None
+
+
+@pytest.mark.parametrize(("stored", "read"), [(np.int16, np.float32), (np.uint8, np.float32), (np.int32, np.float64)])
+def test_integers_become_floating_point(tmp_path, stored, read):
+    expected = np.arange(FRAMES * Z * Y * X).reshape(FRAMES, Z, Y, X).astype(stored)
+    save_nifti(tmp_path / "scan.nii", expected.T)
+    series = read_series(tmp_path / "scan.nii")
+    assert series.images.dtype == read
+    np.testing.assert_array_equal(series.images, expected)
+
+
+def test_scaled_and_big_endian_nifti(tmp_path):
+    header = nibabel.Nifti1Header(endianness=">")
+    header.set_data_dtype(">i2")
+    header.set_slope_inter(0.5, 3)
+    image = nibabel.Nifti1Image(images(np.float64).T, AFFINE, header)
+    nibabel.save(image, tmp_path / "scan.nii")
+    series = read_series(tmp_path / "scan.nii")
+    assert series.images.dtype.isnative
+    # Stored in steps of at most the range over 2**16.
+    np.testing.assert_allclose(series.images, images(np.float64), atol=np.ptp(images(np.float64)) / 2**16)
+
+
+def test_frame_axis(tmp_path):
+    expected = images()
+    np.savez(tmp_path / "scan.npz", images=np.moveaxis(expected, 0, 2))
+    np.testing.assert_array_equal(read_series(tmp_path / "scan.npz", frame_axis=2).images, expected)
+    scipy.io.savemat(tmp_path / "scan.mat", {"images": expected})
+    np.testing.assert_array_equal(read_series(tmp_path / "scan.mat", frame_axis=0).images, expected)
+    np.savez(tmp_path / "scan.npz", images=np.ones((3, 4, 5)))
+    with pytest.raises(ValueError, match=r"scan.npz: frame_axis must be an axis of shape \(3, 4, 5\); got 3"):
+        read_series(tmp_path / "scan.npz", frame_axis=3)
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".mat"])
+def test_choice_of_the_array(tmp_path, suffix):
+    path, first, second = tmp_path / f"scan{suffix}", np.ones((3, 4)), np.zeros((3, 4))
+
+    def save(**arrays):
+        np.savez(path, **arrays) if suffix == ".npz" else scipy.io.savemat(path, arrays)
+
+    save(data=first, n=3.0, note="in vivo")  # numbers and text are no candidates
+    assert read_series(path).images.all()
+    save(data=first, images=second)  # the usual name wins
+    assert not read_series(path).images.any()
+    assert read_series(path, "data").images.all()
+    save(data=first, other=second)
+    with pytest.raises(ValueError, match="name the array that holds the images: it has data, other"):
+        read_series(path)
+    with pytest.raises(ValueError, match=r"no array 'dta'; it holds .*data, other"):
+        read_series(path, "dta")
+    save(n=3.0)
+    with pytest.raises(ValueError, match="name the array that holds the images: it has none"):
+        read_series(path)
+    save(images="text")
+    with pytest.raises(ValueError, match="images must be numeric with 2 axes or more; got"):
+        read_series(path)
+
+
+def test_values_that_are_not_finite_are_counted(tmp_path):
+    wrong = images()
+    wrong[0, 0, 0, :2] = np.nan, complex(0, np.inf)
+    np.savez(tmp_path / "scan.npz", wrong)
+    with pytest.raises(ValueError, match=r"scan.npz: 2 of 120 values are NaN or infinite"):
+        read_series(tmp_path / "scan.npz")
+
+
+@pytest.mark.parametrize(
+    ("shape", "words"),
+    [
+        ((2, 3, 4), r"must be \(x, y, z, frames\); got shape \(2, 3, 4\)"),
+        ((2, 3, 4, 1, 5), r"got shape \(2, 3, 4, 1, 5\)"),
+    ],
+)
+def test_nifti_of_other_axes(tmp_path, shape, words):
+    save_nifti(tmp_path / "scan.nii", np.ones(shape, np.float32))
+    with pytest.raises(ValueError, match=words):
+        read_series(tmp_path / "scan.nii")
+
+
+def test_series_of_other_axes_and_options(tmp_path):
+    np.savez(tmp_path / "scan.npz", np.ones((2, 2, 2, 2, 2)))
+    with pytest.raises(ValueError, match="frames and 1 to 3 spatial axes"):
+        read_series(tmp_path / "scan.npz")
+    save_nifti(tmp_path / "scan.nii", images(np.float32).T)
+    for options in ({"variable": "images"}, {"frame_axis": 0}):
+        with pytest.raises(ValueError, match=r"can be chosen in .npz and .mat files only"):
+            read_series(tmp_path / "scan.nii", **options)
+    colours = np.zeros((2, 2, 2), [("R", "u1"), ("G", "u1"), ("B", "u1")])
+    nibabel.save(nibabel.Nifti1Image(colours, np.eye(4)), tmp_path / "colour.nii")
+    with pytest.raises(ValueError, match=r"colour.nii: the values must be numbers"):
+        read_series(tmp_path / "colour.nii")
+
+
+@pytest.mark.parametrize("name", ["scan.npz", "scan.mat", "scan.nii", "scan.nii.gz"])
+def test_damaged_files_are_refused_in_one_line(tmp_path, name, capfd):
+    path = tmp_path / name
+    if path.suffix == ".npz":
+        np.savez(path, images())
+    elif path.suffix == ".mat":
+        scipy.io.savemat(path, {"images": images()})
+    else:
+        save_nifti(path, images().T)
+    whole = path.read_bytes()
+    for damaged in (
+        b"",
+        whole[:100],
+        whole[: len(whole) // 2],
+        whole[: len(whole) * 9 // 10],
+        b"frame,signal\n1,2\n" * 40,
+    ):
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match="not a whole") as error:
+            read_series(path)
+        assert str(path) in str(error.value)
+        assert "\n" not in str(error.value)
+    assert capfd.readouterr() == ("", "")  # the readers add no lines of their own
+    with pytest.raises(ValueError, match=r"cannot read .*no_such.*: No such file"):
+        read_series(path.with_name(f"no_such_{name}"))
+
+
+def test_other_suffixes_are_named(tmp_path):
+    for read in (read_series, lambda path: read_mask(path, (2, 3))):
+        with pytest.raises(ValueError, match=r"suffix '.dcm' is not one of .npz, .mat, .nii, .nii.gz"):
+            read(tmp_path / "scan.dcm")
+
+
+@pytest.mark.parametrize("name", ["mask.npz", "mask.mat", "mask.nii.gz"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_mask(tmp_path, name, dtype):
+    expected = np.random.default_rng(0).random((Z, Y, X)) > 0.5
+    path = tmp_path / name
+    if path.suffix == ".npz":
+        np.savez(path, expected.astype(dtype))
+    elif path.suffix == ".mat":
+        scipy.io.savemat(path, {"mask": 3 * expected.astype(dtype)})  # a label other than 1 is inside as well
+    else:
+        save_nifti(path, expected.astype(dtype).T)
+    mask = read_mask(path, (Z, Y, X))
+    assert mask.dtype == bool
+    np.testing.assert_array_equal(mask, expected)
+
+
+def test_mask_without_axes_of_length_one(tmp_path):
+    """MATLAB drops trailing axes of length 1, and adds one to a vector."""
+    expected = np.array([[True, False, True], [False, False, True]])
+    scipy.io.savemat(tmp_path / "mask.mat", {"mask": expected})
+    np.testing.assert_array_equal(read_mask(tmp_path / "mask.mat", (2, 3, 1)), expected[:, :, None])
+    scipy.io.savemat(tmp_path / "mask.mat", {"mask": expected[:1]})
+    np.testing.assert_array_equal(read_mask(tmp_path / "mask.mat", (3,)), expected[0])
+
+
+def test_wrong_masks(tmp_path):
+    path = tmp_path / "mask.npz"
+    for mask, words in (
+        (np.ones((3, 2)), r"mask.npz: the mask has shape \(3, 2\), but the images have \(2, 3\)"),
+        (np.zeros((2, 3)), "the mask is 0 everywhere"),
+        (np.array([[1, np.nan, 0], [1, 1, 1]]), "1 of 6 values are NaN"),
+    ):
+        np.savez(path, mask)
+        with pytest.raises(ValueError, match=words):
+            read_mask(path, (2, 3))
