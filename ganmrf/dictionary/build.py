@@ -3,9 +3,11 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from ganmrf.physics.fisp_scan import compiled, fisp_signal, lanes
+from ganmrf.physics.fisp import simulate_in_chunks
+from ganmrf.physics.fisp_scan import compiled
 from ganmrf.physics.n_states import exact_n_states, n_states_of_boxes
 from ganmrf.physics.slice_profile import SliceProfile
 from ganmrf.physics.types import Sequence, Tissue, pytree
@@ -63,15 +65,19 @@ def build_dictionary(
     Raises:
       ValueError: an atom without signal (it has no direction to match), or as `simulate`.
     """
-    fingerprints = simulate_many(
-        sequence, tissue, n_states=n_states, accuracy=accuracy, slice_profile=slice_profile, progress=progress
-    )
-    norms = np.sqrt(np.einsum("af,af->a", fingerprints, fingerprints, dtype=fingerprints.dtype))
+    atoms = tissue.ravel()
+    fingerprints = _empty(sequence, atoms)
+    norms = np.empty(atoms.size, fingerprints.dtype)
+
+    def store(rows, unit):
+        fingerprints[rows], norms[rows] = unit
+
+    settings = {"n_states": n_states, "accuracy": accuracy, "slice_profile": slice_profile, "progress": progress}
+    _simulate_into(store, _unit_fingerprints, sequence, atoms, **settings)
     if not norms.all():
-        atom, silent = int(np.argmin(norms)), tissue.ravel()
-        raise ValueError(f"atom {atom} (T1 {silent.t1[atom]:.4g} s, T2 {silent.t2[atom]:.4g} s) has no signal")
-    fingerprints /= norms[:, None]
-    return Dictionary(tissue.ravel(), fingerprints, norms, sequence, slice_profile)
+        atom = int(np.argmin(norms))
+        raise ValueError(f"atom {atom} (T1 {atoms.t1[atom]:.4g} s, T2 {atoms.t2[atom]:.4g} s) has no signal")
+    return Dictionary(atoms, fingerprints, norms, sequence, slice_profile)
 
 
 def simulate_many(
@@ -99,17 +105,29 @@ def simulate_many(
     Raises:
       ValueError: ``n_states`` below 1, or ``accuracy`` not positive.
     """
+    voxels = tissue.ravel()
+    signals = _empty(sequence, voxels)
+    settings = {"n_states": n_states, "accuracy": accuracy, "slice_profile": slice_profile, "progress": progress}
+    _simulate_into(signals.__setitem__, simulate_in_chunks, sequence, voxels, **settings)
+    return signals
+
+
+def _empty(sequence, voxels):
+    dtype = jnp.result_type(*jax.tree.leaves((sequence, voxels)))
+    return np.empty((voxels.size, sequence.n_frames), dtype)
+
+
+def _simulate_into(store, simulation, sequence, voxels, *, n_states, accuracy, slice_profile, progress):
+    """Calls ``store(rows, what simulation gives)``, from several threads, for all rows of the flat ``voxels``."""
     if n_states is not None and n_states < 1:
         raise ValueError(f"n_states must be at least 1; got {n_states}")
     if not accuracy > 0:
         raise ValueError(f"accuracy must be positive; got {accuracy}")
-    voxels = jax.tree.map(np.asarray, tissue.ravel())
-    dtype = jax.numpy.result_type(*jax.tree.leaves((sequence, voxels)))
-    signals = np.empty((voxels.t1.size, sequence.n_frames), dtype)
+    voxels = jax.tree.map(np.asarray, voxels)
     if n_states is None:
         buckets = _buckets(sequence, voxels, accuracy, slice_profile)
     else:
-        buckets = [(np.arange(voxels.t1.size), min(n_states, exact_n_states(sequence.n_frames)))]
+        buckets = [(np.arange(voxels.size), min(n_states, exact_n_states(sequence.n_frames)))]
     chunks = [
         (rows[start : start + size], size, n)
         for rows, n in buckets
@@ -121,15 +139,17 @@ def simulate_many(
         rows, size, n = chunk
         padded = np.pad(rows, (0, size - len(rows)), mode="edge")
         batch = jax.device_put((sequence, _rows_of(voxels, padded), slice_profile), device)
-        signals[rows] = np.asarray(compiled(_signals, n_states=n)(*batch))[: len(rows)]
+        results = compiled(simulation, n_states=n)(*batch)
+        store(rows, jax.tree.map(lambda leaf: np.asarray(leaf)[: len(rows)], results))
 
     sizes = [len(rows) for rows, *_ in chunks]
     run_chunks(simulate_rows, chunks, sizes=sizes, progress="simulating" if progress else None)
-    return signals
 
 
-def _signals(sequence, tissue, slice_profile, *, n_states):
-    return fisp_signal(sequence, tissue.t1, tissue.t2, tissue.b1, slice_profile, n_states=n_states).T
+def _unit_fingerprints(sequence, tissue, slice_profile, **form):
+    signals = simulate_in_chunks(sequence, tissue, slice_profile, **form)
+    norms = jnp.linalg.norm(signals, axis=1)
+    return signals / jnp.where(norms > 0, norms, 1)[:, None], norms
 
 
 def _rows_of(voxels, rows):
@@ -137,9 +157,10 @@ def _rows_of(voxels, rows):
 
 
 def _chunk_size(rows, n_states):
-    """A full chunk, or three quarters or half of one where that leaves fewer lanes empty: three shapes to compile."""
-    sizes = [lanes(n_states) * quarters // 4 for quarters in (4, 3, 2)]
-    return min(sizes, key=lambda size: -(-rows // size) * size - 0.05 * rows * size / sizes[0])
+    """Atoms a call: many enough to be worth one, in one of three shapes to compile, whichever leaves fewest empty."""
+    full = 16384 if jax.default_backend() != "cpu" else min(max(24576 // n_states // 128 * 128, 128), 512)
+    sizes = [full * quarters // 4 for quarters in (4, 3, 2)]
+    return min(sizes, key=lambda size: -(-rows // size) * size - 0.05 * rows * size / full)
 
 
 def _buckets(sequence, voxels, accuracy, slice_profile):

@@ -90,27 +90,29 @@ def simulate(
         n_states = choose_n_states(sequence, tissue, accuracy=accuracy, slice_profile=slice_profile)
     n_states = min(n_states, exact_n_states(sequence.n_frames))
     with jax.ensure_compile_time_eval():  # all values are at hand, even where a caller's function is being traced
-        return compiled(_simulate, n_states=n_states)(sequence, tissue, slice_profile)
+        return compiled(simulate_in_chunks, n_states=n_states)(sequence, tissue, slice_profile)
 
 
-def _simulate(sequence, tissue, slice_profile, n_states):
-    flat, size = tissue.ravel(), lanes(n_states)
+def simulate_in_chunks(sequence, tissue, slice_profile, *, n_states: int, one_kernel: bool = False) -> jax.Array:
+    """`simulate` with everything decided: ``n_states`` at most `exact_n_states`; ``one_kernel`` as in `fisp_signal`."""
+    flat, size = tissue.ravel(), lanes(n_states, one_kernel)
+
+    @jax.checkpoint
+    def chunk(fields):
+        voxels = {"b1": flat.b1} | fields
+        profile = slice_profile
+        return fisp_signal(sequence, **voxels, slice_profile=profile, n_states=n_states, one_kernel=one_kernel).T
+
+    fields = {name: value for name, value in vars(flat).items() if value.ndim}
     if flat.size <= size:
-        signals = fisp_signal(sequence, flat.t1, flat.t2, flat.b1, slice_profile, n_states=n_states).T
+        signals = chunk(fields)
     else:
-
-        @jax.checkpoint
-        def chunk(fields):
-            voxels = {"b1": flat.b1} | fields
-            return fisp_signal(sequence, **voxels, slice_profile=slice_profile, n_states=n_states).T
-
-        fields = {name: value for name, value in vars(flat).items() if value.ndim}
         signals = lax.map(chunk, {name: _in_chunks(value, size) for name, value in fields.items()})
         signals = signals.reshape(-1, sequence.n_frames)[: flat.size]
     return signals.reshape(*tissue.shape, sequence.n_frames)
 
 
-_simulate_traced = jax.jit(_simulate, static_argnames="n_states")
+_simulate_traced = jax.jit(simulate_in_chunks, static_argnames="n_states")
 
 
 def _in_chunks(values, size):

@@ -3,7 +3,8 @@
 With RF phase 0 the states of `epg` are ``f_plus = -i p``, ``f_minus = i q`` and ``z``, all of p, q, z real, (orders,
 lanes), one lane a voxel. Relaxation, recovery and excitation are merged into six coefficients a frame, made for a block
 of frames at once, outside the inner scan: made inside, XLA would fuse their exponentials into every order. Two frames a
-step write into each other's buffers, so that the shift by one order costs no copy.
+step write into each other's buffers, so that the shift by one order costs no copy. On a CPU the inner scan can be
+compiled as one function (`_in_one_kernel`), a quarter faster.
 """
 
 import functools
@@ -12,12 +13,13 @@ import chex
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.experimental.xla_metadata import set_xla_metadata
 
 # Frames a block. Blocks are also what reverse mode recomputes: it keeps the states between blocks only.
-_BLOCK = 50
+_BLOCK = 100
 
 
-def fisp_signal(sequence, t1, t2, b1, slice_profile=None, *, n_states: int, keep=None):
+def fisp_signal(sequence, t1, t2, b1, slice_profile=None, *, n_states: int, one_kernel: bool = False, keep=None):
     """Signals of a batch of voxels, small enough that their states fit the cache.
 
     Args:
@@ -27,34 +29,46 @@ def fisp_signal(sequence, t1, t2, b1, slice_profile=None, *, n_states: int, keep
       b1: actual over nominal flip angle, (lanes,) or ().
       slice_profile: quadrature over the slice, or None.
       n_states: orders kept, static.
+      one_kernel: whether to compile the inner scan as one function, static; only what `compiled` makes may.
       keep: None, or the number of orders to keep in each lane, (lanes,), where fewer than ``n_states``.
 
     Returns:
       Real signals (frames, lanes); see `fisp.simulate` for their sign.
     """
     chex.assert_equal_shape((t1, t2))
-    decay = jnp.exp(-sequence.echo_time[:, None] / t2[None, :])
-    if slice_profile is None:
-        return decay * _scan(sequence, t1, t2, b1, n_states, keep)
-
-    @jax.checkpoint
-    def add_node(total, node):
-        scale, weight = node
-        return total + weight * _scan(sequence, t1, t2, b1 * scale, n_states, keep), None
-
-    dtype = jnp.result_type(sequence.flip_angle, t1, t2, b1)
-    nodes = (jnp.asarray(slice_profile.nodes, dtype), jnp.asarray(slice_profile.weights, dtype))
-    return decay * lax.scan(add_node, jnp.zeros((sequence.n_frames, t1.size), dtype), nodes)[0]
-
-
-def _scan(sequence, t1, t2, b1, n_states, keep):
-    """Signals right after each pulse, before they decay for the echo time."""
-    dtype = jnp.result_type(sequence.flip_angle, sequence.repetition_time, t1, t2, b1)
-    n_frames, lanes = sequence.n_frames, t1.size
+    dtype = jnp.result_type(*jax.tree.leaves((sequence, t1, t2, b1)))
+    n_frames = sequence.n_frames
     block = min(_BLOCK, n_frames + n_frames % 2)
+
+    def in_blocks(values):
+        padded = jnp.pad(values.astype(dtype), ((0, -n_frames % block), (0, 0)))
+        return padded.reshape(-1, block, values.shape[1])
+
+    def relaxation(times, t):
+        return jnp.exp(-times[:, None] / t[None, :])
+
+    angle = in_blocks(sequence.flip_angle[:, None] * jnp.reshape(b1, (1, -1)))
+    e1, e2 = (in_blocks(relaxation(sequence.repetition_time, t)) for t in (t1, t2))
+    z0 = jnp.ones_like(t1) if sequence.inversion_time is None else 1 - 2 * jnp.exp(-sequence.inversion_time / t1)
     kept = None if keep is None else (jnp.arange(n_states)[:, None] < keep[None, :]).astype(dtype)
-    rate1, rate2 = (1 / t1)[None, :], (1 / t2)[None, :]
-    b1 = jnp.reshape(b1, (1, -1))
+    scan = functools.partial(_scan, e1=e1, e2=e2, z0=z0, n_states=n_states, one_kernel=one_kernel, kept=kept)
+    if slice_profile is None:
+        signals = scan(angle)
+    else:
+
+        @jax.checkpoint
+        def add_node(total, node):
+            scale, weight = node
+            return total + weight * scan(scale * angle), None
+
+        nodes = (jnp.asarray(slice_profile.nodes, dtype), jnp.asarray(slice_profile.weights, dtype))
+        signals = lax.scan(add_node, jnp.zeros(e1.shape, dtype), nodes)[0]
+    return relaxation(sequence.echo_time, t2) * signals.reshape(-1, t1.size)[:n_frames]
+
+
+def _scan(angle, e1, e2, z0, n_states, one_kernel, kept):
+    """Signals right after each pulse, (blocks, frames of a block, lanes), as the angles and relaxation factors are."""
+    _, block, lanes = e1.shape
 
     def frame(states, buffers, coefficients):
         """Records order 0, then excites, relaxes and dephases ``states`` into ``buffers``."""
@@ -76,53 +90,80 @@ def _scan(sequence, t1, t2, b1, n_states, keep):
         even, second = frame(odd, even, [c[1] for c in coefficients])
         return (even, odd), jnp.stack([first, second])
 
+    def inner_scan(carry, coefficients):
+        return lax.scan(two_frames, carry, coefficients)
+
+    if one_kernel:
+        inner_scan = _in_one_kernel(inner_scan)
+
     @jax.checkpoint
     def frames(carry, pulses):
-        flip_angle, repetition_time = (pulse[:, None] for pulse in pulses)
-        cos, sin = jnp.cos(b1 * flip_angle), jnp.sin(b1 * flip_angle)
+        angle, e1, e2 = pulses
+        cos, sin = jnp.cos(angle), jnp.sin(angle)
         up, down = 0.5 * (cos + 1), 0.5 * (cos - 1)
-        e1, e2 = jnp.exp(-repetition_time * rate1), jnp.exp(-repetition_time * rate2)
         coefficients = (e2 * up, e2 * down, e2 * sin, e1 * cos, -0.5 * e1 * sin, 1 - e1)
         paired = [jnp.reshape(c, (block // 2, 2, 1, lanes)) for c in coefficients]
-        carry, observed = lax.scan(two_frames, carry, lax.optimization_barrier(paired))
+        carry, observed = inner_scan(carry, lax.optimization_barrier(paired))
         p, q, z = jnp.moveaxis(observed.reshape(block, 3, lanes), 1, 0)
         return carry, up * p + down * q + sin * z
 
-    pulses = [
-        jnp.pad(pulse, (0, -n_frames % block)).reshape(-1, block).astype(dtype)
-        for pulse in (sequence.flip_angle, sequence.repetition_time)
-    ]
-    empty = jnp.zeros((max(n_states, 2), lanes), dtype)
-    z0 = 1.0 if sequence.inversion_time is None else 1 - 2 * jnp.exp(-sequence.inversion_time / t1)
+    empty = jnp.zeros((max(n_states, 2), lanes), e1.dtype)
     states = (empty, empty, empty.at[0].set(z0))
-    _, signals = lax.scan(frames, (states, (empty, empty, empty)), pulses)
-    return signals.reshape(-1, lanes)[:n_frames]
+    return lax.scan(frames, (states, (empty, empty, empty)), (angle, e1, e2))[1]
 
 
-def lanes(n_states: int) -> int:
-    """Voxels to simulate together: on a CPU as many as keep their states in its second-level cache."""
-    if jax.default_backend() != "cpu":
-        return 16384
-    return min(max(10240 // n_states // 64 * 64, 64), 512)
-
-
-@functools.cache
-def compiler_options() -> dict | None:
-    """Options for `jax.jit` under which XLA's CPU backend writes the shifted states in place; None elsewhere.
-
-    They are XLA's own, undocumented: where it refuses them the scan still runs, at two thirds of the speed.
-    """
-    options = {"xla_cpu_copy_insertion_use_region_analysis": True}
-    if jax.default_backend() != "cpu":
-        return None
-    try:
-        jax.jit(lambda x: x, compiler_options=options)(0.0)
-    except jax.errors.JaxRuntimeError:
-        return None
-    return options
+def lanes(n_states: int, one_kernel: bool) -> int:
+    """Voxels to simulate together: on a CPU as many as keep their states in its first- or second-level cache."""
+    if one_kernel:
+        return 64 if n_states <= 16 else 32
+    if jax.default_backend() == "cpu":
+        return min(max(10240 // n_states // 64 * 64, 64), 512)
+    return 16384
 
 
 @functools.cache
 def compiled(function, **static):
-    """``function`` with ``static`` keywords bound, jitted with `compiler_options`; for concrete arguments only."""
-    return jax.jit(functools.partial(function, **static), compiler_options=compiler_options())
+    """``function`` with ``static`` keywords and ``one_kernel`` bound, jitted in the fastest form this backend takes.
+
+    For concrete arguments only: JAX takes compiler options for a whole program, not for a part of one.
+    """
+    one_kernel = _fast_form_works()
+    options = _CPU_OPTIONS if one_kernel else None
+    return jax.jit(functools.partial(function, one_kernel=one_kernel, **static), compiler_options=options)
+
+
+# Lets XLA's CPU backend write the shifted states in place.
+_CPU_OPTIONS = {"xla_cpu_copy_insertion_use_region_analysis": True}
+
+
+@functools.cache
+def _fast_form_works():
+    """Whether XLA takes `_CPU_OPTIONS` and `_in_one_kernel`, neither of which it documents; only ever on a CPU."""
+    if jax.default_backend() != "cpu":
+        return False
+    doubled = _in_one_kernel(lambda start, steps: lax.scan(lambda x, step: (2 * x + step, x), start, steps))
+    try:
+        with jax.ensure_compile_time_eval():
+            end, _ = jax.jit(doubled, compiler_options=_CPU_OPTIONS)(jnp.ones(8), jnp.ones((3, 8)))
+        return bool((end == 15).all())
+    except jax.errors.JaxRuntimeError:
+        return False
+
+
+def _in_one_kernel(function):
+    """Asks XLA's CPU backend to emit ``function`` as one compiled function with its loops inside.
+
+    Without it every operation of every step is dispatched by itself. The inner tags keep the outer ones from what
+    ``function`` calls.
+    """
+
+    @jax.jit
+    def inner(*arguments):
+        with set_xla_metadata(xla_cpu_small_call="false", inlineable="true"):
+            return function(*arguments)
+
+    def outer(*arguments):
+        with set_xla_metadata(xla_cpu_small_call="true", inlineable="false"):
+            return inner(*arguments)
+
+    return outer

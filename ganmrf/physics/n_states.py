@@ -99,8 +99,8 @@ def _signals(sequence, lanes, profile, exact):
     return signals[: len(lanes)]
 
 
-def _probe(sequence, t1, t2, b1, profile, *, keep, n_states):
-    return fisp_signal(sequence, t1, t2, b1, profile, n_states=n_states, keep=keep)
+def _probe(sequence, t1, t2, b1, profile, *, keep, n_states, one_kernel):
+    return fisp_signal(sequence, t1, t2, b1, profile, n_states=n_states, one_kernel=one_kernel, keep=keep)
 
 
 def _smallest(groups, tried, exact, accuracy):
