@@ -18,6 +18,9 @@ from ganmrf.report.metrics import TISSUE_COLUMNS, format_tissues
 _REFERENCE = {"WM": (0.95, 0.04), "GM": (1.5, 0.06), "CSF": (2.95, 0.5)}
 
 
+_DIFFERENCE = "{} where it has a truth: true, matched, and their difference with ten times the contrast."
+
+
 def write_brain_report(path, config: dict, results):
     """Writes the report.
 
@@ -47,6 +50,12 @@ def write_brain_report(path, config: dict, results):
     )
 
 
+def maps_figure(results):
+    """The matched maps side by side."""
+    maps = results.maps
+    return map_figure(maps.t1, maps.t2, maps.m0, mask=results.brain.mask, quality=maps.quality)
+
+
 def _sequence_section(results):
     dictionary = results.dictionary
     times = [f"{name} {1e3 * t1:.0f}/{1e3 * t2:.0f} ms" for name, (t1, t2) in _REFERENCE.items()]
@@ -65,18 +74,22 @@ def _sequence_section(results):
 
 
 def _maps_section(results):
-    maps, brain = results.maps, results.brain
-    figure = map_figure(maps.t1, maps.t2, maps.m0, mask=brain.mask, quality=maps.quality)
     return Section(
         "Maps",
         "Each voxel got the atom whose fingerprint has the largest normalised inner product with its signal.",
-        figures=[Picture(figure, "Matched T1, T2 and M0, and the match quality. The patient's right is on the left.")],
+        figures=[
+            Picture(
+                maps_figure(results),
+                "Matched T1, T2 and M0, and the match quality. The patient's right is on the left.",
+            )
+        ],
     )
 
 
 def _error_section(results):
     maps, brain = results.maps, results.brain
     t1, t2 = brain.truth()
+    true = np.isfinite(t1)
     brain_tissues = {label: name for label, name in enumerate(brain.tissue_names) if name not in ("skull", "scalp")}
     exact = [
         (name, f"{np.sum(here)}", f"{100 * np.mean((maps.index == results.noise_free.index)[here]):.1f}")
@@ -88,8 +101,14 @@ def _error_section(results):
         "Truth exists where one tissue fills at least 95 % of a voxel: a mixed voxel has no single T1 or T2. The rest "
         "is black below.",
         figures=[
-            Picture(comparison_figure(t1, maps.t1, mask=brain.mask & np.isfinite(t1), quantity="T1"), "T1."),
-            Picture(comparison_figure(t2, maps.t2, mask=brain.mask & np.isfinite(t2), quantity="T2"), "T2."),
+            Picture(
+                comparison_figure(t1, maps.t1, mask=brain.mask & np.isfinite(t1), quantity="T1"),
+                _DIFFERENCE.format("T1"),
+            ),
+            Picture(
+                comparison_figure(t2, maps.t2, mask=brain.mask & np.isfinite(t2), quantity="T2"),
+                _DIFFERENCE.format("T2"),
+            ),
             Picture(
                 agreement_figure(t1, maps.t1, t2, maps.t2, labels=brain.labels, names=brain_tissues),
                 "Matched against true values, voxel by voxel, and their relative errors.",

@@ -5,7 +5,7 @@ Example::
     python -m experiments.map_brain --output=runs/brain
 
 A noisy MRF-FISP scan of the digital brain is matched with the dictionary. The output folder gets ``report.html``, the
-maps (NIfTI, seconds), ``metrics.json`` and ``config.json``.
+maps (NIfTI, seconds; ``maps.png``), ``metrics.json`` and ``config.json``.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ import time
 import numpy as np
 from absl import flags
 
-from experiments.brain_report import write_brain_report
+from experiments.brain_report import maps_figure, write_brain_report
 from experiments.command_line import run
 from experiments.sequence_flags import SimulationConfig, simulation_config
 from ganmrf.atomic import replacing
@@ -83,6 +83,8 @@ def main():
         with replacing(folder / f"{name}.json") as path:
             path.write_text(json.dumps(content, indent=2) + "\n")
     write_maps(folder, results.maps, affine=results.brain.affine, sidecar=describe(results.dictionary))
+    with replacing(folder / "maps.png") as path:
+        maps_figure(results).savefig(path, dpi=160)
     write_brain_report(folder / "report.html", dataclasses.asdict(config), results)
     for row in results.tissues:
         t1, t2 = (f"{100 * error:.2f} %" for error in (row.t1_rrmse, row.t2_rrmse))

@@ -11,7 +11,7 @@ from ganmrf.physics.fisp_scan import compiled
 from ganmrf.physics.n_states import exact_n_states, n_states_of_boxes
 from ganmrf.physics.slice_profile import SliceProfile
 from ganmrf.physics.types import Sequence, Tissue, pytree
-from ganmrf.physics.workers import run_chunks
+from ganmrf.physics.workers import run_chunks, workers
 
 # Atoms whose T2 differs by less than this factor share a number of orders. Finer buckets waste fewer orders, but every
 # new number of orders costs a compilation.
@@ -135,11 +135,15 @@ def _simulate_into(store, simulation, sequence, voxels, *, n_states, accuracy, s
         for start in range(0, len(rows), size)
     ]
 
+    placed = {device: jax.device_put((sequence, slice_profile), device) for device in set(workers())}
+
     def simulate_rows(chunk, device):
         rows, size, n = chunk
         padded = np.pad(rows, (0, size - len(rows)), mode="edge")
-        batch = jax.device_put((sequence, _rows_of(voxels, padded), slice_profile), device)
-        results = compiled(simulation, n_states=n)(*batch)
+        sequence, slice_profile = placed[device]
+        results = compiled(simulation, n_states=n)(
+            sequence, jax.device_put(_rows_of(voxels, padded), device), slice_profile
+        )
         store(rows, jax.tree.map(lambda leaf: np.asarray(leaf)[: len(rows)], results))
 
     sizes = [len(rows) for rows, *_ in chunks]
@@ -157,10 +161,10 @@ def _rows_of(voxels, rows):
 
 
 def _chunk_size(rows, n_states):
-    """Atoms a call: many enough to be worth one, in one of three shapes to compile, whichever leaves fewest empty."""
-    full = 16384 if jax.default_backend() != "cpu" else min(max(24576 // n_states // 128 * 128, 128), 512)
-    sizes = [full * quarters // 4 for quarters in (4, 3, 2)]
-    return min(sizes, key=lambda size: -(-rows // size) * size - 0.05 * rows * size / full)
+    """Atoms a call: many enough to be worth one. A few calls share their rows evenly, more of them one full shape."""
+    full = 16384 if jax.default_backend() != "cpu" else min(max(24576 // n_states // 64 * 64, 128), 512)
+    calls = -(-rows // full)
+    return full if calls > 4 else -(-rows // (64 * calls)) * 64
 
 
 def _buckets(sequence, voxels, accuracy, slice_profile):

@@ -1,5 +1,6 @@
 """How many orders of the extended phase graph a simulation needs, found by simulating."""
 
+import dataclasses
 import itertools
 
 import jax
@@ -12,8 +13,9 @@ from ganmrf.physics.workers import run_chunks
 
 # Numbers worth compiling for: four an octave.
 _LADDER = sorted(mantissa * 2**octave for mantissa in (8, 10, 12, 14) for octave in range(12))
-# Candidates tried, as shares of the order above which nothing can come back with more than the accuracy.
-_SHARES = (0.25, 0.35, 0.45, 0.6, 0.8, 1.0)
+# Candidates tried, as shares of the order from which nothing comes back with more than the accuracy if all repetition
+# times were equal.
+_SHARES = (0.3, 0.45, 0.65, 1.0)
 # Corners of a box stand for all tissues in it, so they must do better than is asked.
 _SAFETY = 0.7
 _LANES = 32
@@ -30,7 +32,7 @@ def choose_n_states(
     """The number of orders to keep so that every voxel's signal has at most ``accuracy`` relative L2 error.
 
     Few voxels get the exact number: finding a smaller one would cost as much as it saves. For many, the corners of
-    the box that holds them (longest T1 and T2, over the range of B1) are simulated with all orders and with several
+    the box that holds them (longest T2, over the ranges of T1 and B1) are simulated with all orders and with several
     candidates, and the smallest candidate that keeps 0.7 of ``accuracy`` on every corner is taken; when none does, all
     orders are kept.
 
@@ -57,57 +59,90 @@ def n_states_of_boxes(sequence: Sequence, boxes, *, accuracy: float, slice_profi
     """As `choose_n_states`, for several groups of tissue at once, however small: one number each, in order."""
     exact = exact_n_states(sequence.n_frames)
     profile = slice_profile and gauss_quadrature(slice_profile.nodes, slice_profile.weights, 3)
-    corners = [_corners(box) for box in boxes]
-    candidates = [_candidates(sequence, corner, accuracy, exact) for corner in corners]
-    lanes = [
-        (*corner, n)
-        for corner_list, tried in zip(corners, candidates, strict=True)
-        for corner, n in itertools.product(corner_list, [exact, *tried])
-    ]
-    signals = iter(_signals(sequence, np.array(lanes), profile, exact))
-    return [
-        _smallest([[next(signals) for _ in [exact, *tried]] for _ in corner_list], tried, exact, accuracy)
-        for corner_list, tried in zip(corners, candidates, strict=True)
-    ]
+    probes = [_Probe.of(sequence, box, accuracy) for box in boxes]
+    signals = _signals(sequence, probes, profile)
+    return [probe.smallest(part, accuracy, exact) for probe, part in zip(probes, signals, strict=True)]
 
 
-def _corners(box):
-    """(t1, t2, b1) of the tissues that need most orders: longest T1 and T2, lowest, middle and highest B1."""
-    t1, t2, b1 = (np.asarray(leaf) for leaf in (box.t1, box.t2, box.b1))
-    return [(t1.max(), t2.max(), b) for b in sorted({b1.min(), (b1.min() + b1.max()) / 2, b1.max()})]
+@dataclasses.dataclass(frozen=True)
+class _Probe:
+    """Corners of one box, the numbers of orders tried on them, and the number of their reference.
+
+    Attributes:
+      corners: (t1, t2, b1) of tissues that need most orders, (corners, 3).
+      tried: candidate numbers of orders, ascending.
+      reference: number of orders that the candidates are held against.
+      bound: largest difference between the reference and all orders, at any frame.
+    """
+
+    corners: np.ndarray
+    tried: list
+    reference: int
+    bound: float
+
+    @classmethod
+    def of(cls, sequence, box, accuracy):
+        t1, t2, b1 = (np.asarray(leaf) for leaf in (box.t1, box.t2, box.b1))
+        t2, times = t2.max(), np.asarray(sequence.repetition_time, float)
+        t1s = {np.sqrt(max(t1.min(), t2) * t1.max()), t1.max()}
+        b1s = {b1.min(), (b1.min() + b1.max()) / 2, b1.max()}
+        exact = exact_n_states(sequence.n_frames)
+        likely = 0.5 * np.log(1 / min(accuracy, 0.5)) * t2 / times.mean()
+        wanted = [share * likely + 4 for share in _SHARES]
+        tried = sorted({step for want in wanted for step in _LADDER[np.searchsorted(_LADDER, want) :][:1]})
+        reference, bound = exact // 4, _bound(times, t2, exact // 4)
+        if bound > 1e-3 * accuracy or tried[-1] >= reference:
+            reference, bound = exact, 0.0
+        tried = [n for n in tried if n < reference]
+        return cls(np.array(list(itertools.product(t1s, [t2], b1s))), tried, reference, bound)
+
+    def rows(self):
+        """(t1, t2, b1, orders kept) of every signal to simulate: each corner with the reference and the candidates."""
+        return np.array([(*corner, n) for corner in self.corners for n in (self.reference, *self.tried)])
+
+    def smallest(self, signals, accuracy, exact):
+        """Smallest candidate from which on every error is small enough; all orders where there is none.
+
+        ``signals`` are those of `rows`.
+        """
+        good = np.full(len(self.tried), True)
+        for reference, *candidates in signals.reshape(len(self.corners), 1 + len(self.tried), -1):
+            allowed = _SAFETY * accuracy * np.linalg.norm(reference) - self.bound * np.sqrt(reference.size)
+            good &= np.array([np.linalg.norm(signal - reference) <= allowed for signal in candidates], bool)
+        enough = np.flatnonzero(np.logical_and.accumulate(good[::-1])[::-1])
+        return self.tried[enough[0]] if enough.size else exact
 
 
-def _candidates(sequence, corners, accuracy, exact):
-    """Numbers to try. A state of order k took k frames to go up and takes k to come down, losing T2 weight in each."""
-    bound = 0.5 * np.log(1 / min(accuracy, 0.5)) * corners[0][1] / np.asarray(sequence.repetition_time).mean()
-    wanted = [share * bound + 4 for share in _SHARES]
-    return sorted({step for want in wanted for step in _LADDER[np.searchsorted(_LADDER, want) :][:1] if step < exact})
+def _bound(repetition_times, t2, n_states):
+    """Largest change of a signal, M0 = 1, by leaving out orders from ``n_states`` on.
+
+    What it loses has been transverse for at least ``n_states`` frames on its way up and as many on its way down. As a
+    function of the transverse decay it is bounded by 2 (two signals, neither above M0) and vanishes at least as fast as
+    those frames decay; the maximum principle carries this bound from no decay to any.
+    """
+    return 2 * np.exp(-np.sort(repetition_times)[: 2 * n_states].sum() / t2)
 
 
-def _signals(sequence, lanes, profile, exact):
-    """Signals (lanes, frames) of rows (t1, t2, b1, orders kept)."""
-    run = compiled(_probe, n_states=exact)
-    padded = np.pad(lanes, ((0, -len(lanes) % _LANES), (0, 0)), mode="edge")
-    signals = np.empty((len(padded), sequence.n_frames))
+def _signals(sequence, probes, profile):
+    """Signals (rows, frames) of the rows of each probe; probes of the same reference are simulated together."""
+    rows = {n: [] for n in sorted({probe.reference for probe in probes}, reverse=True)}
+    places = []
+    for probe in probes:
+        group = rows[probe.reference]
+        places.append((probe.reference, slice(len(group), len(group) + len(probe.rows()))))
+        group.extend(probe.rows())
+    padded = {n: np.pad(group, ((0, -len(group) % _LANES), (0, 0)), mode="edge") for n, group in rows.items()}
+    signals = {n: np.empty((len(group), sequence.n_frames)) for n, group in padded.items()}
 
-    def chunk(start, device):
-        rows = padded[start : start + _LANES]
-        t1, t2, b1, keep = jax.device_put(tuple(rows.T.astype(sequence.flip_angle.dtype)), device)
-        signals[start : start + _LANES] = run(*jax.device_put((sequence, t1, t2, b1, profile), device), keep=keep).T
+    def chunk(job, device):
+        n, start = job
+        columns = tuple(padded[n][start : start + _LANES].T.astype(sequence.flip_angle.dtype))
+        placed, (t1, t2, b1, keep), nodes = jax.device_put((sequence, columns, profile), device)
+        signals[n][start : start + _LANES] = compiled(_probe, n_states=n)(placed, t1, t2, b1, nodes, keep).T
 
-    run_chunks(chunk, range(0, len(padded), _LANES))
-    return signals[: len(lanes)]
+    run_chunks(chunk, [(n, start) for n, group in padded.items() for start in range(0, len(group), _LANES)])
+    return [signals[n][place] for n, place in places]
 
 
-def _probe(sequence, t1, t2, b1, profile, *, keep, n_states, one_kernel):
+def _probe(sequence, t1, t2, b1, profile, keep, *, n_states, one_kernel):
     return fisp_signal(sequence, t1, t2, b1, profile, n_states=n_states, one_kernel=one_kernel, keep=keep)
-
-
-def _smallest(groups, tried, exact, accuracy):
-    """Smallest number tried from which on every error is small enough; a group is [exact signal, one a candidate]."""
-    good = np.full(len(tried), True)
-    for reference, *signals in groups:
-        allowed = _SAFETY * accuracy * np.linalg.norm(reference)
-        good &= np.array([np.linalg.norm(signal - reference) <= allowed for signal in signals], bool)
-    first_of_run = np.flatnonzero(np.logical_and.accumulate(good[::-1])[::-1])
-    return tried[first_of_run[0]] if first_of_run.size else exact

@@ -11,8 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ganmrf.physics import fisp_scan
 from ganmrf.physics.bloch import isochromat_signal
 from ganmrf.physics.fisp import simulate, simulate_voxel
+from ganmrf.physics.fisp_scan import compiled, fisp_signal
 from ganmrf.physics.n_states import exact_n_states
 from ganmrf.physics.schedules import mrf_fisp
 from ganmrf.physics.slice_profile import SliceProfile
@@ -66,6 +68,31 @@ def test_fast_form_is_the_definition(n_frames):
     signal = simulate(sequence, tissue)
     definition = jax.vmap(lambda t1, t2, b1: simulate_voxel(sequence, t1, t2, b1))(tissue.t1, tissue.t2, tissue.b1)
     # Both float32, summed in different orders.
+    np.testing.assert_allclose(-1j * np.asarray(signal), definition, atol=1e-6)
+
+
+@pytest.mark.parametrize("n_states", [2, 8, 40])
+def test_one_kernel_and_the_ordinary_form_agree(n_states):
+    sequence = mrf_fisp(130)
+    rng = np.random.default_rng(0)
+    t1 = jnp.asarray(rng.uniform(0.3, 3, 64), jnp.float32)
+    arguments = (sequence, t1, 0.2 * t1, jnp.asarray(rng.uniform(0.5, 1.5, 64), jnp.float32))
+    ordinary = jax.jit(functools.partial(fisp_signal, n_states=n_states))(*arguments)
+    # float32, vectorised differently
+    np.testing.assert_allclose(compiled(fisp_signal, n_states=n_states)(*arguments), ordinary, atol=1e-6)
+
+
+def test_a_backend_that_refuses_the_fast_form_gets_the_ordinary_one(monkeypatch):
+    monkeypatch.setattr(fisp_scan, "_CPU_OPTIONS", {"xla_cpu_no_such_option": True})
+    fisp_scan._fast_form_works.cache_clear()
+    fisp_scan.compiled.cache_clear()
+    try:
+        assert not fisp_scan._fast_form_works()
+        signal = simulate(mrf_fisp(30), Tissue(t1=1.0, t2=0.1))
+    finally:
+        fisp_scan._fast_form_works.cache_clear()
+        fisp_scan.compiled.cache_clear()
+    definition = simulate_voxel(mrf_fisp(30), 1.0, 0.1)
     np.testing.assert_allclose(-1j * np.asarray(signal), definition, atol=1e-6)
 
 
