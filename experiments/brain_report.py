@@ -102,11 +102,11 @@ def _error_section(results):
         "is black below.",
         figures=[
             Picture(
-                comparison_figure(t1, maps.t1, mask=brain.mask & np.isfinite(t1), quantity="T1"),
+                comparison_figure(t1, maps.t1, mask=true, quantity="T1"),
                 _DIFFERENCE.format("T1"),
             ),
             Picture(
-                comparison_figure(t2, maps.t2, mask=brain.mask & np.isfinite(t2), quantity="T2"),
+                comparison_figure(t2, maps.t2, mask=true, quantity="T2"),
                 _DIFFERENCE.format("T2"),
             ),
             Picture(

@@ -131,7 +131,7 @@ def errors(brain, maps, noise_free):
         "rrmse_t1": rrmse(maps.t1[inside], t1[inside]),
         "rrmse_t2": rrmse(maps.t2[inside], t2[inside]),
         "same_atom_as_without_noise": exact_share(maps.index[inside], noise_free.index[inside]),
-        "tissues": {row.name: row._asdict() for row in rows},
+        "tissues": {row.name: {k: None if v != v else v for k, v in row._asdict().items()} for row in rows},
     }
     return rows, metrics
 

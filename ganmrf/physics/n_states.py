@@ -32,9 +32,9 @@ def choose_n_states(
     """The number of orders to keep so that every voxel's signal has at most ``accuracy`` relative L2 error.
 
     Few voxels get the exact number: finding a smaller one would cost as much as it saves. For many, the corners of
-    the box that holds them (longest T2, over the ranges of T1 and B1) are simulated with all orders and with several
-    candidates, and the smallest candidate that keeps 0.7 of ``accuracy`` on every corner is taken; when none does, all
-    orders are kept.
+    the box that holds them (longest T2, over the ranges of T1 and B1) are simulated with several candidates and with a
+    number that provably stands for all orders, and the smallest candidate that keeps 0.7 of ``accuracy`` on every
+    corner is taken; when none does, all orders are kept.
 
     Args:
       sequence: the pulse sequence, not traced.
@@ -59,7 +59,9 @@ def n_states_of_boxes(sequence: Sequence, boxes, *, accuracy: float, slice_profi
     """As `choose_n_states`, for several groups of tissue at once, however small: one number each, in order."""
     exact = exact_n_states(sequence.n_frames)
     profile = slice_profile and gauss_quadrature(slice_profile.nodes, slice_profile.weights, 3)
-    probes = [_Probe.of(sequence, box, accuracy) for box in boxes]
+    times, longest = np.asarray(sequence.repetition_time, float), [float(np.max(box.t2)) for box in boxes]
+    references = _references(times, np.array(longest), accuracy, exact)
+    probes = [_Probe.of(times, box, accuracy, n, exact) for box, n in zip(boxes, references, strict=True)]
     signals = _signals(sequence, probes, profile)
     return [probe.smallest(part, accuracy, exact) for probe, part in zip(probes, signals, strict=True)]
 
@@ -81,20 +83,17 @@ class _Probe:
     bound: float
 
     @classmethod
-    def of(cls, sequence, box, accuracy):
+    def of(cls, times, box, accuracy, reference, exact):
         t1, t2, b1 = (np.asarray(leaf) for leaf in (box.t1, box.t2, box.b1))
-        t2, times = t2.max(), np.asarray(sequence.repetition_time, float)
+        t2 = t2.max()
         t1s = {np.sqrt(max(t1.min(), t2) * t1.max()), t1.max()}
         b1s = {b1.min(), (b1.min() + b1.max()) / 2, b1.max()}
-        exact = exact_n_states(sequence.n_frames)
         likely = 0.5 * np.log(1 / min(accuracy, 0.5)) * t2 / times.mean()
         wanted = [share * likely + 4 for share in _SHARES]
         tried = sorted({step for want in wanted for step in _LADDER[np.searchsorted(_LADDER, want) :][:1]})
-        reference, bound = exact // 4, _bound(times, t2, exact // 4)
-        if bound > 1e-3 * accuracy or tried[-1] >= reference:
-            reference, bound = exact, 0.0
-        tried = [n for n in tried if n < reference]
-        return cls(np.array(list(itertools.product(t1s, [t2], b1s))), tried, reference, bound)
+        bound = 0.0 if reference == exact else _bound(times, t2, reference)
+        corners = np.array(list(itertools.product(t1s, [t2], b1s)))
+        return cls(corners, [n for n in tried if n < reference], int(reference), bound)
 
     def rows(self):
         """(t1, t2, b1, orders kept) of every signal to simulate: each corner with the reference and the candidates."""
@@ -111,6 +110,14 @@ class _Probe:
             good &= np.array([np.linalg.norm(signal - reference) <= allowed for signal in candidates], bool)
         enough = np.flatnonzero(np.logical_and.accumulate(good[::-1])[::-1])
         return self.tried[enough[0]] if enough.size else exact
+
+
+def _references(times, t2, accuracy, exact):
+    """For each T2 a number of orders that stands for all: one of two values, each a program to compile."""
+    frames = np.searchsorted(np.cumsum(np.sort(times)), t2 * np.log(2e3 / accuracy)) + 1
+    needed = np.minimum((frames + 1) // 2, exact)
+    top = min(-(-needed.max() // 32) * 32, exact)
+    return np.where(needed <= top // 3, top // 3, top)
 
 
 def _bound(repetition_times, t2, n_states):
