@@ -25,8 +25,8 @@ class Maps:
     """What matching found, each field of the images' spatial shape; 0 (index -1) outside the mask and without signal.
 
     Attributes:
-      t1: longitudinal relaxation time, s, float64.
-      t2: transverse relaxation time, s, float64.
+      t1: longitudinal relaxation time, s, in the dtype of the dictionary.
+      t2: transverse relaxation time, s, likewise.
       m0: complex amplitude: the image is ``m0`` times the fingerprint for M0 = 1; complex128. Fingerprints of
         `simulate` are real, so the constant phase -90 degrees of their magnetisation is part of ``m0``.
       index: row of the dictionary, int64.
@@ -82,8 +82,8 @@ def match(dictionary: Dictionary, images, *, mask=None, axis: int = 0, progress:
         return whole
 
     return Maps(
-        t1=in_place(tissue.t1[index].astype(float)),
-        t2=in_place(tissue.t2[index].astype(float)),
+        t1=in_place(tissue.t1[index]),
+        t2=in_place(tissue.t2[index]),
         m0=in_place(inner / norms[index]),
         index=in_place(index, -1),
         quality=in_place(quality),

@@ -70,8 +70,8 @@ def test_on_grid_voxels_are_recovered(dictionary):
     images = ((dictionary.norms[:, None] * dictionary.fingerprints)[rows] * m0[:, None]).T.reshape(250, 20, 30)
     maps = match(dictionary, images)
     np.testing.assert_array_equal(maps.index.ravel(), rows)
-    np.testing.assert_array_equal(maps.t1.ravel(), np.asarray(dictionary.tissue.t1, float)[rows])
-    np.testing.assert_array_equal(maps.t2.ravel(), np.asarray(dictionary.tissue.t2, float)[rows])
+    np.testing.assert_array_equal(maps.t1.ravel(), np.asarray(dictionary.tissue.t1)[rows])
+    np.testing.assert_array_equal(maps.t2.ravel(), np.asarray(dictionary.tissue.t2)[rows])
     np.testing.assert_allclose(maps.m0.ravel(), m0, rtol=1e-6)  # float32 norms
     np.testing.assert_allclose(maps.quality, 1, atol=1e-6)  # rows of unit norm to float32
 

@@ -72,7 +72,7 @@ def test_main_job_on_a_small_brain(tmp_path):
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "brain"
     metrics = json.loads((folder / "metrics.json").read_text())
-    # The coarse grid steps T1 by 100 ms and T2 by 10 ms: half a step of 832 and 79 ms is 6 %; noise and mixture add to it.
+    # The coarse grid steps T1 by 100 ms and T2 by 10 ms, half a step of 832 and 79 ms is 6 %; noise and mixture add.
     assert metrics["tissues"]["white matter"]["voxels"] > 20
     assert metrics["tissues"]["white matter"]["t1_rrmse"] < 0.12
     assert metrics["tissues"]["white matter"]["t2_rrmse"] < 0.12
