@@ -33,6 +33,7 @@ _SNR = flags.DEFINE_float("snr", 20.0, "RMS signal in the brain over the standar
 _SEED = flags.DEFINE_integer("seed", 0, "of the brain's variation and of the noise")
 _VARIATION = flags.DEFINE_float("variation", 0.05, "standard deviation of T1 and T2 within a tissue, as a fraction")
 _B1_VARIATION = flags.DEFINE_float("b1_variation", 0.0, "B1+ runs from 1 + this at the centre to 1 - this at the edge")
+_SAVE_SCAN = flags.DEFINE_bool("save_scan", False, "also write the noisy scan (scan.npz, 0.5 GB) and mask.npz")
 _RANK = flags.DEFINE_integer("rank", None, "match in a compressed basis of this rank; default: all frames")
 
 
@@ -77,7 +78,7 @@ def main():
     if config.snr < 0:
         raise ValueError(f"--snr must be 0 (no noise) or more; got {config.snr}")
     folder = make_folder(_OUTPUT.value)
-    results = map_brain(config)
+    results = map_brain(config, folder if _SAVE_SCAN.value else None)
     metrics = results.metrics | {"seconds": results.seconds}
     for name, content in (("config", dataclasses.asdict(config)), ("metrics", metrics)):
         with replacing(folder / f"{name}.json") as path:
@@ -92,8 +93,8 @@ def main():
     print(f"report: {folder / 'report.html'}")
 
 
-def map_brain(config: Config) -> Results:
-    """Dictionary, brain, scan, noise, matching and errors."""
+def map_brain(config: Config, scan_folder=None) -> Results:
+    """Dictionary, brain, scan, noise, matching and errors; writes the scan and its mask to a folder if one is given."""
     show = sys.stderr.isatty()
     seconds = {}
 
@@ -117,6 +118,10 @@ def map_brain(config: Config) -> Results:
     if config.snr:
         images = add_noise(images, config.snr, mask=brain.brain_mask, seed=config.seed)
         maps = timed("matching", match, dictionary, images, mask=brain.mask, progress=show)
+    if scan_folder is not None:
+        for name, arrays in (("scan", {"images": images}), ("mask", {"mask": brain.mask})):
+            with replacing(scan_folder / f"{name}.npz") as path:
+                np.savez(path, **arrays)
     tissues, metrics = errors(brain, maps, noise_free)
     return Results(brain, dictionary, kept, maps, noise_free, tissues, metrics, seconds)
 
