@@ -16,9 +16,9 @@ import time
 import numpy as np
 from absl import flags
 
+from experiments import sequence_flags
 from experiments.brain_report import maps_figure, write_brain_report
 from experiments.command_line import run
-from experiments.sequence_flags import SimulationConfig, simulation_config
 from ganmrf.atomic import replacing
 from ganmrf.dictionary.build import build_dictionary
 from ganmrf.dictionary.compress import compress
@@ -27,6 +27,7 @@ from ganmrf.imaging.phantom import acquire, add_noise, digital_brain
 from ganmrf.io.maps import describe, make_folder, write_maps
 from ganmrf.report.metrics import exact_share, rrmse, tissue_table
 
+flags.adopt_module_key_flags(sequence_flags)
 _OUTPUT = flags.DEFINE_string("output", None, "folder for the report and the maps", required=True)
 _SIZE = flags.DEFINE_integer("size", 256, "rows and columns of the image of 300 mm")
 _SNR = flags.DEFINE_float("snr", 20.0, "RMS signal in the brain over the standard deviation of the real noise; 0: none")
@@ -41,7 +42,7 @@ _RANK = flags.DEFINE_integer("rank", None, "match in a compressed basis of this 
 class Config:
     """The whole experiment; the fields are the flags."""
 
-    simulation: SimulationConfig
+    simulation: sequence_flags.SimulationConfig
     size: int
     snr: float
     seed: int
@@ -67,7 +68,7 @@ class Results:
 def main():
     """Runs the experiment and writes its files."""
     config = Config(
-        simulation=simulation_config(),
+        simulation=sequence_flags.simulation_config(),
         size=_SIZE.value,
         snr=_SNR.value,
         seed=_SEED.value,
@@ -75,7 +76,7 @@ def main():
         b1_variation=_B1_VARIATION.value,
         rank=_RANK.value,
     )
-    if config.snr < 0:
+    if not config.snr >= 0:
         raise ValueError(f"--snr must be 0 (no noise) or more; got {config.snr}")
     folder = make_folder(_OUTPUT.value)
     results = map_brain(config, folder if _SAVE_SCAN.value else None)

@@ -16,12 +16,13 @@ import time
 import jax
 from absl import flags
 
+from experiments import sequence_flags
 from experiments.command_line import run
-from experiments.sequence_flags import simulation_config
 from ganmrf.dictionary.build import build_dictionary
 from ganmrf.dictionary.compress import compress
 from ganmrf.dictionary.store import save_dictionary
 
+flags.adopt_module_key_flags(sequence_flags)
 _OUTPUT = flags.DEFINE_string("output", None, "file to write, .npz or .mat", required=True)
 _ACCURACY = flags.DEFINE_float("accuracy", 1e-4, "largest relative error of a fingerprint by leaving out orders")
 _STATES = flags.DEFINE_integer("states", None, "orders of the extended phase graph; default: as --accuracy needs")
@@ -31,7 +32,7 @@ _RANK = flags.DEFINE_integer("rank", None, "compress to this rank; default: all 
 
 def main():
     """Simulates, compresses if asked to, and saves."""
-    config = simulation_config()
+    config = sequence_flags.simulation_config()
     output = pathlib.Path(_OUTPUT.value)
     if output.suffix not in (".npz", ".mat"):
         raise ValueError(f"--output must end in .npz or .mat; got {output}")

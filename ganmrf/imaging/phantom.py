@@ -23,7 +23,7 @@ TISSUES = {
     "grey matter": (1.331, 0.110, 0.837),
     # BrainWeb's, at 1.5 T, because it is inside the published dictionaries. Measured CSF is not: T1 4.3 s at any field
     # (Rooney et al. 2007, doi:10.1002/mrm.21122), T2 0.50 s at 3 T (Piechnik et al. 2009, Magn Reson Med 61:579).
-    "csf": (2.569, 0.329, 1.0),
+    "CSF": (2.569, 0.329, 1.0),
     # Marrow (L4) and subcutaneous fat of de Bazelaire et al. 2004, doi:10.1148/radiol.2303021331. Compact bone is
     # silent, so the skull shows the little marrow it holds; the densities of both are ours.
     "skull": (0.586, 0.049, 0.1),
@@ -87,7 +87,7 @@ class Brain:
     @property
     def brain_mask(self) -> np.ndarray:
         """Where white matter, grey matter and CSF fill half the voxel or more, bool, (y, x)."""
-        inside = [name in ("white matter", "grey matter", "csf") for name in self.tissue_names]
+        inside = [name in ("white matter", "grey matter", "CSF") for name in self.tissue_names]
         return self.fractions[np.array(inside)].sum(axis=0) >= 0.5
 
     @property

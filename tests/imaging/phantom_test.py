@@ -47,7 +47,7 @@ def one_voxel(fractions, **changes):
         "proton_density": np.ones(count),
         "phase": np.zeros((1, 1)),
         "affine": np.eye(4),
-        "tissue_names": ("white matter", "grey matter", "csf")[:count],
+        "tissue_names": ("white matter", "grey matter", "CSF")[:count],
     }
     return Brain(**(fields | changes))
 
@@ -243,4 +243,4 @@ def test_a_brain_that_does_not_fit_together_is_refused():
     with pytest.raises(ValueError, match=r"Brain: .* phase \(2, 1\)"):
         one_voxel([0.5, 0.5], phase=np.zeros((2, 1)))
     with pytest.raises(ValueError, match="1 names"):
-        dataclasses.replace(one_voxel([0.5, 0.5]), tissue_names=("csf",))
+        dataclasses.replace(one_voxel([0.5, 0.5]), tissue_names=("CSF",))
