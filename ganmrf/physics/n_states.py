@@ -59,8 +59,9 @@ def n_states_of_boxes(sequence: Sequence, boxes, *, accuracy: float, slice_profi
     """As `choose_n_states`, for several groups of tissue at once, however small: one number each, in order."""
     exact = exact_n_states(sequence.n_frames)
     profile = slice_profile and gauss_quadrature(slice_profile.nodes, slice_profile.weights, 3)
-    times, longest = np.asarray(sequence.repetition_time, float), [float(np.max(box.t2)) for box in boxes]
-    references = _references(times, np.array(longest), accuracy, exact)
+    boxes = jax.tree.map(np.asarray, boxes)  # NumPy reads values even where a caller's function is being traced
+    times = np.asarray(sequence.repetition_time, float)
+    references = _references(times, np.array([box.t2.max() for box in boxes]), accuracy, exact)
     probes = [_Probe.of(times, box, accuracy, n, exact) for box, n in zip(boxes, references, strict=True)]
     signals = _signals(sequence, probes, profile)
     return [probe.smallest(part, accuracy, exact) for probe, part in zip(probes, signals, strict=True)]
@@ -84,8 +85,7 @@ class _Probe:
 
     @classmethod
     def of(cls, times, box, accuracy, reference, exact):
-        t1, t2, b1 = (np.asarray(leaf) for leaf in (box.t1, box.t2, box.b1))
-        t2 = t2.max()
+        t1, t2, b1 = box.t1, box.t2.max(), box.b1
         t1s = {np.sqrt(max(t1.min(), t2) * t1.max()), t1.max()}
         b1s = {b1.min(), (b1.min() + b1.max()) / 2, b1.max()}
         likely = 0.5 * np.log(1 / min(accuracy, 0.5)) * t2 / times.mean()
