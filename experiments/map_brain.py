@@ -89,6 +89,8 @@ def main():
         maps_figure(results).savefig(path, dpi=160)
     write_brain_report(folder / "report.html", dataclasses.asdict(config), results)
     for row in results.tissues:
+        if not row.voxels:
+            continue
         t1, t2 = (f"{100 * error:.2f} %" for error in (row.t1_rrmse, row.t2_rrmse))
         print(f"{row.name:12s} {row.voxels:6d} voxels, RRMSE T1 {t1}, T2 {t2}")
     print(f"report: {folder / 'report.html'}")
@@ -110,6 +112,8 @@ def map_brain(config: Config, scan_folder=None) -> Results:
     tissue = config.simulation.tissue()
     fields = {"variation": config.variation, "b1_variation": config.b1_variation, "seed": config.seed}
     brain = digital_brain(size=config.size, **fields)
+    if not (brain.brain_mask & (brain.labels >= 0)).any():
+        raise ValueError(f"--size={config.size} is too coarse: no voxel of the brain is 95 % one tissue")
     dictionary = timed("dictionary", build_dictionary, sequence, tissue, slice_profile=profile, progress=show)
     kept = None
     if config.rank is not None:

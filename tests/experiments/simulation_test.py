@@ -96,3 +96,15 @@ def test_the_table_of_slice_profiles(tmp_path):
     errors = {row["nodes"]: row["gauss"] for row in json.loads(path.read_text())["errors"]}
     assert errors[16] <= 1e-3
     assert errors[32] <= 1e-4
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [("--size=8", "--size=8 is too coarse"), ("--snr=nan", "--snr must be 0 (no noise) or more; got nan")],
+)
+def test_main_job_refuses_before_it_works(tmp_path, flag, message):
+    done = run("map_brain", f"--output={tmp_path}", flag)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not list(tmp_path.iterdir())
