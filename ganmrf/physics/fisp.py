@@ -99,9 +99,8 @@ def simulate_in_chunks(sequence, tissue, slice_profile, *, n_states: int, one_ke
 
     @jax.checkpoint
     def chunk(fields):
-        voxels = {"b1": flat.b1} | fields
-        profile = slice_profile
-        return fisp_signal(sequence, **voxels, slice_profile=profile, n_states=n_states, one_kernel=one_kernel).T
+        t1, t2, b1 = fields["t1"], fields["t2"], fields.get("b1", flat.b1)
+        return fisp_signal(sequence, t1, t2, b1, slice_profile, n_states=n_states, one_kernel=one_kernel).T
 
     fields = {name: value for name, value in vars(flat).items() if value.ndim}
     if flat.size <= size:

@@ -68,7 +68,7 @@ def fisp_signal(sequence, t1, t2, b1, slice_profile=None, *, n_states: int, one_
 
 def _scan(angle, e1, e2, z0, n_states, one_kernel, kept):
     """Signals right after each pulse, (blocks, frames of a block, lanes), as the angles and relaxation factors are."""
-    _, block, lanes = e1.shape
+    _, block, n_lanes = e1.shape
 
     def frame(states, buffers, coefficients):
         """Records order 0, then excites, relaxes and dephases ``states`` into ``buffers``."""
@@ -102,12 +102,12 @@ def _scan(angle, e1, e2, z0, n_states, one_kernel, kept):
         cos, sin = jnp.cos(angle), jnp.sin(angle)
         up, down = 0.5 * (cos + 1), 0.5 * (cos - 1)
         coefficients = (e2 * up, e2 * down, e2 * sin, e1 * cos, -0.5 * e1 * sin, 1 - e1)
-        paired = [jnp.reshape(c, (block // 2, 2, 1, lanes)) for c in coefficients]
+        paired = [jnp.reshape(c, (block // 2, 2, 1, n_lanes)) for c in coefficients]
         carry, observed = inner_scan(carry, lax.optimization_barrier(paired))
-        p, q, z = jnp.moveaxis(observed.reshape(block, 3, lanes), 1, 0)
+        p, q, z = jnp.moveaxis(observed.reshape(block, 3, n_lanes), 1, 0)
         return carry, up * p + down * q + sin * z
 
-    empty = jnp.zeros((max(n_states, 2), lanes), e1.dtype)
+    empty = jnp.zeros((max(n_states, 2), n_lanes), e1.dtype)
     states = (empty, empty, empty.at[0].set(z0))
     return lax.scan(frames, (states, (empty, empty, empty)), (angle, e1, e2))[1]
 
