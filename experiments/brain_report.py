@@ -16,8 +16,6 @@ from ganmrf.report.metrics import TISSUE_COLUMNS, format_tissues
 
 # T1 and T2 (s) whose fingerprints the GAN-MRF paper shows in its Fig. 5.
 _REFERENCE = {"WM": (0.95, 0.04), "GM": (1.5, 0.06), "CSF": (2.95, 0.5)}
-
-
 _DIFFERENCE = "{} where it has a truth: true, matched, and their difference with ten times the contrast."
 
 

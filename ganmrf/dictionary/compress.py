@@ -15,7 +15,7 @@ def compress(dictionary: Dictionary, rank: int, *, method: str = "svd", seed: in
     Args:
       dictionary: a dictionary that is not compressed yet.
       rank: number of basis vectors, 1 to the smaller of atoms and frames.
-      method: ``svd`` (exact), or ``randomised`` (for many frames: two passes over a random sketch).
+      method: ``svd`` (exact), or ``randomised`` (a random sketch, for many frames).
       seed: of the random sketch.
 
     Returns:

@@ -54,7 +54,8 @@ def match(dictionary: Dictionary, images, *, mask=None, axis: int = 0, progress:
       The maps.
 
     Raises:
-      ValueError: images whose frames are not the dictionary's, or a mask of another shape.
+      ValueError: images whose frames are not the dictionary's or that are not finite inside the mask, or a mask of
+        another shape.
 
     References:
       Ma et al. 2013, doi:10.1038/nature11971. McGivney et al. 2014, doi:10.1109/TMI.2014.2337321 (compressed basis).
@@ -106,6 +107,8 @@ def _search(dictionary, series, voxels, progress):
         if dictionary.basis is not None:
             signals = signals @ dictionary.basis
         norm = np.linalg.norm(signals, axis=1)
+        if not np.isfinite(norm).all():
+            raise ValueError(f"images hold NaN or infinite values, in {np.sum(~np.isfinite(norm))} voxels of a chunk")
         unit = signals / np.where(norm > 0, norm, 1)[:, None]
         features = np.zeros((2, _VOXELS, tiles.shape[1]), np.float32)
         features[:, : len(rows)] = _features(unit, complex_atoms)
@@ -142,7 +145,8 @@ def _group_best(features, tiles):
 
     def block(rows):
         def tile(atoms):
-            real, imaginary = jnp.split(rows @ atoms, 2)
+            products = jnp.matmul(rows, atoms, precision="highest")  # GPUs would round the factors to TF32
+            real, imaginary = jnp.split(products, 2)
             return jnp.max((real**2 + imaginary**2).reshape(_TILE["voxels"], -1, _GROUP), axis=-1)
 
         return jnp.moveaxis(jax.lax.map(tile, tiles), 0, 1).reshape(_TILE["voxels"], -1)
@@ -157,8 +161,8 @@ def _decide(atoms, signals, best, n_terms):
 
     Atoms of unit norm in float32 are not quite so in float64, enough to swap neighbours: it is divided out.
     """
-    # Rounding of a float32 inner product of unit vectors, with a probability of error below any other cause's:
-    # Higham and Mary 2019, doi:10.1137/18M1226312, with lambda = 4.
+    # Rounding of a float32 inner product of unit vectors: the probabilistic bound of Higham and Mary 2019,
+    # doi:10.1137/18M1226312, with lambda = 4.
     rounding = 4 * np.sqrt(n_terms) * np.finfo(np.float32).eps / 2
     score = np.sqrt(best)
     voxel, group = np.nonzero(score >= score.max(axis=1, keepdims=True) - 2 * rounding)

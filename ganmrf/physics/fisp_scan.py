@@ -4,7 +4,7 @@ With RF phase 0 the states of `epg` are ``f_plus = -i p``, ``f_minus = i q`` and
 lanes), one lane a voxel. Relaxation, recovery and excitation are merged into six coefficients a frame, made for a block
 of frames at once, outside the inner scan: made inside, XLA would fuse their exponentials into every order. Two frames a
 step write into each other's buffers, so that the shift by one order costs no copy. On a CPU the inner scan can be
-compiled as one function (`_in_one_kernel`), a quarter faster.
+compiled as one function (`_in_one_kernel`), which is faster.
 """
 
 import functools

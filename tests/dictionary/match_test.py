@@ -106,5 +106,7 @@ def test_mask_silence_and_real_images(dictionary):
 def test_shapes_that_do_not_fit(dictionary):
     with pytest.raises(ValueError, match=r"images have 30 frames along axis 0 \(shape \(30, 4, 4\)\).* has 250"):
         match(dictionary, np.zeros((30, 4, 4)))
+    with pytest.raises(ValueError, match="images hold NaN or infinite values, in 16 voxels"):
+        match(dictionary, np.full((250, 4, 4), np.nan))
     with pytest.raises(ValueError, match=r"mask has shape \(4, 5\), but the images have \(4, 4\)"):
         match(dictionary, np.zeros((250, 4, 4)), mask=np.ones((4, 5), bool))
