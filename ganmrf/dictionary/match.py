@@ -1,8 +1,11 @@
 """Pattern matching: for every voxel the atom whose fingerprint is most like its signal.
 
 The score of an atom d for a signal x is ``|<d, x>| / (|d| |x|)``. All scores are computed in float32, a
-block at a time, and only the best of each small group of atoms is kept; every group in which rounding could have hidden
-the winner is then scored again in float64. The result is that of a search in float64, at the speed of float32.
+block at a time, and only the best of each small group of atoms is kept; every group in which the winner could hide is
+then scored again in float64, over all frames. The result is that of a search in float64.
+
+The first scores are taken in an orthonormal basis B of a few dozen directions that hold nearly all of every atom. What
+they leave out is bounded: ``|<d, x> - <B'd, B'x>| <= |d - BB'd| |x - BB'x|``, by Cauchy and Schwarz.
 """
 
 import dataclasses
@@ -13,10 +16,15 @@ import numpy as np
 import threadpoolctl
 
 from ganmrf.dictionary.build import Dictionary
+from ganmrf.dictionary.compress import svd_basis
 from ganmrf.physics.workers import run_chunks, workers
 
 _GROUP = 16  # atoms whose best float32 score is kept
 _VOXELS = 2048  # voxels a chunk
+_BASIS_ATOMS = 4096  # from which the basis of the first scores is made
+_BASIS_RANK = 64
+_LEFT_OUT = 1e-5  # of a typical atom; about the rounding of a score of all frames
+_WIDE = 64 * _GROUP  # atoms taken to float64 at a time
 _TILE = {"voxels": 128, "atoms": 512}  # scores of a tile stay in the second-level cache
 
 
@@ -95,7 +103,12 @@ def _search(dictionary, series, voxels, progress):
     """(index, inner product, quality) of the best atom of each voxel; index -1 where there is no signal."""
     atoms = np.asarray(dictionary.fingerprints)
     complex_atoms = np.iscomplexobj(atoms)
-    tiles = _tiles(np.concatenate([atoms.real, atoms.imag], axis=1) if complex_atoms else atoms)
+    basis, left_out = _first_basis(atoms)
+    first = atoms if basis is None else _coordinates(atoms, basis)
+    tiles = _tiles(np.concatenate([first.real, first.imag], axis=1) if complex_atoms else first)
+    # Rounding of a float32 inner product of unit vectors: the probabilistic bound of Higham and Mary 2019,
+    # doi:10.1137/18M1226312, with lambda = 4; that of the vectors' own entries, and that of `_decide`'s sums.
+    rounding = (4 * np.sqrt(tiles.shape[1]) + 4) * np.finfo(np.float32).eps / 2
     placed = {device: jax.device_put(tiles, device) for device in set(workers())}
     index = np.full(voxels.size, -1)
     inner = np.zeros(voxels.size, complex)
@@ -110,10 +123,13 @@ def _search(dictionary, series, voxels, progress):
         if not np.isfinite(norm).all():
             raise ValueError(f"images hold NaN or infinite values, in {np.sum(~np.isfinite(norm))} voxels of a chunk")
         unit = signals / np.where(norm > 0, norm, 1)[:, None]
+        inside = unit if basis is None else unit @ basis
+        missed = np.sqrt(np.maximum(1 - np.linalg.norm(inside, axis=1) ** 2, 0))
         features = np.zeros((2, _VOXELS, tiles.shape[1]), np.float32)
-        features[:, : len(rows)] = _features(unit, complex_atoms)
+        features[:, : len(rows)] = _features(inside, complex_atoms)
         best = np.asarray(_group_best(features, placed[device]))[: len(rows), : -(-len(atoms) // _GROUP)]
-        index[rows], inner[rows] = _decide(atoms, unit, best, tiles.shape[1])
+        slack = rounding + left_out * missed[:, None]
+        index[rows], inner[rows] = _decide(atoms, unit, np.sqrt(best), slack.astype(np.float32))
         index[rows[norm == 0]] = -1
         quality[rows] = np.abs(inner[rows])
         inner[rows] *= norm
@@ -122,6 +138,31 @@ def _search(dictionary, series, voxels, progress):
     with threadpoolctl.threadpool_limits(1, "blas"):  # a worker is a core: BLAS threads would only wait for each other
         run_chunks(search_chunk, chunks, sizes=[len(c) for c in chunks], progress="matching" if progress else None)
     return index, inner, quality
+
+
+def _first_basis(atoms):
+    """A basis for the first scores, and the most that it leaves out of an atom of each group; None, 0: all frames."""
+    some = atoms[:: -(-len(atoms) // _BASIS_ATOMS)]
+    if min(some.shape) < 3 * _BASIS_RANK:
+        return None, np.zeros((1, 1))
+    basis = svd_basis(some, _BASIS_RANK)
+    left_out = [
+        np.maximum.reduceat(np.linalg.norm(rows - rows @ basis @ basis.conj().T, axis=1), range(0, len(rows), _GROUP))
+        for rows in _wide_blocks(atoms)
+    ]
+    left_out = np.concatenate(left_out)[None]
+    # Where much is left out of many atoms, many would be scored again.
+    return (basis, left_out) if np.median(left_out) < _LEFT_OUT else (None, np.zeros((1, 1)))
+
+
+def _coordinates(atoms, basis):
+    return np.concatenate([rows @ basis for rows in _wide_blocks(atoms)])
+
+
+def _wide_blocks(atoms):
+    """Blocks of atoms, whole groups, in float64 or complex128."""
+    for start in range(0, len(atoms), _WIDE):
+        yield atoms[start : start + _WIDE].astype(np.result_type(atoms, float))
 
 
 def _tiles(atoms):
@@ -156,16 +197,12 @@ def _group_best(features, tiles):
     return best.reshape(features.shape[1], -1)
 
 
-def _decide(atoms, signals, best, n_terms):
+def _decide(atoms, signals, score, slack):
     """The best atom of each voxel among the groups that may hold it, in float64: (index, inner product).
 
     Atoms of unit norm in float32 are not quite so in float64, enough to swap neighbours: it is divided out.
     """
-    # Rounding of a float32 inner product of unit vectors: the probabilistic bound of Higham and Mary 2019,
-    # doi:10.1137/18M1226312, with lambda = 4.
-    rounding = 4 * np.sqrt(n_terms) * np.finfo(np.float32).eps / 2
-    score = np.sqrt(best)
-    voxel, group = np.nonzero(score >= score.max(axis=1, keepdims=True) - 2 * rounding)
+    voxel, group = np.nonzero(score + slack >= (score - slack).max(axis=1, keepdims=True))
     order = np.argsort(group, kind="stable")
     voxel, group = voxel[order], group[order]
     index = np.zeros(len(signals), int)
