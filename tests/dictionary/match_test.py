@@ -10,7 +10,7 @@ import pytest
 from ganmrf.dictionary.build import build_dictionary, simulate_many
 from ganmrf.dictionary.compress import compress
 from ganmrf.dictionary.grids import tissue_grid
-from ganmrf.dictionary.match import match
+from ganmrf.dictionary.match import _first_basis, match
 from ganmrf.physics.schedules import mrf_fisp
 from ganmrf.physics.types import Tissue
 
@@ -51,6 +51,20 @@ def test_indices_are_those_of_a_float64_search(dictionary, form, noise):
     atoms = compress(atoms, 15)[0] if "compressed" in form else atoms
     signals = noisy_signals(dictionary, 2500, noise)  # two chunks, the second not full
     np.testing.assert_array_equal(match(atoms, signals, axis=-1).index, brute_force(atoms, signals))
+
+
+def test_atoms_outside_the_basis_of_the_first_scores_are_found(dictionary):
+    rng = np.random.default_rng(2)
+    strange = rng.permutation(5970)[:40]
+    fingerprints = dictionary.fingerprints.copy()
+    fingerprints[strange] += 0.3 * rng.standard_normal((40, 250)) / np.sqrt(250)
+    fingerprints /= np.linalg.norm(fingerprints, axis=1, keepdims=True)
+    atoms = dataclasses.replace(dictionary, fingerprints=fingerprints)
+    assert _first_basis(fingerprints)[0] is not None  # it holds the others well enough to be used
+    signals = fingerprints[np.repeat(strange, 20)] + 0.02 * rng.standard_normal((800, 250))
+    found = match(atoms, signals, axis=-1).index
+    np.testing.assert_array_equal(found, brute_force(atoms, signals))
+    assert np.isin(found, strange).mean() > 0.5
 
 
 def test_neighbours_closer_than_float32_are_told_apart():
