@@ -1,0 +1,85 @@
+"""What a generator is judged beside: interpolation of the dictionary, without a network."""
+
+from collections.abc import Callable
+
+import numpy as np
+import scipy.interpolate
+
+from ganmrf.dictionary.compress import svd_basis
+from ganmrf.physics.types import Tissue
+
+_RANK = 64  # of the basis that is interpolated in: a few millionths of a fingerprint's norm lie outside
+_BLOCK = 4096
+
+
+def radial_basis_functions(tissue: Tissue, fingerprints: np.ndarray) -> Callable[[Tissue], np.ndarray]:
+    """Quintic radial basis functions of (log T1, log T2), with polynomials up to degree 2.
+
+    Args:
+      tissue: atoms, t1 and t2 (atoms,), s.
+      fingerprints: unit fingerprints (atoms, frames).
+
+    Returns:
+      A function from tissue to unit fingerprints (atoms, frames), in the dtype of ``fingerprints``.
+
+    Raises:
+      ValueError: fewer than 6 atoms, or all of them on one curve.
+    """
+    if len(fingerprints) < 6:
+        raise ValueError(f"radial basis functions need 6 atoms at least; got {len(fingerprints)}")
+    return _interpolated(
+        lambda points, values: scipy.interpolate.RBFInterpolator(points, values, kernel="quintic", degree=2),
+        tissue,
+        fingerprints,
+    )
+
+
+def linear_interpolation(tissue: Tissue, fingerprints: np.ndarray) -> Callable[[Tissue], np.ndarray]:
+    """Linear interpolation over (log T1, log T2) in the triangles between atoms; outside them the nearest atom.
+
+    Args:
+      tissue: atoms, t1 and t2 (atoms,), s.
+      fingerprints: unit fingerprints (atoms, frames).
+
+    Returns:
+      A function from tissue to unit fingerprints (atoms, frames), in the dtype of ``fingerprints``.
+
+    Raises:
+      ValueError: fewer than 3 atoms.
+    """
+    if len(fingerprints) < 3:
+        raise ValueError(f"linear interpolation needs 3 atoms at least; got {len(fingerprints)}")
+
+    def fit(points, values):
+        linear = scipy.interpolate.LinearNDInterpolator(points, values)
+        nearest = scipy.interpolate.NearestNDInterpolator(points, values)
+
+        def interpolate(queries):
+            found = linear(queries)
+            outside = np.isnan(found[:, 0])
+            found[outside] = nearest(queries[outside])
+            return found
+
+        return interpolate
+
+    return _interpolated(fit, tissue, fingerprints)
+
+
+def _interpolated(fit, tissue, fingerprints):
+    basis = svd_basis(fingerprints, min(_RANK, *fingerprints.shape))
+    interpolate = fit(_points(tissue), fingerprints.astype(float) @ basis)
+
+    def generate(queries):
+        points = _points(queries)
+        generated = np.empty((len(points), fingerprints.shape[1]), fingerprints.dtype)
+        for start in range(0, len(points), _BLOCK):
+            coefficients = interpolate(points[start : start + _BLOCK])
+            coefficients /= np.linalg.norm(coefficients, axis=1, keepdims=True)
+            generated[start : start + _BLOCK] = coefficients @ basis.T
+        return generated
+
+    return generate
+
+
+def _points(tissue):
+    return np.log(np.stack([np.ravel(tissue.t1), np.ravel(tissue.t2)], axis=1).astype(float))

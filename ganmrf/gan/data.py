@@ -1,0 +1,176 @@
+"""From a dictionary to what the networks see: the split, the scaling, and stateless batches."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ganmrf.dictionary.build import Dictionary
+from ganmrf.dictionary.compress import svd_basis
+from ganmrf.gan.recipes import Recipe
+from ganmrf.physics.types import Sequence, pytree
+
+SPLIT = (0.6, 0.2, 0.2)  # training, validation and test, as in the paper
+_HARMONICS = 4  # of the ``fourier`` encoding
+
+
+@pytree
+@dataclasses.dataclass(frozen=True)
+class Scaling:
+    """How tissue and fingerprints are scaled for the networks, and back: fingerprint = output * gain * unit @ basis.T.
+
+    Attributes:
+      low: least T1 and T2 of the set that it was made from, s, (2,).
+      high: largest T1 and T2, s, (2,).
+      constant: the sequence as an input: flip angles and repetition times, each over its largest value,
+        (2 frames,); empty where the networks do not see it.
+      gain: of the generator's outputs: with a basis the root mean square of each coefficient, (rank,); else 1, ().
+      unit: of what the players see: 1 with a basis, else the largest absolute value of a fingerprint.
+      basis: None, or orthonormal columns (frames, rank), float64.
+      encoding: of T1 and T2, see `Recipe`.
+    """
+
+    low: np.ndarray
+    high: np.ndarray
+    constant: np.ndarray
+    gain: np.ndarray
+    unit: np.ndarray
+    basis: np.ndarray | None
+    encoding: str = dataclasses.field(metadata={"static": True})
+
+    def condition(self, t1: jax.Array, t2: jax.Array) -> jax.Array:
+        """Inputs of the networks, (atoms, features): T1 and T2, s, (atoms,), from -1 to 1 over the set; harmonics."""
+        times = jnp.stack([t1, t2], axis=1)
+        low, high = jnp.asarray(self.low)[None], jnp.asarray(self.high)[None]
+        if self.encoding != "linear":
+            times, low, high = jnp.log(times), jnp.log(low), jnp.log(high)
+        x = 2 * (times - low) / (high - low) - 1
+        if self.encoding == "fourier":
+            lines = jnp.concatenate([x, x.sum(1, keepdims=True), x[:, :1] - x[:, 1:]], axis=1)
+            angles = jnp.concatenate([jnp.pi / 2 * k * lines for k in range(1, _HARMONICS + 1)], axis=1)
+            x = jnp.concatenate([x, jnp.sin(angles), jnp.cos(angles)], axis=1)
+        return x
+
+    def encode(self, fingerprints: np.ndarray) -> np.ndarray:
+        """Unit fingerprints (atoms, frames) as the players see them, (atoms, outputs), float32."""
+        outputs = fingerprints if self.basis is None else fingerprints.astype(float) @ self.basis
+        return (outputs / self.unit).astype(np.float32)
+
+
+@pytree
+@dataclasses.dataclass(frozen=True)
+class Examples:
+    """One of the three sets, on the device.
+
+    Attributes:
+      condition: what the networks know of the tissue, (atoms, features), float32.
+      target: the fingerprints as the players see them, (atoms, outputs), float32.
+      fingerprints: unit fingerprints, (atoms, frames), float32.
+      noise: z of every evaluation, drawn once, (atoms, noise), float32.
+    """
+
+    condition: jax.Array
+    target: jax.Array
+    fingerprints: jax.Array
+    noise: jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """A dictionary, divided and scaled.
+
+    Attributes:
+      sets: ``train``, ``validation`` and ``test``; those whose share is 0 are missing.
+      rows: rows of the dictionary in each of them.
+      scaling: that of the training set, with which dictionaries are generated.
+    """
+
+    sets: dict[str, Examples]
+    rows: dict[str, np.ndarray]
+    scaling: Scaling
+
+
+def prepare(dictionary: Dictionary, recipe: Recipe, *, split=SPLIT, seed: int = 0) -> Data:
+    """Splits a dictionary at random, and scales it.
+
+    Args:
+      dictionary: full length, real.
+      recipe: how to scale it.
+      split: shares of training, validation and test set; they add up to 1.
+      seed: of the split and of the noise of evaluations.
+
+    Raises:
+      ValueError: a compressed dictionary, shares that do not add up to 1, or too few atoms for them or for the rank.
+    """
+    if dictionary.basis is not None:
+        raise ValueError("training takes a dictionary of full length; this one is compressed")
+    rng = np.random.default_rng(seed)
+    rows = dict(zip(("train", "validation", "test"), split_rows(dictionary.norms.size, split, rng), strict=True))
+    rows = {name: part for name, part in rows.items() if part.size}
+    scalings = {name: _scaling(dictionary, part, recipe) for name, part in rows.items()}
+    sets = {}
+    for name, part in rows.items():
+        scaling = scalings[name if recipe.separate_scaling else "train"]
+        fingerprints = np.asarray(dictionary.fingerprints)[part]
+        noise = rng.standard_normal((part.size, recipe.noise), np.float32)
+        condition = scaling.condition(dictionary.tissue.t1[part], dictionary.tissue.t2[part])
+        sets[name] = Examples(*map(jnp.asarray, (condition, scaling.encode(fingerprints), fingerprints, noise)))
+    return Data(sets, rows, scalings["train"])
+
+
+def split_rows(n_atoms: int, split, rng: np.random.Generator) -> list[np.ndarray]:
+    """Three disjoint random sets of rows, of the given shares.
+
+    Raises:
+      ValueError: shares below 0 or that do not add up to 1, no training share, or too few atoms for one of them.
+    """
+    if len(split) != 3 or min(split) < 0 or not split[0] > 0 or abs(sum(split) - 1) > 1e-6:
+        raise ValueError(f"split must be three shares that add up to 1, the first above 0; got {tuple(split)}")
+    ends = np.round(np.cumsum(split) * n_atoms).astype(int)
+    parts = np.split(rng.permutation(n_atoms), ends[:2])
+    for name, share, part in zip(("training", "validation", "test"), split, parts, strict=True):
+        if share and not part.size:
+            raise ValueError(f"a dictionary of {n_atoms} atoms is too small to split: no atom for the {name} set")
+    return parts
+
+
+def batch(key: jax.Array, step: jax.Array, examples: Examples, size: int, noise: int):
+    """The batch of one step, the same whenever it is asked for.
+
+    Args:
+      key: of the run.
+      step: number of the step.
+      examples: the training set.
+      size: rows, drawn with replacement.
+      noise: dimension of z.
+
+    Returns:
+      condition (size, features), target (size, outputs), and two draws of z (2, size, noise): one for each player.
+    """
+    which, what = jax.random.split(jax.random.fold_in(key, step))
+    rows = jax.random.randint(which, (size,), 0, len(examples.target))
+    return examples.condition[rows], examples.target[rows], jax.random.normal(what, (2, size, noise))
+
+
+def sequence_input(sequence: Sequence) -> np.ndarray:
+    """Flip angles and repetition times, each over the largest: (2 frames,), float32."""
+    patterns = np.stack([np.asarray(sequence.flip_angle), np.asarray(sequence.repetition_time)])
+    return (patterns / np.abs(patterns).max(axis=1, keepdims=True)).astype(np.float32).ravel()
+
+
+def _scaling(dictionary, rows, recipe):
+    times = np.stack([np.asarray(dictionary.tissue.t1)[rows], np.asarray(dictionary.tissue.t2)[rows]])
+    low, high = times.min(axis=1), times.max(axis=1)
+    for name, least, largest in zip(("T1", "T2"), low, high, strict=True):
+        if least == largest:
+            raise ValueError(f"a set of the dictionary holds one {name} only, {least:.4g} s: too small to split")
+    fingerprints = np.asarray(dictionary.fingerprints)[rows]
+    constant = np.zeros(0, np.float32) if recipe.sequence_input == "none" else sequence_input(dictionary.sequence)
+    if recipe.head == "tanh":
+        gain, unit, basis = np.ones(()), np.abs(fingerprints).max(), None
+    else:
+        rank = min(recipe.rank, *fingerprints.shape)
+        basis = svd_basis(fingerprints, rank)
+        gain, unit = np.sqrt(np.mean((fingerprints.astype(float) @ basis) ** 2, axis=0)), np.ones(())
+    return Scaling(low, high, constant, *(np.asarray(x, np.float32) for x in (gain, unit)), basis, recipe.encoding)

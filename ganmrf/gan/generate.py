@@ -1,0 +1,240 @@
+"""A trained generator, and dictionaries from it."""
+
+import dataclasses
+import functools
+import json
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from ganmrf.atomic import replacing
+from ganmrf.dictionary.build import Dictionary
+from ganmrf.dictionary.store import read_arrays
+from ganmrf.gan.data import Data, Scaling
+from ganmrf.gan.recipes import Recipe
+from ganmrf.gan.train import emit, last_hidden
+from ganmrf.physics.slice_profile import SliceProfile
+from ganmrf.physics.types import Sequence, Tissue, pytree
+from ganmrf.physics.workers import run_chunks
+
+SCHEMA_VERSION = 1
+_CHUNK = 1024  # atoms a call
+_RIDGE = 1e-8  # of the refit, relative to the largest singular value of the hidden layer
+
+
+@pytree
+@dataclasses.dataclass(frozen=True)
+class TrainedGenerator:
+    """What generation needs, and what it was trained on.
+
+    Attributes:
+      params: of the network.
+      scaling: that of the training set.
+      norm_weights: last hidden layer and 1 -> logarithm of the fingerprint's norm for M0 = 1, (width + 1,), float32.
+      low: least T1 and T2 of the dictionary it was trained on, s, (2,).
+      high: largest T1 and T2, s, (2,).
+      b1: of that dictionary.
+      sequence: the sequence that the fingerprints are of.
+      slice_profile: the slice profile that they are of, or None.
+      recipe: how it was trained.
+    """
+
+    params: Any
+    scaling: Scaling
+    norm_weights: jax.Array
+    low: np.ndarray
+    high: np.ndarray
+    b1: np.ndarray
+    sequence: Sequence
+    slice_profile: SliceProfile | None
+    recipe: Recipe = dataclasses.field(metadata={"static": True})
+
+    def outside(self, tissue: Tissue) -> np.ndarray:
+        """Which atoms lie outside the trained range of T1 or T2, (atoms,), bool."""
+        times = np.stack([np.ravel(tissue.t1), np.ravel(tissue.t2)], axis=1)
+        margin = 1e-6  # float32 rounding
+        return ((times < self.low * (1 - margin)) | (times > self.high * (1 + margin))).any(axis=1)
+
+
+def finish(recipe: Recipe, params, data: Data, dictionary: Dictionary) -> TrainedGenerator:
+    """The generator that training has made: its output layer solved for, if the recipe says so, and its norms fitted.
+
+    The output layer, and the logarithm of the norm that unit fingerprints lack, are linear in the last hidden layer:
+    both are least squares over the training set, in float64.
+
+    Args:
+      recipe: how it was trained.
+      params: ``TrainState.params`` at the end.
+      data: what it was trained on.
+      dictionary: what ``data`` was made from.
+    """
+    rows, train, scaling = data.rows["train"], data.sets["train"], data.scaling
+    with jax.enable_x64(True):
+        wide = jax.tree.map(lambda leaf: jnp.asarray(leaf, float), (params, train.noise, train.condition))
+        hidden = np.asarray(last_hidden(recipe, wide[0], scaling, *wide[1:]))
+    solve = functools.partial(_least_squares, np.concatenate([hidden, np.ones((len(hidden), 1))], axis=1))
+    if recipe.refit:
+        fingerprints = np.asarray(dictionary.fingerprints)[rows].astype(float)
+        weights = jnp.asarray(solve(fingerprints @ scaling.basis / scaling.gain[None]), jnp.float32)
+        layer = {"kernel": weights[:-1], "bias": weights[-1]}
+        params = {"params": params["params"] | {"output": layer}}
+    norms = np.log(np.asarray(dictionary.norms, float)[rows])
+    times = np.stack([np.asarray(dictionary.tissue.t1), np.asarray(dictionary.tissue.t2)], axis=1)
+    return TrainedGenerator(
+        params=params,
+        scaling=scaling,
+        norm_weights=jnp.asarray(solve(norms), jnp.float32),
+        low=times.min(axis=0),
+        high=times.max(axis=0),
+        b1=np.asarray(dictionary.tissue.b1),
+        sequence=dictionary.sequence,
+        slice_profile=dictionary.slice_profile,
+        recipe=recipe,
+    )
+
+
+def _least_squares(features, targets):
+    left, values, right = np.linalg.svd(features, full_matrices=False)
+    damped = values / (values**2 + (_RIDGE * values[0]) ** 2)
+    return right.T @ (damped.reshape(-1, *[1] * (targets.ndim - 1)) * (left.T @ targets))
+
+
+def fingerprints(generator: TrainedGenerator, t1: jax.Array, t2: jax.Array, noise: jax.Array, *, compressed=False):
+    """Generated fingerprints and their norms: a pure function, for differentiating or calling inside your own.
+
+    Args:
+      generator: the generator.
+      t1: s, (atoms,).
+      t2: s, (atoms,).
+      noise: z, (atoms, ``recipe.noise``).
+      compressed: whether to return coefficients in ``generator.scaling.basis``.
+
+    Returns:
+      Fingerprints of unit norm (atoms, frames), or (atoms, rank), and the norms (atoms,) for M0 = 1.
+    """
+    recipe, scaling = generator.recipe, generator.scaling
+    condition = scaling.condition(t1, t2)
+    outputs = emit(recipe, generator.params, scaling, noise, condition)
+    hidden = last_hidden(recipe, generator.params, scaling, noise, condition)
+    norms = jnp.exp(hidden @ generator.norm_weights[:-1] + generator.norm_weights[-1])
+    outputs = outputs / jnp.linalg.norm(outputs, axis=1, keepdims=True)
+    if scaling.basis is not None and not compressed:
+        outputs = outputs @ jnp.asarray(scaling.basis.T, outputs.dtype)
+    return outputs, norms
+
+
+def generate(
+    generator: TrainedGenerator,
+    tissue: Tissue,
+    *,
+    compressed: bool = False,
+    allow_extrapolation: bool = False,
+    out: np.ndarray | None = None,
+    seed: int = 0,
+    progress: bool = False,
+) -> Dictionary:
+    """Generates a dictionary, on every device present, chunk by chunk.
+
+    Args:
+      generator: the generator.
+      tissue: the atoms, any shape; they are raveled.
+      compressed: whether to emit coefficients in the generator's basis in place of all frames.
+      allow_extrapolation: whether atoms may lie outside the trained range (`TrainedGenerator.outside`).
+      out: where to put the fingerprints, (atoms, frames) float32, such as a `numpy.memmap`; a new array by default.
+      seed: of z.
+      progress: whether to show a progress bar.
+
+    Returns:
+      The dictionary, float32; norms are estimates too.
+
+    Raises:
+      ValueError: atoms outside the trained range, another B1 than the trained one, or a generator without a basis
+        asked for coefficients.
+    """
+    recipe, scaling = generator.recipe, generator.scaling
+    atoms = tissue.ravel()
+    if compressed and scaling.basis is None:
+        raise ValueError("a generator with head=tanh has no basis to be compressed in")
+    if np.any(np.asarray(atoms.b1) != generator.b1):
+        raise ValueError(f"the generator was trained at b1 = {generator.b1:g} alone")
+    outside = generator.outside(atoms)
+    if outside.any() and not allow_extrapolation:
+        limits = zip(1e3 * generator.low, 1e3 * generator.high, strict=True)
+        t1, t2 = (f"{low:g} to {high:g} ms" for low, high in limits)
+        raise ValueError(
+            f"{outside.sum()} of {outside.size} atoms lie outside the trained range, T1 {t1} and T2 {t2}; "
+            "extrapolation must be allowed by name"
+        )
+    basis = None if scaling.basis is None else np.ascontiguousarray(scaling.basis.T, np.float32)
+    columns = generator.sequence.n_frames if basis is None or not compressed else len(basis)
+    rows_out = np.empty((atoms.size, columns), np.float32) if out is None else out
+    norms = np.empty(atoms.size, np.float32)
+    noise = np.random.default_rng(seed).standard_normal((atoms.size, recipe.noise), np.float32)
+    t1, t2 = np.asarray(atoms.t1, np.float32), np.asarray(atoms.t2, np.float32)
+
+    def generate_rows(rows, device):
+        del device
+        inputs = [
+            np.pad(x[rows], [(0, _CHUNK - len(x[rows]))] + [(0, 0)] * (x.ndim - 1), mode="edge")
+            for x in (t1, t2, noise)
+        ]
+        outputs, norms[rows] = (np.asarray(x)[: len(t1[rows])] for x in _generate(generator, *inputs))
+        if columns == outputs.shape[1]:
+            rows_out[rows] = outputs
+        else:
+            np.matmul(outputs, basis, out=rows_out[rows])
+
+    chunks = [slice(start, start + _CHUNK) for start in range(0, atoms.size, _CHUNK)]
+    sizes = [len(t1[rows]) for rows in chunks]
+    with threadpool_limits(1, "blas"):
+        run_chunks(generate_rows, chunks, sizes=sizes, progress="generating" if progress else None)
+    return Dictionary(
+        atoms, rows_out, norms, generator.sequence, generator.slice_profile, scaling.basis if compressed else None
+    )
+
+
+_generate = jax.jit(functools.partial(fingerprints, compressed=True))
+
+
+def save_generator(path, generator: TrainedGenerator):
+    """Writes a generator as one ``.npz`` file of plain arrays, its recipe as JSON, whole or not at all."""
+    keyed, _ = jax.tree.flatten_with_path(generator)
+    arrays = {jax.tree_util.keystr(key, simple=True, separator="/"): np.asarray(leaf) for key, leaf in keyed}
+    recipe = json.dumps(dataclasses.asdict(generator.recipe))
+    with replacing(path) as temporary:
+        np.savez(temporary, allow_pickle=False, schema_version=SCHEMA_VERSION, recipe=recipe, **arrays)
+
+
+def load_generator(path) -> TrainedGenerator:
+    """Reads what `save_generator` wrote.
+
+    Raises:
+      ValueError: a file that is missing, damaged, of a newer schema, or not a generator.
+    """
+    contents = read_arrays(path)
+    try:
+        version = int(contents.pop("schema_version"))
+        recipe = Recipe(**json.loads(str(contents.pop("recipe"))))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: not a generator of this version of ganmrf ({error})") from error
+    if version != SCHEMA_VERSION:
+        raise ValueError(f"{path} has schema {version}; this version reads {SCHEMA_VERSION}")
+    tree = {}
+    for key, value in contents.items():
+        *folders, name = key.split("/")
+        functools.reduce(lambda node, folder: node.setdefault(folder, {}), folders, tree)[name] = value
+    try:
+        profile = tree.get("slice_profile")
+        return TrainedGenerator(
+            params=jax.tree.map(jnp.asarray, tree["params"]),
+            scaling=Scaling(**{"basis": None} | tree["scaling"], encoding=recipe.encoding),
+            sequence=Sequence(**tree["sequence"]),
+            slice_profile=None if profile is None else SliceProfile(**profile),
+            recipe=recipe,
+            **{name: tree[name] for name in ("norm_weights", "low", "high", "b1")},
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: not a whole generator ({error})") from error

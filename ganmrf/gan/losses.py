@@ -1,0 +1,49 @@
+"""The terms of the two players' losses: pure scalars, means over a batch.
+
+Reference: Yang et al. 2020, arXiv:2004.02270, Eqs. 5 to 7, negated so that both players minimise. A discriminator's
+output is the logit of its probability D, so that -log D = softplus(-logit) and -log(1 - D) = softplus(logit).
+"""
+
+import jax
+import jax.numpy as jnp
+
+
+def discriminator_loss(real: jax.Array, generated: jax.Array) -> jax.Array:
+    """Mean of -log D(real) - log(1 - D(generated)); logits (batch,). Eq. 6."""
+    return jnp.mean(jax.nn.softplus(-real) + jax.nn.softplus(generated))
+
+
+def adversarial_loss(generated: jax.Array) -> jax.Array:
+    """Mean of -log D(generated); logits (batch,). First term of Eq. 7."""
+    return jnp.mean(jax.nn.softplus(-generated))
+
+
+def reconstruction_loss(real: jax.Array, generated: jax.Array, norm: str, n_terms: int = 1) -> jax.Array:
+    """Mean norm of the difference of two fingerprints. Second term of Eq. 7, without lambda.
+
+    Args:
+      real: (batch, frames), or coefficients in an orthonormal basis for ``l2``, which it leaves unchanged.
+      generated: of the same shape.
+      norm: ``l1`` or ``l2``.
+      n_terms: what a mean over the frames divides by, the root of it for l2; 1 for their sum.
+    """
+    difference = generated - real
+    if norm == "l1":
+        return jnp.mean(jnp.sum(jnp.abs(difference), axis=1)) / n_terms
+    # The smallest positive summand keeps the root's gradient finite at 0.
+    squares = jnp.sum(difference**2, axis=1) + jnp.finfo(real.dtype).tiny
+    return jnp.mean(jnp.sqrt(squares)) / n_terms**0.5
+
+
+def r1_penalty(discriminate, real: jax.Array) -> jax.Array:
+    """Half the mean squared gradient of the discriminator at real fingerprints.
+
+    Args:
+      discriminate: fingerprints (batch, features) -> logits (batch,), each row by itself.
+      real: (batch, features).
+
+    References:
+      Mescheder, Geiger and Nowozin 2018, arXiv:1801.04406, Eq. 9.
+    """
+    slope = jax.grad(lambda fingerprints: jnp.sum(discriminate(fingerprints)))(real)
+    return jnp.mean(jnp.sum(slope**2, axis=1)) / 2

@@ -1,0 +1,100 @@
+"""The two networks, and the folding of an input that never changes into their first layer."""
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+_ACTIVATIONS = {"relu": nn.relu, "silu": nn.silu}
+
+
+class Perceptron(nn.Module):
+    """Hidden layers of one width; see `Generator` and `Discriminator`.
+
+    Attributes:
+      width: units of a hidden layer.
+      depth: hidden layers.
+      activation: ``relu`` or ``silu``.
+    """
+
+    width: int
+    depth: int
+    activation: str
+
+    @nn.compact
+    def __call__(self, *inputs: jax.Array) -> jax.Array:
+        """(batch, width), from inputs (batch, features) side by side."""
+        hidden = jnp.concatenate(inputs, axis=-1)
+        for i in range(self.depth):
+            hidden = _ACTIVATIONS[self.activation](nn.Dense(self.width, name=f"hidden_{i}")(hidden))
+        return hidden
+
+
+class Generator(nn.Module):
+    """Noise and tissue (and sequence) -> fingerprint. Paper: 3 hidden layers of 128 ReLU, tanh over the frames.
+
+    Attributes:
+      body: its hidden layers.
+      n_outputs: frames, or coefficients.
+      bounded: whether a tanh bounds the outputs to -1..1.
+    """
+
+    body: Perceptron
+    n_outputs: int
+    bounded: bool
+
+    def setup(self):
+        self.output = nn.Dense(self.n_outputs)
+
+    def __call__(self, noise: jax.Array, condition: jax.Array) -> jax.Array:
+        """Outputs (batch, n_outputs), from noise (batch, noise) and condition (batch, features)."""
+        outputs = self.output(self.hidden(noise, condition))
+        return jnp.tanh(outputs) if self.bounded else outputs
+
+    def hidden(self, noise: jax.Array, condition: jax.Array) -> jax.Array:
+        """What the output layer sees, (batch, width)."""
+        return self.body(noise, condition)
+
+
+class Discriminator(nn.Module):
+    """Fingerprint with its tissue (and sequence) -> logit of its being simulated. Paper: 3 hidden layers of 128 ReLU.
+
+    Attributes:
+      body: its hidden layers.
+    """
+
+    body: Perceptron
+
+    def setup(self):
+        self.output = nn.Dense(1)
+
+    def __call__(self, fingerprint: jax.Array, condition: jax.Array) -> jax.Array:
+        """(batch,), from fingerprint (batch, outputs) and condition (batch, features)."""
+        return self.output(self.body(fingerprint, condition))[:, 0]
+
+
+def fold_constant(params, constant: jax.Array):
+    """The same network without its last inputs, which always are ``constant``: their layer's bias takes them in.
+
+    A constant input s with kernel W adds ``s @ W`` to the bias b of the first layer. Adam moves every row of W like b,
+    with the sign of its entry of s, because it divides a gradient by its size. Training W and b therefore moves the sum
+    ``b + s @ W`` as training it alone does at ``1 + sum(abs(s))`` times the learning rate (`fold_rates`): the same run,
+    up to rounding and Adam's epsilon.
+
+    Args:
+      params: of a `Generator` or `Discriminator`, as ``init`` gives them.
+      constant: the last inputs, (features,).
+    """
+    first = params["params"]["body"]["hidden_0"]
+    kernel, rows = jnp.split(first["kernel"], [len(first["kernel"]) - constant.size])
+    return _with_first(params, {"kernel": kernel, "bias": first["bias"] + constant @ rows})
+
+
+def fold_rates(params, constant: jax.Array):
+    """Factors of the learning rate for parameters from `fold_constant`, a tree like ``params``."""
+    ones = jax.tree.map(lambda _: 1.0, params)
+    return _with_first(ones, {"kernel": 1.0, "bias": 1.0 + jnp.sum(jnp.abs(constant))})
+
+
+def _with_first(params, first):
+    body = params["params"]["body"] | {"hidden_0": first}
+    return {"params": params["params"] | {"body": body}}
