@@ -20,7 +20,7 @@ T2_LIMIT = 0.15
 MAGNIFICATION = 10  # of difference maps, as the GAN-MRF paper shows them
 
 _WIDTH = 9.6  # inches, of every figure
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")  # Okabe and Ito
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")  # Okabe and Ito
 _RELAXATION = {"T1": (cm.lipari, T1_LIMIT), "T2": (cm.navia, T2_LIMIT)}
 
 
@@ -33,12 +33,12 @@ def schedule_figure(sequence: Sequence) -> Figure:
     References:
       Yang et al. 2020, arXiv:2004.02270, Fig. 2.
     """
-    figure, (top, bottom) = _axes(4.6, 2, sharex=True)
+    figure, (top, bottom) = stacked_axes(4.6, 2, sharex=True)
     frames = np.arange(1, sequence.n_frames + 1)
     repetition_time, echo_time = np.asarray(sequence.repetition_time), np.asarray(sequence.echo_time)
     for axes, values, label, colour in (
-        (top, np.rad2deg(sequence.flip_angle), "Flip angle (deg)", _COLOURS[0]),
-        (bottom, 1e3 * repetition_time, "TR (ms)", _COLOURS[1]),
+        (top, np.rad2deg(sequence.flip_angle), "Flip angle (deg)", COLOURS[0]),
+        (bottom, 1e3 * repetition_time, "TR (ms)", COLOURS[1]),
     ):
         axes.plot(frames, values, color=colour, linewidth=1.2)
         axes.set_ylabel(label)
@@ -69,15 +69,15 @@ def fingerprint_figure(signals, names, *, overlay=None, labels=("simulated", "ge
     if len(names) != len(signals):
         raise ValueError(f"fingerprint_figure: {len(signals)} curves, but {len(names)} names")
     if overlay is None:
-        figure, (axes,) = _axes(3.6)
+        figure, (axes,) = stacked_axes(3.6)
     else:
         overlay = _curves("overlay", overlay)
         if overlay.shape != signals.shape:
             raise ValueError(f"fingerprint_figure: overlay has shape {overlay.shape}, but signals has {signals.shape}")
-        figure, (axes, below) = _axes(5.2, 2, sharex=True, height_ratios=(2.2, 1))
+        figure, (axes, below) = stacked_axes(5.2, 2, sharex=True, height_ratios=(2.2, 1))
     frames = np.arange(1, signals.shape[1] + 1)
     for i, (signal, name) in enumerate(zip(signals, names, strict=True)):
-        colour = _COLOURS[i % len(_COLOURS)]
+        colour = COLOURS[i % len(COLOURS)]
         if overlay is None:
             axes.plot(frames, signal, color=colour, linewidth=1.2, label=name)
         else:
@@ -128,7 +128,9 @@ def map_figure(t1, t2, m0, *, mask, quality=None, t1_limit: float = T1_LIMIT, t2
     return figure
 
 
-def comparison_figure(truth, estimate, *, mask, quantity: str = "T1", limit: float | None = None) -> Figure:
+def comparison_figure(
+    truth, estimate, *, mask, quantity: str = "T1", limit: float | None = None, names=("truth", "estimate")
+) -> Figure:
     """Truth, estimate and their difference, ten times magnified: its colour bar spans a tenth of the maps' range.
 
     Args:
@@ -137,6 +139,7 @@ def comparison_figure(truth, estimate, *, mask, quantity: str = "T1", limit: flo
       mask: voxels to show, bool, (y, x).
       quantity: "T1" or "T2".
       limit: top of the maps' colour bar, s; None for the range all figures share.
+      names: what ``truth`` and ``estimate`` are.
 
     Raises:
       ValueError: an unknown quantity, shapes that differ, or an empty mask.
@@ -148,11 +151,12 @@ def comparison_figure(truth, estimate, *, mask, quantity: str = "T1", limit: flo
     mask = _mask(mask)
     truth, estimate = 1e3 * _shown("truth", truth, mask), 1e3 * _shown("estimate", estimate, mask)
     figure, panels = _panels(mask, 3)
-    _draw(panels[0], f"{quantity}, truth", f"{quantity} (ms)", truth, colours, 0, top)
-    _draw(panels[1], f"{quantity}, estimate", f"{quantity} (ms)", estimate, colours, 0, top)
+    _draw(panels[0], f"{quantity}, {names[0]}", f"{quantity} (ms)", truth, colours, 0, top)
+    _draw(panels[1], f"{quantity}, {names[1]}", f"{quantity} (ms)", estimate, colours, 0, top)
     span = top / MAGNIFICATION
     title = f"Difference, contrast $\\times$ {MAGNIFICATION}"
-    _draw(panels[2], title, "Estimate $-$ truth (ms)", estimate - truth, cm.vik, -span, span)
+    label = f"{names[1].capitalize()} $-$ {names[0]} (ms)"
+    _draw(panels[2], title, label, estimate - truth, cm.vik, -span, span)
     return figure
 
 
@@ -200,11 +204,11 @@ def profile_figure(nodes, weights) -> Figure:
     nodes, weights = np.asarray(nodes), np.asarray(weights)
     if nodes.shape != weights.shape or nodes.ndim != 1:
         raise ValueError(f"profile_figure: nodes and weights must both be (nodes,); got {nodes.shape}, {weights.shape}")
-    figure, (axes,) = _axes(3.2)
+    figure, (axes,) = stacked_axes(3.2)
     axes.axvline(1, color="0.6", linewidth=1, linestyle="--")
     axes.annotate("nominal", (1, 1), (4, -4), xycoords=("data", "axes fraction"), textcoords="offset points", va="top")
-    axes.vlines(nodes, 0, weights, color=_COLOURS[0], linewidth=1.5)
-    axes.plot(nodes, weights, "o", color=_COLOURS[0], markersize=5)
+    axes.vlines(nodes, 0, weights, color=COLOURS[0], linewidth=1.5)
+    axes.plot(nodes, weights, "o", color=COLOURS[0], markersize=5)
     axes.set(xlabel="Actual / nominal flip angle", ylabel="Share of the slice", xlim=(min(0, nodes.min()), None))
     axes.set_ylim(bottom=min(0, weights.min()))
     axes.set_title(f"{nodes.size} nodes, mean flip angle {weights @ nodes / weights.sum():.3f} of nominal")
@@ -218,7 +222,7 @@ def _agreement(above, below, quantity, truth, estimate, labels, names):
     above.plot([low, high], [low, high], color="0.5", linewidth=1, zorder=1)
     below.axhline(0, color="0.5", linewidth=1, zorder=1)
     for i, (label, name) in enumerate(names.items()):
-        here, colour = labels == label, _COLOURS[i % len(_COLOURS)]
+        here, colour = labels == label, COLOURS[i % len(COLOURS)]
         dots = {"s": 6, "alpha": 0.3, "color": colour, "linewidths": 0}
         above.scatter(truth[here], estimate[here], **dots)
         below.scatter(truth[here], error[here], **dots)
@@ -239,7 +243,8 @@ def _agreement(above, below, quantity, truth, estimate, labels, names):
         _plain(axes)
 
 
-def _axes(height, rows=1, **subplots):
+def stacked_axes(height, rows=1, **subplots):
+    """A figure of this height in inches and of the report's width, with panels one above the other."""
     figure = Figure(figsize=(_WIDTH, height), layout="constrained")
     axes = figure.subplots(rows, 1, squeeze=False, **subplots).ravel()
     for one in axes:

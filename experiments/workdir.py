@@ -1,0 +1,112 @@
+"""The folder of one training run: its lock, its settings, and its record."""
+
+import fcntl
+import json
+import os
+
+from ganmrf.atomic import replacing
+from ganmrf.io.maps import make_folder
+
+
+class Workdir:
+    """A context manager: one run at a time, always with the settings it was begun with.
+
+    Attributes:
+      path: the folder.
+      config: the settings in force, as plain values.
+    """
+
+    def __init__(self, path, config: dict, given: set[str], *, extendable: frozenset[str] = frozenset()):
+        """Locks the folder, made if need be, and writes or reads back ``config.json``.
+
+        Args:
+          path: the folder.
+          config: settings by name, some of them dicts of settings.
+          given: names that the user gave; the others are taken from ``config.json`` where there is one.
+          extendable: names whose new value may replace the stored one.
+
+        Raises:
+          ValueError: a folder in use by another run, a damaged ``config.json``, or a given setting that conflicts with
+            it.
+        """
+        self.path = make_folder(path)
+        self._lock = open(self.path / "lock", "a+")  # noqa: SIM115  open as long as the run
+        try:
+            self._acquire()
+            self.config = self._settle(config, given, extendable)
+        except BaseException:
+            self._lock.close()
+            raise
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self._lock.close()  # which unlocks it, as the end of the process would
+
+    def record(self, row: dict):
+        """Appends a row to ``metrics.jsonl``."""
+        with open(self.path / "metrics.jsonl", "a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def rows(self, up_to: int) -> list[dict]:
+        """The rows whose ``step`` is at most ``up_to``; the others, and a line cut off in its midst, are removed."""
+        path = self.path / "metrics.jsonl"
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
+        rows = [json.loads(line) for line in lines if line.endswith("\n")]
+        kept = [row for row in rows if row["step"] <= up_to]
+        if len(kept) < len(lines):
+            with replacing(path) as temporary:
+                temporary.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
+        return kept
+
+    def last_step(self) -> int:
+        """The largest step that ``metrics.jsonl`` has; 0 without any."""
+        path = self.path / "metrics.jsonl"
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
+        return max((json.loads(line)["step"] for line in lines if line.endswith("\n")), default=0)
+
+    def _acquire(self):
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self._lock.seek(0)
+            raise ValueError(f"--workdir={self.path} is in use by another run (process {self._lock.read()})") from error
+        self._lock.truncate(0)
+        self._lock.write(str(os.getpid()))
+        self._lock.flush()
+
+    def _settle(self, config, given, extendable):
+        path = self.path / "config.json"
+        settled = config
+        if path.exists():
+            try:
+                stored = json.loads(path.read_text(encoding="utf-8"))
+                same = _names(stored) == _names(config)
+            except (json.JSONDecodeError, UnicodeDecodeError, AttributeError) as error:
+                raise ValueError(f"{path} is damaged: {error}") from error
+            if not same:
+                raise ValueError(f"{path} is of another kind of run or version: its settings have other names")
+            settled = _merged(path, config, stored, given, extendable)
+        with replacing(path) as temporary:
+            temporary.write_text(json.dumps(settled, indent=2) + "\n", encoding="utf-8")
+        return settled
+
+
+def _names(config):
+    return {name: _names(value) if isinstance(value, dict) else None for name, value in config.items()}
+
+
+def _merged(path, config, stored, given, extendable):
+    merged = {}
+    for name, value in config.items():
+        if isinstance(value, dict):
+            merged[name] = _merged(path, value, stored[name], given, extendable)
+        elif name in given and value != stored[name] and name not in extendable:
+            raise ValueError(
+                f"--{name}={value} conflicts with {stored[name]} in {path}: resume without it, or begin in another "
+                "folder"
+            )
+        else:
+            merged[name] = value if name in given else stored[name]
+    return merged

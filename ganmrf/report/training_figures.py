@@ -1,0 +1,104 @@
+"""Figures of how a generator was trained and how well it generates."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from cmcrameri import cm
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+
+from ganmrf.report.figures import COLOURS, stacked_axes
+
+_REFERENCE_MS = {"WM": (950, 40), "GM": (1500, 60), "CSF": (2950, 500)}  # T1, T2; Yang et al. 2020, Fig. 5
+
+
+def sweep_figure(weights, errors: Mapping[str, np.ndarray], *, chosen: float) -> Figure:
+    """RMSE against lambda, one curve a set, the chosen lambda marked; lambda = 0 has a place of its own at the left.
+
+    Args:
+      weights: lambda, ascending, 0 or more, (weights,).
+      errors: name of a set -> RMSE, (weights,).
+      chosen: the lambda that was picked.
+
+    References:
+      Yang et al. 2020, arXiv:2004.02270, Fig. 4a.
+    """
+    weights = np.asarray(weights, float)
+    positive = weights[weights > 0]
+    places = np.where(weights > 0, weights, positive.min() / 10)
+    figure, (axes,) = stacked_axes(3.6)
+    for (name, values), colour, dashes in zip(errors.items(), COLOURS, ((), (4, 2), (1, 1)), strict=False):
+        axes.plot(places, values, "o-", color=colour, dashes=dashes, linewidth=1.6, markersize=4, label=name)
+    axes.axvline(places[np.argmin(np.abs(weights - chosen))], color="0.5", linewidth=1, linestyle=":", label="chosen")
+    axes.set(xscale="log", yscale="log", xlabel="Weight of the reconstruction term, $\\lambda$", ylabel="RMSE")
+    axes.set_xticks(places, [f"{weight:g}" for weight in weights])
+    axes.set_xticks([], minor=True)
+    figure.legend(loc="outside upper center", ncols=4, frameon=False)
+    return figure
+
+
+def training_figure(steps, errors: Mapping[str, np.ndarray]) -> Figure:
+    """RMSE against iteration on a logarithmic scale, one curve a set.
+
+    Args:
+      steps: (records,).
+      errors: name of a set -> RMSE, (records,).
+
+    References:
+      Yang et al. 2020, arXiv:2004.02270, Fig. 4b.
+    """
+    figure, (axes,) = stacked_axes(3.6)
+    styles = zip(errors.items(), COLOURS, (3.0, 1.6, 1.2), ((), (4, 2), (1, 1)), strict=False)
+    for (name, values), colour, width, dashes in styles:
+        mark = "o" if len(steps) < 3 else None
+        axes.plot(steps, values, color=colour, linewidth=width, dashes=dashes, marker=mark, label=name)
+    axes.set(yscale="log", xlabel="Iteration", ylabel="RMSE")
+    axes.set_xlim(left=0)
+    figure.legend(loc="outside upper center", ncols=4, frameon=False)
+    return figure
+
+
+def tissue_plane_figure(t1, t2, errors, *, outside=None) -> Figure:
+    """Error of every atom over T1 and T2; those outside the trained range are marked.
+
+    Args:
+      t1: s, (atoms,).
+      t2: s, (atoms,).
+      errors: relative, (atoms,), positive.
+      outside: None, or which atoms lie outside the trained range, (atoms,), bool.
+    """
+    t1_ms, t2_ms, errors = 1e3 * np.asarray(t1), 1e3 * np.asarray(t2), np.asarray(errors)
+    outside = np.zeros(errors.size, bool) if outside is None else np.asarray(outside)
+    figure, (axes,) = stacked_axes(4.2)
+    low, high = np.percentile(errors, [1, 99.9])
+    size = np.clip(4e4 / errors.size, 0.5, 30)
+    style = {"norm": LogNorm(low, max(high, 1.01 * low)), "cmap": cm.batlow, "rasterized": True, "linewidths": 0}
+    points = axes.scatter(t1_ms, t2_ms, size, errors, marker="s", **style)
+    if outside.any():
+        axes.plot(t1_ms[outside], t2_ms[outside], ".", color="0.3", markersize=0.8, label="outside the trained range")
+        figure.legend(loc="outside upper right", frameon=False, markerscale=8)
+    for name, (x, y) in _REFERENCE_MS.items():
+        axes.plot(x, y, "o", markerfacecolor="none", markeredgecolor="black", markersize=8)
+        axes.annotate(name, (x, y), (-6, 6), textcoords="offset points", ha="right", fontsize=9)
+    axes.set(xscale="log", yscale="log", xlabel="T1 (ms)", ylabel="T2 (ms)")
+    bar = figure.colorbar(points, ax=axes, extend="both", pad=0.02)
+    bar.set_label("Relative L2 error")
+    bar.outline.set_visible(False)
+    return figure
+
+
+def error_distribution_figure(errors: Mapping[str, np.ndarray]) -> Figure:
+    """Share of atoms whose error exceeds a value, one curve a method.
+
+    Args:
+      errors: name of a method -> relative errors, (atoms,), positive.
+    """
+    figure, (axes,) = stacked_axes(3.8)
+    for i, (name, values) in enumerate(errors.items()):
+        values = np.sort(np.asarray(values))
+        share = 1 - np.arange(values.size) / values.size
+        dashes = () if i < len(COLOURS) else (4, 2)
+        axes.plot(values, share, color=COLOURS[i % len(COLOURS)], dashes=dashes, linewidth=1.6, label=name)
+    axes.set(xscale="log", yscale="log", xlabel="Relative L2 error of a fingerprint", ylabel="Share of atoms above")
+    figure.legend(loc="outside upper center", ncols=3, frameon=False)
+    return figure
