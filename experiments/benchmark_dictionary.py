@@ -13,7 +13,6 @@ import json
 import resource
 import statistics
 import sys
-import time
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +20,7 @@ import numpy as np
 from absl import flags
 
 from experiments.command_line import run
+from experiments.timing import timed
 from ganmrf import build_dictionary, match, mrf_fisp, tissue_grid
 from ganmrf.atomic import replacing
 from ganmrf.dictionary.build import simulate_many
@@ -29,7 +29,7 @@ from ganmrf.imaging.phantom import acquire, add_noise, digital_brain
 from ganmrf.physics.slice_profile import sinc_slice_profile
 from ganmrf.report.html import machine_facts
 
-_ROUNDS = flags.DEFINE_integer("rounds", 7, "how often each job is timed")
+_ROUNDS = flags.DEFINE_integer("rounds", 7, "how often each job is timed", lower_bound=1)
 _RANK = flags.DEFINE_integer("rank", 20, "of the compressed basis for the fine grid")
 _SIZE = flags.DEFINE_integer("size", 256, "rows and columns of the brain")
 _OUTPUT = flags.DEFINE_string("output", None, "JSON file for the table; none by default")
@@ -37,8 +37,6 @@ _OUTPUT = flags.DEFINE_string("output", None, "JSON file for the table; none by 
 
 def main():
     """Prints the tables."""
-    if _ROUNDS.value < 1:
-        raise ValueError(f"--rounds must be 1 or more; got {_ROUNDS.value}")
     sequence, grid, profile = mrf_fisp(), tissue_grid(), sinc_slice_profile(12)
     dictionary = build_dictionary(sequence, grid)
     exact = simulate_many(sequence, grid, n_states=sequence.n_frames)
@@ -54,7 +52,7 @@ def main():
         "matching, all frames": lambda: match(dictionary, images, mask=brain.mask),
         "product, all frames": product(images[:, brain.mask].T, dictionary.fingerprints),
     }
-    rows = timed(full)
+    rows = printed(full)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9
     print(f"{brain.mask.sum()} voxels; peak memory of the process so far {memory:.2f} GB")
 
@@ -62,7 +60,7 @@ def main():
     print(f"rank {_RANK.value} of the fine grid keeps all but {1 - kept:.1e} of the energy")
     coefficients = images[:, brain.mask].T @ fine.basis.astype(np.float32)
     name = f"rank {_RANK.value}, {len(fine.norms)} atoms"
-    rows |= timed(
+    rows |= printed(
         {
             f"matching, {name}": lambda: match(fine, images, mask=brain.mask),
             f"product, {name}": product(coefficients, fine.fingerprints),
@@ -76,16 +74,9 @@ def main():
             path.write_text(json.dumps({"machine": machine_facts(), "seconds": rows}, indent=2) + "\n")
 
 
-def timed(jobs):
+def printed(jobs):
     """Seconds of every round of every job, the jobs in turn; prints median and fastest."""
-    rows = {name: [] for name in jobs}
-    for job in jobs.values():
-        job()
-    for _ in range(_ROUNDS.value):
-        for name, job in jobs.items():
-            start = time.perf_counter()
-            job()
-            rows[name].append(time.perf_counter() - start)
+    rows = timed(jobs, _ROUNDS.value)
     for name, seconds in rows.items():
         print(f"{name:34s} median {statistics.median(seconds):7.3f} s   fastest {min(seconds):7.3f} s", flush=True)
     return rows

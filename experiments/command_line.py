@@ -21,14 +21,19 @@ def run(main):
         try:
             if len(arguments) > 1:
                 raise ValueError(f"unexpected argument {arguments[1]!r}: every input is a --flag=value")
-            logging.getLogger("jax").setLevel(logging.WARNING)
-            jax.config.update("jax_compilation_cache_dir", str(CACHE))
-            jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+            keep_compiled_programs()
             main()
         except (ValueError, OSError) as error:
             _fail(error)
 
     app.run(guarded, flags_parser=_parse)
+
+
+def keep_compiled_programs():
+    """Keeps this process's compiled programs in `CACHE`, and takes them from there."""
+    logging.getLogger("jax").setLevel(logging.WARNING)
+    jax.config.update("jax_compilation_cache_dir", str(CACHE))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
 def _parse(arguments):

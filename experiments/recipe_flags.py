@@ -6,6 +6,7 @@ import re
 
 from absl import flags
 
+from experiments.sequence_flags import SimulationConfig
 from ganmrf.gan.recipes import CHOICES, PRESETS, Recipe, recipe
 
 # The meaning of each field, as the docstring of `Recipe` gives it.
@@ -57,6 +58,13 @@ def training_config(**changes) -> TrainingConfig:
     return TrainingConfig(_PRESET.value, made, _SPLIT.value, _SEED.value, every)
 
 
-def given_flags() -> set[str]:
+def stored_configs(settings: dict) -> tuple[SimulationConfig, TrainingConfig]:
+    """Both parts of a run's settings, from the plain values in its ``config.json``; others are passed over."""
+    training = {field.name: settings[field.name] for field in dataclasses.fields(TrainingConfig)}
+    training["recipe"] = Recipe(**training["recipe"])
+    return SimulationConfig(**settings["simulation"]), TrainingConfig(**training)
+
+
+def given_flags() -> frozenset[str]:
     """Names of all flags on the command line."""
-    return {name for name in flags.FLAGS if flags.FLAGS[name].present}
+    return frozenset(name for name in flags.FLAGS if flags.FLAGS[name].present)

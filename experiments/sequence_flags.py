@@ -2,6 +2,8 @@
 
 import dataclasses
 
+import jax
+import numpy as np
 from absl import flags
 
 from ganmrf.dictionary.grids import grid_of, tissue_grid, values_in_ranges
@@ -72,6 +74,27 @@ class SimulationConfig:
         if self.slice_nodes == 0:
             return None
         return sinc_slice_profile(self.slice_nodes, time_bandwidth=self.time_bandwidth, window=self.window)
+
+
+def check_same_simulation(config: SimulationConfig, sequence, slice_profile, source):
+    """Refuses flags on the command line that name another sequence or slice profile than a file's.
+
+    Raises:
+      ValueError: it names the flags.
+    """
+    kinds = {
+        "sequence": (("schedule", "frames", "echo_time_ms", "inversion_time_ms"), config.sequence, sequence),
+        "slice profile": (("slice_nodes", "time_bandwidth", "window"), config.slice_profile, slice_profile),
+    }
+    for kind, (names, make, stored) in kinds.items():
+        given = [f"--{name}" for name in names if flags.FLAGS[name].present]
+        leaves = [jax.tree.leaves(tree) for tree in (make(), stored)] if given else [(), ()]
+        same = len(leaves[0]) == len(leaves[1]) and all(
+            np.shape(one) == np.shape(other) and np.allclose(one, other, rtol=1e-5, atol=1e-9)
+            for one, other in zip(*leaves, strict=True)
+        )
+        if not same:
+            raise ValueError(f"{' '.join(given)} gives another {kind} than the one of {source}")
 
 
 def simulation_config() -> SimulationConfig:

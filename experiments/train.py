@@ -27,7 +27,7 @@ def main():
     last = finished.rows[-1]
     errors = ", ".join(f"{name} {last[f'{name}_error']:.2e}" for name in finished.data.sets)
     print(f"step {last['step']}: mean relative error before any refit: {errors}")
-    print(f"{finished.seconds:.1f} s, {finished.core_seconds:.1f} core-seconds: {_WORKDIR.value}/generator.npz")
+    print(f"{last['seconds']:.1f} s, {last['core_seconds']:.1f} core-seconds: {_WORKDIR.value}/generator.npz")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""A training run in its folder: begun, or gone on with from its newest checkpoint."""
+"""A training run in its folder: begun, gone on with from its newest checkpoint, or read for what it made."""
 
 import dataclasses
 import json
+import pathlib
 import sys
 import time
 import warnings
@@ -12,47 +13,54 @@ import jax
 import numpy as np
 import tqdm
 
-from experiments.recipe_flags import TrainingConfig
+from experiments.recipe_flags import TrainingConfig, stored_configs
 from experiments.sequence_flags import SimulationConfig
-from experiments.workdir import Workdir
+from experiments.workdir import Workdir, read_config, read_records
 from ganmrf.atomic import replacing
 from ganmrf.dictionary.build import Dictionary, build_dictionary
 from ganmrf.gan.checkpoint import Checkpoints
 from ganmrf.gan.data import Data, prepare
 from ganmrf.gan.generate import TrainedGenerator, finish, save_generator
-from ganmrf.gan.recipes import Recipe
-from ganmrf.gan.train import TrainState, fit, init_state
+from ganmrf.gan.train import DivergedError, TrainState, fit, init_state
 
 _ACCURACY = 1e-5  # of the dictionaries that are learned from and judged by
 
 
 class Run(NamedTuple):
-    """A finished run: its settings, what it learned from, what it made, its record, and seconds of this process."""
+    """What a run learned from, where it stands, and its records so far."""
 
-    config: TrainingConfig
+    simulation: SimulationConfig
+    training: TrainingConfig
     dictionary: Dictionary
     data: Data
     state: TrainState
-    generator: TrainedGenerator
     rows: list[dict]
-    seconds: float
-    core_seconds: float
+
+    def generator(self, *, refit: bool | None = None) -> TrainedGenerator:
+        """The generator, its output layer solved for or not; as the recipe says by default."""
+        recipe = self.training.recipe
+        if refit is not None:
+            recipe = dataclasses.replace(recipe, refit=refit)
+        return finish(recipe, self.state.params, self.data, self.dictionary)
 
 
-def simulate_for_training(simulation: SimulationConfig) -> Dictionary:
-    """The dictionary that the flags name, simulated more accurately than a generator can be."""
+def simulate_accurately(simulation: SimulationConfig) -> Dictionary:
+    """The dictionary that the flags name, more accurate than a generator of it can be."""
     sequence, tissue, profile = simulation.sequence(), simulation.tissue(), simulation.slice_profile()
     return build_dictionary(sequence, tissue, slice_profile=profile, accuracy=_ACCURACY)
 
 
-def train_in_folder(path, simulation: SimulationConfig, training: TrainingConfig, given: set[str]) -> Run:
+def train_in_folder(
+    path, simulation: SimulationConfig, training: TrainingConfig, given: frozenset[str], *, progress: bool = True
+) -> Run:
     """Trains in a folder, from its newest whole checkpoint if it has one.
 
     Args:
-      path: gets ``config.json``, ``metrics.jsonl``, ``checkpoints``, ``generator.npz`` and ``summary.json``.
+      path: gets ``config.json``, ``metrics.jsonl``, ``checkpoints`` and ``generator.npz``.
       simulation: the dictionary to learn.
       training: how.
       given: names of the settings that the user gave; the others yield to those of a run that the folder holds.
+      progress: whether to show a progress bar where stderr is a terminal.
 
     Raises:
       ValueError: a folder in use or of other settings, or a training that diverges.
@@ -61,29 +69,45 @@ def train_in_folder(path, simulation: SimulationConfig, training: TrainingConfig
     # A longer run of a constant learning rate begins as the shorter one did.
     extendable = frozenset({"steps"} if training.recipe.learning_rate_schedule == "constant" else ())
     with Workdir(path, settings, given, extendable=extendable) as workdir:
-        kept = dict(workdir.config)
-        simulation = SimulationConfig(**kept.pop("simulation"))
-        training = TrainingConfig(**kept | {"recipe": Recipe(**kept["recipe"])})
-        recipe = training.recipe
-        dictionary = simulate_for_training(simulation)
-        _check_unchanged(workdir.path / "dictionary.json", dictionary)
-        data = prepare(dictionary, recipe, split=training.shares, seed=training.seed)
-        state = init_state(recipe, data, training.seed)
+        run = _begin(workdir.path, workdir.config)
         with Checkpoints(workdir.path / "checkpoints") as checkpoints:
-            state = _resumed(checkpoints, state, workdir)
-            rows = workdir.rows(int(state.step))
-            start, start_core = time.perf_counter(), time.process_time()
-            state = _advance(training, data, state, checkpoints, workdir, rows)
-            seconds, core_seconds = time.perf_counter() - start, time.process_time() - start_core
-        generator = finish(recipe, state.params, data, dictionary)
-        save_generator(workdir.path / "generator.npz", generator)
-    return Run(training, dictionary, data, state, generator, rows, seconds, core_seconds)
+            state = _resumed(checkpoints, run.state, workdir)
+            run = run._replace(state=state, rows=workdir.rows(int(state.step)))
+            state = _advance(run, checkpoints, workdir, progress)
+        run = run._replace(state=state)
+        save_generator(workdir.path / "generator.npz", run.generator())
+    return run
+
+
+def read_run(path) -> Run:
+    """The run that a folder holds, as of its newest whole checkpoint.
+
+    Raises:
+      ValueError: no run, or no checkpoint yet.
+    """
+    path = pathlib.Path(path)
+    run = _begin(path, read_config(path))
+    with Checkpoints(path / "checkpoints") as checkpoints:
+        restored = checkpoints.restore(run.state)
+    if restored is None:
+        raise ValueError(f"{path} has no checkpoint yet")
+    step, state = restored
+    return run._replace(state=state, rows=[row for row in read_records(path) if row["step"] <= step])
+
+
+def _begin(path, settings):
+    """The run of these settings before its first step."""
+    simulation, training = stored_configs(settings)
+    dictionary = simulate_accurately(simulation)
+    _check_unchanged(path / "dictionary.json", dictionary)
+    data = prepare(dictionary, training.recipe, split=training.shares, seed=training.seed)
+    return Run(simulation, training, dictionary, data, init_state(training.recipe, data, training.seed), [])
 
 
 def _resumed(checkpoints, state, workdir):
     restored = checkpoints.restore(state)
     step = 0 if restored is None else restored[0]
-    if (recorded := workdir.last_step()) > step:
+    if (recorded := max((row["step"] for row in read_records(workdir.path)), default=0)) > step:
         warnings.warn(
             f"{workdir.path} has records up to step {recorded}, but no checkpoint after {step}: going on from there",
             stacklevel=2,
@@ -94,18 +118,27 @@ def _resumed(checkpoints, state, workdir):
     return restored[1]
 
 
-def _advance(training, data, state, checkpoints, workdir, rows):
+def _advance(run, checkpoints, workdir, progress):
+    """Trains to the end, and adds to ``run.rows``; returns the last state."""
+    training, state, rows = run.training, run.state, run.rows
     recipe, first = training.recipe, int(state.step)
-    with tqdm.tqdm(
-        total=recipe.steps, initial=first, desc="training", unit="step", disable=not sys.stderr.isatty()
-    ) as bar:
-        for trained, row in fit(recipe, data, state, seed=training.seed, chunk=training.every):
-            state = trained
-            checkpoints.save(row["step"], state)
-            workdir.record(row)
-            rows.append(row)
-            bar.update(row["step"] - bar.n)
-            bar.set_postfix_str(f"validation error {row.get('validation_error', row['train_error']):.1e}")
+    before = {name: rows[-1][name] if rows else 0.0 for name in ("seconds", "core_seconds")}
+    start = {"seconds": time.perf_counter(), "core_seconds": time.process_time()}
+    hidden = not (progress and sys.stderr.isatty())
+    with tqdm.tqdm(total=recipe.steps, initial=first, desc="training", unit="step", disable=hidden) as bar:
+        try:
+            for trained, row in fit(recipe, run.data, state, seed=training.seed, chunk=training.every):
+                state = trained
+                now = {"seconds": time.perf_counter(), "core_seconds": time.process_time()}
+                row |= {name: round(before[name] + now[name] - start[name], 3) for name in now}
+                workdir.record(row)  # before the checkpoint: a resumed run then has every record up to it
+                checkpoints.save(row["step"], state)
+                rows.append(row)
+                bar.update(row["step"] - bar.n)
+                bar.set_postfix_str(f"validation error {row.get('validation_error', row['train_error']):.1e}")
+        except DivergedError as error:
+            kept = f"the last good checkpoint is that of step {rows[-1]['step']}" if rows else "there is no checkpoint"
+            raise ValueError(f"{workdir.path}: {error}; {kept}") from error
     return state
 
 

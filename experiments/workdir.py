@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import pathlib
 
 from ganmrf.atomic import replacing
 from ganmrf.io.maps import make_folder
@@ -16,7 +17,7 @@ class Workdir:
       config: the settings in force, as plain values.
     """
 
-    def __init__(self, path, config: dict, given: set[str], *, extendable: frozenset[str] = frozenset()):
+    def __init__(self, path, config: dict, given: frozenset[str], *, extendable: frozenset[str] = frozenset()):
         """Locks the folder, made if need be, and writes or reads back ``config.json``.
 
         Args:
@@ -52,19 +53,12 @@ class Workdir:
     def rows(self, up_to: int) -> list[dict]:
         """The rows whose ``step`` is at most ``up_to``; the others, and a line cut off in its midst, are removed."""
         path = self.path / "metrics.jsonl"
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
-        rows = [json.loads(line) for line in lines if line.endswith("\n")]
-        kept = [row for row in rows if row["step"] <= up_to]
-        if len(kept) < len(lines):
+        kept = [row for row in read_records(self.path) if row["step"] <= up_to]
+        text = "".join(json.dumps(row) + "\n" for row in kept)
+        if path.exists() and path.read_text(encoding="utf-8") != text:
             with replacing(path) as temporary:
-                temporary.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
+                temporary.write_text(text, encoding="utf-8")
         return kept
-
-    def last_step(self) -> int:
-        """The largest step that ``metrics.jsonl`` has; 0 without any."""
-        path = self.path / "metrics.jsonl"
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
-        return max((json.loads(line)["step"] for line in lines if line.endswith("\n")), default=0)
 
     def _acquire(self):
         try:
@@ -80,17 +74,38 @@ class Workdir:
         path = self.path / "config.json"
         settled = config
         if path.exists():
-            try:
-                stored = json.loads(path.read_text(encoding="utf-8"))
-                same = _names(stored) == _names(config)
-            except (json.JSONDecodeError, UnicodeDecodeError, AttributeError) as error:
-                raise ValueError(f"{path} is damaged: {error}") from error
-            if not same:
+            stored = read_config(self.path)
+            if _names(stored) != _names(config):
                 raise ValueError(f"{path} is of another kind of run or version: its settings have other names")
             settled = _merged(path, config, stored, given, extendable)
         with replacing(path) as temporary:
             temporary.write_text(json.dumps(settled, indent=2) + "\n", encoding="utf-8")
         return settled
+
+
+def read_records(folder) -> list[dict]:
+    """The rows of ``metrics.jsonl``, none where there is no such file; a line that was cut off is left out."""
+    path = pathlib.Path(folder) / "metrics.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
+    return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+def read_config(folder) -> dict:
+    """The settings of the run that a folder holds.
+
+    Raises:
+      ValueError: no run, or a damaged ``config.json``.
+    """
+    path = pathlib.Path(folder) / "config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"{folder} holds no run: {path.name}: {error.strerror}") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+    if not isinstance(config, dict):
+        raise ValueError(f"{path} is damaged: it holds no settings by name")
+    return config
 
 
 def _names(config):

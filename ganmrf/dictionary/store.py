@@ -6,6 +6,7 @@ profile, no basis) is absent from its file.
 
 import pathlib
 import zipfile
+from collections.abc import Iterable
 
 import numpy as np
 import scipy.io
@@ -60,13 +61,54 @@ def save_dictionary(path, dictionary: Dictionary):
                 size = array.nbytes / 2**30
                 raise ValueError(f"{path}: {name} takes {size:.1f} GiB; a MATLAB v5 variable must be below 2: use .npz")
     _check(path, fields)
-    # A MATLAB array has two axes at least: one B1 for all and one B1 for each of one atom would look the same.
-    contents = {**fields, "schema_version": SCHEMA_VERSION, "b1_per_atom": fields["b1"].ndim == 1}
+    contents = _contents(fields)
     with replacing(path) as temporary:
         if suffix == ".mat":
             scipy.io.savemat(temporary, contents, oned_as="column")
         else:
             np.savez(temporary, allow_pickle=False, **contents)
+
+
+def save_dictionary_in_blocks(path, blocks: Iterable[Dictionary], n_atoms: int):
+    """Writes a dictionary that comes in blocks, and need never be in memory whole, as `save_dictionary` would.
+
+    Args:
+      path: the file, ``.npz``.
+      blocks: dictionaries of the same sequence, slice profile and basis, one at least; their atoms follow each other.
+      n_atoms: number of all atoms.
+
+    Raises:
+      ValueError: another suffix, a folder that cannot be written, or blocks that do not fit together or have another
+        number of atoms in all.
+    """
+    path = pathlib.Path(path)
+    if _suffix(path) != ".npz":
+        raise ValueError(f"{path}: a dictionary in blocks can be written to .npz alone")
+    small, total = [], 0
+    with replacing(path) as temporary, zipfile.ZipFile(temporary, "w", allowZip64=True) as archive:
+        with archive.open("dictionary.npy", "w", force_zip64=True) as file:
+            for block in blocks:
+                fields = _fields(block)
+                _check(path, fields)
+                rows = np.ascontiguousarray(fields.pop("dictionary"))
+                if not total:
+                    kind = rows.dtype, rows.shape[1]
+                    header = {"descr": rows.dtype.str, "fortran_order": False, "shape": (n_atoms, rows.shape[1])}
+                    np.lib.format.write_array_header_1_0(file, header)
+                if (rows.dtype, rows.shape[1]) != kind:
+                    raise ValueError(f"{path}: a block has {rows.shape[1]} columns of {rows.dtype}, the first {kind}")
+                file.write(rows.data)
+                total += len(rows)
+                small.append(fields)
+        if total != n_atoms:
+            raise ValueError(f"{path}: the blocks hold {total} atoms, not {n_atoms}")
+        fields = dict(small[0])
+        for name, axes in _AXES.items():
+            if axes == ("atoms",) and np.ndim(fields[name]):
+                fields[name] = np.concatenate([part[name] for part in small])
+        for name, array in _contents(fields).items():
+            with archive.open(f"{name}.npy", "w") as file:
+                np.lib.format.write_array(file, np.asarray(array), allow_pickle=False)
 
 
 def load_dictionary(path) -> Dictionary:
@@ -189,6 +231,12 @@ def _fields(dictionary):
         "basis": dictionary.basis,
     }
     return {name: np.asarray(value) for name, value in fields.items() if value is not None}
+
+
+def _contents(fields):
+    """Everything that a file holds, by name."""
+    # A MATLAB array has two axes at least: one B1 for all and one B1 for each of one atom would look the same.
+    return {**fields, "schema_version": SCHEMA_VERSION, "b1_per_atom": fields["b1"].ndim == 1}
 
 
 def _dictionary(fields):

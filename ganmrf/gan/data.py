@@ -12,7 +12,7 @@ from ganmrf.gan.recipes import Recipe
 from ganmrf.physics.types import Sequence, pytree
 
 SPLIT = (0.6, 0.2, 0.2)  # training, validation and test, as in the paper
-_HARMONICS = 4  # of the ``fourier`` encoding
+_HARMONICS = 2  # of the ``fourier`` encoding
 
 
 @pytree
@@ -23,6 +23,8 @@ class Scaling:
     Attributes:
       low: least T1 and T2 of the set that it was made from, s, (2,).
       high: largest T1 and T2, s, (2,).
+      offset: added to T1 and T2 before the logarithm, s: half the mean repetition time. Times far shorter than a
+        repetition leave the same fingerprint, and plain logarithms would set them far apart.
       constant: the sequence as an input: flip angles and repetition times, each over its largest value,
         (2 frames,); empty where the networks do not see it.
       gain: of the generator's outputs: with a basis the root mean square of each coefficient, (rank,); else 1, ().
@@ -33,6 +35,7 @@ class Scaling:
 
     low: np.ndarray
     high: np.ndarray
+    offset: np.ndarray
     constant: np.ndarray
     gain: np.ndarray
     unit: np.ndarray
@@ -41,10 +44,9 @@ class Scaling:
 
     def condition(self, t1: jax.Array, t2: jax.Array) -> jax.Array:
         """Inputs of the networks, (atoms, features): T1 and T2, s, (atoms,), from -1 to 1 over the set; harmonics."""
-        times = jnp.stack([t1, t2], axis=1)
-        low, high = jnp.asarray(self.low)[None], jnp.asarray(self.high)[None]
+        times, low, high = jnp.stack([t1, t2], axis=1), jnp.asarray(self.low)[None], jnp.asarray(self.high)[None]
         if self.encoding != "linear":
-            times, low, high = jnp.log(times), jnp.log(low), jnp.log(high)
+            times, low, high = (jnp.log(each + self.offset) for each in (times, low, high))
         x = 2 * (times - low) / (high - low) - 1
         if self.encoding == "fourier":
             lines = jnp.concatenate([x, x.sum(1, keepdims=True), x[:, :1] - x[:, 1:]], axis=1)
@@ -173,4 +175,6 @@ def _scaling(dictionary, rows, recipe):
         rank = min(recipe.rank, *fingerprints.shape)
         basis = svd_basis(fingerprints, rank)
         gain, unit = np.sqrt(np.mean((fingerprints.astype(float) @ basis) ** 2, axis=0)), np.ones(())
-    return Scaling(low, high, constant, *(np.asarray(x, np.float32) for x in (gain, unit)), basis, recipe.encoding)
+    offset = np.mean(dictionary.sequence.repetition_time) / 2
+    offset, gain, unit = (np.asarray(x, np.float32) for x in (offset, gain, unit))
+    return Scaling(low, high, offset, constant, gain, unit, basis, recipe.encoding)

@@ -18,10 +18,10 @@ from ganmrf.gan.recipes import Recipe
 from ganmrf.gan.train import emit, last_hidden
 from ganmrf.physics.slice_profile import SliceProfile
 from ganmrf.physics.types import Sequence, Tissue, pytree
-from ganmrf.physics.workers import run_chunks
+from ganmrf.physics.workers import run_chunks, workers
 
 SCHEMA_VERSION = 1
-_CHUNK = 1024  # atoms a call
+_CHUNKS = (1024, 4096)  # least and most atoms a call
 _RIDGE = 1e-8  # of the refit, relative to the largest singular value of the hidden layer
 
 
@@ -57,6 +57,16 @@ class TrainedGenerator:
         times = np.stack([np.ravel(tissue.t1), np.ravel(tissue.t2)], axis=1)
         margin = 1e-6  # float32 rounding
         return ((times < self.low * (1 - margin)) | (times > self.high * (1 + margin))).any(axis=1)
+
+    def require_inside(self, tissue: Tissue):
+        """Raises `ValueError` where an atom lies outside the trained range."""
+        if (outside := self.outside(tissue)).any():
+            limits = zip(1e3 * self.low, 1e3 * self.high, strict=True)
+            t1, t2 = (f"{low:g} to {high:g} ms" for low, high in limits)
+            raise ValueError(
+                f"{outside.sum()} of {outside.size} atoms lie outside the trained range, T1 {t1} and T2 {t2}; "
+                "allow_extrapolation generates them all the same"
+            )
 
 
 def finish(recipe: Recipe, params, data: Data, dictionary: Dictionary) -> TrainedGenerator:
@@ -160,14 +170,8 @@ def generate(
         raise ValueError("a generator with head=tanh has no basis to be compressed in")
     if np.any(np.asarray(atoms.b1) != generator.b1):
         raise ValueError(f"the generator was trained at b1 = {generator.b1:g} alone")
-    outside = generator.outside(atoms)
-    if outside.any() and not allow_extrapolation:
-        limits = zip(1e3 * generator.low, 1e3 * generator.high, strict=True)
-        t1, t2 = (f"{low:g} to {high:g} ms" for low, high in limits)
-        raise ValueError(
-            f"{outside.sum()} of {outside.size} atoms lie outside the trained range, T1 {t1} and T2 {t2}; "
-            "extrapolation must be allowed by name"
-        )
+    if not allow_extrapolation:
+        generator.require_inside(atoms)
     basis = None if scaling.basis is None else np.ascontiguousarray(scaling.basis.T, np.float32)
     columns = generator.sequence.n_frames if basis is None or not compressed else len(basis)
     rows_out = np.empty((atoms.size, columns), np.float32) if out is None else out
@@ -175,11 +179,12 @@ def generate(
     noise = np.random.default_rng(seed).standard_normal((atoms.size, recipe.noise), np.float32)
     t1, t2 = np.asarray(atoms.t1, np.float32), np.asarray(atoms.t2, np.float32)
 
+    size = 2 ** int(np.clip(np.ceil(np.log2(atoms.size / (4 * len(workers())))), *np.log2(_CHUNKS)))
+
     def generate_rows(rows, device):
         del device
         inputs = [
-            np.pad(x[rows], [(0, _CHUNK - len(x[rows]))] + [(0, 0)] * (x.ndim - 1), mode="edge")
-            for x in (t1, t2, noise)
+            np.pad(x[rows], [(0, size - len(x[rows]))] + [(0, 0)] * (x.ndim - 1), mode="edge") for x in (t1, t2, noise)
         ]
         outputs, norms[rows] = (np.asarray(x)[: len(t1[rows])] for x in _generate(generator, *inputs))
         if columns == outputs.shape[1]:
@@ -187,7 +192,7 @@ def generate(
         else:
             np.matmul(outputs, basis, out=rows_out[rows])
 
-    chunks = [slice(start, start + _CHUNK) for start in range(0, atoms.size, _CHUNK)]
+    chunks = [slice(start, start + size) for start in range(0, atoms.size, size)]
     sizes = [len(t1[rows]) for rows in chunks]
     with threadpool_limits(1, "blas"):
         run_chunks(generate_rows, chunks, sizes=sizes, progress="generating" if progress else None)

@@ -35,8 +35,8 @@ class Recipe:
       noise: dimension of the generator's input z ~ N(0, 1); 0 for none. The paper writes a scalar.
       sequence_input: flip angles and repetition times as inputs: ``full``; ``folded`` into the first layer, where they
         are the same for all atoms, without changing the run (`networks.fold_constant`); or ``none``.
-      encoding: of T1 and T2: ``linear`` or ``log``, from -1 to 1 over the trained range, or ``fourier``, which adds
-        sines and cosines of the logarithms.
+      encoding: of T1 and T2, from -1 to 1 over the trained range: ``linear``; ``log``, of the time and half a
+        repetition time (`data.Scaling.offset`); or ``fourier``, which adds sines and cosines of those logarithms.
       separate_scaling: whether training, validation and test set are each scaled by their own range, as in the paper.
       width: units of a hidden layer.
       depth: hidden layers.

@@ -17,6 +17,8 @@ TISSUE_COLUMNS = (
     "T2 RRMSE (%)",
 )
 
+_ROWS = 4096  # fingerprints taken to float64 at a time
+
 
 class TissueRow(NamedTuple):
     """Errors of T1 and T2 in one tissue; NaN where no voxel can be judged.
@@ -90,6 +92,28 @@ def exact_share(index, reference_index) -> float:
     index, reference_index = np.asarray(index), np.asarray(reference_index)
     _check_pair("exact_share", index, reference_index)
     return float(np.mean(index == reference_index))
+
+
+def fingerprint_errors(generated, simulated) -> np.ndarray:
+    """Relative L2 error of every fingerprint, ``||generated - simulated|| / ||simulated||``, (atoms,), dimensionless.
+
+    Args:
+      generated: (atoms, frames), real or complex.
+      simulated: the reference, of the same shape and no row of it 0.
+
+    Raises:
+      ValueError: shapes that differ, or no atom.
+    """
+    generated, simulated = np.asarray(generated), np.asarray(simulated)
+    _check_pair("fingerprint_errors", generated, simulated)
+    wide = np.result_type(simulated, np.float64)
+    errors = np.empty(len(simulated))
+    for start in range(0, len(simulated), _ROWS):
+        rows = slice(start, start + _ROWS)
+        reference = simulated[rows].astype(wide)
+        difference = np.linalg.norm(generated[rows] - reference, axis=1)
+        errors[rows] = difference / np.linalg.norm(reference, axis=1)
+    return errors
 
 
 def tissue_table(truth_t1, truth_t2, t1, t2, labels, names: Mapping[int, str]) -> list[TissueRow]:

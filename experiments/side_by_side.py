@@ -1,0 +1,120 @@
+"""Several training runs at once, each in a process of its own."""
+
+import contextlib
+import multiprocessing
+import os
+import queue
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import jax
+import tqdm
+
+from experiments import command_line
+from experiments.recipe_flags import TrainingConfig
+from experiments.sequence_flags import SimulationConfig
+from experiments.training import train_in_folder
+from experiments.workdir import read_records
+
+
+class Job(NamedTuple):
+    """What `train_in_folder` is to do in a folder."""
+
+    simulation: SimulationConfig
+    training: TrainingConfig
+
+
+def train_side_by_side(jobs: Mapping):
+    """Trains every run to its end, from its newest checkpoint where it has one.
+
+    On CPUs every run has a core of its own: networks as small as these train in half the core-seconds on one core, and
+    two runs on two cores in half the time. On other devices the runs follow one another.
+
+    Args:
+      jobs: folder -> `Job`, in the order in which they are begun.
+
+    Raises:
+      ValueError: as `train_in_folder`; the other runs are left where they are, and go on when called again.
+    """
+    if jax.default_backend() != "cpu":
+        for folder, job in jobs.items():
+            _train(folder, job)
+        return
+    context = multiprocessing.get_context("spawn")
+    tasks, finished = context.Queue(), context.Queue()
+    processes = []
+    for core in _cores()[: len(jobs)]:
+        process = context.Process(target=_work, args=(tasks, finished, os.getpid()), daemon=True)
+        with _bound_to(core):  # before it starts: XLA makes one thread for each core that it finds
+            process.start()
+        processes.append(process)
+    for task in [*jobs.items(), *[None] * len(processes)]:
+        tasks.put(task)
+    try:
+        _wait(jobs, finished, processes)
+    finally:
+        for process in processes:
+            process.terminate()
+            process.join()
+
+
+def _wait(jobs, finished, processes):
+    total, remaining = sum(job.training.recipe.steps for job in jobs.values()), len(jobs)
+    with tqdm.tqdm(total=total, desc="training", unit="step", disable=not sys.stderr.isatty()) as bar:
+        while remaining:
+            with contextlib.suppress(queue.Empty):
+                if error := finished.get(timeout=0.5):
+                    raise ValueError(error)
+                remaining -= 1
+            if remaining and all(process.exitcode is not None for process in processes):
+                codes = ", ".join(str(process.exitcode) for process in processes)
+                raise ValueError(f"a training process ended by itself (exit codes {codes}): out of memory?")
+            bar.update(sum(_steps_done(folder) for folder in jobs) - bar.n)
+
+
+def _train(folder, job):
+    names = frozenset(name for part in (*job, job.training.recipe) for name in vars(part))
+    train_in_folder(folder, *job, names, progress=jax.default_backend() != "cpu")
+
+
+def _steps_done(folder):
+    return max((row["step"] for row in read_records(folder)), default=0)
+
+
+def _cores():
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count()))
+
+
+@contextlib.contextmanager
+def _bound_to(core):
+    """Processes started inside have this core alone, where the system lets one choose."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {core})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def _work(tasks, finished, parent):
+    """One process: trains what it takes from ``tasks``, and ends with its parent, however that is killed."""
+
+    def watch():
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+    command_line.keep_compiled_programs()
+    while (task := tasks.get()) is not None:
+        try:
+            _train(*task)
+            finished.put(None)
+        except (ValueError, OSError) as error:
+            finished.put(str(error))
