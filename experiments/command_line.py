@@ -29,6 +29,24 @@ def run(main):
     app.run(guarded, flags_parser=_parse)
 
 
+def numbers_in(texts: list[str], flag: str, *, positive: bool = False) -> list[float]:
+    """Numbers of 0 or more from a list flag, without repeats; ``positive`` ones, if so.
+
+    Raises:
+      ValueError: no number, or another text; it names the flag.
+    """
+    try:
+        numbers = list(dict.fromkeys(float(text) for text in texts))
+        if not numbers or not all(
+            (number > 0 if positive else number >= 0) and number < float("inf") for number in numbers
+        ):
+            raise ValueError
+    except ValueError:
+        rule = "positive numbers" if positive else "numbers of 0 or more"
+        raise ValueError(f"{flag} must be {rule}, separated by commas; got {','.join(texts) or 'none'}") from None
+    return numbers
+
+
 def keep_compiled_programs():
     """Keeps this process's compiled programs in `CACHE`, and takes them from there."""
     logging.getLogger("jax").setLevel(logging.WARNING)

@@ -19,6 +19,7 @@ from absl import flags
 from experiments import sequence_flags
 from experiments.brain_report import maps_figure, write_brain_report
 from experiments.command_line import run
+from experiments.config import SimulationConfig
 from ganmrf.atomic import replacing
 from ganmrf.dictionary.build import build_dictionary
 from ganmrf.dictionary.compress import compress
@@ -42,7 +43,7 @@ _RANK = flags.DEFINE_integer("rank", None, "match in a compressed basis of this 
 class Config:
     """The whole experiment; the fields are the flags."""
 
-    simulation: sequence_flags.SimulationConfig
+    simulation: SimulationConfig
     size: int
     snr: float
     seed: int

@@ -6,7 +6,7 @@ import re
 
 from absl import flags
 
-from experiments.sequence_flags import SimulationConfig
+from experiments.config import TrainingConfig
 from ganmrf.gan.recipes import CHOICES, PRESETS, Recipe, recipe
 
 # The meaning of each field, as the docstring of `Recipe` gives it.
@@ -29,25 +29,6 @@ def _define(field):
 _FIELDS = {field.name: _define(field) for field in dataclasses.fields(Recipe)}
 
 
-@dataclasses.dataclass(frozen=True)
-class TrainingConfig:
-    """A training run; the fields, and those of the recipe, are the flags."""
-
-    preset: str
-    recipe: Recipe
-    split: str
-    seed: int
-    every: int
-
-    @property
-    def shares(self) -> tuple[float, ...]:
-        """``split`` as numbers."""
-        try:
-            return tuple(float(share) for share in self.split.split(","))
-        except ValueError:
-            raise ValueError(f"--split must be three numbers such as 0.6,0.2,0.2; got {self.split!r}") from None
-
-
 def training_config(**changes) -> TrainingConfig:
     """The parsed flags; ``changes`` are fields of the recipe that a script sets where the user does not."""
     chosen = {name: flag.value for name, flag in _FIELDS.items() if flag.value is not None}
@@ -56,13 +37,6 @@ def training_config(**changes) -> TrainingConfig:
     made = recipe(_PRESET.value, **changes | chosen)
     every = _EVERY.value or max(made.steps // 20, 1)
     return TrainingConfig(_PRESET.value, made, _SPLIT.value, _SEED.value, every)
-
-
-def stored_configs(settings: dict) -> tuple[SimulationConfig, TrainingConfig]:
-    """Both parts of a run's settings, from the plain values in its ``config.json``; others are passed over."""
-    training = {field.name: settings[field.name] for field in dataclasses.fields(TrainingConfig)}
-    training["recipe"] = Recipe(**training["recipe"])
-    return SimulationConfig(**settings["simulation"]), TrainingConfig(**training)
 
 
 def given_flags() -> frozenset[str]:

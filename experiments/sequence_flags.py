@@ -1,14 +1,10 @@
 """The flags by which every experiment names its sequence, slice profile and tissue grid."""
 
-import dataclasses
-
 import jax
 import numpy as np
 from absl import flags
 
-from ganmrf.dictionary.grids import grid_of, tissue_grid, values_in_ranges
-from ganmrf.physics.schedules import mrf_fisp, read_schedule
-from ganmrf.physics.slice_profile import sinc_slice_profile
+from experiments.config import SimulationConfig
 
 _SCHEDULE = flags.DEFINE_string("schedule", None, "CSV with flip angles and times; default: the paper's 1000 frames")
 _FRAMES = flags.DEFINE_integer("frames", None, "frames to use, from the first; default: all")
@@ -20,60 +16,6 @@ _T2_MS = flags.DEFINE_string("t2_ms", None, "T2 values in place of --grid")
 _SLICE_NODES = flags.DEFINE_integer("slice_nodes", 0, "quadrature nodes of the slice profile; 0: uniform slice")
 _TIME_BANDWIDTH = flags.DEFINE_float("time_bandwidth", 8.0, "time-bandwidth product of the sinc pulse")
 _WINDOW = flags.DEFINE_string("window", "hann", "window of the sinc pulse: hann, hamming or none")
-
-
-@dataclasses.dataclass(frozen=True)
-class SimulationConfig:
-    """What is simulated; the fields are the flags."""
-
-    schedule: str | None
-    frames: int | None
-    echo_time_ms: float | None
-    inversion_time_ms: float | None
-    grid: str
-    t1_ms: str | None
-    t2_ms: str | None
-    slice_nodes: int
-    time_bandwidth: float
-    window: str
-
-    def sequence(self):
-        """The sequence the flags name."""
-        if self.schedule is None:
-            for name in ("echo_time_ms", "inversion_time_ms"):
-                if getattr(self, name) is not None:
-                    raise ValueError(f"--{name} goes with --schedule: the paper's sequence has its own")
-            return mrf_fisp() if self.frames is None else mrf_fisp(self.frames)
-        times = {
-            name: None if value is None else 1e-3 * value
-            for name, value in (("echo_time", self.echo_time_ms), ("inversion_time", self.inversion_time_ms))
-        }
-        sequence = read_schedule(self.schedule, **times)
-        if self.frames is None:
-            return sequence
-        if not 1 <= self.frames <= sequence.n_frames:
-            raise ValueError(f"--frames must be 1 to {sequence.n_frames}, the length of --schedule; got {self.frames}")
-        prefix = {
-            name: getattr(sequence, name)[: self.frames] for name in ("flip_angle", "repetition_time", "echo_time")
-        }
-        return dataclasses.replace(sequence, **prefix)
-
-    def tissue(self):
-        """The tissue grid the flags name."""
-        if (self.t1_ms is None) != (self.t2_ms is None):
-            raise ValueError("--t1_ms and --t2_ms go together")
-        if self.t1_ms is None:
-            return tissue_grid(self.grid)
-        values = ("--t1_ms", self.t1_ms), ("--t2_ms", self.t2_ms)
-        return grid_of(*(1e-3 * values_in_ranges(text, name) for name, text in values))
-
-    def slice_profile(self):
-        """The slice profile the flags name, or None."""
-        if self.slice_nodes < 0:
-            raise ValueError(f"--slice_nodes must be 0 or more; got {self.slice_nodes}")
-        if self.slice_nodes == 0:
-            return None
-        return sinc_slice_profile(self.slice_nodes, time_bandwidth=self.time_bandwidth, window=self.window)
 
 
 def check_same_simulation(config: SimulationConfig, sequence, slice_profile, source):

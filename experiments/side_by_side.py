@@ -1,6 +1,7 @@
 """Several training runs at once, each in a process of its own."""
 
 import contextlib
+import dataclasses
 import multiprocessing
 import os
 import queue
@@ -14,8 +15,7 @@ import jax
 import tqdm
 
 from experiments import command_line
-from experiments.recipe_flags import TrainingConfig
-from experiments.sequence_flags import SimulationConfig
+from experiments.config import SimulationConfig, TrainingConfig
 from experiments.training import train_in_folder
 from experiments.workdir import read_records
 
@@ -25,6 +25,11 @@ class Job(NamedTuple):
 
     simulation: SimulationConfig
     training: TrainingConfig
+
+    def changed(self, **fields) -> "Job":
+        """The same with some fields of the recipe changed."""
+        recipe = dataclasses.replace(self.training.recipe, **fields)
+        return self._replace(training=dataclasses.replace(self.training, recipe=recipe))
 
 
 def train_side_by_side(jobs: Mapping):

@@ -1,31 +1,14 @@
 """The paper's choice of lambda: one run for each weight of the reconstruction term, and the least validation error."""
 
-import dataclasses
 import pathlib
 
-from experiments.recipe_flags import TrainingConfig
-from experiments.sequence_flags import SimulationConfig
+from experiments.config import SimulationConfig, TrainingConfig
 from experiments.side_by_side import Job
 from experiments.workdir import read_records
 from ganmrf.report.html import Picture, Section, Table
 from ganmrf.report.training_figures import sweep_figure
 
 SETS = {"training": "train_rmse", "validation": "validation_rmse"}  # what is shown: key in a record
-
-
-def weights_of(texts) -> list[float]:
-    """Weights from text, ascending.
-
-    Raises:
-      ValueError: no weight, or one that is not a number of 0 or more.
-    """
-    try:
-        weights = sorted({float(text) for text in texts})
-        if not weights or not all(0 <= weight < float("inf") for weight in weights):
-            raise ValueError
-    except ValueError:
-        raise ValueError(f"--lambdas must be numbers of 0 or more; got {','.join(texts) or 'none'}") from None
-    return weights
 
 
 def sweep_jobs(folder: pathlib.Path, simulation: SimulationConfig, training: TrainingConfig, weights) -> dict:
@@ -37,11 +20,8 @@ def sweep_jobs(folder: pathlib.Path, simulation: SimulationConfig, training: Tra
     if not training.shares[1] > 0:
         raise ValueError(f"--split={training.split} has no validation set to pick lambda by")
 
-    def job(weight):
-        recipe = dataclasses.replace(training.recipe, reconstruction_weight=weight)
-        return Job(simulation, dataclasses.replace(training, recipe=recipe))
-
-    return {folder / f"lambda_{weight:g}": job(weight) for weight in weights}
+    job = Job(simulation, training)
+    return {folder / f"lambda_{weight:g}": job.changed(reconstruction_weight=weight) for weight in sorted(weights)}
 
 
 def sweep_rows(jobs) -> list[dict]:

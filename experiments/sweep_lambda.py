@@ -14,9 +14,10 @@ import json
 from absl import flags
 
 from experiments import recipe_flags, sequence_flags
-from experiments.command_line import run
+from experiments.command_line import numbers_in, run
+from experiments.config import stored_configs
 from experiments.side_by_side import train_side_by_side
-from experiments.sweep import SETS, best_weight, sweep_jobs, sweep_rows, sweep_section, weights_of
+from experiments.sweep import SETS, best_weight, sweep_jobs, sweep_rows, sweep_section
 from experiments.workdir import Workdir
 from ganmrf.atomic import replacing
 from ganmrf.report.html import Section, machine_facts, write_report
@@ -29,11 +30,11 @@ _LAMBDAS = flags.DEFINE_list("lambdas", ["0.01", "1", "100", "10000"], "weights,
 
 def main():
     """Sweeps, and writes what came out."""
-    weights = weights_of(_LAMBDAS.value)
+    weights = numbers_in(_LAMBDAS.value, "--lambdas")
     simulation, training = sequence_flags.simulation_config(), recipe_flags.training_config()
     settings = {"simulation": dataclasses.asdict(simulation), **dataclasses.asdict(training), "lambdas": weights}
     with Workdir(_WORKDIR.value, settings, recipe_flags.given_flags()) as workdir:
-        simulation, training = recipe_flags.stored_configs(workdir.config)
+        simulation, training = stored_configs(workdir.config)
         jobs = sweep_jobs(workdir.path, simulation, training, workdir.config["lambdas"])
         train_side_by_side(jobs)
         rows = sweep_rows(jobs)

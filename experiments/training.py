@@ -13,8 +13,7 @@ import jax
 import numpy as np
 import tqdm
 
-from experiments.recipe_flags import TrainingConfig, stored_configs
-from experiments.sequence_flags import SimulationConfig
+from experiments.config import SimulationConfig, TrainingConfig, stored_configs
 from experiments.workdir import Workdir, read_config, read_records
 from ganmrf.atomic import replacing
 from ganmrf.dictionary.build import Dictionary, build_dictionary

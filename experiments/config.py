@@ -1,0 +1,88 @@
+"""The settings of an experiment, as the flags name them."""
+
+import dataclasses
+
+from ganmrf.dictionary.grids import grid_of, tissue_grid, values_in_ranges
+from ganmrf.gan.recipes import Recipe
+from ganmrf.physics.schedules import mrf_fisp, read_schedule
+from ganmrf.physics.slice_profile import sinc_slice_profile
+
+
+@dataclasses.dataclass(frozen=True)
+class SimulationConfig:
+    """What is simulated; the fields are the flags."""
+
+    schedule: str | None
+    frames: int | None
+    echo_time_ms: float | None
+    inversion_time_ms: float | None
+    grid: str
+    t1_ms: str | None
+    t2_ms: str | None
+    slice_nodes: int
+    time_bandwidth: float
+    window: str
+
+    def sequence(self):
+        """The sequence the flags name."""
+        if self.schedule is None:
+            for name in ("echo_time_ms", "inversion_time_ms"):
+                if getattr(self, name) is not None:
+                    raise ValueError(f"--{name} goes with --schedule: the paper's sequence has its own")
+            return mrf_fisp() if self.frames is None else mrf_fisp(self.frames)
+        times = {
+            name: None if value is None else 1e-3 * value
+            for name, value in (("echo_time", self.echo_time_ms), ("inversion_time", self.inversion_time_ms))
+        }
+        sequence = read_schedule(self.schedule, **times)
+        if self.frames is None:
+            return sequence
+        if not 1 <= self.frames <= sequence.n_frames:
+            raise ValueError(f"--frames must be 1 to {sequence.n_frames}, the length of --schedule; got {self.frames}")
+        prefix = {
+            name: getattr(sequence, name)[: self.frames] for name in ("flip_angle", "repetition_time", "echo_time")
+        }
+        return dataclasses.replace(sequence, **prefix)
+
+    def tissue(self):
+        """The tissue grid the flags name."""
+        if (self.t1_ms is None) != (self.t2_ms is None):
+            raise ValueError("--t1_ms and --t2_ms go together")
+        if self.t1_ms is None:
+            return tissue_grid(self.grid)
+        values = ("--t1_ms", self.t1_ms), ("--t2_ms", self.t2_ms)
+        return grid_of(*(1e-3 * values_in_ranges(text, name) for name, text in values))
+
+    def slice_profile(self):
+        """The slice profile the flags name, or None."""
+        if self.slice_nodes < 0:
+            raise ValueError(f"--slice_nodes must be 0 or more; got {self.slice_nodes}")
+        if self.slice_nodes == 0:
+            return None
+        return sinc_slice_profile(self.slice_nodes, time_bandwidth=self.time_bandwidth, window=self.window)
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingConfig:
+    """A training run; the fields, and those of the recipe, are the flags."""
+
+    preset: str
+    recipe: Recipe
+    split: str
+    seed: int
+    every: int
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """``split`` as numbers."""
+        try:
+            return tuple(float(share) for share in self.split.split(","))
+        except ValueError:
+            raise ValueError(f"--split must be three numbers such as 0.6,0.2,0.2; got {self.split!r}") from None
+
+
+def stored_configs(settings: dict) -> tuple[SimulationConfig, TrainingConfig]:
+    """Both parts of a run's settings, from the plain values in its ``config.json``; others are passed over."""
+    training = {field.name: settings[field.name] for field in dataclasses.fields(TrainingConfig)}
+    training["recipe"] = Recipe(**training["recipe"])
+    return SimulationConfig(**settings["simulation"]), TrainingConfig(**training)

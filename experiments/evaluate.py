@@ -1,0 +1,93 @@
+"""Judges a trained generator: its fingerprints and its maps, beside regression alone and interpolation.
+
+Example::
+
+    python -m experiments.evaluate --workdir=runs/best
+    python -m experiments.evaluate --workdir=runs/coarse --on=fine --allow_extrapolation
+
+The newest checkpoint of the run in ``--workdir`` is judged on its test set, or on another grid. Regression alone, with
+the same recipe, is trained in ``--workdir``/regression the first time. ``--output`` gets ``evaluation.json`` and
+``report.html``.
+"""
+
+import dataclasses
+import json
+import pathlib
+import sys
+
+from absl import flags
+
+from experiments.command_line import numbers_in, run
+from experiments.judgement import judge, scan_brain
+from experiments.judgement_report import (
+    error_section,
+    fingerprint_section,
+    map_section,
+    numbers,
+    print_judgement,
+    settings_facts,
+    training_picture,
+)
+from experiments.side_by_side import Job, train_side_by_side
+from experiments.training import read_run, simulate_accurately
+from ganmrf.atomic import replacing
+from ganmrf.io.maps import make_folder
+from ganmrf.report.html import Section, machine_facts, write_report
+
+_WORKDIR = flags.DEFINE_string("workdir", None, "folder of the training run", required=True)
+_OUTPUT = flags.DEFINE_string("output", None, "folder for the report; default: --workdir")
+_ON = flags.DEFINE_string("on", None, "grid to judge on: paper, coarse or fine; default: the run's own test set")
+_EXTRAPOLATE = flags.DEFINE_bool("allow_extrapolation", False, "--on may reach beyond the trained range")
+_SIZE = flags.DEFINE_integer("size", 256, "rows and columns of the brain's image of 300 mm", lower_bound=8)
+_SNR = flags.DEFINE_list("snr", ["20", "1"], "signal-to-noise ratios of the scans; a low one stands for aliasing")
+_SEED = flags.DEFINE_integer("seed", 0, "of the brain and its noise", lower_bound=0)
+
+
+def main():
+    """Judges, and writes what came out."""
+    snrs = numbers_in(_SNR.value, "--snr", positive=True)
+    workdir = pathlib.Path(_WORKDIR.value)
+    trained, show = read_run(workdir), sys.stderr.isatty()
+    folder = make_folder(_OUTPUT.value or workdir)
+    simulated = None
+    if _ON.value is not None:
+        grid = {"grid": _ON.value, "t1_ms": None, "t2_ms": None}
+        simulated = simulate_accurately(dataclasses.replace(trained.simulation, **grid))
+        if not _EXTRAPOLATE.value:
+            trained.generator().require_inside(simulated.tissue)
+    regression = None
+    if trained.training.recipe.adversarial_weight:
+        job = Job(trained.simulation, trained.training).changed(adversarial_weight=0.0)
+        train_side_by_side({workdir / "regression": job})
+        regression = read_run(workdir / "regression")
+    scan = scan_brain(trained.dictionary, size=_SIZE.value, snrs=snrs, seed=_SEED.value, progress=show)
+    judgement = judge(trained, regression, scan, simulated=simulated, progress=show)
+    print_judgement(judgement)
+    step, recipe = trained.rows[-1]["step"], trained.training.recipe
+    with replacing(folder / "evaluation.json") as path:
+        content = {"workdir": str(workdir), "step": step} | numbers(judgement)
+        path.write_text(json.dumps(content, indent=2) + "\n")
+    ours = judgement.maps[snrs[0]][judgement.final]
+    write_report(
+        folder / "report.html",
+        title="A generator of MRF dictionaries, judged",
+        summary=(
+            f"The generator in {workdir} after {step} of {recipe.steps} steps. Its mean relative error at the atoms "
+            f"{judgement.judged_as} is {judgement.errors[judgement.final].mean():.1e}. Maps of a digital brain by its "
+            f"dictionary differ from those by the simulated one by {100 * ours.t1:.3f} % (T1) and "
+            f"{100 * ours.t2:.3f} % (T2, RRMSE) at SNR {snrs[0]:g}; {100 * ours.changed:.2f} % of the voxels changed "
+            "atom."
+        ),
+        sections=[
+            Section("Training", figures=[training_picture(trained.rows, "The run")]),
+            fingerprint_section(trained.generator()),
+            error_section(judgement, "Errors of fingerprints"),
+            map_section(judgement, scan, "Maps"),
+            Section("Settings and machine", facts=settings_facts(trained) | machine_facts()),
+        ],
+    )
+    print(f"report: {folder / 'report.html'}")
+
+
+if __name__ == "__main__":
+    run(main)
