@@ -127,7 +127,7 @@ def judge(
         judged, judged_as = np.ones(outside.size, bool), "that it was trained on"
     else:
         judged, judged_as = ~outside, "within the trained range"
-    found, final = _methods(run, regression)
+    found, final = _networks(run, regression) | _interpolations(run), "generator" + REFIT * run.training.recipe.refit
     atoms = _rows(simulated.tissue, judged)
     fingerprints = np.asarray(simulated.fingerprints)[judged]
     generated = generate(generator, simulated.tissue, allow_extrapolation=True, progress=progress)
@@ -161,14 +161,32 @@ def judge(
     )
 
 
-def _methods(run, regression):
-    """Everything that is compared, by name; the name of the generator as its recipe ends."""
+def errors_by_method(run: Run, *, baselines: bool) -> dict[str, tuple[np.ndarray, float]]:
+    """Relative errors of the test set's fingerprints, and core-seconds of training, of the generator and the baselines.
+
+    The generator's are those before and after its output layer is solved for.
+    """
+    rows = run.data.rows["test"]
+    atoms, fingerprints = _rows(run.dictionary.tissue, rows), np.asarray(run.dictionary.fingerprints)[rows]
+    found = _networks(run, None) | (_interpolations(run) if baselines else {})
+    return {
+        name: (fingerprint_errors(method.make(atoms), fingerprints), method.core_seconds)
+        for name, method in found.items()
+    }
+
+
+def _networks(run, regression):
     found = {}
     for name, each in (("generator", run), ("regression only", regression)):
         if each is not None:
             for refit in (False, True) if each.training.recipe.head == "svd" else (False,):
                 make = _generates(each.generator(refit=refit))
                 found[name + REFIT * refit] = Method(make, each.rows[-1]["core_seconds"])
+    return found
+
+
+def _interpolations(run):
+    found = {}
     rows = run.data.rows["train"]
     tissue, fingerprints = _rows(run.dictionary.tissue, rows), np.asarray(run.dictionary.fingerprints)[rows]
     for name, fit in (
@@ -178,7 +196,7 @@ def _methods(run, regression):
         start = time.process_time()
         interpolate = fit(tissue, fingerprints)
         found[name] = Method(interpolate, time.process_time() - start)
-    return found, "generator" + REFIT * run.training.recipe.refit
+    return found
 
 
 def _generates(generator):

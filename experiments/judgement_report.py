@@ -78,7 +78,8 @@ def map_section(judgement: Judgement, scan: Scan, heading: str) -> Section:
     pictures = [
         Picture(
             comparison_figure(simulated, generated, mask=mask, quantity=quantity, names=_NAMES),
-            f"{quantity} by both dictionaries at SNR {first:g}, and their difference with ten times the contrast.",
+            f"{quantity} by both dictionaries at SNR {first:g}, and their difference with ten times the contrast: "
+            f"{np.count_nonzero((simulated != generated) & mask)} of {np.count_nonzero(mask)} voxels differ.",
         )
         for quantity, simulated, generated in (("T1", reference.t1, ours.maps.t1), ("T2", reference.t2, ours.maps.t2))
     ]
@@ -153,4 +154,4 @@ def print_judgement(judgement: Judgement):
     print("maps against those of the simulated dictionary: RRMSE of T1 and T2, voxels that changed atom")
     for snr, methods in judgement.maps.items():
         for name, errors in methods.items():
-            print(f"  SNR {snr:<3g} {name:34s} " + "  ".join(f"{100 * value:7.3f} %" for value in errors[:3]))
+            print(f"  SNR {snr:<3g} {name:42s} " + "  ".join(f"{100 * value:7.3f} %" for value in errors[:3]))

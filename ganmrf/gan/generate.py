@@ -15,14 +15,14 @@ from ganmrf.dictionary.build import Dictionary
 from ganmrf.dictionary.store import read_arrays
 from ganmrf.gan.data import Data, Scaling
 from ganmrf.gan.recipes import Recipe
-from ganmrf.gan.train import emit, last_hidden
+from ganmrf.gan.train import emit, hidden_layers
 from ganmrf.physics.slice_profile import SliceProfile
 from ganmrf.physics.types import Sequence, Tissue, pytree
 from ganmrf.physics.workers import run_chunks, workers
 
 SCHEMA_VERSION = 1
-_CHUNKS = (1024, 4096)  # least and most atoms a call
-_RIDGE = 1e-8  # of the refit, relative to the largest singular value of the hidden layer
+_CHUNKS = (2048, 4096)  # least and most atoms a call
+_RIDGE = 3e-7  # of the least squares, relative to the largest singular value: fewer atoms than hidden units need it
 
 
 @pytree
@@ -33,7 +33,7 @@ class TrainedGenerator:
     Attributes:
       params: of the network.
       scaling: that of the training set.
-      norm_weights: last hidden layer and 1 -> logarithm of the fingerprint's norm for M0 = 1, (width + 1,), float32.
+      norm_weights: hidden layers and 1 -> logarithm of the fingerprint's norm for M0 = 1, (depth * width + 1,).
       low: least T1 and T2 of the dictionary it was trained on, s, (2,).
       high: largest T1 and T2, s, (2,).
       b1: of that dictionary.
@@ -72,8 +72,8 @@ class TrainedGenerator:
 def finish(recipe: Recipe, params, data: Data, dictionary: Dictionary) -> TrainedGenerator:
     """The generator that training has made: its output layer solved for, if the recipe says so, and its norms fitted.
 
-    The output layer, and the logarithm of the norm that unit fingerprints lack, are linear in the last hidden layer:
-    both are least squares over the training set, in float64.
+    The output layer is linear in the hidden layers that it sees, and the logarithm of the norm, which unit fingerprints
+    lack, is made linear in all of them: both are least squares over the training set, in float64.
 
     Args:
       recipe: how it was trained.
@@ -84,11 +84,12 @@ def finish(recipe: Recipe, params, data: Data, dictionary: Dictionary) -> Traine
     rows, train, scaling = data.rows["train"], data.sets["train"], data.scaling
     with jax.enable_x64(True):
         wide = jax.tree.map(lambda leaf: jnp.asarray(leaf, float), (params, train.noise, train.condition))
-        hidden = np.asarray(last_hidden(recipe, wide[0], scaling, *wide[1:]))
-    solve = functools.partial(_least_squares, np.concatenate([hidden, np.ones((len(hidden), 1))], axis=1))
+        hidden = np.asarray(hidden_layers(recipe, wide[0], scaling, *wide[1:]))
+    hidden = np.concatenate([hidden, np.ones((len(hidden), 1))], axis=1)
     if recipe.refit:
         fingerprints = np.asarray(dictionary.fingerprints)[rows].astype(float)
-        weights = jnp.asarray(solve(fingerprints @ scaling.basis / scaling.gain[None]), jnp.float32)
+        seen = hidden if recipe.skip else hidden[:, -recipe.width - 1 :]
+        weights = jnp.asarray(_least_squares(seen, fingerprints @ scaling.basis / scaling.gain[None]), jnp.float32)
         layer = {"kernel": weights[:-1], "bias": weights[-1]}
         params = {"params": params["params"] | {"output": layer}}
     norms = np.log(np.asarray(dictionary.norms, float)[rows])
@@ -96,7 +97,7 @@ def finish(recipe: Recipe, params, data: Data, dictionary: Dictionary) -> Traine
     return TrainedGenerator(
         params=params,
         scaling=scaling,
-        norm_weights=jnp.asarray(solve(norms), jnp.float32),
+        norm_weights=jnp.asarray(_least_squares(hidden, norms), jnp.float32),
         low=times.min(axis=0),
         high=times.max(axis=0),
         b1=np.asarray(dictionary.tissue.b1),
@@ -128,7 +129,7 @@ def fingerprints(generator: TrainedGenerator, t1: jax.Array, t2: jax.Array, nois
     recipe, scaling = generator.recipe, generator.scaling
     condition = scaling.condition(t1, t2)
     outputs = emit(recipe, generator.params, scaling, noise, condition)
-    hidden = last_hidden(recipe, generator.params, scaling, noise, condition)
+    hidden = hidden_layers(recipe, generator.params, scaling, noise, condition)
     norms = jnp.exp(hidden @ generator.norm_weights[:-1] + generator.norm_weights[-1])
     outputs = outputs / jnp.linalg.norm(outputs, axis=1, keepdims=True)
     if scaling.basis is not None and not compressed:
@@ -181,12 +182,13 @@ def generate(
 
     size = 2 ** int(np.clip(np.ceil(np.log2(atoms.size / (4 * len(workers())))), *np.log2(_CHUNKS)))
 
+    placed = {device: jax.device_put(generator, device) for device in set(workers())}
+
     def generate_rows(rows, device):
-        del device
         inputs = [
             np.pad(x[rows], [(0, size - len(x[rows]))] + [(0, 0)] * (x.ndim - 1), mode="edge") for x in (t1, t2, noise)
         ]
-        outputs, norms[rows] = (np.asarray(x)[: len(t1[rows])] for x in _generate(generator, *inputs))
+        outputs, norms[rows] = (np.asarray(x)[: len(t1[rows])] for x in _generate(placed[device], *inputs))
         if columns == outputs.shape[1]:
             rows_out[rows] = outputs
         else:

@@ -22,11 +22,11 @@ class Perceptron(nn.Module):
 
     @nn.compact
     def __call__(self, *inputs: jax.Array) -> jax.Array:
-        """(batch, width), from inputs (batch, features) side by side."""
-        hidden = jnp.concatenate(inputs, axis=-1)
+        """All hidden layers side by side, the last one last, (batch, depth * width), from inputs (batch, features)."""
+        layers = [jnp.concatenate(inputs, axis=-1)]
         for i in range(self.depth):
-            hidden = _ACTIVATIONS[self.activation](nn.Dense(self.width, name=f"hidden_{i}")(hidden))
-        return hidden
+            layers.append(_ACTIVATIONS[self.activation](nn.Dense(self.width, name=f"hidden_{i}")(layers[-1])))
+        return jnp.concatenate(layers[1:], axis=-1)
 
 
 class Generator(nn.Module):
@@ -36,22 +36,25 @@ class Generator(nn.Module):
       body: its hidden layers.
       n_outputs: frames, or coefficients.
       bounded: whether a tanh bounds the outputs to -1..1.
+      skip: whether the output layer sees every hidden layer; else the last one alone.
     """
 
     body: Perceptron
     n_outputs: int
     bounded: bool
+    skip: bool
 
     def setup(self):
         self.output = nn.Dense(self.n_outputs)
 
     def __call__(self, noise: jax.Array, condition: jax.Array) -> jax.Array:
         """Outputs (batch, n_outputs), from noise (batch, noise) and condition (batch, features)."""
-        outputs = self.output(self.hidden(noise, condition))
+        hidden = self.hidden(noise, condition)
+        outputs = self.output(hidden if self.skip else hidden[:, -self.body.width :])
         return jnp.tanh(outputs) if self.bounded else outputs
 
     def hidden(self, noise: jax.Array, condition: jax.Array) -> jax.Array:
-        """What the output layer sees, (batch, width)."""
+        """All hidden layers side by side, (batch, depth * width)."""
         return self.body(noise, condition)
 
 
@@ -69,7 +72,7 @@ class Discriminator(nn.Module):
 
     def __call__(self, fingerprint: jax.Array, condition: jax.Array) -> jax.Array:
         """(batch,), from fingerprint (batch, outputs) and condition (batch, features)."""
-        return self.output(self.body(fingerprint, condition))[:, 0]
+        return self.output(self.body(fingerprint, condition)[:, -self.body.width :])[:, 0]
 
 
 def fold_constant(params, constant: jax.Array):

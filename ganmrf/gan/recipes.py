@@ -41,6 +41,7 @@ class Recipe:
       width: units of a hidden layer.
       depth: hidden layers.
       activation: of the hidden layers: ``relu`` or ``silu``.
+      skip: whether the generator's output layer sees every hidden layer; else the last one alone.
       head: what the generator emits: ``tanh``, every frame over the largest value; or ``svd``, coefficients in the
         leading singular vectors of the training set.
       rank: number of those.
@@ -69,8 +70,9 @@ class Recipe:
     width: int = 128
     depth: int = 3
     activation: str = "silu"
+    skip: bool = True
     head: str = "svd"
-    rank: int = 48
+    rank: int = 64
     adversarial_weight: float = 1.0
     r1_weight: float = 1.0
     reconstruction_weight: float = 100.0
@@ -81,7 +83,7 @@ class Recipe:
     learning_rate: float = 3e-3
     learning_rate_schedule: str = "cosine"
     batch_size: int = 256
-    steps: int = 5000
+    steps: int = 3500
     averaging: float = 0.0
     refit: bool = True
 
@@ -114,6 +116,7 @@ PRESETS = {
         encoding="linear",
         separate_scaling=True,
         activation="relu",
+        skip=False,
         head="tanh",
         r1_weight=0.0,
         reconstruction="l1",

@@ -60,7 +60,8 @@ class DivergedError(ValueError):
 def make_networks(recipe: Recipe, n_outputs: int) -> tuple[Generator, Discriminator]:
     """Both networks of a recipe."""
     body = functools.partial(Perceptron, recipe.width, recipe.depth, recipe.activation)
-    return Generator(body(), n_outputs, bounded=recipe.head == "tanh"), Discriminator(body())
+    generator = Generator(body(), n_outputs, bounded=recipe.head == "tanh", skip=recipe.skip)
+    return generator, Discriminator(body())
 
 
 def init_state(recipe: Recipe, data: Data, seed: int = 0) -> TrainState:
@@ -100,8 +101,8 @@ def emit(recipe: Recipe, params, scaling: Scaling, noise: jax.Array, condition: 
     return outputs * jnp.broadcast_to(scaling.gain, outputs.shape[-1:])[None]
 
 
-def last_hidden(recipe: Recipe, params, scaling: Scaling, noise: jax.Array, condition: jax.Array) -> jax.Array:
-    """The generator's last hidden layer, (atoms, width); its outputs are linear in it, up to a tanh."""
+def hidden_layers(recipe: Recipe, params, scaling: Scaling, noise: jax.Array, condition: jax.Array) -> jax.Array:
+    """The generator's hidden layers side by side, the last one last, (atoms, depth * width)."""
     generator, _ = make_networks(recipe, params["params"]["output"]["bias"].size)
     return generator.apply(params, noise, with_sequence(recipe, scaling, condition), method="hidden")
 

@@ -29,7 +29,7 @@ h2 { font-size: 1.3rem; margin: 2.5rem 0 .5rem; padding-top: .75rem; border-top:
 p { max-width: 46rem; margin: .5rem 0; }
 a { color: var(--link); }
 nav { margin: 1.25rem 0; }
-nav ol { margin: 0; padding-left: 1.5rem; columns: 16rem; }
+nav ol { margin: 0; padding-left: 1.5rem; columns: 20rem; column-gap: 3rem; }
 figure { margin: 1.25rem 0; break-inside: avoid; }
 figure img { display: block; max-width: 100%; height: auto; padding: .4rem; background: #fff; border-radius: 4px; }
 figcaption, caption, footer { color: var(--soft); font-size: .9rem; text-align: left; }
