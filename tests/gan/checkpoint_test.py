@@ -1,0 +1,99 @@
+"""A checkpoint is whole or not used: what was saved comes back bit for bit, damage falls back with a warning."""
+
+import pathlib
+import resource
+import shutil
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ganmrf.gan.checkpoint import Checkpoints
+
+
+def state(step):
+    return {"weights": jnp.arange(6.0).reshape(2, 3) + step, "step": jnp.asarray(step)}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Checkpoints of steps 10, 20, 30 and 40, three of them kept."""
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        for step in (10, 20, 30, 40):
+            checkpoints.save(step, state(step))
+    return tmp_path / "checkpoints"
+
+
+def restored(folder, like=None):
+    with Checkpoints(folder) as checkpoints:
+        return checkpoints.restore(state(0) if like is None else like)
+
+
+def largest_file(folder) -> pathlib.Path:
+    return max((path for path in folder.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
+
+
+def test_the_newest_comes_back_bit_for_bit(folder):
+    step, found = restored(folder)
+    assert step == 40
+    for name, value in state(40).items():
+        np.testing.assert_array_equal(found[name], value)
+        assert found[name].dtype == value.dtype
+    assert sorted(path.name for path in folder.iterdir() if path.name.isdigit()) == ["20", "30", "40"]
+
+
+def test_no_checkpoint_yet(tmp_path):
+    assert restored(tmp_path / "new") is None
+
+
+def damage_truncated(newest):
+    path = largest_file(newest / "state")
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def damage_bit(newest):
+    path = largest_file(newest / "state")
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 16
+    path.write_bytes(data)
+
+
+def damage_missing(newest):
+    shutil.rmtree(newest / "state")
+
+
+@pytest.mark.parametrize("damage", [damage_truncated, damage_bit, damage_missing])
+def test_a_damaged_newest_falls_back(folder, damage):
+    damage(folder / "40")
+    with pytest.warns(UserWarning, match=r"40 is damaged .*: using an earlier one"):
+        step, found = restored(folder)
+    assert step == 30
+    np.testing.assert_array_equal(found["weights"], state(30)["weights"])
+    with Checkpoints(folder) as checkpoints:  # and the run goes on over it
+        checkpoints.save(40, state(41))
+    assert int(restored(folder)[1]["step"]) == 41
+
+
+def test_only_damaged_ones(folder):
+    for step in (20, 30, 40):
+        damage_missing(folder / str(step))
+    with pytest.warns(UserWarning, match="damaged"), pytest.raises(ValueError, match="every checkpoint is damaged"):
+        restored(folder)
+
+
+def test_another_architecture_is_named(folder):
+    with pytest.raises(ValueError, match=r"of another architecture: weights is .*\[2, 3\].*expected .*\[2, 4\]"):
+        restored(folder, state(0) | {"weights": jnp.zeros((2, 4))})
+
+
+def test_a_full_disk_leaves_the_last_good_one(folder):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    large = state(50) | {"weights": jnp.asarray(np.random.default_rng(0).standard_normal((300, 300)))}
+    with Checkpoints(folder) as checkpoints:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))  # a write beyond it fails, as on a full disk
+        try:
+            with pytest.raises(ValueError, match=r"cannot write checkpoint .*50"):
+                checkpoints.save(50, large)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert restored(folder)[0] == 40

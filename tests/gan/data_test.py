@@ -1,0 +1,103 @@
+"""The three sets are disjoint, scaled to what the networks expect, and batches depend on their step alone."""
+
+import dataclasses
+
+import hypothesis.strategies as st
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+
+from ganmrf.dictionary.compress import compress
+from ganmrf.gan.data import batch, prepare, sequence_input, split_rows
+from ganmrf.gan.recipes import recipe
+from ganmrf.physics.types import Tissue
+
+
+@given(n_atoms=st.integers(20, 7000), share=st.integers(1, 8), seed=st.integers(0, 2**31))
+def test_a_split_uses_every_atom_once(n_atoms, share, seed):
+    shares = (share / 10, (9 - share) / 10, 0.1)
+    parts = split_rows(n_atoms, shares, np.random.default_rng(seed))
+    np.testing.assert_array_equal(np.sort(np.concatenate(parts)), np.arange(n_atoms))
+    for part, wanted in zip(parts, shares, strict=True):
+        assert abs(len(part) - wanted * n_atoms) <= 1
+
+
+@pytest.mark.parametrize("shares", [(0.6, 0.2), (0.6, 0.2, 0.1), (0.0, 0.5, 0.5), (1.2, -0.2, 0.0)])
+def test_shares_that_make_no_split(shares):
+    with pytest.raises(ValueError, match="split must be three shares that add up to 1"):
+        split_rows(100, shares, np.random.default_rng(0))
+
+
+def first_rows(dictionary, n):
+    tissue = Tissue(dictionary.tissue.t1[:n], dictionary.tissue.t2[:n])
+    return dataclasses.replace(
+        dictionary, tissue=tissue, fingerprints=dictionary.fingerprints[:n], norms=dictionary.norms[:n]
+    )
+
+
+def test_too_few_atoms_and_compressed_ones(dictionary):
+    with pytest.raises(ValueError, match="a dictionary of 2 atoms is too small to split: no atom for the test"):
+        prepare(first_rows(dictionary, 2), recipe())
+    with pytest.raises(ValueError, match="holds one T1 only"):
+        prepare(first_rows(dictionary, 4), recipe(), split=(0.5, 0.25, 0.25))
+    with pytest.raises(ValueError, match="this one is compressed"):
+        prepare(compress(dictionary, 5)[0], recipe())
+
+
+@pytest.mark.parametrize("encoding", ["linear", "log", "fourier"])
+def test_conditions_run_from_minus_1_to_1(dictionary, encoding):
+    split = (0.9, 0.05, 0.05)  # the small sets do not reach as far as the large one
+    data = prepare(dictionary, recipe(encoding=encoding, separate_scaling=True), split=split)
+    assert list(data.sets) == ["train", "validation", "test"]
+    for examples in data.sets.values():  # each by its own range
+        tissue = np.asarray(examples.condition)[:, :2]
+        np.testing.assert_allclose(tissue.min(axis=0), -1, atol=1e-6)
+        np.testing.assert_allclose(tissue.max(axis=0), 1, atol=1e-6)
+    shared = prepare(dictionary, recipe(encoding=encoding), split=split)
+    assert (shared.sets["train"].condition == data.sets["train"].condition).all()
+    assert (shared.sets["test"].condition != data.sets["test"].condition).any()
+
+
+def test_logarithms_begin_at_half_a_repetition_time(dictionary):
+    scaling = prepare(dictionary, recipe(encoding="log"), split=(1, 0, 0)).scaling
+    half = np.mean(dictionary.sequence.repetition_time) / 2
+    t1 = np.array([0.05, 0.4, 3.0])
+    encoded = np.asarray(scaling.condition(jnp.asarray(t1), jnp.asarray([0.01, 0.02, 0.5])))[:, 0]
+    expected = np.log((t1 + half) / (0.05 + half)) / np.log((3 + half) / (0.05 + half))
+    np.testing.assert_allclose(encoded, 2 * expected - 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("head", ["tanh", "svd"])
+def test_targets_hold_the_fingerprints(dictionary, head):
+    data = prepare(dictionary, recipe(head=head, refit=False, rank=60))
+    scaling, train = data.scaling, data.sets["train"]
+    if head == "tanh":
+        assert float(jnp.abs(train.target).max()) == 1
+        decoded = np.asarray(train.target) * scaling.unit
+    else:
+        np.testing.assert_allclose(np.sqrt(np.mean(np.asarray(train.target, float) ** 2, 0)), scaling.gain, rtol=1e-5)
+        decoded = np.asarray(train.target) @ scaling.basis.T
+    np.testing.assert_allclose(decoded, dictionary.fingerprints[data.rows["train"]], atol=1e-6)
+
+
+def test_batches_repeat_and_differ_by_step(dictionary):
+    train = prepare(dictionary, recipe(noise=3)).sets["train"]
+    key = jax.random.key(7)
+    one, again, other = (batch(key, jnp.asarray(step), train, 16, 3) for step in (5, 5, 6))
+    for a, b, c in zip(one, again, other, strict=True):
+        np.testing.assert_array_equal(a, b)
+        assert (np.asarray(a) != np.asarray(c)).any()
+    condition, target, noise = one
+    assert noise.shape == (2, 16, 3)  # each player has its own z
+    assert (noise[0] != noise[1]).all()
+    found = np.abs(np.asarray(train.target)[None] - np.asarray(target)[:, None]).sum(-1).argmin(1)
+    np.testing.assert_array_equal(condition, np.asarray(train.condition)[found])  # pairs stay together
+
+
+def test_the_sequence_as_an_input(dictionary):
+    values = sequence_input(dictionary.sequence)
+    assert values.shape == (120,)
+    np.testing.assert_allclose(values[:60] * np.max(dictionary.sequence.flip_angle), dictionary.sequence.flip_angle)
+    assert values[60:].max() == 1

@@ -1,0 +1,146 @@
+"""A trained generator gives dictionaries of unit norm within its range, and comes back from its file as it was."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ganmrf.dictionary.grids import tissue_grid
+from ganmrf.gan.data import prepare
+from ganmrf.gan.generate import fingerprints, finish, generate, load_generator, save_generator
+from ganmrf.gan.recipes import recipe
+from ganmrf.gan.train import fit, init_state
+from ganmrf.physics.types import Tissue
+from ganmrf.report.metrics import fingerprint_errors
+
+SMALL = {"width": 32, "depth": 2, "rank": 20, "steps": 200, "adversarial_weight": 0.0, "optimiser": "adam"}
+
+
+def trained(dictionary, **changes):
+    chosen = recipe(**SMALL | changes)
+    data = prepare(dictionary, chosen, split=(1, 0, 0))
+    *_, (state, _) = fit(chosen, data, init_state(chosen, data), chunk=200)
+    return chosen, state, data
+
+
+@pytest.fixture(scope="module")
+def run(dictionary):
+    return trained(dictionary)
+
+
+@pytest.fixture(scope="module")
+def generator(run, dictionary):
+    chosen, state, data = run
+    return finish(chosen, state.params, data, dictionary)
+
+
+def test_a_dictionary_like_the_simulated_one(generator, dictionary):
+    made = generate(generator, dictionary.tissue)
+    assert made.fingerprints.shape == (297, 60)
+    assert made.fingerprints.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(made.fingerprints, axis=1), 1, atol=1e-5)
+    assert fingerprint_errors(made.fingerprints, dictionary.fingerprints).mean() < 1e-2
+    np.testing.assert_allclose(made.norms, dictionary.norms, rtol=2e-2)
+
+
+def test_solving_for_the_output_layer_helps(run, dictionary):
+    chosen, state, data = run
+    errors = [
+        fingerprint_errors(
+            generate(
+                finish(dataclasses.replace(chosen, refit=refit), state.params, data, dictionary), dictionary.tissue
+            ).fingerprints,
+            dictionary.fingerprints,
+        ).mean()
+        for refit in (False, True)
+    ]
+    assert errors[1] < 0.2 * errors[0]
+
+
+def test_company_compression_and_place_change_nothing(generator):
+    grid = tissue_grid("paper")
+    inside = ~generator.outside(grid)
+    grid = Tissue(np.asarray(grid.t1)[inside], np.asarray(grid.t2)[inside])
+    assert grid.size > 4000  # several chunks, the last one not full
+    whole = generate(generator, grid)
+    few = generate(generator, Tissue(grid.t1[-3:], grid.t2[-3:]))
+    np.testing.assert_allclose(few.fingerprints, whole.fingerprints[-3:], atol=1e-6)
+    compressed = generate(generator, grid, compressed=True)
+    assert compressed.fingerprints.shape == (grid.size, 20)
+    np.testing.assert_allclose(compressed.fingerprints @ compressed.basis.T, whole.fingerprints, atol=1e-6)
+    place = np.zeros((grid.size, 60), np.float32)
+    assert generate(generator, grid, out=place).fingerprints is place
+    np.testing.assert_array_equal(place, whole.fingerprints)
+
+
+def test_range_and_b1_are_refused_unless_allowed(generator):
+    tissue = Tissue(t1=np.array([1.0, 4.0]), t2=np.array([0.05, 0.6]))
+    np.testing.assert_array_equal(generator.outside(tissue), [False, True])
+    with pytest.raises(ValueError, match=r"1 of 2 atoms lie outside .* T1 50 to 3000 ms and T2 10 to 500 ms"):
+        generate(generator, tissue)
+    assert generate(generator, tissue, allow_extrapolation=True).norms.size == 2
+    with pytest.raises(ValueError, match="trained at b1 = 1 alone"):
+        generate(generator, Tissue(1.0, 0.05, 0.9))
+
+
+def test_noise_is_an_input_where_the_recipe_has_it(dictionary):
+    chosen, state, data = trained(dictionary, noise=2, steps=20)
+    noisy = finish(chosen, state.params, data, dictionary)
+    tissue = Tissue(np.full(2, 1.0), np.full(2, 0.05))
+    one, again, other = (generate(noisy, tissue, seed=seed).fingerprints for seed in (0, 0, 1))
+    np.testing.assert_array_equal(one, again)
+    assert (one != other).any()
+    assert (one[0] != one[1]).any()
+
+
+def test_a_tanh_head_has_no_coefficients(dictionary):
+    chosen, state, data = trained(dictionary, head="tanh", refit=False, steps=20)
+    bounded = finish(chosen, state.params, data, dictionary)
+    assert generate(bounded, dictionary.tissue).fingerprints.shape == (297, 60)
+    with pytest.raises(ValueError, match="no basis"):
+        generate(bounded, dictionary.tissue, compressed=True)
+
+
+def test_gradients_with_respect_to_tissue_are_central_differences(generator):
+    with jax.enable_x64(True):
+        wide = jax.tree.map(lambda x: jnp.asarray(x, float), generator)
+
+        def signal(t1):
+            return fingerprints(wide, t1[None], jnp.array([0.08]), jnp.zeros((1, 0)))[0][0, 30]
+
+        slope = jax.grad(signal)(jnp.asarray(1.1))
+        step = 1e-5
+        difference = (signal(jnp.asarray(1.1 + step)) - signal(jnp.asarray(1.1 - step))) / (2 * step)
+    np.testing.assert_allclose(slope, difference, rtol=1e-6)
+
+
+def test_a_file_gives_the_same_generator(generator, dictionary, tmp_path):
+    save_generator(tmp_path / "g.npz", generator)
+    found = load_generator(tmp_path / "g.npz")
+    assert found.recipe == generator.recipe
+    one, other = generate(generator, dictionary.tissue), generate(found, dictionary.tissue)
+    np.testing.assert_array_equal(one.fingerprints, other.fingerprints)
+    np.testing.assert_array_equal(one.norms, other.norms)
+    np.testing.assert_array_equal(one.sequence.flip_angle, other.sequence.flip_angle)
+
+
+def test_files_that_are_no_generator(generator, tmp_path):
+    path = tmp_path / "g.npz"
+    save_generator(path, generator)
+    with np.load(path) as archive:
+        contents = dict(archive)
+    np.savez(tmp_path / "newer.npz", **contents | {"schema_version": 99})
+    np.savez(tmp_path / "part.npz", **{name: value for name, value in contents.items() if "norm_weights" not in name})
+    np.savez(tmp_path / "other.npz", a=np.zeros(3))
+    path.write_bytes(path.read_bytes()[:-50])
+    for name, message in (
+        ("g", "not a whole .npz file"),
+        ("newer", "has schema 99; this version reads 1"),
+        ("part", "not a whole generator"),
+        ("other", "not a generator of this version"),
+        ("none", "cannot read"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            load_generator(tmp_path / f"{name}.npz")

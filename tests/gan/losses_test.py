@@ -1,0 +1,60 @@
+"""The losses are Eqs. 6 and 7 of the paper, negated, and the R1 penalty is that of Mescheder et al."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ganmrf.gan.losses import adversarial_loss, discriminator_loss, r1_penalty, reconstruction_loss
+
+
+def probability(logits):
+    return 1 / (1 + np.exp(-np.asarray(logits, float)))
+
+
+def test_equations_6_and_7_as_the_paper_writes_them():
+    real, generated = np.array([0.3, -1.2, 4.0]), np.array([-0.5, 2.0, 0.1])
+    with jax.enable_x64(True):
+        d = discriminator_loss(jnp.asarray(real), jnp.asarray(generated))
+        g = adversarial_loss(jnp.asarray(generated))
+    expected = -np.mean(np.log(probability(real))) - np.mean(np.log(1 - probability(generated)))
+    np.testing.assert_allclose(d, expected, rtol=1e-12)
+    np.testing.assert_allclose(g, -np.mean(np.log(probability(generated))), rtol=1e-12)
+
+
+def test_a_discriminator_that_cannot_tell_pays_two_log_2():
+    np.testing.assert_allclose(discriminator_loss(jnp.zeros(5), jnp.zeros(5)), 2 * np.log(2), rtol=1e-6)
+
+
+def test_losses_stay_finite_where_probabilities_round_to_0_and_1():
+    wrong = jnp.array([-200.0, 200.0])
+    assert np.isfinite(discriminator_loss(wrong, -wrong))
+    assert np.isfinite(jax.grad(lambda x: discriminator_loss(x, -x))(wrong)).all()
+
+
+@pytest.mark.parametrize(
+    ("norm", "n_terms", "expected"),
+    [
+        ("l1", 1, (3 + 0.5) / 2),  # sums of absolute values 3 and 0.5
+        ("l1", 2, (3 + 0.5) / 4),
+        ("l2", 1, (5**0.5 + 0.5) / 2),
+        ("l2", 2, (5**0.5 + 0.5) / 2 / 2**0.5),
+    ],
+)
+def test_reconstruction_by_hand(norm, n_terms, expected):
+    real, generated = jnp.array([[0.0, 1.0], [1.0, 1.0]]), jnp.array([[1.0, -1.0], [1.0, 0.5]])
+    np.testing.assert_allclose(reconstruction_loss(real, generated, norm, n_terms), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("norm", ["l1", "l2"])
+def test_a_perfect_reconstruction_has_a_finite_gradient(norm):
+    x = jnp.ones((2, 3))
+    assert np.isfinite(jax.grad(lambda y: reconstruction_loss(x, y, norm))(x)).all()
+
+
+def test_r1_of_discriminators_with_known_slopes():
+    x = jnp.array([[1.0, 2.0], [3.0, -1.0]])
+    slope = jnp.array([3.0, 4.0])
+    np.testing.assert_allclose(r1_penalty(lambda rows: rows @ slope, x), 25 / 2, rtol=1e-6)
+    # D = |x|^2 / 2 has the gradient x: squared norms 5 and 10.
+    np.testing.assert_allclose(r1_penalty(lambda rows: jnp.sum(rows**2, axis=1) / 2, x), 7.5 / 2, rtol=1e-6)

@@ -1,0 +1,83 @@
+"""The networks are the paper's, and a sequence that never changes may be folded into the first layer."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ganmrf.gan.data import batch, prepare
+from ganmrf.gan.networks import fold_constant
+from ganmrf.gan.recipes import recipe
+from ganmrf.gan.train import init_state, make_networks, make_train_step
+
+
+def shapes(params):
+    return {
+        jax.tree_util.keystr(key, simple=True, separator="/").removeprefix("params/"): leaf.shape
+        for key, leaf in jax.tree.leaves_with_path(params)
+    }
+
+
+def test_the_papers_networks_layer_by_layer(dictionary):
+    paper = recipe("paper", sequence_input="full")
+    state = init_state(paper, prepare(dictionary, paper))
+    inputs = 2 + 2 * 60  # T1, T2, and flip angle and repetition time of each of 60 frames
+    hidden = {"kernel": (128, 128), "bias": (128,)}
+
+    def layers(first, outputs):
+        expected = {"hidden_0": {"kernel": (first, 128), "bias": (128,)}, "hidden_1": hidden, "hidden_2": hidden}
+        expected = {f"body/{name}/{part}": shape for name, layer in expected.items() for part, shape in layer.items()}
+        return expected | {"output/kernel": (128, outputs), "output/bias": (outputs,)}
+
+    assert shapes(state.generator.params) == layers(1 + inputs, 60)  # z before them
+    assert shapes(state.discriminator.params) == layers(60 + inputs, 1)
+
+
+def test_bounded_outputs_and_skips():
+    key, noise, condition = jax.random.key(0), jnp.ones((5, 3)), 100 * jnp.ones((5, 2))
+    generator, _ = make_networks(recipe("paper", noise=3), 7)
+    params = generator.init(key, noise, condition)
+    outputs = generator.apply(params, noise, condition)
+    assert outputs.shape == (5, 7)
+    assert jnp.abs(outputs).max() <= 1
+    generator, _ = make_networks(recipe(width=8, depth=4, noise=3), 7)
+    params = generator.init(key, noise, condition)
+    assert params["params"]["output"]["kernel"].shape == (32, 7)
+    hidden = generator.apply(params, noise, condition, method="hidden")
+    output = params["params"]["output"]
+    np.testing.assert_allclose(
+        generator.apply(params, noise, condition), hidden @ output["kernel"] + output["bias"][None], rtol=1e-5
+    )
+
+
+def test_folding_the_sequence_changes_nothing(dictionary):
+    """Both forms start as the same function and stay so, up to Adam's epsilon, over 30 steps of both players."""
+    runs = []
+    for form in ("full", "folded"):
+        chosen = recipe("paper", sequence_input=form, learning_rate=1e-3, batch_size=8)
+        data = prepare(dictionary, chosen)
+        start = init_state(chosen, data)
+        with jax.enable_x64(True):
+            wide = jax.tree.map(lambda x: x.astype(float) if x.dtype == jnp.float32 else x, start)
+            train = jax.tree.map(lambda x: x.astype(float), data.sets["train"])
+            end = many_steps(chosen, data, wide, train, 30)
+            runs.append((wide, end, jnp.asarray(data.scaling.constant, float)))
+    (_, full, constant), (start, folded, _) = runs
+    with jax.enable_x64(True):
+        for player in ("generator", "discriminator"):
+            refolded, found, begun = (
+                fold_constant(getattr(full, player).params, constant),
+                getattr(folded, player).params,
+                getattr(start, player).params,
+            )
+            for a, b, c in zip(*map(jax.tree.leaves, (refolded, found, begun)), strict=True):
+                # A gradient of 1e-5, a small one here, is a thousand times Adam's epsilon.
+                np.testing.assert_allclose(a, b, atol=1e-3 * float(jnp.abs(b - c).max()))
+
+
+def many_steps(chosen, data, state, train, n_steps):
+    step = make_train_step(chosen, data.scaling, 100.0)
+
+    def body(state, n):
+        return step(state, batch(jax.random.key(1), n, train, chosen.batch_size, chosen.noise))[0], None
+
+    return jax.jit(lambda state: jax.lax.scan(body, state, jnp.arange(n_steps))[0])(state)

@@ -1,0 +1,39 @@
+"""A recipe that cannot work is refused by name, before anything is made of it."""
+
+import pytest
+
+from ganmrf.gan.recipes import PRESETS, recipe
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"head": "softmax"}, "head must be one of tanh, svd; got 'softmax'"),
+        ({"reconstruction_weight": -1.0}, "reconstruction_weight must be at least 0; got -1.0"),
+        ({"r1_weight": float("nan")}, "r1_weight must be at least 0; got nan"),
+        ({"learning_rate": 0.0}, "learning_rate must be positive; got 0.0"),
+        ({"averaging": 1.0}, "averaging must be 0 to below 1; got 1.0"),
+        ({"steps": 0}, "steps must be at least 1; got 0"),
+        ({"adversarial_weight": 0.0, "reconstruction_weight": 0.0}, "nothing to learn from"),
+        ({"sequence_input": "folded"}, "does not go with optimiser=soap"),
+        ({"head": "tanh"}, "refit solves for a linear output layer"),
+    ],
+)
+def test_refused(changes, message):
+    with pytest.raises(ValueError, match=message.replace("(", r"\(")):
+        recipe("best", **changes)
+
+
+def test_unknown_preset():
+    with pytest.raises(ValueError, match="preset must be one of best, paper; got 'fast'"):
+        recipe("fast")
+
+
+def test_the_papers_choices():
+    paper = PRESETS["paper"]
+    stated = (paper.width, paper.depth, paper.activation, paper.head, paper.optimiser, paper.learning_rate)
+    assert stated == (128, 3, "relu", "tanh", "adam", 1e-5)
+    assert (paper.batch_size, paper.reconstruction, paper.reconstruction_weight) == (30, "l1", 100.0)
+    assert (paper.discriminator_optimiser, paper.learning_rate_schedule) == ("adam", "constant")
+    assert paper.separate_scaling
+    assert not any((paper.r1_weight, paper.averaging, paper.refit, paper.skip))
