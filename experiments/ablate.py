@@ -46,11 +46,14 @@ VARIANTS = {
     "Adam": {"optimiser": "adam"},
 }
 
+_VARIANTS = flags.DEFINE_multi_enum("variant", list(VARIANTS), list(VARIANTS), "what to train; may be repeated")
+
 
 def main():
     """Trains all variants, and writes the table."""
     simulation, training = sequence_flags.simulation_config(), recipe_flags.training_config()
     settings = {"simulation": dataclasses.asdict(simulation), **dataclasses.asdict(training)}
+    settings["variant"] = _VARIANTS.value
     settings["seeds"] = [int(seed) for seed in numbers_in(_SEEDS.value, "--seeds")]
     with Workdir(_WORKDIR.value, settings, recipe_flags.given_flags()) as workdir:
         simulation, training = stored_configs(workdir.config)
@@ -60,12 +63,12 @@ def main():
         jobs = {
             workdir.path / name.replace(" ", "_").replace(",", "") / f"seed_{seed}": Job(
                 simulation, dataclasses.replace(training, seed=seed)
-            ).changed(**changes)
-            for name, changes in VARIANTS.items()
+            ).changed(**VARIANTS[name])
+            for name in workdir.config["variant"]
             for seed in seeds
         }
         train_side_by_side(jobs)
-        rows = _rows(jobs, seeds)
+        rows = _rows(jobs, workdir.config["variant"], seeds)
         with replacing(workdir.path / "ablation.json") as path:
             path.write_text(json.dumps(rows, indent=2) + "\n")
         columns = ("Variant", "Mean", "Worst seed's mean", "Worst atom", "Training (core-s)")
@@ -88,13 +91,13 @@ def main():
 _KEYS = ("mean", "worst_seed", "worst_atom")
 
 
-def _rows(jobs, seeds):
+def _rows(jobs, variants, seeds):
     """One row for each variant, before and after the refit, and for each baseline."""
     folders = iter(tqdm.tqdm(jobs, desc="judging", disable=not sys.stderr.isatty()))
     rows = []
-    for name in VARIANTS:
+    for name in variants:
         runs = [read_run(next(folders)) for _ in seeds]
-        by_seed = [errors_by_method(run, baselines=name == next(iter(VARIANTS))) for run in runs]
+        by_seed = [errors_by_method(run, baselines=name == variants[0]) for run in runs]
         for method in by_seed[0]:
             errors = [each[method][0] for each in by_seed]
             means = [float(values.mean()) for values in errors]

@@ -14,7 +14,7 @@ def test_library_example(capsys):
     exec(blocks[0], names)
     assert capsys.readouterr().out.strip() == re.search(r"print\(.*?# (.*)", blocks[0]).group(1)
     assert np.isfinite(names["slope"])
-    exec(blocks[2], names)
+    exec(blocks[3], names)
     # Both kept to 1e-3 at least.
     exact = names["simulate"](names["sequence"], names["tissue"])
     error = np.linalg.norm(names["signal"] - exact, axis=-1) / np.linalg.norm(exact, axis=-1)

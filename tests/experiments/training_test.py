@@ -16,7 +16,7 @@ import pytest
 from ganmrf.dictionary.store import load_dictionary
 
 ROOT = pathlib.Path(__file__).parents[2]
-SMALL = ("--frames=60", "--grid=coarse", "--width=16", "--depth=2", "--rank=20", "--batch_size=32")
+SMALL = ("--frames=60", "--grid=coarse", "--width=16", "--depth=2", "--rank=20", "--batch_size=32", "--optimiser=adam")
 REFIT = ", output layer solved for"
 
 
@@ -53,12 +53,11 @@ def trained(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("killed_after", [1, 9, 23])
-def test_a_killed_run_ends_as_if_it_had_not_been(trained, tmp_path, killed_after):
+def test_a_killed_run_ends_as_if_it_had_not_been(trained, tmp_path):
     flags = (f"--workdir={tmp_path / 'run'}", *SMALL, "--steps=600", "--every=20")
     process = subprocess.Popen(command("train", *flags), cwd=ROOT, stdout=subprocess.DEVNULL)
     metrics = tmp_path / "run" / "metrics.jsonl"
-    while process.poll() is None and not (metrics.exists() and metrics.read_text().count("\n") >= killed_after):
+    while process.poll() is None and not (metrics.exists() and metrics.read_text().count("\n") >= 9):
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
@@ -120,7 +119,7 @@ def test_a_folder_in_use_and_a_small_dictionary(trained):
 
 
 def test_a_run_that_diverges_keeps_its_last_good_checkpoint(tmp_path):
-    flags = ("--steps=40", "--every=1", "--optimiser=adam", "--learning_rate=1e18", "--adversarial_weight=0")
+    flags = ("--steps=40", "--every=1", "--learning_rate=1e18", "--adversarial_weight=0")
     done = run("train", f"--workdir={tmp_path / 'run'}", *SMALL, *flags)
     assert done.returncode == 2
     assert "training diverged before step" in done.stderr
@@ -176,7 +175,7 @@ def test_the_whole_reproduction_small(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     judged = json.loads((tmp_path / "judged" / "evaluation.json").read_text())
-    assert judged["judged"] == "60 atoms of the test set"
+    assert judged["judged"] == "59 atoms of the test set"
     for refit in ("", REFIT):  # it trained the same regression again, in a folder of its own
         assert judged["errors"][f"generator{refit}"]["mean"] == results["own"]["errors"][f"generator{refit}"]["mean"]
     done = run("evaluate", f"--workdir={folder / 'generator_297'}", "--on=fine")
@@ -185,12 +184,15 @@ def test_the_whole_reproduction_small(tmp_path):
 
 
 def test_ablations_are_tabled(tmp_path):
-    done = run("ablate", f"--workdir={tmp_path / 'a'}", *SMALL, "--steps=4", "--seeds=0,1")
+    variants = ("no adversary", "tanh head")
+    flags = (*(f"--variant={name}" for name in variants), "--seeds=0,1", "--steps=4")
+    done = run("ablate", f"--workdir={tmp_path / 'a'}", *SMALL, *flags)
     assert done.returncode == 0, done.stderr
     rows = {row["variant"]: row for row in json.loads((tmp_path / "a" / "ablation.json").read_text())}
-    for name in ("as it is", "no adversary", "no R1", "with z", "linear T1, T2", "tanh head", "radial basis functions"):
-        assert rows[name]["mean"] <= rows[name]["worst_seed"] <= rows[name]["worst_atom"]
-    assert f"no R1{REFIT}" in rows
+    expected = {"no adversary", f"no adversary{REFIT}", "tanh head", "radial basis functions", "linear interpolation"}
+    assert set(rows) == expected
+    for row in rows.values():
+        assert row["mean"] <= row["worst_seed"] <= row["worst_atom"]
     done = run("sweep_lambda", f"--workdir={tmp_path / 's'}", *SMALL, "--steps=4", "--lambdas=1,-1")
     assert done.returncode == 2
     assert "--lambdas must be numbers of 0 or more, separated by commas; got 1,-1" in done.stderr
