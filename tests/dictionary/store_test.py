@@ -9,7 +9,7 @@ import pytest
 import scipy.io
 
 from ganmrf.dictionary.build import Dictionary
-from ganmrf.dictionary.store import load_dictionary, save_dictionary
+from ganmrf.dictionary.store import load_dictionary, save_dictionary, save_dictionary_in_blocks
 from ganmrf.physics.slice_profile import SliceProfile
 from ganmrf.physics.types import Sequence, Tissue
 
@@ -214,3 +214,39 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch, suffix,
         save_dictionary(path, dictionary(atoms=2))
     assert_identical(load_dictionary(path), dictionary())
     assert list(tmp_path.iterdir()) == [path]
+
+
+def blocks_of(whole, size):
+    for start in range(0, whole.norms.size, size):
+        rows = slice(start, start + size)
+        yield dataclasses.replace(
+            whole,
+            tissue=Tissue(whole.tissue.t1[rows], whole.tissue.t2[rows], whole.tissue.b1),
+            fingerprints=whole.fingerprints[rows],
+            norms=whole.norms[rows],
+        )
+
+
+@pytest.mark.parametrize("rank", [None, 3])
+def test_blocks_make_the_file_of_the_whole(tmp_path, rank):
+    whole = dictionary(atoms=11, rank=rank, profile=True)
+    save_dictionary(tmp_path / "whole.npz", whole)
+    save_dictionary_in_blocks(tmp_path / "blocks.npz", blocks_of(whole, 4), 11)
+    with np.load(tmp_path / "whole.npz") as one, np.load(tmp_path / "blocks.npz") as other:
+        assert set(one.files) == set(other.files)
+        for name in one.files:
+            np.testing.assert_array_equal(one[name], other[name])
+            assert one[name].dtype == other[name].dtype
+    assert load_dictionary(tmp_path / "blocks.npz").norms.size == 11
+
+
+def test_blocks_that_make_no_whole_leave_no_file(tmp_path):
+    whole = dictionary(atoms=11)
+    with pytest.raises(ValueError, match="the blocks hold 11 atoms, not 12"):
+        save_dictionary_in_blocks(tmp_path / "a.npz", blocks_of(whole, 4), 12)
+    mixed = [dictionary(), dictionary(dtype=np.float64)]
+    with pytest.raises(ValueError, match="a block has 7 columns of float64"):
+        save_dictionary_in_blocks(tmp_path / "a.npz", mixed, 10)
+    with pytest.raises(ValueError, match=r"to \.npz alone"):
+        save_dictionary_in_blocks(tmp_path / "a.mat", blocks_of(whole, 4), 11)
+    assert not list(tmp_path.iterdir())

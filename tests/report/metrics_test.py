@@ -92,3 +92,13 @@ def test_tissue_table_names_the_map_that_does_not_fit():
     maps = [np.ones(3), np.ones(3), np.ones(3), np.ones(4)]
     with pytest.raises(ValueError, match=r"t2 has shape \(4,\), but labels has \(3,\)"):
         metrics.tissue_table(*maps, np.ones(3, int), {1: "white"})
+
+
+def test_fingerprint_errors_by_hand():
+    simulated = np.array([[3.0, 4.0], [0.0, 1.0], [1j, 0]])
+    generated = np.array([[3.0, 4.5], [1.0, 1.0], [1j, 0]])
+    np.testing.assert_allclose(metrics.fingerprint_errors(generated, simulated), [0.1, 1, 0], rtol=1e-12)
+    many = np.ones((9000, 2), np.float32)  # more than one block
+    np.testing.assert_allclose(metrics.fingerprint_errors(1.5 * many, many), 0.5, rtol=1e-12)
+    with pytest.raises(ValueError, match="fingerprint_errors: the shapes"):
+        metrics.fingerprint_errors(many, many[:5])
