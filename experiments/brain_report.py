@@ -4,6 +4,7 @@ import numpy as np
 
 from ganmrf import Tissue, simulate
 from ganmrf.report.figures import (
+    REFERENCE_TIMES,
     agreement_figure,
     comparison_figure,
     fingerprint_figure,
@@ -14,8 +15,6 @@ from ganmrf.report.figures import (
 from ganmrf.report.html import Picture, Section, Table, machine_facts, write_report
 from ganmrf.report.metrics import TISSUE_COLUMNS, format_tissues
 
-# T1 and T2 (s) whose fingerprints the GAN-MRF paper shows in its Fig. 5.
-_REFERENCE = {"WM": (0.95, 0.04), "GM": (1.5, 0.06), "CSF": (2.95, 0.5)}
 _DIFFERENCE = "{} where it has a truth: true, matched, and their difference with ten times the contrast."
 
 
@@ -56,8 +55,8 @@ def maps_figure(results):
 
 def _sequence_section(results):
     dictionary = results.dictionary
-    times = [f"{name} {1e3 * t1:.0f}/{1e3 * t2:.0f} ms" for name, (t1, t2) in _REFERENCE.items()]
-    signals = simulate(dictionary.sequence, Tissue(*np.transpose(list(_REFERENCE.values()))))
+    times = [f"{name} {1e3 * t1:.0f}/{1e3 * t2:.0f} ms" for name, (t1, t2) in REFERENCE_TIMES.items()]
+    signals = simulate(dictionary.sequence, Tissue(*np.transpose(list(REFERENCE_TIMES.values()))))
     pictures = [
         Picture(schedule_figure(dictionary.sequence), "Flip angle and repetition time of every frame."),
         Picture(

@@ -9,21 +9,20 @@ from experiments.training import Run
 from ganmrf.gan.generate import TrainedGenerator, generate
 from ganmrf.physics.fisp import simulate
 from ganmrf.physics.types import Tissue
-from ganmrf.report.figures import comparison_figure, fingerprint_figure
+from ganmrf.report.figures import REFERENCE_TIMES, comparison_figure, fingerprint_figure
 from ganmrf.report.html import Picture, Section, Table
 from ganmrf.report.metrics import TISSUE_COLUMNS, format_tissues
 from ganmrf.report.training_figures import error_distribution_figure, tissue_plane_figure, training_figure
 
-_REFERENCE = {"WM": (0.95, 0.04), "GM": (1.5, 0.06), "CSF": (2.95, 0.5)}  # T1, T2 (s) of the paper's Fig. 5
 _NAMES = ("simulated", "generated")
 
 
 def fingerprint_section(generator: TrainedGenerator) -> Section:
     """The paper's Fig. 5: three fingerprints, generated on simulated."""
-    tissue = Tissue(*np.transpose(list(_REFERENCE.values())))
+    tissue = Tissue(*np.transpose(list(REFERENCE_TIMES.values())))
     signals = np.asarray(simulate(generator.sequence, tissue, accuracy=1e-5, slice_profile=generator.slice_profile))
     made = generate(generator, tissue, allow_extrapolation=True)
-    names = [f"{name} {1e3 * t1:.0f}/{1e3 * t2:.0f} ms" for name, (t1, t2) in _REFERENCE.items()]
+    names = [f"{name} {1e3 * t1:.0f}/{1e3 * t2:.0f} ms" for name, (t1, t2) in REFERENCE_TIMES.items()]
     figure = fingerprint_figure(signals, names, overlay=made.fingerprints * made.norms[:, None], labels=_NAMES)
     outside = [name for name, out in zip(names, generator.outside(tissue), strict=True) if out]
     note = f" Outside the trained range: {', '.join(outside)}." if outside else ""

@@ -29,12 +29,12 @@ def _define(field):
 _FIELDS = {field.name: _define(field) for field in dataclasses.fields(Recipe)}
 
 
-def training_config(**changes) -> TrainingConfig:
-    """The parsed flags; ``changes`` are fields of the recipe that a script sets where the user does not."""
+def training_config() -> TrainingConfig:
+    """The parsed flags."""
     chosen = {name: flag.value for name, flag in _FIELDS.items() if flag.value is not None}
     if _EVERY.value is not None and _EVERY.value < 1:
         raise ValueError(f"--every must be at least 1; got {_EVERY.value}")
-    made = recipe(_PRESET.value, **changes | chosen)
+    made = recipe(_PRESET.value, **chosen)
     every = _EVERY.value or max(made.steps // 20, 1)
     return TrainingConfig(_PRESET.value, made, _SPLIT.value, _SEED.value, every)
 

@@ -19,6 +19,9 @@ T1_LIMIT = 3.0  # s, top of the colour bar; CSF saturates
 T2_LIMIT = 0.15
 MAGNIFICATION = 10  # of difference maps, as the GAN-MRF paper shows them
 
+# T1 and T2 (s) whose fingerprints Yang et al. 2020, arXiv:2004.02270, show in Fig. 5.
+REFERENCE_TIMES = {"WM": (0.95, 0.04), "GM": (1.5, 0.06), "CSF": (2.95, 0.5)}
+
 _WIDTH = 9.6  # inches, of every figure
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")  # Okabe and Ito
 _RELAXATION = {"T1": (cm.lipari, T1_LIMIT), "T2": (cm.navia, T2_LIMIT)}

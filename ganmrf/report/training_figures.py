@@ -7,9 +7,7 @@ from cmcrameri import cm
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
-from ganmrf.report.figures import COLOURS, stacked_axes
-
-_REFERENCE_MS = {"WM": (950, 40), "GM": (1500, 60), "CSF": (2950, 500)}  # T1, T2; Yang et al. 2020, Fig. 5
+from ganmrf.report.figures import COLOURS, REFERENCE_TIMES, stacked_axes
 
 
 def sweep_figure(weights, errors: Mapping[str, np.ndarray], *, chosen: float) -> Figure:
@@ -77,7 +75,8 @@ def tissue_plane_figure(t1, t2, errors, *, outside=None) -> Figure:
     if outside.any():
         axes.plot(t1_ms[outside], t2_ms[outside], ".", color="0.3", markersize=0.8, label="outside the trained range")
         figure.legend(loc="outside upper right", frameon=False, markerscale=8)
-    for name, (x, y) in _REFERENCE_MS.items():
+    for name, times in REFERENCE_TIMES.items():
+        x, y = 1e3 * np.array(times)
         axes.plot(x, y, "o", markerfacecolor="none", markeredgecolor="black", markersize=8)
         axes.annotate(name, (x, y), (-6, 6), textcoords="offset points", ha="right", fontsize=9)
     axes.set(xscale="log", yscale="log", xlabel="T1 (ms)", ylabel="T2 (ms)")
