@@ -93,17 +93,20 @@ def simulate(
         return compiled(simulate_in_chunks, n_states=n_states)(sequence, tissue, slice_profile)
 
 
-def simulate_in_chunks(sequence, tissue, slice_profile, *, n_states: int, one_kernel: bool = False) -> jax.Array:
-    """`simulate` with everything decided: ``n_states`` at most `exact_n_states`; ``one_kernel`` as in `fisp_signal`."""
-    flat, size = tissue.ravel(), lanes(n_states, one_kernel)
+def simulate_in_chunks(sequence, tissue, slice_profile, *, n_states, room: int | None = None) -> jax.Array:
+    """`simulate` with everything decided; ``n_states``, at most `exact_n_states`, and ``room`` as for `fisp_signal`."""
+    flat = tissue.ravel()
+    size = lanes(n_states, room, jnp.result_type(*jax.tree.leaves((sequence, tissue))))
+    if room is not None:
+        size = min(size, -(-flat.size // 16) * 16)  # whole vector registers
 
     @jax.checkpoint
     def chunk(fields):
         t1, t2, b1 = fields["t1"], fields["t2"], fields.get("b1", flat.b1)
-        return fisp_signal(sequence, t1, t2, b1, slice_profile, n_states=n_states, one_kernel=one_kernel).T
+        return fisp_signal(sequence, t1, t2, b1, slice_profile, n_states=n_states, room=room).T
 
     fields = {name: value for name, value in vars(flat).items() if value.ndim}
-    if flat.size <= size:
+    if flat.size <= size and room is None:
         signals = chunk(fields)
     else:
         signals = lax.map(chunk, {name: _in_chunks(value, size) for name, value in fields.items()})

@@ -1,10 +1,14 @@
 """The fast form of the MRF-FISP scan: real states of many voxels in one `lax.scan`.
 
 With RF phase 0 the states of `epg` are ``f_plus = -i p``, ``f_minus = i q`` and ``z``, all of p, q, z real, (orders,
-lanes), one lane a voxel. Relaxation, recovery and excitation are merged into six coefficients a frame, made for a block
-of frames at once, outside the inner scan: made inside, XLA would fuse their exponentials into every order. Two frames a
-step write into each other's buffers, so that the shift by one order costs no copy. On a CPU the inner scan can be
-compiled as one function (`_in_one_kernel`), which is faster.
+lanes), one lane a voxel; after dephasing p and q are equal at order 0. Relaxation, recovery and excitation are merged
+into six coefficients a frame, made for a block of frames at once, outside the inner scan: made inside, XLA would fuse
+their exponentials into every order. Two frames a step write into each other's buffers, so that the shift by one order
+costs no copy.
+
+On a CPU the inner scan is compiled as one function (`cpu_kernel`), and each frame goes through only those orders that
+have been reached by then and can still come back to order 0, in small blocks. Their number is then a value, not a
+shape: one compiled program serves every number of orders.
 """
 
 import functools
@@ -12,14 +16,20 @@ import functools
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
-from jax.experimental.xla_metadata import set_xla_metadata
+
+from ganmrf.physics import cpu_kernel
 
 # Frames a block. Blocks are also what reverse mode recomputes: it keeps the states between blocks only.
 _BLOCK = 100
+# Orders that a frame goes through at a time in the one-kernel form.
+_ORDERS = 8
+# Orders that the states of one compiled program have room for: this many, or a multiple, above order 0.
+_ROOM = 128
 
 
-def fisp_signal(sequence, t1, t2, b1, slice_profile=None, *, n_states: int, one_kernel: bool = False, keep=None):
+def fisp_signal(sequence, t1, t2, b1, slice_profile=None, *, n_states, room: int | None = None, keep=None):
     """Signals of a batch of voxels, small enough that their states fit the cache.
 
     Args:
@@ -28,8 +38,9 @@ def fisp_signal(sequence, t1, t2, b1, slice_profile=None, *, n_states: int, one_
       t2: s, (lanes,).
       b1: actual over nominal flip angle, (lanes,) or ().
       slice_profile: quadrature over the slice, or None.
-      n_states: orders kept, static.
-      one_kernel: whether to compile the inner scan as one function, static; only what `compiled` makes may.
+      n_states: orders kept; static, or with ``room`` an integer that may be traced (a few orders more may be kept).
+      room: None, or the largest ``n_states`` that the states must have room for, static, which chooses the one-kernel
+        form; only what `compiled` makes may, and only for forward simulation.
       keep: None, or the number of orders to keep in each lane, (lanes,), where fewer than ``n_states``.
 
     Returns:
@@ -41,17 +52,19 @@ def fisp_signal(sequence, t1, t2, b1, slice_profile=None, *, n_states: int, one_
     block = min(_BLOCK, n_frames + n_frames % 2)
 
     def in_blocks(values):
-        padded = jnp.pad(values.astype(dtype), ((0, -n_frames % block), (0, 0)))
+        padded = jnp.pad(values, ((0, -n_frames % block), (0, 0)))
         return padded.reshape(-1, block, values.shape[1])
 
     def relaxation(times, t):
-        return jnp.exp(-times[:, None] / t[None, :])
+        return jnp.exp(times[:, None] * (-1 / t)[None, :]).astype(dtype)
 
-    angle = in_blocks(sequence.flip_angle[:, None] * jnp.reshape(b1, (1, -1)))
+    angle = in_blocks((sequence.flip_angle[:, None] * jnp.reshape(b1, (1, -1))).astype(dtype))
     e1, e2 = (in_blocks(relaxation(sequence.repetition_time, t)) for t in (t1, t2))
-    z0 = jnp.ones_like(t1) if sequence.inversion_time is None else 1 - 2 * jnp.exp(-sequence.inversion_time / t1)
-    kept = None if keep is None else (jnp.arange(n_states)[:, None] < keep[None, :]).astype(dtype)
-    scan = functools.partial(_scan, e1=e1, e2=e2, z0=z0, n_states=n_states, one_kernel=one_kernel, kept=kept)
+    z0 = 1.0 if sequence.inversion_time is None else 1 - 2 * jnp.exp(-sequence.inversion_time / t1)
+    frame = jnp.arange(e1.shape[0] * block, dtype=jnp.int32).reshape(-1, block)
+    highest = jnp.minimum(jnp.minimum(frame, n_frames - 1 - frame), jnp.asarray(n_states, jnp.int32) - 1)
+    passes = jnp.maximum(highest + _ORDERS - 1, 0) // _ORDERS
+    scan = functools.partial(_scan, e1=e1, e2=e2, passes=passes, z0=z0, n_states=n_states, room=room, keep=keep)
     if slice_profile is None:
         signals = scan(angle)
     else:
@@ -66,104 +79,102 @@ def fisp_signal(sequence, t1, t2, b1, slice_profile=None, *, n_states: int, one_
     return relaxation(sequence.echo_time, t2) * signals.reshape(-1, t1.size)[:n_frames]
 
 
-def _scan(angle, e1, e2, z0, n_states, one_kernel, kept):
+def _scan(angle, e1, e2, passes, z0, n_states, room, keep):
     """Signals right after each pulse, (blocks, frames of a block, lanes), as the angles and relaxation factors are."""
     _, block, n_lanes = e1.shape
+    # Order 0, those above it, and one row for what the highest order passes on, which is never read.
+    n_rows = n_states + 1 if room is None else 2 - (1 - room) // _ORDERS * _ORDERS
+    kept = None if keep is None else (jnp.arange(n_rows)[:, None] < keep[None, :]).astype(e1.dtype)
 
-    def frame(states, buffers, coefficients):
+    def frame(states, buffers, coefficients, n_passes):
         """Records order 0, then excites, relaxes and dephases ``states`` into ``buffers``."""
-        p, q, z = states
         a, b, g, d, h, recovery = coefficients
-        observed = jnp.concatenate([p[:1], q[:1], z[:1]])
-        raised = a * p[:-1] + b * q[:-1] + g * z[:-1]
-        lowered = b * p[1:] + a * q[1:] + g * z[1:]
-        q_next = buffers[1].at[:-1].set(lowered)
-        p_next = buffers[0].at[1:].set(raised).at[:1].set(b * p[1:2] + a * q[1:2] + g * z[1:2])
-        z_next = (d * z + h * (p + q)).at[:1].add(recovery)
-        if kept is not None:
-            p_next = kept * p_next
-        return (p_next, q_next, z_next), observed
 
-    def two_frames(carry, coefficients):
+        def excited(first, size):
+            p, q, z = (lax.dynamic_slice_in_dim(x, first, size) for x in states)
+            return a * p + b * q + g * z, b * p + a * q + g * z, d * z + h * (p + q)
+
+        def write(buffers, p, q, z, first):
+            if kept is not None:
+                p = p * lax.dynamic_slice_in_dim(kept, first + 1, p.shape[0])
+            rows = (first + 1, first - 1, first)
+            return tuple(
+                lax.dynamic_update_slice_in_dim(buffer, x, row, 0)
+                for buffer, x, row in zip(buffers, (p, q, z), rows, strict=True)
+            )
+
+        def pass_over(index, buffers):
+            first = 1 + index * _ORDERS
+            return write(buffers, *excited(first, _ORDERS), first)
+
+        raised, _, longitudinal = excited(0, 1)
+        lowered = excited(1, 1)[1]
+        p, q, z = buffers
+        buffers = (
+            p.at[:1].set(lowered).at[1:2].set(raised if kept is None else raised * kept[1:2]),
+            q.at[:1].set(lowered),
+            z.at[:1].set(longitudinal + recovery),
+        )
+        if room is None:
+            buffers = write(buffers, *excited(1, n_states - 1), 1)
+        else:
+            buffers = lax.fori_loop(0, n_passes, pass_over, buffers)
+        return buffers, jnp.concatenate([states[0][:1], states[2][:1]])
+
+    def two_frames(carry, inputs):
         even, odd = carry
-        odd, first = frame(even, odd, [c[0] for c in coefficients])
-        even, second = frame(odd, even, [c[1] for c in coefficients])
+        coefficients, n_passes = inputs
+        odd, first = frame(even, odd, [c[0] for c in coefficients], n_passes[0])
+        even, second = frame(odd, even, [c[1] for c in coefficients], n_passes[1])
         return (even, odd), jnp.stack([first, second])
 
-    def inner_scan(carry, coefficients):
-        return lax.scan(two_frames, carry, coefficients)
+    def inner_scan(carry, inputs):
+        return lax.scan(two_frames, carry, inputs)
 
-    if one_kernel:
-        inner_scan = _in_one_kernel(inner_scan)
+    if room is not None:
+        inner_scan = cpu_kernel.in_one_kernel(inner_scan)
 
     @jax.checkpoint
     def frames(carry, pulses):
-        angle, e1, e2 = pulses
-        cos, sin = jnp.cos(angle), jnp.sin(angle)
+        cos, sin, e1, e2, n_passes = pulses
         up, down = 0.5 * (cos + 1), 0.5 * (cos - 1)
-        coefficients = (e2 * up, e2 * down, e2 * sin, e1 * cos, -0.5 * e1 * sin, 1 - e1)
+        coefficients = (e2 * up, e2 * down, e2 * sin, e1 * cos, e1 * (-0.5 * sin), 1 - e1)
         paired = [jnp.reshape(c, (block // 2, 2, 1, n_lanes)) for c in coefficients]
-        carry, observed = inner_scan(carry, lax.optimization_barrier(paired))
-        p, q, z = jnp.moveaxis(observed.reshape(block, 3, n_lanes), 1, 0)
-        return carry, up * p + down * q + sin * z
+        carry, observed = inner_scan(carry, (paired, n_passes.reshape(-1, 2)))
+        p, z = jnp.moveaxis(observed.reshape(block, 2, n_lanes), 1, 0)
+        return carry, cos * p + sin * z
 
-    empty = jnp.zeros((max(n_states, 2), n_lanes), e1.dtype)
+    empty = jnp.zeros((n_rows, n_lanes), e1.dtype)
     states = (empty, empty, empty.at[0].set(z0))
-    return lax.scan(frames, (states, (empty, empty, empty)), (angle, e1, e2))[1]
+    return lax.scan(frames, (states, (empty, empty, empty)), (jnp.cos(angle), jnp.sin(angle), e1, e2, passes))[1]
 
 
-def lanes(n_states: int, one_kernel: bool) -> int:
+def lanes(n_states: int, room: int | None, dtype) -> int:
     """Voxels to simulate together: on a CPU as many as keep their states in its first- or second-level cache."""
-    if one_kernel:
-        return 64 if n_states <= 16 else 32
+    if room is not None:
+        return 256 // jnp.dtype(dtype).itemsize
     if jax.default_backend() == "cpu":
         return min(max(10240 // n_states // 64 * 64, 64), 512)
     return 16384
 
 
-@functools.cache
-def compiled(function, **static):
-    """``function`` with ``static`` keywords and ``one_kernel`` bound, jitted in the fastest form this backend takes.
+def compiled(function, *, n_states: int):
+    """``function`` with ``n_states`` and ``room`` bound, jitted in the fastest form this backend takes.
 
-    For concrete arguments only: JAX takes compiler options for a whole program, not for a part of one.
+    For concrete arguments only: JAX takes compiler options for a whole program, not for a part of one. In the
+    one-kernel form a program serves all numbers of orders that it has room for.
     """
-    one_kernel = _fast_form_works()
-    options = _CPU_OPTIONS if one_kernel else None
-    return jax.jit(functools.partial(function, one_kernel=one_kernel, **static), compiler_options=options)
-
-
-# Lets XLA's CPU backend write the shifted states in place.
-_CPU_OPTIONS = {"xla_cpu_copy_insertion_use_region_analysis": True}
+    if not cpu_kernel.works():
+        return _ordinary(function, n_states)
+    room = max(-(-(n_states - 1) // _ROOM), 1) * _ROOM + 1
+    return functools.partial(_one_kernel(function, room), n_states=np.int32(n_states))
 
 
 @functools.cache
-def _fast_form_works():
-    """Whether XLA takes `_CPU_OPTIONS` and `_in_one_kernel`, neither of which it documents; only ever on a CPU."""
-    if jax.default_backend() != "cpu":
-        return False
-    doubled = _in_one_kernel(lambda start, steps: lax.scan(lambda x, step: (2 * x + step, x), start, steps))
-    try:
-        with jax.ensure_compile_time_eval():
-            end, _ = jax.jit(doubled, compiler_options=_CPU_OPTIONS)(jnp.ones(8), jnp.ones((3, 8)))
-        return bool((end == 15).all())
-    except jax.errors.JaxRuntimeError:
-        return False
+def _ordinary(function, n_states):
+    return jax.jit(functools.partial(function, n_states=n_states, room=None))
 
 
-def _in_one_kernel(function):
-    """Asks XLA's CPU backend to emit ``function`` as one compiled function with its loops inside.
-
-    Without it every operation of every step is dispatched by itself. The inner tags keep the outer ones from what
-    ``function`` calls.
-    """
-
-    @jax.jit
-    def inner(*arguments):
-        with set_xla_metadata(xla_cpu_small_call="false", inlineable="true"):
-            return function(*arguments)
-
-    def outer(*arguments):
-        with set_xla_metadata(xla_cpu_small_call="true", inlineable="false"):
-            return inner(*arguments)
-
-    return outer
+@functools.cache
+def _one_kernel(function, room):
+    return jax.jit(functools.partial(function, room=room), compiler_options=cpu_kernel.OPTIONS)

@@ -11,8 +11,8 @@ from ganmrf.physics.slice_profile import SliceProfile, gauss_quadrature
 from ganmrf.physics.types import Sequence, Tissue
 from ganmrf.physics.workers import run_chunks
 
-# Numbers worth compiling for: four an octave.
-_LADDER = sorted(mantissa * 2**octave for mantissa in (8, 10, 12, 14) for octave in range(12))
+# Numbers worth compiling for, at most four an octave; above order 0 whole blocks of 8, which the one-kernel form keeps.
+_LADDER = sorted({8 * round(mantissa * 2**octave) + 1 for mantissa in (1, 1.25, 1.5, 1.75) for octave in range(12)})
 # Candidates tried, as shares of the order from which nothing comes back with more than the accuracy if all repetition
 # times were equal.
 _SHARES = (0.3, 0.45, 0.65, 1.0)
@@ -151,5 +151,5 @@ def _signals(sequence, probes, profile):
     return [signals[n][place] for n, place in places]
 
 
-def _probe(sequence, t1, t2, b1, profile, keep, *, n_states, one_kernel):
-    return fisp_signal(sequence, t1, t2, b1, profile, n_states=n_states, one_kernel=one_kernel, keep=keep)
+def _probe(sequence, t1, t2, b1, profile, keep, *, n_states, room):
+    return fisp_signal(sequence, t1, t2, b1, profile, n_states=n_states, room=room, keep=keep)

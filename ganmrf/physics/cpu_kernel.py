@@ -1,0 +1,48 @@
+"""Asks XLA's CPU backend for one compiled function in place of many small ones, where it can.
+
+Everything here is undocumented in XLA and was seen to pay with JAX 0.10; `works` tries it once, and what uses it has an
+ordinary form to fall back on. Never on a GPU.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.experimental.xla_metadata import set_xla_metadata
+
+# Writes shifted states in place; at the usual optimisation level LLVM unrolls short loops before it can vectorise them.
+OPTIONS = {"xla_cpu_copy_insertion_use_region_analysis": True, "xla_backend_optimization_level": 2}
+
+
+@functools.cache
+def works() -> bool:
+    """Whether this backend is a CPU that takes `OPTIONS` and `in_one_kernel`."""
+    if jax.default_backend() != "cpu":
+        return False
+    doubled = in_one_kernel(lambda start, steps: lax.scan(lambda x, step: (2 * x + step, x), start, steps))
+    try:
+        with jax.ensure_compile_time_eval():
+            end, _ = jax.jit(doubled, compiler_options=OPTIONS)(jnp.ones(8), jnp.ones((3, 8)))
+        return bool((end == 15).all())
+    except jax.errors.JaxRuntimeError:
+        return False
+
+
+def in_one_kernel(function):
+    """``function`` as one compiled function with its loops inside.
+
+    Without it every operation of every step is dispatched by itself. The inner tags keep the outer ones from what
+    ``function`` calls.
+    """
+
+    @jax.jit
+    def inner(*arguments):
+        with set_xla_metadata(xla_cpu_small_call="false", inlineable="true"):
+            return function(*arguments)
+
+    def outer(*arguments):
+        with set_xla_metadata(xla_cpu_small_call="true", inlineable="false"):
+            return inner(*lax.optimization_barrier(arguments))  # XLA aborts where a constant is an argument
+
+    return outer
