@@ -1,21 +1,24 @@
 """A dictionary: fingerprints of many tissues, simulated in bulk."""
 
 import dataclasses
+import itertools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from ganmrf.physics.fisp import simulate_in_chunks
-from ganmrf.physics.fisp_scan import compiled
+from ganmrf.physics.fisp_scan import compiled, kernel_lanes
 from ganmrf.physics.n_states import exact_n_states, n_states_of_boxes
 from ganmrf.physics.slice_profile import SliceProfile
 from ganmrf.physics.types import Sequence, Tissue, pytree
-from ganmrf.physics.workers import run_chunks, workers
+from ganmrf.physics.workers import meshes, run_chunks
 
 # Atoms whose T2 differs by less than this factor share a number of orders. Finer buckets waste fewer orders, but every
 # new number of orders costs a compilation.
-_BUCKET_RATIO = 1.5
+_BUCKET_RATIO = 1.25
+# Groups of voxels in a call, of each device, in the one-kernel form: enough to make a call worth it.
+_GROUPS = 8
 
 
 @pytree
@@ -66,17 +69,15 @@ def build_dictionary(
       ValueError: an atom without signal (it has no direction to match), or as `simulate`.
     """
     atoms = tissue.ravel()
+    orders = plan_orders(sequence, atoms, n_states=n_states, accuracy=accuracy, slice_profile=slice_profile)
     fingerprints = _empty(sequence, atoms)
     norms = np.empty(atoms.size, fingerprints.dtype)
 
     def store(rows, unit):
         fingerprints[rows], norms[rows] = unit
 
-    settings = {"n_states": n_states, "accuracy": accuracy, "slice_profile": slice_profile, "progress": progress}
-    _simulate_into(store, _unit_fingerprints, sequence, atoms, **settings)
-    if not norms.all():
-        atom = int(np.argmin(norms))
-        raise ValueError(f"atom {atom} (T1 {atoms.t1[atom]:.4g} s, T2 {atoms.t2[atom]:.4g} s) has no signal")
+    _simulate_all(store, unit_fingerprints, sequence, atoms, slice_profile, orders, progress)
+    require_signal(atoms, norms)
     return Dictionary(atoms, fingerprints, norms, sequence, slice_profile)
 
 
@@ -106,10 +107,112 @@ def simulate_many(
       ValueError: ``n_states`` below 1, or ``accuracy`` not positive.
     """
     voxels = tissue.ravel()
+    orders = plan_orders(sequence, voxels, n_states=n_states, accuracy=accuracy, slice_profile=slice_profile)
     signals = _empty(sequence, voxels)
-    settings = {"n_states": n_states, "accuracy": accuracy, "slice_profile": slice_profile, "progress": progress}
-    _simulate_into(signals.__setitem__, simulate_in_chunks, sequence, voxels, **settings)
+    _simulate_all(signals.__setitem__, simulate_in_chunks, sequence, voxels, slice_profile, orders, progress)
     return signals
+
+
+def plan_orders(sequence: Sequence, voxels: Tissue, *, n_states, accuracy, slice_profile) -> np.ndarray:
+    """The number of orders to simulate each voxel with.
+
+    Args:
+      sequence: the pulse sequence, not traced.
+      voxels: all that are to be simulated, in one dimension: the numbers are chosen for ranges of T2 among them.
+      n_states: orders for every voxel; None chooses them.
+      accuracy: largest relative L2 error by leaving out orders, when ``n_states`` is None.
+      slice_profile: quadrature over the slice, or None.
+
+    Returns:
+      Orders (voxels,), int32.
+
+    Raises:
+      ValueError: ``n_states`` below 1, or ``accuracy`` not positive.
+    """
+    if n_states is not None and n_states < 1:
+        raise ValueError(f"n_states must be at least 1; got {n_states}")
+    if not accuracy > 0:
+        raise ValueError(f"accuracy must be positive; got {accuracy}")
+    if n_states is not None:
+        return np.full(voxels.size, min(n_states, exact_n_states(sequence.n_frames)), np.int32)
+    voxels = jax.tree.map(np.asarray, voxels)
+    shortest = 1.5 * np.asarray(sequence.repetition_time).mean()  # for less T2 than this the fewest orders do anyway
+    t2 = np.maximum(voxels.t2, shortest)
+    buckets, bucket = np.unique(np.floor(np.log(t2.max() / t2) / np.log(_BUCKET_RATIO)), return_inverse=True)
+    boxes = [_rows_of(voxels, bucket == b) for b in range(len(buckets))]
+    needed = n_states_of_boxes(sequence, boxes, accuracy=accuracy, slice_profile=slice_profile)
+    return np.asarray(needed, np.int32)[bucket]
+
+
+def simulator(simulation, sequence: Sequence, voxels: Tissue, slice_profile: SliceProfile | None, orders: np.ndarray):
+    """A function ``simulate(rows, mesh)`` that runs ``simulation`` for some rows of ``voxels``.
+
+    Args:
+      simulation: a function of sequence, tissue, slice profile and `compiled`'s keywords, with one row of each result
+        a voxel, such as `unit_fingerprints`.
+      sequence: the pulse sequence, not traced.
+      voxels: in one dimension.
+      slice_profile: quadrature over the slice, or None.
+      orders: orders of every voxel, as `plan_orders` gives them.
+
+    Returns:
+      The function, safe to call from several threads; ``mesh`` is one of `meshes`. Its results are NumPy arrays, and
+      those of a voxel do not depend, bit for bit, on which other rows are asked for.
+    """
+    sequence, voxels, slice_profile = jax.tree.map(np.asarray, (sequence, voxels, slice_profile))
+    lanes = kernel_lanes(jnp.result_type(*jax.tree.leaves((sequence, voxels))))
+
+    def simulate(rows, mesh):
+        results = None
+        for groups in calls(orders[rows], lanes, mesh.size):
+            size = lanes or _share(len(groups[0]), mesh.size)
+            n_states = [int(orders[rows[group[0]]]) for group in groups]
+            idle = _GROUPS * mesh.size - len(groups) if lanes else 0  # one shape for all calls
+            padded = np.array([*(np.resize(group, size) for group in groups), *[groups[0][:1].repeat(size)] * idle])
+            run = compiled(simulation, n_states=n_states + [1] * idle if lanes else n_states[0], mesh=mesh)
+            found = run(sequence, _rows_of(voxels, rows[padded.ravel()]), slice_profile)
+            leaves, structure = jax.tree.flatten(jax.tree.map(np.asarray, found))
+            if results is None:
+                results = [np.empty((len(rows), *leaf.shape[1:]), leaf.dtype) for leaf in leaves]
+            for result, leaf in zip(results, leaves, strict=True):
+                for start, group in zip(itertools.count(0, size), groups, strict=False):
+                    result[group] = leaf[start : start + len(group)]
+        return jax.tree.unflatten(structure, results)
+
+    return simulate
+
+
+def calls(orders: np.ndarray, lanes: int | None, n_devices: int) -> list[list[np.ndarray]]:
+    """Divides rows into calls: groups of rows with the same orders, most orders first so that the last ones are short.
+
+    Args:
+      orders: of each row, (rows,).
+      lanes: rows of a group, `kernel_lanes`.
+      n_devices: devices that share a call.
+    """
+    alike = [np.flatnonzero(orders == n) for n in np.unique(orders)[::-1]]
+    groups = [
+        rows[start : start + size]
+        for rows in alike
+        for size in [lanes or _share(len(rows), n_devices)]
+        for start in range(0, len(rows), size)
+    ]
+    together = _GROUPS * n_devices if lanes else 1
+    return [groups[start : start + together] for start in range(0, len(groups), together)]
+
+
+def unit_fingerprints(sequence, tissue, slice_profile, **form):
+    """Fingerprints (atoms, frames) of unit norm, and their norms (atoms,): 0 where there is no signal."""
+    signals = simulate_in_chunks(sequence, tissue, slice_profile, **form)
+    norms = jnp.linalg.norm(signals, axis=1)
+    return signals / jnp.where(norms > 0, norms, 1)[:, None], norms
+
+
+def require_signal(atoms: Tissue, norms: np.ndarray, first: int = 0):
+    """Raises `ValueError` naming an atom without signal, if there is one; ``norms`` are those of atom ``first`` on."""
+    if not norms.all():
+        atom = first + int(np.argmin(norms))
+        raise ValueError(f"atom {atom} (T1 {atoms.t1[atom]:.4g} s, T2 {atoms.t2[atom]:.4g} s) has no signal")
 
 
 def _empty(sequence, voxels):
@@ -117,65 +220,25 @@ def _empty(sequence, voxels):
     return np.empty((voxels.size, sequence.n_frames), dtype)
 
 
-def _simulate_into(store, simulation, sequence, voxels, *, n_states, accuracy, slice_profile, progress):
-    """Calls ``store(rows, what simulation gives)``, from several threads, for all rows of the flat ``voxels``."""
-    if n_states is not None and n_states < 1:
-        raise ValueError(f"n_states must be at least 1; got {n_states}")
-    if not accuracy > 0:
-        raise ValueError(f"accuracy must be positive; got {accuracy}")
-    voxels = jax.tree.map(np.asarray, voxels)
-    if n_states is None:
-        buckets = _buckets(sequence, voxels, accuracy, slice_profile)
-    else:
-        buckets = [(np.arange(voxels.size), min(n_states, exact_n_states(sequence.n_frames)))]
-    chunks = [
-        (rows[start : start + size], size, n)
-        for rows, n in buckets
-        for size in [_chunk_size(len(rows), n)]
-        for start in range(0, len(rows), size)
-    ]
+def _simulate_all(store, simulation, sequence, voxels, slice_profile, orders, progress):
+    """Calls ``store(rows, what simulation gives)``, from several threads, for all rows of ``voxels``."""
+    simulate = simulator(simulation, sequence, voxels, slice_profile, orders)
+    places = meshes()
+    lanes = kernel_lanes(jnp.result_type(*jax.tree.leaves((sequence, voxels))))
+    pieces = [np.concatenate(groups) for groups in calls(orders, lanes, places[0].size)]
 
-    placed = {device: jax.device_put((sequence, slice_profile), device) for device in set(workers())}
+    def run(rows, mesh):
+        store(rows, simulate(rows, mesh))
 
-    def simulate_rows(chunk, device):
-        rows, size, n = chunk
-        padded = np.pad(rows, (0, size - len(rows)), mode="edge")
-        sequence, slice_profile = placed[device]
-        results = compiled(simulation, n_states=n)(
-            sequence, jax.device_put(_rows_of(voxels, padded), device), slice_profile
-        )
-        store(rows, jax.tree.map(lambda leaf: np.asarray(leaf)[: len(rows)], results))
-
-    sizes = [len(rows) for rows, *_ in chunks]
-    run_chunks(simulate_rows, chunks, sizes=sizes, progress="simulating" if progress else None)
-
-
-def _unit_fingerprints(sequence, tissue, slice_profile, **form):
-    signals = simulate_in_chunks(sequence, tissue, slice_profile, **form)
-    norms = jnp.linalg.norm(signals, axis=1)
-    return signals / jnp.where(norms > 0, norms, 1)[:, None], norms
+    sizes = [len(rows) for rows in pieces]
+    run_chunks(run, pieces, places=places, sizes=sizes, progress="simulating" if progress else None)
 
 
 def _rows_of(voxels, rows):
     return jax.tree.map(lambda leaf: leaf[rows] if leaf.ndim else leaf, voxels)
 
 
-def _chunk_size(rows, n_states):
-    """Atoms a call: many enough to be worth one. A few calls share their rows evenly, more of them one full shape."""
-    full = 16384 if jax.default_backend() != "cpu" else min(max(24576 // n_states // 64 * 64, 128), 512)
-    calls = -(-rows // full)
-    return full if calls > 4 else -(-rows // (64 * calls)) * 64
-
-
-def _buckets(sequence, voxels, accuracy, slice_profile):
-    """Rows that share a number of orders, with that number, longest first so that the last chunks are short ones."""
-    shortest = 1.5 * np.asarray(sequence.repetition_time).mean()  # for less T2 than this the fewest orders do anyway
-    t2 = np.maximum(voxels.t2, shortest)
-    bucket = np.floor(np.log(t2.max() / t2) / np.log(_BUCKET_RATIO))
-    groups = [np.flatnonzero(bucket == b) for b in np.unique(bucket)]
-    boxes = [_rows_of(voxels, rows) for rows in groups]
-    needed = np.array(n_states_of_boxes(sequence, boxes, accuracy=accuracy, slice_profile=slice_profile))
-    return [
-        (np.concatenate([rows for rows, n in zip(groups, needed, strict=True) if n == same]), int(same))
-        for same in np.unique(needed)[::-1]
-    ]
+def _share(rows, n_devices):
+    """Rows of a call in the ordinary form, with padding: a few shapes to compile, each a multiple of the devices."""
+    size = 256 if jax.default_backend() == "cpu" else 1 << min(max(rows - 1, 255).bit_length(), 14)
+    return -(-size // n_devices) * n_devices

@@ -68,6 +68,7 @@ def simulate(
       tissue: voxels of any shape.
       n_states: orders of the extended phase graph to keep. None chooses as few as keep ``accuracy``
         (`choose_n_states`); where values are traced and cannot be read, all that matter (frames // 2 + 1) are kept.
+        On a CPU a number that is given is rounded up to one more than a multiple of 8, unless values are traced.
       accuracy: largest relative L2 error of a signal that leaving out orders may cause; used when ``n_states`` is None.
       slice_profile: quadrature over the slice; None for a uniform slice.
 
@@ -94,23 +95,30 @@ def simulate(
 
 
 def simulate_in_chunks(sequence, tissue, slice_profile, *, n_states, room: int | None = None) -> jax.Array:
-    """`simulate` with everything decided; ``n_states``, at most `exact_n_states`, and ``room`` as for `fisp_signal`."""
+    """`simulate` with everything decided.
+
+    ``n_states``, at most `exact_n_states`, and ``room`` as for `fisp_signal`; with ``room`` there may be one number for
+    each run of `lanes` voxels.
+    """
     flat = tissue.ravel()
     size = lanes(n_states, room, jnp.result_type(*jax.tree.leaves((sequence, tissue))))
     if room is not None:
         size = min(size, -(-flat.size // 16) * 16)  # whole vector registers
 
     @jax.checkpoint
-    def chunk(fields):
-        t1, t2, b1 = fields["t1"], fields["t2"], fields.get("b1", flat.b1)
-        return fisp_signal(sequence, t1, t2, b1, slice_profile, n_states=n_states, room=room).T
+    def chunk(inputs):
+        t1, t2, b1 = inputs["t1"], inputs["t2"], inputs.get("b1", flat.b1)
+        orders = inputs.get("n_states", n_states)
+        return fisp_signal(sequence, t1, t2, b1, slice_profile, n_states=orders, room=room).T
 
-    fields = {name: value for name, value in vars(flat).items() if value.ndim}
+    inputs = {name: value for name, value in vars(flat).items() if value.ndim}
     if flat.size <= size and room is None:
-        signals = chunk(fields)
+        signals = chunk(inputs)
     else:
-        signals = lax.map(chunk, {name: _in_chunks(value, size) for name, value in fields.items()})
-        signals = signals.reshape(-1, sequence.n_frames)[: flat.size]
+        inputs = {name: _in_chunks(value, size) for name, value in inputs.items()}
+        if room is not None:
+            inputs["n_states"] = jnp.broadcast_to(n_states, len(inputs["t1"]))
+        signals = lax.map(chunk, inputs).reshape(-1, sequence.n_frames)[: flat.size]
     return signals.reshape(*tissue.shape, sequence.n_frames)
 
 

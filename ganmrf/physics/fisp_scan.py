@@ -2,9 +2,9 @@
 
 With RF phase 0 the states of `epg` are ``f_plus = -i p``, ``f_minus = i q`` and ``z``, all of p, q, z real, (orders,
 lanes), one lane a voxel; after dephasing p and q are equal at order 0. Relaxation, recovery and excitation are merged
-into six coefficients a frame, made for a block of frames at once, outside the inner scan: made inside, XLA would fuse
-their exponentials into every order. Two frames a step write into each other's buffers, so that the shift by one order
-costs no copy.
+into six coefficients a frame. Exponentials, sines and cosines are made for many frames at once, outside the inner scan:
+made inside, XLA would fuse them into every order. Two frames a step write into each other's buffers, so that the shift
+by one order costs no copy.
 
 On a CPU the inner scan is compiled as one function (`cpu_kernel`), and each frame goes through only those orders that
 have been reached by then and can still come back to order 0, in small blocks. Their number is then a value, not a
@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.sharding import PartitionSpec
 
 from ganmrf.physics import cpu_kernel
 
@@ -88,7 +89,7 @@ def _scan(angle, e1, e2, passes, z0, n_states, room, keep):
 
     def frame(states, buffers, coefficients, n_passes):
         """Records order 0, then excites, relaxes and dephases ``states`` into ``buffers``."""
-        a, b, g, d, h, recovery = coefficients
+        a, b, g, d, h, recovery = coefficients if room is None else _coefficients(*coefficients)
 
         def excited(first, size):
             p, q, z = (lax.dynamic_slice_in_dim(x, first, size) for x in states)
@@ -137,9 +138,8 @@ def _scan(angle, e1, e2, passes, z0, n_states, room, keep):
     @jax.checkpoint
     def frames(carry, pulses):
         cos, sin, e1, e2, n_passes = pulses
-        up, down = 0.5 * (cos + 1), 0.5 * (cos - 1)
-        coefficients = (e2 * up, e2 * down, e2 * sin, e1 * cos, e1 * (-0.5 * sin), 1 - e1)
-        paired = [jnp.reshape(c, (block // 2, 2, 1, n_lanes)) for c in coefficients]
+        coefficients = _coefficients(cos, sin, e1, e2) if room is None else (cos, sin, e1, e2)
+        paired = [jnp.reshape(c, (block // 2, 2, 1, -1)) for c in coefficients]
         carry, observed = inner_scan(carry, (paired, n_passes.reshape(-1, 2)))
         p, z = jnp.moveaxis(observed.reshape(block, 2, n_lanes), 1, 0)
         return carry, cos * p + sin * z
@@ -149,32 +149,65 @@ def _scan(angle, e1, e2, passes, z0, n_states, room, keep):
     return lax.scan(frames, (states, (empty, empty, empty)), (jnp.cos(angle), jnp.sin(angle), e1, e2, passes))[1]
 
 
+def _coefficients(cos, sin, e1, e2):
+    """What relaxation, excitation and recovery of a frame multiply its states by."""
+    return e2 * (0.5 * (cos + 1)), e2 * (0.5 * (cos - 1)), e2 * sin, e1 * cos, e1 * (-0.5 * sin), 1 - e1
+
+
 def lanes(n_states: int, room: int | None, dtype) -> int:
     """Voxels to simulate together: on a CPU as many as keep their states in its first- or second-level cache."""
     if room is not None:
-        return 256 // jnp.dtype(dtype).itemsize
+        return kernel_lanes(dtype)
     if jax.default_backend() == "cpu":
         return min(max(10240 // n_states // 64 * 64, 64), 512)
     return 16384
 
 
-def compiled(function, *, n_states: int):
+def kernel_lanes(dtype) -> int | None:
+    """Voxels that `compiled` functions simulate together, whatever their orders; None in the ordinary form."""
+    return 256 // jnp.dtype(dtype).itemsize if cpu_kernel.works() else None
+
+
+def compiled(function, *, n_states, mesh: jax.sharding.Mesh | None = None):
     """``function`` with ``n_states`` and ``room`` bound, jitted in the fastest form this backend takes.
 
     For concrete arguments only: JAX takes compiler options for a whole program, not for a part of one. In the
-    one-kernel form a program serves all numbers of orders that it has room for.
+    one-kernel form a program serves all numbers of orders that it has room for; ``n_states`` may hold several.
+
+    Args:
+      function: of sequence, tissue, slice profile and whatever more.
+      n_states: orders kept; in the one-kernel form one number for all voxels or for each run of `kernel_lanes`.
+      mesh: divides the voxels, (voxels,), and ``n_states``, if it holds several, over its axis ``atoms``.
     """
     if not cpu_kernel.works():
-        return _ordinary(function, n_states)
-    room = max(-(-(n_states - 1) // _ROOM), 1) * _ROOM + 1
-    return functools.partial(_one_kernel(function, room), n_states=np.int32(n_states))
+        return _ordinary(function, n_states, mesh)
+    room = max(-(-(np.max(n_states) - 1) // _ROOM), 1) * _ROOM + 1
+    return functools.partial(_one_kernel(function, int(room), mesh), n_states=np.asarray(n_states, np.int32))
 
 
 @functools.cache
-def _ordinary(function, n_states):
-    return jax.jit(functools.partial(function, n_states=n_states, room=None))
+def _ordinary(function, n_states, mesh):
+    return jax.jit(_divided(functools.partial(function, n_states=n_states, room=None), mesh))
 
 
 @functools.cache
-def _one_kernel(function, room):
-    return jax.jit(functools.partial(function, room=room), compiler_options=cpu_kernel.OPTIONS)
+def _one_kernel(function, room, mesh):
+    return jax.jit(_divided(functools.partial(function, room=room), mesh), compiler_options=cpu_kernel.OPTIONS)
+
+
+def _divided(function, mesh):
+    """``function`` with its tissue, and arrays among its keywords, divided over the mesh, and its results gathered."""
+    if mesh is None or mesh.size == 1:
+        return function
+    atoms, everywhere = PartitionSpec("atoms"), PartitionSpec()
+
+    def run(sequence, tissue, slice_profile, **keywords):
+        def each(sequence, tissue, slice_profile, keywords):
+            return function(sequence, tissue, slice_profile, **keywords)
+
+        shares = jax.tree.map(lambda leaf: atoms if leaf.ndim else everywhere, (tissue, keywords))
+        specs = (everywhere, shares[0], everywhere, shares[1])
+        divided = jax.shard_map(each, mesh=mesh, in_specs=specs, out_specs=atoms, check_vma=False)
+        return divided(sequence, tissue, slice_profile, keywords)
+
+    return run

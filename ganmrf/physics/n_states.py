@@ -6,6 +6,7 @@ import itertools
 import jax
 import numpy as np
 
+from ganmrf.physics import cpu_kernel
 from ganmrf.physics.fisp_scan import compiled, fisp_signal
 from ganmrf.physics.slice_profile import SliceProfile, gauss_quadrature
 from ganmrf.physics.types import Sequence, Tissue
@@ -15,10 +16,12 @@ from ganmrf.physics.workers import run_chunks
 _LADDER = sorted({8 * round(mantissa * 2**octave) + 1 for mantissa in (1, 1.25, 1.5, 1.75) for octave in range(12)})
 # Candidates tried, as shares of the order from which nothing comes back with more than the accuracy if all repetition
 # times were equal.
-_SHARES = (0.3, 0.45, 0.65, 1.0)
+_SHARES = (0.25, 0.35, 0.45, 0.55, 0.65, 0.8, 1.0)
 # Corners of a box stand for all tissues in it, so they must do better than is asked.
 _SAFETY = 0.7
 _LANES = 32
+# Voxels, times slice positions, for which choosing would cost more than it saves.
+_FEW = 64
 
 
 def exact_n_states(n_frames: int) -> int:
@@ -50,7 +53,7 @@ def choose_n_states(
     """
     if not accuracy > 0:
         raise ValueError(f"accuracy must be positive; got {accuracy}")
-    if tissue.size * (1 if slice_profile is None else np.size(slice_profile.nodes)) <= 2 * _LANES:
+    if tissue.size * (1 if slice_profile is None else np.size(slice_profile.nodes)) <= _FEW:
         return exact_n_states(sequence.n_frames)
     return n_states_of_boxes(sequence, [tissue], accuracy=accuracy, slice_profile=slice_profile)[0]
 
@@ -131,24 +134,24 @@ def _bound(repetition_times, t2, n_states):
 
 
 def _signals(sequence, probes, profile):
-    """Signals (rows, frames) of the rows of each probe; probes of the same reference are simulated together."""
-    rows = {n: [] for n in sorted({probe.reference for probe in probes}, reverse=True)}
-    places = []
-    for probe in probes:
-        group = rows[probe.reference]
-        places.append((probe.reference, slice(len(group), len(group) + len(probe.rows()))))
-        group.extend(probe.rows())
-    padded = {n: np.pad(group, ((0, -len(group) % _LANES), (0, 0)), mode="edge") for n, group in rows.items()}
-    signals = {n: np.empty((len(group), sequence.n_frames)) for n, group in padded.items()}
+    """Signals (rows, frames) of the rows of each probe; rows that keep about as many orders are simulated together."""
+    rows = np.concatenate([probe.rows() for probe in probes])
+    order = np.argsort(-rows[:, 3], kind="stable")
+    signals = np.empty((len(rows), sequence.n_frames))
+    programs = np.unique([probe.reference for probe in probes])
 
-    def chunk(job, device):
-        n, start = job
-        columns = tuple(padded[n][start : start + _LANES].T.astype(sequence.flip_angle.dtype))
-        placed, (t1, t2, b1, keep), nodes = jax.device_put((sequence, columns, profile), device)
-        signals[n][start : start + _LANES] = compiled(_probe, n_states=n)(placed, t1, t2, b1, nodes, keep).T
+    def chunk(members, _):
+        padded = rows[np.pad(members, (0, _LANES - len(members)), mode="edge")]
+        n_states = int(padded[0, 3])
+        if not cpu_kernel.works():  # each number of orders is a program to compile
+            n_states = int(programs[np.searchsorted(programs, n_states)])
+        t1, t2, b1, keep = padded.T.astype(sequence.flip_angle.dtype)
+        results = compiled(_probe, n_states=n_states)(sequence, t1, t2, b1, profile, keep)
+        signals[members] = np.asarray(results).T[: len(members)]
 
-    run_chunks(chunk, [(n, start) for n, group in padded.items() for start in range(0, len(group), _LANES)])
-    return [signals[n][place] for n, place in places]
+    run_chunks(chunk, np.split(order, range(_LANES, len(order), _LANES)))
+    places = np.cumsum([len(probe.rows()) for probe in probes])[:-1]
+    return np.split(signals, places)
 
 
 def _probe(sequence, t1, t2, b1, profile, keep, *, n_states, room):

@@ -18,27 +18,39 @@ def workers() -> list[jax.Device]:
     return devices
 
 
-def run_chunks(run, chunks, *, sizes=None, progress: str | None = None):
-    """Calls ``run(chunk, device)`` for every chunk, each worker with its own device; returns when all are done.
+def meshes() -> list[jax.sharding.Mesh]:
+    """For work that is divided over the axis ``atoms`` of a mesh: the mesh of each worker, of all local devices.
+
+    Where there are several devices, a second worker has the next chunk under way while the first fetches its results.
+    """
+    devices = workers()
+    mesh = jax.sharding.Mesh(list(dict.fromkeys(devices)), ("atoms",))
+    return [mesh] * (len(devices) if mesh.size == 1 else 2)
+
+
+def run_chunks(run, chunks, *, places=None, sizes=None, progress: str | None = None):
+    """Calls ``run(chunk, place)`` for every chunk, each worker with its own place; returns when all are done.
 
     Args:
       run: the work; it must be safe to call from several threads.
       chunks: the pieces, handed out in order.
+      places: the device or mesh of each worker; `workers` by default.
       sizes: how much each chunk counts in the progress bar; 1 by default.
       progress: label of a progress bar with an estimate of the time left, on stderr; None for none.
     """
-    devices = workers()
+    places = workers() if places is None else places
     wide = jax.config.jax_enable_x64
 
     def work(item):
         position, chunk = item
-        with jax.enable_x64(wide), jax.default_device(devices[position % len(devices)]):
-            run(chunk, devices[position % len(devices)])
+        place = places[position % len(places)]
+        with jax.enable_x64(wide), jax.default_device(place if isinstance(place, jax.Device) else None):
+            run(chunk, place)
         return position
 
     sizes = [1] * len(chunks) if sizes is None else sizes
     with (
-        concurrent.futures.ThreadPoolExecutor(len(devices)) as pool,
+        concurrent.futures.ThreadPoolExecutor(len(places)) as pool,
         tqdm.tqdm(total=sum(sizes), desc=progress, disable=progress is None, unit_scale=True) as bar,
     ):
         futures = [pool.submit(work, item) for item in enumerate(chunks)]
