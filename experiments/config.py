@@ -22,6 +22,7 @@ class SimulationConfig:
     slice_nodes: int
     time_bandwidth: float
     window: str
+    b1: str | None = None  # absent from the config.json of older runs
 
     def sequence(self):
         """The sequence the flags name."""
@@ -48,10 +49,12 @@ class SimulationConfig:
         """The tissue grid the flags name."""
         if (self.t1_ms is None) != (self.t2_ms is None):
             raise ValueError("--t1_ms and --t2_ms go together")
+        # A single value becomes one number, as 1 is: no axis.
+        b1 = 1.0 if self.b1 is None else values_in_ranges(self.b1, "--b1").squeeze()
         if self.t1_ms is None:
-            return tissue_grid(self.grid)
+            return tissue_grid(self.grid, b1)
         values = ("--t1_ms", self.t1_ms), ("--t2_ms", self.t2_ms)
-        return grid_of(*(1e-3 * values_in_ranges(text, name) for name, text in values))
+        return grid_of(*(1e-3 * values_in_ranges(text, name) for name, text in values), b1)
 
     def slice_profile(self):
         """The slice profile the flags name, or None."""
@@ -82,7 +85,14 @@ class TrainingConfig:
 
 
 def stored_configs(settings: dict) -> tuple[SimulationConfig, TrainingConfig]:
-    """Both parts of a run's settings, from the plain values in its ``config.json``; others are passed over."""
+    """Both parts of a run's settings, from the plain values in its ``config.json``; others are passed over.
+
+    Raises:
+      ValueError: a grid that a generator cannot learn.
+    """
     training = {field.name: settings[field.name] for field in dataclasses.fields(TrainingConfig)}
     training["recipe"] = Recipe(**training["recipe"])
-    return SimulationConfig(**settings["simulation"]), TrainingConfig(**training)
+    simulation = SimulationConfig(**settings["simulation"])
+    if simulation.tissue().b1.ndim:
+        raise ValueError(f"--b1 must be one value: a generator learns T1 and T2 alone; got {simulation.b1}")
+    return simulation, TrainingConfig(**training)

@@ -85,7 +85,9 @@ def main():
     for name, content in (("config", dataclasses.asdict(config)), ("metrics", metrics)):
         with replacing(folder / f"{name}.json") as path:
             path.write_text(json.dumps(content, indent=2) + "\n")
-    write_maps(folder, results.maps, affine=results.brain.affine, sidecar=describe(results.dictionary))
+    dictionary = results.dictionary
+    with_b1 = np.ndim(dictionary.tissue.b1) > 0
+    write_maps(folder, results.maps, affine=results.brain.affine, sidecar=describe(dictionary), with_b1=with_b1)
     with replacing(folder / "maps.png") as path:
         maps_figure(results).savefig(path, dpi=160)
     write_brain_report(folder / "report.html", dataclasses.asdict(config), results)

@@ -13,6 +13,7 @@ _INVERSION_TIME_MS = flags.DEFINE_float("inversion_time_ms", None, "inversion ti
 _GRID = flags.DEFINE_string("grid", "paper", "tissue grid: paper (5970 atoms), coarse (297) or fine (106160)")
 _T1_MS = flags.DEFINE_string("t1_ms", None, "T1 values in place of --grid, such as 100:1000:10,1050:3000:50")
 _T2_MS = flags.DEFINE_string("t2_ms", None, "T2 values in place of --grid")
+_B1 = flags.DEFINE_string("b1", None, "B1+ values, a third axis of the grid, such as 0.7:1.3:0.05; default: 1 for all")
 _SLICE_NODES = flags.DEFINE_integer("slice_nodes", 0, "quadrature nodes of the slice profile; 0: uniform slice")
 _TIME_BANDWIDTH = flags.DEFINE_float("time_bandwidth", 8.0, "time-bandwidth product of the sinc pulse")
 _WINDOW = flags.DEFINE_string("window", "hann", "window of the sinc pulse: hann, hamming or none")
@@ -52,4 +53,5 @@ def simulation_config() -> SimulationConfig:
         slice_nodes=_SLICE_NODES.value,
         time_bandwidth=_TIME_BANDWIDTH.value,
         window=_WINDOW.value,
+        b1=_B1.value,
     )

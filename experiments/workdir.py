@@ -105,6 +105,8 @@ def read_config(folder) -> dict:
         raise ValueError(f"{path} is damaged: {error}") from error
     if not isinstance(config, dict):
         raise ValueError(f"{path} is damaged: it holds no settings by name")
+    if "simulation" in config:
+        config["simulation"].setdefault("b1", None)  # runs from before the flag: 1 for all atoms
     return config
 
 

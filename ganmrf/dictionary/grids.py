@@ -23,14 +23,15 @@ _GRIDS_MS = {
 }
 
 
-def tissue_grid(name: str = "paper") -> Tissue:
+def tissue_grid(name: str = "paper", b1=1.0) -> Tissue:
     """One of the GAN-MRF paper's grids, with T2 <= T1: ``paper`` 5970 | ``coarse`` 297 | ``fine`` 106160 atoms.
 
     Args:
       name: ``paper`` (Table 1), ``coarse`` or ``fine`` (Table 2).
+      b1: as `grid_of`; with values of B1, each has all those atoms.
 
     Returns:
-      Tissue with t1 and t2 in s, (atoms,), T1 slowest, and b1 = 1.
+      Tissue as `grid_of`.
 
     Raises:
       ValueError: another name.
@@ -38,18 +39,20 @@ def tissue_grid(name: str = "paper") -> Tissue:
     if name not in _GRIDS_MS:
         raise ValueError(f"grid must be one of {', '.join(_GRIDS_MS)}; got {name!r}")
     t1_ms, t2_ms = (np.concatenate([np.arange(a, b + 1, step) for a, b, step in axis]) for axis in _GRIDS_MS[name])
-    return grid_of(t1_ms * 1e-3, t2_ms * 1e-3)
+    return grid_of(t1_ms * 1e-3, t2_ms * 1e-3, b1)
 
 
-def grid_of(t1, t2) -> Tissue:
-    """Every pair of the given values with T2 <= T1, T1 slowest.
+def grid_of(t1, t2, b1=1.0) -> Tissue:
+    """Every pair of the given values with T2 <= T1, T1 slowest; all of them for every B1, where B1 is an axis.
 
     Args:
       t1: values of T1, s, one dimension.
       t2: values of T2, s, one dimension.
+      b1: actual over nominal flip angle: one number for all atoms, or values, one dimension: a third axis, slowest of
+        all, so that the atoms of one B1 follow each other.
 
     Returns:
-      Tissue with t1 and t2, (atoms,), and b1 = 1.
+      Tissue with t1 and t2, (atoms,), and b1, likewise or one number.
 
     Raises:
       ValueError: no pair has T2 <= T1, or a value that no tissue can have.
@@ -58,7 +61,11 @@ def grid_of(t1, t2) -> Tissue:
     allowed = t2 <= t1
     if not allowed.any():
         raise ValueError("no pair of the given T1 and T2 has T2 <= T1")
-    return Tissue(t1=t1[allowed], t2=t2[allowed])
+    t1, t2 = t1[allowed], t2[allowed]
+    if np.ndim(b1) == 0:
+        return Tissue(t1, t2, b1)
+    n_b1 = len(b1)
+    return Tissue(np.tile(t1, n_b1), np.tile(t2, n_b1), np.repeat(b1, t1.size))
 
 
 def values_in_ranges(text: str, name: str) -> np.ndarray:
@@ -85,4 +92,5 @@ def values_in_ranges(text: str, name: str) -> np.ndarray:
             rule = "a number or first:last:step with first <= last and step > 0"
             raise ValueError(f"{name} must be {rule}; got {part!r}") from None
         values.append(first + step * np.arange(int((last - first) / step * (1 + 1e-9)) + 1))
-    return np.unique(list(itertools.chain.from_iterable(values)))
+    # Rounded, 0.1 + 2 * 0.1 and 0.3 are one value.
+    return np.unique(np.round(list(itertools.chain.from_iterable(values)), 9))

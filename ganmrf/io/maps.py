@@ -1,4 +1,4 @@
-"""Parameter maps to NIfTI with JSON sidecars, named as BIDS names quantitative maps."""
+"""Parameter maps to NIfTI with JSON sidecars, named as BIDS names quantitative maps; B1 maps from files."""
 
 import json
 import pathlib
@@ -11,6 +11,7 @@ import ganmrf
 from ganmrf.atomic import replacing
 from ganmrf.dictionary.build import Dictionary
 from ganmrf.dictionary.match import Maps
+from ganmrf.io.series import is_nifti, read_array, read_nifti
 
 
 def write_maps(
@@ -21,9 +22,11 @@ def write_maps(
     affine=None,
     voxel_size: tuple[float, float, float] = (1e-3, 1e-3, 1e-3),
     sidecar: dict | None = None,
+    with_b1: bool = False,
 ) -> dict[str, pathlib.Path]:
     """Writes ``T1map``, ``T2map`` (s), ``M0map`` (magnitude), ``part-phase_M0map`` (rad) and ``quality``.
 
+    ``TB1map``, if asked for, is in percent, as BIDS recommends: 100 where the flip angle is the nominal one.
     Each is a float32 ``.nii.gz`` with axes (x, y, z) and a ``.json`` of the same name; voxels outside the mask
     (``maps.index`` < 0) are 0. Every file is written whole or not at all.
 
@@ -35,6 +38,7 @@ def write_maps(
         ``voxel_size`` and the origin in its first voxel.
       voxel_size: size of a voxel along (z, y, x), m, where ``affine`` is None.
       sidecar: entries to add to every sidecar, such as `describe` gives.
+      with_b1: whether to write ``TB1map``.
 
     Returns:
       The paths of the images, by name (without the prefix).
@@ -57,7 +61,7 @@ def write_maps(
         raise ValueError(f"affine must be an invertible (4, 4) matrix; got {affine.tolist()}")
     stem = f"{prefix.removesuffix('_')}_" if prefix else ""
     paths = {}
-    for name, (values, entries) in _outputs(maps).items():
+    for name, (values, entries) in _outputs(maps, with_b1).items():
         paths[name] = folder / f"{stem}{name}.nii.gz"
         _write_image(paths[name], np.where(maps.index >= 0, values, 0), affine, "scanner" if known else "aligned")
         text = json.dumps({**entries, **(sidecar or {})}, indent=2)
@@ -108,7 +112,35 @@ def make_folder(folder) -> pathlib.Path:
     return folder
 
 
-def _outputs(maps):
+def read_b1_map(path, shape: tuple[int, ...], *, scale: float = 1.0) -> np.ndarray:
+    """Reads a map of B1+, actual over nominal flip angle.
+
+    The file is ``.nii`` or ``.nii.gz`` with (x, y, z), or ``.npz`` or ``.mat`` with an array ``b1`` or one numeric
+    array only, in the order of the series' spatial axes.
+
+    Args:
+      path: the file.
+      shape: the spatial shape of the series; axes of length 1 may be absent from the file (MATLAB drops them).
+      scale: what its values are multiplied by: 0.01 where they are percent.
+
+    Returns:
+      float64, of that shape; values that are not finite stay so.
+
+    Raises:
+      ValueError: as `read_series`; a map of another shape, complex values, or a scale that is not positive and finite.
+    """
+    path = pathlib.Path(path)
+    if not 0 < scale < np.inf:
+        raise ValueError(f"scale of a B1 map must be positive and finite; got {scale:g}")
+    b1 = read_nifti(path)[0] if is_nifti(path) else read_array(path, None, "b1", min_ndim=1)
+    if [n for n in b1.shape if n > 1] != [n for n in shape if n > 1]:
+        raise ValueError(f"{path}: the B1 map has shape {b1.shape}, but the images have {tuple(shape)}")
+    if np.iscomplexobj(b1):
+        raise ValueError(f"{path}: a B1 map must be real; got {b1.dtype}")
+    return scale * b1.reshape(shape).astype(float)
+
+
+def _outputs(maps, with_b1):
     """Name: values and the sidecar entries of that map alone."""
     common = {
         "EstimationAlgorithm": "dictionary matching: the atom of largest normalised inner product",
@@ -123,6 +155,9 @@ def _outputs(maps):
         "part-phase_M0map": (np.angle(maps.m0), "rad", f"phase of the {m0}; its magnitude is in M0map"),
         "quality": (maps.quality, "1", "normalised inner product with the matched atom, 0 to 1"),
     }
+    if with_b1:
+        b1 = "transmit field B1+ of the matched atom: actual flip angle in percent of the nominal one"
+        described["TB1map"] = (100 * maps.b1, "arbitrary", b1)  # BIDS names this unit and recommends percent
     return {
         name: (values, {"Description": text, "Units": unit, **common})
         for name, (values, unit, text) in described.items()

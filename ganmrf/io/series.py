@@ -54,14 +54,14 @@ def read_series(path, variable: str | None = None, *, frame_axis: int | None = N
     """
     path = pathlib.Path(path)
     affine = None
-    if _is_nifti(path):
+    if is_nifti(path):
         if variable is not None or frame_axis is not None:
             raise ValueError(f"{path}: a variable or a frame axis can be chosen in .npz and .mat files only")
-        images, affine = _read_nifti(path)
+        images, affine = read_nifti(path)
         if images.ndim != 4:
             raise ValueError(f"{path}: a series must be (x, y, z, frames); got shape {images.shape[::-1]}")
     else:
-        images = _read_array(path, variable, "images", min_ndim=2)
+        images = read_array(path, variable, "images", min_ndim=2)
         if frame_axis is None:
             frame_axis = -1 if path.suffix.lower() == ".mat" else 0
         if not -images.ndim <= frame_axis < images.ndim:
@@ -92,7 +92,7 @@ def read_mask(path, shape: tuple[int, ...]) -> np.ndarray:
       ValueError: as `read_series`; a mask of another shape, with NaN, or with nothing inside.
     """
     path = pathlib.Path(path)
-    mask = _read_nifti(path)[0] if _is_nifti(path) else _read_array(path, None, "mask", min_ndim=1)
+    mask = read_nifti(path)[0] if is_nifti(path) else read_array(path, None, "mask", min_ndim=1)
     if [n for n in mask.shape if n > 1] != [n for n in shape if n > 1]:
         raise ValueError(f"{path}: the mask has shape {mask.shape}, but the images have {tuple(shape)}")
     if np.isnan(mask).any():
@@ -102,7 +102,8 @@ def read_mask(path, shape: tuple[int, ...]) -> np.ndarray:
     return (mask != 0).reshape(shape)
 
 
-def _is_nifti(path):
+def is_nifti(path) -> bool:
+    """Whether a file is NIfTI by its suffix; raises `ValueError` where that is none that is read here."""
     if path.name.lower().endswith((".nii", ".nii.gz")):
         return True
     if path.suffix.lower() not in (".npz", ".mat"):
@@ -110,7 +111,7 @@ def _is_nifti(path):
     return False
 
 
-def _read_array(path, variable, usual, *, min_ndim):
+def read_array(path, variable, usual, *, min_ndim):
     """The array called ``variable``, or else ``usual``, or else the only one that may be meant."""
     arrays = read_arrays(path, None if variable is None else [variable])
     if variable is not None and variable not in arrays:
@@ -130,7 +131,7 @@ def _read_array(path, variable, usual, *, min_ndim):
     return arrays[name]
 
 
-def _read_nifti(path):
+def read_nifti(path):
     """The data with reversed axes, (..., z, y, x), and the affine in mm."""
     check_readable(path)
     try:

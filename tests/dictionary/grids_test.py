@@ -32,9 +32,36 @@ def test_pairs_with_t2_above_t1_are_left_out():
         grid_of([0.1], [0.2])
 
 
+def test_b1_is_the_slowest_axis():
+    plain, grid = grid_of([0.1, 0.2], [0.05, 0.15]), grid_of([0.1, 0.2], [0.05, 0.15], [0.9, 1.1])
+    for name in ("t1", "t2"):
+        np.testing.assert_array_equal(getattr(grid, name), np.tile(getattr(plain, name), 2))
+    np.testing.assert_array_equal(grid.b1, np.repeat(np.float32([0.9, 1.1]), 3))
+    assert tissue_grid("coarse", np.linspace(0.7, 1.3, 13)).shape == (13 * 297,)
+    with pytest.raises(ValueError, match=r"Tissue\.b1 must be positive and finite; got 0 at index 0"):
+        grid_of([0.1], [0.05], [0.0, 1.0])
+
+
+@pytest.mark.parametrize("b1", [1.0, 0.9])
+def test_one_b1_for_all_is_no_axis(b1):
+    grid = tissue_grid("coarse", b1)
+    assert grid.shape == (297,)
+    assert grid.b1.shape == ()
+    assert grid.b1 == np.float32(b1)
+
+
 def test_ranges():
     np.testing.assert_allclose(values_in_ranges("10:20:5,7,20:40:10", "t1_ms"), [7, 10, 15, 20, 30, 40])
     np.testing.assert_allclose(values_in_ranges("0.1:0.3:0.1", "t1_ms"), [0.1, 0.2, 0.3])
+
+
+@pytest.mark.parametrize(("text", "count"), [("0.7:1.3:0.1", 7), ("0.7:1.3:0.05", 13), ("0.8:1.25:0.01", 46)])
+def test_ranges_of_fractions_keep_their_ends_and_have_no_value_twice(text, count):
+    first, last, _ = (float(number) for number in text.split(":"))
+    np.testing.assert_array_equal(values_in_ranges(text, "b1")[[0, -1]], [first, last])
+    # The same values come out of 0.7 + 3 * 0.1 and of 1.0.
+    written = ",".join(f"{value:.2f}" for value in np.linspace(first, last, count))
+    assert values_in_ranges(f"{text},{written}", "b1").size == count
 
 
 @pytest.mark.parametrize("text", ["", "a", "1:2", "1:2:3:4", "5:1:1", "1:5:0", "1:nan:1", "1,,2"])

@@ -6,11 +6,12 @@ import json
 import nibabel
 import numpy as np
 import pytest
+import scipy.io
 
 import ganmrf
 from ganmrf.dictionary.build import Dictionary
 from ganmrf.dictionary.match import Maps
-from ganmrf.io.maps import describe, make_folder, write_maps
+from ganmrf.io.maps import describe, make_folder, read_b1_map, write_maps
 from ganmrf.io.series import read_series
 from ganmrf.physics.types import Sequence, Tissue
 
@@ -22,7 +23,8 @@ def maps(shape):
     """Maps with no value twice, and with voxels that were not matched holding numbers that must not be written."""
     n = np.arange(np.prod(shape)).reshape(shape)
     m0 = (1 + n) * np.exp(1j * (n / n.size - 0.5))
-    return Maps(t1=1.0 + n, t2=0.01 * (1.0 + n), m0=m0, index=np.where(n % 3, n, -1), quality=(1.0 + n) / n.size)
+    index, quality = np.where(n % 3, n, -1), (1.0 + n) / n.size
+    return Maps(t1=1.0 + n, t2=0.01 * (1.0 + n), b1=0.5 + quality, m0=m0, index=index, quality=quality)
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 4), (3, 4), (4,)])
@@ -81,6 +83,35 @@ def test_names_and_sidecars(tmp_path, prefix):
         if name.endswith("M0map"):
             assert ("magnitude of" if name == "M0map" else "phase of") in sidecar["Description"]
     assert units == {"T1map": "s", "T2map": "s", "M0map": "arbitrary", "part-phase_M0map": "rad", "quality": "1"}
+
+
+def test_b1_is_written_in_percent_and_read_back(tmp_path):
+    expected = maps((2, 3, 4))
+    path = write_maps(tmp_path, expected, prefix="sub-01", with_b1=True)["TB1map"]
+    assert path == tmp_path / "sub-01_TB1map.nii.gz"
+    b1 = np.where(expected.index >= 0, expected.b1, 0)
+    np.testing.assert_allclose(nibabel.load(path).get_fdata().T, 100 * b1, rtol=1e-6)  # float32
+    np.testing.assert_allclose(read_b1_map(path, (2, 3, 4), scale=0.01), b1, rtol=1e-6)
+    sidecar = json.loads((tmp_path / "sub-01_TB1map.json").read_text())
+    assert sidecar["Units"] == "arbitrary"  # as BIDS has it
+    assert "in percent of the nominal one" in sidecar["Description"]
+
+
+def test_b1_maps_of_arrays(tmp_path):
+    b1 = np.linspace(0.8, 1.2, 6).reshape(2, 3)
+    np.savez(tmp_path / "b1.npz", b1=b1, mask=np.ones((2, 3)))
+    scipy.io.savemat(tmp_path / "b1.mat", {"percent": (100 * b1).astype(np.uint8)})
+    for shape in ((2, 3), (1, 2, 3)):
+        np.testing.assert_array_equal(read_b1_map(tmp_path / "b1.npz", shape), b1.reshape(shape))
+    np.testing.assert_allclose(read_b1_map(tmp_path / "b1.mat", (2, 3), scale=0.01), b1, atol=0.01)
+    with pytest.raises(ValueError, match=r"b1\.npz: the B1 map has shape \(2, 3\), but the images have \(3, 2\)"):
+        read_b1_map(tmp_path / "b1.npz", (3, 2))
+    np.savez(tmp_path / "complex.npz", b1=1j * b1)
+    with pytest.raises(ValueError, match=r"complex\.npz: a B1 map must be real; got complex128"):
+        read_b1_map(tmp_path / "complex.npz", (2, 3))
+    for scale in (0, np.inf, np.nan):
+        with pytest.raises(ValueError, match="scale of a B1 map must be positive and finite; got"):
+            read_b1_map(tmp_path / "b1.npz", (2, 3), scale=scale)
 
 
 def test_description_of_a_dictionary():

@@ -1,0 +1,105 @@
+"""Pattern matching where B1+ is known: each voxel with the atoms of its own B1."""
+
+import dataclasses
+import warnings
+
+import jax
+import numpy as np
+import tqdm
+
+from ganmrf.dictionary.build import Dictionary
+from ganmrf.dictionary.match import Maps, match
+from ganmrf.physics.types import require
+
+
+def match_with_b1(dictionary: Dictionary, images, b1_map, *, mask=None, axis: int = 0, progress: bool = False) -> Maps:
+    """Matches every voxel's signal with the atoms of the B1 nearest to its own, in a dictionary with a B1 axis.
+
+    `match` would estimate B1 together with T1 and T2. Halfway between two values of B1 the lower one is taken. Voxels
+    beyond the first or last value by more than half a step get that value, and a warning says how many they are.
+
+    Args:
+      dictionary: the dictionary, full or compressed, its atoms in any order; those of one B1 are in memory at a time
+        where they follow each other, as in `grid_of`.
+      images: real or complex series, frames along ``axis``: (frames, ..., y, x) by default.
+      b1_map: actual over nominal flip angle of each voxel, of the spatial shape; what it holds outside the mask, or
+        where there is no signal, does not matter.
+      mask: voxels to match, boolean, of the spatial shape; all by default.
+      axis: where the frames are; -1 for signals as `simulate` returns them.
+      progress: whether to show a progress bar with an estimate of the time left.
+
+    Returns:
+      The maps; ``index`` is the row of the whole dictionary, and ``b1`` the value whose atoms were taken.
+
+    Raises:
+      ValueError: a B1 that is not positive and finite, a dictionary of a single B1 that is not the map's, a map or
+        mask of another shape, or as `match`.
+
+    References:
+      Ma et al. 2017, doi:10.1002/mrm.26580.
+    """
+    images = np.moveaxis(np.asarray(images), axis, 0)
+    shape = images.shape[1:]
+    b1_map = np.asarray(b1_map, float)
+    mask = np.ones(shape, bool) if mask is None else np.asarray(mask, bool)
+    for name, array in (("b1_map", b1_map), ("mask", mask)):
+        if array.shape != shape:
+            raise ValueError(f"{name} has shape {array.shape}, but the images have {shape}")
+    mask = mask & images.any(axis=0)
+    require("b1_map", np.where(mask, b1_map, 1), lambda x: (x > 0) & np.isfinite(x), "positive and finite in the mask")
+    tissue = jax.tree.map(np.asarray, dictionary.tissue)
+    values, value_of_atom = np.unique(np.broadcast_to(tissue.b1, tissue.t1.shape), return_inverse=True)
+    nearest = np.full(shape, -1)
+    nearest[mask] = _nearest(values.astype(float), b1_map[mask])
+    maps = Maps(
+        t1=np.zeros(shape, tissue.t1.dtype),
+        t2=np.zeros(shape, tissue.t2.dtype),
+        b1=np.zeros(shape, tissue.b1.dtype),
+        m0=np.zeros(shape, complex),
+        index=np.full(shape, -1),
+        quality=np.zeros(shape),
+    )
+    with tqdm.tqdm(total=mask.sum(), desc="matching", unit_scale=True, disable=not progress) as bar:
+        for k in np.unique(nearest[mask]):
+            here = nearest == k
+            rows = np.flatnonzero(value_of_atom == k)
+            found = match(_atoms(dictionary, tissue, rows), images[:, here])
+            found = dataclasses.replace(found, index=np.where(found.index < 0, -1, rows[found.index]))
+            for field in dataclasses.fields(Maps):
+                getattr(maps, field.name)[here] = getattr(found, field.name)
+            bar.update(found.index.size)
+    return maps
+
+
+def _nearest(values, b1):
+    """Which of the sorted ``values`` is nearest to each ``b1``, the lower one of two; warns of those far outside."""
+    if values.size == 1:
+        if not np.allclose(b1, values[0], rtol=1e-6, atol=0):
+            raise ValueError(
+                f"the dictionary has no B1 axis: its atoms have b1 = {values[0]:.4g}, but b1_map holds {_range(b1)}"
+            )
+        return np.zeros(b1.shape, int)
+    half = 0.5001 * np.diff(values)  # and a little, so that rounding to float32 does not decide what is halfway
+    if outside := np.sum((b1 < values[0] - half[0]) | (b1 > values[-1] + half[-1])):
+        warnings.warn(
+            f"{outside} of {b1.size} voxels have a B1 outside the dictionary's {_range(values)} and are matched with "
+            f"the nearest end: b1_map holds {_range(b1)}",
+            stacklevel=3,
+        )
+    return np.searchsorted(values[:-1] + half, b1)
+
+
+def _range(values):
+    return f"{np.min(values):.4g} to {np.max(values):.4g}"
+
+
+def _atoms(dictionary, tissue, rows):
+    """The part of a dictionary that these rows, in ascending order, are; not copied where they follow each other."""
+    arrays = dictionary.fingerprints, dictionary.norms
+    if rows.size == rows[-1] - rows[0] + 1:
+        rows = slice(rows[0], rows[-1] + 1)
+    else:
+        arrays = map(np.asarray, arrays)
+    fingerprints, norms = (array[rows] for array in arrays)
+    tissue = jax.tree.map(lambda leaf: leaf[rows] if leaf.ndim else leaf, tissue)
+    return dataclasses.replace(dictionary, tissue=tissue, fingerprints=fingerprints, norms=norms)
