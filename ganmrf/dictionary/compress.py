@@ -31,23 +31,36 @@ def compress(dictionary: Dictionary, rank: int, *, method: str = "svd", seed: in
     """
     if dictionary.basis is not None:
         raise ValueError(f"the dictionary is compressed already, to rank {dictionary.basis.shape[1]}")
-    atoms = np.asarray(dictionary.fingerprints)
+    atoms = dictionary.fingerprints
     if not 1 <= rank <= min(atoms.shape):
         raise ValueError(f"rank must be 1 to {min(atoms.shape)}; got {rank}")
     methods = {"svd": svd_basis, "randomised": lambda atoms, rank: randomised_svd_basis(atoms, rank, seed=seed)}
     if method not in methods:
         raise ValueError(f"method must be one of {', '.join(methods)}; got {method!r}")
     basis = methods[method](atoms, rank)
-    coefficients = np.concatenate([rows @ basis for rows in _blocks(atoms)])
+    fingerprints, norms, left_out = project(atoms, dictionary.norms, basis)
+    compressed = dataclasses.replace(dictionary, fingerprints=fingerprints, norms=norms, basis=basis)
+    return compressed, float(1 - left_out.mean())
+
+
+def project(atoms, norms, basis: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Unit rows as unit rows of coefficients.
+
+    Args:
+      atoms: (atoms, frames), of unit norm.
+      norms: norms of the rows before they were normalised, (atoms,).
+      basis: orthonormal columns (frames, rank), float64 or complex128.
+
+    Returns:
+      Coefficients (atoms, rank) of unit norm and their norms (atoms,), in the dtypes of ``atoms`` and ``norms``; the
+      share of each row's energy that the basis leaves out, (atoms,), float64.
+    """
+    parts = [(rows @ basis, np.linalg.norm(rows, axis=1)) for rows in _blocks(atoms)]
+    coefficients, lengths = (np.concatenate(part) for part in zip(*parts, strict=True))  # lengths: 1, but for rounding
     kept = np.linalg.norm(coefficients, axis=1)
-    energy = np.concatenate([np.linalg.norm(rows, axis=1) ** 2 for rows in _blocks(atoms)])  # 1, but for rounding
-    compressed = dataclasses.replace(
-        dictionary,
-        fingerprints=(coefficients / kept[:, None]).astype(atoms.dtype),
-        norms=(kept * dictionary.norms).astype(np.asarray(dictionary.norms).dtype),
-        basis=basis,
-    )
-    return compressed, float(np.sum(kept**2) / np.sum(energy))
+    norms = np.asarray(norms)
+    coefficients = (coefficients / kept[:, None]).astype(atoms.dtype)
+    return coefficients, (kept * norms).astype(norms.dtype), np.maximum(1 - (kept / lengths) ** 2, 0)
 
 
 def svd_basis(atoms: np.ndarray, rank: int) -> np.ndarray:
@@ -88,5 +101,5 @@ def randomised_svd_basis(atoms: np.ndarray, rank: int, *, oversampling: int = 10
 
 
 def _blocks(atoms):
-    wide = np.result_type(atoms, float)
-    return (atoms[start : start + _ROWS].astype(wide) for start in range(0, len(atoms), _ROWS))
+    wide = np.result_type(atoms.dtype, float)
+    return (np.asarray(atoms[start : start + _ROWS]).astype(wide) for start in range(0, len(atoms), _ROWS))

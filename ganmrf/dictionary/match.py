@@ -1,19 +1,22 @@
 """Pattern matching: for every voxel the atom whose fingerprint is most like its signal.
 
-The score of an atom d for a signal x is ``|<d, x>| / (|d| |x|)``. All scores are computed in float32, a
-block at a time, and only the best of each small group of atoms is kept; every group in which the winner could hide is
-then scored again in float64, over all frames. The result is that of a search in float64.
+The score of an atom d for a signal x is ``|<d, x>| / (|d| |x|)``. Blocks of atoms are read one after the other, so
+that the dictionary need not be in memory. All scores are computed in float32, and only the best of each small group of
+atoms is kept; every group of the block in which the winner could hide is then scored again in float64, over all frames,
+and the best atom so far is kept. The result is that of a search in float64.
 
 The first scores are taken in an orthonormal basis B of a few dozen directions that hold nearly all of every atom. What
 they leave out is bounded: ``|<d, x> - <B'd, B'x>| <= |d - BB'd| |x - BB'x|``, by Cauchy and Schwarz.
 """
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import threadpoolctl
+import tqdm
 
 from ganmrf.dictionary.build import Dictionary
 from ganmrf.dictionary.compress import svd_basis
@@ -21,7 +24,10 @@ from ganmrf.physics.workers import run_chunks, workers
 
 _GROUP = 16  # atoms whose best float32 score is kept
 _VOXELS = 2048  # voxels a chunk
+_BLOCK_ATOMS = 2**16  # in memory at a time, at most
+_BLOCK_BYTES = 2**28  # that they take, at most
 _BASIS_ATOMS = 4096  # from which the basis of the first scores is made
+_BASIS_RUN = 64  # of them that follow each other, so that few chunks are read from a disk
 _BASIS_RANK = 64
 _LEFT_OUT = 1e-5  # of a typical atom; about the rounding of a score of all frames
 _WIDE = 64 * _GROUP  # atoms taken to float64 at a time
@@ -35,6 +41,7 @@ class Maps:
     Attributes:
       t1: longitudinal relaxation time, s, in the dtype of the dictionary.
       t2: transverse relaxation time, s, likewise.
+      b1: actual over nominal flip angle of the matched atom, likewise.
       m0: complex amplitude: the image is ``m0`` times the fingerprint for M0 = 1; complex128. Fingerprints of
         `simulate` are real, so the constant phase -90 degrees of their magnetisation is part of ``m0``.
       index: row of the dictionary, int64.
@@ -43,6 +50,7 @@ class Maps:
 
     t1: np.ndarray
     t2: np.ndarray
+    b1: np.ndarray
     m0: np.ndarray
     index: np.ndarray
     quality: np.ndarray
@@ -52,7 +60,8 @@ def match(dictionary: Dictionary, images, *, mask=None, axis: int = 0, progress:
     """Matches every voxel's signal with a dictionary; the decision is that of a search in float64.
 
     Args:
-      dictionary: the dictionary, full or in a compressed basis (`compress`), real or complex.
+      dictionary: the dictionary, full or in a compressed basis (`compress`), real or complex; in memory or on disk
+        (`open_dictionary`), where a block of it is read at a time.
       images: real or complex series, frames along ``axis``: (frames, ..., y, x) by default.
       mask: voxels to match, boolean, of the spatial shape; all by default.
       axis: where the frames are; -1 for signals as `simulate` returns them.
@@ -93,6 +102,7 @@ def match(dictionary: Dictionary, images, *, mask=None, axis: int = 0, progress:
     return Maps(
         t1=in_place(tissue.t1[index]),
         t2=in_place(tissue.t2[index]),
+        b1=in_place(np.broadcast_to(tissue.b1, tissue.t1.shape)[index]),
         m0=in_place(inner / norms[index]),
         index=in_place(index, -1),
         quality=in_place(quality),
@@ -101,62 +111,103 @@ def match(dictionary: Dictionary, images, *, mask=None, axis: int = 0, progress:
 
 def _search(dictionary, series, voxels, progress):
     """(index, inner product, quality) of the best atom of each voxel; index -1 where there is no signal."""
-    atoms = np.asarray(dictionary.fingerprints)
-    complex_atoms = np.iscomplexobj(atoms)
-    basis, left_out = _first_basis(atoms)
-    first = atoms if basis is None else _coordinates(atoms, basis)
-    tiles = _tiles(np.concatenate([first.real, first.imag], axis=1) if complex_atoms else first)
-    # Rounding of a float32 inner product of unit vectors: the probabilistic bound of Higham and Mary 2019,
-    # doi:10.1137/18M1226312, with lambda = 4; that of the vectors' own entries, and that of `_decide`'s sums.
-    rounding = (4 * np.sqrt(tiles.shape[1]) + 4) * np.finfo(np.float32).eps / 2
-    placed = {device: jax.device_put(tiles, device) for device in set(workers())}
-    index = np.full(voxels.size, -1)
-    inner = np.zeros(voxels.size, complex)
-    quality = np.zeros(voxels.size)
+    atoms = dictionary.fingerprints
+    basis = _first_basis(atoms)
+    best = _Best(np.zeros(voxels.size, int), np.zeros(voxels.size, complex), np.full(voxels.size, -1.0))
+    norm = np.zeros(voxels.size)
+    chunks = [slice(start, min(start + _VOXELS, voxels.size)) for start in range(0, voxels.size, _VOXELS)]
 
-    def search_chunk(rows, device):
+    def search_chunk(block, rows, device):
         signals = np.ascontiguousarray(series[:, voxels[rows]].T)
         signals = signals.astype(np.result_type(signals, float))
         if dictionary.basis is not None:
             signals = signals @ dictionary.basis
-        norm = np.linalg.norm(signals, axis=1)
-        if not np.isfinite(norm).all():
-            raise ValueError(f"images hold NaN or infinite values, in {np.sum(~np.isfinite(norm))} voxels of a chunk")
-        unit = signals / np.where(norm > 0, norm, 1)[:, None]
-        inside = unit if basis is None else unit @ basis
-        missed = np.sqrt(np.maximum(1 - np.linalg.norm(inside, axis=1) ** 2, 0))
-        features = np.zeros((2, _VOXELS, tiles.shape[1]), np.float32)
-        features[:, : len(rows)] = _features(inside, complex_atoms)
-        best = np.asarray(_group_best(features, placed[device]))[: len(rows), : -(-len(atoms) // _GROUP)]
-        slack = rounding + left_out * missed[:, None]
-        index[rows], inner[rows] = _decide(atoms, unit, np.sqrt(best), slack.astype(np.float32))
-        index[rows[norm == 0]] = -1
-        quality[rows] = np.abs(inner[rows])
-        inner[rows] *= norm
+        norm[rows] = np.linalg.norm(signals, axis=1)
+        if not np.isfinite(norm[rows]).all():
+            unfit = np.sum(~np.isfinite(norm[rows]))
+            raise ValueError(f"images hold NaN or infinite values, in {unfit} voxels of a chunk")
+        unit = signals / np.where(norm[rows] > 0, norm[rows], 1)[:, None]
+        _decide(block, unit, *block.first_scores(unit, device), best.part(rows))
+        with bar.get_lock():
+            bar.update(len(unit) * len(block.atoms) / len(atoms))
 
-    chunks = np.split(np.arange(voxels.size), range(_VOXELS, voxels.size, _VOXELS))
-    with threadpoolctl.threadpool_limits(1, "blas"):  # a worker is a core: BLAS threads would only wait for each other
-        run_chunks(search_chunk, chunks, sizes=[len(c) for c in chunks], progress="matching" if progress else None)
-    return index, inner, quality
+    size = _block_size(atoms)
+    with tqdm.tqdm(total=voxels.size, desc="matching", disable=not progress, unit_scale=True) as bar:
+        for first in range(0, len(atoms), size):
+            block = _Block(np.asarray(atoms[first : first + size]), first, size, basis)
+            with threadpoolctl.threadpool_limits(1, "blas"):  # a worker is a core: more BLAS threads would wait
+                run_chunks(functools.partial(search_chunk, block), chunks)
+            del block  # before the next one is read
+    index = np.where(norm > 0, best.index, -1)
+    return index, best.inner * norm, np.abs(best.inner)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Best:
+    """The best atom so far of each voxel: its row, its inner product with the unit signal, and the size of that."""
+
+    index: np.ndarray
+    inner: np.ndarray
+    score: np.ndarray
+
+    def part(self, rows: slice):
+        """Some voxels; what is written there is written here."""
+        return _Best(self.index[rows], self.inner[rows], self.score[rows])
+
+
+class _Block:
+    """Atoms from row ``first`` of the dictionary on, laid out on every device for their first scores."""
+
+    def __init__(self, atoms, first, size, basis):
+        """``size`` is the number of rows to make room for: blocks of one size share one compiled program."""
+        self.atoms, self.first, self.basis = atoms, first, basis
+        self.complex = np.iscomplexobj(atoms)
+        columns, self.left_out = (atoms, None) if basis is None else _coordinates(atoms, basis)
+        # Where much is left out of many atoms, many would be scored again.
+        if basis is None or np.median(self.left_out) > _LEFT_OUT:
+            self.basis, columns, self.left_out = None, atoms, np.zeros((1, 1))
+        tiles = _tiles(np.concatenate([columns.real, columns.imag], axis=1) if self.complex else columns, size)
+        # Rounding of a float32 inner product of unit vectors: the probabilistic bound of Higham and Mary 2019,
+        # doi:10.1137/18M1226312, with lambda = 4; that of the vectors' own entries, and that of `_decide`'s sums.
+        self.rounding = (4 * np.sqrt(tiles.shape[1]) + 4) * np.finfo(np.float32).eps / 2
+        self.placed = {device: jax.device_put(tiles, device) for device in set(workers())}
+
+    def first_scores(self, unit, device):
+        """Largest score of each group of atoms for each unit signal, and how far off it may be: (voxels, groups)."""
+        inside = unit if self.basis is None else unit @ self.basis
+        missed = np.sqrt(np.maximum(1 - np.linalg.norm(inside, axis=1) ** 2, 0))
+        tiles = self.placed[device]
+        features = np.zeros((2, _VOXELS, tiles.shape[1]), np.float32)
+        features[:, : len(unit)] = _features(inside, self.complex)
+        squares = np.asarray(_group_best(features, tiles))[: len(unit), : -(-len(self.atoms) // _GROUP)]
+        slack = self.rounding + self.left_out * missed[:, None]
+        return np.sqrt(squares), slack.astype(np.float32)
+
+
+def _block_size(atoms):
+    """Rows of the blocks, all alike as far as whole tiles allow."""
+    most = min(_BLOCK_ATOMS, max(_BLOCK_BYTES // (atoms.shape[1] * atoms.dtype.itemsize), 1))
+    blocks = -(-len(atoms) // most)
+    return -(-len(atoms) // (blocks * _TILE["atoms"])) * _TILE["atoms"]
 
 
 def _first_basis(atoms):
-    """A basis for the first scores, and the most that it leaves out of an atom of each group; None, 0: all frames."""
-    some = atoms[:: -(-len(atoms) // _BASIS_ATOMS)]
-    if min(some.shape) < 3 * _BASIS_RANK:
-        return None, np.zeros((1, 1))
-    basis = svd_basis(some, _BASIS_RANK)
-    left_out = [
-        np.maximum.reduceat(np.linalg.norm(rows - rows @ basis @ basis.conj().T, axis=1), range(0, len(rows), _GROUP))
-        for rows in _wide_blocks(atoms)
-    ]
-    left_out = np.concatenate(left_out)[None]
-    # Where much is left out of many atoms, many would be scored again.
-    return (basis, left_out) if np.median(left_out) < _LEFT_OUT else (None, np.zeros((1, 1)))
+    """A basis for the first scores, from runs of atoms spread over the dictionary; None for few atoms or columns."""
+    if min(len(atoms), atoms.shape[1]) < 3 * _BASIS_RANK:
+        return None
+    starts = np.linspace(0, len(atoms) - _BASIS_RUN, _BASIS_ATOMS // _BASIS_RUN).astype(int)
+    some = slice(None) if len(atoms) <= _BASIS_ATOMS else (starts[:, None] + np.arange(_BASIS_RUN)).ravel()
+    return svd_basis(np.asarray(atoms[some]), _BASIS_RANK)
 
 
 def _coordinates(atoms, basis):
-    return np.concatenate([rows @ basis for rows in _wide_blocks(atoms)])
+    """Coordinates of atoms in a basis, and the most that it leaves out of an atom of each group, (1, groups)."""
+    coordinates, left_out = [], []
+    for rows in _wide_blocks(atoms):
+        coordinates.append(rows @ basis)
+        missed = np.linalg.norm(rows - coordinates[-1] @ basis.conj().T, axis=1)
+        left_out.append(np.maximum.reduceat(missed, range(0, len(rows), _GROUP)))
+    return np.concatenate(coordinates), np.concatenate(left_out)[None]
 
 
 def _wide_blocks(atoms):
@@ -165,9 +216,9 @@ def _wide_blocks(atoms):
         yield atoms[start : start + _WIDE].astype(np.result_type(atoms, float))
 
 
-def _tiles(atoms):
-    """float32 atoms as columns, padded with zeros: (tiles, features, atoms of a tile)."""
-    padded = np.zeros((-(-len(atoms) // _TILE["atoms"]) * _TILE["atoms"], atoms.shape[1]), np.float32)
+def _tiles(atoms, size):
+    """float32 atoms as columns, padded to ``size`` with zeros: (tiles, features, atoms of a tile)."""
+    padded = np.zeros((size, atoms.shape[1]), np.float32)
     padded[: len(atoms)] = atoms
     return np.ascontiguousarray(np.moveaxis(padded.reshape(-1, _TILE["atoms"], atoms.shape[1]), 1, 2))
 
@@ -197,29 +248,27 @@ def _group_best(features, tiles):
     return best.reshape(features.shape[1], -1)
 
 
-def _decide(atoms, signals, score, slack):
-    """The best atom of each voxel among the groups that may hold it, in float64: (index, inner product).
+def _decide(block, signals, score, slack, best):
+    """Puts the best atom of each voxel, among the groups that may hold it, into ``best`` where it beats it, in float64.
 
     Atoms of unit norm in float32 are not quite so in float64, enough to swap neighbours: it is divided out.
     """
-    voxel, group = np.nonzero(score + slack >= (score - slack).max(axis=1, keepdims=True))
+    so_far = np.nextafter(best.score.astype(np.float32), np.float32(-2))  # no higher for having been rounded
+    voxel, group = np.nonzero(score + slack >= np.maximum((score - slack).max(axis=1), so_far)[:, None])
     order = np.argsort(group, kind="stable")
     voxel, group = voxel[order], group[order]
-    index = np.zeros(len(signals), int)
-    inner = np.zeros(len(signals), complex)
-    highest = np.full(len(signals), -1.0)
     starts = np.flatnonzero(np.diff(group, prepend=-1))
-    for start, members in zip(starts, np.split(voxel, starts[1:]), strict=True):
+    for start, members in zip(starts, np.split(voxel, starts)[1:], strict=True):
         first = group[start] * _GROUP
-        atoms64 = atoms[first : first + _GROUP].astype(np.result_type(atoms, float))
-        atoms64 /= np.linalg.norm(atoms64, axis=1, keepdims=True)
-        products = signals[members] @ atoms64.conj().T
+        atoms = block.atoms[first : first + _GROUP]
+        atoms = atoms.astype(np.result_type(atoms, float))
+        atoms /= np.linalg.norm(atoms, axis=1, keepdims=True)
+        products = signals[members] @ atoms.conj().T
         scores = np.abs(products)
         winner = np.argmax(scores, axis=1)
         rows = np.arange(len(members))
-        better = scores[rows, winner] > highest[members]
+        better = scores[rows, winner] > best.score[members]
         improved = members[better]
-        highest[improved] = scores[rows, winner][better]
-        index[improved] = first + winner[better]
-        inner[improved] = products[rows, winner][better]
-    return index, inner
+        best.score[improved] = scores[rows, winner][better]
+        best.index[improved] = block.first + first + winner[better]
+        best.inner[improved] = products[rows, winner][better]

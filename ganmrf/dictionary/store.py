@@ -1,6 +1,6 @@
 """A dictionary on disk: NumPy `.npz`, or MATLAB v5 `.mat` for those who match there.
 
-Both hold the same variables, named in `_AXES` with their units; what a dictionary lacks (no inversion, no slice
+Both hold the same variables, named in `AXES` with their units; what a dictionary lacks (no inversion, no slice
 profile, no basis) is absent from its file.
 """
 
@@ -18,7 +18,7 @@ from ganmrf.physics.types import Sequence, Tissue, require
 
 SCHEMA_VERSION = 1
 
-_AXES = {  # variable in the file: its axes; b1 may also be one number
+AXES = {  # variable in the file: its axes; b1 may also be one number
     "dictionary": ("atoms", "columns"),
     "norms": ("atoms",),
     "t1_s": ("atoms",),
@@ -32,7 +32,7 @@ _AXES = {  # variable in the file: its axes; b1 may also be one number
     "slice_weights": ("nodes",),
     "basis": ("frames", "columns"),
 }
-_OPTIONAL = ("inversion_time_s", "slice_nodes", "slice_weights", "basis")
+OPTIONAL = ("inversion_time_s", "slice_nodes", "slice_weights", "basis")
 _REAL = ("float32", "float64")
 _COMPLEX = (*_REAL, "complex64", "complex128")
 _MAT_LIMIT = 2**31  # bytes of one variable in MATLAB's v5 format
@@ -54,7 +54,7 @@ def save_dictionary(path, dictionary: Dictionary):
     """
     path = pathlib.Path(path)
     suffix = _suffix(path)
-    fields = _fields(dictionary)
+    fields = fields_of(dictionary)
     if suffix == ".mat":
         for name, array in fields.items():
             if array.nbytes >= _MAT_LIMIT:
@@ -88,7 +88,7 @@ def save_dictionary_in_blocks(path, blocks: Iterable[Dictionary], n_atoms: int):
     with replacing(path) as temporary, zipfile.ZipFile(temporary, "w", allowZip64=True) as archive:
         with archive.open("dictionary.npy", "w", force_zip64=True) as file:
             for block in blocks:
-                fields = _fields(block)
+                fields = fields_of(block)
                 _check(path, fields)
                 rows = np.ascontiguousarray(fields.pop("dictionary"))
                 if not total:
@@ -103,7 +103,7 @@ def save_dictionary_in_blocks(path, blocks: Iterable[Dictionary], n_atoms: int):
         if total != n_atoms:
             raise ValueError(f"{path}: the blocks hold {total} atoms, not {n_atoms}")
         fields = dict(small[0])
-        for name, axes in _AXES.items():
+        for name, axes in AXES.items():
             if axes == ("atoms",) and np.ndim(fields[name]):
                 fields[name] = np.concatenate([part[name] for part in small])
         for name, array in _contents(fields).items():
@@ -130,16 +130,16 @@ def load_dictionary(path) -> Dictionary:
     path = pathlib.Path(path)
     contents = read_arrays(path)
     _check_schema(path, contents)
-    if missing := [name for name in _AXES if name not in contents and name not in _OPTIONAL]:
+    if missing := [name for name in AXES if name not in contents and name not in OPTIONAL]:
         raise ValueError(f"{path}: no {', '.join(missing)}: not a whole dictionary")
-    fields = {name: contents[name] for name in _AXES if name in contents}
+    fields = {name: contents[name] for name in AXES if name in contents}
     if _suffix(path) == ".mat":
-        fields = {name: _from_matlab(array, _AXES[name]) for name, array in fields.items()}
+        fields = {name: _from_matlab(array, AXES[name]) for name, array in fields.items()}
     if fields["b1"].size == 1 and np.array_equal(contents.get("b1_per_atom", np.zeros(1)).ravel(), [0]):
         fields["b1"] = fields["b1"].reshape(())
     _check(path, fields)
     try:
-        return _dictionary(fields)
+        return dictionary_of(fields)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 
@@ -214,7 +214,8 @@ def _from_matlab(array, axes):
     return np.ascontiguousarray(array)
 
 
-def _fields(dictionary):
+def fields_of(dictionary: Dictionary) -> dict[str, np.ndarray]:
+    """The arrays of a dictionary under the names that they have on disk, in `AXES`; what is None is absent."""
     tissue, sequence, profile = dictionary.tissue, dictionary.sequence, dictionary.slice_profile
     fields = {
         "dictionary": dictionary.fingerprints,
@@ -239,7 +240,8 @@ def _contents(fields):
     return {**fields, "schema_version": SCHEMA_VERSION, "b1_per_atom": fields["b1"].ndim == 1}
 
 
-def _dictionary(fields):
+def dictionary_of(fields) -> Dictionary:
+    """The dictionary whose arrays `fields_of` gives."""
     profile = None
     if "slice_nodes" in fields:
         profile = SliceProfile(fields["slice_nodes"], fields["slice_weights"])
@@ -265,7 +267,7 @@ def _check(path, fields):
         allowed = _COMPLEX if name in ("dictionary", "basis") else _REAL
         if array.dtype.name not in allowed:
             raise ValueError(f"{path}: {name} has dtype {array.dtype}; allowed: {', '.join(allowed)}")
-        axes = () if name == "b1" and array.ndim == 0 else _AXES[name]
+        axes = () if name == "b1" and array.ndim == 0 else AXES[name]
         if array.ndim != len(axes) or array.size == 0:
             raise ValueError(f"{path}: {name} must be ({', '.join(axes)}), not empty; got shape {array.shape}")
         for axis, length in zip(axes, array.shape, strict=True):

@@ -7,10 +7,13 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 
+from ganmrf.dictionary import match as matching
 from ganmrf.dictionary.build import build_dictionary, simulate_many
+from ganmrf.dictionary.chunked import ChunkedStore, open_dictionary
 from ganmrf.dictionary.compress import compress
 from ganmrf.dictionary.grids import tissue_grid
-from ganmrf.dictionary.match import _first_basis, match
+from ganmrf.dictionary.match import _Block, _first_basis, match
+from ganmrf.dictionary.streaming import begin_store, fill_store
 from ganmrf.physics.schedules import mrf_fisp
 from ganmrf.physics.types import Tissue
 
@@ -53,6 +56,40 @@ def test_indices_are_those_of_a_float64_search(dictionary, form, noise):
     np.testing.assert_array_equal(match(atoms, signals, axis=-1).index, brute_force(atoms, signals))
 
 
+@pytest.mark.parametrize("rank", [None, 15])
+def test_blocks_from_disk_give_what_memory_gives(dictionary, monkeypatch, tmp_path, rank):
+    fill_store(begin_store(tmp_path / "a.zarr", dictionary.sequence, dictionary.tissue, rank=rank))
+    stored = open_dictionary(tmp_path / "a.zarr")
+    loaded = dataclasses.replace(stored, fingerprints=np.asarray(stored.fingerprints), norms=np.asarray(stored.norms))
+    signals = np.concatenate([noisy_signals(dictionary, 300, noise) for noise in (0.0, 3e-2, 1.0)])
+    signals[7] = 0
+    expected = match(loaded, signals, axis=-1)
+    read, lengths = ChunkedStore.read, []
+
+    def recorded(store, name, rows):
+        values = read(store, name, rows)
+        if name == "dictionary":
+            lengths.append(len(values))
+        return values
+
+    monkeypatch.setattr(ChunkedStore, "read", recorded)
+    monkeypatch.setattr(matching, "_BLOCK_ATOMS", 1024)
+    monkeypatch.setattr(matching, "_BASIS_ATOMS", 1024)
+    maps = match(stored, signals, axis=-1)
+    assert len(lengths) >= 6
+    assert max(lengths) <= 1024
+    np.testing.assert_array_equal(maps.index, np.where(np.arange(900) == 7, -1, brute_force(loaded, signals)))
+    np.testing.assert_array_equal(maps.index, expected.index)
+    np.testing.assert_allclose(maps.m0, expected.m0, rtol=1e-12)  # float64 products of other sizes may round otherwise
+    np.testing.assert_allclose(maps.quality, expected.quality, rtol=1e-12)
+
+
+def test_progress_counts_the_voxels(dictionary, monkeypatch, capsys):
+    monkeypatch.setattr(matching, "_BLOCK_ATOMS", 2048)
+    match(dictionary, noisy_signals(dictionary, 40, 0.0), axis=-1, progress=True)
+    assert "40.0/40.0" in capsys.readouterr().err
+
+
 def test_atoms_outside_the_basis_of_the_first_scores_are_found(dictionary):
     rng = np.random.default_rng(2)
     strange = rng.permutation(5970)[:40]
@@ -60,7 +97,7 @@ def test_atoms_outside_the_basis_of_the_first_scores_are_found(dictionary):
     fingerprints[strange] += 0.3 * rng.standard_normal((40, 250)) / np.sqrt(250)
     fingerprints /= np.linalg.norm(fingerprints, axis=1, keepdims=True)
     atoms = dataclasses.replace(dictionary, fingerprints=fingerprints)
-    assert _first_basis(fingerprints)[0] is not None  # it holds the others well enough to be used
+    assert _Block(fingerprints, 0, 6144, _first_basis(fingerprints)).basis is not None  # it holds the others well
     signals = fingerprints[np.repeat(strange, 20)] + 0.02 * rng.standard_normal((800, 250))
     found = match(atoms, signals, axis=-1).index
     np.testing.assert_array_equal(found, brute_force(atoms, signals))

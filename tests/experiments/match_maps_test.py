@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from ganmrf.dictionary.build import build_dictionary
+from ganmrf.dictionary.grids import grid_of
 from ganmrf.dictionary.store import save_dictionary
 from ganmrf.physics.schedules import mrf_fisp
 from ganmrf.physics.types import Tissue
@@ -43,6 +44,7 @@ def scan(tmp_path_factory):
     nibabel.save(nibabel.Nifti1Image(images.T, AFFINE), folder / "scan.nii.gz")
     np.savez(folder / "short.npz", images=images[:50])
     np.savez(folder / "mask.npz", mask=np.ones((3, 4)))
+    np.savez(folder / "b1.npz", b1=np.ones((3, 4)))
     (folder / "truncated.npz").write_bytes((folder / "atoms.npz").read_bytes()[:-100])
     with np.load(folder / "atoms.npz") as archive:
         np.savez(folder / "newer.npz", **(dict(archive) | {"schema_version": 2}))
@@ -71,6 +73,34 @@ def test_the_tissue_comes_back(scan):
     assert sidecar["Sources"] == [str(folder / name) for name in ("scan.nii.gz", "brain.nii.gz", "atoms.npz")]
     assert sidecar["Dictionary"]["Rank"] == 6
     assert sidecar["Sequence"]["Frames"] == 60
+    assert not list((folder / "maps").glob("*TB1map*"))
+
+
+@pytest.fixture(scope="module")
+def uneven_scan(tmp_path_factory):
+    """A folder with a dictionary of 3 B1, a scan of 9 of its atoms in voxels of random B1, and the B1 in percent."""
+    folder = tmp_path_factory.mktemp("uneven")
+    atoms = build_dictionary(mrf_fisp(60), grid_of([0.8, 1.4], [0.05, 0.1], [0.8, 1.0, 1.2]), n_states=20)
+    save_dictionary(folder / "atoms.npz", atoms)
+    index = np.random.default_rng(0).permutation(12)[:9].reshape(3, 3)
+    b1 = np.asarray(atoms.tissue.b1)[index]
+    np.savez(folder / "scan.npz", images=np.moveaxis(atoms.fingerprints[index], -1, 0))
+    np.savez(folder / "percent.npz", b1=100 * b1 + 5)
+    return folder, atoms.tissue, index
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_b1_is_given_or_estimated(uneven_scan, given):
+    folder, tissue, index = uneven_scan
+    flags = {"b1_map": folder / "percent.npz", "b1_scale": 0.01} if given else {}
+    done = run(folder, images=folder / "scan.npz", **flags)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "B1 0.8 to 1.2" in done.stdout
+    for name, unit, values in (("T1map", 1, tissue.t1), ("T2map", 1, tissue.t2), ("TB1map", 100, tissue.b1)):
+        stored = nibabel.load(folder / "maps" / f"{name}.nii.gz").get_fdata()[..., 0].T
+        np.testing.assert_allclose(stored, unit * np.asarray(values)[index], rtol=1e-6)
+    sources = json.loads((folder / "maps" / "TB1map.json").read_text())["Sources"]
+    assert (str(folder / "percent.npz") in sources) == given
 
 
 @pytest.mark.parametrize(
@@ -78,6 +108,7 @@ def test_the_tissue_comes_back(scan):
     [
         ({"images": "short.npz"}, "short.npz has 50 frames, but "),
         ({"mask": "mask.npz"}, "mask.npz: the mask has shape (3, 4), but the images have (2, 3, 4)"),
+        ({"b1_map": "b1.npz"}, "b1.npz: the B1 map has shape (3, 4), but the images have (2, 3, 4)"),
         ({"dictionary": "truncated.npz"}, "truncated.npz: not a whole .npz file"),
         ({"dictionary": "newer.npz"}, "newer.npz has schema 2; this version reads up to 1: update ganmrf"),
         ({"output": "mask.npz/maps"}, "mask.npz/maps: Not a directory"),

@@ -1,23 +1,30 @@
 """The experiments as a user runs them: good flags give files, bad ones give one line and exit code 2."""
 
 import json
+import os
 import pathlib
+import signal
+import socket
 import subprocess
 import sys
+import time
 
 import nibabel
 import numpy as np
 import pytest
 
+from ganmrf.dictionary.grids import tissue_grid
 from ganmrf.dictionary.store import load_dictionary
+from ganmrf.dictionary.streaming import begin_store, fill_store
 from ganmrf.imaging.phantom import digital_brain
+from ganmrf.physics.schedules import mrf_fisp
 
 ROOT = pathlib.Path(__file__).parents[2]
 
 
-def run(experiment, *flags):
+def run(experiment, *flags, **environment):
     command = [sys.executable, "-m", f"experiments.{experiment}", *flags]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=os.environ | environment)
 
 
 def test_a_dictionary_of_ones_own(tmp_path):
@@ -32,26 +39,95 @@ def test_a_dictionary_of_ones_own(tmp_path):
         "--frames=15",
         "--t1_ms=100:500:100",
         "--t2_ms=50,80",
+        "--b1=0.9:1.1:0.1",
         "--slice_nodes=4",
         "--precision=float64",
     )
     assert done.returncode == 0, done.stderr
-    assert "10 atoms of 15 frames" in done.stdout
+    assert "30 atoms of 15 frames" in done.stdout
     dictionary = load_dictionary(path)
-    assert dictionary.fingerprints.shape == (10, 15)
+    assert dictionary.fingerprints.shape == (30, 15)
     assert dictionary.fingerprints.dtype == np.float64
+    np.testing.assert_array_equal(dictionary.tissue.b1, np.repeat(np.float32([0.9, 1.0, 1.1]), 10))
     assert dictionary.sequence.inversion_time is None
     np.testing.assert_allclose(dictionary.sequence.flip_angle, np.deg2rad(10 + np.arange(15)), rtol=1e-6)
     np.testing.assert_allclose(dictionary.sequence.echo_time, 0.003, rtol=1e-6)
     assert dictionary.slice_profile.nodes.shape == (4,)
 
 
+SHARED = ("--frames=30", "--chunk_atoms=64", "--rank=6", "--states=15")  # 94 chunks
+
+
+def begin(output, port, process, *flags):
+    place = (f"--coordinator=localhost:{port}", "--processes=2", f"--process_id={process}")
+    command = [sys.executable, "-m", "experiments.simulate_dictionary", f"--output={output}", *SHARED, *place, *flags]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        return probe.getsockname()[1]
+
+
+def contents(folder):
+    return {file.relative_to(folder): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def test_processes_share_a_store_and_one_may_die(tmp_path):
+    path, port = tmp_path / "shared.zarr", free_port()
+    first, second = (begin(path, port, process) for process in (0, 1))
+    while second.poll() is None and not any((path / "norms" / "c" / str(chunk)).exists() for chunk in range(1, 94, 2)):
+        time.sleep(0.01)
+    second.kill()
+    second.communicate()
+    assert second.returncode == -signal.SIGKILL
+    again = begin(path, port, 1)
+    said, error = again.communicate(timeout=60)
+    assert again.returncode == 0, error
+    assert "of 94 chunks are there already" in said
+    said, error = first.communicate(timeout=60)
+    assert first.returncode == 0, error
+    assert f"{path} is whole: 5970 atoms of 30 frames" in said
+    devices = {"XLA_FLAGS": "--xla_force_host_platform_device_count=3"}  # and they do not divide the chunks evenly
+    alone = run("simulate_dictionary", f"--output={tmp_path / 'alone.zarr'}", *SHARED, **devices)
+    assert alone.returncode == 0, alone.stderr
+    assert contents(path) == contents(tmp_path / "alone.zarr")
+
+
+def test_a_coordinator_that_is_not_there(tmp_path):
+    port = free_port()
+    process = begin(tmp_path / "a.zarr", port, 1, "--coordinator_timeout_s=1")
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert error.startswith(f"error: --coordinator=localhost:{port}: it was not reached, or some process did not come")
+    assert error.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_store_that_is_not_whole_is_not_matched_with(tmp_path):
+    fill_store(begin_store(tmp_path / "a.zarr", mrf_fisp(20), tissue_grid("coarse"), chunk_atoms=50))
+    (tmp_path / "a.zarr" / "norms" / "c" / "4").unlink()
+    np.savez(tmp_path / "scan.npz", images=np.ones((20, 2, 2)))
+    files = {"dictionary": "a.zarr", "images": "scan.npz", "output": "maps"}
+    done = run("match_maps", *(f"--{flag}={tmp_path / name}" for flag, name in files.items()))
+    assert done.returncode == 2
+    assert "a.zarr is not whole: 1 of its 6 chunks are missing (4): run simulate_dictionary --output=" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (("--output=a.txt",), "--output must end in .npz or .mat; got a.txt"),
+        (("--output=a.txt",), "--output must end in .npz, .mat or .zarr; got a.txt"),
         (("--output=/nowhere/a.npz",), "--output: the folder /nowhere does not exist"),
         (("--output=a.npz", "--grid=medium"), "grid must be one of paper, coarse, fine; got 'medium'"),
+        (("--output=a.npz", "--coordinator=localhost:1"), "--coordinator goes with --output=NAME.zarr"),
+        (("--output=a.zarr", "--coordinator=localhost:1"), "--coordinator, --processes and --process_id go together"),
+        (
+            ("--output=a.zarr", "--coordinator=localhost", "--processes=2", "--process_id=0"),
+            "--coordinator must be host:port; got 'localhost'",
+        ),
         (("--output=a.npz", "--t1_ms=100"), "--t1_ms and --t2_ms go together"),
         (("--output=a.npz", "--schedule=none.csv"), "none.csv"),
         (("--output=a.npz", "--accuracy=0", "--frames=5", "--grid=coarse"), "accuracy must be positive; got 0.0"),
@@ -63,7 +139,13 @@ def test_bad_flags_are_one_line(flags, message):
     assert done.stderr.startswith("error: ")
     assert message in done.stderr
     assert done.stderr.count("\n") == 1
-    assert not (ROOT / "a.npz").exists()
+    assert not list(ROOT.glob("a.*"))
+
+
+def test_a_generator_takes_one_b1(tmp_path):
+    done = run("train", f"--workdir={tmp_path / 'run'}", "--b1=0.9:1.1:0.1", "--grid=coarse", "--frames=20")
+    assert done.returncode == 2
+    assert done.stderr == "error: --b1 must be one value: a generator learns T1 and T2 alone; got 0.9:1.1:0.1\n"
 
 
 def test_main_job_on_a_small_brain(tmp_path):
