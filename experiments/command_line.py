@@ -48,9 +48,14 @@ def numbers_in(texts: list[str], flag: str, *, positive: bool = False) -> list[f
 
 
 def keep_compiled_programs():
-    """Keeps this process's compiled programs in `CACHE`, and takes them from there."""
+    """Keeps this process's compiled programs in `CACHE`, and takes them from there.
+
+    JAX's own variables go before: ``JAX_COMPILATION_CACHE_DIR`` names another folder, and
+    ``JAX_ENABLE_COMPILATION_CACHE=false`` keeps nothing.
+    """
     logging.getLogger("jax").setLevel(logging.WARNING)
-    jax.config.update("jax_compilation_cache_dir", str(CACHE))
+    if jax.config.jax_compilation_cache_dir is None:
+        jax.config.update("jax_compilation_cache_dir", str(CACHE))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 

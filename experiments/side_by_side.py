@@ -51,9 +51,9 @@ def train_side_by_side(jobs: Mapping):
     context = multiprocessing.get_context("spawn")
     tasks, finished = context.Queue(), context.Queue()
     processes = []
-    for core in _cores()[: len(jobs)]:
+    for core in cores()[: len(jobs)]:
         process = context.Process(target=_work, args=(tasks, finished, os.getpid()), daemon=True)
-        with _bound_to(core):  # before it starts: XLA makes one thread for each core that it finds
+        with bound_to({core}):  # before it starts: XLA makes one thread for each core that it finds
             process.start()
         processes.append(process)
     for task in [*jobs.items(), *[None] * len(processes)]:
@@ -64,6 +64,25 @@ def train_side_by_side(jobs: Mapping):
         for process in processes:
             process.terminate()
             process.join()
+
+
+def cores() -> list[int]:
+    """The cores that this process may use."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count()))
+
+
+@contextlib.contextmanager
+def bound_to(some):
+    """Processes started inside have these cores alone, where the system lets one choose."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, some)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def _wait(jobs, finished, processes):
@@ -87,24 +106,6 @@ def _train(folder, job):
 
 def _steps_done(folder):
     return max((row["step"] for row in read_records(folder)), default=0)
-
-
-def _cores():
-    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count()))
-
-
-@contextlib.contextmanager
-def _bound_to(core):
-    """Processes started inside have this core alone, where the system lets one choose."""
-    if not hasattr(os, "sched_setaffinity"):
-        yield
-        return
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {core})
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, before)
 
 
 def _work(tasks, finished, parent):

@@ -22,7 +22,7 @@ MAGNIFICATION = 10  # of difference maps, as the GAN-MRF paper shows them
 # T1 and T2 (s) whose fingerprints Yang et al. 2020, arXiv:2004.02270, show in Fig. 5.
 REFERENCE_TIMES = {"WM": (0.95, 0.04), "GM": (1.5, 0.06), "CSF": (2.95, 0.5)}
 
-_WIDTH = 9.6  # inches, of every figure
+WIDTH = 9.6  # inches, of every figure
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")  # Okabe and Ito
 _RELAXATION = {"T1": (cm.lipari, T1_LIMIT), "T2": (cm.navia, T2_LIMIT)}
 
@@ -185,7 +185,7 @@ def agreement_figure(truth_t1, estimate_t1, truth_t2, estimate_t2, *, labels, na
     usable = np.isin(labels, list(names)) & np.all([np.isfinite(value) & (value > 0) for value in maps], axis=0)
     if not usable.any():
         raise ValueError(f"agreement_figure: no voxel with a label of {list(names)} has finite positive T1 and T2")
-    figure = Figure(figsize=(_WIDTH, 7.2), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 7.2), layout="constrained")
     columns = figure.subplots(2, 2, sharex="col", height_ratios=(2, 1)).T
     for axes, quantity, truth, estimate in zip(columns, _RELAXATION, maps[::2], maps[1::2], strict=True):
         _agreement(*axes, quantity, 1e3 * truth[usable], 1e3 * estimate[usable], labels[usable], names)
@@ -248,7 +248,7 @@ def _agreement(above, below, quantity, truth, estimate, labels, names):
 
 def stacked_axes(height, rows=1, **subplots):
     """A figure of this height in inches and of the report's width, with panels one above the other."""
-    figure = Figure(figsize=(_WIDTH, height), layout="constrained")
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
     axes = figure.subplots(rows, 1, squeeze=False, **subplots).ravel()
     for one in axes:
         _plain(one)
@@ -265,7 +265,7 @@ def _panels(mask, count):
     """A row of panels, as high as the mask's bounding box, the titles and the colour bars (0.85 inches) ask for."""
     rows, columns = _box(mask)
     ratio = np.clip((rows.stop - rows.start) / (columns.stop - columns.start), 0.3, 2)
-    figure = Figure(figsize=(_WIDTH, 1.04 * _WIDTH / count * ratio + 0.85), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 1.04 * WIDTH / count * ratio + 0.85), layout="constrained")
     figure.get_layout_engine().set(wspace=0.05)
     return figure, figure.subplots(1, count)
 
