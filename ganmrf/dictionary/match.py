@@ -28,7 +28,7 @@ _BLOCK_ATOMS = 2**16  # in memory at a time, at most
 _BLOCK_BYTES = 2**28  # that they take, at most
 _BASIS_ATOMS = 4096  # from which the basis of the first scores is made
 _BASIS_RUN = 64  # of them that follow each other, so that few chunks are read from a disk
-_BASIS_RANK = 64
+_BASIS_RANKS = (64, 128, 192)  # of which the smallest that leaves out little is taken
 _LEFT_OUT = 1e-5  # of a typical atom; about the rounding of a score of all frames
 _WIDE = 64 * _GROUP  # atoms taken to float64 at a time
 _TILE = {"voxels": 128, "atoms": 512}  # scores of a tile stay in the second-level cache
@@ -193,11 +193,15 @@ def _block_size(atoms):
 
 def _first_basis(atoms):
     """A basis for the first scores, from runs of atoms spread over the dictionary; None for few atoms or columns."""
-    if min(len(atoms), atoms.shape[1]) < 3 * _BASIS_RANK:
+    ranks = [rank for rank in _BASIS_RANKS if 3 * rank <= min(len(atoms), atoms.shape[1])]
+    if not ranks:
         return None
     starts = np.linspace(0, len(atoms) - _BASIS_RUN, _BASIS_ATOMS // _BASIS_RUN).astype(int)
     some = slice(None) if len(atoms) <= _BASIS_ATOMS else (starts[:, None] + np.arange(_BASIS_RUN)).ravel()
-    return svd_basis(np.asarray(atoms[some]), _BASIS_RANK)
+    some = np.asarray(atoms[some])
+    basis = svd_basis(some, ranks[-1])
+    bases = [basis[:, :rank] for rank in ranks]
+    return next((basis for basis in bases if np.median(_coordinates(some, basis)[1]) <= _LEFT_OUT), None)
 
 
 def _coordinates(atoms, basis):
