@@ -11,8 +11,11 @@ import jax.numpy as jnp
 from jax import lax
 from jax.experimental.xla_metadata import set_xla_metadata
 
-# Writes shifted states in place; at the usual optimisation level LLVM unrolls short loops before it can vectorise them.
-OPTIONS = {"xla_cpu_copy_insertion_use_region_analysis": True, "xla_backend_optimization_level": 2}
+OPTIONS = {
+    "xla_cpu_copy_insertion_use_region_analysis": True,  # writes shifted states in place
+    "xla_backend_optimization_level": 2,  # above it LLVM unrolls short loops before it can vectorise them
+    "xla_cpu_experimental_ynn_fusion_type": "",  # a kernel cannot call the library that takes over some sums
+}
 
 
 @functools.cache
@@ -32,8 +35,9 @@ def works() -> bool:
 def in_one_kernel(function):
     """``function`` as one compiled function with its loops inside.
 
-    Without it every operation of every step is dispatched by itself. The inner tags keep the outer ones from what
-    ``function`` calls.
+    Without it every operation of every step is dispatched by itself, and large ones are divided among XLA's threads,
+    where functions that are called from several threads wait for each other. The inner tags keep the outer ones from
+    what ``function`` calls.
     """
 
     @jax.jit

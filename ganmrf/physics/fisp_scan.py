@@ -6,9 +6,9 @@ into six coefficients a frame. Exponentials, sines and cosines are made for many
 made inside, XLA would fuse them into every order. Two frames a step write into each other's buffers, so that the shift
 by one order costs no copy.
 
-On a CPU the inner scan is compiled as one function (`cpu_kernel`), and each frame goes through only those orders that
-have been reached by then and can still come back to order 0, in small blocks. Their number is then a value, not a
-shape: one compiled program serves every number of orders.
+On a CPU all of it is compiled as one function (`cpu_kernel`), and each frame goes through only those orders that have
+been reached by then and can still come back to order 0, in small blocks. Their number is then a value, not a shape: one
+compiled program serves every number of orders.
 """
 
 import functools
@@ -40,8 +40,8 @@ def fisp_signal(sequence, t1, t2, b1, slice_profile=None, *, n_states, room: int
       b1: actual over nominal flip angle, (lanes,) or ().
       slice_profile: quadrature over the slice, or None.
       n_states: orders kept; static, or with ``room`` an integer that may be traced (a few orders more may be kept).
-      room: None, or the largest ``n_states`` that the states must have room for, static, which chooses the one-kernel
-        form; only what `compiled` makes may, and only for forward simulation.
+      room: None, or the largest ``n_states`` that the states must have room for, static, which chooses the form for
+        one CPU kernel; only what `compiled` makes may, and only for forward simulation.
       keep: None, or the number of orders to keep in each lane, (lanes,), where fewer than ``n_states``.
 
     Returns:
@@ -132,9 +132,6 @@ def _scan(angle, e1, e2, passes, z0, n_states, room, keep):
     def inner_scan(carry, inputs):
         return lax.scan(two_frames, carry, inputs)
 
-    if room is not None:
-        inner_scan = cpu_kernel.in_one_kernel(inner_scan)
-
     @jax.checkpoint
     def frames(carry, pulses):
         cos, sin, e1, e2, n_passes = pulses
@@ -192,7 +189,11 @@ def _ordinary(function, n_states, mesh):
 
 @functools.cache
 def _one_kernel(function, room, mesh):
-    return jax.jit(_divided(functools.partial(function, room=room), mesh), compiler_options=cpu_kernel.OPTIONS)
+    def in_one_kernel(*arguments, n_states):
+        run = cpu_kernel.in_one_kernel(lambda n_states, *rest: function(*rest, n_states=n_states, room=room))
+        return run(n_states, *arguments)
+
+    return jax.jit(_divided(in_one_kernel, mesh), compiler_options=cpu_kernel.OPTIONS)
 
 
 def _divided(function, mesh):

@@ -87,7 +87,11 @@ def test_one_kernel_keeps_as_many_orders_as_each_lane_asks_for():
     t1 = jnp.linspace(0.3, 3, 32)
     keep = jnp.repeat(jnp.array([5.0, 17.0]), 16)
     arguments = (mrf_fisp(150), t1, 0.3 * t1, jnp.ones(()))
-    kept = compiled(fisp_signal, n_states=41)(*arguments, keep=keep)
+
+    def keeping(*inputs, **form):
+        return fisp_signal(*inputs[:-1], keep=inputs[-1], **form)
+
+    kept = compiled(keeping, n_states=41)(*arguments, keep)
     for lanes, n_states in [(slice(0, 16), 5), (slice(16, 32), 17)]:
         ordinary = jax.jit(functools.partial(fisp_signal, n_states=n_states))(*arguments)
         np.testing.assert_allclose(kept[:, lanes], ordinary[:, lanes], atol=1e-6)
