@@ -1,7 +1,7 @@
 """A dictionary: fingerprints of many tissues, simulated in bulk."""
 
 import dataclasses
-import itertools
+import operator
 
 import jax
 import jax.numpy as jnp
@@ -145,7 +145,7 @@ def plan_orders(sequence: Sequence, voxels: Tissue, *, n_states, accuracy, slice
 
 
 def simulator(simulation, sequence: Sequence, voxels: Tissue, slice_profile: SliceProfile | None, orders: np.ndarray):
-    """A function ``simulate(rows, mesh)`` that runs ``simulation`` for some rows of ``voxels``.
+    """A function ``simulate(rows, mesh, store)`` that runs ``simulation`` for some rows of ``voxels``.
 
     Args:
       simulation: a function of sequence, tissue, slice profile and `compiled`'s keywords, with one row of each result
@@ -156,28 +156,24 @@ def simulator(simulation, sequence: Sequence, voxels: Tissue, slice_profile: Sli
       orders: orders of every voxel, as `plan_orders` gives them.
 
     Returns:
-      The function, safe to call from several threads; ``mesh`` is one of `meshes`. Its results are NumPy arrays, and
-      those of a voxel do not depend, bit for bit, on which other rows are asked for.
+      The function, safe to call from several threads. ``mesh`` is one of `meshes`; ``store(places, results)`` is called
+      with NumPy arrays until all of ``rows`` were there: ``rows[places]``. The results of a voxel do not depend, bit
+      for bit, on which other rows are asked for.
     """
     sequence, voxels, slice_profile = jax.tree.map(np.asarray, (sequence, voxels, slice_profile))
     lanes = kernel_lanes(jnp.result_type(*jax.tree.leaves((sequence, voxels))))
 
-    def simulate(rows, mesh):
-        results = None
+    def simulate(rows, mesh, store):
         for groups in calls(orders[rows], lanes, mesh.size):
             size = lanes or _share(len(groups[0]), mesh.size)
             n_states = [int(orders[rows[group[0]]]) for group in groups]
             idle = _GROUPS * mesh.size - len(groups) if lanes else 0  # one shape for all calls
             padded = np.array([*(np.resize(group, size) for group in groups), *[groups[0][:1].repeat(size)] * idle])
             run = compiled(simulation, n_states=n_states + [1] * idle if lanes else n_states[0], mesh=mesh)
-            found = run(sequence, _rows_of(voxels, rows[padded.ravel()]), slice_profile)
-            leaves, structure = jax.tree.flatten(jax.tree.map(np.asarray, found))
-            if results is None:
-                results = [np.empty((len(rows), *leaf.shape[1:]), leaf.dtype) for leaf in leaves]
-            for result, leaf in zip(results, leaves, strict=True):
-                for start, group in zip(itertools.count(0, size), groups, strict=False):
-                    result[group] = leaf[start : start + len(group)]
-        return jax.tree.unflatten(structure, results)
+            found = jax.tree.map(np.asarray, run(sequence, _rows_of(voxels, rows[padded.ravel()]), slice_profile))
+            for n, group in enumerate(groups):
+                part = slice(n * size, n * size + len(group))
+                store(group, jax.tree.map(operator.itemgetter(part), found))
 
     return simulate
 
@@ -228,7 +224,7 @@ def _simulate_all(store, simulation, sequence, voxels, slice_profile, orders, pr
     pieces = [np.concatenate(groups) for groups in calls(orders, lanes, places[0].size)]
 
     def run(rows, mesh):
-        store(rows, simulate(rows, mesh))
+        simulate(rows, mesh, lambda places, results: store(rows[places], results))
 
     sizes = [len(rows) for rows in pieces]
     run_chunks(run, pieces, places=places, sizes=sizes, progress="simulating" if progress else None)

@@ -89,7 +89,7 @@ def begin_store(
         decided = {"n_states": orders}
         if rank is not None:
             simulate = simulator(unit_fingerprints, sequence, atoms, slice_profile, orders)
-            decided["basis"] = _basis(simulate, atoms.size, rank)
+            decided["basis"] = _basis(simulate, atoms.size, sequence.n_frames, dtype, rank)
         ChunkedStore.create(path, settings, given | decided, columns=columns, chunk=chunk_atoms, dtype=dtype)
     while not path.exists():
         time.sleep(_POLL_S)
@@ -125,12 +125,12 @@ def fill_store(store: ChunkedStore, *, progress: bool = False) -> int:
         threadpoolctl.threadpool_limits(1, "blas"),  # a worker is a core, and more threads would round otherwise
     ):
         dictionary = store.dictionary()
-        atoms, orders = dictionary.tissue, store.fields["n_states"]
+        atoms, orders, n_frames = dictionary.tissue, store.fields["n_states"], dictionary.sequence.n_frames
         simulate = simulator(unit_fingerprints, dictionary.sequence, atoms, dictionary.slice_profile, orders)
 
         def simulate_chunk(chunk, mesh):
             rows = store.rows(chunk)
-            unit, norms = simulate(np.arange(rows.start, rows.stop), mesh)
+            unit, norms = _simulated(simulate, np.arange(rows.start, rows.stop), mesh, n_frames, store.dtype)
             require_signal(atoms, norms, rows.start)
             basis = dictionary.basis
             store.write(chunk, (unit, norms) if basis is None else project(unit, norms, basis))
@@ -146,7 +146,7 @@ def wait_until_whole(store: ChunkedStore):
         time.sleep(_POLL_S)
 
 
-def _basis(simulate, n_atoms, rank):
+def _basis(simulate, n_atoms, n_frames, dtype, rank):
     """The leading directions of some atoms, spread over the grid whatever its axes: steps by the golden ratio."""
     steps = np.arange(min(n_atoms, _BASIS_ATOMS)) * (np.sqrt(5) - 1) / 2
     rows = np.unique((steps % 1 * n_atoms).astype(int)) if n_atoms > _BASIS_ATOMS else np.arange(n_atoms)
@@ -154,11 +154,22 @@ def _basis(simulate, n_atoms, rank):
     unit = [None] * len(parts)
 
     def simulate_part(part, mesh):
-        unit[part] = simulate(parts[part], mesh)[0]
+        unit[part] = _simulated(simulate, parts[part], mesh, n_frames, dtype)[0]
 
     run_chunks(simulate_part, range(len(parts)), places=meshes())
     with threadpoolctl.threadpool_limits(1, "blas"):
         return svd_basis(np.concatenate(unit), rank)
+
+
+def _simulated(simulate, rows, mesh, n_frames, dtype):
+    """Unit fingerprints of ``rows`` and their norms."""
+    unit, norms = np.empty((len(rows), n_frames), dtype), np.empty(len(rows), dtype)
+
+    def store(places, results):
+        unit[places], norms[places] = results
+
+    simulate(rows, mesh, store)
+    return unit, norms
 
 
 def _require_room(path, needed):

@@ -19,13 +19,15 @@ def workers() -> list[jax.Device]:
 
 
 def meshes() -> list[jax.sharding.Mesh]:
-    """For work that is divided over the axis ``atoms`` of a mesh: the mesh of each worker, of all local devices.
+    """For work that is divided over the axis ``atoms`` of a mesh: the mesh of each worker.
 
-    Where there are several devices, a second worker has the next chunk under way while the first fetches its results.
+    Accelerators share a mesh, and a second worker has the next chunk under way while the first fetches its results. On
+    CPUs each worker has a mesh of its own device: XLA's CPU devices wait for each other in a shared program.
     """
     devices = workers()
-    mesh = jax.sharding.Mesh(list(dict.fromkeys(devices)), ("atoms",))
-    return [mesh] * (len(devices) if mesh.size == 1 else 2)
+    if devices[0].platform == "cpu":
+        return [jax.sharding.Mesh([device], ("atoms",)) for device in devices]
+    return [jax.sharding.Mesh(devices, ("atoms",))] * 2
 
 
 def run_chunks(run, chunks, *, places=None, sizes=None, progress: str | None = None):
@@ -44,7 +46,8 @@ def run_chunks(run, chunks, *, places=None, sizes=None, progress: str | None = N
     def work(item):
         position, chunk = item
         place = places[position % len(places)]
-        with jax.enable_x64(wide), jax.default_device(place if isinstance(place, jax.Device) else None):
+        devices = [place] if isinstance(place, jax.Device) else list(place.devices.flat)
+        with jax.enable_x64(wide), jax.default_device(devices[0]):
             run(chunk, place)
         return position
 

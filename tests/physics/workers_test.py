@@ -15,16 +15,20 @@ TWO_DEVICES = """
 import jax, numpy as np
 jax.config.update("jax_num_cpu_devices", 2)
 from ganmrf import Tissue, build_dictionary, match, mrf_fisp
+from ganmrf.dictionary import build
 from ganmrf.physics import cpu_kernel
 from ganmrf.physics.workers import meshes, workers
-assert len(set(workers())) == 2 and meshes()[0].shape == {{"atoms": 2}}
+assert len(set(workers())) == len(set(meshes())) == 2
 t1 = np.linspace(0.3, 3, 900)
 dictionary = build_dictionary(mrf_fisp(60), Tissue(t1=t1, t2=0.1 * t1))
 found = match(dictionary, np.repeat(dictionary.fingerprints, 3, axis=0), axis=-1).index
 assert (found == np.repeat(np.arange(900), 3)).all()
 np.save("{path}", dictionary.fingerprints)
 
-cpu_kernel.works = lambda: False  # as on any other kind of device
+build.meshes = lambda: [jax.sharding.Mesh(jax.devices(), ("atoms",))] * 2  # as accelerators have it
+shared = build_dictionary(mrf_fisp(60), Tissue(t1=t1, t2=0.1 * t1))
+np.testing.assert_array_equal(shared.fingerprints, dictionary.fingerprints)
+cpu_kernel.works = lambda: False
 tissue = Tissue(t1=t1[:301], t2=0.1 * t1[:301], b1=np.linspace(0.8, 1.2, 301))
 np.save("{ordinary}", build_dictionary(mrf_fisp(60), tissue, n_states=31).fingerprints)
 """
