@@ -4,12 +4,13 @@ Example::
 
     python -m experiments.benchmark_simulator --output=benchmark
 
-Run it on a quiet machine. Every round runs each job once, in turn; the table gives medians. Rates are atoms over the
-processor time of the whole process, so they do not depend on how many cores a job takes. They are given relative to the
-naive form too (`simulate_voxel` under `jax.vmap`: complex numbers and 3 x 3 matrices), and per GFLOP/s of a float32
-matrix product on one core, so that machines can be compared. The error of signals is their largest relative L2
-difference from a sum over isochromats, which shares no code with the simulator; that of gradients is relative to plain
-automatic differentiation. Everything is compiled before the first round.
+Run it on a quiet machine, and bound to one core (``taskset -c 0 python -m ...``) for figures of one core; on several it
+also compares one core with two. Every round runs each job once, in turn; the table gives medians. Rates are atoms over
+the processor time of the whole process. They are given relative to the naive form too (`simulate_voxel` under
+`jax.vmap`: complex numbers and 3 x 3 matrices), and per GFLOP/s of a float32 matrix product on one core, so that
+machines can be compared. The error of signals is their largest relative L2 difference from a sum over isochromats,
+which shares no code with the simulator; that of gradients is relative to plain automatic differentiation. Everything is
+compiled before the first round.
 
 ``--output`` names a folder for the table as JSON, and for a plot of time against atoms, frames and orders.
 """
@@ -59,7 +60,7 @@ def main():
             f"{row['job']:40s}{row['atoms']:7d}{row['seconds']:10.4f}{row['core_seconds']:10.4f}{row['rate']:12.0f}"
             f"{row['times_naive']:9.1f}{row['per_gflops']:13.1f}{error:>9s}"
         )
-    devices = several_devices() if jax.default_backend() == "cpu" else {}
+    devices = several_devices() if jax.default_backend() == "cpu" and len(cores()) > 1 else {}
     for name, seconds in devices.items():
         print(
             f"fine grid, {name}: {seconds:.3f} s, {next(iter(devices.values())) / seconds:.2f} times as fast as on one"
