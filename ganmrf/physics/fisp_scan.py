@@ -176,6 +176,8 @@ def compiled(function, *, n_states, mesh: jax.sharding.Mesh | None = None):
       n_states: orders kept; in the one-kernel form one number for all voxels or for each run of `kernel_lanes`.
       mesh: divides the voxels, (voxels,), and ``n_states``, if it holds several, over its axis ``atoms``.
     """
+    if mesh is not None and mesh.size == 1:
+        mesh = None
     if not cpu_kernel.works():
         return _ordinary(function, n_states, mesh)
     room = max(-(-(np.max(n_states) - 1) // _ROOM), 1) * _ROOM + 1
@@ -198,7 +200,7 @@ def _one_kernel(function, room, mesh):
 
 def _divided(function, mesh):
     """``function`` with its tissue, and arrays among its keywords, divided over the mesh, and its results gathered."""
-    if mesh is None or mesh.size == 1:
+    if mesh is None:
         return function
     atoms, everywhere = PartitionSpec("atoms"), PartitionSpec()
 
