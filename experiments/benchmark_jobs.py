@@ -39,11 +39,11 @@ class Job(NamedTuple):
 def simulator_jobs(sequence: Sequence, grid: Tissue, n_states: int, peer_atoms: int) -> Iterator[Job]:
     """Forward simulation, derivatives, and every peer that is installed; the first job is the naive form."""
     spread = np.linspace(0, grid.size - 1, _CHECKED).astype(int)
-    grid = rows_of(grid, np.concatenate([spread, np.setdiff1d(np.arange(grid.size), spread)]))
-    few, some, many = (rows_of(grid, slice(n)) for n in (64, 128, 2048))
+    grid = grid.rows(np.concatenate([spread, np.setdiff1d(np.arange(grid.size), spread)]))
+    few, some, many = (grid.rows(slice(n)) for n in (64, 128, 2048))
     b1 = jnp.asarray(np.random.default_rng(0).uniform(0.7, 1.3, many.size), many.t1.dtype)
     varied = dataclasses.replace(many, b1=b1)
-    error, error_varied = (_error_of_signals(sequence, rows_of(tissue, slice(_CHECKED))) for tissue in (grid, varied))
+    error, error_varied = (_error_of_signals(sequence, tissue.rows(slice(_CHECKED))) for tissue in (grid, varied))
     fixed, exact = partial(simulate, n_states=n_states), exact_n_states(sequence.n_frames)
     naive = jax.vmap(partial(simulate_voxel, n_states=n_states), in_axes=(None, 0, 0))
     signals = partial(build_signals, sequence, grid)
@@ -60,7 +60,7 @@ def simulator_jobs(sequence: Sequence, grid: Tissue, n_states: int, peer_atoms: 
     yield from _derivative_jobs(sequence, some, n_states)
     for name, peer in peers(sequence, n_states).items():
         atoms = grid.size if name == "blochsim" else peer_atoms
-        yield Job(f"{name}, {n_states} orders", atoms, partial(peer, rows_of(grid, slice(atoms))), error)
+        yield Job(f"{name}, {n_states} orders", atoms, partial(peer, grid.rows(slice(atoms))), error)
 
 
 def _derivative_jobs(sequence, tissue, n_states):
@@ -114,11 +114,6 @@ def build_signals(sequence, grid, **settings):
     """Simulates a dictionary; its first signals."""
     dictionary = build_dictionary(sequence, grid, **settings)
     return dictionary.fingerprints[:_CHECKED] * dictionary.norms[:_CHECKED, None]
-
-
-def rows_of(tissue: Tissue, rows) -> Tissue:
-    """Some atoms of a grid."""
-    return jax.tree.map(lambda leaf: leaf[rows] if leaf.ndim else leaf, tissue)
 
 
 def _job(function, *arguments):

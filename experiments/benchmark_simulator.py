@@ -25,7 +25,7 @@ import numpy as np
 import threadpoolctl
 from absl import flags
 
-from experiments.benchmark_jobs import rows_of, seconds_on, simulator_jobs
+from experiments.benchmark_jobs import seconds_on, simulator_jobs
 from experiments.command_line import run
 from experiments.side_by_side import cores
 from experiments.timing import timed
@@ -116,7 +116,7 @@ def several_devices():
 
 def scaling(sequence):
     """Median seconds against the number of atoms, frames and orders, one at a time."""
-    grid, atoms = tissue_grid(), rows_of(tissue_grid(), slice(512))
+    grid, atoms = tissue_grid(), tissue_grid().rows(slice(512))
     sizes = [100 * 10**power for power in range(10) if 100 * 10**power <= _LARGEST.value]
     lines = {
         "atoms": ("1000 frames, orders for 1e-4", {n: functools.partial(in_pieces, sequence, n) for n in sizes}),
@@ -141,7 +141,7 @@ def in_pieces(sequence, size):
     side = int(np.ceil(np.sqrt(1.2 * size)))
     grid = grid_of(np.geomspace(0.01, 3, side), np.geomspace(0.002, 0.5, side))
     for start in range(0, min(size, grid.size), _PIECE):
-        build_dictionary(sequence, rows_of(grid, slice(start, min(start + _PIECE, size))))
+        build_dictionary(sequence, grid.rows(slice(start, min(start + _PIECE, size))))
 
 
 if __name__ == "__main__":

@@ -9,13 +9,13 @@ import numpy as np
 
 from ganmrf.physics.fisp import simulate_in_chunks
 from ganmrf.physics.fisp_scan import compiled, kernel_lanes
-from ganmrf.physics.n_states import exact_n_states, n_states_of_boxes
+from ganmrf.physics.n_states import n_states_of_boxes, orders_kept
 from ganmrf.physics.slice_profile import SliceProfile
 from ganmrf.physics.types import Sequence, Tissue, pytree
 from ganmrf.physics.workers import meshes, run_chunks
 
-# Atoms whose T2 differs by less than this factor share a number of orders. Finer buckets waste fewer orders, but every
-# new number of orders costs a compilation.
+# Atoms whose T2 differs by less than this factor share a number of orders. Finer buckets waste fewer orders, but
+# choosing for each costs some simulations, and in the ordinary form every new number of orders a compilation.
 _BUCKET_RATIO = 1.25
 # Groups of voxels in a call, of each device, in the one-kernel form: enough to make a call worth it.
 _GROUPS = 8
@@ -129,17 +129,15 @@ def plan_orders(sequence: Sequence, voxels: Tissue, *, n_states, accuracy, slice
     Raises:
       ValueError: ``n_states`` below 1, or ``accuracy`` not positive.
     """
-    if n_states is not None and n_states < 1:
-        raise ValueError(f"n_states must be at least 1; got {n_states}")
     if not accuracy > 0:
         raise ValueError(f"accuracy must be positive; got {accuracy}")
     if n_states is not None:
-        return np.full(voxels.size, min(n_states, exact_n_states(sequence.n_frames)), np.int32)
+        return np.full(voxels.size, orders_kept(sequence, voxels, slice_profile, n_states), np.int32)
     voxels = jax.tree.map(np.asarray, voxels)
     shortest = 1.5 * np.asarray(sequence.repetition_time).mean()  # for less T2 than this the fewest orders do anyway
     t2 = np.maximum(voxels.t2, shortest)
     buckets, bucket = np.unique(np.floor(np.log(t2.max() / t2) / np.log(_BUCKET_RATIO)), return_inverse=True)
-    boxes = [_rows_of(voxels, bucket == b) for b in range(len(buckets))]
+    boxes = [voxels.rows(bucket == b) for b in range(len(buckets))]
     needed = n_states_of_boxes(sequence, boxes, accuracy=accuracy, slice_profile=slice_profile)
     return np.asarray(needed, np.int32)[bucket]
 
@@ -170,7 +168,7 @@ def simulator(simulation, sequence: Sequence, voxels: Tissue, slice_profile: Sli
             idle = _GROUPS * mesh.size - len(groups) if lanes else 0  # one shape for all calls
             padded = np.array([*(np.resize(group, size) for group in groups), *[groups[0][:1].repeat(size)] * idle])
             run = compiled(simulation, n_states=n_states + [1] * idle if lanes else n_states[0], mesh=mesh)
-            found = jax.tree.map(np.asarray, run(sequence, _rows_of(voxels, rows[padded.ravel()]), slice_profile))
+            found = jax.tree.map(np.asarray, run(sequence, voxels.rows(rows[padded.ravel()]), slice_profile))
             for n, group in enumerate(groups):
                 part = slice(n * size, n * size + len(group))
                 store(group, jax.tree.map(operator.itemgetter(part), found))
@@ -219,19 +217,15 @@ def _empty(sequence, voxels):
 def _simulate_all(store, simulation, sequence, voxels, slice_profile, orders, progress):
     """Calls ``store(rows, what simulation gives)``, from several threads, for all rows of ``voxels``."""
     simulate = simulator(simulation, sequence, voxels, slice_profile, orders)
-    places = meshes()
+    meshes_of_workers = meshes()
     lanes = kernel_lanes(jnp.result_type(*jax.tree.leaves((sequence, voxels))))
-    pieces = [np.concatenate(groups) for groups in calls(orders, lanes, places[0].size)]
+    pieces = [np.concatenate(groups) for groups in calls(orders, lanes, meshes_of_workers[0].size)]
 
     def run(rows, mesh):
         simulate(rows, mesh, lambda places, results: store(rows[places], results))
 
     sizes = [len(rows) for rows in pieces]
-    run_chunks(run, pieces, places=places, sizes=sizes, progress="simulating" if progress else None)
-
-
-def _rows_of(voxels, rows):
-    return jax.tree.map(lambda leaf: leaf[rows] if leaf.ndim else leaf, voxels)
+    run_chunks(run, pieces, places=meshes_of_workers, sizes=sizes, progress="simulating" if progress else None)
 
 
 def _share(rows, n_devices):

@@ -101,5 +101,4 @@ def _atoms(dictionary, tissue, rows):
     else:
         arrays = map(np.asarray, arrays)
     fingerprints, norms = (array[rows] for array in arrays)
-    tissue = jax.tree.map(lambda leaf: leaf[rows] if leaf.ndim else leaf, tissue)
-    return dataclasses.replace(dictionary, tissue=tissue, fingerprints=fingerprints, norms=norms)
+    return dataclasses.replace(dictionary, tissue=tissue.rows(rows), fingerprints=fingerprints, norms=norms)

@@ -15,7 +15,7 @@ from jax import lax
 
 from ganmrf.physics import epg
 from ganmrf.physics.fisp_scan import compiled, fisp_signal, lanes
-from ganmrf.physics.n_states import choose_n_states, exact_n_states
+from ganmrf.physics.n_states import exact_n_states, orders_kept
 from ganmrf.physics.slice_profile import SliceProfile
 from ganmrf.physics.types import Sequence, Tissue, is_traced
 
@@ -82,14 +82,9 @@ def simulate(
     References:
       Weigel 2015, doi:10.1002/jmri.24619. Jiang et al. 2015, doi:10.1002/mrm.25559.
     """
-    if n_states is not None and n_states < 1:
-        raise ValueError(f"n_states must be at least 1; got {n_states}")
+    n_states = orders_kept(sequence, tissue, slice_profile, n_states, accuracy)
     if is_traced(sequence, tissue, slice_profile):
-        exact = exact_n_states(sequence.n_frames)
-        return _simulate_traced(sequence, tissue, slice_profile, n_states=min(n_states or exact, exact))
-    if n_states is None:
-        n_states = choose_n_states(sequence, tissue, accuracy=accuracy, slice_profile=slice_profile)
-    n_states = min(n_states, exact_n_states(sequence.n_frames))
+        return _simulate_traced(sequence, tissue, slice_profile, n_states=n_states)
     with jax.ensure_compile_time_eval():  # all values are at hand, even where a caller's function is being traced
         return compiled(simulate_in_chunks, n_states=n_states)(sequence, tissue, slice_profile)
 

@@ -2,7 +2,8 @@
 
 import jax
 
-from ganmrf.physics.fisp_pools import SIGNAL, orders_kept, pools_in_chunks
+from ganmrf.physics.fisp_pools import SIGNAL, pools_in_chunks
+from ganmrf.physics.n_states import orders_kept
 from ganmrf.physics.slice_profile import SliceProfile
 from ganmrf.physics.types import Sequence, Tissue
 

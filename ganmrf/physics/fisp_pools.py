@@ -18,23 +18,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from ganmrf.physics.n_states import choose_n_states, exact_n_states
-from ganmrf.physics.types import is_traced
-
 SIGNAL, T1, T2, B1 = range(4)
 
 # Frames a block: near the square root of what sequences have, where states between blocks and in a block cost least.
 _BLOCK = 32
-
-
-def orders_kept(sequence, tissue, slice_profile, n_states: int | None) -> int:
-    """``n_states`` as `fisp.simulate` takes it, None included, resolved to a number no larger than needed."""
-    if n_states is not None and n_states < 1:
-        raise ValueError(f"n_states must be at least 1; got {n_states}")
-    exact = exact_n_states(sequence.n_frames)
-    if n_states is None and not is_traced(sequence, tissue, slice_profile):
-        n_states = choose_n_states(sequence, tissue, slice_profile=slice_profile)
-    return min(n_states or exact, exact)
 
 
 @functools.partial(jax.jit, static_argnames=("n_states", "n_pools"))

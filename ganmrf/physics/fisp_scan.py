@@ -129,15 +129,12 @@ def _scan(angle, e1, e2, passes, z0, n_states, room, keep):
         even, second = frame(odd, even, [c[1] for c in coefficients], n_passes[1])
         return (even, odd), jnp.stack([first, second])
 
-    def inner_scan(carry, inputs):
-        return lax.scan(two_frames, carry, inputs)
-
     @jax.checkpoint
     def frames(carry, pulses):
         cos, sin, e1, e2, n_passes = pulses
         coefficients = _coefficients(cos, sin, e1, e2) if room is None else (cos, sin, e1, e2)
         paired = [jnp.reshape(c, (block // 2, 2, 1, -1)) for c in coefficients]
-        carry, observed = inner_scan(carry, (paired, n_passes.reshape(-1, 2)))
+        carry, observed = lax.scan(two_frames, carry, (paired, n_passes.reshape(-1, 2)))
         p, z = jnp.moveaxis(observed.reshape(block, 2, n_lanes), 1, 0)
         return carry, cos * p + sin * z
 

@@ -5,7 +5,8 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from ganmrf.physics.fisp_pools import B1, SIGNAL, T1, T2, orders_kept, pools_in_chunks
+from ganmrf.physics.fisp_pools import B1, SIGNAL, T1, T2, pools_in_chunks
+from ganmrf.physics.n_states import orders_kept
 from ganmrf.physics.slice_profile import SliceProfile
 from ganmrf.physics.types import Sequence, Tissue, pytree
 

@@ -9,7 +9,7 @@ import numpy as np
 from ganmrf.physics import cpu_kernel
 from ganmrf.physics.fisp_scan import compiled, fisp_signal
 from ganmrf.physics.slice_profile import SliceProfile, gauss_quadrature
-from ganmrf.physics.types import Sequence, Tissue
+from ganmrf.physics.types import Sequence, Tissue, is_traced
 from ganmrf.physics.workers import run_chunks
 
 # Numbers worth compiling for, at most four an octave; above order 0 whole blocks of 8, which the one-kernel form keeps.
@@ -56,6 +56,16 @@ def choose_n_states(
     if tissue.size * (1 if slice_profile is None else np.size(slice_profile.nodes)) <= _FEW:
         return exact_n_states(sequence.n_frames)
     return n_states_of_boxes(sequence, [tissue], accuracy=accuracy, slice_profile=slice_profile)[0]
+
+
+def orders_kept(sequence, tissue, slice_profile, n_states: int | None, accuracy: float = 1e-4) -> int:
+    """``n_states`` as `fisp.simulate` takes it, None included, resolved to a number no larger than needed."""
+    if n_states is not None and n_states < 1:
+        raise ValueError(f"n_states must be at least 1; got {n_states}")
+    exact = exact_n_states(sequence.n_frames)
+    if n_states is None and not is_traced(sequence, tissue, slice_profile):
+        n_states = choose_n_states(sequence, tissue, accuracy=accuracy, slice_profile=slice_profile)
+    return min(n_states or exact, exact)
 
 
 def n_states_of_boxes(sequence: Sequence, boxes, *, accuracy: float, slice_profile: SliceProfile | None = None):

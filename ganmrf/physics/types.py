@@ -124,6 +124,10 @@ class Tissue:
         b1 = self.b1 if np.ndim(self.b1) == 0 else flat(self.b1)
         return dataclasses.replace(self, t1=flat(self.t1), t2=flat(self.t2), b1=b1)
 
+    def rows(self, index) -> "Tissue":
+        """Some voxels of a tissue in one dimension, by any index of it; a b1 that is one number for all stays so."""
+        return jax.tree.map(lambda leaf: leaf[index] if leaf.ndim else leaf, self)
+
 
 @pytree
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ganmrf.physics import fisp_pools
+from ganmrf.physics import fisp_pools, n_states
 from ganmrf.physics.fisp import simulate
 from ganmrf.physics.fisp_adjoint import simulate_reverse
 from ganmrf.physics.schedules import mrf_fisp
@@ -109,7 +109,7 @@ def test_chunks_of_voxels_in_float32(monkeypatch):
 
 def test_the_number_of_states_is_chosen_where_values_can_be_read(monkeypatch):
     sequence, tissue = mrf_fisp(12), Tissue(t1=1.0, t2=0.5)
-    monkeypatch.setattr(fisp_pools, "choose_n_states", lambda *_, **__: 3)
+    monkeypatch.setattr(n_states, "choose_n_states", lambda *_, **__: 3)
     chosen, traced = simulate_reverse(sequence, tissue), jax.jit(simulate_reverse)(sequence, tissue)
     np.testing.assert_array_equal(chosen, simulate_reverse(sequence, tissue, n_states=3))
     np.testing.assert_allclose(traced, jax.jit(simulate)(sequence, tissue), atol=1e-6)  # float32
