@@ -107,6 +107,8 @@ def read_config(folder) -> dict:
         raise ValueError(f"{path} is damaged: it holds no settings by name")
     if "simulation" in config:
         config["simulation"].setdefault("b1", None)  # runs from before the flag: 1 for all atoms
+    if "recipe" in config:
+        config["recipe"] = {"residual": False, "whiten": False} | config["recipe"]  # likewise
     return config
 
 

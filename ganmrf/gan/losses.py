@@ -35,6 +35,22 @@ def reconstruction_loss(real: jax.Array, generated: jax.Array, norm: str, n_term
     return jnp.mean(jnp.sqrt(squares)) / n_terms**0.5
 
 
+def energy_score(real: jax.Array, one: jax.Array, other: jax.Array, n_terms: int = 1) -> jax.Array:
+    """Mean over a batch of E|x - y| - E|x - x'| / 2 in the l2 norm: least for the distribution that y is drawn from.
+
+    Args:
+      real: y, one draw for each condition, (batch, frames), or coefficients in an orthonormal basis.
+      one: x, a generated draw for each condition, of the same shape.
+      other: x', another one, independent of it.
+      n_terms: as for `reconstruction_loss`.
+
+    References:
+      Gneiting and Raftery 2007, doi:10.1198/016214506000001437, the energy score with beta = 1, negated.
+    """
+    to_real = reconstruction_loss(real, one, "l2", n_terms) + reconstruction_loss(real, other, "l2", n_terms)
+    return (to_real - reconstruction_loss(one, other, "l2", n_terms)) / 2
+
+
 def r1_penalty(discriminate, real: jax.Array) -> jax.Array:
     """Half the mean squared gradient of the discriminator at real fingerprints.
 

@@ -14,18 +14,21 @@ class Perceptron(nn.Module):
       width: units of a hidden layer.
       depth: hidden layers.
       activation: ``relu`` or ``silu``.
+      residual: whether every hidden layer but the first is added to the one before it.
     """
 
     width: int
     depth: int
     activation: str
+    residual: bool = False
 
     @nn.compact
     def __call__(self, *inputs: jax.Array) -> jax.Array:
         """All hidden layers side by side, the last one last, (batch, depth * width), from inputs (batch, features)."""
         layers = [jnp.concatenate(inputs, axis=-1)]
         for i in range(self.depth):
-            layers.append(_ACTIVATIONS[self.activation](nn.Dense(self.width, name=f"hidden_{i}")(layers[-1])))
+            layer = _ACTIVATIONS[self.activation](nn.Dense(self.width, name=f"hidden_{i}")(layers[-1]))
+            layers.append(layers[-1] + layer if self.residual and i else layer)
         return jnp.concatenate(layers[1:], axis=-1)
 
 

@@ -8,7 +8,7 @@ CHOICES = {
     "encoding": ("linear", "log", "fourier"),
     "activation": ("relu", "silu"),
     "head": ("tanh", "svd"),
-    "reconstruction": ("l1", "l2"),
+    "reconstruction": ("l1", "l2", "energy", "likelihood"),
     "reduction": ("mean", "sum"),
     "optimiser": ("adam", "soap"),
     "discriminator_optimiser": ("adam", "soap"),
@@ -41,14 +41,18 @@ class Recipe:
       width: units of a hidden layer.
       depth: hidden layers.
       activation: of the hidden layers: ``relu`` or ``silu``.
+      residual: whether every hidden layer but the first is added to the one before it.
       skip: whether the generator's output layer sees every hidden layer; else the last one alone.
       head: what the generator emits: ``tanh``, every frame over the largest value; or ``svd``, coefficients in the
         leading singular vectors of the training set.
       rank: number of those.
+      whiten: whether the discriminator sees each of those over its root mean square, and so the small ones too.
       adversarial_weight: of the adversarial terms; 0 trains by regression alone, without a discriminator.
       r1_weight: of the discriminator's gradient penalty (`losses.r1_penalty`).
       reconstruction_weight: lambda of Eq. 5.
-      reconstruction: norm of the difference of two fingerprints: ``l1`` or ``l2``.
+      reconstruction: norm of the difference of two fingerprints, ``l1`` or ``l2``; ``energy``, the score of two
+        generated ones (`losses.energy_score`), which asks for their distribution; or ``likelihood`` of a mixture of
+        Gaussians over the coefficients (`mixture`), whose parameters are then emitted, and from which z draws.
       reduction: ``sum`` over the frames, or ``mean``: l1 over their number, l2 over its square root.
       optimiser: of the generator, ``adam`` or ``soap``.
       discriminator_optimiser: of the discriminator, likewise.
@@ -70,9 +74,11 @@ class Recipe:
     width: int = 128
     depth: int = 3
     activation: str = "silu"
+    residual: bool = False
     skip: bool = True
     head: str = "svd"
     rank: int = 64
+    whiten: bool = False
     adversarial_weight: float = 1.0
     r1_weight: float = 1.0
     reconstruction_weight: float = 100.0
@@ -104,6 +110,14 @@ class Recipe:
             raise ValueError("sequence_input=folded is exact under adam alone; it does not go with optimiser=soap")
         if self.refit and self.head == "tanh":
             raise ValueError("refit solves for a linear output layer: it does not go with head=tanh")
+        if self.whiten and self.head == "tanh":
+            raise ValueError("whiten is of coefficients: it does not go with head=tanh")
+        if self.reconstruction == "likelihood" and (
+            self.head == "tanh" or self.adversarial_weight or self.refit or self.noise != self.rank + 1
+        ):
+            raise ValueError(
+                "reconstruction=likelihood goes with head=svd, adversarial_weight=0, norefit and noise = rank + 1"
+            )
 
 
 PRESETS = {

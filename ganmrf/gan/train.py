@@ -5,7 +5,7 @@ Reference: Yang et al. 2020, arXiv:2004.02270, Eqs. 5 to 7.
 
 import dataclasses
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -14,7 +14,8 @@ import numpy as np
 import optax
 
 from ganmrf.gan.data import Data, Examples, Scaling, batch
-from ganmrf.gan.losses import adversarial_loss, discriminator_loss, r1_penalty, reconstruction_loss
+from ganmrf.gan.losses import adversarial_loss, discriminator_loss, energy_score, r1_penalty, reconstruction_loss
+from ganmrf.gan.mixture import draw_mixture, log_density, n_parameters
 from ganmrf.gan.networks import Discriminator, Generator, Perceptron, fold_constant, fold_rates
 from ganmrf.gan.recipes import Recipe
 from ganmrf.gan.soap import soap
@@ -59,20 +60,22 @@ class DivergedError(ValueError):
 
 def make_networks(recipe: Recipe, n_outputs: int) -> tuple[Generator, Discriminator]:
     """Both networks of a recipe."""
-    body = functools.partial(Perceptron, recipe.width, recipe.depth, recipe.activation)
+    body = functools.partial(Perceptron, recipe.width, recipe.depth, recipe.activation, recipe.residual)
     generator = Generator(body(), n_outputs, bounded=recipe.head == "tanh", skip=recipe.skip)
     return generator, Discriminator(body())
 
 
 def init_state(recipe: Recipe, data: Data, seed: int = 0) -> TrainState:
     """Fresh players; the same seed gives the same ones, folded or not."""
-    train, constant = data.sets["train"], jnp.asarray(data.scaling.constant)
+    examples, constant = next(iter(data.sets.values())), jnp.asarray(data.scaling.constant)
     keys = jax.random.split(jax.random.fold_in(jax.random.key(seed), 2**31))
-    condition = jnp.concatenate([train.condition[:1], constant[None]], axis=1)
-    generator, discriminator = make_networks(recipe, train.target.shape[1])
-    params = [generator.init(keys[0], train.noise[:1], condition)]
+    condition = jnp.concatenate([examples.condition[:1], constant[None]], axis=1)
+    n_coefficients = examples.target.shape[1]
+    n_outputs = n_parameters(n_coefficients) if recipe.reconstruction == "likelihood" else n_coefficients
+    generator, discriminator = make_networks(recipe, n_outputs)
+    params = [generator.init(keys[0], _input_noise(recipe, examples.noise[:1]), condition)]
     if recipe.adversarial_weight:
-        params.append(discriminator.init(keys[1], train.target[:1], condition))
+        params.append(discriminator.init(keys[1], examples.target[:1], condition))
     if recipe.sequence_input == "folded":
         params = [fold_constant(each, constant) for each in params]
     optimisers = make_optimisers(recipe, constant)
@@ -96,15 +99,26 @@ def make_optimisers(recipe: Recipe, constant: jax.Array) -> list[optax.GradientT
 
 def emit(recipe: Recipe, params, scaling: Scaling, noise: jax.Array, condition: jax.Array) -> jax.Array:
     """What the generator gives for noise (atoms, noise) and condition (atoms, features), as the players see it."""
-    generator, _ = make_networks(recipe, params["params"]["output"]["bias"].size)
-    outputs = generator.apply(params, noise, with_sequence(recipe, scaling, condition))
+    outputs = _apply(recipe, params, scaling, noise, condition)
+    if recipe.reconstruction == "likelihood":
+        outputs = draw_mixture(outputs, noise)
     return outputs * jnp.broadcast_to(scaling.gain, outputs.shape[-1:])[None]
 
 
 def hidden_layers(recipe: Recipe, params, scaling: Scaling, noise: jax.Array, condition: jax.Array) -> jax.Array:
     """The generator's hidden layers side by side, the last one last, (atoms, depth * width)."""
+    return _apply(recipe, params, scaling, noise, condition, method="hidden")
+
+
+def _apply(recipe, params, scaling, noise, condition, method="__call__"):
     generator, _ = make_networks(recipe, params["params"]["output"]["bias"].size)
-    return generator.apply(params, noise, with_sequence(recipe, scaling, condition), method="hidden")
+    inputs = _input_noise(recipe, noise), with_sequence(recipe, scaling, condition)
+    return generator.apply(params, *inputs, method=method)
+
+
+def _input_noise(recipe, noise):
+    """The part of z that the network sees: none where it emits a density, from which z draws."""
+    return noise[:, :0] if recipe.reconstruction == "likelihood" else noise
 
 
 def make_train_step(recipe: Recipe, scaling: Scaling, reconstruction_weight):
@@ -126,11 +140,19 @@ def make_train_step(recipe: Recipe, scaling: Scaling, reconstruction_weight):
         updates, state = optimiser.update(gradient, player.optimiser, player.params)
         return Player(optax.apply_updates(player.params, updates), state), metrics
 
-    def distance(real, generated):
+    def mismatch(params, fake, noise, real, condition):
+        if recipe.reconstruction == "likelihood":
+            density = _apply(recipe, params, scaling, noise[1], condition)
+            return -jnp.mean(log_density(density, real / scaling.gain[None]))
         n_terms = 1 if recipe.reduction == "sum" else real.shape[1] if basis is None else len(basis)
+        if recipe.reconstruction == "energy":
+            return energy_score(real, fake, emit(recipe, params, scaling, noise[0], condition), n_terms)
         if recipe.reconstruction == "l1" and basis is not None:  # l2 is the same in the basis
-            real, generated = real @ basis.T, generated @ basis.T
-        return reconstruction_loss(real, generated, recipe.reconstruction, n_terms)
+            real, fake = real @ basis.T, fake @ basis.T
+        return reconstruction_loss(real, fake, recipe.reconstruction, n_terms)
+
+    def shown(fingerprints):
+        return fingerprints / scaling.gain[None] if recipe.whiten else fingerprints
 
     def judge(params, fingerprints, condition):
         _, discriminator = make_networks(recipe, fingerprints.shape[1])
@@ -143,11 +165,11 @@ def make_train_step(recipe: Recipe, scaling: Scaling, reconstruction_weight):
         return loss, {"discriminator": adversarial, "r1": penalty}
 
     def generator_turn(params, opponent, noise, real, condition):
-        fake = emit(recipe, params, scaling, noise, condition)
-        reconstruction = distance(real, fake)
+        fake = emit(recipe, params, scaling, noise[1], condition)
+        reconstruction = mismatch(params, fake, noise, real, condition)
         loss, metrics = reconstruction_weight * reconstruction, {"reconstruction": reconstruction}
         if opponent is not None:
-            adversarial = adversarial_loss(judge(opponent.params, fake, condition))
+            adversarial = adversarial_loss(judge(opponent.params, shown(fake), condition))
             loss, metrics = loss + recipe.adversarial_weight * adversarial, metrics | {"generator": adversarial}
         return loss, metrics
 
@@ -157,10 +179,10 @@ def make_train_step(recipe: Recipe, scaling: Scaling, reconstruction_weight):
         if opponent is not None:
             fake = emit(recipe, state.generator.params, scaling, noise[0], condition)
             opponent, metrics = update(
-                optimisers[1], opponent, lambda params: discriminator_turn(params, fake, real, condition)
+                optimisers[1], opponent, lambda params: discriminator_turn(params, shown(fake), shown(real), condition)
             )
         generator, of_generator = update(
-            optimisers[0], state.generator, lambda params: generator_turn(params, opponent, noise[1], real, condition)
+            optimisers[0], state.generator, lambda params: generator_turn(params, opponent, noise, real, condition)
         )
         average = state.average
         if average is not None:
@@ -170,7 +192,9 @@ def make_train_step(recipe: Recipe, scaling: Scaling, reconstruction_weight):
     return step
 
 
-def fit(recipe: Recipe, data: Data, state: TrainState, *, seed: int = 0, chunk: int = 500) -> Iterator:
+def fit(
+    recipe: Recipe, data: Data, state: TrainState, *, seed: int = 0, chunk: int = 500, draw: Callable | None = None
+) -> Iterator:
     """Trains up to ``recipe.steps``, each chunk of steps one compiled call.
 
     Args:
@@ -179,6 +203,7 @@ def fit(recipe: Recipe, data: Data, state: TrainState, *, seed: int = 0, chunk: 
       state: fresh from `init_state`, or restored. Its arrays are given away.
       seed: of the batches and of z.
       chunk: steps between two yields; the last one may be shorter.
+      draw: None, or step -> the `Examples` of the chunk that begins there, in place of the training set.
 
     Yields:
       (state, metrics): after every chunk, with numbers by name: ``step``, the mean of each loss over the chunk, and
@@ -194,7 +219,8 @@ def fit(recipe: Recipe, data: Data, state: TrainState, *, seed: int = 0, chunk: 
     while step < recipe.steps:
         n_steps = min(chunk - step % chunk, recipe.steps - step)
         weight = jnp.float32(recipe.reconstruction_weight)
-        state, losses = _run_steps(shared, n_steps, state, data.sets["train"], data.scaling, key, weight)
+        examples = data.sets["train"] if draw is None else draw(step)
+        state, losses = _run_steps(shared, n_steps, state, examples, data.scaling, key, weight)
         step += n_steps
         metrics = {"step": step} | {f"{name}_loss": float(value) for name, value in losses.items()}
         for name, examples in data.sets.items():
@@ -221,11 +247,17 @@ def _run_steps(recipe, n_steps, state, examples, scaling, key, reconstruction_we
 @functools.partial(jax.jit, static_argnums=0)
 def relative_errors(recipe: Recipe, params, scaling: Scaling, examples: Examples) -> jax.Array:
     """Relative L2 error of every generated fingerprint, both of unit norm: (atoms,)."""
-    outputs = emit(recipe, params, scaling, examples.noise, examples.condition)
+    generated = unit_fingerprints(recipe, params, scaling, examples.noise, examples.condition)
+    return jnp.linalg.norm(generated - examples.fingerprints, axis=1)
+
+
+def unit_fingerprints(recipe: Recipe, params, scaling: Scaling, noise: jax.Array, condition: jax.Array) -> jax.Array:
+    """Generated fingerprints of unit norm, (atoms, frames), for the arguments of `emit`."""
+    outputs = emit(recipe, params, scaling, noise, condition)
     outputs = outputs / jnp.linalg.norm(outputs, axis=1, keepdims=True)
     if scaling.basis is not None:
         outputs = outputs @ jnp.asarray(scaling.basis.T, outputs.dtype)
-    return jnp.linalg.norm(outputs - examples.fingerprints, axis=1)
+    return outputs
 
 
 def with_sequence(recipe: Recipe, scaling: Scaling, condition: jax.Array) -> jax.Array:

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ganmrf.gan.losses import adversarial_loss, discriminator_loss, r1_penalty, reconstruction_loss
+from ganmrf.gan.losses import adversarial_loss, discriminator_loss, energy_score, r1_penalty, reconstruction_loss
 
 
 def probability(logits):
@@ -58,3 +58,26 @@ def test_r1_of_discriminators_with_known_slopes():
     np.testing.assert_allclose(r1_penalty(lambda rows: rows @ slope, x), 25 / 2, rtol=1e-6)
     # D = |x|^2 / 2 has the gradient x: squared norms 5 and 10.
     np.testing.assert_allclose(r1_penalty(lambda rows: jnp.sum(rows**2, axis=1) / 2, x), 7.5 / 2, rtol=1e-6)
+
+
+def test_the_energy_score_by_hand():
+    real, one, other = jnp.array([[0.0, 0.0]]), jnp.array([[3.0, 4.0]]), jnp.array([[3.0, 0.0]])
+    np.testing.assert_allclose(energy_score(real, one, other), (5 + 3 - 4) / 2, rtol=1e-6)
+    np.testing.assert_allclose(energy_score(real, one, other, 4), (5 + 3 - 4) / 4, rtol=1e-6)
+
+
+def test_the_energy_score_is_least_for_the_true_distribution():
+    real, *keys = jax.random.split(jax.random.key(0), 3)
+
+    @jax.jit
+    def two_humps(key, distance, deviation):
+        sign, normal = jax.random.split(key)
+        humps = distance * jax.random.rademacher(sign, (50_000, 1), float)
+        return humps + deviation * jax.random.normal(normal, (50_000, 1))
+
+    def score(*shape):
+        return energy_score(two_humps(real, 1.0, 0.2), *(two_humps(key, *shape) for key in keys))
+
+    others = {"narrow": (0.7, 0.2), "wide": (1.3, 0.2), "blurred": (1.0, 0.7), "one hump": (0.0, 1.0), "mean": (0.0, 0)}
+    differences = {name: float(score(*shape) - score(1.0, 0.2)) for name, shape in others.items()}
+    assert min(differences.values()) > 0.01, differences  # the standard error is 0.003

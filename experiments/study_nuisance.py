@@ -1,0 +1,117 @@
+"""What the adversary is for: generators of fingerprints whose B1 is hidden, judged by the distribution they give.
+
+Example::
+
+    python -m experiments.study_nuisance --workdir=runs/nuisance --seeds=0,1,2
+
+B1+ is two-humped and unknown to the generator, which is told T1 and T2 and is given noise z. Every variant is trained
+with every seed, side by side, and its samples at tissues that were held out are compared with simulated ones. The last
+row of the table, a second simulated set, is what the best generator could reach. ``nuisance.json`` and ``report.html``
+hold the results. Called again with the same ``--workdir`` it goes on where it was cut off.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import itertools
+import json
+import multiprocessing
+import os
+import sys
+import threading
+import time
+
+import jax
+import tqdm
+from absl import flags
+
+from experiments import sequence_flags
+from experiments.command_line import keep_compiled_programs, numbers_in, run
+from experiments.nuisance_report import result_rows, result_table, write_nuisance_report
+from experiments.nuisance_runs import VARIANTS, train_and_judge
+from experiments.side_by_side import bound_to, cores
+from experiments.workdir import Workdir
+from ganmrf.atomic import replacing
+
+flags.adopt_module_key_flags(sequence_flags)
+_WORKDIR = flags.DEFINE_string("workdir", None, "folder of all runs", required=True)
+_SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "seeds that every variant is trained with")
+_VARIANTS = flags.DEFINE_multi_enum("variant", list(VARIANTS), list(VARIANTS), "what to train; may be repeated")
+_NUMBERS = {
+    "steps": (2500, "updates of each player"),
+    "width": (128, "units of a hidden layer"),
+    "depth": (3, "hidden layers"),
+    "batch_size": (256, "atoms a step"),
+    "draws": (4, "B1 values of every tissue that is trained on"),
+    "conditions": (64, "tissues that are held out to judge by"),
+    "samples": (256, "fingerprints of each of them"),
+}
+_FLAGS = {
+    name: flags.DEFINE_integer(name, default, meaning, lower_bound=1) for name, (default, meaning) in _NUMBERS.items()
+}
+
+
+def main():
+    """Trains and judges all variants, and writes what came out."""
+    settings = {"simulation": dataclasses.asdict(sequence_flags.simulation_config())}
+    settings |= {name: flag.value for name, flag in _FLAGS.items()}
+    settings |= {"variant": _VARIANTS.value, "seeds": [int(seed) for seed in numbers_in(_SEEDS.value, "--seeds")]}
+    given = frozenset(name for name in flags.FLAGS if flags.FLAGS[name].present)
+    with Workdir(_WORKDIR.value, settings, given) as workdir:
+        settings = workdir.config
+        variants, seeds = settings["variant"], settings["seeds"]
+        folders = {(name, seed): workdir.path / _folder(name) / f"seed_{seed}" for name in variants for seed in seeds}
+        found = _side_by_side(folders, settings)
+        rows = result_rows(found, variants, seeds)
+        with replacing(workdir.path / "nuisance.json") as path:
+            path.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+        table = result_table(rows, settings)
+        write_nuisance_report(
+            workdir.path / "report.html", rows, table, {name: folders[name, seeds[0]] for name in variants}
+        )
+    for name, *cells in (table.columns, *table.rows):
+        print(f"{name:26s}" + "".join(f"{cell:>34s}" for cell in cells))
+    print(f"report: {workdir.path / 'report.html'}")
+
+
+def _side_by_side(folders, settings):
+    """(variant, seed) -> judgement; on CPUs every run in a process bound to a core, else one after the other."""
+    judge, items, pools = functools.partial(_judge, settings), list(folders.items()), []
+    with contextlib.ExitStack() as stack:
+        results = map(judge, items)
+        if jax.default_backend() == "cpu":
+            context = multiprocessing.get_context("spawn")
+            for core in cores()[: len(items)]:
+                with bound_to({core}):  # before it starts: XLA makes one thread for each core that it finds
+                    pools.append(stack.enter_context(context.Pool(1, _begin, (os.getpid(),))))
+            results = itertools.chain(*(pool.imap(judge, items[i :: len(pools)]) for i, pool in enumerate(pools)))
+        found = dict(tqdm.tqdm(results, "training and judging", len(items), disable=not sys.stderr.isatty()))
+        for pool in pools:  # ended in order; those of a failure are terminated
+            pool.close()
+            pool.join()
+    return found
+
+
+def _judge(settings, item):
+    (variant, seed), folder = item
+    return (variant, seed), train_and_judge(folder, settings, variant, seed)
+
+
+def _begin(parent):
+    """What each process does first: it is to end with its parent, however that is killed."""
+
+    def watch():
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+    keep_compiled_programs()
+
+
+def _folder(variant):
+    return variant.replace(" ", "_").replace(",", "")
+
+
+if __name__ == "__main__":
+    run(main)

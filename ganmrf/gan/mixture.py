@@ -1,0 +1,62 @@
+"""A mixture of Gaussians whose parameters a network emits: its density, and draws from it.
+
+Each component has a weight, a mean, and a full covariance C by the factor L of its inverse: C^-1 = L' L, where L is
+lower triangular with a positive diagonal. The density then needs no inverse.
+
+References:
+  Bishop 1994, "Mixture density networks", Aston University, NCRG/94/004.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+_COMPONENTS = 2
+
+
+def n_parameters(size: int) -> int:
+    """What a network emits for a mixture over vectors of this size."""
+    return _COMPONENTS * (1 + 2 * size + size * (size - 1) // 2)
+
+
+def log_density(parameters: jax.Array, values: jax.Array) -> jax.Array:
+    """Logarithm of the density at one value for each mixture, (batch,).
+
+    Args:
+      parameters: (batch, `n_parameters`).
+      values: (batch, size).
+    """
+    size = values.shape[1]
+    logits, mean, log_diagonal, below = _parts(parameters, size)
+    difference = values[:, None] - mean
+    # L times the difference by two constant matrices: gathers and scatters are slow on CPUs.
+    rows, columns = (jnp.eye(size)[index] for index in np.tril_indices(size, -1))
+    whitened = jnp.exp(log_diagonal) * difference + (below * (difference @ columns.T)) @ rows
+    of_components = log_diagonal.sum(-1) - (whitened**2).sum(-1) / 2 - size / 2 * jnp.log(2 * jnp.pi)
+    return jax.nn.logsumexp(jax.nn.log_softmax(logits) + of_components, axis=1)
+
+
+def draw_mixture(parameters: jax.Array, noise: jax.Array) -> jax.Array:
+    """One draw from each mixture, (batch, size).
+
+    Args:
+      parameters: (batch, `n_parameters`).
+      noise: independent N(0, 1), (batch, 1 + size): the first one chooses the component.
+    """
+    size = noise.shape[1] - 1
+    logits, mean, log_diagonal, below = _parts(parameters, size)
+    ends = jnp.cumsum(jax.nn.softmax(logits), axis=1)[:, :-1]
+    chosen = jnp.sum(jax.scipy.stats.norm.cdf(noise[:, :1]) > ends, axis=1)
+    mean, log_diagonal, below = (
+        jnp.take_along_axis(part, chosen[:, None, None], axis=1)[:, 0] for part in (mean, log_diagonal, below)
+    )
+    diagonal = jnp.exp(log_diagonal)[:, :, None] * jnp.eye(size)[None]
+    factor = diagonal.at[:, *np.tril_indices(size, -1)].set(below)
+    return mean + jax.scipy.linalg.solve_triangular(factor, noise[:, 1:, None], lower=True)[..., 0]
+
+
+def _parts(parameters, size):
+    """Logits (batch, components); mean, logarithm of L's diagonal, and L below it, (batch, components, entries)."""
+    parts = parameters.reshape(len(parameters), _COMPONENTS, -1)
+    logits, mean, log_diagonal, below = jnp.split(parts, [1, 1 + size, 1 + 2 * size], axis=-1)
+    return logits[..., 0], mean, log_diagonal, below

@@ -1,0 +1,70 @@
+"""Figures of distributions of fingerprints at one tissue."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from ganmrf.report.figures import COLOURS, WIDTH
+
+_QUANTILES = (0.05, 0.95)
+_BINS = 50
+_REFERENCE = "0.72"  # grey of the simulated distribution
+
+
+def distribution_figure(simulated, generated: Mapping[str, np.ndarray]) -> Figure:
+    """Each generated distribution on the simulated one: bands over the frames, and density along one direction.
+
+    Left, the 5 to 95 % band and the mean, less the simulated mean; right, the density of the projections on the
+    direction in which the simulated fingerprints vary most. Both are in per cent: of the root mean square of the
+    simulated mean over the frames, and of its norm.
+
+    Args:
+      simulated: fingerprints at one tissue, (samples, frames).
+      generated: name -> fingerprints at that tissue, (samples, frames).
+    """
+    simulated = np.asarray(simulated, float)
+    centre = simulated.mean(axis=0)
+    norm = np.linalg.norm(centre)
+    direction = np.linalg.svd(simulated - centre[None], full_matrices=False)[2][0]
+    direction *= np.sign(direction @ centre) or 1
+    true_band, true_position = _band(simulated, centre), 100 * (simulated - centre[None]) @ direction / norm
+    span = 1.4 * np.abs(true_position).max()
+    edges = np.linspace(-span, span, _BINS + 1)
+    frames = np.arange(1, centre.size + 1)
+    figure = Figure(figsize=(WIDTH, 0.9 + 1.15 * len(generated)), layout="constrained")
+    rows = figure.subplots(
+        len(generated), 2, sharex="col", sharey="col", squeeze=False, gridspec_kw={"width_ratios": (2, 1)}
+    )
+    for i, ((bands, density), (name, samples)) in enumerate(zip(rows, generated.items(), strict=True)):
+        colour = COLOURS[i % len(COLOURS)]
+        samples = np.asarray(samples, float)
+        low, mean, high = _band(samples, centre)
+        bands.fill_between(frames, true_band[0], true_band[2], color=_REFERENCE, linewidth=0, label="simulated, 5-95 %")
+        bands.plot(frames, low, color=colour, linewidth=1)
+        bands.plot(frames, high, color=colour, linewidth=1)
+        bands.plot(frames, mean, color=colour, linewidth=1, linestyle=(0, (4, 2)))
+        bands.set_title(name, loc="left", fontsize=10, color=colour, pad=3)
+        density.hist(true_position, edges, density=True, color=_REFERENCE)
+        position = 100 * (samples - centre[None]) @ direction / norm
+        density.hist(position, edges, density=True, histtype="step", color=colour, linewidth=1.3)
+        density.set_yticks([])
+        for axes in (bands, density):
+            axes.spines[["top", "right"]].set_visible(False)
+    # A distribution that has collapsed to a point must not flatten the others.
+    density.set_ylim(0, 2 * np.histogram(true_position, edges, density=True)[0].max())
+    bands.set_ylim(-1.5 * np.abs(true_band).max(), 1.5 * np.abs(true_band).max())
+    bands.set_xlim(0, centre.size)
+    bands.set_xlabel("Frame")
+    density.set_xlabel("Along the direction of most variation (%)")
+    figure.supylabel("Less the simulated mean (%)", fontsize=10)
+    bands.plot([], [], color="0.3", linewidth=1, label="generated, 5 and 95 %")
+    bands.plot([], [], color="0.3", linewidth=1, linestyle=(0, (4, 2)), label="generated, mean")
+    figure.legend(*bands.get_legend_handles_labels(), loc="outside upper center", ncols=3, frameon=False)
+    return figure
+
+
+def _band(samples, centre):
+    """Lower quantile, mean and upper quantile of every frame, less ``centre``, in per cent of its RMS, (3, frames)."""
+    low, high = np.quantile(samples, _QUANTILES, axis=0)
+    return 100 * (np.stack([low, samples.mean(axis=0), high]) - centre[None]) / np.sqrt(np.mean(centre**2))
