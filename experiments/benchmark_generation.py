@@ -16,7 +16,7 @@ from experiments.command_line import run
 from experiments.timing import generation_cost
 from ganmrf import tissue_grid
 from ganmrf.atomic import replacing
-from ganmrf.gan.generate import load_generator
+from ganmrf.gan.generator_file import load_generator
 from ganmrf.physics.slice_profile import sinc_slice_profile
 from ganmrf.report.html import machine_facts
 

@@ -29,14 +29,16 @@ def run(main):
     app.run(guarded, flags_parser=_parse)
 
 
-def numbers_in(texts: list[str], flag: str, *, positive: bool = False) -> list[float]:
-    """Numbers of 0 or more from a list flag, without repeats; ``positive`` ones, if so.
+def numbers_in(texts: list[str], flag: str, *, positive: bool = False, repeats: bool = False) -> list[float]:
+    """Numbers of 0 or more from a list flag, each once unless ``repeats``; ``positive`` ones, if so.
 
     Raises:
       ValueError: no number, or another text; it names the flag.
     """
     try:
-        numbers = list(dict.fromkeys(float(text) for text in texts))
+        numbers = [float(text) for text in texts]
+        if not repeats:
+            numbers = list(dict.fromkeys(numbers))
         if not numbers or not all(
             (number > 0 if positive else number >= 0) and number < float("inf") for number in numbers
         ):

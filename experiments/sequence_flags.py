@@ -22,6 +22,8 @@ _WINDOW = flags.DEFINE_string("window", "hann", "window of the sinc pulse: hann,
 def check_same_simulation(config: SimulationConfig, sequence, slice_profile, source):
     """Refuses flags on the command line that name another sequence or slice profile than a file's.
 
+    Without a ``sequence`` the slice profile alone is compared.
+
     Raises:
       ValueError: it names the flags.
     """
@@ -29,6 +31,8 @@ def check_same_simulation(config: SimulationConfig, sequence, slice_profile, sou
         "sequence": (("schedule", "frames", "echo_time_ms", "inversion_time_ms"), config.sequence, sequence),
         "slice profile": (("slice_nodes", "time_bandwidth", "window"), config.slice_profile, slice_profile),
     }
+    if sequence is None:
+        del kinds["sequence"]
     for kind, (names, make, stored) in kinds.items():
         given = [f"--{name}" for name in names if flags.FLAGS[name].present]
         leaves = [jax.tree.leaves(tree) for tree in (make(), stored)] if given else [(), ()]

@@ -1,12 +1,14 @@
 """A training run in its folder: begun, gone on with from its newest checkpoint, or read for what it made."""
 
 import dataclasses
+import functools
 import json
 import pathlib
 import sys
 import time
 import warnings
 import zlib
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import jax
@@ -19,7 +21,8 @@ from ganmrf.atomic import replacing
 from ganmrf.dictionary.build import Dictionary, build_dictionary
 from ganmrf.gan.checkpoint import Checkpoints
 from ganmrf.gan.data import Data, prepare
-from ganmrf.gan.generate import TrainedGenerator, finish, save_generator
+from ganmrf.gan.generate import TrainedGenerator, finish
+from ganmrf.gan.generator_file import save_generator
 from ganmrf.gan.train import DivergedError, TrainState, fit, init_state
 
 _ACCURACY = 1e-5  # of the dictionaries that are learned from and judged by
@@ -70,10 +73,10 @@ def train_in_folder(
     with Workdir(path, settings, given, extendable=extendable) as workdir:
         run = _begin(workdir.path, workdir.config)
         with Checkpoints(workdir.path / "checkpoints") as checkpoints:
-            state = _resumed(checkpoints, run.state, workdir)
-            run = run._replace(state=state, rows=workdir.rows(int(state.step)))
-            state = _advance(run, checkpoints, workdir, progress)
-        run = run._replace(state=state)
+            state, rows = resumed(checkpoints, run.state, workdir)
+            trainer = functools.partial(fit, training.recipe, run.data, seed=training.seed, chunk=training.every)
+            state = advance(trainer, state, rows, checkpoints, workdir, training.recipe.steps, progress=progress)
+        run = run._replace(state=state, rows=rows)
         save_generator(workdir.path / "generator.npz", run.generator())
     return run
 
@@ -103,7 +106,8 @@ def _begin(path, settings):
     return Run(simulation, training, dictionary, data, init_state(training.recipe, data, training.seed), [])
 
 
-def _resumed(checkpoints, state, workdir):
+def resumed(checkpoints: Checkpoints, state: TrainState, workdir: Workdir) -> tuple[TrainState, list[dict]]:
+    """The state of the newest checkpoint, or ``state`` where there is none, and the records up to it."""
     restored = checkpoints.restore(state)
     step = 0 if restored is None else restored[0]
     if (recorded := max((row["step"] for row in read_records(workdir.path)), default=0)) > step:
@@ -111,22 +115,40 @@ def _resumed(checkpoints, state, workdir):
             f"{workdir.path} has records up to step {recorded}, but no checkpoint after {step}: going on from there",
             stacklevel=2,
         )
-    if restored is None:
-        return state
-    print(f"{workdir.path}: going on from step {step}", flush=True)
-    return restored[1]
+    if restored is not None:
+        print(f"{workdir.path}: going on from step {step}", flush=True)
+        state = restored[1]
+    return state, workdir.rows(step)
 
 
-def _advance(run, checkpoints, workdir, progress):
-    """Trains to the end, and adds to ``run.rows``; returns the last state."""
-    training, state, rows = run.training, run.state, run.rows
-    recipe, first = training.recipe, int(state.step)
+def advance(
+    trainer: Callable[[TrainState], Iterator],
+    state: TrainState,
+    rows: list[dict],
+    checkpoints: Checkpoints,
+    workdir: Workdir,
+    steps: int,
+    *,
+    progress: bool,
+) -> TrainState:
+    """Trains to the end, and returns the last state.
+
+    Args:
+      trainer: `train.fit` but for the state.
+      state: where to begin.
+      rows: the records so far; those to come are added.
+      checkpoints: get every state that ``trainer`` yields.
+      workdir: gets every record.
+      steps: number of all steps.
+      progress: whether to show a progress bar where stderr is a terminal.
+    """
+    first = int(state.step)
     before = {name: rows[-1][name] if rows else 0.0 for name in ("seconds", "core_seconds")}
     start = {"seconds": time.perf_counter(), "core_seconds": time.process_time()}
     hidden = not (progress and sys.stderr.isatty())
-    with tqdm.tqdm(total=recipe.steps, initial=first, desc="training", unit="step", disable=hidden) as bar:
+    with tqdm.tqdm(total=steps, initial=first, desc="training", unit="step", disable=hidden) as bar:
         try:
-            for trained, row in fit(recipe, run.data, state, seed=training.seed, chunk=training.every):
+            for trained, row in trainer(state):
                 state = trained
                 now = {"seconds": time.perf_counter(), "core_seconds": time.process_time()}
                 row |= {name: round(before[name] + now[name] - start[name], 3) for name in now}

@@ -48,11 +48,7 @@ class Scaling:
         if self.encoding != "linear":
             times, low, high = (jnp.log(each + self.offset) for each in (times, low, high))
         x = 2 * (times - low) / (high - low) - 1
-        if self.encoding == "fourier":
-            lines = jnp.concatenate([x, x.sum(1, keepdims=True), x[:, :1] - x[:, 1:]], axis=1)
-            angles = jnp.concatenate([jnp.pi / 2 * k * lines for k in range(1, _HARMONICS + 1)], axis=1)
-            x = jnp.concatenate([x, jnp.sin(angles), jnp.cos(angles)], axis=1)
-        return x
+        return with_harmonics(x) if self.encoding == "fourier" else x
 
     def encode(self, fingerprints: np.ndarray) -> np.ndarray:
         """Unit fingerprints (atoms, frames) as the players see them, (atoms, outputs), float32."""
@@ -91,6 +87,14 @@ class Data:
     sets: dict[str, Examples]
     rows: dict[str, np.ndarray]
     scaling: Scaling
+
+
+def with_harmonics(x: jax.Array) -> jax.Array:
+    """Coordinates from -1 to 1, (atoms, axes); sines and cosines of them and of their pairs' sums and differences."""
+    one, other = np.triu_indices(x.shape[1], 1)
+    lines = jnp.concatenate([x, x[:, one] + x[:, other], x[:, one] - x[:, other]], axis=1)
+    angles = jnp.concatenate([jnp.pi / 2 * k * lines for k in range(1, _HARMONICS + 1)], axis=1)
+    return jnp.concatenate([x, jnp.sin(angles), jnp.cos(angles)], axis=1)
 
 
 def prepare(dictionary: Dictionary, recipe: Recipe, *, split=SPLIT, seed: int = 0) -> Data:

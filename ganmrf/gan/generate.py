@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import json
 from typing import Any
 
 import jax
@@ -10,9 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from ganmrf.atomic import replacing
 from ganmrf.dictionary.build import Dictionary
-from ganmrf.dictionary.store import read_arrays
 from ganmrf.gan.data import Data, Scaling
 from ganmrf.gan.recipes import Recipe
 from ganmrf.gan.train import emit, hidden_layers
@@ -20,7 +17,6 @@ from ganmrf.physics.slice_profile import SliceProfile
 from ganmrf.physics.types import Sequence, Tissue, pytree
 from ganmrf.physics.workers import run_chunks, workers
 
-SCHEMA_VERSION = 1
 _CHUNKS = (2048, 4096)  # least and most atoms a call
 _RIDGE = 3e-7  # of the least squares, relative to the largest singular value: fewer atoms than hidden units need it
 
@@ -89,7 +85,7 @@ def finish(recipe: Recipe, params, data: Data, dictionary: Dictionary) -> Traine
     if recipe.refit:
         fingerprints = np.asarray(dictionary.fingerprints)[rows].astype(float)
         seen = hidden if recipe.skip else hidden[:, -recipe.width - 1 :]
-        weights = jnp.asarray(_least_squares(seen, fingerprints @ scaling.basis / scaling.gain[None]), jnp.float32)
+        weights = jnp.asarray(least_squares(seen, fingerprints @ scaling.basis / scaling.gain[None]), jnp.float32)
         layer = {"kernel": weights[:-1], "bias": weights[-1]}
         params = {"params": params["params"] | {"output": layer}}
     norms = np.log(np.asarray(dictionary.norms, float)[rows])
@@ -97,7 +93,7 @@ def finish(recipe: Recipe, params, data: Data, dictionary: Dictionary) -> Traine
     return TrainedGenerator(
         params=params,
         scaling=scaling,
-        norm_weights=jnp.asarray(_least_squares(hidden, norms), jnp.float32),
+        norm_weights=jnp.asarray(least_squares(hidden, norms), jnp.float32),
         low=times.min(axis=0),
         high=times.max(axis=0),
         b1=np.asarray(dictionary.tissue.b1),
@@ -107,7 +103,8 @@ def finish(recipe: Recipe, params, data: Data, dictionary: Dictionary) -> Traine
     )
 
 
-def _least_squares(features, targets):
+def least_squares(features: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Weights (features, ...) with features @ weights nearest to targets (atoms, ...), with a small ridge; float64."""
     left, values, right = np.linalg.svd(features, full_matrices=False)
     damped = values / (values**2 + (_RIDGE * values[0]) ** 2)
     return right.T @ (damped.reshape(-1, *[1] * (targets.ndim - 1)) * (left.T @ targets))
@@ -204,44 +201,3 @@ def generate(
 
 
 _generate = jax.jit(functools.partial(fingerprints, compressed=True))
-
-
-def save_generator(path, generator: TrainedGenerator):
-    """Writes a generator as one ``.npz`` file of plain arrays, its recipe as JSON, whole or not at all."""
-    keyed, _ = jax.tree.flatten_with_path(generator)
-    arrays = {jax.tree_util.keystr(key, simple=True, separator="/"): np.asarray(leaf) for key, leaf in keyed}
-    recipe = json.dumps(dataclasses.asdict(generator.recipe))
-    with replacing(path) as temporary:
-        np.savez(temporary, allow_pickle=False, schema_version=SCHEMA_VERSION, recipe=recipe, **arrays)
-
-
-def load_generator(path) -> TrainedGenerator:
-    """Reads what `save_generator` wrote.
-
-    Raises:
-      ValueError: a file that is missing, damaged, of a newer schema, or not a generator.
-    """
-    contents = read_arrays(path)
-    try:
-        version = int(contents.pop("schema_version"))
-        recipe = Recipe(**json.loads(str(contents.pop("recipe"))))
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: not a generator of this version of ganmrf ({error})") from error
-    if version != SCHEMA_VERSION:
-        raise ValueError(f"{path} has schema {version}; this version reads {SCHEMA_VERSION}")
-    tree = {}
-    for key, value in contents.items():
-        *folders, name = key.split("/")
-        functools.reduce(lambda node, folder: node.setdefault(folder, {}), folders, tree)[name] = value
-    try:
-        profile = tree.get("slice_profile")
-        return TrainedGenerator(
-            params=jax.tree.map(jnp.asarray, tree["params"]),
-            scaling=Scaling(**{"basis": None} | tree["scaling"], encoding=recipe.encoding),
-            sequence=Sequence(**tree["sequence"]),
-            slice_profile=None if profile is None else SliceProfile(**profile),
-            recipe=recipe,
-            **{name: tree[name] for name in ("norm_weights", "low", "high", "b1")},
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: not a whole generator ({error})") from error

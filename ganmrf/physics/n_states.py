@@ -58,6 +58,22 @@ def choose_n_states(
     return n_states_of_boxes(sequence, [tissue], accuracy=accuracy, slice_profile=slice_profile)[0]
 
 
+def sufficient_n_states(sequence: Sequence, t2, accuracy: float) -> np.ndarray:
+    """For each T2 a number of orders that stands for all, found without simulating: more than are needed.
+
+    Args:
+      sequence: the pulse sequence, not traced.
+      t2: s, (voxels,).
+      accuracy: largest relative L2 error of a signal; what leaving out orders changes stays well below it.
+
+    Returns:
+      (voxels,), at most frames // 2 + 1.
+    """
+    times = np.sort(np.asarray(sequence.repetition_time, float))
+    frames = np.searchsorted(np.cumsum(times), np.asarray(t2, float) * np.log(2e3 / accuracy)) + 1
+    return np.minimum((frames + 1) // 2, exact_n_states(sequence.n_frames))
+
+
 def orders_kept(sequence, tissue, slice_profile, n_states: int | None, accuracy: float = 1e-4) -> int:
     """``n_states`` as `fisp.simulate` takes it, None included, resolved to a number no larger than needed."""
     if n_states is not None and n_states < 1:
@@ -74,7 +90,7 @@ def n_states_of_boxes(sequence: Sequence, boxes, *, accuracy: float, slice_profi
     profile = slice_profile and gauss_quadrature(slice_profile.nodes, slice_profile.weights, 3)
     boxes = jax.tree.map(np.asarray, boxes)  # NumPy reads values even where a caller's function is being traced
     times = np.asarray(sequence.repetition_time, float)
-    references = _references(times, np.array([box.t2.max() for box in boxes]), accuracy, exact)
+    references = _references(sufficient_n_states(sequence, [box.t2.max() for box in boxes], accuracy), exact)
     probes = [_Probe.of(times, box, accuracy, n, exact) for box, n in zip(boxes, references, strict=True)]
     signals = _signals(sequence, probes, profile)
     return [probe.smallest(part, accuracy, exact) for probe, part in zip(probes, signals, strict=True)]
@@ -125,10 +141,8 @@ class _Probe:
         return self.tried[enough[0]] if enough.size else exact
 
 
-def _references(times, t2, accuracy, exact):
-    """For each T2 a number of orders that stands for all: one of two values, each a program to compile."""
-    frames = np.searchsorted(np.cumsum(np.sort(times)), t2 * np.log(2e3 / accuracy)) + 1
-    needed = np.minimum((frames + 1) // 2, exact)
+def _references(needed, exact):
+    """Numbers of orders rounded up to one of two values, each a program to compile."""
     top = min(-(-needed.max() // 32) * 32, exact)
     return np.where(needed <= top // 3, top // 3, top)
 

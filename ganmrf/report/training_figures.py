@@ -35,12 +35,13 @@ def sweep_figure(weights, errors: Mapping[str, np.ndarray], *, chosen: float) ->
     return figure
 
 
-def training_figure(steps, errors: Mapping[str, np.ndarray]) -> Figure:
-    """RMSE against iteration on a logarithmic scale, one curve a set.
+def training_figure(steps, errors: Mapping[str, np.ndarray], what: str = "RMSE") -> Figure:
+    """RMSE, or another error, against iteration on a logarithmic scale, one curve a set.
 
     Args:
       steps: (records,).
-      errors: name of a set -> RMSE, (records,).
+      errors: name of a set -> its errors, (records,).
+      what: name of the error.
 
     References:
       Yang et al. 2020, arXiv:2004.02270, Fig. 4b.
@@ -50,7 +51,7 @@ def training_figure(steps, errors: Mapping[str, np.ndarray]) -> Figure:
     for (name, values), colour, width, dashes in styles:
         mark = "o" if len(steps) < 3 else None
         axes.plot(steps, values, color=colour, linewidth=width, dashes=dashes, marker=mark, label=name)
-    axes.set(yscale="log", xlabel="Iteration", ylabel="RMSE")
+    axes.set(yscale="log", xlabel="Iteration", ylabel=what)
     axes.set_xlim(left=0)
     figure.legend(loc="outside upper center", ncols=4, frameon=False)
     return figure

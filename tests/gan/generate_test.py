@@ -9,7 +9,8 @@ import pytest
 
 from ganmrf.dictionary.grids import tissue_grid
 from ganmrf.gan.data import prepare
-from ganmrf.gan.generate import fingerprints, finish, generate, load_generator, save_generator
+from ganmrf.gan.generate import fingerprints, finish, generate
+from ganmrf.gan.generator_file import load_generator, save_generator
 from ganmrf.gan.recipes import recipe
 from ganmrf.gan.train import fit, init_state
 from ganmrf.physics.types import Tissue

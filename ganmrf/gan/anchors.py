@@ -1,0 +1,178 @@
+"""Anchors: a few tissues whose signals, combined with weights that no sequence changes, give those of all others."""
+
+import dataclasses
+from collections.abc import Callable
+
+import jax
+import numpy as np
+import scipy.linalg
+
+from ganmrf.gan.joint_features import (
+    JointFeatures,
+    joint_features,
+    sample_sequences,
+    simulate_without_echo,
+    spread_tissue,
+)
+from ganmrf.gan.norms import NormPolynomial, fit_norms
+from ganmrf.gan.tissue_box import TissueBox
+from ganmrf.physics.slice_profile import SliceProfile
+from ganmrf.physics.types import Tissue
+
+LADDER = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512)  # numbers of anchors that there are weights for
+
+_RIDGES = (1e-14, 1e-13, 1e-12, 1e-11, 1e-10, 1e-9, 1e-8)
+_FEATURES_PER_ANCHOR = 1.5
+_N_HELD_OUT = 128
+_N_VALIDATION = 256
+_N_SEQUENCES = 4  # to validate by
+_STREAMS = {"sequences": 0, "validation": 1, "held_out": 2, "validation_tissue": 3}  # of the seed
+
+
+@dataclasses.dataclass(frozen=True)
+class Foundation:
+    """What generators of every kind for one box have in common.
+
+    Attributes:
+      box: the tissues that they are made for.
+      joint: the features of tissue that hold for many sequences.
+      norm: the length of a tissue's features; they are divided by it everywhere else.
+      anchors: most important first, (anchors,).
+      features: of the anchors, (anchors, features), float64.
+      held_out: tissues that every prepared sequence is checked on, (tissues,).
+      validation: tissues by which choices are made, (tissues,).
+      signals: of sequences that no feature knows: signals of the anchors, over their norm, and unit fingerprints of the
+        validation tissues, (tissues, frames).
+    """
+
+    box: TissueBox
+    joint: JointFeatures
+    norm: NormPolynomial
+    anchors: Tissue
+    features: np.ndarray
+    held_out: Tissue
+    validation: Tissue
+    signals: list[tuple[np.ndarray, np.ndarray]]
+
+    @property
+    def sizes(self) -> list[int]:
+        """Numbers of anchors on the ladder."""
+        return [size for size in LADDER if size <= self.anchors.size]
+
+    def features_of(self, tissue: Tissue) -> np.ndarray:
+        """Simulates every sequence of the features: (atoms, features), float64, over their norm."""
+        return self.joint(tissue) / np.asarray(self.norm(self.box.coordinates(tissue)))[:, None]
+
+    def validation_errors(self, weights: np.ndarray) -> np.ndarray:
+        """Relative errors of the validation tissues' fingerprints from weights (tissues, anchors), of all sequences."""
+        size = weights.shape[1]
+        return np.concatenate([relative_errors(weights @ of[:size], truth) for of, truth in self.signals])
+
+    def validation_error(self, weights: np.ndarray) -> float:
+        """Their mean."""
+        return float(self.validation_errors(weights).mean())
+
+
+def lay_foundation(
+    box: TissueBox,
+    slice_profile: SliceProfile | None,
+    *,
+    n_anchors: int,
+    n_sequences: int = 16,
+    n_frames: int = 1000,
+    n_candidates: int = 4096,
+    seed: int = 0,
+) -> Foundation:
+    """Draws sequences, simulates tissues spread over the box, and chooses anchors among them.
+
+    Args:
+      box: the tissues.
+      slice_profile: quadrature over the slice, or None.
+      n_anchors: how many at most.
+      n_sequences: to make the features from.
+      n_frames: length of those that are not cardiac.
+      n_candidates: tissues to choose from.
+      seed: of the sequences and of all tissues.
+
+    Raises:
+      ValueError: fewer anchors than the shortest ladder, or more than candidates.
+    """
+    if not LADDER[0] <= n_anchors <= min(n_candidates, LADDER[-1]):
+        raise ValueError(f"n_anchors must be {LADDER[0]} to {min(n_candidates, LADDER[-1])}; got {n_anchors}")
+    key = jax.random.key(seed)
+    keys = {name: jax.random.fold_in(key, stream) for name, stream in _STREAMS.items()}
+    candidates = spread_tissue(box, n_candidates, seed)
+    sequences = sample_sequences(keys["sequences"], n_sequences, n_frames)
+    n_features = int(_FEATURES_PER_ANCHOR * n_anchors)
+    joint, features = joint_features(sequences, slice_profile, candidates, n_features)
+    norm = fit_norms(np.asarray(box.coordinates(candidates), float), np.linalg.norm(features, axis=1))
+    norms = np.asarray(norm(box.coordinates(candidates)))
+    features /= norms[:, None]
+    rows = choose_anchors(features, n_anchors)
+    anchors, norms = candidates.rows(rows), norms[rows]
+    held_out, validation = (
+        box.spread(jax.random.uniform(keys[name], (number, len(box.names))))
+        for name, number in (("held_out", _N_HELD_OUT), ("validation_tissue", _N_VALIDATION))
+    )
+    signals = []
+    for sequence in sample_sequences(keys["validation"], _N_SEQUENCES, n_frames):
+        of_anchors, truth = (simulate_without_echo(sequence, each, slice_profile) for each in (anchors, validation))
+        signals.append((of_anchors / norms[:, None], truth / np.linalg.norm(truth, axis=1, keepdims=True)))
+    return Foundation(box, joint, norm, anchors, features[rows], held_out, validation, signals)
+
+
+def choose_anchors(features: np.ndarray, number: int) -> np.ndarray:
+    """Rows of which the others are combinations, most important first: the first ones of them are a choice of fewer.
+
+    Args:
+      features: of candidates, (candidates, features), float64.
+      number: how many, no more than candidates or features.
+
+    Returns:
+      Rows of the candidates, (number,): pivots of a QR decomposition of the transpose.
+    """
+    return scipy.linalg.qr(features.T, mode="r", pivoting=True, check_finite=False)[1][:number]
+
+
+def learned_matrices(foundation: Foundation, anchors: np.ndarray, validation: np.ndarray) -> dict[int, np.ndarray]:
+    """For every number of anchors the matrix M with weights = features @ M, by least squares.
+
+    Args:
+      foundation: whose validation sequences choose the ridge.
+      anchors: features of the anchors, (anchors, features), by the model whose features will be multiplied.
+      validation: of the validation tissues, (tissues, features).
+
+    Returns:
+      Number of anchors -> M, (features, number), float64.
+    """
+
+    def best(size):
+        matrices = [least_squares_weights(anchors[:size], ridge) for ridge in _RIDGES]
+        return least(matrices, lambda matrix: foundation.validation_error(validation @ matrix))
+
+    return {size: best(size) for size in foundation.sizes}
+
+
+def least_squares_weights(anchors: np.ndarray, ridge: float) -> np.ndarray:
+    """The matrix M with weights = features @ M: least squares for features from those of anchors.
+
+    Args:
+      anchors: their features, (anchors, features), float64.
+      ridge: added to the squared singular values, relative to the largest.
+
+    Returns:
+      M, (features, anchors).
+    """
+    left, values, right = np.linalg.svd(anchors, full_matrices=False)
+    return (right.T * (values / (values**2 + ridge * values[0] ** 2))) @ left.T
+
+
+def least(candidates, cost: Callable):
+    """The candidate of least cost; a cost that is not finite is none."""
+    costs = [cost(candidate) for candidate in candidates]
+    return candidates[int(np.nanargmin(np.where(np.isfinite(costs), costs, np.inf)))]
+
+
+def relative_errors(generated: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """L2 distance of generated rows, normalised here, from unit rows: (rows,)."""
+    return np.linalg.norm(generated / np.linalg.norm(generated, axis=1, keepdims=True) - truth, axis=1)
