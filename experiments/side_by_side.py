@@ -2,13 +2,14 @@
 
 import contextlib
 import dataclasses
+import itertools
 import multiprocessing
 import os
 import queue
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import jax
@@ -66,6 +67,27 @@ def train_side_by_side(jobs: Mapping):
             process.join()
 
 
+def run_side_by_side(function: Callable, items: list) -> dict:
+    """Results by key, of a function that returns (key, result), for each of some items.
+
+    On CPUs there is a process for each core, bound to it, and the items are dealt out to them; elsewhere one item
+    follows another. ``function`` and the items must be picklable.
+    """
+    pools, results = [], map(function, items)
+    with contextlib.ExitStack() as stack:
+        if jax.default_backend() == "cpu":
+            context = multiprocessing.get_context("spawn")
+            for core in cores()[: len(items)]:
+                with bound_to({core}):  # before it starts: XLA makes one thread for each core that it finds
+                    pools.append(stack.enter_context(context.Pool(1, _begin, (os.getpid(),))))
+            results = itertools.chain(*(pool.imap(function, items[i :: len(pools)]) for i, pool in enumerate(pools)))
+        found = dict(tqdm.tqdm(results, "training and judging", len(items), disable=not sys.stderr.isatty()))
+        for pool in pools:  # ended in order; those of a failure are terminated
+            pool.close()
+            pool.join()
+    return found
+
+
 def cores() -> list[int]:
     """The cores that this process may use."""
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count()))
@@ -108,8 +130,8 @@ def _steps_done(folder):
     return max((row["step"] for row in read_records(folder)), default=0)
 
 
-def _work(tasks, finished, parent):
-    """One process: trains what it takes from ``tasks``, and ends with its parent, however that is killed."""
+def _begin(parent):
+    """What each process does first: it is to end with its parent, however that is killed."""
 
     def watch():
         while os.getppid() == parent:
@@ -118,6 +140,11 @@ def _work(tasks, finished, parent):
 
     threading.Thread(target=watch, daemon=True).start()
     command_line.keep_compiled_programs()
+
+
+def _work(tasks, finished, parent):
+    """One process: trains what it takes from ``tasks``."""
+    _begin(parent)
     while (task := tasks.get()) is not None:
         try:
             _train(*task)

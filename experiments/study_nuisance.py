@@ -10,26 +10,17 @@ row of the table, a second simulated set, is what the best generator could reach
 hold the results. Called again with the same ``--workdir`` it goes on where it was cut off.
 """
 
-import contextlib
 import dataclasses
 import functools
-import itertools
 import json
-import multiprocessing
-import os
-import sys
-import threading
-import time
 
-import jax
-import tqdm
 from absl import flags
 
 from experiments import sequence_flags
-from experiments.command_line import keep_compiled_programs, numbers_in, run
+from experiments.command_line import numbers_in, run
 from experiments.nuisance_report import result_rows, result_table, write_nuisance_report
 from experiments.nuisance_runs import VARIANTS, train_and_judge
-from experiments.side_by_side import bound_to, cores
+from experiments.side_by_side import run_side_by_side
 from experiments.workdir import Workdir
 from ganmrf.atomic import replacing
 
@@ -61,7 +52,7 @@ def main():
         settings = workdir.config
         variants, seeds = settings["variant"], settings["seeds"]
         folders = {(name, seed): workdir.path / _folder(name) / f"seed_{seed}" for name in variants for seed in seeds}
-        found = _side_by_side(folders, settings)
+        found = run_side_by_side(functools.partial(_judge, settings), list(folders.items()))
         rows = result_rows(found, variants, seeds)
         with replacing(workdir.path / "nuisance.json") as path:
             path.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
@@ -74,39 +65,9 @@ def main():
     print(f"report: {workdir.path / 'report.html'}")
 
 
-def _side_by_side(folders, settings):
-    """(variant, seed) -> judgement; on CPUs every run in a process bound to a core, else one after the other."""
-    judge, items, pools = functools.partial(_judge, settings), list(folders.items()), []
-    with contextlib.ExitStack() as stack:
-        results = map(judge, items)
-        if jax.default_backend() == "cpu":
-            context = multiprocessing.get_context("spawn")
-            for core in cores()[: len(items)]:
-                with bound_to({core}):  # before it starts: XLA makes one thread for each core that it finds
-                    pools.append(stack.enter_context(context.Pool(1, _begin, (os.getpid(),))))
-            results = itertools.chain(*(pool.imap(judge, items[i :: len(pools)]) for i, pool in enumerate(pools)))
-        found = dict(tqdm.tqdm(results, "training and judging", len(items), disable=not sys.stderr.isatty()))
-        for pool in pools:  # ended in order; those of a failure are terminated
-            pool.close()
-            pool.join()
-    return found
-
-
 def _judge(settings, item):
     (variant, seed), folder = item
     return (variant, seed), train_and_judge(folder, settings, variant, seed)
-
-
-def _begin(parent):
-    """What each process does first: it is to end with its parent, however that is killed."""
-
-    def watch():
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-    keep_compiled_programs()
 
 
 def _folder(variant):
