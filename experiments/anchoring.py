@@ -17,7 +17,7 @@ from experiments.workdir import Workdir
 from ganmrf.atomic import replacing
 from ganmrf.dictionary.store import read_arrays
 from ganmrf.gan.anchored import AnchoredGenerator, radial_generator, table_generator, trunk_generator
-from ganmrf.gan.anchors import Foundation, lay_foundation
+from ganmrf.gan.anchors import Foundation, lay_foundation, with_spread_anchors
 from ganmrf.gan.checkpoint import Checkpoints
 from ganmrf.gan.generator_file import save_generator
 from ganmrf.gan.recipes import Recipe
@@ -25,7 +25,8 @@ from ganmrf.gan.tissue_box import TissueBox
 from ganmrf.gan.train import fit, init_state
 from ganmrf.gan.trunk import RECIPE, draw_tissue, finish_trunk, trunk_data
 
-KINDS = ("trunk", "table", "radial")
+RADIAL = ("radial", "radial_spread")
+KINDS = ("trunk", "table", *RADIAL)
 _TABLE_BLOCK = 4096  # atoms of a table that are simulated, and kept, at a time
 _DRAWS = 6  # of fresh tissues in the training of a trunk, a checkpoint after each
 
@@ -112,7 +113,8 @@ def make_in_folder(path, simulation: SimulationConfig, config: AnchoredConfig, g
         if config.kind == "table":
             tissue, values, learning = _table(workdir.path, foundation, simulation)
             make = functools.partial(table_generator, foundation, tissue, values)
-        elif config.kind == "radial":
+        elif config.kind in RADIAL:
+            foundation = anchored_as(foundation, config.kind)
             make, learning = functools.partial(radial_generator, foundation), 0.0
         else:
             recipe, params, rows = _train_trunk(workdir, foundation, config)
@@ -124,6 +126,11 @@ def make_in_folder(path, simulation: SimulationConfig, config: AnchoredConfig, g
         with replacing(workdir.path / "made.json") as temporary:
             temporary.write_text(json.dumps({"core_seconds": round(seconds, 2)}) + "\n", encoding="utf-8")
     return Made(config, foundation, generator, rows, seconds)
+
+
+def anchored_as(foundation: Foundation, kind: str) -> Foundation:
+    """The foundation with the anchors of a kind: spread evenly for ``radial_spread``, else its own."""
+    return with_spread_anchors(foundation) if kind == "radial_spread" else foundation
 
 
 def _foundation(simulation, config) -> Foundation:

@@ -6,19 +6,20 @@ Example::
     python -m experiments.train_anchored --workdir=runs/table_b1 --kind=table --b1_range=0.7,1.3 --b1=0.7:1.3:0.075
 
 A ``trunk`` is a network over T1 and T2 (and B1), trained across random sequences; a ``table`` holds one fixed grid,
-that of ``--grid`` or ``--t1_ms``, ``--t2_ms`` and ``--b1``; ``radial`` interpolates, without learning. Called again
-with the same ``--workdir`` it goes on where it was cut off. ``generator.npz`` is what `generate_dictionary`,
-`cardiac_dictionary` and `evaluate_anchored` take; ``report.html`` shows errors on sequences never learned from.
+that of ``--grid`` or ``--t1_ms``, ``--t2_ms`` and ``--b1``; ``radial`` interpolates, without learning, from the same
+anchors, and ``radial_spread`` from some that are spread evenly. Called again with the same ``--workdir`` it goes on
+where it was cut off. ``generator.npz`` is what `generate_dictionary`, `cardiac_dictionary` and `evaluate_anchored`
+take; ``report.html`` shows errors on sequences never learned from.
 """
 
 import pathlib
 
-import numpy as np
 from absl import flags
 
 from experiments import sequence_flags
-from experiments.anchoring import KINDS, AnchoredConfig, make_in_folder
+from experiments.anchoring import KINDS, RADIAL, AnchoredConfig, anchored_as, make_in_folder
 from experiments.command_line import run
+from experiments.judgement_report import summary
 from ganmrf.gan.anchored import held_out_errors, radial_generator
 from ganmrf.report.anchored_figures import accuracy_figure, anchor_figure
 from ganmrf.report.html import Picture, Section, Table, machine_facts, write_report
@@ -30,20 +31,26 @@ _KIND = flags.DEFINE_enum("kind", "trunk", KINDS, "where weights come from")
 _T1 = flags.DEFINE_string("t1_range_ms", "10,3000", "least and largest T1")
 _T2 = flags.DEFINE_string("t2_range_ms", "2,500", "least and largest T2; atoms have T2 <= T1")
 _B1 = flags.DEFINE_string("b1_range", None, "least and largest B1+, a third axis; default: 1 for all")
-_ANCHORS = flags.DEFINE_integer("anchors", None, "most anchors; default: 96, or 256 with --b1_range")
 _SEED = flags.DEFINE_integer("seed", 0, "of sequences, tissues and the network", lower_bound=0)
 _NUMBERS = {
     "sequences": (16, "random sequences to learn from"),
     "candidates": (4096, "tissues that anchors are chosen from"),
     "tissues": (8192, "fresh tissues of each sixth of a trunk's training"),
     "refit_tissues": (16384, "tissues that a trunk's output layer is solved for on"),
-    "width": (256, "units of a hidden layer of the trunk"),
-    "depth": (4, "hidden layers"),
     "batch_size": (512, "tissues a step"),
     "steps": (3000, "updates"),
 }
+_BY_AXES = {  # without and with B1
+    "anchors": ((96, 256), "most anchors"),
+    "width": ((128, 256), "units of a hidden layer of the trunk"),
+    "depth": ((3, 4), "hidden layers"),
+}
 _FLAGS = {
     name: flags.DEFINE_integer(name, default, meaning, lower_bound=1) for name, (default, meaning) in _NUMBERS.items()
+}
+_FLAGS |= {
+    name: flags.DEFINE_integer(name, None, f"{meaning}; default: {few}, or {many} with --b1_range", lower_bound=1)
+    for name, ((few, many), meaning) in _BY_AXES.items()
 }
 
 
@@ -54,25 +61,29 @@ def main():
         t1_range_ms=_T1.value,
         t2_range_ms=_T2.value,
         b1_range=_B1.value,
-        anchors=_ANCHORS.value or (96 if _B1.value is None else 256),
         seed=_SEED.value,
-        **{name: flag.value for name, flag in _FLAGS.items()},
+        **{name: flag.value or _BY_AXES[name][0][_B1.value is not None] for name, flag in _FLAGS.items()},
     )
     given = frozenset(name for name in flags.FLAGS if flags.FLAGS[name].present)
     workdir = pathlib.Path(_WORKDIR.value)
     made = make_in_folder(workdir, sequence_flags.simulation_config(), config, given)
-    errors = {made.config.kind: held_out_errors(made.generator, made.foundation)}
-    if made.config.kind != "radial":
-        errors["radial"] = held_out_errors(radial_generator(made.foundation), made.foundation)
+    judged = {made.config.kind: (made.generator, made.foundation)}
+    for kind in RADIAL if made.config.kind not in RADIAL else ():
+        foundation = anchored_as(made.foundation, kind)
+        judged[kind] = radial_generator(foundation), foundation
+    errors = {
+        name: {size: summary(of_size) for size, of_size in held_out_errors(*pair).items()}
+        for name, pair in judged.items()
+    }
     cells = [
-        [str(size), *(f"{f(of[size]):.2e}" for of in errors.values() for f in (np.mean, _high))]
+        [str(size), *(f"{of[size][key]:.2e}" for of in errors.values() for key in ("mean", "quantile_99"))]
         for size in made.generator.sizes
     ]
     columns = ("Anchors", *(f"{name}, {what}" for name in errors for what in ("mean", "99 % quantile")))
     caption = "Relative L2 error of unit fingerprints: tissues and sequences that nothing was learned from."
     print(caption)
     for row in (columns, *cells):
-        print(f"{row[0]:>8s}" + "".join(f"{cell:>24s}" for cell in row[1:]))
+        print(f"{row[0]:>8s}" + "".join(f"{cell:>30s}" for cell in row[1:]))
     print(f"made in {made.core_seconds:.0f} core-seconds: {workdir / 'generator.npz'}")
     size = made.generator.sizes[-1]
     best = errors[made.config.kind][size]
@@ -88,7 +99,7 @@ def main():
         summary=(
             f"Weights of kind {made.config.kind} over {', '.join(made.generator.box.names)}, made in "
             f"{made.core_seconds:.0f} core-seconds. With {size} anchors the mean error on unseen sequences is "
-            f"{best.mean():.1e}; 99 % of the tissues are below {_high(best):.1e}."
+            f"{best['mean']:.1e}; 99 % of the tissues are below {best['quantile_99']:.1e}."
         ),
         sections=[
             Section(
@@ -108,10 +119,6 @@ def main():
         ],
     )
     print(f"report: {workdir / 'report.html'}")
-
-
-def _high(errors):
-    return np.quantile(errors, 0.99)
 
 
 if __name__ == "__main__":

@@ -156,7 +156,8 @@ def advance(
                 checkpoints.save(row["step"], state)
                 rows.append(row)
                 bar.update(row["step"] - bar.n)
-                bar.set_postfix_str(f"validation error {row.get('validation_error', row['train_error']):.1e}")
+                error = row["validation_error" if "validation_error" in row else "train_error"]
+                bar.set_postfix_str(f"validation error {error:.1e}")
         except DivergedError as error:
             kept = f"the last good checkpoint is that of step {rows[-1]['step']}" if rows else "there is no checkpoint"
             raise ValueError(f"{workdir.path}: {error}; {kept}") from error

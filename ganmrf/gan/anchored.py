@@ -196,7 +196,7 @@ def trunk_generator(foundation: Foundation, features: Callable) -> AnchoredGener
 
 
 def radial_generator(foundation: Foundation) -> AnchoredGenerator:
-    """A generator without learning: radial basis functions over the same anchors."""
+    """A generator without learning: radial basis functions over the foundation's anchors."""
     features, matrices = fit_radial(foundation)
     places = foundation.box.coordinates(foundation.held_out)
     return _assembled(foundation, features, matrices, "radial", lambda size: _evaluated(features[size], places))

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import jax
 import numpy as np
 import scipy.linalg
+from scipy.stats import qmc
 
 from ganmrf.gan.joint_features import (
     JointFeatures,
@@ -17,7 +18,7 @@ from ganmrf.gan.joint_features import (
 from ganmrf.gan.norms import NormPolynomial, fit_norms
 from ganmrf.gan.tissue_box import TissueBox
 from ganmrf.physics.slice_profile import SliceProfile
-from ganmrf.physics.types import Tissue
+from ganmrf.physics.types import Sequence, Tissue
 
 LADDER = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512)  # numbers of anchors that there are weights for
 
@@ -41,8 +42,9 @@ class Foundation:
       features: of the anchors, (anchors, features), float64.
       held_out: tissues that every prepared sequence is checked on, (tissues,).
       validation: tissues by which choices are made, (tissues,).
-      signals: of sequences that no feature knows: signals of the anchors, over their norm, and unit fingerprints of the
-        validation tissues, (tissues, frames).
+      sequences: those by which choices are made, which no feature knows.
+      signals: of each of them: signals of the anchors, over their norm, and unit fingerprints of the validation
+        tissues, (tissues, frames).
     """
 
     box: TissueBox
@@ -52,6 +54,7 @@ class Foundation:
     features: np.ndarray
     held_out: Tissue
     validation: Tissue
+    sequences: list[Sequence]
     signals: list[tuple[np.ndarray, np.ndarray]]
 
     @property
@@ -114,11 +117,23 @@ def lay_foundation(
         box.spread(jax.random.uniform(keys[name], (number, len(box.names))))
         for name, number in (("held_out", _N_HELD_OUT), ("validation_tissue", _N_VALIDATION))
     )
-    signals = []
-    for sequence in sample_sequences(keys["validation"], _N_SEQUENCES, n_frames):
+    unseen, signals = sample_sequences(keys["validation"], _N_SEQUENCES, n_frames), []
+    for sequence in unseen:
         of_anchors, truth = (simulate_without_echo(sequence, each, slice_profile) for each in (anchors, validation))
         signals.append((of_anchors / norms[:, None], truth / np.linalg.norm(truth, axis=1, keepdims=True)))
-    return Foundation(box, joint, norm, anchors, features[rows], held_out, validation, signals)
+    return Foundation(box, joint, norm, anchors, features[rows], held_out, validation, unseen, signals)
+
+
+def with_spread_anchors(foundation: Foundation) -> Foundation:
+    """The same with anchors spread evenly over the box, of which no features are known: for interpolation."""
+    box, number = foundation.box, foundation.anchors.size
+    anchors = box.spread(qmc.Sobol(len(box.names), rng=0).random_base2(int(np.ceil(np.log2(number))))[:number])
+    norms = np.asarray(foundation.norm(box.coordinates(anchors)))[:, None]
+    signals = [
+        (simulate_without_echo(sequence, anchors, foundation.joint.slice_profile) / norms, truth)
+        for sequence, (_, truth) in zip(foundation.sequences, foundation.signals, strict=True)
+    ]
+    return dataclasses.replace(foundation, anchors=anchors, features=np.empty((number, 0)), signals=signals)
 
 
 def choose_anchors(features: np.ndarray, number: int) -> np.ndarray:

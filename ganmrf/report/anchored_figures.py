@@ -7,22 +7,22 @@ from cmcrameri import cm
 from matplotlib.figure import Figure
 
 from ganmrf.physics.types import Tissue
-from ganmrf.report.figures import COLOURS, stacked_axes
+from ganmrf.report.figures import COLOURS, WIDTH, stacked_axes
 
 
-def accuracy_figure(errors: Mapping[str, Mapping[int, np.ndarray]]) -> Figure:
+def accuracy_figure(errors: Mapping[str, Mapping[int, Mapping[str, float]]]) -> Figure:
     """Mean and 99 % quantile of the error against the number of anchors, one colour a generator.
 
     Args:
-      errors: name of a generator -> number of anchors -> relative errors, (any,).
+      errors: name of a generator -> number of anchors -> ``mean`` and ``quantile_99`` of relative errors.
     """
     figure, (axes,) = stacked_axes(3.8)
     ticks = set()
     for (name, by_size), colour in zip(errors.items(), COLOURS, strict=False):
         sizes = sorted(by_size)
         ticks |= set(sizes)
-        axes.plot(sizes, [np.mean(by_size[size]) for size in sizes], "o-", color=colour, markersize=4, label=name)
-        axes.plot(sizes, [np.quantile(by_size[size], 0.99) for size in sizes], ":", color=colour, linewidth=1.4)
+        axes.plot(sizes, [by_size[size]["mean"] for size in sizes], "o-", color=colour, markersize=4, label=name)
+        axes.plot(sizes, [by_size[size]["quantile_99"] for size in sizes], ":", color=colour, linewidth=1.4)
     axes.set(xscale="log", yscale="log", xlabel="Anchors", ylabel="Relative L2 error of a fingerprint")
     axes.set_xticks(sorted(ticks), [str(size) for size in sorted(ticks)])
     axes.set_xticks([], minor=True)
@@ -72,4 +72,56 @@ def rhythm_figure(rr_intervals) -> Figure:
     axes.plot(beats, rr_ms, "o", color=COLOURS[0], markersize=5)
     axes.set(xlabel="Beat", ylabel="R to R (ms)", ylim=(0, None))
     axes.set_title(f"{60e3 / rr_ms.mean():.0f} beats a minute", fontsize=10)
+    return figure
+
+
+def extrapolation_figure(distances, errors: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
+    """Error against the distance outside the box, one panel an end of an axis, one colour a generator.
+
+    Args:
+      distances: relative to the end that is passed, (distances,).
+      errors: name of a generator -> end of an axis, such as ``t1 above`` -> mean relative error, (distances,).
+    """
+    ends = list(dict.fromkeys(end for by_end in errors.values() for end in by_end))
+    rows = -(-len(ends) // 2)
+    figure = Figure(figsize=(WIDTH, 0.7 + 2.1 * rows), layout="constrained")
+    panels = figure.subplots(rows, 2, sharex=True, sharey=True, squeeze=False)
+    for axes, end in zip(panels.flat, ends, strict=True):
+        for (name, by_end), colour in zip(errors.items(), COLOURS, strict=False):
+            if end in by_end:
+                axes.plot(100 * np.asarray(distances), by_end[end], "o-", color=colour, markersize=4, label=name)
+        parameter, side = end.split()
+        axes.set_title(f"{parameter.upper()} {side} its range", loc="left", fontsize=10)
+        axes.set(yscale="log")
+        axes.grid(axis="y", color="0.9")
+        axes.spines[["top", "right"]].set_visible(False)
+    for axes in panels[-1]:
+        axes.set_xlabel("Beyond the end (% of it)")
+    figure.supylabel("Mean relative L2 error", fontsize=10)
+    figure.legend(*panels.flat[0].get_legend_handles_labels(), loc="outside upper center", ncols=4, frameon=False)
+    return figure
+
+
+def break_even_figure(costs: Mapping[str, tuple[float, float, float]]) -> Figure:
+    """Core-seconds against the number of dictionaries, simulated and generated, one panel a generator.
+
+    Args:
+      costs: name -> core-seconds of making the generator, of generating one dictionary, of simulating one.
+    """
+    figure = Figure(figsize=(WIDTH, 3.4), layout="constrained")
+    panels = figure.subplots(1, len(costs), sharey=True, squeeze=False)[0]
+    number = np.logspace(0, 5, 200)
+    for axes, (name, (making, generate, simulate)) in zip(panels, costs.items(), strict=True):
+        axes.plot(number, simulate * number, color=COLOURS[1], label="simulated")
+        axes.plot(number, making + generate * number, color=COLOURS[0], label="generator made, then generated")
+        if simulate > generate:
+            crossing = making / (simulate - generate)
+            axes.plot(crossing, simulate * crossing, "o", color="black", markersize=5)
+            axes.annotate(f"{crossing:.0f}", (crossing, simulate * crossing), (6, -10), textcoords="offset points")
+        axes.set_title(name, loc="left", fontsize=10)
+        axes.set(xscale="log", yscale="log", xlabel="Dictionaries")
+        axes.grid(color="0.9")
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[0].set_ylabel("Core-seconds")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=2, frameon=False)
     return figure

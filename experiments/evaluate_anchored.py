@@ -1,0 +1,104 @@
+"""Judges generators for any sequence on sequences that they have never seen, beside the simulator.
+
+Example::
+
+    python -m experiments.evaluate_anchored --output=runs/judged --generator=runs/anchored/generator.npz \
+        --generator=runs/radial/generator.npz
+
+For each generator: errors of fingerprints against the number of anchors, on the two published schedules, on random ones
+and on heart rhythms; errors outside its box; the derivative of a loss by the sequence; maps of the digital brain; and
+the number of dictionaries from which on making it has paid. ``evaluation.json`` and ``report.html`` hold the results.
+"""
+
+import json
+import sys
+
+import numpy as np
+import tqdm
+from absl import flags
+
+from experiments import sequence_flags
+from experiments.anchored_judgement import (
+    dictionary_cost,
+    errors_by_size,
+    extrapolation,
+    gradient_errors,
+    map_errors,
+    read_subject,
+    unseen_sequences,
+)
+from experiments.anchored_report import print_judgement, write_judgement
+from experiments.command_line import run
+from experiments.judgement_report import summary
+from ganmrf.atomic import replacing
+from ganmrf.io.maps import make_folder
+
+flags.adopt_module_key_flags(sequence_flags)
+_GENERATORS = flags.DEFINE_multi_string("generator", None, "generator.npz; may be repeated", required=True)
+_OUTPUT = flags.DEFINE_string("output", None, "folder for the results", required=True)
+_SEED = flags.DEFINE_integer("seed", 0, "of the unseen sequences, the tissues, the brain and its noise", lower_bound=0)
+_SEQUENCES = flags.DEFINE_integer("sequences", 28, "unseen sequences, a quarter of them heart rhythms", lower_bound=4)
+_TISSUES = flags.DEFINE_integer("tissues", 512, "that errors are of", lower_bound=1)
+_MAPS = flags.DEFINE_integer("maps", 20, "unseen sequences that the brain is mapped with", lower_bound=1)
+_SIZE = flags.DEFINE_integer("size", 128, "rows and columns of the brain's image of 300 mm", lower_bound=8)
+_SNR = flags.DEFINE_float("snr", 20.0, "signal-to-noise ratio of its scans")
+_ROUNDS = flags.DEFINE_integer("rounds", 7, "how often each job is timed", lower_bound=1)
+_ANCHORS = flags.DEFINE_integer("timed_anchors", None, "anchors of the timed dictionaries; default: all")
+
+
+def main():
+    """Judges, and writes what came out."""
+    folder = make_folder(_OUTPUT.value)
+    config = sequence_flags.simulation_config()
+    subjects = [read_subject(path, config.tissue()) for path in _GENERATORS.value]
+    if len({subject.name for subject in subjects}) < len(subjects):
+        raise ValueError("--generator: two of them are in folders of the same name; results could not be told apart")
+    unseen = unseen_sequences(_SEED.value, _SEQUENCES.value, config.frames or 1000)
+    found = {}
+    for subject in subjects:
+        found[subject.name] = _judge(subject, unseen)
+        print_judgement(subject.name, found[subject.name])
+    with replacing(folder / "evaluation.json") as path:
+        path.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    write_judgement(folder / "report.html", found)
+    print(f"report: {folder / 'report.html'}")
+
+
+def _judge(subject, unseen):
+    """Everything about one generator, in plain numbers."""
+    random = unseen["random"]
+    mapped = (random * _MAPS.value)[: _MAPS.value]
+    with tqdm.tqdm(total=len(unseen) + len(mapped) + 3, desc=subject.name, disable=not sys.stderr.isatty()) as bar:
+
+        def done(value):
+            bar.update()
+            return value
+
+        generator = subject.generator
+        errors = {
+            group: done(errors_by_size(subject, sequences, _TISSUES.value, _SEED.value))
+            for group, sequences in unseen.items()
+        }
+        cost = done(dictionary_cost(subject, random[0], _ROUNDS.value, _ANCHORS.value))
+        gradient = done(gradient_errors(subject, random[0], 3))
+        outside = done({} if generator.kind == "table" else extrapolation(generator, random[:4], _SEED.value))
+        settings = {"size": _SIZE.value, "snr": _SNR.value}
+        maps = [done(map_errors(subject, each, seed=_SEED.value + i, **settings)) for i, each in enumerate(mapped)]
+    return {
+        "kind": generator.kind,
+        "axes": list(generator.box.names),
+        "slice_positions": 1 if generator.slice_profile is None else int(np.size(generator.slice_profile.nodes)),
+        "atoms": subject.tissue.size,
+        "core_seconds": subject.core_seconds,
+        "errors": {
+            group: {str(size): summary(values) for size, values in by_size.items()} for group, by_size in errors.items()
+        },
+        "outside": outside,
+        "gradient": gradient._asdict(),
+        "maps": {name: [getattr(each, name) for each in maps] for name in maps[0]._fields},
+        "cost": cost._asdict(),
+    }
+
+
+if __name__ == "__main__":
+    run(main)
