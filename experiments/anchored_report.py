@@ -42,7 +42,7 @@ def _map_words(maps):
 def _gradient_words(gradient):
     return (
         f"relative error {gradient['flip_angle']:.1e} (flip angles), {gradient['repetition_time']:.1e} (repetition "
-        f"times); value and gradient in {gradient['seconds']:.2f} s, simulated in {gradient['simulator_seconds']:.2f} s"
+        f"times), {gradient['atoms']} atoms; value and gradient in {gradient['seconds']:.2f} s, simulated in {gradient['simulator_seconds']:.2f} s"
     )
 
 

@@ -80,7 +80,7 @@ def _judge(subject, unseen):
             for group, sequences in unseen.items()
         }
         cost = done(dictionary_cost(subject, random[0], _ROUNDS.value, _ANCHORS.value))
-        gradient = done(gradient_errors(subject, random[0], 3))
+        gradient = done(gradient_errors(subject, random[0]))
         outside = done({} if generator.kind == "table" else extrapolation(generator, random[:4], _SEED.value))
         settings = {"size": _SIZE.value, "snr": _SNR.value}
         maps = [done(map_errors(subject, each, seed=_SEED.value + i, **settings)) for i, each in enumerate(mapped)]

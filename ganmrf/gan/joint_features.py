@@ -72,12 +72,11 @@ def joint_features(
 
 
 def sample_sequences(key: jax.Array, number: int, n_frames: int = 1000) -> list[Sequence]:
-    """Sequences of all families, a quarter of them cardiac (15 beats of 50 frames): the same for the same key."""
-    n_cardiac = round(_SHARE_CARDIAC * number)
+    """Sequences of all families, a quarter of them cardiac (15 beats of 50 frames for 1000), functions of the key."""
+    n_cardiac, beats = round(_SHARE_CARDIAC * number), max(round(0.015 * n_frames), 1)
     keys = jax.random.split(key, number)
-    draw, draw_rhythm = jax.jit(sample, static_argnums=1), jax.jit(sample_rr_intervals)
-    drawn = [draw(each, n_frames) for each in keys[n_cardiac:]]
-    return drawn + [cardiac_mrf(draw_rhythm(each)) for each in keys[:n_cardiac]]
+    drawn = [_sample(each, n_frames) for each in keys[n_cardiac:]]
+    return drawn + [cardiac_mrf(_sample_rr_intervals(each, beats)) for each in keys[:n_cardiac]]
 
 
 def spread_tissue(box: TissueBox, number: int, seed: int) -> Tissue:
@@ -98,3 +97,6 @@ def simulate_without_echo(sequence: Sequence, tissue: Tissue, slice_profile: Sli
     """Signals of `without_echo`, accurate to 1e-5: (atoms, frames), float64."""
     sequence = without_echo(sequence)
     return simulate_many(sequence, tissue, accuracy=_ACCURACY, slice_profile=slice_profile).astype(float)
+
+
+_sample, _sample_rr_intervals = (jax.jit(draw, static_argnums=1) for draw in (sample, sample_rr_intervals))

@@ -87,18 +87,28 @@ class Prepared:
             run_chunks(chunk, chunks, sizes=sizes, progress="generating" if progress else None)
         return self._dictionary(weights.tissue, rows_out, norms, compressed)
 
-    def stream(self, tissue: Tissue, *, compressed: bool = False, allow_extrapolation: bool = False) -> Dictionary:
+    def stream(
+        self, tissue: Tissue | Weights, *, compressed: bool = False, allow_extrapolation: bool = False
+    ) -> Dictionary:
         """A dictionary whose rows are generated when they are asked for: `match` never has all of it in memory.
 
         Args:
-          tissue: the atoms, any number of them.
+          tissue: the atoms, any number of them; or their weights. Those of a table are all made at once.
           compressed: as for `generate`.
           allow_extrapolation: as for `generate`.
+
+        Raises:
+          ValueError: as `generate`.
         """
-        atoms = tissue.ravel()
-        if not allow_extrapolation:
-            self.generator.require_inside(atoms)
-        return self._dictionary(atoms, *(GeneratedRows(self, atoms, compressed, part) for part in (0, 1)), compressed)
+        if isinstance(tissue, Weights) or self.generator.kind == "table":
+            source = self._weights(tissue, allow_extrapolation)
+            atoms = source.tissue
+        else:
+            source = atoms = jax.tree.map(np.asarray, tissue.ravel())
+            if not allow_extrapolation:
+                self.generator.require_inside(atoms)
+        parts = (GeneratedRows(self, source, atoms.size, compressed, part) for part in (0, 1))
+        return self._dictionary(atoms, *parts, compressed)
 
     def _weights(self, tissue, allow_extrapolation):
         if isinstance(tissue, Tissue):
@@ -136,20 +146,22 @@ class GeneratedRows:
 
     Attributes:
       prepared: what they are generated with.
-      tissue: the atoms, in one dimension.
+      source: the atoms, in one dimension, or their weights.
+      n_atoms: their number.
       compressed: whether fingerprints are coefficients in its basis.
       part: 0 for fingerprints, 1 for norms.
     """
 
     prepared: Prepared
-    tissue: Tissue
+    source: Tissue | Weights
+    n_atoms: int
     compressed: bool
     part: int
 
     @property
     def shape(self) -> tuple[int, ...]:
         columns = self.prepared.basis.shape[1] if self.compressed else self.prepared.sequence.n_frames
-        return (self.tissue.size, columns)[: 2 - self.part]
+        return (self.n_atoms, columns)[: 2 - self.part]
 
     @property
     def ndim(self) -> int:
@@ -160,11 +172,11 @@ class GeneratedRows:
         return np.dtype(np.float32)
 
     def __len__(self):
-        return self.tissue.size
+        return self.n_atoms
 
     def __getitem__(self, rows):
-        atoms = jax.tree.map(np.asarray, self.tissue).rows(rows)
-        made = self.prepared.generate(atoms, compressed=self.compressed, allow_extrapolation=True)
+        some = self.source.rows(rows)
+        made = self.prepared.generate(some, compressed=self.compressed, allow_extrapolation=True)
         return (made.fingerprints, made.norms)[self.part]
 
     def __array__(self, dtype=None, copy=None):

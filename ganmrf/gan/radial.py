@@ -78,20 +78,28 @@ def _candidates(centres):
             yield RadialFeatures(centres, length * np.array([1.0, *ratios]), kernel)
 
 
-def _fit(foundation, features, validation):
-    """(features, matrix, validation error), or None where the system cannot be solved."""
+def weight_matrix(features: RadialFeatures) -> np.ndarray | None:
+    """M with weights = features @ M that interpolate, (features, anchors), or None where there is none."""
     size = len(features.centres)
     with jax.enable_x64(True):
-        rows, queries = (np.asarray(_evaluate(features, each)) for each in (features.centres, validation))
+        rows = np.asarray(_evaluate(features, features.centres))
     extra = rows.shape[1] - size
     if extra > size:
         return None
     system = np.block([[rows[:, :size], rows[:, size:]], [rows[:, size:].T, np.zeros((extra, extra))]])
     system[range(size), range(size)] += _NUGGET * np.abs(system[:size, :size]).max()
     try:
-        matrix = np.linalg.solve(system, np.eye(size + extra, size))
+        return np.linalg.solve(system, np.eye(size + extra, size))
     except np.linalg.LinAlgError:
         return None
+
+
+def _fit(foundation, features, validation):
+    """(features, matrix, validation error), or None where there is no matrix."""
+    if (matrix := weight_matrix(features)) is None:
+        return None
+    with jax.enable_x64(True):
+        queries = np.asarray(_evaluate(features, validation))
     return features, matrix, foundation.validation_error(queries @ matrix)
 
 
