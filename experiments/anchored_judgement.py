@@ -18,7 +18,7 @@ from ganmrf.dictionary.match import match
 from ganmrf.gan.anchored import AnchoredGenerator
 from ganmrf.gan.generator_file import load_anchored
 from ganmrf.gan.joint_features import sample_sequences
-from ganmrf.gan.prepared import anchored_fingerprints, prepare
+from ganmrf.gan.prepared import anchored_fingerprints
 from ganmrf.physics.fisp_adjoint import simulate_reverse
 from ganmrf.physics.schedules import mrf_fisp, read_schedule
 from ganmrf.physics.types import Sequence, Tissue
@@ -121,7 +121,7 @@ def errors_by_size(subject: Subject, sequences: list[Sequence], n_tissues: int, 
     for sequence in sequences:
         truth = build_dictionary(sequence, tissue, accuracy=_ACCURACY, slice_profile=generator.slice_profile)
         for size, of_size in weights.items():
-            made = prepare(generator, sequence, size).generate(of_size)
+            made = generator.prepare(sequence, size).generate(of_size)
             errors[size].append(fingerprint_errors(made.fingerprints, truth.fingerprints))
     return {size: np.concatenate(each) for size, each in errors.items()}
 
@@ -129,7 +129,7 @@ def errors_by_size(subject: Subject, sequences: list[Sequence], n_tissues: int, 
 def extrapolation(generator: AnchoredGenerator, sequences: list[Sequence], seed: int) -> dict[str, list[float]]:
     """End of an axis, such as ``t1 above`` -> mean error of tissues `BEYOND` it, the other axes inside the box."""
     box, rng, found = generator.box, np.random.default_rng(seed), {}
-    prepared = [prepare(generator, sequence) for sequence in sequences]
+    prepared = [generator.prepare(sequence) for sequence in sequences]
     for axis, name in enumerate(box.names):
         for side in ("below", "above"):
             errors = found[f"{name} {side}"] = []
@@ -178,7 +178,7 @@ def map_errors(subject: Subject, sequence: Sequence, *, size: int, snr: float, s
     """Maps of the digital brain by the generated dictionary, against those by the simulated one, for B1 = 1."""
     generator, rows = subject.generator, central_rows(subject.tissue)
     simulated = build_dictionary(sequence, subject.tissue.rows(rows), slice_profile=generator.slice_profile)
-    generated = prepare(generator, sequence).generate(generator.weights(subject.tissue).rows(rows))
+    generated = generator.prepare(sequence).generate(generator.weights(subject.tissue).rows(rows))
     scan = scan_brain(simulated, size=size, snrs=[snr], seed=seed, progress=False)
     inside = scan.brain.brain_mask
     truth, ours = (match(each, scan.images[snr], mask=inside) for each in (simulated, generated))
@@ -193,8 +193,8 @@ def dictionary_cost(subject: Subject, sequence: Sequence, rounds: int, n_anchors
     weights = generator.weights(subject.tissue, n_anchors)
     jobs = {
         "simulate": lambda: build_dictionary(sequence, subject.tissue, slice_profile=generator.slice_profile),
-        "generate": lambda: prepare(generator, sequence, n_anchors).generate(weights),
-        "compressed": lambda: prepare(generator, sequence, n_anchors).generate(weights, compressed=True),
+        "generate": lambda: generator.prepare(sequence, n_anchors).generate(weights),
+        "compressed": lambda: generator.prepare(sequence, n_anchors).generate(weights, compressed=True),
     }
     wall = timed(jobs, rounds)
     cores = timed(jobs, rounds, time.process_time)

@@ -16,10 +16,37 @@ def print_judgement(name: str, found: dict):
     table = _error_table(name, found)
     for row in (table.columns, *table.rows):
         print(f"  {row[0]:>8s}" + "".join(f"{cell:>26s}" for cell in row[1:]))
-    print(f"  maps, RRMSE: {_map_words(found['maps'])}")
-    print(f"  gradient: {_gradient_words(found['gradient'])}")
-    print(f"  {found['atoms']} atoms: {_cost_words(Cost(**found['cost']))}")
-    print(f"  {_break_even_words(found)}", flush=True)
+    t1, t2, changed = (_percent(found["maps"][key]) for key in ("t1", "t2", "changed"))
+    print(f"  maps of {len(found['maps']['t1'])} sequences, mean / largest: T1 {t1} %, T2 {t2} %, changed {changed} %")
+    gradient = found["gradient"]
+    print(
+        f"  gradient: error {gradient['flip_angle']:.1e} by flip angles, {gradient['repetition_time']:.1e} by times; ",
+        end="",
+    )
+    print(f"{gradient['atoms']} atoms in {gradient['seconds']:.2f} s, simulated {gradient['simulator_seconds']:.2f} s")
+    times = zip(_COST_COLUMNS, Cost(**found["cost"]), strict=True)
+    costs = ", ".join(f"{what.lower()} {1e3 * wall:.0f} ms ({1e3 * core:.0f} core-ms)" for what, (wall, core) in times)
+    print(f"  {found['atoms']} atoms: {costs}")
+    print(f"  {_break_even(found)}", flush=True)
+
+
+def write_judgement(path, found: dict):
+    """Writes the report.
+
+    Args:
+      path: the HTML file.
+      found: name of a generator -> what `evaluate_anchored` found.
+    """
+    least = {name: min(each["mean"] for each in of["errors"]["random"].values()) for name, of in found.items()}
+    best = min(least, key=least.get)
+    sections = [_error_section(found), _outside_section(found), _map_section(found), _gradient_section(found)]
+    sections += [_cost_section(found), Section("Machine", facts=machine_facts())]
+    write_report(
+        path,
+        title="Generators for any sequence, judged",
+        summary=f"The least mean error on random unseen sequences is {least[best]:.1e}, of {best}.",
+        sections=[section for section in sections if section],
+    )
 
 
 def _error_table(name, found):
@@ -31,113 +58,75 @@ def _error_table(name, found):
     return Table(("Anchors", *groups), rows, f"{name}: mean / 99 % quantile")
 
 
-def _map_words(maps):
-    t1, t2, changed = (100 * np.array(maps[name]) for name in ("t1", "t2", "changed"))
-    return (
-        f"T1 {t1.mean():.3f} % (at most {t1.max():.3f} %), T2 {t2.mean():.3f} % (at most {t2.max():.3f} %); "
-        f"{changed.mean():.3f} % of the voxels changed atom; {t1.size} sequences"
+def _error_section(found):
+    random = {name: {int(size): each for size, each in of["errors"]["random"].items()} for name, of in found.items()}
+    caption = "Unit fingerprints of random sequences that were never learned from. Solid: mean; dotted: 99 % quantile."
+    figure = Picture(accuracy_figure(random), caption)
+    return Section(
+        "Errors on unseen sequences", figures=[figure], tables=[_error_table(*pair) for pair in found.items()]
     )
 
 
-def _gradient_words(gradient):
-    return (
-        f"relative error {gradient['flip_angle']:.1e} (flip angles), {gradient['repetition_time']:.1e} (repetition "
-        f"times), {gradient['atoms']} atoms; value and gradient in {gradient['seconds']:.2f} s, simulated in {gradient['simulator_seconds']:.2f} s"
+def _outside_section(found):
+    outside = {name: of["outside"] for name, of in found.items() if of["outside"]}
+    if not outside:
+        return None
+    words = "Mean error of tissues beyond an end of the box, the other parameters inside it; all anchors."
+    return Section("Outside the box", figures=[Picture(extrapolation_figure(BEYOND, outside), words)])
+
+
+def _map_section(found):
+    columns = ("Generator", "T1 RRMSE (%)", "T2 RRMSE (%)", "Voxels that changed atom (%)")
+    rows = [[name, *(_percent(of["maps"][key]) for key in ("t1", "t2", "changed"))] for name, of in found.items()]
+    words = (
+        "The digital brain, scanned with unseen sequences and matched with the generated and with the simulated "
+        "dictionary: differences of the maps."
     )
+    return Section("Maps of the brain", words, tables=[Table(columns, rows, "Mean / largest over the sequences")])
 
 
-def _cost_words(cost):
-    return ", ".join(
-        f"{what.lower()} {1e3 * wall:.0f} ms ({1e3 * core:.0f} core-ms)"
-        for what, (wall, core) in zip(_COST_COLUMNS, cost, strict=True)
-    )
+def _percent(values):
+    return f"{100 * np.mean(values):.3f} / {100 * np.max(values):.3f}"
 
 
-def _break_even_words(found):
-    cost = Cost(**found["cost"])
-    made, saved = found["core_seconds"], cost.simulate[1] - cost.generate[1]
-    if saved <= 0:
-        return f"made in {made:.0f} core-seconds; never pays: generating takes no fewer of them than simulating"
-    return f"made in {made:.0f} core-seconds; pays after {np.ceil(made / saved):.0f} dictionaries"
-
-
-def write_judgement(path, found: dict):
-    """Writes the report.
-
-    Args:
-      path: the HTML file.
-      found: name of a generator -> what `evaluate_anchored` found.
-    """
-    random = {
-        name: {int(size): of["errors"]["random"][size] for size in of["errors"]["random"]} for name, of in found.items()
+def _gradient_section(found):
+    columns = ("Generator", "Error, flip angles", "Error, repetition times", "Atoms", "Generator (s)", "Simulator (s)")
+    formats = {
+        "flip_angle": ".1e",
+        "repetition_time": ".1e",
+        "atoms": "d",
+        "seconds": ".2f",
+        "simulator_seconds": ".2f",
     }
+    rows = [[name, *(f"{of['gradient'][key]:{form}}" for key, form in formats.items())] for name, of in found.items()]
+    words = "The mean inner product of neighbouring atoms, differentiated by the sequence; times of value and gradient."
+    return Section("Derivatives", words, tables=[Table(columns, rows)])
+
+
+def _cost_section(found):
     costs = {
         name: (of["core_seconds"], of["cost"]["generate"][1], of["cost"]["simulate"][1]) for name, of in found.items()
     }
-    outside = {name: of["outside"] for name, of in found.items() if of["outside"]}
-    best = min(found, key=lambda name: min(each["mean"] for each in random[name].values()))
-    least = min(each["mean"] for each in random[best].values())
-    caption = "Unit fingerprints of random sequences that were never learned from. Solid: mean; dotted: 99 % quantile."
-    sections = [
-        Section(
-            "Errors on unseen sequences",
-            figures=[Picture(accuracy_figure(random), caption)],
-            tables=[_error_table(name, of) for name, of in found.items()],
-        )
-    ]
-    if outside:
-        words = "Mean error of tissues beyond an end of the box, the other parameters inside it; all anchors."
-        sections.append(Section("Outside the box", figures=[Picture(extrapolation_figure(BEYOND, outside), words)]))
-    rows = [
-        [
-            name,
-            *(
-                f"{100 * np.mean(of['maps'][key]):.3f} / {100 * np.max(of['maps'][key]):.3f}"
-                for key in ("t1", "t2", "changed")
-            ),
-        ]
-        for name, of in found.items()
-    ]
-    columns = ("Generator", "T1 RRMSE (%)", "T2 RRMSE (%)", "Voxels that changed atom (%)")
-    sections.append(Section("Maps of the brain", tables=[Table(columns, rows, "Mean / largest over unseen sequences")]))
-    rows = [
-        [
-            name,
-            *(f"{of['gradient'][key]:.1e}" for key in ("flip_angle", "repetition_time")),
-            *(f"{of['gradient'][key]:.2f}" for key in ("seconds", "simulator_seconds")),
-        ]
-        for name, of in found.items()
-    ]
-    columns = ("Generator", "Error, flip angles", "Error, repetition times", "Generator (s)", "Simulator (s)")
-    words = "The mean inner product of neighbouring atoms, differentiated by the sequence; times of value and gradient."
-    sections.append(Section("Derivatives", words, tables=[Table(columns, rows)]))
-    sections.append(_cost_section(found, costs))
-    sections.append(Section("Machine", facts=machine_facts()))
-    write_report(
-        path,
-        title="Generators for any sequence, judged",
-        summary=f"The least mean error on random unseen sequences is {least:.1e}, of {best}.",
-        sections=sections,
-    )
-
-
-def _cost_section(found, costs):
     rows = [
         [f"{name}, {of['atoms']} atoms", *(f"{1e3 * wall:.0f} / {1e3 * core:.0f}" for wall, core in Cost(**of["cost"]))]
         for name, of in found.items()
     ]
     times = Table(("", *_COST_COLUMNS), rows, "One dictionary, from the sequence on: ms / core-ms")
-    rows = [
-        [f"{name}, {what}", *(f"{value(number):.3g}" for number in _NUMBERS)]
-        for name, (making, generate, simulate) in costs.items()
-        for what, value in (
-            ("simulated", lambda n, each=simulate: n * each),
-            ("generated", lambda n, first=making, each=generate: first + n * each),
-        )
-    ]
+    rows = []
+    for name, (making, generate, simulate) in costs.items():
+        rows.append([f"{name}, simulated", *(f"{number * simulate:.3g}" for number in _NUMBERS)])
+        rows.append([f"{name}, generated", *(f"{making + number * generate:.3g}" for number in _NUMBERS)])
     even = Table(("Dictionaries", *map(str, _NUMBERS)), rows, "Core-seconds for so many dictionaries, full length")
-    words = " ".join(f"{name}: {_break_even_words(of)}." for name, of in found.items())
-    picture = Picture(
-        break_even_figure(costs), "The dot is where making the generator has paid; none where it never does."
+    words = " ".join(f"{name}: {_break_even(of)}." for name, of in found.items())
+    caption = "The dot is where making the generator has paid; there is none where it never does."
+    return Section(
+        "When does it pay?", words, figures=[Picture(break_even_figure(costs), caption)], tables=[times, even]
     )
-    return Section("When does it pay?", words, figures=[picture], tables=[times, even])
+
+
+def _break_even(found):
+    cost = Cost(**found["cost"])
+    made, saved = found["core_seconds"], cost.simulate[1] - cost.generate[1]
+    if saved <= 0:
+        return f"made in {made:.0f} core-seconds; never pays: generating takes no fewer of them than simulating"
+    return f"made in {made:.0f} core-seconds; pays after {np.ceil(made / saved):.0f} dictionaries"

@@ -22,7 +22,6 @@ from experiments.command_line import numbers_in, run
 from ganmrf.dictionary.build import build_dictionary
 from ganmrf.dictionary.store import save_dictionary
 from ganmrf.gan.generator_file import load_anchored
-from ganmrf.gan.prepared import prepare
 from ganmrf.physics.cardiac import cardiac_mrf
 from ganmrf.physics.schedules import read_columns
 from ganmrf.physics.types import Tissue
@@ -57,11 +56,11 @@ def main():
     tissue = config.tissue()
     generator.require_inside(tissue)
     clock = time.perf_counter()
-    prepared = prepare(generator, sequence, _ANCHORS.value, accuracy=_ACCURACY.value)
+    prepared = generator.prepare(sequence, _ANCHORS.value, accuracy=_ACCURACY.value)
     weights = generator.weights(tissue, prepared.n_anchors)
     first = time.perf_counter() - clock
     clock = time.perf_counter()
-    prepared = prepare(generator, sequence, prepared.n_anchors)
+    prepared = generator.prepare(sequence, prepared.n_anchors)
     dictionary = prepared.generate(weights, compressed=_COMPRESSED.value)
     again = time.perf_counter() - clock
     print(f"{rr_intervals.size} beats, {sequence.n_frames} frames, {prepared.n_anchors} anchors; {prepared.summary()}")

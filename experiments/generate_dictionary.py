@@ -25,7 +25,6 @@ from ganmrf.dictionary.store import save_dictionary, save_dictionary_in_blocks
 from ganmrf.gan.anchored import AnchoredGenerator
 from ganmrf.gan.generate import generate
 from ganmrf.gan.generator_file import load_any
-from ganmrf.gan.prepared import prepare
 
 flags.adopt_module_key_flags(sequence_flags)
 _GENERATOR = flags.DEFINE_string("generator", None, "generator.npz of train or of train_anchored", required=True)
@@ -82,7 +81,7 @@ def _of_any_sequence(generator, config, tissue):
     """Likewise."""
     sequence = config.sequence()
     sequence_flags.check_same_simulation(config, sequence, generator.slice_profile, _GENERATOR.value)
-    prepared = prepare(generator, sequence, _ANCHORS.value, accuracy=_ACCURACY.value)
+    prepared = generator.prepare(sequence, _ANCHORS.value, accuracy=_ACCURACY.value)
     print(f"{prepared.n_anchors} anchors; {prepared.summary()}")
     if generator.kind == "table":  # its weights are those of all its atoms
         weights = generator.weights(tissue, prepared.n_anchors)

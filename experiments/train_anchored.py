@@ -20,7 +20,7 @@ from experiments import sequence_flags
 from experiments.anchoring import KINDS, RADIAL, AnchoredConfig, anchored_as, make_in_folder
 from experiments.command_line import run
 from experiments.judgement_report import summary
-from ganmrf.gan.anchored import held_out_errors, radial_generator
+from ganmrf.gan.anchored import radial_generator, validation_errors
 from ganmrf.report.anchored_figures import accuracy_figure, anchor_figure
 from ganmrf.report.html import Picture, Section, Table, machine_facts, write_report
 from ganmrf.report.training_figures import training_figure
@@ -72,7 +72,7 @@ def main():
         foundation = anchored_as(made.foundation, kind)
         judged[kind] = radial_generator(foundation), foundation
     errors = {
-        name: {size: summary(of_size) for size, of_size in held_out_errors(*pair).items()}
+        name: {size: summary(of_size) for size, of_size in validation_errors(*pair).items()}
         for name, pair in judged.items()
     }
     cells = [

@@ -5,7 +5,7 @@ The signal of a tissue x under a sequence is, nearly, a combination of the signa
     s(x) / n(x)  =  sum over a of  w_a(x) s(a) / n(a)
 
 with weights w and a length n that depend on tissue alone. A new sequence is simulated for the anchors
-(`prepared.prepare`); the weights are the generator's.
+(`AnchoredGenerator.prepare`); the weights are the generator's.
 """
 
 import dataclasses
@@ -19,10 +19,12 @@ from threadpoolctl import threadpool_limits
 
 from ganmrf.gan.anchors import Foundation, learned_matrices
 from ganmrf.gan.norms import NormPolynomial
+from ganmrf.gan.prepared import Prepared, prepare
 from ganmrf.gan.radial import fit_radial
 from ganmrf.gan.tissue_box import TissueBox
+from ganmrf.gan.weights import Weights
 from ganmrf.physics.slice_profile import SliceProfile
-from ganmrf.physics.types import Tissue, pytree
+from ganmrf.physics.types import Sequence, Tissue, pytree
 from ganmrf.physics.workers import run_chunks
 
 _CHUNK = 2048  # atoms whose weights are computed at a time
@@ -40,26 +42,6 @@ class TableFeatures:
 
     tissue: Tissue
     values: np.ndarray
-
-
-@pytree
-@dataclasses.dataclass(frozen=True)
-class Weights:
-    """What a dictionary of some atoms needs of a generator, for every sequence.
-
-    Attributes:
-      tissue: the atoms, in one dimension.
-      values: combination of the anchors' signals, (atoms, anchors), float32.
-      norms: n(x), (atoms,), float32.
-    """
-
-    tissue: Tissue
-    values: np.ndarray
-    norms: np.ndarray
-
-    def rows(self, index) -> "Weights":
-        """Those of some atoms, by any index of one dimension."""
-        return Weights(self.tissue.rows(index), self.values[index], self.norms[index])
 
 
 @pytree
@@ -113,6 +95,30 @@ class AnchoredGenerator:
             raise ValueError(f"n_anchors must be one of {', '.join(map(str, self.sizes))}; got {n_anchors}")
         return n_anchors
 
+    def prepare(self, sequence: Sequence, n_anchors: int | None = None, *, accuracy: float | None = None) -> Prepared:
+        """Simulates the anchors of a sequence, and held-out tissues that tell the error.
+
+        Args:
+          sequence: any MRF-FISP sequence, of any length, not traced.
+          n_anchors: how many anchors, one of ``sizes``; the largest by default.
+          accuracy: in place of ``n_anchors``: the fewest anchors with which the 99 % quantile of the held-out tissues'
+            errors is no larger.
+
+        Returns:
+          What generates dictionaries of that sequence.
+
+        Raises:
+          ValueError: another number of anchors, an accuracy that is not positive or that no number of anchors reaches,
+            or anchors whose signal is not finite or nothing.
+        """
+        if accuracy is None:
+            return prepare(self, sequence, [self.require_size(n_anchors)])
+        if n_anchors is not None:
+            raise ValueError("n_anchors and accuracy do not go together")
+        if not accuracy > 0:
+            raise ValueError(f"accuracy must be positive; got {accuracy}")
+        return prepare(self, sequence, self.sizes, accuracy)
+
     def weights(
         self, tissue: Tissue, n_anchors: int | None = None, *, allow_extrapolation: bool = False, progress: bool = False
     ) -> Weights:
@@ -153,8 +159,13 @@ class AnchoredGenerator:
     def weights_at(self, tissue: Tissue, n_anchors: int) -> tuple[jax.Array, jax.Array]:
         """Weights (atoms, anchors) and n (atoms,) as a pure function: traceable, and differentiable in the tissue.
 
-        Radial basis functions need float64 (`jax.enable_x64`); a table has nothing to differentiate.
+        Radial basis functions need float64 (`jax.enable_x64`).
+
+        Raises:
+          ValueError: a table: its weights are no function of the tissue.
         """
+        if self.kind == "table":
+            raise ValueError("a table has weights for its own atoms alone: AnchoredGenerator.weights gives them")
         places = self.box.coordinates(tissue)
         features = self.features if self.kind == "trunk" else self.features[n_anchors]
         return features(places) @ jnp.asarray(self.matrices[n_anchors], places.dtype), self.norm(places)
@@ -202,7 +213,7 @@ def radial_generator(foundation: Foundation) -> AnchoredGenerator:
     return _assembled(foundation, features, matrices, "radial", lambda size: _evaluated(features[size], places))
 
 
-def held_out_errors(generator: AnchoredGenerator, foundation: Foundation) -> dict[int, np.ndarray]:
+def validation_errors(generator: AnchoredGenerator, foundation: Foundation) -> dict[int, np.ndarray]:
     """Errors on the foundation's validation sequences and tissues: number of anchors -> (sequences * tissues,)."""
     if generator.kind == "table":
         features = foundation.features_of(foundation.validation)

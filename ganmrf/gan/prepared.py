@@ -1,6 +1,7 @@
 """An anchored generator made ready for one sequence, and dictionaries from it."""
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -8,12 +9,15 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from ganmrf.dictionary.build import Dictionary, simulate_few
-from ganmrf.gan.anchored import AnchoredGenerator, Weights
 from ganmrf.gan.anchors import relative_errors
 from ganmrf.gan.joint_features import without_echo
+from ganmrf.gan.weights import Weights
 from ganmrf.physics.fisp_adjoint import simulate_reverse
 from ganmrf.physics.types import Sequence, Tissue
 from ganmrf.physics.workers import run_chunks
+
+if TYPE_CHECKING:
+    from ganmrf.gan.anchored import AnchoredGenerator
 
 _CHUNK = 2048  # atoms generated at a time
 _LEFT_OUT = 1e-5  # of the anchors' signals, by the basis of compressed dictionaries
@@ -34,7 +38,7 @@ class Prepared:
         (tissues,).
     """
 
-    generator: AnchoredGenerator
+    generator: "AnchoredGenerator"
     sequence: Sequence
     signals: np.ndarray
     coefficients: np.ndarray
@@ -186,34 +190,8 @@ class GeneratedRows:
         return self[:].astype(dtype or self.dtype, copy=False)
 
 
-def prepare(
-    generator: AnchoredGenerator,
-    sequence: Sequence,
-    n_anchors: int | None = None,
-    *,
-    accuracy: float | None = None,
-) -> Prepared:
-    """Simulates the anchors of a new sequence, and held-out tissues that tell the error.
-
-    Args:
-      generator: the generator.
-      sequence: any MRF-FISP sequence, of any length, not traced.
-      n_anchors: how many anchors, one of ``generator.sizes``; the largest by default.
-      accuracy: in place of ``n_anchors``: the fewest anchors with which the 99 % quantile of the held-out tissues'
-        errors is no larger.
-
-    Raises:
-      ValueError: another number of anchors, an accuracy that is not positive or that no number of anchors reaches, or
-        anchors whose signal is not finite or nothing.
-    """
-    if accuracy is None:
-        sizes = [generator.require_size(n_anchors)]
-    elif n_anchors is not None:
-        raise ValueError("n_anchors and accuracy do not go together")
-    elif not accuracy > 0:
-        raise ValueError(f"accuracy must be positive; got {accuracy}")
-    else:
-        sizes = generator.sizes
+def prepare(generator: "AnchoredGenerator", sequence: Sequence, sizes: list[int], accuracy: float = np.inf) -> Prepared:
+    """`AnchoredGenerator.prepare` with the first of some numbers of anchors, ascending, that keeps the accuracy."""
     anchors, held_out = (jax.tree.map(np.asarray, each) for each in (generator.anchors, generator.held_out))
     signals, truth = np.empty((0, sequence.n_frames), np.float32), None
     for size in sizes:
@@ -226,7 +204,7 @@ def prepare(
             signals = np.concatenate([signals, _simulated(generator, sequence, new)])
         with threadpool_limits(1, "blas"):  # too small for threads
             prepared = _prepared(generator, sequence, signals, truth)
-        if accuracy is None or (reached := np.quantile(prepared.errors, 0.99)) <= accuracy:
+        if (reached := np.quantile(prepared.errors, 0.99)) <= accuracy:
             return prepared
     raise ValueError(
         f"no number of anchors reaches an accuracy of {accuracy:.3g}: with all {size} of them 99 % of the held-out "
@@ -235,7 +213,7 @@ def prepare(
 
 
 def anchored_fingerprints(
-    generator: AnchoredGenerator, sequence: Sequence, tissue: Tissue | Weights, n_anchors: int | None = None
+    generator: "AnchoredGenerator", sequence: Sequence, tissue: Tissue | Weights, n_anchors: int | None = None
 ) -> tuple[jax.Array, jax.Array]:
     """Generated fingerprints as a pure function of the sequence, for `jax.grad` and `jax.vjp`, and of the tissue.
 

@@ -9,11 +9,11 @@ import pytest
 
 from ganmrf.dictionary.build import build_dictionary
 from ganmrf.dictionary.match import match
-from ganmrf.gan.anchored import held_out_errors, radial_generator, table_generator, trunk_generator
+from ganmrf.gan.anchored import radial_generator, table_generator, trunk_generator, validation_errors
 from ganmrf.gan.anchors import choose_anchors, lay_foundation, least_squares_weights, with_spread_anchors
 from ganmrf.gan.generator_file import load_anchored, load_any, load_generator, save_generator
 from ganmrf.gan.joint_features import without_echo
-from ganmrf.gan.prepared import anchored_fingerprints, prepare
+from ganmrf.gan.prepared import anchored_fingerprints
 from ganmrf.gan.tissue_box import TissueBox
 from ganmrf.gan.train import fit, init_state
 from ganmrf.gan.trunk import RECIPE, draw_tissue, finish_trunk, trunk_data
@@ -77,7 +77,7 @@ def test_an_unseen_sequence_is_generated_and_its_error_known(table, trunk, radia
     bounds = {"table": (1e-3, 1e-4), "trunk": (1e-3, 1e-4), "radial": (5e-3, 2e-3)}
     for generator in (table, trunk, radial):
         for size, bound in zip((32, 48), bounds[generator.kind], strict=True):
-            prepared = prepare(generator, SEQUENCE, size)
+            prepared = generator.prepare(SEQUENCE, size)
             made = prepared.generate(grid)
             found = errors(made, truth)
             assert found.mean() < bound
@@ -88,7 +88,7 @@ def test_an_unseen_sequence_is_generated_and_its_error_known(table, trunk, radia
 
 
 def test_learned_weights_beat_radial_basis_functions_from_the_same_anchors(table, radial, foundation):
-    learned, interpolated = (held_out_errors(generator, foundation) for generator in (table, radial))
+    learned, interpolated = (validation_errors(generator, foundation) for generator in (table, radial))
     assert learned.keys() == interpolated.keys() == {16, 32, 48}
     for size in learned:
         assert learned[size].mean() < interpolated[size].mean()
@@ -96,13 +96,13 @@ def test_learned_weights_beat_radial_basis_functions_from_the_same_anchors(table
 
 def test_heart_rhythms_are_sequences_like_others(table, grid):
     sequence = cardiac_mrf([0.9, 0.5, 1.3])
-    made = prepare(table, sequence).generate(grid)
+    made = table.prepare(sequence).generate(grid)
     assert errors(made, build_dictionary(sequence, grid, accuracy=1e-5)).mean() < 1e-4
 
 
 def test_echo_times_that_change_from_frame_to_frame_are_exact(table, grid):
     sequence = dataclasses.replace(SEQUENCE, echo_time=np.linspace(1e-3, 6e-3, FRAMES))
-    prepared = prepare(table, sequence)
+    prepared = table.prepare(sequence)
     truth = build_dictionary(sequence, grid, accuracy=1e-5)
     made, compressed = (prepared.generate(grid, compressed=each) for each in (False, True))
     assert errors(made, truth).mean() < 1e-4
@@ -112,7 +112,7 @@ def test_echo_times_that_change_from_frame_to_frame_are_exact(table, grid):
 
 
 def test_compressed_fingerprints_are_those_of_full_length_in_the_basis(table, grid):
-    prepared = prepare(table, SEQUENCE)
+    prepared = table.prepare(SEQUENCE)
     full, compressed = (prepared.generate(grid, compressed=each) for each in (False, True))
     np.testing.assert_allclose(compressed.basis.T @ compressed.basis, np.eye(compressed.basis.shape[1]), atol=1e-7)
     np.testing.assert_allclose(compressed.fingerprints, full.fingerprints @ compressed.basis, atol=1e-4)
@@ -120,7 +120,7 @@ def test_compressed_fingerprints_are_those_of_full_length_in_the_basis(table, gr
 
 
 def test_rows_that_are_generated_when_asked_for_are_matched_without_the_others(trunk, grid):
-    prepared = prepare(trunk, SEQUENCE)
+    prepared = trunk.prepare(SEQUENCE)
     streamed, made = prepared.stream(grid), prepared.generate(grid)
     assert streamed.fingerprints.shape == (300, FRAMES)
     for rows in (slice(10, 20), np.array([7, 3])):
@@ -133,14 +133,14 @@ def test_rows_that_are_generated_when_asked_for_are_matched_without_the_others(t
 
 
 def test_anchors_that_an_accuracy_needs(table):
-    few, many = (prepare(table, SEQUENCE, accuracy=accuracy) for accuracy in (1e-2, 1e-4))
+    few, many = (table.prepare(SEQUENCE, accuracy=accuracy) for accuracy in (1e-2, 1e-4))
     assert few.n_anchors < many.n_anchors
     assert np.quantile(few.errors, 0.99) <= 1e-2
     assert np.quantile(many.errors, 0.99) <= 1e-4
-    same = prepare(table, SEQUENCE, many.n_anchors)
+    same = table.prepare(SEQUENCE, many.n_anchors)
     np.testing.assert_allclose(many.signals, same.signals, atol=1e-6)
     with pytest.raises(ValueError, match=r"no number of anchors reaches an accuracy of 1e-09: with all 48 .* error of"):
-        prepare(table, SEQUENCE, accuracy=1e-9)
+        table.prepare(SEQUENCE, accuracy=1e-9)
 
 
 def test_derivatives_are_those_of_the_simulator(trunk, grid):
@@ -190,7 +190,7 @@ def test_files_give_the_same_generator(table, trunk, radial, grid, tmp_path):
 
 
 def test_what_cannot_be_generated_is_named(table, trunk, grid):
-    prepared = prepare(trunk, SEQUENCE)
+    prepared = trunk.prepare(SEQUENCE)
     outside = Tissue(np.array([0.5, 4.0]), 0.1)
     with pytest.raises(ValueError, match="1 of 2 atoms lie outside the trained box"):
         prepared.generate(outside)
@@ -198,19 +198,19 @@ def test_what_cannot_be_generated_is_named(table, trunk, grid):
     with pytest.raises(ValueError, match="no axis for b1"):
         prepared.generate(Tissue(0.5, 0.1, np.array([0.9])), allow_extrapolation=True)
     with pytest.raises(ValueError, match="n_anchors must be one of 16, 32, 48; got 20"):
-        prepare(trunk, SEQUENCE, 20)
+        trunk.prepare(SEQUENCE, 20)
     with pytest.raises(ValueError, match="the weights are for 32 anchors, not for 48"):
         prepared.generate(trunk.weights(grid, 32))
     with pytest.raises(ValueError, match="a table for its own 300 atoms"):
         table.weights(grid.rows(slice(10)))
     with pytest.raises(ValueError, match="accuracy must be positive"):
-        prepare(trunk, SEQUENCE, accuracy=0.0)
+        trunk.prepare(SEQUENCE, accuracy=0.0)
     invalid = jax.tree.map(lambda leaf: jnp.full(leaf.shape, jnp.nan), SEQUENCE)  # as a failed optimisation leaves it
     with pytest.raises(ValueError, match=r"must be .*; got nan"):
-        prepare(trunk, invalid)
+        trunk.prepare(invalid)
     silent = dataclasses.replace(SEQUENCE, flip_angle=np.zeros(FRAMES))
     with pytest.raises(ValueError, match="an anchor has no signal"):
-        prepare(trunk, silent)
+        trunk.prepare(silent)
 
 
 def test_anchors_are_nested_and_weights_of_an_anchor_are_that_anchor(foundation):
@@ -231,13 +231,13 @@ def test_foundations_repeat_and_anchors_can_be_spread():
     assert spread.anchors.size == 16
     assert not np.isin(spread.anchors.t1, one.anchors.t1).all()
     error = radial_generator(spread)
-    assert held_out_errors(error, spread)[16].mean() < 0.1
+    assert validation_errors(error, spread)[16].mean() < 0.1
     with pytest.raises(ValueError, match="n_anchors must be 16 to 64; got 80"):
         lay_foundation(BOX, None, **settings | {"n_anchors": 80})
 
 
 def test_anchors_are_simulated_right_after_each_pulse(table):
-    prepared = prepare(table, SEQUENCE, 16)
+    prepared = table.prepare(SEQUENCE, 16)
     anchors = table.anchors.rows(slice(16))
     expected = np.asarray(simulate(without_echo(SEQUENCE), anchors)) / table.anchor_norms[:16, None]
     np.testing.assert_allclose(prepared.signals, expected, atol=1e-5)
