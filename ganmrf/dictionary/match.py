@@ -15,12 +15,11 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-import threadpoolctl
 import tqdm
 
 from ganmrf.dictionary.build import Dictionary
 from ganmrf.dictionary.compress import svd_basis
-from ganmrf.physics.workers import run_chunks, workers
+from ganmrf.physics.workers import one_blas_thread, run_chunks, workers
 
 _GROUP = 16  # atoms whose best float32 score is kept
 _VOXELS = 2048  # voxels a chunk
@@ -135,7 +134,7 @@ def _search(dictionary, series, voxels, progress):
     with tqdm.tqdm(total=voxels.size, desc="matching", disable=not progress, unit_scale=True) as bar:
         for first in range(0, len(atoms), size):
             block = _Block(np.asarray(atoms[first : first + size]), first, size, basis)
-            with threadpoolctl.threadpool_limits(1, "blas"):  # a worker is a core: more BLAS threads would wait
+            with one_blas_thread():
                 run_chunks(functools.partial(search_chunk, block), chunks)
             del block  # before the next one is read
     index = np.where(norm > 0, best.index, -1)

@@ -11,7 +11,6 @@ import time
 import jax
 import jax.numpy as jnp
 import numpy as np
-import threadpoolctl
 
 from ganmrf.dictionary.build import Dictionary, plan_orders, require_signal, simulator, unit_fingerprints
 from ganmrf.dictionary.chunked import ChunkedStore
@@ -19,7 +18,7 @@ from ganmrf.dictionary.compress import project, svd_basis
 from ganmrf.dictionary.store import fields_of
 from ganmrf.physics.slice_profile import SliceProfile
 from ganmrf.physics.types import Sequence, Tissue
-from ganmrf.physics.workers import meshes, run_chunks
+from ganmrf.physics.workers import meshes, one_blas_thread, run_chunks
 
 _CHUNK_BYTES = 2**25
 _MOST_ATOMS = 2**14  # a chunk, so that there are enough of them for all workers when rows are short
@@ -122,7 +121,7 @@ def fill_store(store: ChunkedStore, *, progress: bool = False) -> int:
     sizes = [store.rows(chunk).stop - store.rows(chunk).start for chunk in missing]
     with (
         jax.enable_x64(store.dtype == np.float64),
-        threadpoolctl.threadpool_limits(1, "blas"),  # a worker is a core, and more threads would round otherwise
+        one_blas_thread(),  # a worker is a core, and more threads would round otherwise
     ):
         dictionary = store.dictionary()
         atoms, orders, n_frames = dictionary.tissue, store.fields["n_states"], dictionary.sequence.n_frames
@@ -157,7 +156,7 @@ def _basis(simulate, n_atoms, n_frames, dtype, rank):
         unit[part] = _simulated(simulate, parts[part], mesh, n_frames, dtype)[0]
 
     run_chunks(simulate_part, range(len(parts)), places=meshes())
-    with threadpoolctl.threadpool_limits(1, "blas"):
+    with one_blas_thread():
         return svd_basis(np.concatenate(unit), rank)
 
 

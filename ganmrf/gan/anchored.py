@@ -15,7 +15,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from ganmrf.gan.anchors import Foundation, learned_matrices
 from ganmrf.gan.norms import NormPolynomial
@@ -25,7 +24,7 @@ from ganmrf.gan.tissue_box import TissueBox
 from ganmrf.gan.weights import Weights
 from ganmrf.physics.slice_profile import SliceProfile
 from ganmrf.physics.types import Sequence, Tissue, pytree
-from ganmrf.physics.workers import run_chunks
+from ganmrf.physics.workers import one_blas_thread, run_chunks
 
 _CHUNK = 2048  # atoms whose weights are computed at a time
 
@@ -152,7 +151,7 @@ class AnchoredGenerator:
 
         chunks = [slice(start, start + _CHUNK) for start in range(0, atoms.size, _CHUNK)]
         sizes = [norms[rows].size for rows in chunks]
-        with threadpool_limits(1, "blas"):
+        with one_blas_thread():
             run_chunks(chunk, chunks, sizes=sizes, progress="weights" if progress else None)
         return Weights(atoms, values, norms)
 

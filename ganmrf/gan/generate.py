@@ -7,7 +7,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from ganmrf.dictionary.build import Dictionary
 from ganmrf.gan.data import Data, Scaling
@@ -15,7 +14,7 @@ from ganmrf.gan.recipes import Recipe
 from ganmrf.gan.train import emit, hidden_layers
 from ganmrf.physics.slice_profile import SliceProfile
 from ganmrf.physics.types import Sequence, Tissue, pytree
-from ganmrf.physics.workers import run_chunks, workers
+from ganmrf.physics.workers import one_blas_thread, run_chunks, workers
 
 _CHUNKS = (2048, 4096)  # least and most atoms a call
 _RIDGE = 3e-7  # of the least squares, relative to the largest singular value: fewer atoms than hidden units need it
@@ -193,7 +192,7 @@ def generate(
 
     chunks = [slice(start, start + size) for start in range(0, atoms.size, size)]
     sizes = [len(t1[rows]) for rows in chunks]
-    with threadpool_limits(1, "blas"):
+    with one_blas_thread():
         run_chunks(generate_rows, chunks, sizes=sizes, progress="generating" if progress else None)
     return Dictionary(
         atoms, rows_out, norms, generator.sequence, generator.slice_profile, scaling.basis if compressed else None

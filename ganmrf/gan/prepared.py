@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 import jax
 import jax.numpy as jnp
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from ganmrf.dictionary.build import Dictionary, simulate_few
 from ganmrf.gan.anchors import relative_errors
@@ -14,7 +13,7 @@ from ganmrf.gan.joint_features import without_echo
 from ganmrf.gan.weights import Weights
 from ganmrf.physics.fisp_adjoint import simulate_reverse
 from ganmrf.physics.types import Sequence, Tissue
-from ganmrf.physics.workers import run_chunks
+from ganmrf.physics.workers import one_blas_thread, run_chunks
 
 if TYPE_CHECKING:
     from ganmrf.gan.anchored import AnchoredGenerator
@@ -87,7 +86,7 @@ class Prepared:
 
         chunks = [slice(start, start + _CHUNK) for start in range(0, n_atoms, _CHUNK)]
         sizes = [norms[rows].size for rows in chunks]
-        with threadpool_limits(1, "blas"):
+        with one_blas_thread():
             run_chunks(chunk, chunks, sizes=sizes, progress="generating" if progress else None)
         return self._dictionary(weights.tissue, rows_out, norms, compressed)
 
@@ -202,7 +201,7 @@ def prepare(generator: "AnchoredGenerator", sequence: Sequence, sizes: list[int]
             truth /= np.linalg.norm(truth, axis=1, keepdims=True)
         else:
             signals = np.concatenate([signals, _simulated(generator, sequence, new)])
-        with threadpool_limits(1, "blas"):  # too small for threads
+        with one_blas_thread():  # too small for threads
             prepared = _prepared(generator, sequence, signals, truth)
         if (reached := np.quantile(prepared.errors, 0.99)) <= accuracy:
             return prepared

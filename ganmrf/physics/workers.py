@@ -1,9 +1,11 @@
 """Independent chunks of work on every device, and on every core where the only device is the CPU."""
 
 import concurrent.futures
+import functools
 import os
 
 import jax
+import threadpoolctl
 import tqdm
 
 
@@ -63,3 +65,14 @@ def run_chunks(run, chunks, *, places=None, sizes=None, progress: str | None = N
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
+
+
+def one_blas_thread():
+    """A context in which BLAS keeps to one thread: a worker is a core, and more threads would wait for each other."""
+    return _blas().limit(limits=1, user_api="blas")
+
+
+@functools.cache
+def _blas():
+    """The libraries that are loaded; finding them takes milliseconds."""
+    return threadpoolctl.ThreadpoolController()
