@@ -24,7 +24,6 @@ from ganmrf.dictionary.store import save_dictionary
 from ganmrf.gan.generator_file import load_anchored
 from ganmrf.physics.cardiac import cardiac_mrf
 from ganmrf.physics.schedules import read_columns
-from ganmrf.physics.types import Tissue
 from ganmrf.report.anchored_figures import rhythm_figure
 from ganmrf.report.figures import fingerprint_figure, schedule_figure
 from ganmrf.report.html import Picture, Section, machine_facts, write_report
@@ -74,7 +73,10 @@ def main():
         checked = _checked(prepared, weights, sequence, generator.slice_profile)
         print(checked)
     report = output.with_suffix(".html")
-    _report(report, prepared, rr_intervals, f"{tissue.size} atoms in {1e3 * again:.0f} ms. {checked}")
+    words = (
+        f"{tissue.size} atoms in {1e3 * again:.0f} ms. {checked} {prepared.n_anchors} anchors; {prepared.summary()}."
+    )
+    _report(report, dictionary, rr_intervals, words)
     print(f"report: {report}")
 
 
@@ -110,27 +112,36 @@ def _checked(prepared, weights, sequence, slice_profile):
     return f"Simulated in {1e3 * seconds:.0f} ms; the errors are {errors.mean():.1e} on average, 99 % below {high:.1e}."
 
 
-def _report(path, prepared, rr_intervals, words):
-    generator, sequence = prepared.generator, prepared.sequence
-    shown = Tissue(*(1e-3 * np.array(times, float) for times in zip(*_SHOWN_MS, strict=True)))
-    shown = shown.rows(~generator.outside(shown))
-    names = [f"{1e3 * t1:.0f}/{1e3 * t2:.0f} ms" for t1, t2 in zip(shown.t1, shown.t2, strict=True)]
-    figures = [
-        Picture(rhythm_figure(rr_intervals), "Time from beat to beat, and what of it is not acquired."),
-        Picture(schedule_figure(sequence), "Flip angle and repetition time of every frame; beats end with a long one."),
-    ]
-    sections = [Section("Rhythm and sequence", figures=figures)]
-    if shown.size and generator.kind != "table":
-        simulated = build_dictionary(sequence, shown, slice_profile=generator.slice_profile, accuracy=1e-5)
-        generated = prepared.generate(shown)
-        figure = fingerprint_figure(simulated.fingerprints, names, overlay=generated.fingerprints)
-        picture = Picture(figure, "Unit fingerprints at some T1/T2, simulated and generated, and their difference.")
-        sections.append(Section("Fingerprints", figures=[picture]))
+def _report(path, dictionary, rr_intervals, words):
+    tissue, sequence = dictionary.tissue, dictionary.sequence
+    times = np.log(np.stack([tissue.t1, tissue.t2], axis=1))
+    shown = [int(np.argmin(np.abs(times - np.log(1e-3 * np.array(each))).sum(axis=1))) for each in _SHOWN_MS]
+    shown = np.unique(shown)
+    signals = build_dictionary(sequence, tissue.rows(shown), slice_profile=dictionary.slice_profile, accuracy=1e-5)
+    generated = dictionary.fingerprints[shown]
+    if dictionary.basis is not None:
+        generated = generated @ dictionary.basis.T
+    names = [f"{1e3 * tissue.t1[row]:.0f}/{1e3 * tissue.t2[row]:.0f} ms" for row in shown]
+    block = 1e-3 * _FRAMES.value * _TR_MS.value
+    rhythm = Picture(
+        rhythm_figure(rr_intervals, block), "Time from each beat to the next, and when frames are acquired."
+    )
+    schedule = Picture(
+        schedule_figure(sequence), "Flip angle and repetition time of every frame; beats end with a long one."
+    )
+    figure = fingerprint_figure(signals.fingerprints, names, overlay=generated)
+    fingerprints = Picture(
+        figure, "Unit fingerprints of some atoms (T1/T2), simulated and generated; below, the difference."
+    )
     write_report(
         path,
         title="A dictionary for one heart's rhythm",
-        summary=f"{words} {prepared.n_anchors} anchors; {prepared.summary()}.",
-        sections=[*sections, Section("Machine", facts=machine_facts())],
+        summary=words,
+        sections=[
+            Section("Rhythm and sequence", figures=[rhythm, schedule]),
+            Section("Fingerprints", figures=[fingerprints]),
+            Section("Machine", facts=machine_facts()),
+        ],
     )
 
 

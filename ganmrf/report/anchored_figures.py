@@ -59,19 +59,22 @@ def anchor_figure(anchors: Tissue) -> Figure:
     return figure
 
 
-def rhythm_figure(rr_intervals) -> Figure:
-    """Time from each beat to the next, as a rate too.
+def rhythm_figure(rr_intervals, block: float) -> Figure:
+    """Time from each beat to the next, and the part of it in which frames are acquired.
 
     Args:
       rr_intervals: s, (beats,).
+      block: length of the block of frames of a beat, s.
     """
     rr_ms = 1e3 * np.asarray(rr_intervals, float)
     figure, (axes,) = stacked_axes(2.6)
     beats = 1 + np.arange(rr_ms.size)
-    axes.vlines(beats, 0, rr_ms, color=COLOURS[0], linewidth=2)
+    axes.vlines(beats, 0, rr_ms, color=COLOURS[0], linewidth=2, label="R to R")
     axes.plot(beats, rr_ms, "o", color=COLOURS[0], markersize=5)
+    axes.vlines(beats, 0, 1e3 * block, color=COLOURS[1], linewidth=7, label="frames acquired")
     axes.set(xlabel="Beat", ylabel="R to R (ms)", ylim=(0, None))
     axes.set_title(f"{60e3 / rr_ms.mean():.0f} beats a minute", fontsize=10)
+    figure.legend(loc="outside upper right", ncols=2, frameon=False)
     return figure
 
 

@@ -1,0 +1,49 @@
+"""Figures of generators for any sequence show what they are given, with its units."""
+
+import numpy as np
+
+from ganmrf.physics.types import Tissue
+from ganmrf.report.anchored_figures import (
+    accuracy_figure,
+    anchor_figure,
+    break_even_figure,
+    extrapolation_figure,
+    rhythm_figure,
+)
+
+
+def test_errors_against_anchors():
+    by_size = {16: {"mean": 1e-2, "quantile_99": 4e-2}, 32: {"mean": 1e-3, "quantile_99": 5e-3}}
+    (axes,) = accuracy_figure({"table": by_size, "radial": {16: by_size[32]}}).axes
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["16", "32"]
+    np.testing.assert_array_equal(axes.lines[0].get_ydata(), [1e-2, 1e-3])
+    np.testing.assert_array_equal(axes.lines[1].get_ydata(), [4e-2, 5e-3])
+
+
+def test_anchors_have_the_size_of_their_b1():
+    tissue = Tissue(np.array([0.5, 1.0, 2.0]), 0.05, np.array([0.7, 1.0, 1.3]))
+    axes, bar = anchor_figure(tissue).axes
+    np.testing.assert_allclose(axes.collections[0].get_sizes(), [30, 75, 120])
+    np.testing.assert_allclose(axes.collections[0].get_offsets()[:, 0], [500, 1000, 2000])
+    assert (axes.get_xlabel(), axes.get_ylabel(), bar.get_ylabel()) == ("T1 (ms)", "T2 (ms)", "Order of choice")
+
+
+def test_a_panel_for_each_end_of_an_axis():
+    outside = {"trunk": {f"{name} {side}": [1e-5, 1e-3] for name in ("t1", "t2") for side in ("below", "above")}}
+    panels = extrapolation_figure([0.0, 0.5], outside).axes
+    assert [axes.get_title("left") for axes in panels] == [
+        f"{name} {side} its range" for name in ("T1", "T2") for side in ("below", "above")
+    ]
+    np.testing.assert_allclose(panels[0].lines[0].get_xdata(), [0, 50])
+
+
+def test_break_even_is_marked_where_there_is_one():
+    pays, never = break_even_figure({"pays": (100.0, 0.1, 0.3), "never": (100.0, 0.3, 0.1)}).axes
+    assert [text.get_text() for text in pays.texts] == ["500"]
+    assert not never.texts
+
+
+def test_a_rhythm_shows_its_rate():
+    (axes,) = rhythm_figure([0.75, 1.25], 0.255).axes
+    assert axes.get_title() == "60 beats a minute"
+    np.testing.assert_allclose(axes.lines[0].get_ydata(), [750, 1250])
