@@ -21,10 +21,10 @@ def test_errors_against_anchors():
 
 
 def test_anchors_have_the_size_of_their_b1():
-    tissue = Tissue(np.array([0.5, 1.0, 2.0]), 0.05, np.array([0.7, 1.0, 1.3]))
+    tissue = Tissue(np.array([0.5, 1.0, 2.0]), np.full(3, 0.05), np.array([0.7, 1.0, 1.3]))
     axes, bar = anchor_figure(tissue).axes
-    np.testing.assert_allclose(axes.collections[0].get_sizes(), [30, 75, 120])
-    np.testing.assert_allclose(axes.collections[0].get_offsets()[:, 0], [500, 1000, 2000])
+    np.testing.assert_allclose(axes.collections[0].get_sizes(), [30, 75, 120], rtol=1e-5)
+    np.testing.assert_allclose(axes.collections[0].get_offsets()[:, 0], [500, 1000, 2000], rtol=1e-5)
     assert (axes.get_xlabel(), axes.get_ylabel(), bar.get_ylabel()) == ("T1 (ms)", "T2 (ms)", "Order of choice")
 
 
