@@ -72,6 +72,7 @@ def train_in_folder(
     extendable = frozenset({"steps"} if training.recipe.learning_rate_schedule == "constant" else ())
     with Workdir(path, settings, given, extendable=extendable) as workdir:
         run = _begin(workdir.path, workdir.config)
+        training = run.training  # as stored
         with Checkpoints(workdir.path / "checkpoints") as checkpoints:
             state, rows = resumed(checkpoints, run.state, workdir)
             trainer = functools.partial(fit, training.recipe, run.data, seed=training.seed, chunk=training.every)
