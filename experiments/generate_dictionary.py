@@ -45,10 +45,6 @@ def main():
         raise ValueError(f"--output must end in .npz or .mat; got {output}")
     config, generator = sequence_flags.simulation_config(), load_any(_GENERATOR.value)
     tissue, start = config.tissue(), time.perf_counter()
-    if _EXTRAPOLATE.value:
-        print(f"{generator.outside(tissue).sum()} of {tissue.size} atoms are extrapolated")
-    else:
-        generator.require_inside(tissue)
     kind = _of_any_sequence if isinstance(generator, AnchoredGenerator) else _of_one_sequence
     sequence, make = kind(generator, config, tissue)
     if output.suffix == ".mat":
@@ -62,12 +58,20 @@ def main():
     print(f"saved as {output} ({output.stat().st_size / 1e6:.1f} MB)")
 
 
+def _check_range(generator, tissue):
+    if _EXTRAPOLATE.value:
+        print(f"{generator.outside(tissue).sum()} of {tissue.size} atoms are extrapolated")
+    else:
+        generator.require_inside(tissue)
+
+
 def _of_one_sequence(generator, config, tissue):
     """The sequence, and a function from a slice of atoms to their dictionary."""
     for name in ("anchors", "accuracy"):
         if flags.FLAGS[name].value is not None:
             raise ValueError(f"--{name}: {_GENERATOR.value} is a generator for one sequence alone, without anchors")
     sequence_flags.check_same_simulation(config, generator.sequence, generator.slice_profile, _GENERATOR.value)
+    _check_range(generator, tissue)
 
     def make(rows):
         seed = np.random.SeedSequence([_SEED.value, rows.start or 0])
@@ -81,6 +85,7 @@ def _of_any_sequence(generator, config, tissue):
     """Likewise."""
     sequence = config.sequence()
     sequence_flags.check_same_simulation(config, sequence, generator.slice_profile, _GENERATOR.value)
+    _check_range(generator, tissue)
     prepared = generator.prepare(sequence, _ANCHORS.value, accuracy=_ACCURACY.value)
     print(f"{prepared.n_anchors} anchors; {prepared.summary()}")
     if generator.kind == "table":  # its weights are those of all its atoms
