@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.judgement import scan_brain
+from experiments.judgement import MapErrors, map_errors, scan_brain
 from experiments.timing import timed
 from ganmrf.dictionary.build import build_dictionary
 from ganmrf.dictionary.match import match
@@ -19,10 +19,11 @@ from ganmrf.gan.anchored import AnchoredGenerator
 from ganmrf.gan.generator_file import load_anchored
 from ganmrf.gan.joint_features import sample_sequences
 from ganmrf.gan.prepared import anchored_fingerprints
+from ganmrf.gan.weights import Weights
 from ganmrf.physics.fisp_adjoint import simulate_reverse
 from ganmrf.physics.schedules import mrf_fisp, read_schedule
 from ganmrf.physics.types import Sequence, Tissue
-from ganmrf.report.metrics import exact_share, fingerprint_errors, rrmse
+from ganmrf.report.metrics import fingerprint_errors
 
 PUBLISHED = ("published, 1000 frames", "published, 500 frames")
 BEYOND = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8)  # distances outside the box, relative to the end that is passed
@@ -55,14 +56,6 @@ class Cost(NamedTuple):
     simulate: tuple[float, float]
     generate: tuple[float, float]
     compressed: tuple[float, float]
-
-
-class MapErrors(NamedTuple):
-    """Relative root-mean-square difference of T1 and T2 maps, and the share of voxels that changed atom."""
-
-    t1: float
-    t2: float
-    changed: float
 
 
 class GradientErrors(NamedTuple):
@@ -141,15 +134,14 @@ def extrapolation(generator: AnchoredGenerator, sequences: list[Sequence], seed:
     return found
 
 
-def gradient_errors(subject: Subject, sequence: Sequence) -> GradientErrors:
+def gradient_errors(generator: AnchoredGenerator, weights: Weights, sequence: Sequence) -> GradientErrors:
     """Derivatives by the sequence of the mean inner product of neighbouring atoms, which a design makes small.
 
     The atoms are those nearest to B1 = 1; with a slice profile fewer, so that the simulator has as much to do.
     """
-    generator, rows = subject.generator, central_rows(subject.tissue)
+    weights = _central(weights)
     if generator.slice_profile is not None:
-        rows = rows[:: np.size(generator.slice_profile.nodes)]
-    weights = generator.weights(subject.tissue).rows(rows)
+        weights = weights.rows(slice(None, None, np.size(generator.slice_profile.nodes)))
 
     def coherence(fingerprints):
         return jnp.mean(jnp.sum(fingerprints[1:] * fingerprints[:-1], axis=1))
@@ -171,28 +163,26 @@ def gradient_errors(subject: Subject, sequence: Sequence) -> GradientErrors:
         float(jnp.linalg.norm(getattr(ours, name) - getattr(truth, name)) / jnp.linalg.norm(getattr(truth, name)))
         for name in ("flip_angle", "repetition_time")
     ]
-    return GradientErrors(*differences, rows.size, seconds, simulator_seconds)
+    return GradientErrors(*differences, weights.tissue.size, seconds, simulator_seconds)
 
 
-def map_errors(subject: Subject, sequence: Sequence, *, size: int, snr: float, seed: int) -> MapErrors:
+def brain_errors(
+    generator: AnchoredGenerator, weights: Weights, sequence: Sequence, *, size: int, snr: float, seed: int
+) -> MapErrors:
     """Maps of the digital brain by the generated dictionary, against those by the simulated one, for B1 = 1."""
-    generator, rows = subject.generator, central_rows(subject.tissue)
-    simulated = build_dictionary(sequence, subject.tissue.rows(rows), slice_profile=generator.slice_profile)
-    generated = generator.prepare(sequence).generate(generator.weights(subject.tissue).rows(rows))
+    weights = _central(weights)
+    simulated = build_dictionary(sequence, weights.tissue, slice_profile=generator.slice_profile)
+    generated = generator.prepare(sequence).generate(weights)
     scan = scan_brain(simulated, size=size, snrs=[snr], seed=seed, progress=False)
-    inside = scan.brain.brain_mask
-    truth, ours = (match(each, scan.images[snr], mask=inside) for each in (simulated, generated))
-    changed = 1 - exact_share(ours.index[inside], truth.index[inside])
-    return MapErrors(rrmse(ours.t1[inside], truth.t1[inside]), rrmse(ours.t2[inside], truth.t2[inside]), changed)
+    truth, ours = (match(each, scan.images[snr], mask=scan.brain.brain_mask) for each in (simulated, generated))
+    return map_errors(ours, truth, scan.brain)
 
 
-def dictionary_cost(subject: Subject, sequence: Sequence, rounds: int, n_anchors: int | None = None) -> Cost:
+def dictionary_cost(generator: AnchoredGenerator, weights: Weights, sequence: Sequence, rounds: int) -> Cost:
     """Times of one dictionary of all atoms, simulated, and generated from the sequence on with weights at hand."""
-    generator = subject.generator
-    n_anchors = generator.require_size(n_anchors)
-    weights = generator.weights(subject.tissue, n_anchors)
+    n_anchors = weights.values.shape[1]
     jobs = {
-        "simulate": lambda: build_dictionary(sequence, subject.tissue, slice_profile=generator.slice_profile),
+        "simulate": lambda: build_dictionary(sequence, weights.tissue, slice_profile=generator.slice_profile),
         "generate": lambda: generator.prepare(sequence, n_anchors).generate(weights),
         "compressed": lambda: generator.prepare(sequence, n_anchors).generate(weights, compressed=True),
     }
@@ -201,10 +191,10 @@ def dictionary_cost(subject: Subject, sequence: Sequence, rounds: int, n_anchors
     return Cost(**{name: tuple(statistics.median(of[name]) for of in (wall, cores)) for name in jobs})
 
 
-def central_rows(tissue: Tissue) -> np.ndarray:
-    """The atoms whose B1 is nearest to 1."""
-    distance = np.abs(np.broadcast_to(tissue.b1, tissue.shape) - 1)
-    return np.flatnonzero(distance <= distance.min() + 1e-6)
+def _central(weights):
+    """Those of the atoms whose B1 is nearest to 1."""
+    distance = np.abs(np.broadcast_to(weights.tissue.b1, weights.tissue.shape) - 1)
+    return weights.rows(np.flatnonzero(distance <= distance.min() + 1e-6))
 
 
 def _timed_gradient(value_and_gradient, sequence):

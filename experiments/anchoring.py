@@ -1,4 +1,4 @@
-"""A generator for any sequence, made in its folder, gone on with where it was cut off, or read."""
+"""A generator for any sequence, made in its folder, and gone on with where it was cut off."""
 
 import dataclasses
 import functools
@@ -106,23 +106,14 @@ def make_in_folder(path, simulation: SimulationConfig, config: AnchoredConfig, g
         stored = dict(workdir.config)
         simulation = SimulationConfig(**stored.pop("simulation"))
         config = AnchoredConfig(**stored)
-        clock = time.process_time()
-        foundation = _foundation(simulation, config)
-        clock, seconds = time.process_time(), time.process_time() - clock
-        rows = []
-        if config.kind == "table":
-            tissue, values, learning = _table(workdir.path, foundation, simulation)
-            make = functools.partial(table_generator, foundation, tissue, values)
-        elif config.kind in RADIAL:
-            foundation = anchored_as(foundation, config.kind)
-            make, learning = functools.partial(radial_generator, foundation), 0.0
-        else:
-            recipe, params, rows = _train_trunk(workdir, foundation, config)
-            make, learning = functools.partial(_finished, foundation, recipe, params, config), rows[-1]["core_seconds"]
-        clock = time.process_time()
+        start = time.process_time()
+        foundation = anchored_as(_foundation(simulation, config), config.kind)
+        laid = time.process_time()
+        make, rows, learning = _learn(workdir, foundation, simulation, config)
+        learned = time.process_time()
         generator = make()
         save_generator(workdir.path / "generator.npz", generator)
-        seconds += learning + time.process_time() - clock
+        seconds = laid - start + learning + time.process_time() - learned
         with replacing(workdir.path / "made.json") as temporary:
             temporary.write_text(json.dumps({"core_seconds": round(seconds, 2)}) + "\n", encoding="utf-8")
     return Made(config, foundation, generator, rows, seconds)
@@ -143,6 +134,17 @@ def _foundation(simulation, config) -> Foundation:
         n_candidates=config.candidates,
         seed=config.seed,
     )
+
+
+def _learn(workdir, foundation, simulation, config):
+    """What makes the generator, the records of a trunk's training, and the core-seconds of learning, of all calls."""
+    if config.kind == "table":
+        tissue, values, seconds = _table(workdir.path, foundation, simulation)
+        return functools.partial(table_generator, foundation, tissue, values), [], seconds
+    if config.kind in RADIAL:
+        return functools.partial(radial_generator, foundation), [], 0.0
+    recipe, params, rows = _train_trunk(workdir, foundation, config)
+    return functools.partial(_finished, foundation, recipe, params, config), rows, rows[-1]["core_seconds"]
 
 
 def _table(path: pathlib.Path, foundation, simulation):

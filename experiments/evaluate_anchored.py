@@ -1,4 +1,4 @@
-"""Judges generators for any sequence on sequences that they have never seen, beside the simulator.
+r"""Judges generators for any sequence on sequences that they have never seen, beside the simulator.
 
 Example::
 
@@ -19,11 +19,11 @@ from absl import flags
 
 from experiments import sequence_flags
 from experiments.anchored_judgement import (
+    brain_errors,
     dictionary_cost,
     errors_by_size,
     extrapolation,
     gradient_errors,
-    map_errors,
     read_subject,
     unseen_sequences,
 )
@@ -75,15 +75,20 @@ def _judge(subject, unseen):
             return value
 
         generator = subject.generator
+        weights = generator.weights(subject.tissue)
+        timed = weights if _ANCHORS.value is None else generator.weights(subject.tissue, _ANCHORS.value)
         errors = {
             group: done(errors_by_size(subject, sequences, _TISSUES.value, _SEED.value))
             for group, sequences in unseen.items()
         }
-        cost = done(dictionary_cost(subject, random[0], _ROUNDS.value, _ANCHORS.value))
-        gradient = done(gradient_errors(subject, random[0]))
+        cost = done(dictionary_cost(generator, timed, random[0], _ROUNDS.value))
+        gradient = done(gradient_errors(generator, weights, random[0]))
         outside = done({} if generator.kind == "table" else extrapolation(generator, random[:4], _SEED.value))
         settings = {"size": _SIZE.value, "snr": _SNR.value}
-        maps = [done(map_errors(subject, each, seed=_SEED.value + i, **settings)) for i, each in enumerate(mapped)]
+        maps = [
+            done(brain_errors(generator, weights, each, seed=_SEED.value + i, **settings))
+            for i, each in enumerate(mapped)
+        ]
     return {
         "kind": generator.kind,
         "axes": list(generator.box.names),
@@ -95,7 +100,7 @@ def _judge(subject, unseen):
         },
         "outside": outside,
         "gradient": gradient._asdict(),
-        "maps": {name: [getattr(each, name) for each in maps] for name in maps[0]._fields},
+        "maps": {name: [getattr(each, name) for each in maps] for name in ("t1", "t2", "changed")},
         "cost": cost._asdict(),
     }
 

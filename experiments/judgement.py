@@ -135,7 +135,7 @@ def judge(
 
     def maps_by(dictionary, snr):
         maps = match(dictionary, scan.images[snr], mask=scan.brain.brain_mask, progress=progress)
-        return _map_errors(maps, reference[snr], scan.brain)
+        return map_errors(maps, reference[snr], scan.brain)
 
     maps = {snr: {final: maps_by(generated, snr)} for snr in scan.images}
     if map_baselines:
@@ -175,6 +175,20 @@ def errors_by_method(run: Run, *, baselines: bool) -> dict[str, tuple[np.ndarray
     }
 
 
+def map_errors(maps: Maps, simulated: Maps, brain: Brain) -> MapErrors:
+    """Maps by a generated dictionary against those by the simulated one."""
+    inside = brain.brain_mask
+    names = {label: name for label, name in enumerate(brain.tissue_names) if name not in ("skull", "scalp")}
+    labels = np.where(inside, brain.labels, -1)
+    return MapErrors(
+        rrmse(maps.t1[inside], simulated.t1[inside]),
+        rrmse(maps.t2[inside], simulated.t2[inside]),
+        1 - exact_share(maps.index[inside], simulated.index[inside]),
+        tissue_table(simulated.t1, simulated.t2, maps.t1, maps.t2, labels, names),
+        maps,
+    )
+
+
 def _networks(run, regression):
     found = {}
     for name, each in (("generator", run), ("regression only", regression)):
@@ -205,16 +219,3 @@ def _generates(generator):
 
 def _rows(tissue, rows):
     return jax.tree.map(lambda leaf: np.asarray(leaf)[rows] if np.ndim(leaf) else leaf, tissue)
-
-
-def _map_errors(maps, simulated, brain):
-    inside = brain.brain_mask
-    names = {label: name for label, name in enumerate(brain.tissue_names) if name not in ("skull", "scalp")}
-    labels = np.where(inside, brain.labels, -1)
-    return MapErrors(
-        rrmse(maps.t1[inside], simulated.t1[inside]),
-        rrmse(maps.t2[inside], simulated.t2[inside]),
-        1 - exact_share(maps.index[inside], simulated.index[inside]),
-        tissue_table(simulated.t1, simulated.t2, maps.t1, maps.t2, labels, names),
-        maps,
-    )

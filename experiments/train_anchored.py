@@ -21,6 +21,7 @@ from experiments.anchoring import KINDS, RADIAL, AnchoredConfig, anchored_as, ma
 from experiments.command_line import run
 from experiments.judgement_report import summary
 from ganmrf.gan.anchored import radial_generator, validation_errors
+from ganmrf.gan.trunk import RECIPE
 from ganmrf.report.anchored_figures import accuracy_figure, anchor_figure
 from ganmrf.report.html import Picture, Section, Table, machine_facts, write_report
 from ganmrf.report.training_figures import training_figure
@@ -37,13 +38,13 @@ _NUMBERS = {
     "candidates": (4096, "tissues that anchors are chosen from"),
     "tissues": (8192, "fresh tissues of each sixth of a trunk's training"),
     "refit_tissues": (16384, "tissues that a trunk's output layer is solved for on"),
-    "batch_size": (512, "tissues a step"),
-    "steps": (3000, "updates"),
+    "batch_size": (RECIPE.batch_size, "tissues a step"),
+    "steps": (RECIPE.steps, "updates"),
 }
 _BY_AXES = {  # without and with B1
     "anchors": ((96, 256), "most anchors"),
-    "width": ((128, 256), "units of a hidden layer of the trunk"),
-    "depth": ((3, 4), "hidden layers"),
+    "width": ((128, RECIPE.width), "units of a hidden layer of the trunk"),
+    "depth": ((3, RECIPE.depth), "hidden layers"),
 }
 _FLAGS = {
     name: flags.DEFINE_integer(name, default, meaning, lower_bound=1) for name, (default, meaning) in _NUMBERS.items()

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ganmrf.gan.anchors import Foundation, learned_matrices
+from ganmrf.gan.anchors import Foundation, features_at, learned_matrices
 from ganmrf.gan.norms import NormPolynomial
 from ganmrf.gan.prepared import Prepared, prepare
 from ganmrf.gan.radial import fit_radial
@@ -133,9 +133,10 @@ class AnchoredGenerator:
           ValueError: atoms outside the box, another number of anchors, or a table asked for other atoms than its own.
         """
         n_anchors, atoms = self.require_size(n_anchors), jax.tree.map(np.asarray, tissue.ravel())
-        if not allow_extrapolation:
+        if allow_extrapolation:
+            self.box.require_known(atoms)
+        else:
             self.require_inside(atoms)
-        self.box.require_known(atoms)
         if self.kind == "table":
             self._require_own(atoms)
         values, norms = np.empty((atoms.size, n_anchors), np.float32), np.empty(atoms.size, np.float32)
@@ -146,7 +147,7 @@ class AnchoredGenerator:
             padded = jax.tree.map(lambda leaf: np.resize(leaf[rows], _CHUNK) if leaf.ndim else leaf, atoms)
             places, found = _place(self.box, self.norm, padded)
             norms[rows] = np.asarray(found)[:n_rows]
-            features = model.values[rows].astype(float) if self.kind == "table" else _evaluated(model, places)[:n_rows]
+            features = model.values[rows].astype(float) if self.kind == "table" else features_at(model, places)[:n_rows]
             values[rows] = features @ self.matrices[n_anchors]
 
         chunks = [slice(start, start + _CHUNK) for start in range(0, atoms.size, _CHUNK)]
@@ -199,7 +200,7 @@ def trunk_generator(foundation: Foundation, features: Callable) -> AnchoredGener
     """A generator from a trained trunk (`trunk.TrunkFeatures`)."""
 
     def at(tissue):
-        return _evaluated(features, foundation.box.coordinates(tissue))
+        return features_at(features, foundation.box.coordinates(tissue))
 
     matrices = learned_matrices(foundation, at(foundation.anchors), at(foundation.validation))
     return _assembled(foundation, features, matrices, "trunk", lambda _: at(foundation.held_out))
@@ -209,7 +210,7 @@ def radial_generator(foundation: Foundation) -> AnchoredGenerator:
     """A generator without learning: radial basis functions over the foundation's anchors."""
     features, matrices = fit_radial(foundation)
     places = foundation.box.coordinates(foundation.held_out)
-    return _assembled(foundation, features, matrices, "radial", lambda size: _evaluated(features[size], places))
+    return _assembled(foundation, features, matrices, "radial", lambda size: features_at(features[size], places))
 
 
 def validation_errors(generator: AnchoredGenerator, foundation: Foundation) -> dict[int, np.ndarray]:
@@ -235,15 +236,6 @@ def _assembled(foundation, features, matrices, kind, held_out_features):
         held_out_weights={size: (held_out_features(size) @ m).astype(np.float32) for size, m in matrices.items()},
         kind=kind,
     )
-
-
-def _evaluated(features, coordinates):
-    """Features at coordinates, (atoms, features), float64; a trunk computes in float32."""
-    with jax.enable_x64(True):
-        return np.asarray(_evaluate(features, jnp.asarray(coordinates, float)), float)
-
-
-_evaluate = jax.jit(lambda features, coordinates: features(coordinates))
 
 
 @jax.jit

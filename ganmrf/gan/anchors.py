@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import scipy.linalg
 from scipy.stats import qmc
@@ -182,6 +183,12 @@ def least_squares_weights(anchors: np.ndarray, ridge: float) -> np.ndarray:
     return (right.T * (values / (values**2 + ridge * values[0] ** 2))) @ left.T
 
 
+def features_at(features: Callable, coordinates) -> np.ndarray:
+    """A model's features at coordinates, (atoms, features), float64; a trunk computes in float32."""
+    with jax.enable_x64(True):
+        return np.asarray(_evaluate(features, jnp.asarray(coordinates, float)), float)
+
+
 def least(candidates, cost: Callable):
     """The candidate of least cost; a cost that is not finite is none."""
     costs = [cost(candidate) for candidate in candidates]
@@ -191,3 +198,6 @@ def least(candidates, cost: Callable):
 def relative_errors(generated: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """L2 distance of generated rows, normalised here, from unit rows: (rows,)."""
     return np.linalg.norm(generated / np.linalg.norm(generated, axis=1, keepdims=True) - truth, axis=1)
+
+
+_evaluate = jax.jit(lambda features, coordinates: features(coordinates))

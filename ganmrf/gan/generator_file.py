@@ -51,7 +51,7 @@ def load_generator(path) -> TrainedGenerator:
 
 
 def load_anchored(path) -> AnchoredGenerator:
-    """Reads a generator for any sequence (`prepared.prepare`).
+    """Reads a generator for any sequence (`AnchoredGenerator.prepare`).
 
     Raises:
       ValueError: a file that is missing, damaged, of a newer schema, not a generator, or one of a single sequence.

@@ -83,9 +83,7 @@ def spread_tissue(box: TissueBox, number: int, seed: int) -> Tissue:
     """Tissues spread over a box, two fifths of them with some parameters at an end of their range, (number,)."""
     rng = np.random.default_rng(seed)
     sobol = qmc.Sobol(len(box.names), rng=rng).random_base2(int(np.ceil(np.log2(number))))[:number]
-    place = rng.random(sobol.shape)
-    faces = np.where(place < 0.2, 0, np.where(place > 0.8, 1, sobol))
-    return box.spread(np.where(np.arange(number)[:, None] % 5 < 2, faces, sobol))
+    return box.spread_to_faces(sobol, rng.random(sobol.shape), np.arange(number)[:, None] % 5 / 5)
 
 
 def without_echo(sequence: Sequence) -> Sequence:

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ganmrf.gan.anchors import Foundation, least
+from ganmrf.gan.anchors import Foundation, features_at, least
 from ganmrf.physics.types import pytree
 
 # Kernel: degree of the polynomials beside it (-1 for none), and lengths of the unit cube in units of its own.
@@ -81,8 +81,7 @@ def _candidates(centres):
 def weight_matrix(features: RadialFeatures) -> np.ndarray | None:
     """M with weights = features @ M that interpolate, (features, anchors), or None where there is none."""
     size = len(features.centres)
-    with jax.enable_x64(True):
-        rows = np.asarray(_evaluate(features, features.centres))
+    rows = features_at(features, features.centres)
     extra = rows.shape[1] - size
     if extra > size:
         return None
@@ -98,12 +97,7 @@ def _fit(foundation, features, validation):
     """(features, matrix, validation error), or None where there is no matrix."""
     if (matrix := weight_matrix(features)) is None:
         return None
-    with jax.enable_x64(True):
-        queries = np.asarray(_evaluate(features, validation))
-    return features, matrix, foundation.validation_error(queries @ matrix)
-
-
-_evaluate = jax.jit(lambda features, coordinates: features(coordinates))
+    return features, matrix, foundation.validation_error(features_at(features, validation) @ matrix)
 
 
 def _polynomials(coordinates, degree):

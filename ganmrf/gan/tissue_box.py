@@ -11,6 +11,8 @@ from ganmrf.physics.types import Tissue, pytree
 _OFFSET_S = 6.5e-3  # half a repetition time: times far shorter than one leave nearly the same fingerprint
 _LOGARITHMIC = ("t1", "t2")  # axes on which log(time + offset) is uniform; the others are linear
 _MARGIN = 1e-6  # relative; float32 rounding
+_PUSHED = 0.4  # share of tissue that `TissueBox.spread_to_faces` pushes
+_END = 0.2  # chance of each end, along every axis of it
 
 
 @pytree
@@ -65,6 +67,17 @@ class TissueBox:
             found[name] = _unscaled(name, low + (high - low) * cube[..., self.names.index(name)])
         found["t2"] = jnp.minimum(found["t1"], found["t2"])  # rounding
         return Tissue(**found)
+
+    def spread_to_faces(self, cube, place, lot) -> Tissue:
+        """`spread`, two fifths of it pushed to faces of the cube: each coordinate to each end with a chance of a fifth.
+
+        Args:
+          cube: places in the unit cube, (..., axes).
+          place: uniform from 0 to 1, (..., axes): the lowest fifth goes to 0, the highest to 1.
+          lot: uniform from 0 to 1, (..., 1): the lowest two fifths are pushed.
+        """
+        faces = jnp.where(place < _END, 0, jnp.where(place > 1 - _END, 1, cube))
+        return self.spread(jnp.where(lot < _PUSHED, faces, cube))
 
     def coordinates(self, tissue: Tissue) -> jax.Array:
         """What generators see of tissue: from 0 to 1 along each axis, (..., axes).

@@ -30,8 +30,6 @@ RECIPE = Recipe(
     steps=3000,
 )
 
-_FACES = 0.4  # share of the tissues drawn that are pushed to an end of some range
-_REFIT_TISSUES = 16384
 _STREAMS = {"training": 10, "refit": 11}  # of the seed
 
 
@@ -81,7 +79,7 @@ def draw_tissue(foundation: Foundation, seed: int, n_tissues: int) -> Callable[[
     return draw
 
 
-def finish_trunk(foundation: Foundation, recipe: Recipe, params, seed: int, n_tissues: int = _REFIT_TISSUES):
+def finish_trunk(foundation: Foundation, recipe: Recipe, params, seed: int, n_tissues: int):
     """The trained trunk, its output layer solved for by least squares in float64 on fresh tissues."""
     key = jax.random.fold_in(jax.random.key(seed), _STREAMS["refit"])
     tissue = sample_tissue(foundation, key, n_tissues)
@@ -95,9 +93,8 @@ def sample_tissue(foundation: Foundation, key: jax.Array, number: int) -> Tissue
     """Random tissues of the box, two fifths of them with some parameters at an end of their range, (number,)."""
     keys = jax.random.split(key, 3)
     shape = (number, len(foundation.box.names))
-    cube, place = jax.random.uniform(keys[0], shape), jax.random.uniform(keys[1], shape)
-    faces = jnp.where(place < 0.2, 0, jnp.where(place > 0.8, 1, cube))
-    return foundation.box.spread(jnp.where(jax.random.uniform(keys[2], (number, 1)) < _FACES, faces, cube))
+    cube, place, lot = map(jax.random.uniform, keys, (shape, shape, (number, 1)))
+    return foundation.box.spread_to_faces(cube, place, lot)
 
 
 def _examples(coordinates, features):

@@ -28,6 +28,15 @@ def test_all_of_the_unit_cube_is_tissue_of_the_box(cube):
         np.testing.assert_allclose(coordinates[0, 1], cube[1], atol=1e-5)
 
 
+def test_two_fifths_are_pushed_to_faces():
+    cube, place = np.tile([0.6, 0.3, 0.5], (5, 1)), np.tile([0.9, 0.5, 0.1], (5, 1))
+    tissue = BOX.spread_to_faces(cube, place, np.arange(5)[:, None] / 5)
+    expected = np.where(np.arange(5)[:, None] < 2, [1, 0.3, 0], cube)
+    # The longest T1 leaves T2 its whole range; 1e-5 is float32 in a logarithm, as above.
+    np.testing.assert_allclose(BOX.coordinates(tissue)[:2], expected[:2], atol=1e-5)
+    np.testing.assert_array_equal(BOX.coordinates(tissue)[2:], BOX.coordinates(BOX.spread(expected[2:])))
+
+
 def test_coordinates_are_the_logarithm_of_time_and_half_a_repetition():
     t1 = np.array([0.01, 0.3, 3.0])
     found = BOX.coordinates(Tissue(t1, 0.002, np.array([0.7, 1.0, 1.3])))
