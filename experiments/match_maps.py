@@ -4,7 +4,7 @@ Example::
 
     python -m experiments.match_maps --dictionary=atoms.npz --images=scan.nii.gz --mask=brain.nii.gz --output=maps
 
-Images: ``.nii``, ``.nii.gz`` (x, y, z, frames), ``.npz`` (frames first) or ``.mat`` (v5 to v7, frames last). Without
+Images: ``.nii``, ``.nii.gz`` (x, y, z, frames), ``.npz`` (frames first) or ``.mat`` (frames last). Without
 ``--mask`` every voxel with any signal is matched. The maps are NIfTI files in seconds, named as BIDS names them, each
 with a JSON sidecar; voxels that were not matched are 0.
 
@@ -73,8 +73,8 @@ def main():
     folder = make_folder(config.output)
     series = read_series(config.images, config.variable, frame_axis=config.frame_axis)
     shape = series.images.shape[1:]
-    mask = read_mask(config.mask, shape) if config.mask else None
-    b1_map = read_b1_map(config.b1_map, shape, scale=config.b1_scale) if config.b1_map else None
+    mask = read_mask(config.mask, shape, series.grid) if config.mask else None
+    b1_map = read_b1_map(config.b1_map, shape, scale=config.b1_scale, affine=series.grid) if config.b1_map else None
     dictionary = open_dictionary(config.dictionary)
     n_frames = dictionary.sequence.n_frames
     if len(series.images) != n_frames:

@@ -9,11 +9,14 @@ ROOT = pathlib.Path(__file__).parents[1]
 FLOORS = ["atomic", "physics", "dictionary", "gan", "design", "imaging", "io", "report"]  # a room sees those before it
 ABOVE_ALONE = {"design": {"imaging"}, "imaging": {"design"}, "io": {"imaging", "design"}, "report": {"io"}}
 ONLY_IN = {
-    "orbax": "gan/checkpoint.py",
-    "flax": "gan/networks.py",
-    "tensorstore": "dictionary/chunked.py",
-    "matplotlib": "report/",
-    "cmcrameri": "report/",
+    "orbax": ("gan/checkpoint.py",),
+    "flax": ("gan/networks.py",),
+    "tensorstore": ("dictionary/chunked.py",),
+    "h5py": ("dictionary/store.py", "io/mrd.py"),
+    "ismrmrd": ("io/mrd",),
+    "jax_finufft": ("imaging/nufft.py",),
+    "matplotlib": ("report/",),
+    "cmcrameri": ("report/",),
 }
 MODULES = sorted((ROOT / "ganmrf").rglob("*.py"))
 

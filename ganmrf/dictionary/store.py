@@ -1,4 +1,4 @@
-"""A dictionary on disk: NumPy `.npz`, or MATLAB v5 `.mat` for those who match there.
+"""A dictionary on disk: NumPy `.npz`, or MATLAB `.mat` (v5; v7.3 is read as well) for those who match there.
 
 Both hold the same variables, named in `AXES` with their units; what a dictionary lacks (no inversion, no slice
 profile, no basis) is absent from its file.
@@ -8,6 +8,7 @@ import pathlib
 import zipfile
 from collections.abc import Iterable
 
+import h5py
 import numpy as np
 import scipy.io
 
@@ -35,6 +36,7 @@ AXES = {  # variable in the file: its axes; b1 may also be one number
 OPTIONAL = ("inversion_time_s", "slice_nodes", "slice_weights", "basis")
 _REAL = ("float32", "float64")
 _COMPLEX = (*_REAL, "complex64", "complex128")
+_MATLAB_NUMBERS = ("double", "single", "logical", *(f"{kind}{n}" for kind in ("int", "uint") for n in (8, 16, 32, 64)))
 _MAT_LIMIT = 2**31  # bytes of one variable in MATLAB's v5 format
 
 
@@ -145,7 +147,10 @@ def load_dictionary(path) -> Dictionary:
 
 
 def read_arrays(path, names=None) -> dict[str, np.ndarray]:
-    """The arrays of a ``.npz`` or ``.mat`` (up to v7) file; nothing in it is ever unpickled.
+    """The arrays of a ``.npz`` or ``.mat`` (v5 to v7.3) file; nothing in it is ever unpickled.
+
+    Of a v7.3 file, which is HDF5, numbers alone are read: text, structures, cells, sparse matrices and whatever a
+    reference or a link points to are not there.
 
     Args:
       path: the file.
@@ -155,7 +160,7 @@ def read_arrays(path, names=None) -> dict[str, np.ndarray]:
       Arrays by name, in the shapes the file gives them (in MATLAB two axes at least).
 
     Raises:
-      ValueError: another suffix, or a file that is missing, truncated, something else, or MATLAB v7.3.
+      ValueError: another suffix, or a file that is missing, truncated or something else.
     """
     path = pathlib.Path(path)
     suffix = _suffix(path)
@@ -186,8 +191,33 @@ def _read_npz(path, names):
 def _read_mat(path, names):
     try:
         return scipy.io.loadmat(path, variable_names=names)
-    except NotImplementedError as error:
-        raise ValueError("MATLAB v7.3 files are HDF5 and are not read: save it with -v7") from error
+    except NotImplementedError:  # v7.3
+        pass
+    with h5py.File(path, "r") as file:
+        found = {name: _from_hdf5(file, name) for name in file if names is None or name in names}
+    return {name: array for name, array in found.items() if array is not None}
+
+
+def _from_hdf5(file, name):
+    """An array of numbers as MATLAB had it; None for anything else."""
+    if not isinstance(file.get(name, getlink=True), h5py.HardLink):
+        return None
+    item = file[name]
+    if not isinstance(item, h5py.Dataset) or item.external or item.is_virtual:  # data of other files
+        return None
+    kind = item.attrs.get("MATLAB_class", b"double")
+    kind = kind.decode() if isinstance(kind, bytes) else str(kind)
+    names = item.dtype.names
+    if kind not in _MATLAB_NUMBERS or (item.dtype.kind not in "biufc" and names != ("real", "imag")):
+        return None
+    stored = item[()]
+    if item.attrs.get("MATLAB_empty", 0):  # its shape stands in place of the data
+        return np.zeros(stored.astype(int).ravel(), kind if kind != "logical" else np.uint8)
+    if names:
+        array = np.empty(stored.shape, np.result_type(stored.dtype["real"], np.complex64))
+        array.real, array.imag = stored["real"], stored["imag"]
+        stored = array
+    return np.atleast_2d(stored).T  # HDF5 counts the axes from the other end
 
 
 def _suffix(path):

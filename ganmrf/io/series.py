@@ -8,6 +8,7 @@ import numpy as np
 
 from ganmrf.dictionary.store import check_readable, read_arrays
 
+_OFF_GRID = 0.1  # voxels, which no rounding of a header reaches
 _TO_MM = {"meter": 1e3, "micron": 1e-3}  # of the units a NIfTI header may name; anything else is taken as mm
 
 
@@ -19,10 +20,17 @@ class Series:
       images: (frames, ...spatial), one to three spatial axes, float32, float64, complex64 or complex128, finite.
       affine: (4, 4), from voxel indices in the reverse order of the spatial axes, (x, y, z), to positions in mm, as in
         NIfTI; None where the file does not say.
+      has_place: whether the file says where the voxels are, and not their size alone.
     """
 
     images: np.ndarray
     affine: np.ndarray | None = None
+    has_place: bool = False
+
+    @property
+    def grid(self) -> np.ndarray | None:
+        """The affine, for masks and B1 maps to be compared with; None where the place of the voxels is not known."""
+        return self.affine if self.has_place else None
 
     @property
     def voxel_size(self) -> tuple[float, ...] | None:
@@ -36,7 +44,7 @@ def read_series(path, variable: str | None = None, *, frame_axis: int | None = N
     """Reads an image series, real or complex.
 
     ``.nii`` and ``.nii.gz`` hold (x, y, z, frames) and come back as (frames, z, y, x) with their affine. ``.npz`` and
-    ``.mat`` (v5 to v7) hold one array; its spatial axes stay in the order of the file, so that MATLAB's (rows,
+    ``.mat`` (v5 to v7.3) hold one array; its spatial axes stay in the order of the file, so that MATLAB's (rows,
     columns, frames) becomes (frames, rows, columns). Integers become floating-point numbers.
 
     Args:
@@ -72,10 +80,10 @@ def read_series(path, variable: str | None = None, *, frame_axis: int | None = N
     images = np.ascontiguousarray(images, np.result_type(images.dtype, np.float32))
     if wrong := images.size - np.count_nonzero(np.isfinite(images)):
         raise ValueError(f"{path}: {wrong} of {images.size} values are NaN or infinite")
-    return Series(images, affine)
+    return Series(images, affine, has_place=affine is not None and _has_place(path))
 
 
-def read_mask(path, shape: tuple[int, ...]) -> np.ndarray:
+def read_mask(path, shape: tuple[int, ...], affine=None) -> np.ndarray:
     """Reads a mask: whatever is not 0 is inside.
 
     The file is ``.nii`` or ``.nii.gz`` with (x, y, z), or ``.npz`` or ``.mat`` with an array ``mask`` or one numeric
@@ -84,22 +92,46 @@ def read_mask(path, shape: tuple[int, ...]) -> np.ndarray:
     Args:
       path: the file.
       shape: the spatial shape of the series; axes of length 1 may be absent from the file (MATLAB drops them).
+      affine: (4, 4), that of the series (`Series.grid`), for a NIfTI mask to be compared with; None for no check.
 
     Returns:
       Bool, of that shape.
 
     Raises:
-      ValueError: as `read_series`; a mask of another shape, with NaN, or with nothing inside.
+      ValueError: as `read_series`; a mask of another shape, on another grid of voxels, with NaN, or with nothing
+        inside.
     """
     path = pathlib.Path(path)
-    mask = read_nifti(path)[0] if is_nifti(path) else read_array(path, None, "mask", min_ndim=1)
-    if [n for n in mask.shape if n > 1] != [n for n in shape if n > 1]:
-        raise ValueError(f"{path}: the mask has shape {mask.shape}, but the images have {tuple(shape)}")
+    mask = read_on_grid(path, "mask", "the mask", shape, affine)
     if np.isnan(mask).any():
         raise ValueError(f"{path}: {np.count_nonzero(np.isnan(mask))} of {mask.size} values are NaN")
     if not mask.any():
         raise ValueError(f"{path}: the mask is 0 everywhere: no voxel is inside")
     return (mask != 0).reshape(shape)
+
+
+def read_on_grid(path, usual: str, what: str, shape: tuple[int, ...], affine) -> np.ndarray:
+    """An array that has the voxels of a series: of its shape but for axes of length 1, and where its affine has them.
+
+    Raises:
+      ValueError: another shape, or a NIfTI file that knows its place and has a corner of the volume more than 0.1
+        voxel from where ``affine`` has it.
+    """
+    place = None
+    if is_nifti(path):
+        values, place = read_nifti(path)
+    else:
+        values = read_array(path, None, usual, min_ndim=1)
+    if [n for n in values.shape if n > 1] != [n for n in shape if n > 1]:
+        raise ValueError(f"{path}: {what} has shape {values.shape}, but the images have {tuple(shape)}")
+    if affine is not None and place is not None and _has_place(path):
+        axes = [[0, n - 1] for n in (*shape[::-1], 1, 1)[:3]]
+        corners = np.array([*map(np.ravel, np.meshgrid(*axes)), np.ones(8)])
+        apart = (place - affine) @ corners
+        if np.abs(np.linalg.solve(affine, apart)).max() > _OFF_GRID:
+            distance = np.linalg.norm(apart[:3], axis=0).max()
+            raise ValueError(f"{path}: {what} lies up to {distance:.3g} mm from the images: it is of another grid")
+    return values
 
 
 def is_nifti(path) -> bool:
@@ -109,6 +141,12 @@ def is_nifti(path) -> bool:
     if path.suffix.lower() not in (".npz", ".mat"):
         raise ValueError(f"{path}: suffix {path.suffix!r} is not one of .npz, .mat, .nii, .nii.gz")
     return False
+
+
+def _has_place(path):
+    """Whether a NIfTI file says where it lies; without either code nibabel makes the affine up."""
+    header = nibabel.load(path).header
+    return bool(header["sform_code"] or header["qform_code"])
 
 
 def read_array(path, variable, usual, *, min_ndim):

@@ -3,13 +3,14 @@
 import dataclasses
 import zipfile
 
+import h5py
 import jax
 import numpy as np
 import pytest
 import scipy.io
 
 from ganmrf.dictionary.build import Dictionary
-from ganmrf.dictionary.store import load_dictionary, save_dictionary, save_dictionary_in_blocks
+from ganmrf.dictionary.store import load_dictionary, read_arrays, save_dictionary, save_dictionary_in_blocks
 from ganmrf.physics.slice_profile import SliceProfile
 from ganmrf.physics.types import Sequence, Tissue
 
@@ -97,6 +98,104 @@ def test_what_matlab_saves_again_is_read(tmp_path):
     assert_identical(load_dictionary(tmp_path / "atoms.mat"), expected)
 
 
+def save_v73(path, variables):
+    """Writes numbers as MATLAB does with -v7.3: HDF5 after 512 bytes, axes reversed, complex in two parts."""
+    with h5py.File(path, "w", userblock_size=512) as file:
+        for name, value in variables.items():
+            array = np.atleast_2d(np.asarray(value))
+            array = array.T if np.ndim(value) == 1 else array  # vectors as columns, like savemat below
+            kinds = {"float64": "double", "float32": "single", "complex128": "double", "complex64": "single"}
+            kind = "logical" if array.dtype == bool else kinds.get(array.dtype.name, array.dtype.name)
+            if not array.size:
+                item = file.create_dataset(name, data=np.array(array.shape, np.uint64))
+                item.attrs["MATLAB_empty"] = np.uint8(1)
+            elif np.iscomplexobj(array):
+                parts = np.empty(array.T.shape, [("real", array.real.dtype), ("imag", array.real.dtype)])
+                parts["real"], parts["imag"] = array.T.real, array.T.imag
+                item = file.create_dataset(name, data=parts, compression="gzip")
+            else:
+                item = file.create_dataset(name, data=array.T.astype(np.uint8) if kind == "logical" else array.T)
+            item.attrs["MATLAB_class"] = np.bytes_(kind)
+    put_matlab_header(path)
+
+
+def put_matlab_header(path):
+    with open(path, "r+b") as file:
+        file.write(b"MATLAB 7.3 MAT-file, Platform: GLNXA64, HDF5 schema 1.00 .".ljust(116) + bytes(8) + b"\x00\x02IM")
+
+
+def test_v73_is_read_as_v7(tmp_path):
+    rng = np.random.default_rng(0)
+    variables = {
+        "series": rng.standard_normal((2, 3, 4)) + 1j * rng.standard_normal((2, 3, 4)),
+        "single": (rng.standard_normal((3, 2)) + 1j * rng.standard_normal((3, 2))).astype(np.complex64),
+        "infinite": np.array([[complex(np.inf, 1), complex(0, np.nan)]]),
+        "volume": rng.standard_normal((4, 3, 2, 5)).astype(np.float32),
+        "row": np.arange(3.0)[None],
+        "column": np.arange(3.0),
+        "number": 7.5,
+        "mask": rng.random((2, 3)) > 0.5,
+        "label": np.arange(6, dtype=np.int16).reshape(2, 3),
+        "empty": np.zeros((0, 3)),
+    }
+    scipy.io.savemat(tmp_path / "v7.mat", variables, oned_as="column")
+    save_v73(tmp_path / "v73.mat", variables)
+    expected, actual = read_arrays(tmp_path / "v7.mat"), read_arrays(tmp_path / "v73.mat")
+    assert set(actual) == set(variables) == set(expected)
+    for name, array in expected.items():
+        assert (actual[name].dtype, actual[name].shape) == (array.dtype, array.shape), name
+        np.testing.assert_array_equal(actual[name], array, err_msg=name)
+    assert set(read_arrays(tmp_path / "v73.mat", ["mask", "other"])) == {"mask"}
+
+
+def test_dictionary_in_v73(tmp_path):
+    expected = dictionary(rank=3, profile=True, dtype=np.complex64)
+    save_dictionary(tmp_path / "v7.mat", expected)
+    contents = scipy.io.loadmat(tmp_path / "v7.mat")
+    save_v73(tmp_path / "v73.mat", {name: value for name, value in contents.items() if not name.startswith("__")})
+    assert_identical(load_dictionary(tmp_path / "v73.mat"), expected)
+
+
+def test_whatever_else_a_v73_file_holds_is_passed_over(tmp_path):
+    """Text, structures, cells, sparse matrices, objects, links and data of other files: neither read nor followed."""
+    path = tmp_path / "v73.mat"
+    save_v73(tmp_path / "other.mat", {"secret": np.ones((2, 2))})
+    save_v73(path, {"images": np.ones((2, 3))})
+    with h5py.File(path, "r+") as file:
+        referred = file.create_dataset("#refs#/a", data=np.ones((2, 2)))
+        cell = file.create_dataset("cell", data=np.array([[referred.ref]], h5py.ref_dtype))
+        text = file.create_dataset("text", data=np.frombuffer(b"in vivo", np.uint8).astype(np.uint16)[:, None])
+        handle = file.create_dataset("handle", data=np.ones((1, 6), np.uint32))
+        structure = file.create_group("structure")
+        structure["field"] = np.ones((2, 2))
+        sparse = file.create_group("sparse")
+        sparse.attrs["MATLAB_sparse"] = np.uint64(3)
+        sparse["data"] = np.ones(3)
+        for item, kind in ((cell, "cell"), (text, "char"), (handle, "function_handle"), (structure, "struct")):
+            item.attrs["MATLAB_class"] = np.bytes_(kind)
+        file["elsewhere"] = h5py.ExternalLink(str(tmp_path / "other.mat"), "secret")
+        file["nowhere"] = h5py.SoftLink("/missing")
+        outside = [(str(tmp_path / "other.mat"), 0, 48)]
+        file.create_dataset("outside", (2, 3), np.float64, external=outside).attrs["MATLAB_class"] = np.bytes_("double")
+        layout = h5py.VirtualLayout((2, 2), np.float64)
+        layout[:] = h5py.VirtualSource(str(tmp_path / "other.mat"), "secret", (2, 2))
+        file.create_virtual_dataset("virtual", layout).attrs["MATLAB_class"] = np.bytes_("double")
+    assert set(read_arrays(path)) == {"images"}
+    assert read_arrays(path, ["cell", "elsewhere", "sparse"]) == {}
+
+
+def test_damaged_v73_files_are_refused_in_one_line(tmp_path, capfd):
+    path = tmp_path / "v73.mat"
+    save_v73(path, {"images": np.ones((20, 30))})
+    whole = path.read_bytes()
+    for damaged in (whole[:512], whole[:520], whole[: len(whole) // 2], whole[:-1]):
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"v73.mat: not a whole .mat file of plain arrays \(.+\)") as error:
+            read_arrays(path)
+        assert one_line(error)
+    assert capfd.readouterr() == ("", "")
+
+
 def tampered(path, expected, **changes):
     """The file of a good dictionary with variables replaced, or removed where the change is None."""
     save_dictionary(path, expected)
@@ -181,10 +280,6 @@ def test_other_files(tmp_path):
     np.savez(tmp_path / "other.npz", images=np.ones(3))
     with pytest.raises(ValueError, match="not a dictionary of ganmrf"):
         load_dictionary(tmp_path / "other.npz")
-    header = b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM"
-    (tmp_path / "new.mat").write_bytes(header.ljust(512, b"\x00") + b"\x89HDF\r\n\x1a\n")
-    with pytest.raises(ValueError, match=r"v7.3 files are HDF5 and are not read: save it with -v7"):
-        load_dictionary(tmp_path / "new.mat")
 
 
 def test_a_variable_beyond_the_limit_of_matlab_v5(tmp_path):

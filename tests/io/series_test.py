@@ -215,3 +215,41 @@ def test_wrong_masks(tmp_path):
         np.savez(path, mask)
         with pytest.raises(ValueError, match=words):
             read_mask(path, (2, 3))
+
+
+@pytest.mark.parametrize("shape", [(Z, Y, X), (1, Y, X), (Y, X)])
+def test_a_mask_on_another_grid_is_refused(tmp_path, shape):
+    """A tenth of a voxel anywhere in the volume is the limit; the line says how far it is, in mm."""
+    path, inside = tmp_path / "mask.nii", np.ones(shape, np.uint8).T
+    turned = AFFINE.copy()
+    turned[:3, :2] = AFFINE[:3, :2] @ np.array([[np.cos(0.2), -np.sin(0.2)], [np.sin(0.2), np.cos(0.2)]])
+    shift = np.zeros((4, 4))
+    for off, far in ((0.005, None), (0.14, None), (0.16, "0.16")):  # voxels along x, the second axis, are 1.5 mm
+        shift[1, 3] = off
+        save_nifti(path, inside, AFFINE + shift)
+        if far is None:
+            assert read_mask(path, shape, AFFINE).all()
+        else:
+            with pytest.raises(ValueError, match=rf"mask.nii: the mask lies up to {far} mm from the images"):
+                read_mask(path, shape, AFFINE)
+    save_nifti(path, inside, turned)  # about the first voxel, which stays where it is
+    corners = [[x, y, 0, 1] for x in (0, X - 1) for y in (0, Y - 1)]
+    distance = max(np.linalg.norm((turned - AFFINE) @ corner) for corner in corners)
+    with pytest.raises(ValueError, match=f"up to {distance:.3g} mm") as error:
+        read_mask(path, shape, AFFINE)
+    assert "\n" not in str(error.value)
+    assert read_mask(path, shape).all()
+
+
+def test_a_mask_without_a_place_is_compared_by_shape_alone(tmp_path):
+    image = nibabel.Nifti1Image(np.ones((X, Y, Z), np.uint8), None)  # neither code is set
+    nibabel.save(image, tmp_path / "mask.nii")
+    np.savez(tmp_path / "mask.npz", mask=np.ones((Z, Y, X)))
+    for name in ("mask.nii", "mask.npz"):
+        assert read_mask(tmp_path / name, (Z, Y, X), AFFINE).all()
+    save_nifti(tmp_path / "placed.nii", images(np.float32).T)
+    nibabel.save(nibabel.Nifti1Image(images(np.float32).T, None), tmp_path / "lost.nii")
+    np.testing.assert_allclose(read_series(tmp_path / "placed.nii").grid, AFFINE, rtol=1e-6)  # float32
+    series = read_series(tmp_path / "lost.nii")
+    assert series.grid is None
+    assert series.voxel_size == (1e-3, 1e-3, 1e-3)
