@@ -61,7 +61,8 @@ def match(dictionary: Dictionary, images, *, mask=None, axis: int = 0, progress:
     Args:
       dictionary: the dictionary, full or in a compressed basis (`compress`), real or complex; in memory or on disk
         (`open_dictionary`), where a block of it is read at a time.
-      images: real or complex series, frames along ``axis``: (frames, ..., y, x) by default.
+      images: real or complex series, frames along ``axis``: (frames, ..., y, x) by default; or coefficients in the
+        dictionary's basis, (rank, ..., y, x). The length of the axis tells which; frames if both are equal.
       mask: voxels to match, boolean, of the spatial shape; all by default.
       axis: where the frames are; -1 for signals as `simulate` returns them.
       progress: whether to show a progress bar with an estimate of the time left.
@@ -70,25 +71,18 @@ def match(dictionary: Dictionary, images, *, mask=None, axis: int = 0, progress:
       The maps.
 
     Raises:
-      ValueError: images whose frames are not the dictionary's or that are not finite inside the mask, or a mask of
+      ValueError: images with neither the dictionary's frames nor its rank, or not finite inside the mask, or a mask of
         another shape.
 
     References:
       Ma et al. 2013, doi:10.1038/nature11971. McGivney et al. 2014, doi:10.1109/TMI.2014.2337321 (compressed basis).
     """
-    images = np.asarray(images)
-    n_frames = dictionary.sequence.n_frames
-    if images.ndim == 0 or images.shape[axis] != n_frames:
-        found = images.shape[axis] if images.ndim else 0
-        raise ValueError(
-            f"images have {found} frames along axis {axis} (shape {images.shape}), but the dictionary has {n_frames}"
-        )
-    images = np.moveaxis(images, axis, 0)
+    images = frames_first(dictionary, images, axis)
     shape = images.shape[1:]
     mask = np.ones(shape, bool) if mask is None else np.asarray(mask, bool)
     if mask.shape != shape:
         raise ValueError(f"mask has shape {mask.shape}, but the images have {shape}")
-    index, inner, quality = _search(dictionary, images.reshape(n_frames, -1), np.flatnonzero(mask), progress)
+    index, inner, quality = _search(dictionary, images.reshape(len(images), -1), np.flatnonzero(mask), progress)
     found = index >= 0
     tissue = jax.tree.map(np.asarray, dictionary.tissue)
     norms = np.asarray(dictionary.norms, float)
@@ -108,6 +102,24 @@ def match(dictionary: Dictionary, images, *, mask=None, axis: int = 0, progress:
     )
 
 
+def frames_first(dictionary: Dictionary, images, axis: int) -> np.ndarray:
+    """Images with their frames, or their coefficients in the dictionary's basis, along the first axis.
+
+    Raises:
+      ValueError: ``axis`` has neither length.
+    """
+    images = np.asarray(images)
+    n_frames, basis = dictionary.sequence.n_frames, dictionary.basis
+    found = images.shape[axis] if images.ndim else 0
+    if found not in (n_frames, n_frames if basis is None else basis.shape[1]):
+        rank = "" if basis is None else f" and a basis of rank {basis.shape[1]}"
+        raise ValueError(
+            f"images have {found} frames along axis {axis} (shape {images.shape}), but the dictionary has "
+            f"{n_frames}{rank}"
+        )
+    return np.moveaxis(images, axis, 0)
+
+
 def _search(dictionary, series, voxels, progress):
     """(index, inner product, quality) of the best atom of each voxel; index -1 where there is no signal."""
     atoms = dictionary.fingerprints
@@ -115,12 +127,13 @@ def _search(dictionary, series, voxels, progress):
     best = _Best(np.zeros(voxels.size, int), np.zeros(voxels.size, complex), np.full(voxels.size, -1.0))
     norm = np.zeros(voxels.size)
     chunks = [slice(start, min(start + _VOXELS, voxels.size)) for start in range(0, voxels.size, _VOXELS)]
+    into = dictionary.basis if len(series) == dictionary.sequence.n_frames else None
 
     def search_chunk(block, rows, device):
         signals = np.ascontiguousarray(series[:, voxels[rows]].T)
         signals = signals.astype(np.result_type(signals, float))
-        if dictionary.basis is not None:
-            signals = signals @ dictionary.basis
+        if into is not None:
+            signals = signals @ into
         norm[rows] = np.linalg.norm(signals, axis=1)
         if not np.isfinite(norm[rows]).all():
             unfit = np.sum(~np.isfinite(norm[rows]))

@@ -8,7 +8,7 @@ import numpy as np
 import tqdm
 
 from ganmrf.dictionary.build import Dictionary
-from ganmrf.dictionary.match import Maps, match
+from ganmrf.dictionary.match import Maps, frames_first, match
 from ganmrf.physics.types import require
 
 
@@ -21,7 +21,7 @@ def match_with_b1(dictionary: Dictionary, images, b1_map, *, mask=None, axis: in
     Args:
       dictionary: the dictionary, full or compressed, its atoms in any order; those of one B1 are in memory at a time
         where they follow each other, as in `grid_of`.
-      images: real or complex series, frames along ``axis``: (frames, ..., y, x) by default.
+      images: real or complex series or coefficients, as for `match`: (frames, ..., y, x) by default.
       b1_map: actual over nominal flip angle of each voxel, of the spatial shape; what it holds outside the mask, or
         where there is no signal, does not matter.
       mask: voxels to match, boolean, of the spatial shape; all by default.
@@ -38,7 +38,7 @@ def match_with_b1(dictionary: Dictionary, images, b1_map, *, mask=None, axis: in
     References:
       Ma et al. 2017, doi:10.1002/mrm.26580.
     """
-    images = np.moveaxis(np.asarray(images), axis, 0)
+    images = frames_first(dictionary, images, axis)
     shape = images.shape[1:]
     b1_map = np.asarray(b1_map, float)
     mask = np.ones(shape, bool) if mask is None else np.asarray(mask, bool)

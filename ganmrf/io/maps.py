@@ -1,4 +1,4 @@
-"""Parameter maps to NIfTI with JSON sidecars, named as BIDS names quantitative maps; B1 maps from files."""
+"""Parameter maps to NIfTI with sidecars, as BIDS names quantitative maps, or to arrays; B1 maps from files."""
 
 import json
 import pathlib
@@ -6,12 +6,14 @@ import tempfile
 
 import nibabel
 import numpy as np
+import scipy.io
 
 import ganmrf
 from ganmrf.atomic import replacing
 from ganmrf.dictionary.build import Dictionary
 from ganmrf.dictionary.match import Maps
-from ganmrf.io.series import is_nifti, read_array, read_nifti
+from ganmrf.dictionary.refine import Refined
+from ganmrf.io.series import read_on_grid
 
 
 def write_maps(
@@ -23,10 +25,12 @@ def write_maps(
     voxel_size: tuple[float, float, float] = (1e-3, 1e-3, 1e-3),
     sidecar: dict | None = None,
     with_b1: bool = False,
+    refined: Refined | None = None,
 ) -> dict[str, pathlib.Path]:
     """Writes ``T1map``, ``T2map`` (s), ``M0map`` (magnitude), ``part-phase_M0map`` (rad) and ``quality``.
 
     ``TB1map``, if asked for, is in percent, as BIDS recommends: 100 where the flip angle is the nominal one.
+    ``desc-std_T1map`` and ``desc-std_T2map`` (s), standard deviations, come with ``refined``.
     Each is a float32 ``.nii.gz`` with axes (x, y, z) and a ``.json`` of the same name; voxels outside the mask
     (``maps.index`` < 0) are 0. Every file is written whole or not at all.
 
@@ -39,13 +43,14 @@ def write_maps(
       voxel_size: size of a voxel along (z, y, x), m, where ``affine`` is None.
       sidecar: entries to add to every sidecar, such as `describe` gives.
       with_b1: whether to write ``TB1map``.
+      refined: what `refine` made of them, from which all but ``quality`` is then taken.
 
     Returns:
       The paths of the images, by name (without the prefix).
 
     Raises:
-      ValueError: a folder that cannot be written, a prefix with a path in it, more than three spatial axes, or an
-        affine that is not (4, 4) and invertible.
+      ValueError: a folder that cannot be written, a prefix with a path in it, more than three spatial axes, refined
+        maps of another shape, or an affine that is not (4, 4) and invertible.
 
     References:
       BIDS specification, appendix "Quantitative MRI", https://bids-specification.readthedocs.io.
@@ -55,19 +60,51 @@ def write_maps(
         raise ValueError(f"prefix must not hold a path; got {prefix!r}")
     if not 1 <= maps.t1.ndim <= 3:
         raise ValueError(f"maps must have 1 to 3 spatial axes; got shape {maps.t1.shape}")
+    _check_refined(maps, refined)
     known = affine is not None
     affine = np.asarray(affine, float) if known else np.diag([*np.multiply(1e3, voxel_size)[::-1], 1.0])
     if affine.shape != (4, 4) or not np.isfinite(affine).all() or np.linalg.matrix_rank(affine) < 4:
         raise ValueError(f"affine must be an invertible (4, 4) matrix; got {affine.tolist()}")
     stem = f"{prefix.removesuffix('_')}_" if prefix else ""
     paths = {}
-    for name, (values, entries) in _outputs(maps, with_b1).items():
+    for name, (values, entries) in _outputs(maps, refined, with_b1).items():
         paths[name] = folder / f"{stem}{name}.nii.gz"
         _write_image(paths[name], np.where(maps.index >= 0, values, 0), affine, "scanner" if known else "aligned")
         text = json.dumps({**entries, **(sidecar or {})}, indent=2)
         with replacing(folder / f"{stem}{name}.json") as path:
             path.write_text(text + "\n")
     return paths
+
+
+def save_maps(path, maps: Maps, *, refined: Refined | None = None):
+    """Writes maps to one ``.npz`` or ``.mat`` (v5) file, whole or not at all, every voxel where ``maps`` has it.
+
+    In the file: ``t1_s``, ``t2_s``, ``m0`` (complex), ``b1``, ``quality`` and ``index``, row of the dictionary from 0
+    on and -1 outside the mask; with ``refined`` also ``t1_std_s`` and ``t2_std_s``.
+
+    Args:
+      path: the file; its suffix chooses the format.
+      maps: the result of a match.
+      refined: what `refine` made of them, from which all but ``quality`` and ``index`` is then taken.
+
+    Raises:
+      ValueError: another suffix, a folder that cannot be written, or refined maps of another shape.
+    """
+    path = pathlib.Path(path)
+    suffix = path.suffix.lower()
+    if suffix not in (".npz", ".mat"):
+        raise ValueError(f"{path}: suffix {path.suffix!r} is not one of .npz, .mat")
+    _check_refined(maps, refined)
+    best = maps if refined is None else refined
+    arrays = {"t1_s": best.t1, "t2_s": best.t2, "m0": best.m0, "b1": best.b1}
+    arrays |= {"quality": maps.quality, "index": maps.index}
+    if refined is not None:
+        arrays |= {"t1_std_s": refined.t1_std, "t2_std_s": refined.t2_std}
+    with replacing(path) as temporary:
+        if suffix == ".mat":
+            scipy.io.savemat(temporary, arrays, oned_as="column")
+        else:
+            np.savez(temporary, allow_pickle=False, **arrays)
 
 
 def describe(dictionary: Dictionary) -> dict:
@@ -112,7 +149,7 @@ def make_folder(folder) -> pathlib.Path:
     return folder
 
 
-def read_b1_map(path, shape: tuple[int, ...], *, scale: float = 1.0) -> np.ndarray:
+def read_b1_map(path, shape: tuple[int, ...], *, scale: float = 1.0, affine=None) -> np.ndarray:
     """Reads a map of B1+, actual over nominal flip angle.
 
     The file is ``.nii`` or ``.nii.gz`` with (x, y, z), or ``.npz`` or ``.mat`` with an array ``b1`` or one numeric
@@ -122,46 +159,58 @@ def read_b1_map(path, shape: tuple[int, ...], *, scale: float = 1.0) -> np.ndarr
       path: the file.
       shape: the spatial shape of the series; axes of length 1 may be absent from the file (MATLAB drops them).
       scale: what its values are multiplied by: 0.01 where they are percent.
+      affine: (4, 4), that of the series (`Series.grid`), for a NIfTI map to be compared with; None for no check.
 
     Returns:
       float64, of that shape; values that are not finite stay so.
 
     Raises:
-      ValueError: as `read_series`; a map of another shape, complex values, or a scale that is not positive and finite.
+      ValueError: as `read_series`; a map of another shape or on another grid of voxels, complex values, or a scale that
+        is not positive and finite.
     """
     path = pathlib.Path(path)
     if not 0 < scale < np.inf:
         raise ValueError(f"scale of a B1 map must be positive and finite; got {scale:g}")
-    b1 = read_nifti(path)[0] if is_nifti(path) else read_array(path, None, "b1", min_ndim=1)
-    if [n for n in b1.shape if n > 1] != [n for n in shape if n > 1]:
-        raise ValueError(f"{path}: the B1 map has shape {b1.shape}, but the images have {tuple(shape)}")
+    b1 = read_on_grid(path, "b1", "the B1 map", shape, affine)
     if np.iscomplexobj(b1):
         raise ValueError(f"{path}: a B1 map must be real; got {b1.dtype}")
     return scale * b1.reshape(shape).astype(float)
 
 
-def _outputs(maps, with_b1):
+def _check_refined(maps, refined):
+    if refined is not None and refined.t1.shape != maps.t1.shape:
+        raise ValueError(f"refined maps have shape {refined.t1.shape}, but the matched ones have {maps.t1.shape}")
+
+
+def _outputs(maps, refined, with_b1):
     """Name: values and the sidecar entries of that map alone."""
+    matching = "dictionary matching: the atom of largest normalised inner product"
+    algorithm = matching if refined is None else "dictionary matching, refined by Gauss-Newton"
+    best = maps if refined is None else refined
     common = {
-        "EstimationAlgorithm": "dictionary matching: the atom of largest normalised inner product",
         "EstimationReference": "doi:10.1038/nature11971",
         "GeneratedBy": [{"Name": "ganmrf", "Version": ganmrf.__version__}],
     }
     m0 = "complex scale between the images and the fingerprint for M0 = 1"
     described = {
-        "T1map": (maps.t1, "s", "longitudinal relaxation time"),
-        "T2map": (maps.t2, "s", "transverse relaxation time"),
-        "M0map": (np.abs(maps.m0), "arbitrary", f"magnitude of the {m0}; its phase is in part-phase_M0map"),
-        "part-phase_M0map": (np.angle(maps.m0), "rad", f"phase of the {m0}; its magnitude is in M0map"),
+        "T1map": (best.t1, "s", "longitudinal relaxation time"),
+        "T2map": (best.t2, "s", "transverse relaxation time"),
+        "M0map": (np.abs(best.m0), "arbitrary", f"magnitude of the {m0}; its phase is in part-phase_M0map"),
+        "part-phase_M0map": (np.angle(best.m0), "rad", f"phase of the {m0}; its magnitude is in M0map"),
         "quality": (maps.quality, "1", "normalised inner product with the matched atom, 0 to 1"),
     }
+    if refined is not None:
+        for name, values in (("T1map", refined.t1_std), ("T2map", refined.t2_std)):
+            described[f"desc-std_{name}"] = (values, "s", f"standard deviation of {name}, by the Cramer-Rao bound")
     if with_b1:
-        b1 = "transmit field B1+ of the matched atom: actual flip angle in percent of the nominal one"
-        described["TB1map"] = (100 * maps.b1, "arbitrary", b1)  # BIDS names this unit and recommends percent
-    return {
-        name: (values, {"Description": text, "Units": unit, **common})
-        for name, (values, unit, text) in described.items()
-    }
+        b1 = "transmit field B1+ that was matched with: actual flip angle in percent of the nominal one"
+        described["TB1map"] = (100 * best.b1, "arbitrary", b1)  # BIDS names this unit and recommends percent
+
+    def entries(name, unit, text):
+        used = matching if name == "quality" else algorithm
+        return {"Description": text, "Units": unit, "EstimationAlgorithm": used, **common}
+
+    return {name: (values, entries(name, unit, text)) for name, (values, unit, text) in described.items()}
 
 
 def _write_image(path, values, affine, code):

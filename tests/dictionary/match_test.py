@@ -161,3 +161,14 @@ def test_shapes_that_do_not_fit(dictionary):
         match(dictionary, np.full((250, 4, 4), np.nan))
     with pytest.raises(ValueError, match=r"mask has shape \(4, 5\), but the images have \(4, 4\)"):
         match(dictionary, np.zeros((250, 4, 4)), mask=np.ones((4, 5), bool))
+
+
+def test_coefficients_match_as_the_series_that_they_stand_for(dictionary):
+    compressed, _ = compress(dictionary, 8)
+    signals = noisy_signals(dictionary, 12, 1e-2)
+    coefficients = signals.astype(complex) @ compressed.basis
+    expected, found = (match(compressed, values, axis=-1) for values in (signals, coefficients))
+    np.testing.assert_array_equal(found.index, expected.index)
+    np.testing.assert_allclose(found.m0, expected.m0, rtol=1e-12)  # float64, the same numbers
+    with pytest.raises(ValueError, match=r"images have 9 frames .* has 250 and a basis of rank 8"):
+        match(compressed, signals[:, :9], axis=-1)

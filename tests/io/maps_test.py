@@ -11,7 +11,9 @@ import scipy.io
 import ganmrf
 from ganmrf.dictionary.build import Dictionary
 from ganmrf.dictionary.match import Maps
-from ganmrf.io.maps import describe, make_folder, read_b1_map, write_maps
+from ganmrf.dictionary.refine import Refined
+from ganmrf.dictionary.store import read_arrays
+from ganmrf.io.maps import describe, make_folder, read_b1_map, save_maps, write_maps
 from ganmrf.io.series import read_series
 from ganmrf.physics.types import Sequence, Tissue
 
@@ -25,6 +27,23 @@ def maps(shape):
     m0 = (1 + n) * np.exp(1j * (n / n.size - 0.5))
     index, quality = np.where(n % 3, n, -1), (1.0 + n) / n.size
     return Maps(t1=1.0 + n, t2=0.01 * (1.0 + n), b1=0.5 + quality, m0=m0, index=index, quality=quality)
+
+
+def refined(shape):
+    """Other numbers than `maps`, none of them twice."""
+    n = np.arange(np.prod(shape)).reshape(shape)
+    zero = np.zeros(shape)
+    return Refined(
+        t1=100.5 + n,
+        t2=0.5 + n,
+        m0=(200 + n) * 1j,
+        b1=0.9 + 0.001 * n,
+        t1_std=0.01 + 0.001 * n,
+        t2_std=0.03 + 0.001 * n,
+        m0_std=zero,
+        noise=zero,
+        converged=zero == 0,
+    )
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 4), (3, 4), (4,)])
@@ -112,6 +131,68 @@ def test_b1_maps_of_arrays(tmp_path):
     for scale in (0, np.inf, np.nan):
         with pytest.raises(ValueError, match="scale of a B1 map must be positive and finite; got"):
             read_b1_map(tmp_path / "b1.npz", (2, 3), scale=scale)
+
+
+def test_refined_maps_take_the_place_of_matched_ones(tmp_path):
+    matched, better = maps((3, 4)), refined((3, 4))
+    paths = write_maps(tmp_path, matched, refined=better, prefix="sub-01", with_b1=True)
+    expected = {
+        "T1map": better.t1,
+        "T2map": better.t2,
+        "M0map": np.abs(better.m0),
+        "part-phase_M0map": np.angle(better.m0),
+        "quality": matched.quality,
+        "desc-std_T1map": better.t1_std,
+        "desc-std_T2map": better.t2_std,
+        "TB1map": 100 * better.b1,
+    }
+    assert set(paths) == set(expected)
+    for name, values in expected.items():
+        assert paths[name] == tmp_path / f"sub-01_{name}.nii.gz"
+        values = np.where(matched.index >= 0, values, 0)
+        np.testing.assert_allclose(nibabel.load(paths[name]).get_fdata()[..., 0].T, values, rtol=1e-6)  # float32
+        sidecar = json.loads((tmp_path / f"sub-01_{name}.json").read_text())
+        algorithm = sidecar["EstimationAlgorithm"]
+        assert (algorithm == "dictionary matching, refined by Gauss-Newton") == (name != "quality")
+        if name.startswith("desc-std"):
+            assert sidecar["Units"] == "s"
+            assert sidecar["Description"].startswith("standard deviation of T")
+    for write in (write_maps, lambda folder, *a, **k: save_maps(folder / "maps.npz", *a, **k)):
+        with pytest.raises(ValueError, match=r"refined maps have shape \(3, 4\), but the matched ones have \(4, 3\)"):
+            write(tmp_path / "new", maps((4, 3)), refined=better)
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".mat"])
+def test_maps_as_arrays(tmp_path, suffix):
+    matched, better, path = maps((3, 4)), refined((3, 4)), tmp_path / f"maps{suffix}"
+    own = {"quality": matched.quality, "index": matched.index}
+    for options, best, more in (
+        ({}, matched, {}),
+        ({"refined": better}, better, {"t1_std_s": better.t1_std, "t2_std_s": better.t2_std}),
+    ):
+        save_maps(path, matched, **options)
+        arrays = read_arrays(path)
+        expected = {"t1_s": best.t1, "t2_s": best.t2, "m0": best.m0, "b1": best.b1, **own, **more}
+        assert set(arrays) == set(expected)
+        for name, values in expected.items():
+            np.testing.assert_array_equal(arrays[name], values)
+            assert arrays[name].dtype == values.dtype
+    with pytest.raises(ValueError, match=r"maps.csv: suffix '.csv' is not one of .npz, .mat"):
+        save_maps(tmp_path / "maps.csv", matched)
+    with pytest.raises(ValueError, match=r"cannot write .*: No such file"):
+        save_maps(tmp_path / "none" / path.name, matched)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_b1_map_on_another_grid_is_refused(tmp_path):
+    image = nibabel.Nifti1Image(np.ones((4, 3, 2), np.float32), AFFINE)
+    nibabel.save(image, tmp_path / "b1.nii")
+    assert read_b1_map(tmp_path / "b1.nii", (2, 3, 4), affine=AFFINE).all()
+    moved = AFFINE + np.eye(4, k=1) @ np.diag([0, 0, 0, 2.5])  # 2.5 mm along the third axis
+    with pytest.raises(
+        ValueError, match=r"b1\.nii: the B1 map lies up to 2.5 mm from the images: it is of another grid"
+    ):
+        read_b1_map(tmp_path / "b1.nii", (2, 3, 4), affine=moved)
 
 
 def test_description_of_a_dictionary():

@@ -1,0 +1,307 @@
+"""Maps between the atoms of a dictionary, with error bars: least squares through the simulator, voxel by voxel.
+
+The model of a voxel is ``m0 s(T1, T2)``, linear in its complex amplitude: for any T1 and T2 the best m0 is an inner
+product (variable projection), and Gauss-Newton steps are left for log T1 and log T2. Inner products of the signal s,
+its derivatives by the two logarithms and the voxel's data are all that a step needs.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ganmrf.dictionary.build import Dictionary, plan_orders, simulator
+from ganmrf.dictionary.match import Maps, frames_first
+from ganmrf.physics.cramer_rao import cramer_rao
+from ganmrf.physics.fisp import simulate_in_chunks
+from ganmrf.physics.types import Tissue, require
+from ganmrf.physics.workers import meshes, one_blas_thread, run_chunks
+
+_VOXELS = 1024  # a chunk
+_LONGEST_STEP = 0.3  # of log T1 and log T2
+_CONVERGED = 1e-5  # step of log T1 and log T2 that is not taken any more
+_MARGIN = 2.0  # how far beyond the dictionary's T1 and T2, as a factor
+_FEW_COLUMNS = 100  # with fewer the noise of one voxel is known to no better than 7 %
+_T2_RATIO = 1.25  # between the T2 for which numbers of orders are chosen
+_ACCURACY = 1e-4  # of signals, by leaving out orders: it shifts T1 and T2 by less than `_CONVERGED`
+
+
+@dataclasses.dataclass(frozen=True)
+class Refined:
+    """Refined maps and their error bars, each field of the images' spatial shape; 0 or False where nothing was refined.
+
+    Attributes:
+      t1: longitudinal relaxation time, s, float64.
+      t2: transverse relaxation time, s, float64.
+      m0: complex amplitude as in `match.Maps`, complex128.
+      b1: actual over nominal flip angle that was simulated, float64.
+      t1_std: standard deviation of ``t1``, s (`cramer_rao`); inf where the signal does not determine it.
+      t2_std: that of ``t2``, s.
+      m0_std: that of ``abs(m0)``.
+      noise: standard deviation of the noise that the error bars are for, as `refine` was given or measured it.
+      converged: whether the last step was below 1e-5 of T1 and T2, away from the ends of their ranges.
+    """
+
+    t1: np.ndarray
+    t2: np.ndarray
+    m0: np.ndarray
+    b1: np.ndarray
+    t1_std: np.ndarray
+    t2_std: np.ndarray
+    m0_std: np.ndarray
+    noise: np.ndarray
+    converged: np.ndarray
+
+
+def refine(
+    dictionary: Dictionary,
+    images,
+    maps: Maps,
+    *,
+    mask=None,
+    axis: int = 0,
+    b1_map=None,
+    noise=None,
+    iterations: int = 20,
+    progress: bool = False,
+) -> Refined:
+    """Least-squares T1, T2 and M0 of every matched voxel, from the atom it was matched with, and their error bars.
+
+    Gauss-Newton steps with exact derivatives, at most 0.3 in log T1 and log T2; a step that does not lower the residual
+    is halved instead of taken, so that no voxel ends with a larger one than its atom has at the voxel's B1. T1 and T2
+    stay between half the smallest and twice the largest of the dictionary, and T2 does not exceed T1. Signals are
+    simulated in float32 (in float64 under `jax.enable_x64`), all else is float64.
+
+    Args:
+      dictionary: the dictionary that was matched; with a basis (`compress`) the fit is one of coefficients.
+      images: real or complex series, frames along ``axis``: (frames, ..., y, x) by default; or coefficients in the
+        dictionary's basis, (rank, ..., y, x). The length of the axis tells which; frames if both are equal.
+      maps: what `match` or `match_with_b1` found in these images.
+      mask: voxels to refine, boolean, of the spatial shape; all that are matched by default.
+      axis: where the frames are.
+      b1_map: actual over nominal flip angle of each voxel, of the spatial shape; that of the matched atom by default.
+      noise: standard deviation of white noise in the real, and in the imaginary, part of each frame (or coefficient: an
+        orthonormal basis keeps it), one number or of the spatial shape. None measures it from the residuals, and so
+        counts what the model does not explain as noise: for each voxel, but one number for all refined voxels (root
+        mean square) where there are fewer than 100 frames or coefficients, too few for a voxel by itself.
+      iterations: steps tried in each voxel, at most.
+      progress: whether to show a progress bar with an estimate of the time left.
+
+    Returns:
+      The refined maps.
+
+    Raises:
+      ValueError: images with neither the dictionary's frames nor its rank, or not finite in a refined voxel; maps of
+        another dictionary; an array of another shape; a B1 or noise that is not positive; ``iterations`` below 1; or
+        noise to be measured where there are no more numbers than unknowns.
+
+    References:
+      Golub and Pereyra 1973, doi:10.1137/0710036, and Kaufman 1975, doi:10.1007/BF01932995 (variable projection).
+    """
+    if iterations < 1:
+        raise ValueError(f"iterations must be at least 1; got {iterations}")
+    images = frames_first(dictionary, images, axis)
+    series, shape = images.reshape(len(images), -1), images.shape[1:]
+    voxels = _voxels(dictionary, maps, mask, shape)
+    b1 = _positive("b1_map", maps.b1 if b1_map is None else b1_map, shape, voxels)
+    model = _Model.of(dictionary, maps.index.ravel()[voxels], b1)
+    freedom = model.n_columns - 3
+    if np.iscomplexobj(series) or np.iscomplexobj(dictionary.basis):
+        freedom = 2 * model.n_columns - 4
+    if noise is not None:
+        noise = _positive("noise", np.broadcast_to(noise, shape) if np.ndim(noise) == 0 else noise, shape, voxels)
+    elif freedom < 1:
+        raise ValueError(f"noise must be given: {model.n_columns} numbers a voxel are too few to measure it")
+    found = _fit(model, series, voxels, iterations, "refining" if progress else None)
+    if noise is None:
+        variance = found["residual"] / freedom
+        few = model.n_columns < _FEW_COLUMNS and variance.size
+        noise = np.sqrt(np.full(variance.shape, variance.mean()) if few else variance)
+    for name in ("t1_std", "t2_std", "m0_std"):
+        np.multiply(found[name], noise, out=found[name], where=np.isfinite(found[name]))
+    found.update(b1=b1, noise=noise)
+
+    def in_place(values):
+        whole = np.zeros(shape, values.dtype)
+        whole.reshape(-1)[voxels] = values
+        return whole
+
+    return Refined(**{field.name: in_place(found[field.name]) for field in dataclasses.fields(Refined)})
+
+
+@dataclasses.dataclass(frozen=True)
+class _Model:
+    """What to simulate, and where the voxels start.
+
+    Attributes:
+      dictionary: its sequence, slice profile and basis.
+      start: T1 and T2 of each voxel's atom, s, (2, voxels).
+      b1: of each voxel.
+      low: smallest T1 and T2 allowed, s, (2, 1).
+      high: largest, likewise.
+      ladder: T2, s, ascending, and the orders that T2 up to it need, (2, steps).
+    """
+
+    dictionary: Dictionary
+    start: np.ndarray
+    b1: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    ladder: np.ndarray
+
+    @classmethod
+    def of(cls, dictionary, index, b1):
+        times = np.stack([dictionary.tissue.t1, dictionary.tissue.t2]).astype(float)
+        low, high = times.min(axis=1, keepdims=True) / _MARGIN, times.max(axis=1, keepdims=True) * _MARGIN
+        t2 = high[1] / _T2_RATIO ** np.arange(np.log(high[1, 0] / low[1, 0]) / np.log(_T2_RATIO) + 1)[::-1]
+        b1s = (b1.min(), b1.max()) if b1.size else (1.0, 1.0)
+        corners = [(max(t1, t), t, b) for t in t2 for t1 in (low[0, 0], high[0, 0]) for b in b1s]
+        profile = dictionary.slice_profile
+        tissue = Tissue(*np.transpose(corners))
+        orders = plan_orders(dictionary.sequence, tissue, n_states=None, accuracy=_ACCURACY, slice_profile=profile)
+        return cls(dictionary, times[:, index], b1, low, high, np.stack([t2, orders[::4]]))
+
+    @property
+    def n_columns(self):
+        return self.dictionary.fingerprints.shape[1]
+
+    def signals(self, times, b1, mesh):
+        """Signals for M0 = 1 and derivatives by log T1 and log T2, float64 or complex128, (voxels, 3, columns)."""
+        sequence, profile, basis = self.dictionary.sequence, self.dictionary.slice_profile, self.dictionary.basis
+        distinct, copies = np.unique(np.stack([*times, b1]), axis=1, return_inverse=True)  # voxels may share an atom
+        step = np.minimum(np.searchsorted(self.ladder[0], distinct[1]), self.ladder.shape[1] - 1)
+        orders = self.ladder[1, step].astype(np.int32)
+        simulate = simulator(_signal_and_derivatives, sequence, Tissue(*distinct), profile, orders)
+        signals = np.empty((step.size, 3, self.n_columns), float if basis is None else basis.dtype)
+
+        def store(places, results):
+            for n, rows in enumerate(results):
+                signals[places, n] = rows if basis is None else rows.astype(float) @ basis
+
+        simulate(np.arange(step.size), mesh, store)
+        return signals[copies.ravel()]
+
+    def bounded(self, times):
+        """Times within their ranges, T2 not above T1."""
+        t1, t2 = np.clip(times, self.low, self.high)
+        return np.stack([t1, np.minimum(t1, t2)])
+
+
+def _signal_and_derivatives(sequence, tissue, slice_profile, **form):
+    """Signals and their derivatives by log T1 and log T2, (voxels, frames) each, by forward mode of the simulator.
+
+    Unlike `fisp_tangents` it has no adjoint, but the one-kernel form: one program for all numbers of orders.
+    """
+
+    def signal(t1, t2):
+        return simulate_in_chunks(sequence, dataclasses.replace(tissue, t1=t1, t2=t2), slice_profile, **form)
+
+    def along(t1, t2):
+        return jax.jvp(signal, (tissue.t1, tissue.t2), (t1, t2))
+
+    zeros = jnp.zeros_like(tissue.t1)
+    directions = jnp.stack([tissue.t1, zeros]), jnp.stack([zeros, tissue.t2])
+    signals, derivatives = jax.vmap(along, out_axes=(None, 0))(*directions)
+    return signals, derivatives[0], derivatives[1]
+
+
+def _fit(model, series, voxels, iterations, label):
+    """What `_gauss_newton` finds in all voxels, each array (voxels,), by name."""
+    basis = model.dictionary.basis if len(series) == model.dictionary.sequence.n_frames else None
+    found = {"m0": np.zeros(voxels.size, complex), "converged": np.zeros(voxels.size, bool)}
+    found.update({name: np.zeros(voxels.size) for name in ("t1", "t2", "residual", "t1_std", "t2_std", "m0_std")})
+    size = min(_VOXELS, voxels.size)
+
+    def fit_chunk(rows, mesh):
+        data = series[:, voxels[rows]].T
+        data = data.astype(np.result_type(data, float))
+        if unfit := np.sum(~np.isfinite(data).all(axis=1)):
+            raise ValueError(f"images hold NaN or infinite values, in {unfit} voxels of a chunk")
+        if basis is not None:
+            data = data @ basis
+        rows, data = np.resize(rows, size), np.resize(data, (size, data.shape[1]))  # one shape for all chunks
+        for name, values in _gauss_newton(model, data, rows, mesh, iterations).items():
+            found[name][rows] = values
+
+    order = np.argsort(-model.start[1], kind="stable")  # the slowest to simulate first, voxels of one atom together
+    chunks = np.split(order, range(size, order.size, size)) if order.size else []
+    with one_blas_thread():
+        run_chunks(fit_chunk, chunks, places=meshes(), sizes=[len(rows) for rows in chunks], progress=label)
+    return found
+
+
+def _gauss_newton(model, data, rows, mesh, iterations):
+    """Fits the voxels ``rows`` of the model to their data (voxels, columns); standard deviations are for noise 1."""
+    times, b1 = model.start[:, rows], model.b1[rows]
+    signals = model.signals(times, b1, mesh)
+    m0, residual, step = _least_squares(signals, data)
+    share = np.ones(rows.size)
+    for tries_left in reversed(range(iterations + 1)):
+        target = model.bounded(times * np.exp(share * step))
+        moves = (np.abs(np.log(target / times)) > _CONVERGED).any(axis=0)
+        if not (tries_left and moves.any()):
+            break
+        tried = np.flatnonzero(moves)
+        new_signals = model.signals(target[:, tried], b1[tried], mesh)
+        new = _least_squares(new_signals, data[tried])
+        better = new[1] < residual[tried]
+        share[tried] = np.where(better, 1, share[tried] / 2)
+        kept = tried[better]
+        times[:, kept], signals[kept] = target[:, kept], new_signals[better]
+        m0[kept], residual[kept], step[:, kept] = (values[..., better] for values in new)
+    inside = ((times > model.low) & (times < model.high)).all(axis=0) & (times[1] < times[0])
+    s, d1, d2 = np.moveaxis(signals, 1, 0)
+    with jax.enable_x64(True):
+        bounds = cramer_rao(s, d1 / times[0][:, None], d2 / times[1][:, None], m0, 1.0)
+        stds = dict(zip(("t1_std", "t2_std", "m0_std"), map(np.asarray, bounds), strict=True))
+    return {"t1": times[0], "t2": times[1], "m0": m0, "residual": residual, "converged": inside & ~moves, **stds}
+
+
+def _least_squares(signals, data):
+    """(m0, squared norm of the residual, step of log T1 and log T2 (2, voxels)) of voxels, given `_Model.signals`."""
+    gram = signals.conj() @ np.swapaxes(signals, 1, 2)
+    inner = (signals.conj() @ data[:, :, None])[..., 0]
+    energy = gram[:, 0, 0].real
+    m0 = inner[:, 0] / energy
+    residual = np.linalg.norm(data - m0[:, None] * signals[:, 0], axis=1) ** 2
+
+    def information(m, n):
+        return np.abs(m0) ** 2 * (gram[:, m, n] - gram[:, m, 0] * gram[:, 0, n] / energy).real
+
+    i11, i12, i22 = information(1, 1), information(1, 2), information(2, 2)
+    g1, g2 = ((m0.conj() * (inner[:, n] - gram[:, n, 0] * m0)).real for n in (1, 2))
+    determinant = i11 * i22 - i12**2
+    step = np.stack([i22 * g1 - i12 * g2, i11 * g2 - i12 * g1]) / np.where(determinant > 0, determinant, np.inf)
+    return m0, residual, step / np.maximum(np.abs(step).max(axis=0) / _LONGEST_STEP, 1)
+
+
+def _voxels(dictionary, maps, mask, shape):
+    """Flat positions of the voxels to refine."""
+    mask = np.ones(shape, bool) if mask is None else np.asarray(mask, bool)
+    for name, array in (("maps.index", maps.index), ("mask", mask)):
+        if array.shape != shape:
+            raise ValueError(f"{name} has shape {array.shape}, but the images have {shape}")
+    voxels = np.flatnonzero(mask & (maps.index >= 0))
+    index, n_atoms = maps.index.ravel()[voxels], len(dictionary.norms)
+    if (index >= n_atoms).any():
+        raise ValueError(f"maps.index holds {index.max()}, but the dictionary has {n_atoms} atoms: not matched with it")
+    for name in ("t1", "t2"):
+        atoms, matched = np.asarray(getattr(dictionary.tissue, name))[index], getattr(maps, name).ravel()[voxels]
+        if (wrong := atoms != matched).any():
+            held, atom, expected = (values[np.argmax(wrong)] for values in (matched, index, atoms))
+            raise ValueError(
+                f"maps.{name} holds {held:.4g} s where atom {atom} of the dictionary has {expected:.4g} s: not matched "
+                "with it"
+            )
+    return voxels
+
+
+def _positive(name, values, shape, voxels):
+    """A map at the refined voxels, float64."""
+    values = np.asarray(values, float)
+    if values.shape != shape:
+        raise ValueError(f"{name} has shape {values.shape}, but the images have {shape}")
+    values = values.ravel()[voxels]
+    require(name, values, lambda x: (x > 0) & np.isfinite(x), "positive and finite in every refined voxel")
+    return values
