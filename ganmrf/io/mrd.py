@@ -1,0 +1,348 @@
+"""Raw data and images in ISMRMRD's format, MRD (HDF5): what scanners' converters write and Gadgetron and BART read.
+
+The signal is ``kspace(k) = sum over r of image(r) exp(-2 pi i k r)`` with ``r = (column - nx // 2, row - ny // 2)``
+times the voxel size, columns along ``read_dir`` and rows along ``phase_dir``.
+
+References:
+  Inati et al. 2017, doi:10.1002/mrm.26089. https://ismrmrd.readthedocs.io.
+"""
+
+import dataclasses
+import itertools
+import pathlib
+import warnings
+
+import h5py
+import numpy as np
+
+from ganmrf.atomic import replacing
+from ganmrf.dictionary.store import check_readable
+from ganmrf.io.mrd_frames import cartesian_points, frame_order, listed, records_of_slice, stored_points
+from ganmrf.io.mrd_header import (
+    UNITS,
+    affine_of,
+    encoding_of,
+    new_header,
+    parse_header,
+    per_metre,
+    place_of,
+    sequence_of,
+)
+from ganmrf.io.series import read_array
+from ganmrf.physics.types import Sequence
+
+with warnings.catch_warnings():  # the import changes which warnings a user sees
+    import ismrmrd
+    from ismrmrd import hdf5, xsd
+
+_MOST = 2**16 - 1  # of what MRD counts in 16 bits
+
+
+@dataclasses.dataclass(frozen=True)
+class RawData:
+    """One 2-D slice of raw data, frame by frame.
+
+    Attributes:
+      kspace: (frames, coils, samples), complex64, finite; the samples of all readouts of a frame, one after the other.
+      trajectory: kx and ky of each sample, 1/m, (frames, samples, 2), float32; None where it is not known.
+      matrix: (y, x), of the image.
+      field_of_view: along (y, x), m.
+      slice_thickness: m.
+      dwell_time: between samples, s; None where it is not known.
+      affine: (4, 4), from voxel indices (x, y, z) to positions in mm, as in NIfTI (RAS); None where it is not known.
+      sequence: what was played, as far as the file says; None where it does not say it for these frames.
+
+    Raises:
+      ValueError: arrays whose shapes disagree or that are not finite, or sizes that are not positive.
+    """
+
+    kspace: np.ndarray
+    trajectory: np.ndarray | None
+    matrix: tuple[int, int]
+    field_of_view: tuple[float, float]
+    slice_thickness: float
+    dwell_time: float | None = None
+    affine: np.ndarray | None = None
+    sequence: Sequence | None = None
+
+    def __post_init__(self):
+        kspace = np.asarray(self.kspace, np.complex64)
+        object.__setattr__(self, "kspace", kspace)
+        if kspace.ndim != 3 or kspace.size == 0:
+            raise ValueError(f"kspace must be (frames, coils, samples), not empty; got shape {kspace.shape}")
+        if (wrong := ~np.isfinite(kspace)).any():
+            first = np.argmax(wrong.any(axis=(1, 2)))
+            raise ValueError(
+                f"kspace: {np.count_nonzero(wrong)} of {kspace.size} values are NaN or infinite, first in frame {first}"
+            )
+        if self.trajectory is not None:
+            trajectory = np.asarray(self.trajectory, np.float32)
+            object.__setattr__(self, "trajectory", trajectory)
+            if trajectory.shape != (expected := (len(kspace), kspace.shape[2], 2)):
+                raise ValueError(f"trajectory must be (frames, samples, 2) = {expected}; got {trajectory.shape}")
+            if unfit := np.count_nonzero(~np.isfinite(trajectory)):
+                raise ValueError(f"trajectory: {unfit} of {trajectory.size} values are NaN or infinite")
+        for name, lengths in (("matrix", self.matrix), ("field_of_view", self.field_of_view)):
+            if len(lengths) != 2:
+                raise ValueError(f"{name} must be (y, x); got {lengths}")
+        for name in ("matrix", "field_of_view", "slice_thickness"):
+            value = getattr(self, name)
+            if not np.all(np.asarray(value) > 0) or not np.all(np.isfinite(value)):
+                raise ValueError(f"{name} must be positive and finite; got {value}")
+        if self.sequence is not None and self.sequence.n_frames != len(kspace):
+            raise ValueError(f"sequence has {self.sequence.n_frames} frames, but kspace has {len(kspace)}")
+
+
+def read_mrd(
+    path,
+    *,
+    trajectory=None,
+    trajectory_units: str | None = None,
+    frame_counter: str | None = None,
+    slice_index: int | None = None,
+    dataset: str = "dataset",
+) -> RawData:
+    """Reads one slice of raw data and puts it in order, frame by frame.
+
+    Left out are readouts flagged as noise, parallel calibration alone, navigation, phase correction, feedback, dummy
+    scan, surface coil correction or phase stabilisation, those of any encoding space but the first that has others,
+    and of each readout the samples that ``discard_pre`` and ``discard_post`` count. Oversampled readouts stay so: the
+    trajectory says where the samples lie.
+
+    Args:
+      path: the file.
+      trajectory: (frames, samples, 2) or, alike in all frames, (samples, 2): of the samples that stay, in their order
+        in `RawData`; an array, or a ``.npz`` or ``.mat`` file that has it as ``trajectory`` or has no other array. None
+        takes that of the file, or where it has none and is Cartesian, computes it from ``kspace_encode_step_1``,
+        ``center_sample`` and the encoded field of view.
+      trajectory_units: of either trajectory: ``voxel``, cycles per voxel (+-0.5, as Gadgetron has it); ``fov``, cycles
+        per field of view (+-matrix/2, as BART has it), both of the encoded space; or ``1/m``. MRD does not say. None is
+        ``voxel`` where nothing exceeds 1 in size, else ``fov``.
+      frame_counter: what numbers the frames: repetition, contrast, phase, set, average, segment,
+        kspace_encode_step_1, user_0 to user_7, or acquisition (each is a frame, in the order of the scan). None takes
+        the one of repetition, contrast, phase, set and user_0 to user_7 that varies, with equally many readouts a
+        value if any does so. Where none of them varies, a Cartesian scan is one frame, and in any other average,
+        segment and kspace_encode_step_1 are tried alike, and then acquisition.
+      slice_index: value of the counter ``slice``, where it has several.
+      dataset: name of the HDF5 group.
+
+    Returns:
+      The raw data. ``affine`` has the centre of the slice in voxel (nx // 2, ny // 2); ``sequence`` is there where
+      the header has TR, TE and flip angle for each frame, or one for all (converters may write one flip angle where
+      there are many), and they are such that a `Sequence` can have.
+
+    Raises:
+      ValueError: a file that is missing, truncated, not HDF5 or without MRD raw data; a malformed header; readouts
+        with different numbers of coils or samples; several slices or partitions; frames missing, doubled or
+        incomplete, or no clear choice of a counter; no trajectory, or one of another shape; values that are not
+        finite. The line names the file.
+    """
+    path = pathlib.Path(path)
+    if trajectory_units is not None and trajectory_units not in UNITS:
+        raise ValueError(f"trajectory_units must be one of {', '.join(UNITS)}; got {trajectory_units!r}")
+    if isinstance(trajectory, (str, pathlib.Path)):
+        trajectory = read_array(pathlib.Path(trajectory), None, "trajectory", min_ndim=2)
+    xml, records = _read_file(path, dataset)
+    try:
+        header = parse_header(xml)
+        wanted = records_of_slice(records, slice_index)
+        return _assemble(header, wanted, trajectory, trajectory_units, frame_counter)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def write_mrd(path, raw: RawData, *, readouts: int = 1, dataset: str = "dataset"):
+    """Writes raw data, whole or not at all; `read_mrd` gives it back, the trajectory to the rounding of float32.
+
+    Frames are numbered by ``repetition``, the readouts of one by ``kspace_encode_step_1`` (a single frame of several
+    readouts has to be read with ``frame_counter="repetition"``). The trajectory is stored in cycles per
+    voxel. The frequency of the protons, which MRD demands, is written as 0: unknown.
+
+    Args:
+      path: the file.
+      raw: what to write; without a trajectory it has to be given again when the file is read.
+      readouts: into how many of equal length each frame is split.
+      dataset: name of the HDF5 group.
+
+    Raises:
+      ValueError: a folder that cannot be written, samples that cannot be split so, more frames, coils or samples of a
+        readout than MRD can count (65535), a trajectory beyond one cycle per voxel, or an affine whose voxels have
+        another size than the field of view gives.
+    """
+    frames, coils, samples = raw.kspace.shape
+    if readouts < 1 or samples % readouts:
+        raise ValueError(f"readouts must divide the {samples} samples of a frame; got {readouts}")
+    length = samples // readouts
+    for name, count in (("frames", frames), ("coils", coils), ("samples of a readout", length), ("readouts", readouts)):
+        if count > _MOST:
+            raise ValueError(f"{path}: {count} {name}, but MRD counts up to {_MOST}")
+    header = new_header(raw.matrix, raw.field_of_view, raw.slice_thickness, raw.sequence)
+    header.acquisitionSystemInformation = xsd.acquisitionSystemInformationType(receiverChannels=coils)
+    limits = header.encoding[0].encodingLimits
+    limits.repetition = xsd.limitType(maximum=frames - 1)
+    limits.kspace_encoding_step_1 = xsd.limitType(maximum=readouts - 1)
+    records = np.zeros(frames * readouts, hdf5.acquisition_dtype)
+    _fill_heads(records["head"], raw, readouts)
+    kspace = raw.kspace.reshape(frames, coils, readouts, length).swapaxes(1, 2)
+    kspace = np.ascontiguousarray(kspace).view(np.float32).reshape(len(records), -1)
+    points = np.zeros((len(records), 0), np.float32)
+    if raw.trajectory is not None:
+        points = (raw.trajectory * (np.divide(raw.field_of_view, raw.matrix)[::-1])).astype(np.float32)
+        if (beyond := np.abs(points).max()) > 1:
+            raise ValueError(f"{path}: trajectory reaches {beyond:.3g} cycles per voxel; the most is 1")
+        points = points.reshape(len(records), -1)
+    for i in range(len(records)):
+        records["data"][i], records["traj"][i] = kspace[i], points[i]
+    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+        group = _group(file, dataset, header)
+        group.create_dataset("data", data=records, maxshape=(None,))
+
+
+def write_mrd_images(
+    path, maps: dict, *, field_of_view, slice_thickness: float, affine=None, units=None, dataset: str = "dataset"
+):
+    """Writes maps of one slice as MRD images, one group a map, whole or not at all.
+
+    Args:
+      path: the file.
+      maps: (y, x) arrays by name, such as ``T1map`` and ``T2map`` in s and ``M0map``; real ones are stored in
+        float32, complex ones in complex64.
+      field_of_view: along (y, x), m.
+      slice_thickness: m.
+      affine: as in `RawData`.
+      units: of the maps, by name, for their attributes; ``T1map`` and ``T2map`` are in s without being named.
+      dataset: name of the HDF5 group.
+
+    Raises:
+      ValueError: no maps, maps of different shapes or with other axes, a folder that cannot be written, or an affine
+        whose voxels have another size than the field of view gives.
+    """
+    maps = {name: np.asarray(values) for name, values in maps.items()}
+    shapes = {values.shape for values in maps.values()}
+    if len(shapes) != 1 or len(shape := shapes.pop()) != 2:
+        held = ", ".join(f"{name} {values.shape}" for name, values in maps.items())
+        raise ValueError(f"{path}: maps must be (y, x), all alike, one at least; got {held or 'none'}")
+    units = {"T1map": "s", "T2map": "s", **(units or {})}
+    place = place_of(affine, shape, field_of_view, slice_thickness)
+    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+        group = _group(file, dataset, new_header(shape, field_of_view, slice_thickness))
+        for series, (name, values) in enumerate(maps.items()):
+            complex_map = np.iscomplexobj(values)
+            head = np.zeros(1, hdf5.image_header_dtype)
+            head["version"], head["channels"], head["image_index"], head["image_series_index"] = 1, 1, 1, series
+            head["data_type"] = ismrmrd.DATATYPE_CXFLOAT if complex_map else ismrmrd.DATATYPE_FLOAT
+            head["image_type"] = ismrmrd.IMTYPE_COMPLEX if complex_map else ismrmrd.IMTYPE_REAL
+            head["matrix_size"] = (*shape[::-1], 1)
+            head["field_of_view"] = np.multiply(1e3, (*field_of_view[::-1], slice_thickness))
+            for field, value in place.items():
+                head[field] = value
+            unit = {"Unit": units[name]} if name in units else {}
+            meta = ismrmrd.Meta({"DataRole": ["Quantitative"], "SeriesDescription": [name], **unit}).serialize()
+            meta = meta.decode() if isinstance(meta, bytes) else meta
+            head["attribute_string_len"] = len(meta)
+            stored = values.astype(np.complex64 if complex_map else np.float32)[None, None, None]
+            image = group.create_group(name)
+            image.create_dataset("header", data=head, maxshape=(None,))
+            image.create_dataset("attributes", data=[meta], dtype=h5py.string_dtype("ascii"), maxshape=(None,))
+            image.create_dataset("data", data=stored.view(hdf5.get_hdf5type(head["data_type"][0])))
+
+
+def _read_file(path, dataset):
+    """The XML header and all acquisitions, in one read."""
+    check_readable(path)
+    try:
+        with h5py.File(path, "r") as file:
+            group = file.get(dataset)
+            held = sorted(file)
+            if isinstance(group, h5py.Group):
+                held = sorted(f"{dataset}/{name}" for name in group)
+                if {"xml", "data"} <= set(group):
+                    if not _is_laid_out(group["data"].dtype):
+                        raise ValueError(f"the acquisitions of {dataset}/data are not laid out as MRD has them")
+                    return group["xml"][0], group["data"][()]
+    except Exception as error:  # a damaged file makes HDF5 raise whatever it trips over
+        cause = " ".join(str(error).split())
+        raise ValueError(f"{path}: not a whole HDF5 file ({cause})") from error
+    raise ValueError(f"{path}: no MRD raw data in {dataset!r}: the file holds {listed(held) or 'nothing'}")
+
+
+def _is_laid_out(dtype):
+    """Whether acquisitions can be read: HDF5 puts pointers where a damaged layout would have them overwritten."""
+    if set(dtype.names or ()) != {"head", "traj", "data"} or dtype["head"] != hdf5.acquisition_header_dtype:
+        return False
+    if any(h5py.check_vlen_dtype(dtype[name]) != np.float32 for name in ("traj", "data")):
+        return False
+    spans = sorted((offset, offset + field.itemsize) for field, offset in dtype.fields.values())
+    return all(end <= start for (_, end), (start, _) in itertools.pairwise(spans))
+
+
+def _assemble(header, records, trajectory, units, counter):
+    head = records["head"]
+    space = int(head["encoding_space_ref"][0])
+    encoding = encoding_of(header, space)
+    cartesian = encoding.trajectory == xsd.trajectoryType.CARTESIAN
+    order = frame_order(head, counter, encoding.encodingLimits, cartesian=cartesian)
+    frames, readouts = order.shape
+    coils, length = int(head["active_channels"][0]), int(head["number_of_samples"][0])
+    samples = slice(int(head["discard_pre"][0]), length - int(head["discard_post"][0]))
+    if samples.start >= samples.stop:
+        raise ValueError(f"discard_pre and discard_post leave none of the {length} samples of a readout")
+    kspace = np.concatenate(list(records["data"][order.ravel()])).astype(np.float32, copy=False).view(np.complex64)
+    kspace = kspace.reshape(frames, readouts, coils, length)[..., samples].swapaxes(1, 2).reshape(frames, coils, -1)
+
+    if trajectory is None and not head["trajectory_dimensions"][0]:
+        if not cartesian:
+            raise ValueError(f"no trajectory in the file ({encoding.trajectory.value}): give trajectory=")
+        points, units = cartesian_points(head[order.ravel()], samples, encoding), "1/m"
+    elif trajectory is None:
+        points = stored_points(records, order.ravel(), samples)
+    else:
+        points = np.asarray(trajectory)
+        if points.dtype.kind not in "iuf":
+            raise ValueError(f"the trajectory given must hold real numbers; got {points.dtype}")
+        if points.shape not in ((kspace.shape[2], 2), (frames, kspace.shape[2], 2)):
+            raise ValueError(
+                f"the trajectory given must be (frames, samples, 2) = {(frames, kspace.shape[2], 2)} or (samples, 2); "
+                f"got {points.shape}"
+            )
+        points = np.broadcast_to(points, (frames, kspace.shape[2], 2))
+    matrix, size = encoding.reconSpace.matrixSize, encoding.reconSpace.fieldOfView_mm
+    image = {
+        "matrix": (matrix.y, matrix.x),
+        "field_of_view": (1e-3 * size.y, 1e-3 * size.x),
+        "slice_thickness": 1e-3 * size.z / max(matrix.z, 1),
+    }
+    dwell_time = 1e-6 * float(head["sample_time_us"][0])
+    return RawData(
+        kspace=kspace,
+        trajectory=per_metre(points.reshape(frames, -1, 2), units, encoding.encodedSpace),
+        **image,
+        dwell_time=dwell_time if dwell_time > 0 else None,
+        affine=affine_of(head[0], **image),
+        sequence=sequence_of(header.sequenceParameters, frames),
+    )
+
+
+def _fill_heads(head, raw, readouts):
+    frames, coils, samples = raw.kspace.shape
+    number = np.arange(frames * readouts)
+    head["version"], head["scan_counter"] = 1, number
+    head["number_of_samples"] = samples // readouts
+    head["available_channels"] = head["active_channels"] = coils
+    head["trajectory_dimensions"] = 0 if raw.trajectory is None else 2
+    head["sample_time_us"] = 0 if raw.dwell_time is None else 1e6 * raw.dwell_time
+    head["idx"]["repetition"], head["idx"]["kspace_encode_step_1"] = np.divmod(number, readouts)
+    for field, value in place_of(raw.affine, raw.matrix, raw.field_of_view, raw.slice_thickness).items():
+        head[field] = value
+    for flag, rows in (
+        (ismrmrd.ACQ_FIRST_IN_REPETITION, slice(None, None, readouts)),
+        (ismrmrd.ACQ_LAST_IN_REPETITION, slice(readouts - 1, None, readouts)),
+        (ismrmrd.ACQ_LAST_IN_MEASUREMENT, slice(-1, None)),
+    ):
+        head["flags"][rows] |= np.uint64(1 << (flag - 1))
+
+
+def _group(file, dataset, header):
+    group = file.create_group(dataset)
+    group.create_dataset("xml", data=[xsd.ToXML(header).encode()], dtype=h5py.string_dtype("ascii"), maxshape=(None,))
+    return group

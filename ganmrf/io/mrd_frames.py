@@ -1,0 +1,201 @@
+"""Which acquisitions of an MRD file are the scan, which frame each belongs to, and where a Cartesian one samples.
+
+``head`` is throughout the structured array of acquisition headers, (acquisitions,), with the fields that MRD gives
+them (https://ismrmrd.readthedocs.io, "Raw Acquisition Data").
+"""
+
+import numpy as np
+
+_LEFT_OUT = {  # bit of the flags, counted from 1
+    19: "noise",
+    20: "parallel calibration",
+    23: "navigation",
+    24: "phase correction",
+    26: "feedback",
+    27: "dummy scan",
+    28: "real-time feedback",
+    29: "surface coil correction",
+    30: "phase stabilisation reference",
+    31: "phase stabilisation",
+}
+_CALIBRATION_AND_IMAGING = 21
+_REVERSED = 22
+_FRAME_COUNTERS = ("repetition", "contrast", "phase", "set", *(f"user_{i}" for i in range(8)))
+_OTHER_COUNTERS = ("average", "segment", "kspace_encode_step_1")  # usually the parts of a frame
+COUNTERS = (*_FRAME_COUNTERS, *_OTHER_COUNTERS, "acquisition")
+_LIMITS = {"kspace_encode_step_1": "kspace_encoding_step_1"}  # the header spells it another way
+
+
+def records_of_slice(records, slice_index) -> np.ndarray:
+    """The acquisitions of one slice of the scan, all of one size.
+
+    Args:
+      records: structured array of acquisitions, fields ``head``, ``traj`` and ``data``.
+      slice_index: value of the counter ``slice``; None where there is one only.
+
+    Raises:
+      ValueError: no acquisitions, several slices and none chosen, several partitions, acquisitions of different sizes,
+        or one whose samples are not as many as its head says.
+    """
+    total, everything = len(records), records["head"]
+    records = records[_of_the_scan(everything)]
+    if not len(records):
+        left_out = f", all of them {_kinds_left_out(everything)}" if total else ""
+        raise ValueError(f"data: no acquisitions of a scan: the file has {total}{left_out}")
+    spaces = records["head"]["encoding_space_ref"]
+    records = records[spaces == spaces.min()]
+    records = records[_select_slice(records["head"], slice_index)]
+    head = records["head"]
+    for name in ("active_channels", "number_of_samples", "discard_pre", "discard_post", "trajectory_dimensions"):
+        if len(values := np.unique(head[name])) > 1:
+            raise ValueError(f"{name} must be the same in all acquisitions; got {listed(values)}")
+    size = 2 * int(head["active_channels"][0]) * int(head["number_of_samples"][0])
+    points = int(head["trajectory_dimensions"][0]) * int(head["number_of_samples"][0])
+    for i, record in enumerate(records):
+        if (len(record["data"]), len(record["traj"])) != (size, points):
+            raise ValueError(
+                f"acquisition {i} of the scan has {len(record['data'])} numbers of data and {len(record['traj'])} of "
+                f"trajectory, where its head gives {size} and {points}"
+            )
+    return records
+
+
+def frame_order(head, counter, limits, *, cartesian: bool) -> np.ndarray:
+    """Acquisitions by frame.
+
+    Args:
+      head: headers of the scan.
+      counter: one of `COUNTERS`, or None to choose one, as `read_mrd` says.
+      limits: the header's encoding limits, which say how many frames there are to be, if they do.
+      cartesian: whether ``kspace_encode_step_1`` numbers the lines of an image.
+
+    Returns:
+      (frames, readouts of a frame), indices of acquisitions, frames in the order of the counter, readouts in that of
+      ``kspace_encode_step_1`` and then of the scan.
+
+    Raises:
+      ValueError: an unknown counter, no clear choice of one, or frames that are missing or have more or fewer readouts
+        than most.
+    """
+    if counter is not None and counter not in COUNTERS:
+        raise ValueError(f"frame_counter must be one of {', '.join(COUNTERS)}; got {counter!r}")
+    counter = counter or _choose(head, cartesian)
+    values = _values(head, counter) if counter else np.zeros(len(head), int)
+    if counter in _FRAME_COUNTERS + _OTHER_COUNTERS:
+        _check_frames(values, counter, getattr(limits, _LIMITS.get(counter, counter), None))
+    order = np.lexsort((head["scan_counter"], head["idx"]["kspace_encode_step_1"], values))
+    return order.reshape(len(np.unique(values)), -1)
+
+
+def stored_points(records, order, samples: slice) -> np.ndarray:
+    """The trajectory of acquisitions in some order, in the units of the file, (acquisitions, samples, 2).
+
+    Raises:
+      ValueError: it has other dimensions than kx and ky.
+    """
+    dimensions = int(records["head"]["trajectory_dimensions"][0])
+    points = np.concatenate(list(records["traj"][order])).reshape(len(records), -1, dimensions)[:, samples]
+    if dimensions == 1 or points[..., 2:].any():  # kz, or weights as some files have
+        raise ValueError(f"trajectory_dimensions is {dimensions}, and kx and ky alone are read: give trajectory=")
+    return points[..., :2]
+
+
+def cartesian_points(head, samples: slice, encoding) -> np.ndarray:
+    """Where Cartesian readouts sample k-space, 1/m, (acquisitions, samples, 2).
+
+    Args:
+      head: headers of the scan.
+      samples: those of each readout that are kept.
+      encoding: the encoding space of the header: its field of view, and its central line if it names one.
+
+    Raises:
+      ValueError: readouts that run backwards.
+    """
+    if (reverse := _flagged(head["flags"], _REVERSED)).any():
+        count = np.count_nonzero(reverse)
+        raise ValueError(f"{count} Cartesian readouts are flagged as reversed, which is not read: give trajectory=")
+    size, limit = encoding.encodedSpace.fieldOfView_mm, encoding.encodingLimits.kspace_encoding_step_1
+    centre = encoding.encodedSpace.matrixSize.y // 2 if limit is None else limit.center
+    column = np.arange(samples.start, samples.stop) - head["center_sample"].astype(int)[:, None]
+    line = head["idx"]["kspace_encode_step_1"].astype(int)[:, None] - centre
+    return np.stack(np.broadcast_arrays(1e3 * column / size.x, 1e3 * line / size.y), axis=-1)
+
+
+def listed(values, most: int = 5) -> str:
+    """A few values, and how many more there are."""
+    rest = f" and {len(values) - most} more" if len(values) > most else ""
+    return ", ".join(str(value) for value in values[:most]) + rest
+
+
+def _of_the_scan(head) -> np.ndarray:
+    """Acquisitions without a flag of those in ``_LEFT_OUT``; calibration readouts that are image data too stay."""
+    flags = head["flags"]
+    wanted = np.ones(len(head), bool)
+    for bit in _LEFT_OUT:
+        flagged = _flagged(flags, bit)
+        wanted &= ~flagged if bit != 20 else ~flagged | _flagged(flags, _CALIBRATION_AND_IMAGING)
+    return wanted
+
+
+def _kinds_left_out(head) -> str:
+    """What the acquisitions that `_of_the_scan` leaves out are, for an error."""
+    return ", ".join(kind for bit, kind in _LEFT_OUT.items() if _flagged(head["flags"], bit).any())
+
+
+def _select_slice(head, slice_index) -> np.ndarray:
+    """The acquisitions of one slice, boolean.
+
+    Raises:
+      ValueError: several slices and none chosen, a slice that is not there, or several partitions (3-D encoding).
+    """
+    slices = np.unique(head["idx"]["slice"])
+    if slice_index is None and len(slices) > 1:
+        raise ValueError(f"slice has the values {listed(slices)}, and one slice is read: choose it with slice_index")
+    chosen = np.ones(len(head), bool) if slice_index is None else head["idx"]["slice"] == slice_index
+    if not chosen.any():
+        raise ValueError(f"no slice {slice_index}: slice has the values {listed(slices)}")
+    partitions = np.unique(head["idx"]["kspace_encode_step_2"][chosen])
+    if len(partitions) > 1:
+        raise ValueError(f"kspace_encode_step_2 has the values {listed(partitions)}: only 2-D scans are read")
+    return chosen
+
+
+def _flagged(flags, bit):
+    return flags >> np.uint64(bit - 1) & np.uint64(1) == 1
+
+
+def _values(head, counter):
+    if counter == "acquisition":
+        return np.argsort(np.argsort(head["scan_counter"], kind="stable"), kind="stable")
+    index = head["idx"]
+    values = index["user"][:, int(counter[-1])] if counter.startswith("user_") else index[counter]
+    return values.astype(int)
+
+
+def _choose(head, cartesian):
+    """The counter that numbers the frames; None for one frame."""
+    for names in (_FRAME_COUNTERS, () if cartesian else _OTHER_COUNTERS):
+        varying = {name: values for name in names if np.ptp(values := _values(head, name))}
+        even = {name: values for name, values in varying.items() if len(set(np.bincount(values)) - {0}) == 1}
+        distinct = {}  # counters that number the same frames are one
+        for name, values in (even or varying).items():
+            distinct.setdefault(np.unique(values, return_inverse=True)[1].tobytes(), name)
+        if len(distinct) > 1:
+            raise ValueError(f"{', '.join(distinct.values())} may each number the frames: choose with frame_counter")
+        if distinct:
+            return next(iter(distinct.values()))
+    return None if cartesian else "acquisition"
+
+
+def _check_frames(values, counter, limit):
+    found, counts = np.unique(values, return_counts=True)
+    first, last = found[0], found[-1]
+    if limit is not None and limit.maximum >= last:  # limits that nobody filled in are 0
+        first, last = min(limit.minimum, first), limit.maximum
+    if len(missing := np.setdiff1d(np.arange(first, last + 1), found)):
+        raise ValueError(f"{counter}: missing of {first} to {last}: {listed(missing)}")
+    usual = np.bincount(counts).argmax()
+    for wrong, word in ((counts > usual, "doubled"), (counts < usual, "incomplete")):
+        if wrong.any():
+            rule = f"{counts[wrong][0]} readouts where most frames have {usual}"
+            raise ValueError(f"{counter}: {word}: {listed(found[wrong])} ({rule})")

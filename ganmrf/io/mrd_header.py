@@ -1,0 +1,138 @@
+"""What the XML header and the acquisitions' heads of an MRD file say about geometry and sequence, and how to say it."""
+
+import warnings
+
+import numpy as np
+from xsdata.formats.dataclass.parsers import XmlParser
+from xsdata.formats.dataclass.parsers.config import ParserConfig
+
+from ganmrf.physics.types import Sequence
+
+with warnings.catch_warnings():  # the import changes which warnings a user sees
+    from ismrmrd import xsd
+
+UNITS = ("voxel", "fov", "1/m")  # of trajectories
+_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+def parse_header(xml):
+    """The XML header as the library's dataclasses; raises `ValueError` where it is none."""
+    # What later versions of the format may add does no harm.
+    config = ParserConfig(fail_on_unknown_properties=False, fail_on_converter_warnings=True)
+    try:
+        xml = xml.encode() if isinstance(xml, str) else xml
+        header = XmlParser(config=config).from_bytes(xml, xsd.ismrmrdHeader)
+    except Exception as error:  # of the XML library beneath, of xsdata or of the classes it fills
+        raise ValueError(f"xml: not an MRD header ({' '.join(str(error).split())})") from error
+    return header
+
+
+def encoding_of(header, space: int):
+    """An encoding of the header, whose sizes are those of an image.
+
+    Raises:
+      ValueError: the header has no such encoding, or a matrix or a field of view is not positive.
+    """
+    if space >= len(header.encoding):
+        raise ValueError(f"encoding_space_ref is {space}, but the header has {len(header.encoding)} encodings")
+    encoding = header.encoding[space]
+    for name in ("encodedSpace", "reconSpace"):
+        matrix, size = getattr(encoding, name).matrixSize, getattr(encoding, name).fieldOfView_mm
+        if min(matrix.x, matrix.y, size.x, size.y) <= 0:
+            raise ValueError(
+                f"{name}: matrixSize and fieldOfView_mm must be positive; got {matrix.x} x {matrix.y} voxels, "
+                f"{size.x:g} x {size.y:g} mm"
+            )
+    return encoding
+
+
+def sequence_of(parameters, frames: int) -> Sequence | None:
+    """The sequence that a header's parameters (ms, degrees) give for some frames, if they do."""
+    if parameters is None:
+        return None
+    values = [parameters.flipAngle_deg, parameters.TR, parameters.TE]
+    if any(len(value) not in (1, frames) for value in values) or len(parameters.TI) > 1:
+        return None
+    flip_angle, repetition_time, echo_time = (np.broadcast_to(np.asarray(value), (frames,)) for value in values)
+    inversion_time = 1e-3 * parameters.TI[0] if parameters.TI else None
+    try:
+        return Sequence(np.deg2rad(flip_angle), 1e-3 * repetition_time, 1e-3 * echo_time, inversion_time)
+    except ValueError:
+        return None
+
+
+def per_metre(points, units, space):
+    """A trajectory, (..., 2), from one of `UNITS` of an encoding space, or what None takes, to 1/m, float32."""
+    matrix = np.array([space.matrixSize.x, space.matrixSize.y], float)
+    size = 1e-3 * np.array([space.fieldOfView_mm.x, space.fieldOfView_mm.y])
+    if units is None:
+        units = "voxel" if np.abs(points).max() <= 1 else "fov"
+    return (points * {"voxel": matrix / size, "fov": 1 / size, "1/m": np.ones(2)}[units]).astype(np.float32)
+
+
+def _voxel(matrix, field_of_view, slice_thickness):
+    """Size of a voxel along (x, y, z), mm."""
+    return 1e3 * np.array([field_of_view[1] / matrix[1], field_of_view[0] / matrix[0], slice_thickness])
+
+
+def affine_of(head, matrix, field_of_view, slice_thickness):
+    """From voxel indices (x, y, z) to positions in mm (RAS), from the head of one acquisition; None where it has none.
+
+    Raises:
+      ValueError: directions that are not those of three axes.
+    """
+    axes = np.stack([head["read_dir"], head["phase_dir"], head["slice_dir"]], axis=1).astype(float)
+    if not axes.any():
+        return None
+    if abs(np.linalg.det(axes)) < 0.5:
+        raise ValueError(f"read_dir, phase_dir and slice_dir must be orthogonal unit vectors; got {axes.T.tolist()}")
+    affine = np.eye(4)
+    affine[:3, :3] = axes * _voxel(matrix, field_of_view, slice_thickness)
+    affine[:3, 3] = head["position"] - affine[:3, :3] @ [matrix[1] // 2, matrix[0] // 2, 0]
+    return _LPS_TO_RAS @ affine
+
+
+def place_of(affine, matrix, field_of_view, slice_thickness):
+    """Position and directions by the names that MRD heads have for them; none for no affine.
+
+    Raises:
+      ValueError: an affine whose voxels have another size than the field of view gives.
+    """
+    if affine is None:
+        return {}
+    affine = np.asarray(affine, float)
+    voxel = _voxel(matrix, field_of_view, slice_thickness)
+    # A header of float32, or of NIfTI, is no more exact.
+    if affine.shape != (4, 4) or not np.allclose(np.linalg.norm(affine[:3, :3], axis=0), voxel, rtol=1e-4):
+        raise ValueError(f"affine must be (4, 4) with voxels of {voxel.tolist()} mm; got {affine.tolist()}")
+    affine = _LPS_TO_RAS @ affine
+    directions = (affine[:3, :3] / voxel).T
+    centre = affine @ [matrix[1] // 2, matrix[0] // 2, 0, 1]
+    return {"position": centre[:3], **dict(zip(("read_dir", "phase_dir", "slice_dir"), directions, strict=True))}
+
+
+def new_header(matrix, field_of_view, slice_thickness, sequence=None):
+    """A header with one encoding, (y, x) and m, not Cartesian, and the sequence where there is one."""
+    size = dict(zip("xyz", 1e3 * np.array([*field_of_view[::-1], slice_thickness], float), strict=True))
+    space = xsd.encodingSpaceType(
+        matrixSize=xsd.matrixSizeType(x=int(matrix[1]), y=int(matrix[0]), z=1),
+        fieldOfView_mm=xsd.fieldOfViewMm(**{axis: float(length) for axis, length in size.items()}),
+    )
+    encoding = xsd.encodingType(
+        encodedSpace=space,
+        reconSpace=space,
+        encodingLimits=xsd.encodingLimitsType(),
+        trajectory=xsd.trajectoryType.OTHER,
+    )
+    header = xsd.ismrmrdHeader(
+        experimentalConditions=xsd.experimentalConditionsType(H1resonanceFrequency_Hz=0), encoding=[encoding]
+    )
+    if sequence is not None:
+        inversion = sequence.inversion_time
+        header.sequenceParameters = xsd.sequenceParametersType(
+            TR=(1e3 * np.asarray(sequence.repetition_time, float)).tolist(),
+            TE=(1e3 * np.asarray(sequence.echo_time, float)).tolist(),
+            TI=[] if inversion is None else [1e3 * float(inversion)],
+            flipAngle_deg=np.rad2deg(np.asarray(sequence.flip_angle, float)).tolist(),
+        )
+    return header
