@@ -1,0 +1,125 @@
+"""When everything of an MRF-FISP scan happens, on the rasters of a scanner, and the events of its z gradient.
+
+One frame, the three blocks that it is made of, and the pulse of the next frame:
+
+            |    pulse     |           readout            |    rest    |
+    RF           .-^-.                                                      .-^-.
+    Gz        ~~~~~~~~~~~   rephaser                        spoiler      ~~~~~~~~~~~
+    Gx, Gy                              spiral   rewinder
+    ADC                                 :::::::
+                   |<------- TE ------->|
+                   |<--------------------------- TR ------------------------->|
+"""
+
+import functools
+import types
+
+import numpy as np
+import pypulseq
+
+RASTER = 10  # us, of blocks and gradients
+_INVERSION_DURATION = 10e-3  # s
+_CRUSHER_CYCLES = 2  # times the dephasing of a repetition
+
+
+def up(seconds):
+    """Whole microseconds on the raster of blocks, not before a time."""
+    return RASTER * int(np.ceil(1e6 * seconds / RASTER - 1e-6))
+
+
+def excitation(duration, time_bandwidth, slice_thickness, system):
+    """The pulse of 1 rad with its slice gradient, which is one raster time longer for the pulse to move in.
+
+    Returns:
+      rf and gz, events; lead, from the start of the block to the centre of the pulse where it is earliest, and
+      duration of the block, us.
+    """
+    amplitude = time_bandwidth / duration / slice_thickness
+    flat = 1e-6 * (up(duration) + RASTER)
+    gz = pypulseq.make_trapezoid("z", amplitude=amplitude, flat_time=flat, system=system)
+    gz.delay = 1e-6 * up(max(0, system.rf_dead_time - gz.rise_time))
+    rf = pypulseq.make_sinc_pulse(
+        1.0,
+        apodization=0.5,
+        delay=max(gz.delay + gz.rise_time, system.rf_dead_time),
+        duration=duration,
+        time_bw_product=time_bandwidth,
+        system=system,
+        use="excitation",
+    )
+    ends = max(gz.fall_time, system.rf_ringdown_time) + rf.delay + flat
+    return types.SimpleNamespace(rf=rf, gz=gz, lead=round(1e6 * (rf.delay + rf.center)), duration=up(ends))
+
+
+def plan(sequence, pulse, readout, cycles, system):
+    """When everything begins, in whole microseconds from the start of the file, and what z gradients are needed.
+
+    Returns:
+      inversion: the pulse and its crusher; None without.
+      shift: by which pulses are later in their blocks than at the earliest, 0 to 9, (frames,).
+      wait: from the ends of these blocks to the readouts, (frames,).
+      readout: from the start of a readout to the end of its block, one number.
+      rest: from there to the block of the next RF pulse, or the end of the file, (frames,).
+      rephaser, spoiler: events, (frames,) each; the same object where they are the same.
+    """
+    echo_time = np.round(1e6 * np.asarray(sequence.echo_time, float)).astype(int)
+    time = np.concatenate([[0], np.cumsum(1e6 * np.asarray(sequence.repetition_time, float))])
+    inversion, first = None, pulse.lead + -(pulse.lead + echo_time[0]) % RASTER
+    if sequence.inversion_time is not None:
+        inversion_time = 1e6 * float(sequence.inversion_time)
+        inversion = _inversion(inversion_time, cycles, echo_time[0], system)
+        first = inversion.centre + inversion_time
+    # Readouts begin on the raster of gradients; RF pulses need not.
+    centre = RASTER * np.round((first + time[:-1] + echo_time) / RASTER).astype(int) - echo_time
+    end = RASTER * round((first + time[-1]) / RASTER)
+    shift = (centre - pulse.lead) % RASTER
+    start = centre - pulse.lead - shift
+    if inversion is not None:
+        inversion.rest = int(start[0]) - inversion.duration
+        missing = _length(inversion.crusher) - inversion.rest
+        _refuse_short("inversion_time", np.array([inversion_time]), np.array([missing]))
+    before = pulse.gz.amplitude * (pulse.gz.rise_time / 2 + pulse.rf.center + 1e-6 * shift)  # moment up to the centre
+    shortest = functools.cache(lambda area: pypulseq.make_trapezoid("z", area=area, system=system))
+    rephaser = [shortest(area) for area in np.round(before - pulse.gz.area, 6)]
+    spoiler = [shortest(area) for area in np.round(cycles - np.append(before[1:], before[-1]), 6)]
+    wait = centre + echo_time - start - pulse.duration
+    missing = np.array([max(_length(event), up(system.adc_dead_time)) for event in rephaser]) - wait
+    _refuse_short("echo_time", echo_time, missing)
+    rest = np.append(start[1:], end) - (centre + echo_time + readout)
+    missing = np.array([_length(event) for event in spoiler]) - rest
+    _refuse_short("repetition_time", np.diff(centre, append=end), missing)
+    return types.SimpleNamespace(
+        inversion=inversion, shift=shift, wait=wait, readout=readout, rest=rest, rephaser=rephaser, spoiler=spoiler
+    )
+
+
+def _refuse_short(name, found, missing):
+    """Raises `ValueError` for the first time, of each frame or one, that lacks some microseconds."""
+    if (missing > 0).any():
+        where = int(np.argmax(missing > 0))
+        place = f" of frame {where}" if name != "inversion_time" else ""
+        raise ValueError(
+            f"{name}{place} is {1e-3 * found[where]:.6g} ms; the shortest possible is "
+            f"{1e-3 * (found[where] + missing[where]):.6g} ms"
+        )
+
+
+def _length(event):
+    return round(1e6 * pypulseq.calc_duration(event))
+
+
+def _inversion(inversion_time, cycles, echo_time, system):
+    """The pulse, at a delay such that the first readout begins on the raster, and its crusher."""
+    earliest = up(system.rf_dead_time)
+    rf = pypulseq.make_adiabatic_pulse(
+        "hypsec", duration=_INVERSION_DURATION, delay=system.rf_dead_time, system=system, use="inversion"
+    )
+    to_readout = round(1e6 * rf.center + inversion_time) + echo_time
+    rf.delay = 1e-6 * (earliest + -(earliest + to_readout) % RASTER)
+    crusher = pypulseq.make_trapezoid("z", area=cycles * _CRUSHER_CYCLES, system=system)
+    return types.SimpleNamespace(
+        rf=rf,
+        crusher=crusher,
+        centre=1e6 * (rf.delay + rf.center),
+        duration=up(rf.delay + rf.shape_dur + rf.ringdown_time),
+    )

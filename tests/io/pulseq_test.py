@@ -1,0 +1,474 @@
+"""A scan goes through a Pulseq file within the rasters it names; what is no MRF-FISP is refused in one line."""
+
+import re
+
+import hypothesis
+import hypothesis.strategies as st
+import numpy as np
+import pypulseq
+import pytest
+
+from ganmrf.io.pulseq_read import read_pulseq, read_pulseq_trajectory
+from ganmrf.io.pulseq_write import Limits, write_pulseq
+from ganmrf.physics.constants import GYROMAGNETIC_RATIO
+from ganmrf.physics.schedules import mrf_fisp
+from ganmrf.physics.slice_profile import sinc_profile
+from ganmrf.physics.types import Sequence
+
+RASTER = 1e-5  # s
+DWELL_TIME, N_SAMPLES = 5e-6, 400
+THICKNESS = 5e-3
+SIX_DIGITS = 6e-6  # of an amplitude are in a file: 5e-6; and float32
+
+
+def spiral():
+    """A short one, under ramps of 0.3 ms, and a smooth rewinder: (raster times, 2), T/m."""
+    time = RASTER * (np.arange(200) + 0.5)
+    out = 0.01 * np.clip(np.minimum(time, time[::-1]) / 3e-4, 0, 1) * np.exp(2j * np.pi * 1.5e3 * time)
+    back = np.sin(np.pi * (np.arange(80) + 0.5) / 80) ** 2
+    waveform = np.concatenate([out, -out.sum() * back / back.sum()])
+    return np.stack([waveform.real, waveform.imag], axis=1)
+
+
+def scan(n_frames=3, **fields):
+    values = {"flip_angle": np.full(n_frames, 0.5), "repetition_time": 0.012, "echo_time": 0.002} | fields
+    return Sequence(**values)
+
+
+def write(path, sequence, **options):
+    defaults = {
+        "gradient": spiral(),
+        "angles": 0.7 * np.arange(sequence.n_frames),
+        "n_samples": N_SAMPLES,
+        "dwell_time": DWELL_TIME,
+    }
+    write_pulseq(path, sequence, **defaults | options)
+    return path
+
+
+def opened(path):
+    played = pypulseq.Sequence()
+    played.read(str(path))
+    return played
+
+
+def gradient_along(played, axis):
+    """Its value, Hz/m, and its integral, cycles/m, as functions of time: trapezoids under the points of the file."""
+    time, value = played.waveforms()[axis]
+    fine = np.unique(np.concatenate([time, np.arange(0, played.duration()[0], 1e-6)]))
+    fine_value = np.interp(fine, time, value, left=0, right=0)
+    moment = np.append(0, np.cumsum(np.diff(fine) * (fine_value[1:] + fine_value[:-1]) / 2))
+    return (lambda t: np.interp(t, fine, fine_value)), (lambda t: np.interp(t, fine, moment))
+
+
+def middle_of_published(first=195, last=225):
+    """Frames of the published schedule around its first pause, where flip angles are 0."""
+    whole = mrf_fisp()
+    return Sequence(whole.flip_angle[first:last], whole.repetition_time[first:last], 1.908e-3, 18e-3)
+
+
+def test_published_schedule_comes_back(tmp_path):
+    sequence = middle_of_published()
+    assert (np.asarray(sequence.flip_angle) == 0).sum() > 5
+    read = read_pulseq(write(tmp_path / "scan.seq", sequence))
+    np.testing.assert_allclose(read.flip_angle, sequence.flip_angle, rtol=SIX_DIGITS)
+    assert (np.asarray(read.flip_angle)[np.asarray(sequence.flip_angle) == 0] == 0).all()
+    np.testing.assert_allclose(read.echo_time, 1.908e-3, atol=1e-9)
+    np.testing.assert_allclose(read.inversion_time, 18e-3, atol=0.51e-6)  # the pulse's centre is between two samples
+    late = np.cumsum(np.asarray(read.repetition_time, float) - np.asarray(sequence.repetition_time, float))
+    assert np.abs(late).max() < 5.6e-6  # half a raster time, what the first pulse is off, and float32
+
+
+def test_frames_of_0_degrees_alone_come_back(tmp_path):
+    read = read_pulseq(write(tmp_path / "scan.seq", scan(2, flip_angle=[0.0, 0.0])))
+    np.testing.assert_array_equal(read.flip_angle, 0)
+
+
+@hypothesis.settings(max_examples=8)
+@hypothesis.given(seed=st.integers(0, 1000), inverted=st.booleans(), dead_us=st.sampled_from([0, 37, 100, 400]))
+def test_any_schedule_comes_back(tmp_path_factory, seed, inverted, dead_us):
+    rng = np.random.default_rng(seed)
+    n_frames = int(rng.integers(1, 12))
+    sequence = Sequence(
+        flip_angle=rng.uniform(-1, 1, n_frames) * rng.integers(0, 2, n_frames),
+        repetition_time=rng.uniform(9e-3, 15e-3, n_frames),
+        echo_time=rng.uniform(2e-3, 3e-3, n_frames),
+        inversion_time=rng.uniform(15e-3, 30e-3) if inverted else None,
+    )
+    path = tmp_path_factory.mktemp("scan") / "scan.seq"
+    limits = Limits(rf_dead_time=1e-6 * dead_us, rf_ringdown_time=1e-6 * dead_us, adc_dead_time=1e-7 * dead_us)
+    read = read_pulseq(write(path, sequence, limits=limits))
+    np.testing.assert_allclose(read.flip_angle, sequence.flip_angle, rtol=SIX_DIGITS)
+    np.testing.assert_allclose(read.echo_time, sequence.echo_time, atol=0.51e-6)
+    late = np.cumsum(np.asarray(read.repetition_time, float) - np.asarray(sequence.repetition_time, float))
+    # The first pulse too may be half a raster time off, from where the inversion would have it.
+    assert np.abs(late).max() < 10.1e-6
+    if inverted:
+        np.testing.assert_allclose(read.inversion_time, sequence.inversion_time, atol=1.01e-6)
+    else:
+        assert read.inversion_time is None
+    played = pypulseq.Sequence(
+        pypulseq.Opts(
+            rf_dead_time=limits.rf_dead_time,
+            rf_ringdown_time=limits.rf_ringdown_time,
+            adc_dead_time=limits.adc_dead_time,
+        )
+    )
+    played.read(str(path))
+    clean, errors = played.check_timing()
+    assert clean, errors
+
+
+def test_gradients_are_continuous_and_within_limits(tmp_path):
+    limits = Limits()
+    played = opened(write(tmp_path / "scan.seq", middle_of_published(198, 204)))
+    for axis in range(3):
+        time, value = played.waveforms()[axis]
+        assert np.abs(value).max() <= GYROMAGNETIC_RATIO * limits.max_gradient * (1 + 1e-5)  # six digits in a file
+        slew_rate = np.abs(np.diff(value) / np.diff(time)).max()
+        assert slew_rate <= GYROMAGNETIC_RATIO * limits.max_slew_rate * (1 + 1e-5)
+        assert value[0] == value[-1] == 0
+    assert played.definitions["Name"] == "mrf_fisp"
+    np.testing.assert_allclose(played.definitions["FOV"], [0.3, 0.3, THICKNESS])
+
+
+def test_trajectory_is_the_turned_moment_of_the_waveform(tmp_path):
+    sequence = scan(5, echo_time=[2e-3, 2.001e-3, 2.1e-3, 2.005e-3, 2e-3])
+    angles = np.array([0, np.pi / 2, 0.3, 0.3, 6.0])
+    path = write(tmp_path / "scan.seq", sequence, angles=angles)
+    read = read_pulseq_trajectory(path)
+    assert read.shape == (5, N_SAMPLES, 2)
+    assert read.dtype == np.float32
+    waveform = np.concatenate([[[0, 0]], spiral()])
+    times = np.append(0, RASTER * (np.arange(len(spiral())) + 0.5))
+    samples = DWELL_TIME * (np.arange(N_SAMPLES) + 0.5)
+    steps = np.linspace(0, samples[-1], 200_001)  # far finer than the raster: a midpoint rule is exact between knots
+    middle = (steps[1:] + steps[:-1]) / 2
+    k = [np.interp(samples, steps, np.append(0, np.cumsum(np.interp(middle, times, g)))) for g in waveform.T]
+    k = GYROMAGNETIC_RATIO * steps[1] * (k[0] + 1j * k[1])
+    for frame, angle in enumerate(angles):
+        turned = k * np.exp(1j * angle)
+        # Of a radius of 70 cycles/m, six digits of an amplitude and seven of each step of a shape are in a file.
+        np.testing.assert_allclose(read[frame], np.stack([turned.real, turned.imag], axis=1), atol=1e-3)
+    by_pypulseq = opened(path).calculate_kspace()[0][:2].reshape(2, 5, N_SAMPLES)
+    np.testing.assert_allclose(read, np.moveaxis(by_pypulseq, 0, 2), atol=1e-4)  # float32
+
+
+@pytest.mark.parametrize("cycles", [1, 4, 7])
+def test_slice_is_spoiled_by_whole_cycles_from_pulse_to_pulse(tmp_path, cycles):
+    sequence = scan(6, echo_time=[2e-3, 2.003e-3, 2.009e-3, 2.1e-3, 2e-3, 2e-3], inversion_time=0.02)
+    played = opened(write(tmp_path / "scan.seq", sequence, spoil_cycles=cycles))
+    pulses, _, _, _ = played.rf_times()
+    _, moment = gradient_along(played, 2)
+    # Six digits of gradients that leave up to 900 cycles/m either way: 5e-6 cycles each.
+    np.testing.assert_allclose(np.diff(moment(np.array(pulses))) * THICKNESS, cycles, atol=3e-5)
+    for axis in range(2):
+        _, moment = gradient_along(played, axis)
+        np.testing.assert_allclose(np.diff(moment(np.array(pulses))), 0, atol=0.1)  # cycles/m: nothing across a voxel
+
+
+def test_excitation_has_the_slice_profile_that_is_simulated(tmp_path):
+    """The pulse weighed by what the gradient does after it is, for small angles, the magnetisation at the echo."""
+    flip_angle = 0.1
+    sequence = scan(2, flip_angle=[flip_angle, flip_angle], echo_time=[2e-3, 2.004e-3])
+    played = opened(write(tmp_path / "scan.seq", sequence))
+    _, moment = gradient_along(played, 2)
+    start, position = 0.0, np.linspace(-1, 1, 21)
+    for block, duration in played.block_durations.items():
+        if (rf := played.get_block(block).rf) is not None:
+            time = start + rf.delay + rf.t
+            k = moment(start + rf.delay + rf.center + 2e-3) - moment(time)
+            profile = 2e-6 * np.pi * np.exp(-2j * np.pi * THICKNESS * np.outer(position, k)) @ rf.signal
+            # 1800 samples instead of the integral
+            np.testing.assert_allclose(profile, flip_angle * sinc_profile(position), atol=1e-3 * flip_angle)
+        start += duration
+
+
+def test_inversion_pulse_inverts(tmp_path):
+    """By rotations, sample by sample, within the bandwidth of the pulse (a band of 1250 Hz) and at +-20 % of B1."""
+    played = opened(write(tmp_path / "scan.seq", scan(inversion_time=0.02)))
+    rf = played.get_block(1).rf
+    assert rf.use == "inversion"
+    offset, b1 = np.meshgrid(np.linspace(-300, 300, 5), [0.8, 1.0, 1.2])
+    spin = np.zeros((2, offset.size), complex)  # Cayley-Klein: 1 up, 0 down
+    spin[0] = 1
+    step, pulse = 20e-6, rf.signal.reshape(-1, 20).mean(axis=1)
+    for value in pulse:
+        x, z = np.pi * step * value * b1.ravel(), np.pi * step * offset.ravel()
+        angle = np.sqrt(np.abs(x) ** 2 + z**2)
+        cosine, sine = np.cos(angle), np.sinc(angle / np.pi)
+        up, down = spin
+        spin = np.stack(
+            [
+                (cosine - 1j * z * sine) * up - 1j * np.conj(x) * sine * down,
+                (cosine + 1j * z * sine) * down - 1j * x * sine * up,
+            ]
+        )
+    longitudinal = np.abs(spin[0]) ** 2 - np.abs(spin[1]) ** 2
+    assert longitudinal.max() < -0.95
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "message"),
+    [
+        ({"echo_time": 1e-3}, {}, r"echo_time of frame 0 is 1 ms; the shortest possible is 1\.\d+ ms"),
+        ({"repetition_time": [0.012, 0.005, 0.012]}, {}, r"repetition_time of frame 1 is 5 ms; .* is \d\.\d+ ms"),
+        ({"inversion_time": 7e-3}, {}, r"inversion_time is 7 ms; the shortest possible is [\d.]+ ms"),
+        ({"flip_angle": [0.1, 3.0, 0.1]}, {}, "flip_angle of frame 1, 171.887 degrees, needs .* T; limits.max_b1 is"),
+        ({}, {"limits": Limits(max_gradient=0.009)}, "needs .* T/m; limits.max_gradient is 0.009 T/m"),
+        ({}, {"limits": Limits(max_slew_rate=50)}, "gradient, from 0 to 0, needs .*; limits.max_slew_rate is 50 T/m/s"),
+        ({}, {"slice_thickness": 1e-3}, "selects the slice needs 0.104.* T/m; limits.max_gradient is 0.04 T/m"),
+        ({}, {"slice_thickness": 0.0}, "slice_thickness must be positive and finite; got 0"),
+        ({}, {"dwell_time": 4.05e-6, "n_samples": 5}, "dwell_time must be a multiple of 1e-07 s; got 4.05e-06 s"),
+        ({}, {"n_samples": 0}, "n_samples must be a whole number, 1 or more; got 0"),
+        ({}, {"n_samples": 561}, "must not outlast gradient; got 2.805 ms, gradient 2.8 ms"),
+        ({}, {"gradient": spiral()[:200]}, "must return to k = 0; it ends at .* cycles/m, 1 allowed"),
+        ({}, {"gradient": spiral().T}, r"gradient must be \(raster times, 2\) and finite; got shape \(2, 280\)"),
+        ({}, {"angles": np.zeros(4)}, r"angles must be \(frames,\), finite, for 3 frames; got shape \(4,\)"),
+        ({}, {"pulse_duration": 1.805e-3}, "pulse_duration must be a multiple of 10 us; got 1805 us"),
+        ({}, {"spoil_cycles": 1.5}, "spoil_cycles must be a whole number, 1 or more; got 1.5"),
+    ],
+)
+def test_what_cannot_be_played_is_refused_and_nothing_written(tmp_path, change, options, message):
+    path = tmp_path / "scan.seq"
+    path.write_text("before")
+    with pytest.raises(ValueError, match=message):
+        write(path, scan(**change), **options)
+    assert [file.name for file in tmp_path.iterdir()] == ["scan.seq"]
+    assert path.read_text() == "before"
+
+
+def test_limits_must_be_possible():
+    with pytest.raises(ValueError, match=r"limits\.max_slew_rate must be positive and finite; got 0"):
+        Limits(max_slew_rate=0)
+    with pytest.raises(ValueError, match=r"limits\.adc_dead_time must be 0 or more, and finite; got -1"):
+        Limits(adc_dead_time=-1)
+
+
+def test_other_suffix_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"a Pulseq file is named \.seq"):
+        write(tmp_path / "scan.txt", scan())
+
+
+@pytest.mark.parametrize("name", ["echo_time", "repetition_time", "inversion_time"])
+def test_shortest_possible_is_possible_and_less_is_not(tmp_path, name):
+    fields = {"inversion_time": 0.02, name: 3e-3 if name == "inversion_time" else 1e-4}
+    if name == "repetition_time":
+        fields[name] = 3e-3
+    with pytest.raises(ValueError, match=name) as refusal:
+        write(tmp_path / "scan.seq", scan(**fields))
+    shortest = 1e-3 * float(re.search(r"possible is ([\d.]+) ms", str(refusal.value))[1])
+    write(tmp_path / "scan.seq", scan(**fields | {name: shortest}))
+    with pytest.raises(ValueError, match=name):
+        write(tmp_path / "scan.seq", scan(**fields | {name: shortest - 10e-6}))
+
+
+# Files of others: blocks by hand, with a hard pulse and a Cartesian readout.
+
+
+def build(path, kernel, n_frames=4, prepare=None, version=None):
+    """Writes what ``kernel(add, frame)`` adds, after ``prepare(add)``."""
+    made = pypulseq.Sequence()
+    if prepare:
+        prepare(made.add_block)
+    for frame in range(n_frames):
+        kernel(made.add_block, frame)
+    made.write(str(path), v141_compat=version == "1.4")
+    return path
+
+
+def hard_pulse(degrees=20.0, phase=0.0, use="excitation"):
+    return pypulseq.make_block_pulse(np.deg2rad(degrees), duration=0.5e-3, phase_offset=phase, use=use)
+
+
+def readout(phase=0.0, samples=64):
+    """A gradient of 1 ms and the samples around its middle, with a prephaser to have k = 0 there."""
+    gx = pypulseq.make_trapezoid("x", flat_time=1.28e-3, flat_area=256.0)
+    adc = pypulseq.make_adc(samples, dwell=20e-6, delay=gx.rise_time, phase_offset=phase)
+    before = pypulseq.make_trapezoid("x", area=-gx.area / 2, duration=1e-3)
+    return before, gx, adc
+
+
+def fisp(add, frame, *, phase=0.0, receiver=0.0, degrees=20.0, spoiled=True):
+    before, gx, adc = readout(receiver)
+    add(pypulseq.make_delay(1e-3))
+    add(hard_pulse(degrees, phase))
+    add(before)
+    add(gx, adc)
+    if spoiled:
+        add(pypulseq.make_trapezoid("z", area=1000.0, duration=2e-3))
+    else:
+        add(pypulseq.make_trapezoid("x", area=-gx.area / 2, duration=1e-3))
+    add(pypulseq.make_delay(3e-3 + 1e-4 * frame))
+
+
+def inversion(add):
+    add(hard_pulse(180, use="inversion"))
+    add(pypulseq.make_delay(20e-3))
+
+
+@pytest.mark.parametrize("version", ["1.5", "1.4"])
+def test_file_of_others_is_read(tmp_path, version):
+    path = build(tmp_path / "fisp.seq", fisp, prepare=inversion, version=version)
+    read = read_pulseq(path)
+    before, gx, _ = readout()
+    lengths = pypulseq.calc_duration(before), pypulseq.calc_duration(gx)
+    repetition_time = 1e-3 + 0.5e-3 + sum(lengths) + 2e-3 + 3e-3 + 1e-4 * np.arange(4)
+    repetition_time[-1] -= 1e-3 + 0.25e-3  # no delay and half pulse follow
+    np.testing.assert_allclose(read.flip_angle, np.deg2rad(20), rtol=1e-5)
+    np.testing.assert_allclose(read.repetition_time, repetition_time, atol=1e-8)
+    np.testing.assert_allclose(read.echo_time, 0.25e-3 + lengths[0] + lengths[1] / 2, atol=1e-8)
+    np.testing.assert_allclose(read.inversion_time, 0.25e-3 + 20e-3 + 1e-3 + 0.25e-3, atol=1e-8)
+    k = read_pulseq_trajectory(path)
+    # 256 cycles/m in 64 samples, of which the middle two lie half a step from 0
+    np.testing.assert_allclose(k[..., 0], np.broadcast_to(4 * (np.arange(64) - 31.5), (4, 64)), atol=1e-2)
+    np.testing.assert_array_equal(k[..., 1], 0)
+
+
+def test_adiabatic_inversion_is_known_without_its_use(tmp_path):
+    sequence = scan(inversion_time=0.02)
+    opened(write(tmp_path / "scan.seq", sequence)).write(str(tmp_path / "old.seq"), v141_compat=True)
+    read = read_pulseq(tmp_path / "old.seq")
+    np.testing.assert_allclose(read.inversion_time, 0.02, atol=0.51e-6)
+    np.testing.assert_allclose(read.flip_angle, 0.5, rtol=SIX_DIGITS)
+
+
+def test_phase_pi_is_a_negative_flip_angle(tmp_path):
+    path = build(tmp_path / "fisp.seq", lambda add, frame: fisp(add, frame, phase=np.pi * (frame % 2)))
+    np.testing.assert_allclose(read_pulseq(path).flip_angle, np.deg2rad([20, -20, 20, -20]), rtol=1e-5)
+
+
+def test_one_phase_of_all_pulses_does_not_matter(tmp_path):
+    path = build(tmp_path / "fisp.seq", lambda add, frame: fisp(add, frame, phase=1.0, receiver=1.0))
+    np.testing.assert_allclose(read_pulseq(path).flip_angle, np.deg2rad(20), rtol=1e-5)
+
+
+def flash(add, frame):
+    phase = np.deg2rad(117) * frame * (frame + 1) / 2 % (2 * np.pi)
+    fisp(add, frame, phase=phase, receiver=phase)
+
+
+def balanced(add, frame):
+    fisp(add, frame, spoiled=False)
+
+
+def cycled(add, frame):
+    fisp(add, frame, phase=np.pi * (frame % 2), receiver=np.pi * (frame % 2))
+
+
+def spin_echo(use):
+    def kernel(add, _):
+        before, gx, adc = readout()
+        add(hard_pulse(90))
+        add(before)
+        add(hard_pulse(180, use=use))
+        add(gx, adc)
+
+    return kernel
+
+
+def multi_echo(add, _):
+    before, gx, adc = readout()
+    add(hard_pulse())
+    add(before)
+    for _ in range(3):
+        add(gx, adc)
+
+
+def not_read(add, frame):
+    if frame == 2:
+        add(hard_pulse())
+        add(pypulseq.make_delay(5e-3))
+    fisp(add, frame)
+
+
+def noise_first(add):
+    add(readout()[2])
+
+
+def saturated(add):
+    add(hard_pulse(90, use="saturation"))
+    add(pypulseq.make_delay(20e-3))
+
+
+def twice(add):
+    inversion(add)
+    inversion(add)
+
+
+def inverted_and_read(add):
+    inversion(add)
+    add(readout()[2])
+
+
+@pytest.mark.parametrize(
+    ("kernel", "prepare", "message"),
+    [
+        (flash, None, "found an RF phase that changes, by 117 degrees until frame 1: RF spoiling"),
+        (balanced, None, "found balanced gradients"),
+        (cycled, None, "found a receiver phase that changes, by 180 degrees until frame 1"),
+        (spin_echo("refocusing"), None, "found a pulse for refocusing at .* s; MRF-FISP has"),
+        (spin_echo("undefined"), None, "found a pulse of 90 degrees without a readout after it, at 0.00025 s"),
+        (multi_echo, None, "found 3 readouts after the excitation at 0.00025 s, not one"),
+        (not_read, None, "found a pulse of 20 degrees without a readout after it, at 0.0"),
+        (fisp, noise_first, "found a readout at .* s, before the first RF pulse"),
+        (fisp, saturated, "found a pulse for saturation at 0.00025 s; MRF-FISP has"),
+        (fisp, twice, "found a pulse for inversion at 0.02075 s; MRF-FISP has excitations, after one"),
+        (fisp, inverted_and_read, "found a readout after the inversion pulse at 0.00025 s"),
+        (lambda add, _: add(hard_pulse()), None, r"no readout \(ADC\) after any of 4 RF pulses"),
+        (lambda add, _: add(*readout()[1:]), None, "no RF pulse in 4 blocks"),
+    ],
+)
+def test_what_is_not_mrf_fisp_is_refused(tmp_path, kernel, prepare, message):
+    path = build(tmp_path / "other.seq", kernel, prepare=prepare)
+    with pytest.raises(ValueError, match=message) as refusal:
+        read_pulseq(path)
+    assert str(path) in str(refusal.value)
+
+
+def test_trajectory_needs_readouts_of_one_length(tmp_path):
+    def kernel(add, frame):
+        before, gx, adc = readout(samples=64 - frame)
+        add(hard_pulse())
+        add(before)
+        add(gx, adc)
+        add(pypulseq.make_trapezoid("z", area=1000.0, duration=2e-3))
+
+    path = build(tmp_path / "other.seq", kernel)
+    assert read_pulseq(path).n_frames == 4
+    with pytest.raises(ValueError, match="readouts must be of one length; found 61 to 64 samples"):
+        read_pulseq_trajectory(path)
+
+
+def test_missing_or_other_files_are_named(tmp_path):
+    with pytest.raises(ValueError, match=r"cannot read .*none\.seq: No such file"):
+        read_pulseq(tmp_path / "none.seq")
+    for content in (b"", b"\x93NUMPY\x01\xff\xfe", b"flip_angle_deg,tr_ms\n5,12\n"):
+        (tmp_path / "other.seq").write_bytes(content)
+        with pytest.raises(ValueError, match=r"other\.seq: not a Pulseq file"):
+            read_pulseq(tmp_path / "other.seq")
+
+
+@pytest.mark.parametrize("signed", [True, False])
+def test_truncated_file_is_refused_wherever_it_is_cut(tmp_path, signed):
+    text = build(tmp_path / "whole.seq", fisp, prepare=inversion).read_text()
+    if not signed:
+        text = text[: text.index("\n[SIGNATURE]")]
+    (tmp_path / "cut.seq").write_text(text)
+    assert read_pulseq(tmp_path / "cut.seq").n_frames == 4
+    start = text.index("[BLOCKS]")
+    # Blank lines at the end are all that an unsigned file can lose.
+    for length in np.linspace(start, len(text.rstrip()) - 2, 60).astype(int):
+        (tmp_path / "cut.seq").write_text(text[:length])
+        with pytest.raises(ValueError, match=r"cut\.seq: "):
+            read_pulseq(tmp_path / "cut.seq")
+
+
+def test_edited_file_is_refused_until_its_signature_is_removed(tmp_path):
+    path = build(tmp_path / "scan.seq", fisp)
+    edited = path.read_text().replace("[DEFINITIONS]\n", "[DEFINITIONS]\nScanner ours\n")
+    path.write_text(edited)
+    with pytest.raises(ValueError, match=r"scan\.seq: .*does not match its signature"):
+        read_pulseq(path)
+    path.write_text(edited[: edited.index("\n[SIGNATURE]")])
+    assert read_pulseq(path).n_frames == 4
