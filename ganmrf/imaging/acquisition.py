@@ -1,0 +1,115 @@
+"""From a series of images to what receive coils would sample of it."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tqdm
+
+from ganmrf.imaging.nufft import image_to_kspace
+from ganmrf.physics.types import require
+
+_SEGMENT_ERROR = 1e-4  # largest, of the phase factors of off-resonance
+_FREQUENCIES = 200  # between the extremes, at which the error is judged
+
+
+def sample_kspace(
+    images, sensitivities, trajectory, voxel_size, *, off_resonance=None, times=None, progress: bool = False
+) -> np.ndarray:
+    """What each coil samples of each frame.
+
+    Args:
+      images: (frames, y, x), complex64.
+      sensitivities: (coils, y, x), complex64.
+      trajectory: (frames, samples, 2), cycles/m.
+      voxel_size: along (y, x), m.
+      off_resonance: None, or (y, x), Hz: each voxel turns by ``exp(2 pi i off_resonance t)``.
+      times: of the samples, s, (samples,), with ``off_resonance``: from the start of the readout; add the echo time for
+        the phase that a voxel has by then.
+      progress: whether to show a progress bar.
+
+    Returns:
+      (frames, coils, samples), complex64.
+
+    Raises:
+      ValueError: shapes that do not fit, or off-resonance without times.
+    """
+    images, sensitivities = np.asarray(images), jnp.asarray(sensitivities, jnp.complex64)
+    trajectory = np.asarray(trajectory, np.float32)
+    if images.ndim != 3 or trajectory.ndim != 3 or len(trajectory) != len(images):
+        raise ValueError(f"trajectory must be ({len(images)}, samples, 2), a frame an image; got {trajectory.shape}")
+    if sensitivities.shape[1:] != images.shape[1:]:
+        raise ValueError(f"sensitivities have shape {sensitivities.shape}, but the images have {images.shape[1:]}")
+    if (off_resonance is None) != (times is None):
+        raise ValueError("off_resonance and times go together")
+    turned, shares = sensitivities[None], jnp.ones((1, trajectory.shape[1]), jnp.complex64)
+    if off_resonance is not None:
+        off_resonance = np.asarray(off_resonance, float)
+        if off_resonance.shape != images.shape[1:] or np.shape(times) != trajectory.shape[1:2]:
+            raise ValueError(
+                f"off_resonance must be {images.shape[1:]} and times {trajectory.shape[1:2]}; got "
+                f"{off_resonance.shape} and {np.shape(times)}"
+            )
+        instants, shares = _segments(off_resonance, np.asarray(times, float))
+        turns = np.exp(2j * np.pi * instants[:, None, None] * off_resonance)
+        turned = jnp.asarray(turns, jnp.complex64)[:, None] * sensitivities
+        shares = jnp.asarray(shares, jnp.complex64)
+
+    @jax.jit
+    def sample(image, points):
+        return jnp.einsum("lcs,ls->cs", image_to_kspace(turned * image, points, voxel_size), shares)
+
+    kspace = np.empty((len(images), len(sensitivities), trajectory.shape[1]), np.complex64)
+    for frame in tqdm.trange(len(images), desc="sampling", disable=not progress):
+        kspace[frame] = sample(images[frame], trajectory[frame])
+    return kspace
+
+
+def add_thermal_noise(kspace: np.ndarray, snr: float, images, *, mask: np.ndarray, seed: int = 0) -> np.ndarray:
+    """Adds complex white Gaussian noise to the samples of every coil.
+
+    Args:
+      kspace: (frames, coils, samples), complex64.
+      snr: that of an image of the same matrix whose k-space is sampled once, on the Cartesian grid, with this noise:
+        root mean square of ``|images|`` over the mask and all frames, divided by the standard deviation of the real
+        part of its noise where the root sum of squares of the sensitivities is 1.
+      images: what was sampled, (frames, y, x).
+      mask: which voxels the signal is measured in, bool, (y, x), not empty.
+      seed: of the noise.
+
+    Returns:
+      The noisy samples.
+
+    Raises:
+      ValueError: an ``snr`` that is not positive, or a mask that does not fit.
+    """
+    require("snr", snr, lambda x: x > 0, "positive")
+    if mask.shape != images.shape[1:] or not mask.any():
+        raise ValueError(
+            f"mask must be {images.shape[1:]} with a voxel at least; got {mask.shape}, {mask.sum()} voxels"
+        )
+    power = np.mean([np.mean(np.abs(image[mask]) ** 2) for image in images])
+    deviation = np.float32(np.sqrt(power * mask.size) / snr)
+    rng = np.random.default_rng(seed)
+    noisy = kspace.copy()
+    for frame in noisy:  # one at a time: noise of all of them would double the memory
+        frame += deviation * rng.standard_normal((*frame.shape, 2), np.float32).view(np.complex64)[..., 0]
+    return noisy
+
+
+def _segments(off_resonance, times):
+    """Instants t_l and shares b_l (segments, samples): ``exp(2 pi i f t)`` is nearly ``sum of b_l exp(2 pi i f t_l)``.
+
+    The shares are those of least squares over the frequencies, and as many instants are taken as it needs.
+
+    References:
+      Sutton, Noll and Fessler 2003, doi:10.1109/TMI.2002.808360.
+    """
+    frequencies = np.linspace(off_resonance.min(), off_resonance.max(), _FREQUENCIES)
+    wanted = np.exp(2j * np.pi * np.outer(frequencies, times))
+    for count in range(1, _FREQUENCIES):
+        instants = np.linspace(times[0], times[-1], count)
+        offered = np.exp(2j * np.pi * np.outer(frequencies, instants))
+        shares = np.linalg.lstsq(offered, wanted, rcond=1e-8)[0]
+        if np.abs(offered @ shares - wanted).max() <= _SEGMENT_ERROR:
+            return instants, shares
+    raise ValueError(f"off_resonance of {np.ptp(off_resonance):.3g} Hz turns too often within {times[-1]:.3g} s")

@@ -1,0 +1,82 @@
+"""Receive coils: an array around a head by Biot and Savart's law, and fewer virtual ones in place of many."""
+
+import itertools
+
+import numpy as np
+
+from ganmrf.physics.types import require
+
+_LOOP_RADIUS, _ARRAY_RADIUS, _ROW_SPACING = 0.045, 0.14, 0.08  # m
+_SEGMENTS = 64  # of a loop
+_HEAD_RADIUS = 0.09  # m, where the array's root sum of squares is 1 on average
+
+
+def head_array(n_coils: int, size: int, field_of_view: float) -> np.ndarray:
+    """Sensitivities of loops on a cylinder around the slice, half of them above it and half below.
+
+    Args:
+      n_coils: number of loops; one row of them below eight.
+      size: rows and columns of the image.
+      field_of_view: edge of the image, m.
+
+    Returns:
+      (coils, y, x), complex64: ``Bx - i By`` of a current in each loop; the root sum of squares is 1 on average within
+      90 mm of the centre.
+
+    Raises:
+      ValueError: no coil.
+
+    References:
+      Hoult and Richards 1976, doi:10.1016/0022-2364(76)90233-X: reciprocity.
+    """
+    require("n_coils", n_coils, lambda n: (n >= 1) & (n % 1 == 0), "a whole number, 1 or more")
+    position = field_of_view * (np.arange(size) - size // 2) / size
+    y, x = np.meshgrid(position, position, indexing="ij")
+    points = np.stack([x, y, np.zeros_like(x)], axis=-1)
+    rows = 1 if n_coils < 8 else 2
+    fields = []
+    for coil in range(n_coils):
+        angle = 2 * np.pi * coil / n_coils  # rows take turns, so that their loops are staggered
+        height = (coil % rows - (rows - 1) / 2) * _ROW_SPACING
+        fields.append(_loop_field(angle, height, points))
+    fields = np.array(fields)
+    inside = np.hypot(x, y) <= _HEAD_RADIUS
+    return (fields / np.linalg.norm(fields[:, inside], axis=0).mean()).astype(np.complex64)
+
+
+def compress_coils(kspace: np.ndarray, n_coils: int) -> tuple[np.ndarray, float]:
+    """Fewer, virtual coils that hold most of the energy of all samples.
+
+    Args:
+      kspace: (frames, coils, samples), complex.
+      n_coils: virtual coils, 1 to the number of coils.
+
+    Returns:
+      (frames, n_coils, samples), complex64; the share of the energy that they keep.
+
+    Raises:
+      ValueError: a number out of range.
+
+    References:
+      Buehrer et al. 2007, doi:10.1002/mrm.21237.
+    """
+    require("n_coils", n_coils, lambda n: (n >= 1) & (n <= kspace.shape[1]), f"1 to {kspace.shape[1]}")
+    covariance = sum(frame @ frame.conj().T for frame in kspace)
+    energies, directions = np.linalg.eigh(covariance)
+    mixing = directions[:, ::-1][:, :n_coils].conj().T.astype(np.complex64)
+    return np.matmul(mixing, kspace), float(energies[::-1][:n_coils].sum() / energies.sum())
+
+
+def _loop_field(angle, height, points):
+    """``Bx - i By`` at points (..., 3) of a loop that faces the axis, arbitrary unit."""
+    turns = 2 * np.pi * np.arange(_SEGMENTS + 1) / _SEGMENTS
+    outward = np.array([np.cos(angle), np.sin(angle), 0])
+    along = np.array([-np.sin(angle), np.cos(angle), 0])
+    centre = _ARRAY_RADIUS * outward + [0, 0, height]
+    wire = centre + _LOOP_RADIUS * (np.cos(turns)[:, None] * along + np.sin(turns)[:, None] * [0, 0, 1])
+    field = np.zeros(points.shape[:-1], complex)
+    for start, end in itertools.pairwise(wire):
+        away = points - (start + end) / 2
+        crossed = np.cross(end - start, away) / np.sum(away**2, axis=-1, keepdims=True) ** 1.5
+        field += crossed[..., 0] - 1j * crossed[..., 1]
+    return field

@@ -1,0 +1,125 @@
+"""Coil sensitivities from the scan itself, and one image of many coils."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy import ndimage
+
+from ganmrf.imaging.reconstruct import conjugate_gradients, grid_coefficients, normal_operator
+from ganmrf.imaging.trajectory import density_compensation
+from ganmrf.physics.types import require
+
+_RESOLUTION = 6e-3  # m, of the images that sensitivities are taken from: they vary over centimetres
+_RANK = 3  # coefficients of those images
+_ITERATIONS = 15  # of conjugate gradients for each of them
+_WINDOW = 3  # voxels of them that are taken to have the same sensitivities
+
+
+def calibrate(kspace, trajectory, basis, shape: tuple[int, int], voxel_size) -> np.ndarray:
+    """Sensitivities from the centre of k-space, where all frames together sample it densely.
+
+    Each coil's first coefficients are reconstructed by least squares at a resolution of 6 mm, which leaves no aliasing
+    in them; ratios between coils are taken there (`estimate_sensitivities`) and interpolated.
+
+    Args:
+      kspace: (frames, coils, samples), complex64.
+      trajectory: (frames, samples, 2), cycles/m.
+      basis: (frames, rank), real, orthonormal columns, the strongest first.
+      shape: (y, x) of the images.
+      voxel_size: along (y, x), m.
+
+    Returns:
+      (coils, y, x), complex64, root sum of squares 1.
+
+    Raises:
+      ValueError: no sample near the centre.
+    """
+    coarse = [
+        min(count, max(2 * round(count * size / _RESOLUTION / 2), 2))
+        for count, size in zip(shape, voxel_size, strict=True)
+    ]
+    coarse_size = tuple(count * size / few for count, size, few in zip(shape, voxel_size, coarse, strict=True))
+    radius = 1 / (2 * max(coarse_size))
+    inside = (np.linalg.norm(trajectory, axis=2) <= radius).all(axis=0)
+    if not inside.any():
+        raise ValueError(f"trajectory has no sample that stays within {radius:.4g} cycles/m in every frame")
+    points, basis = np.ascontiguousarray(trajectory[:, inside]), basis[:, :_RANK]
+    weights = density_compensation(points, coarse, coarse_size)
+    gridded = grid_coefficients(kspace[:, :, inside], points, weights, basis, coarse, coarse_size)
+    normal = normal_operator(points, weights, basis, np.ones((1, *coarse), np.complex64), coarse_size)
+    images = [conjugate_gradients(normal, coil, iterations=_ITERATIONS)[0] for coil in gridded]
+    rough = np.asarray(estimate_sensitivities(np.stack(images)[:, :1], window=_WINDOW))
+    places = np.meshgrid(
+        *((np.arange(count) - count // 2) * few / count + few // 2 for count, few in zip(shape, coarse, strict=True)),
+        indexing="ij",
+    )
+    fine = np.stack([ndimage.map_coordinates(coil, places, order=3, mode="nearest") for coil in rough])
+    return (fine / np.linalg.norm(fine, axis=0)).astype(np.complex64)
+
+
+def estimate_sensitivities(coil_images, *, window: int = 5, iterations: int = 20) -> jax.Array:
+    """Sensitivities from the images themselves, voxel by voxel, where a window around it sees the same ratios.
+
+    Args:
+      coil_images: (coils, ..., y, x), complex; axes between are further images of the same coils.
+      window: edge of the window, voxels, odd.
+      iterations: of the power method that finds the strongest combination of each window.
+
+    Returns:
+      (coils, y, x), complex64, root sum of squares 1. Their common phase is that of no coil, but of the combination
+      that is strongest in the whole image.
+
+    Raises:
+      ValueError: fewer than three axes, or an even window.
+
+    References:
+      Walsh et al. 2000, doi:10.1002/(SICI)1522-2594(200005)43:5<682::AID-MRM10>3.0.CO;2-G.
+    """
+    coil_images = jnp.asarray(coil_images, jnp.complex64)
+    if coil_images.ndim < 3:
+        raise ValueError(f"coil_images must be (coils, ..., y, x); got shape {coil_images.shape}")
+    require("window", window, lambda n: (n >= 1) & (n % 2 == 1), "odd")
+    return _strongest(coil_images.reshape(len(coil_images), -1, *coil_images.shape[-2:]), window, iterations)
+
+
+def combine(coil_images, sensitivities) -> jax.Array:
+    """One image of many, each coil weighted by how well it sees a voxel.
+
+    Args:
+      coil_images: (coils, ..., y, x).
+      sensitivities: (coils, y, x), with a root sum of squares of 1.
+
+    Returns:
+      (..., y, x).
+
+    References:
+      Roemer et al. 1990, doi:10.1002/mrm.1910160203.
+    """
+    return jnp.einsum("c...yx,cyx->...yx", jnp.asarray(coil_images), jnp.conj(sensitivities))
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2))
+def _strongest(images, window, iterations):
+    """Dominant eigenvector of each window's covariance of coils; images (coils, n, y, x)."""
+    shifts = jnp.array([(row, column) for row in range(window) for column in range(window)]) - window // 2
+
+    def times_covariance(vectors):
+        def add(total, shift):
+            there = jnp.roll(images, shift, axis=(2, 3))
+            inner = jnp.sum(there.conj() * vectors[:, None], axis=0)
+            return total + jnp.sum(there * inner, axis=1), None
+
+        return jax.lax.scan(add, jnp.zeros_like(vectors), shifts)[0]
+
+    def unit(vectors):
+        length = jnp.sqrt(jnp.sum(jnp.abs(vectors) ** 2, axis=0))
+        return vectors / jnp.where(length > 0, length, 1)
+
+    whole = jnp.einsum("cnyx,dnyx->cd", images, images.conj())
+    reference = jnp.linalg.eigh(whole)[1][:, -1]
+    start = jnp.broadcast_to(reference[:, None, None], (len(images), *images.shape[2:]))
+    vectors = jax.lax.fori_loop(0, iterations, lambda _, v: unit(times_covariance(v)), start)
+    common = jnp.einsum("c,cyx->yx", reference.conj(), vectors)
+    return vectors * jnp.where(common == 0, 1, jnp.exp(-1j * jnp.angle(common)))

@@ -1,0 +1,278 @@
+"""Spiral readouts within the limits of the gradients, turned from frame to frame, and what each sample weighs.
+
+Trajectories are plain arrays, (frames, samples, 2): kx and ky in cycles per metre. Where one was measured, it takes the
+place of the designed one.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pypulseq
+
+from ganmrf.imaging.nufft import image_to_kspace, kspace_to_image
+from ganmrf.physics.constants import GYROMAGNETIC_RATIO
+from ganmrf.physics.types import require
+
+RASTER = 1e-5  # s, of gradient waveforms
+GOLDEN_ANGLE = np.pi * (3 - np.sqrt(5))  # rad
+_FINE = 16  # steps of the design in a raster time
+_MARGIN = 0.99  # of the limits, which the design holds in the continuum and a waveform in steps has to
+_ATTEMPTS = 5  # where the steps of a short waveform bend too sharply all the same: each at a lower slew rate
+_LONGEST = 0.5  # s, of a spiral: no signal lasts longer
+
+
+@dataclasses.dataclass(frozen=True)
+class Spiral:
+    """One readout: the waveform that gradient amplifiers play, and where its samples lie.
+
+    Attributes:
+      gradient: x and y, T/m, in the middle of each raster time, (raster times, 2); the first and the last are 0, and a
+        rewinder makes its moment 0.
+      k: kx and ky of the samples, cycles/m, (samples, 2).
+      dwell_time: between samples, s; the first one is taken half of it after the waveform begins.
+    """
+
+    gradient: np.ndarray
+    k: np.ndarray
+    dwell_time: float
+
+    @property
+    def times(self) -> np.ndarray:
+        """When the samples are taken, s from the start of the waveform, (samples,)."""
+        return self.dwell_time * (np.arange(len(self.k)) + 0.5)
+
+    @property
+    def largest_gradient(self) -> float:
+        """T/m, in any direction: no rotation of the spiral asks more of one axis."""
+        return float(np.linalg.norm(self.gradient, axis=1).max())
+
+    @property
+    def largest_slew_rate(self) -> float:
+        """T/m/s, likewise; from 0 and to 0 in half a raster time, at the ends."""
+        steps = np.diff(np.concatenate([-self.gradient[:1], self.gradient, -self.gradient[-1:]]), axis=0) / RASTER
+        return float(np.linalg.norm(steps, axis=1).max())
+
+
+def design_spiral(
+    *,
+    matrix: int = 256,
+    field_of_view: float = 0.3,
+    interleaves: int = 48,
+    centre_density: float = 2.0,
+    max_gradient: float = 0.04,
+    max_slew_rate: float = 150.0,
+    dwell_time: float = 4e-6,
+    reach: float = 1.0,
+) -> Spiral:
+    """A spiral of variable density, as short as the gradients allow, and the rewinder after it.
+
+    Args:
+      matrix: voxels along an edge of the image.
+      field_of_view: edge of the image, m.
+      interleaves: how many of it, turned evenly, sample the edge of k-space at the Nyquist rate.
+      centre_density: how many times more densely its centre is sampled; between, the spacing grows linearly.
+      max_gradient: T/m, in any direction.
+      max_slew_rate: T/m/s, in any direction.
+      dwell_time: between samples, s; a long one slows the spiral down, for samples that resolve the field of view.
+      reach: radius of the sampled disc, in units of that of the circle in the Nyquist square; sqrt(2) has the corners
+        too.
+
+    Returns:
+      The spiral; its samples end where it reaches the edge.
+
+    Raises:
+      ValueError: an argument out of range, or limits within which no such spiral is found.
+
+    References:
+      Lee et al. 2003, doi:10.1002/mrm.10644, as mri-nufft implements it. Jiang et al. 2015, doi:10.1002/mrm.25559.
+    """
+    require("matrix", matrix, lambda n: (n >= 2) & (n % 1 == 0), "a whole number, 2 or more")
+    require("interleaves", interleaves, lambda n: (n >= 1) & (n % 1 == 0), "a whole number, 1 or more")
+    for name, value in (
+        ("field_of_view", field_of_view),
+        ("centre_density", centre_density),
+        ("max_gradient", max_gradient),
+        ("max_slew_rate", max_slew_rate),
+        ("dwell_time", dwell_time),
+        ("reach", reach),
+    ):
+        require(name, value, lambda x: (x > 0) & np.isfinite(x), "positive and finite")
+    edge = reach * matrix / (2 * field_of_view)
+    turn = 2 * np.pi * field_of_view / interleaves
+    fastest = _MARGIN * GYROMAGNETIC_RATIO * max_gradient
+    fastest = min(fastest, 1 / (field_of_view * dwell_time))  # or samples would be too far apart along the spiral
+    slew_rate = _MARGIN * max_slew_rate
+    for _ in range(_ATTEMPTS):
+        k = _shortest(turn, centre_density, edge, fastest, GYROMAGNETIC_RATIO * slew_rate)
+        spiral = _played(k, edge, dwell_time, _MARGIN * max_gradient, _MARGIN * max_slew_rate)
+        excess = spiral.largest_slew_rate / max_slew_rate
+        if excess <= 1:
+            return spiral
+        slew_rate *= _MARGIN / excess
+    raise ValueError(
+        f"no spiral found within max_slew_rate of {max_slew_rate:.6g} T/m/s; the last needs {excess:.3g} of it"
+    )
+
+
+def rotation_angles(n_frames: int, rotation: str = "uniform", *, interleaves: int = 48) -> np.ndarray:
+    """By how much the readout of each frame is turned, rad, (frames,).
+
+    Args:
+      n_frames: number of frames.
+      rotation: ``uniform``: by one interleaf a frame (7.5 degrees for 48); ``golden``: by the golden angle.
+      interleaves: of a whole turn.
+
+    Raises:
+      ValueError: another rotation.
+    """
+    if rotation not in ("uniform", "golden"):
+        raise ValueError(f"rotation must be uniform or golden; got {rotation!r}")
+    frames = np.arange(n_frames)
+    if rotation == "golden":
+        return frames * GOLDEN_ANGLE % (2 * np.pi)
+    return frames % interleaves * (2 * np.pi / interleaves)
+
+
+def rotated(k: np.ndarray, angles: np.ndarray) -> np.ndarray:
+    """One readout turned counter-clockwise, in the plane of x and y, by each angle.
+
+    Args:
+      k: (samples, 2), cycles/m; or a waveform.
+      angles: (frames,), rad.
+
+    Returns:
+      (frames, samples, 2), float32.
+    """
+    cosine, sine = np.cos(angles), np.sin(angles)
+    turn = np.array([[cosine, -sine], [sine, cosine]])
+    return np.ascontiguousarray(np.einsum("ijf,sj->fsi", turn, k), np.float32)
+
+
+def density_compensation(trajectory, shape: tuple[int, int], voxel_size, *, iterations: int = 20) -> np.ndarray:
+    """What each sample weighs, so that all frames together, weighted, transform back to the image.
+
+    Args:
+      trajectory: (frames, samples, 2), cycles/m.
+      shape: (y, x) of the image.
+      voxel_size: along (y, x), m.
+      iterations: of the fixed point ``w = w / (C w)``, where C sums the samples around each one with a kernel that is
+        nowhere negative: in the image, the overlap of two discs as large as the field of view.
+
+    Returns:
+      (frames, samples), float32: with them ``A^H diag(w) A`` is nearly the identity, for images within the disc of
+      k-space that is sampled.
+
+    References:
+      Pipe and Menon 1999, doi:10.1002/(SICI)1522-2594(199901)41:1<179::AID-MRM25>3.0.CO;2-V. Johnson and Pipe 2009,
+      doi:10.1002/mrm.21840, for the kernel.
+    """
+    readouts, which = distinct(trajectory)
+    points = jnp.asarray(readouts.reshape(-1, 2))
+    repeats = jnp.repeat(jnp.asarray(np.bincount(which), jnp.float32), readouts.shape[1])
+    twice = tuple(2 * count for count in shape)
+    y, x = (np.arange(-count, count) / count for count in shape)
+    apart = np.minimum(np.hypot(y[:, None], x), 1)
+    overlap = jnp.asarray(np.arccos(apart) - apart * np.sqrt(1 - apart**2), jnp.float32) * (2 / np.pi)
+
+    @jax.jit
+    def improve(weights):
+        image = kspace_to_image((repeats * weights).astype(jnp.complex64), points, twice, voxel_size)
+        return weights / jnp.abs(image_to_kspace(overlap * image, points, voxel_size))
+
+    weights = jnp.full(len(points), 1 / repeats.sum(), jnp.float32)
+    for _ in range(iterations):
+        weights = improve(weights)
+    return np.asarray(weights).reshape(len(readouts), -1)[which]
+
+
+def distinct(trajectory) -> tuple[np.ndarray, np.ndarray]:
+    """The readouts of a trajectory that differ, and which of them each frame has.
+
+    Args:
+      trajectory: (frames, samples, 2).
+
+    Returns:
+      (readouts, samples, 2), float32, and (frames,), int.
+    """
+    trajectory = np.ascontiguousarray(trajectory, np.float32)
+    flat = trajectory.reshape(len(trajectory), -1)
+    _, first, which = np.unique(flat.view(f"V{flat.itemsize * flat.shape[1]}"), return_index=True, return_inverse=True)
+    return trajectory[first], which.ravel()
+
+
+def _shortest(turn, centre_density, edge, max_speed, max_acceleration):
+    """The spiral ``k = r exp(i theta(r))`` to the edge, run through as fast as the limits allow.
+
+    With ``p = d theta / d r``, which falls linearly from ``centre_density * turn`` to ``turn``, the acceleration is
+    ``exp(i theta) (r'' (1 + i r p) + r'^2 (i (2 p + r dp/dr) - r p^2))``. ``r''`` is as large as may be.
+
+    Returns:
+      k at the end of each raster time, cycles/m, (raster times, 2).
+    """
+    step = RASTER / _FINE
+    slope = turn * (1 - centre_density) / edge
+    radius = speed = angle = 0.0
+    path = []
+    while radius < edge or len(path) % _FINE:
+        if len(path) * step > _LONGEST:
+            raise ValueError(
+                f"no spiral reaches the edge within {_LONGEST} s; it is at {radius:.4g} of {edge:.4g} cycles/m by then"
+            )
+        p = centre_density * turn + slope * radius
+        stretch = 1 + (radius * p) ** 2
+        across, along = 2 * p + radius * slope, -radius * p**2  # of r'^2, in directions i and 1
+        middle = speed**2 * (along + across * radius * p)
+        rest = speed**4 * (along**2 + across**2) - max_acceleration**2
+        push = (-middle + np.sqrt(max(middle**2 - stretch * rest, 0))) / stretch
+        speed = min(speed + step * push, max_speed / np.sqrt(stretch))
+        radius += step * speed
+        angle += step * speed * p
+        path.append(radius * np.exp(1j * angle))
+    path = np.array(path)[_FINE - 1 :: _FINE]
+    return np.stack([path.real, path.imag], axis=1)
+
+
+def _played(k, edge, dwell_time, max_gradient, max_slew_rate):
+    """The waveform along k at the end of each raster time, its rewinder, and the samples up to the edge."""
+    k = np.concatenate([np.zeros((2, 2)), k])  # a first step of 0: half a raster time is little for the first rise
+    out = np.diff(k, axis=0) / (GYROMAGNETIC_RATIO * RASTER)
+    waveform = np.concatenate([out, _rewinder(out, max_gradient, max_slew_rate)])
+    samples = _path(waveform, dwell_time * (np.arange(int(len(out) * RASTER / dwell_time)) + 0.5))
+    beyond = np.linalg.norm(samples, axis=1) > edge
+    return Spiral(waveform, samples[: np.argmax(beyond)] if beyond.any() else samples, dwell_time)
+
+
+def _rewinder(gradient, max_gradient, max_slew_rate):
+    """Brings a waveform to 0, and then its moment, in a straight line: (raster times, 2), the last one 0."""
+    last = gradient[-1]
+    steps = int(np.ceil(np.linalg.norm(last) / (max_slew_rate * RASTER)))
+    down = last * np.linspace(1, 0, steps + 1)[1:, None]
+    moment = RASTER * (gradient.sum(axis=0) + down.sum(axis=0))
+    system = pypulseq.Opts(
+        max_grad=1e3 * max_gradient,
+        grad_unit="mT/m",
+        max_slew=max_slew_rate,
+        slew_unit="T/m/s",
+        grad_raster_time=RASTER,
+        gamma=GYROMAGNETIC_RATIO,
+    )
+    back = pypulseq.make_trapezoid("x", area=GYROMAGNETIC_RATIO * np.linalg.norm(moment), system=system)
+    knots = np.cumsum([0, back.rise_time, back.flat_time, back.fall_time])
+    middles = RASTER * (np.arange(round(knots[-1] / RASTER) + 1) + 0.5)
+    height = np.interp(middles, knots, [0, 1, 1, 0], right=0)
+    return np.concatenate([down, -moment * (height / (RASTER * height.sum()))[:, None]])
+
+
+def _path(gradient, times):
+    """Where k is at some times, of a waveform that is linear between the middles of raster times and 0 at its start."""
+    knots = RASTER * np.concatenate([[0], np.arange(len(gradient)) + 0.5])
+    values = np.concatenate([np.zeros((1, 2)), gradient])
+    areas = np.diff(knots)[:, None] * (values[1:] + values[:-1]) / 2
+    before = np.concatenate([np.zeros((1, 2)), np.cumsum(areas, axis=0)])
+    segment = np.searchsorted(knots, times, side="right") - 1
+    into = (times - knots[segment])[:, None]
+    slope = np.diff(values, axis=0) / np.diff(knots)[:, None]
+    segment = np.minimum(segment, len(slope) - 1)
+    return GYROMAGNETIC_RATIO * (before[segment] + into * (values[segment] + into * slope[segment] / 2))
