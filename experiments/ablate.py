@@ -18,7 +18,7 @@ import tqdm
 from absl import flags
 
 from experiments import recipe_flags, sequence_flags
-from experiments.command_line import numbers_in, run
+from experiments.command_line import given_flags, numbers_in, run
 from experiments.config import stored_configs
 from experiments.judgement import errors_by_method
 from experiments.side_by_side import Job, train_side_by_side
@@ -55,7 +55,7 @@ def main():
     settings = {"simulation": dataclasses.asdict(simulation), **dataclasses.asdict(training)}
     settings["variant"] = _VARIANTS.value
     settings["seeds"] = [int(seed) for seed in numbers_in(_SEEDS.value, "--seeds")]
-    with Workdir(_WORKDIR.value, settings, recipe_flags.given_flags()) as workdir:
+    with Workdir(_WORKDIR.value, settings, given_flags()) as workdir:
         simulation, training = stored_configs(workdir.config)
         if not training.shares[2] > 0:
             raise ValueError(f"--split={training.split} has no test set to judge by")

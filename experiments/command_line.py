@@ -49,6 +49,11 @@ def numbers_in(texts: list[str], flag: str, *, positive: bool = False, repeats: 
     return numbers
 
 
+def given_flags() -> frozenset[str]:
+    """Names of all flags on the command line."""
+    return frozenset(name for name in flags.FLAGS if flags.FLAGS[name].present)
+
+
 def keep_compiled_programs():
     """Keeps this process's compiled programs in `CACHE`, and takes them from there.
 

@@ -4,6 +4,7 @@ import dataclasses
 
 from ganmrf.dictionary.grids import grid_of, tissue_grid, values_in_ranges
 from ganmrf.gan.recipes import Recipe
+from ganmrf.io.pulseq_read import read_pulseq
 from ganmrf.physics.schedules import mrf_fisp, read_schedule
 from ganmrf.physics.slice_profile import sinc_slice_profile
 
@@ -26,16 +27,19 @@ class SimulationConfig:
 
     def sequence(self):
         """The sequence the flags name."""
-        if self.schedule is None:
+        pulseq = self.schedule is not None and self.schedule.lower().endswith(".seq")
+        if self.schedule is None or pulseq:
             for name in ("echo_time_ms", "inversion_time_ms"):
                 if getattr(self, name) is not None:
-                    raise ValueError(f"--{name} goes with --schedule: the paper's sequence has its own")
+                    whose = "a .seq file" if pulseq else "the paper's sequence"
+                    raise ValueError(f"--{name} goes with a CSV as --schedule: {whose} has its own")
+        if self.schedule is None:
             return mrf_fisp() if self.frames is None else mrf_fisp(self.frames)
         times = {
             name: None if value is None else 1e-3 * value
             for name, value in (("echo_time", self.echo_time_ms), ("inversion_time", self.inversion_time_ms))
         }
-        sequence = read_schedule(self.schedule, **times)
+        sequence = read_pulseq(self.schedule) if pulseq else read_schedule(self.schedule, **times)
         if self.frames is None:
             return sequence
         if not 1 <= self.frames <= sequence.n_frames:

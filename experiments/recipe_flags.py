@@ -37,8 +37,3 @@ def training_config() -> TrainingConfig:
     made = recipe(_PRESET.value, **chosen)
     every = _EVERY.value or max(made.steps // 20, 1)
     return TrainingConfig(_PRESET.value, made, _SPLIT.value, _SEED.value, every)
-
-
-def given_flags() -> frozenset[str]:
-    """Names of all flags on the command line."""
-    return frozenset(name for name in flags.FLAGS if flags.FLAGS[name].present)

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from absl import flags
 
 from experiments import recipe_flags, sequence_flags
-from experiments.command_line import numbers_in, run
+from experiments.command_line import given_flags, numbers_in, run
 from experiments.config import TrainingConfig, stored_configs
 from experiments.judgement import Judgement, Scan, judge, scan_brain
 from experiments.judgement_report import numbers, print_judgement
@@ -77,7 +77,7 @@ def main():
         "snr": numbers_in(_SNR.value, "--snr", positive=True),
         "rounds": _ROUNDS.value,
     }
-    with Workdir(_WORKDIR.value, settings, recipe_flags.given_flags()) as workdir:
+    with Workdir(_WORKDIR.value, settings, given_flags()) as workdir:
         results = reproduce(workdir.path, workdir.config)
         content = {"lambda": results.chosen, "sweep": results.sweep, "records": results.run.rows}
         content |= {name: numbers(judgement) for name, judgement in results.judgements.items()}

@@ -6,7 +6,9 @@ from absl import flags
 
 from experiments.config import SimulationConfig
 
-_SCHEDULE = flags.DEFINE_string("schedule", None, "CSV with flip angles and times; default: the paper's 1000 frames")
+_SCHEDULE = flags.DEFINE_string(
+    "schedule", None, "CSV with flip angles and times, or Pulseq .seq; default: the paper's"
+)
 _FRAMES = flags.DEFINE_integer("frames", None, "frames to use, from the first; default: all")
 _ECHO_TIME_MS = flags.DEFINE_float("echo_time_ms", None, "echo time, where the schedule has no column for it")
 _INVERSION_TIME_MS = flags.DEFINE_float("inversion_time_ms", None, "inversion time of --schedule; default: none")

@@ -16,7 +16,7 @@ import json
 
 from absl import flags
 
-from experiments.command_line import numbers_in, run
+from experiments.command_line import given_flags, numbers_in, run
 from experiments.direct_report import result_rows, result_table, write_direct_report
 from experiments.direct_runs import GAN, LONGER, REGRESSION, VARIANTS, steps_of_equal_time, train_and_judge
 from experiments.side_by_side import run_side_by_side
@@ -48,7 +48,7 @@ def main():
     """Trains and judges all variants, and writes what came out."""
     settings = {name: flag.value for name, flag in _FLAGS.items()} | {"reconstruction_weight": _WEIGHT.value}
     settings |= {"variant": _VARIANTS.value, "seeds": [int(seed) for seed in numbers_in(_SEEDS.value, "--seeds")]}
-    given = frozenset(name for name in flags.FLAGS if flags.FLAGS[name].present)
+    given = given_flags()
     with Workdir(_WORKDIR.value, settings, given) as workdir:
         settings = workdir.config
         variants, seeds = settings["variant"], settings["seeds"]

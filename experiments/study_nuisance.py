@@ -17,7 +17,7 @@ import json
 from absl import flags
 
 from experiments import sequence_flags
-from experiments.command_line import numbers_in, run
+from experiments.command_line import given_flags, numbers_in, run
 from experiments.nuisance_report import result_rows, result_table, write_nuisance_report
 from experiments.nuisance_runs import VARIANTS, train_and_judge
 from experiments.side_by_side import run_side_by_side
@@ -47,7 +47,7 @@ def main():
     settings = {"simulation": dataclasses.asdict(sequence_flags.simulation_config())}
     settings |= {name: flag.value for name, flag in _FLAGS.items()}
     settings |= {"variant": _VARIANTS.value, "seeds": [int(seed) for seed in numbers_in(_SEEDS.value, "--seeds")]}
-    given = frozenset(name for name in flags.FLAGS if flags.FLAGS[name].present)
+    given = given_flags()
     with Workdir(_WORKDIR.value, settings, given) as workdir:
         settings = workdir.config
         variants, seeds = settings["variant"], settings["seeds"]

@@ -14,7 +14,7 @@ import json
 from absl import flags
 
 from experiments import recipe_flags, sequence_flags
-from experiments.command_line import numbers_in, run
+from experiments.command_line import given_flags, numbers_in, run
 from experiments.config import stored_configs
 from experiments.side_by_side import train_side_by_side
 from experiments.sweep import SETS, best_weight, sweep_jobs, sweep_rows, sweep_section
@@ -33,7 +33,7 @@ def main():
     weights = numbers_in(_LAMBDAS.value, "--lambdas")
     simulation, training = sequence_flags.simulation_config(), recipe_flags.training_config()
     settings = {"simulation": dataclasses.asdict(simulation), **dataclasses.asdict(training), "lambdas": weights}
-    with Workdir(_WORKDIR.value, settings, recipe_flags.given_flags()) as workdir:
+    with Workdir(_WORKDIR.value, settings, given_flags()) as workdir:
         simulation, training = stored_configs(workdir.config)
         jobs = sweep_jobs(workdir.path, simulation, training, workdir.config["lambdas"])
         train_side_by_side(jobs)

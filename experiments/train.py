@@ -12,7 +12,7 @@ The folder gets ``config.json``, ``metrics.jsonl`` (losses and errors), ``checkp
 from absl import flags
 
 from experiments import recipe_flags, sequence_flags
-from experiments.command_line import run
+from experiments.command_line import given_flags, run
 from experiments.training import train_in_folder
 
 flags.adopt_module_key_flags(sequence_flags)
@@ -23,7 +23,7 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run", required=Tr
 def main():
     """Trains."""
     simulation, training = sequence_flags.simulation_config(), recipe_flags.training_config()
-    finished = train_in_folder(_WORKDIR.value, simulation, training, recipe_flags.given_flags())
+    finished = train_in_folder(_WORKDIR.value, simulation, training, given_flags())
     last = finished.rows[-1]
     errors = ", ".join(f"{name} {last[f'{name}_error']:.2e}" for name in finished.data.sets)
     print(f"step {last['step']}: mean relative error before any refit: {errors}")

@@ -18,7 +18,7 @@ from absl import flags
 
 from experiments import sequence_flags
 from experiments.anchoring import KINDS, RADIAL, AnchoredConfig, anchored_as, make_in_folder
-from experiments.command_line import run
+from experiments.command_line import given_flags, run
 from experiments.judgement_report import summary
 from ganmrf.gan.anchored import radial_generator, validation_errors
 from ganmrf.gan.trunk import RECIPE
@@ -65,7 +65,7 @@ def main():
         seed=_SEED.value,
         **{name: flag.value or _BY_AXES[name][0][_B1.value is not None] for name, flag in _FLAGS.items()},
     )
-    given = frozenset(name for name in flags.FLAGS if flags.FLAGS[name].present)
+    given = given_flags()
     workdir = pathlib.Path(_WORKDIR.value)
     made = make_in_folder(workdir, sequence_flags.simulation_config(), config, given)
     judged = {made.config.kind: (made.generator, made.foundation)}

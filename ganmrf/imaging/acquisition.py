@@ -51,12 +51,12 @@ def sample_kspace(
             )
         instants, shares = _segments(off_resonance, np.asarray(times, float))
         turns = np.exp(2j * np.pi * instants[:, None, None] * off_resonance)
-        turned = jnp.asarray(turns, jnp.complex64)[:, None] * sensitivities
+        turned = jnp.asarray(turns, jnp.complex64)[:, None] * turned
         shares = jnp.asarray(shares, jnp.complex64)
 
     @jax.jit
     def sample(image, points):
-        return jnp.einsum("lcs,ls->cs", image_to_kspace(turned * image, points, voxel_size), shares)
+        return jnp.einsum("lcs,ls->cs", image_to_kspace(turned * image[None, None], points, voxel_size), shares)
 
     kspace = np.empty((len(images), len(sensitivities), trajectory.shape[1]), np.complex64)
     for frame in tqdm.trange(len(images), desc="sampling", disable=not progress):

@@ -97,15 +97,16 @@ class Normal:
     kernel: jax.Array
     sensitivities: jax.Array
 
+    @jax.jit
     def __call__(self, coefficients) -> jax.Array:
         """``A^H W A`` of coefficients (rank, y, x), complex64."""
         rows, columns = self.sensitivities.shape[1:]
 
         def add_coil(total, sensitivity):
-            seen = jnp.fft.fft2(sensitivity * coefficients, (2 * rows, 2 * columns))
+            seen = jnp.fft.fft2(sensitivity[None] * coefficients, (2 * rows, 2 * columns))
             # A sum of few terms is one pass; XLA's reduction over so short an axis takes 50 times as long on CPUs.
-            spread = sum(self.kernel[:, i] * one for i, one in enumerate(seen))
-            return total + jnp.conj(sensitivity) * jnp.fft.ifft2(spread)[:, :rows, :columns], None
+            spread = sum(self.kernel[:, i] * one[None] for i, one in enumerate(seen))
+            return total + jnp.conj(sensitivity)[None] * jnp.fft.ifft2(spread)[:, :rows, :columns], None
 
         return jax.lax.scan(add_coil, jnp.zeros_like(coefficients), self.sensitivities)[0]
 
@@ -168,26 +169,15 @@ def conjugate_gradients(normal: Normal, gridded, *, iterations: int = 20, dampin
     References:
       Pruessmann et al. 2001, doi:10.1002/mrm.1241.
     """
-
-    def energy(values):
-        return jnp.sum(jnp.abs(values) ** 2)
-
-    @jax.jit
-    def step(normal, state):
-        solution, residual, direction, before = state
-        image = normal(direction) + damping * direction
-        length = before / jnp.sum(jnp.conj(direction) * image).real
-        solution, residual = solution + length * direction, residual - length * image
-        after = energy(residual)
-        return solution, residual, residual + after / before * direction, after
-
     gridded = jnp.asarray(gridded, jnp.complex64)
-    first = energy(gridded)
+    scale = float(jnp.abs(gridded).max()) or 1.0  # squares of what a scanner gives may be beyond the range of float32
+    gridded = gridded / scale
+    first = _energy(gridded)
     state, residuals = (jnp.zeros_like(gridded), gridded, gridded, first), []
     for _ in tqdm.trange(iterations, desc="conjugate gradients", disable=not progress):
-        state = step(normal, state)
+        state = _conjugate_step(normal, state, damping)
         residuals.append(state[-1])
-    return np.asarray(state[0]), np.sqrt(np.array(residuals) / first)
+    return scale * np.asarray(state[0]), np.asarray(jnp.sqrt(_ratio(jnp.array(residuals), first)))
 
 
 def locally_low_rank(
@@ -223,33 +213,46 @@ def locally_low_rank(
     size = 1 / largest_eigenvalue(normal, gridded.shape)
     shrink_by = size * threshold * _largest_singular_value(start)
 
-    @jax.jit
-    def step(normal, state, n):
-        solution, ahead, momentum = state
-        moved = ahead - size * (normal(ahead) - gridded)
-        shift = jax.random.randint(jax.random.fold_in(key, n), (2,), 0, _PATCH)
-        shrunk = _shrink(moved, shrink_by, shift)
-        following = (1 + jnp.sqrt(1 + 4 * momentum**2)) / 2
-        return shrunk, shrunk + (momentum - 1) / following * (shrunk - solution), following
-
     state = start, start, jnp.float32(1)
     for n in tqdm.trange(iterations, desc="locally low rank", disable=not progress):
-        state = step(normal, state, n)
+        shift = jax.random.randint(jax.random.fold_in(key, n), (2,), 0, _PATCH)
+        state = _proximal_step(normal, state, gridded, size, shrink_by, shift)
     return np.asarray(state[0])
 
 
 def largest_eigenvalue(normal: Normal, shape: tuple[int, int, int]) -> jax.Array:
     """Of the normal operator on coefficients of this shape, by power iteration: an upper bound but for 5 %."""
     vector = jax.random.normal(jax.random.key(0), shape, jnp.complex64)
-
-    @jax.jit
-    def step(normal, vector):
-        image = normal(vector / jnp.linalg.norm(vector.ravel()))
-        return image, jnp.linalg.norm(image.ravel())
-
     for _ in range(_POWER_ITERATIONS):
-        vector, value = step(normal, vector)
-    return 1.05 * value
+        vector = normal(vector / jnp.linalg.norm(vector.ravel()))
+    return 1.05 * jnp.linalg.norm(vector.ravel())
+
+
+def _energy(values):
+    return jnp.sum(jnp.abs(values) ** 2)
+
+
+def _ratio(energy, of):
+    """0 once nothing is left to divide by."""
+    return jnp.where(of > 0, energy / jnp.where(of > 0, of, 1), 0)
+
+
+@jax.jit
+def _conjugate_step(normal, state, damping):
+    solution, residual, direction, before = state
+    image = normal(direction) + damping * direction
+    length = _ratio(before, jnp.sum(jnp.conj(direction) * image).real)
+    solution, residual = solution + length * direction, residual - length * image
+    after = _energy(residual)
+    return solution, residual, residual + _ratio(after, before) * direction, after
+
+
+@jax.jit
+def _proximal_step(normal, state, gridded, size, shrink_by, shift):
+    solution, ahead, momentum = state
+    shrunk = _shrink(ahead - size * (normal(ahead) - gridded), shrink_by, shift)
+    following = (1 + jnp.sqrt(1 + 4 * momentum**2)) / 2
+    return shrunk, shrunk + (momentum - 1) / following * (shrunk - solution), following
 
 
 def _patches(coefficients):

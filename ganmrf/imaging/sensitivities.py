@@ -108,18 +108,21 @@ def _strongest(images, window, iterations):
     def times_covariance(vectors):
         def add(total, shift):
             there = jnp.roll(images, shift, axis=(2, 3))
-            inner = jnp.sum(there.conj() * vectors[:, None], axis=0)
+            inner = jnp.sum(there.conj() * vectors[:, None], axis=0, keepdims=True)
             return total + jnp.sum(there * inner, axis=1), None
 
         return jax.lax.scan(add, jnp.zeros_like(vectors), shifts)[0]
 
-    def unit(vectors):
-        length = jnp.sqrt(jnp.sum(jnp.abs(vectors) ** 2, axis=0))
-        return vectors / jnp.where(length > 0, length, 1)
+    def improve(_, vectors):
+        better = times_covariance(vectors)
+        length = jnp.sqrt(jnp.sum(jnp.abs(better) ** 2, axis=0, keepdims=True))
+        return jnp.where(length > 0, better / jnp.where(length > 0, length, 1), vectors)
 
+    largest = jnp.abs(images).max()  # fourth powers of the images are to come, beyond the range of float32
+    images = images / jnp.where(largest > 0, largest, 1)
     whole = jnp.einsum("cnyx,dnyx->cd", images, images.conj())
     reference = jnp.linalg.eigh(whole)[1][:, -1]
     start = jnp.broadcast_to(reference[:, None, None], (len(images), *images.shape[2:]))
-    vectors = jax.lax.fori_loop(0, iterations, lambda _, v: unit(times_covariance(v)), start)
+    vectors = jax.lax.fori_loop(0, iterations, improve, start)
     common = jnp.einsum("c,cyx->yx", reference.conj(), vectors)
-    return vectors * jnp.where(common == 0, 1, jnp.exp(-1j * jnp.angle(common)))
+    return vectors * jnp.where(common == 0, 1, jnp.exp(-1j * jnp.angle(common)))[None]

@@ -20,7 +20,7 @@ GOLDEN_ANGLE = np.pi * (3 - np.sqrt(5))  # rad
 _FINE = 16  # steps of the design in a raster time
 _MARGIN = 0.99  # of the limits, which the design holds in the continuum and a waveform in steps has to
 _ATTEMPTS = 5  # where the steps of a short waveform bend too sharply all the same: each at a lower slew rate
-_LONGEST = 0.5  # s, of a spiral: no signal lasts longer
+_LONGEST = 0.2  # s, of a spiral: little signal lasts longer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +72,7 @@ def design_spiral(
       matrix: voxels along an edge of the image.
       field_of_view: edge of the image, m.
       interleaves: how many of it, turned evenly, sample the edge of k-space at the Nyquist rate.
-      centre_density: how many times more densely its centre is sampled; between, the spacing grows linearly.
+      centre_density: how many times more densely its centre is sampled; between, the density falls linearly.
       max_gradient: T/m, in any direction.
       max_slew_rate: T/m/s, in any direction.
       dwell_time: between samples, s; a long one slows the spiral down, for samples that resolve the field of view.

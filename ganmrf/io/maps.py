@@ -69,7 +69,7 @@ def write_maps(
     paths = {}
     for name, (values, entries) in _outputs(maps, refined, with_b1).items():
         paths[name] = folder / f"{stem}{name}.nii.gz"
-        _write_image(paths[name], np.where(maps.index >= 0, values, 0), affine, "scanner" if known else "aligned")
+        write_image(paths[name], np.where(maps.index >= 0, values, 0), affine, "scanner" if known else "aligned")
         text = json.dumps({**entries, **(sidecar or {})}, indent=2)
         with replacing(folder / f"{stem}{name}.json") as path:
             path.write_text(text + "\n")
@@ -105,6 +105,24 @@ def save_maps(path, maps: Maps, *, refined: Refined | None = None):
             scipy.io.savemat(temporary, arrays, oned_as="column")
         else:
             np.savez(temporary, allow_pickle=False, **arrays)
+
+
+def write_image(path, values, affine, code: str = "scanner"):
+    """Writes one map as float32 NIfTI, whole or not at all.
+
+    Args:
+      path: the file, ``.nii`` or ``.nii.gz``.
+      values: real, (x,), (y, x) or (z, y, x).
+      affine: (4, 4), from voxel indices (x, y, z) to positions in mm.
+      code: what NIfTI says of the affine: ``scanner``, or ``aligned`` where the place is not known.
+    """
+    values = np.asarray(values, np.float32).T
+    image = nibabel.Nifti1Image(values.reshape(values.shape + (1,) * (3 - values.ndim)), affine)
+    image.set_sform(affine, code)
+    image.set_qform(affine, code)
+    image.header.set_xyzt_units("mm")
+    with replacing(path) as temporary:
+        nibabel.save(image, temporary)
 
 
 def describe(dictionary: Dictionary) -> dict:
@@ -211,13 +229,3 @@ def _outputs(maps, refined, with_b1):
         return {"Description": text, "Units": unit, "EstimationAlgorithm": used, **common}
 
     return {name: (values, entries(name, unit, text)) for name, (values, unit, text) in described.items()}
-
-
-def _write_image(path, values, affine, code):
-    values = np.asarray(values, np.float32).T
-    image = nibabel.Nifti1Image(values.reshape(values.shape + (1,) * (3 - values.ndim)), affine)
-    image.set_sform(affine, code)
-    image.set_qform(affine, code)
-    image.header.set_xyzt_units("mm")
-    with replacing(path) as temporary:
-        nibabel.save(image, temporary)

@@ -116,18 +116,18 @@ def map_figure(t1, t2, m0, *, mask, quality=None, t1_limit: float = T1_LIMIT, t2
     Raises:
       ValueError: shapes that differ, or an empty mask.
     """
-    mask = _mask(mask)
+    mask = checked_mask(mask)
     n_panels = 3 if quality is None else 4
     figure, panels = _panels(mask, n_panels)
-    _draw(panels[0], "T1", "T1 (ms)", 1e3 * _shown("t1", t1, mask), cm.lipari, 0, 1e3 * t1_limit)
-    _draw(panels[1], "T2", "T2 (ms)", 1e3 * _shown("t2", t2, mask), cm.navia, 0, 1e3 * t2_limit)
-    m0 = np.abs(_shown("m0", m0, mask))
+    draw_map(panels[0], "T1", "T1 (ms)", 1e3 * shown("t1", t1, mask), cm.lipari, 0, 1e3 * t1_limit)
+    draw_map(panels[1], "T2", "T2 (ms)", 1e3 * shown("t2", t2, mask), cm.navia, 0, 1e3 * t2_limit)
+    m0 = np.abs(shown("m0", m0, mask))
     # One bright voxel must not darken the whole map.
-    _draw(panels[2], "|M0|", "|M0| (a.u.)", m0, "gray", 0, _percentile(m0, 99.5))
+    draw_map(panels[2], "|M0|", "|M0| (a.u.)", m0, "gray", 0, percentile(m0, 99.5))
     if quality is not None:
-        quality = _shown("quality", quality, mask)
-        low = min(np.floor(20 * _percentile(quality, 1)) / 20, 0.95)
-        _draw(panels[3], "Match quality", "Inner product", quality, cm.davos, low, 1)
+        quality = shown("quality", quality, mask)
+        low = min(np.floor(20 * percentile(quality, 1)) / 20, 0.95)
+        draw_map(panels[3], "Match quality", "Inner product", quality, cm.davos, low, 1)
     return figure
 
 
@@ -147,19 +147,17 @@ def comparison_figure(
     Raises:
       ValueError: an unknown quantity, shapes that differ, or an empty mask.
     """
-    if quantity not in _RELAXATION:
-        raise ValueError(f"quantity must be one of {', '.join(_RELAXATION)}; got {quantity!r}")
-    colours, default = _RELAXATION[quantity]
+    colours, default = relaxation(quantity)
     top = 1e3 * (default if limit is None else limit)
-    mask = _mask(mask)
-    truth, estimate = 1e3 * _shown("truth", truth, mask), 1e3 * _shown("estimate", estimate, mask)
+    mask = checked_mask(mask)
+    truth, estimate = 1e3 * shown("truth", truth, mask), 1e3 * shown("estimate", estimate, mask)
     figure, panels = _panels(mask, 3)
-    _draw(panels[0], f"{quantity}, {names[0]}", f"{quantity} (ms)", truth, colours, 0, top)
-    _draw(panels[1], f"{quantity}, {names[1]}", f"{quantity} (ms)", estimate, colours, 0, top)
+    draw_map(panels[0], f"{quantity}, {names[0]}", f"{quantity} (ms)", truth, colours, 0, top)
+    draw_map(panels[1], f"{quantity}, {names[1]}", f"{quantity} (ms)", estimate, colours, 0, top)
     span = top / MAGNIFICATION
     title = f"Difference, contrast $\\times$ {MAGNIFICATION}"
     label = f"{names[1].capitalize()} $-$ {names[0]} (ms)"
-    _draw(panels[2], title, label, estimate - truth, cm.vik, -span, span)
+    draw_map(panels[2], title, label, estimate - truth, cm.vik, -span, span)
     return figure
 
 
@@ -237,13 +235,13 @@ def _agreement(above, below, quantity, truth, estimate, labels, names):
         axis.set_major_formatter(FormatStrFormatter("%g"))
         axis.set_minor_formatter(NullFormatter())
     # A few outliers must not flatten the rest: they are counted instead.
-    span = 1.3 * max(_percentile(np.abs(error), 99), 0.1)
+    span = 1.3 * max(percentile(np.abs(error), 99), 0.1)
     below.set(ylim=(-span, span), xlabel=f"True {quantity} (ms)", ylabel="Relative error (%)")
     if beyond := np.count_nonzero(np.abs(error) > span):
         note = f"{beyond} of {error.size} voxels beyond"
         below.annotate(note, (1, 1), xycoords="axes fraction", ha="right", va="bottom", color="0.35", fontsize=8)
     for axes in (above, below):
-        _plain(axes)
+        plain(axes)
 
 
 def stacked_axes(height, rows=1, **subplots):
@@ -251,11 +249,12 @@ def stacked_axes(height, rows=1, **subplots):
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     axes = figure.subplots(rows, 1, squeeze=False, **subplots).ravel()
     for one in axes:
-        _plain(one)
+        plain(one)
     return figure, axes
 
 
-def _plain(axes):
+def plain(axes):
+    """No frame but the axes themselves, and a faint grid behind the data."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(color="0.9", linewidth=0.8)
     axes.set_axisbelow(True)
@@ -270,19 +269,38 @@ def _panels(mask, count):
     return figure, figure.subplots(1, count)
 
 
-def _draw(axes, title, label, values, colours, low, high):
-    """One map with its colour bar; arrows on the bar say that values lie beyond it."""
-    image = axes.imshow(np.ma.masked_invalid(values), cmap=colours, vmin=low, vmax=high, interpolation="nearest")
+def relaxation(quantity):
+    """Colour map and top of the colour bar, s, of "T1" or "T2"."""
+    if quantity not in _RELAXATION:
+        raise ValueError(f"quantity must be one of {', '.join(_RELAXATION)}; got {quantity!r}")
+    return _RELAXATION[quantity]
+
+
+def draw_map(axes, title, label, values, colours, low, high):
+    """One map with its colour bar."""
+    image = draw_image(axes, title, values, colours, low, high)
+    colour_bar([image], [axes], label, location="bottom", pad=0.03, shrink=0.88, aspect=22)
+
+
+def draw_image(axes, title, values, colours, low, high):
+    """One map, black where it has no value."""
     axes.set(title=title, facecolor="black", xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
-    beyond = (bool((values < low).any()), bool((values > high).any()))
+    return axes.imshow(np.ma.masked_invalid(values), cmap=colours, vmin=low, vmax=high, interpolation="nearest")
+
+
+def colour_bar(images, axes, label, **place):
+    """The colour bar that images share, beside these axes; arrows say that values lie beyond it."""
+    low, high = images[0].get_clim()
+    values = [image.get_array() for image in images]
+    beyond = (any((one < low).any() for one in values), any((one > high).any() for one in values))
     extend = {(False, False): "neither", (True, False): "min", (False, True): "max", (True, True): "both"}[beyond]
-    bar = axes.figure.colorbar(image, ax=axes, location="bottom", extend=extend, pad=0.03, shrink=0.88, aspect=22)
+    bar = axes[0].figure.colorbar(images[0], ax=axes, extend=extend, **place)
     bar.set_label(label)
     bar.outline.set_visible(False)
 
 
-def _shown(name, values, mask):
+def shown(name, values, mask):
     """The values inside the mask, NaN elsewhere, cropped to the mask."""
     values = np.asarray(values)
     if values.shape != mask.shape:
@@ -290,7 +308,8 @@ def _shown(name, values, mask):
     return np.where(mask, values, np.nan)[_box(mask)]
 
 
-def _mask(mask):
+def checked_mask(mask):
+    """The mask as booleans (y, x), with one voxel at least."""
     mask = np.asarray(mask, bool)
     if mask.ndim != 2 or not mask.any():
         raise ValueError(f"mask must be (y, x) with one voxel at least; got {mask.shape}, {mask.sum()} voxels")
@@ -310,8 +329,8 @@ def _curves(name, values):
     return values
 
 
-def _percentile(values, percent):
-    """Of the finite values; 1 where there is none above 0."""
+def percentile(values, percent):
+    """Percentile of the finite values; 1 where there is none above 0."""
     values = values[np.isfinite(values)]
     return float(np.percentile(values, percent)) or 1.0 if values.size else 1.0
 

@@ -1,0 +1,217 @@
+"""From a scan to maps, stage by stage."""
+
+import dataclasses
+import functools
+import pathlib
+from typing import NamedTuple
+
+import numpy as np
+from scipy import ndimage
+
+from experiments.config import SimulationConfig
+from experiments.memory import require_memory
+from experiments.stages import Stages
+from ganmrf.dictionary.build import Dictionary, build_dictionary
+from ganmrf.dictionary.chunked import open_dictionary
+from ganmrf.dictionary.compress import compress
+from ganmrf.dictionary.match import Maps, match
+from ganmrf.dictionary.match_b1 import match_with_b1
+from ganmrf.dictionary.refine import Refined, refine
+from ganmrf.imaging.coils import compress_coils
+from ganmrf.imaging.pipeline import reconstruct
+from ganmrf.imaging.sensitivities import calibrate
+from ganmrf.io.maps import read_b1_map
+from ganmrf.io.mrd import read_mrd
+from ganmrf.io.pulseq_read import read_pulseq_trajectory
+from ganmrf.io.series import Series, read_mask, read_series
+
+RAW = (".h5", ".mrd")
+_SIGNAL = 0.1  # of the 99 % quantile: what is weaker is air
+
+
+@dataclasses.dataclass(frozen=True)
+class ReconstructionConfig:
+    """How a scan becomes maps; the fields are the flags."""
+
+    input: str
+    dictionary: str | None
+    method: str
+    rank: int
+    virtual_coils: int
+    iterations: int
+    threshold: float
+    trajectory: str | None
+    trajectory_units: str | None
+    frame_counter: str | None
+    slice: int | None
+    variable: str | None
+    frame_axis: int | None
+    mask: str | None
+    b1_map: str | None
+    b1_scale: float
+    refine: bool
+
+    @property
+    def is_raw(self) -> bool:
+        """Whether the input is raw data, by its suffix."""
+        return pathlib.Path(self.input).suffix.lower() in RAW
+
+
+class Results(NamedTuple):
+    """What came out.
+
+    Attributes:
+      dictionary: what was matched with.
+      coefficients: in the basis, (rank, y, x), or None where the images were matched as they are.
+      reconstruction: arrays of the reconstruction by name: sensitivities, residuals; empty for image series.
+      trajectory: (frames, samples, 2), 1/m, or None.
+      mask: of the voxels that were matched.
+      maps: what matching found.
+      refined: what refinement found, or None.
+      affine: of the images, mm, or None.
+      voxel_size: along the spatial axes, m, or None.
+      seconds: of each stage.
+    """
+
+    dictionary: Dictionary
+    coefficients: np.ndarray | None
+    reconstruction: dict
+    trajectory: np.ndarray | None
+    mask: np.ndarray
+    maps: Maps
+    refined: Refined | None
+    affine: np.ndarray | None
+    voxel_size: tuple[float, ...] | None
+    seconds: dict[str, float]
+
+
+def map_scan(folder, simulation: SimulationConfig, config: ReconstructionConfig, given, *, progress: bool) -> Results:
+    """Reads a scan, reconstructs it, matches it and refines the maps; what was done before is read from ``folder``."""
+    stages = Stages(folder / "stages", config.input)
+    if config.is_raw:
+        scan, trajectory, affine, voxel_size = _read_raw(config)
+        sequence = scan.sequence
+        n_frames = len(scan.kspace)
+    else:
+        scan = read_series(config.input, config.variable, frame_axis=config.frame_axis)
+        sequence, trajectory = None, None
+        affine, voxel_size, n_frames = scan.affine, scan.voxel_size, len(scan.images)
+    dictionary = _dictionary(simulation, config, sequence, given, n_frames)
+    basis = dictionary.basis if dictionary.basis is not None else compress(dictionary, config.rank)[0].basis
+    if config.is_raw:
+        images, found = _reconstructed(stages, config, scan, trajectory, basis, progress)
+    else:
+        images, found = _projected(scan, config, dictionary), {}
+    shape = images.shape[1:]
+    grid = affine if config.is_raw or scan.has_place else None
+    mask = read_mask(config.mask, shape, grid) if config.mask else _with_signal(images)
+    b1_map = read_b1_map(config.b1_map, shape, scale=config.b1_scale, affine=grid) if config.b1_map else None
+    maps = _matched(stages, dictionary, images, mask, b1_map, progress)
+    if not (maps.index >= 0).any():
+        raise ValueError(f"{config.input}: no voxel with any signal{' inside the mask' if config.mask else ''}")
+    refined = None
+    if config.refine:
+        fit = functools.partial(refine, dictionary, images, maps, b1_map=b1_map, progress=progress)
+        refined = Refined(**stages("refining", lambda: vars(fit())))
+    coefficients = None if len(images) == n_frames else images
+    return Results(dictionary, coefficients, found, trajectory, mask, maps, refined, affine, voxel_size, stages.seconds)
+
+
+def _read_raw(config):
+    trajectory = config.trajectory
+    if trajectory is not None and trajectory.lower().endswith(".seq"):
+        if config.trajectory_units not in (None, "1/m"):
+            raise ValueError(f"--trajectory_units of a .seq file must be 1/m; got {config.trajectory_units}")
+        trajectory, units = read_pulseq_trajectory(trajectory), "1/m"
+    else:
+        units = config.trajectory_units
+    raw = read_mrd(
+        config.input,
+        trajectory=trajectory,
+        trajectory_units=units,
+        frame_counter=config.frame_counter,
+        slice_index=config.slice,
+    )
+    frames, coils, samples = raw.kspace.shape
+    pixels, rank = raw.matrix[0] * raw.matrix[1], config.rank
+    needed = 8 * frames * samples * (3 * coils + 2) + 8 * pixels * (2 * rank**2 + 2 * rank * coils + 4 * coils)
+    if config.method == "frames":
+        needed += 8 * frames * pixels * 1.5
+    require_memory(needed, f"{config.input}", "fewer --virtual_coils or a lower --rank need less")
+    voxel_size = tuple(size / count for size, count in zip(raw.field_of_view, raw.matrix, strict=True))
+    return raw, raw.trajectory, raw.affine, (raw.slice_thickness, *voxel_size)
+
+
+def _dictionary(simulation, config, sequence, given, n_frames):
+    """The dictionary of ``--dictionary``, or of the flags, with the sequence of the file where none is named."""
+    if config.dictionary is not None:
+        dictionary, source = open_dictionary(config.dictionary), config.dictionary
+    else:
+        named = given & {"schedule", "frames", "echo_time_ms", "inversion_time_ms"}
+        source = "the sequence of " + ("the file" if sequence is not None and not named else "the flags")
+        sequence = simulation.sequence() if sequence is None or named else sequence
+        dictionary = None
+    frames = sequence.n_frames if dictionary is None else dictionary.sequence.n_frames
+    if frames != n_frames:
+        raise ValueError(f"{config.input} has {n_frames} frames, but {source} has {frames}")
+    if dictionary is None:
+        dictionary = build_dictionary(sequence, simulation.tissue(), slice_profile=simulation.slice_profile())
+    if config.method == "frames" or dictionary.basis is not None:
+        return dictionary
+    return compress(dictionary, config.rank)[0]
+
+
+def _reconstructed(stages, config, raw, trajectory, basis, progress):
+    """Images or coefficients, and what else is known of them by name."""
+    voxel_size = tuple(size / count for size, count in zip(raw.field_of_view, raw.matrix, strict=True))
+
+    @functools.cache
+    def virtual():
+        coils = min(config.virtual_coils or raw.kspace.shape[1], raw.kspace.shape[1])
+        return compress_coils(raw.kspace, coils)
+
+    def sensitivities():
+        kspace, energy = virtual()
+        return {"sensitivities": calibrate(kspace, trajectory, basis, raw.matrix, voxel_size), "energy": energy}
+
+    coils = stages("sensitivities", sensitivities)
+
+    def images():
+        found = reconstruct(
+            virtual()[0],
+            trajectory,
+            basis,
+            raw.matrix,
+            voxel_size,
+            method=config.method,
+            sensitivities=coils["sensitivities"],
+            iterations=config.iterations,
+            threshold=config.threshold,
+            progress=progress,
+        )
+        return {"images": found.images} | ({} if found.residuals is None else {"residuals": found.residuals})
+
+    found = stages("reconstruction", images)
+    return found.pop("images"), coils | found
+
+
+def _projected(series: Series, config, dictionary):
+    if dictionary.basis is None or config.method == "frames":
+        return series.images
+    flat = series.images.reshape(len(series.images), -1)
+    return (dictionary.basis.conj().T @ flat).reshape(-1, *series.images.shape[1:])
+
+
+def _with_signal(images):
+    """Voxels with a tenth of the strongest signal or more, holes filled."""
+    strength = np.linalg.norm(images, axis=0)
+    return ndimage.binary_fill_holes(strength > _SIGNAL * np.quantile(strength, 0.99))
+
+
+def _matched(stages, dictionary, images, mask, b1_map, progress):
+    def maps():
+        if b1_map is None:
+            return vars(match(dictionary, images, mask=mask, progress=progress))
+        return vars(match_with_b1(dictionary, images, b1_map, mask=mask, progress=progress))
+
+    return Maps(**stages("matching", maps))

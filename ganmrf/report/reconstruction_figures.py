@@ -1,0 +1,283 @@
+"""Figures of a reconstruction from k-space: how it was sampled, what the coils saw, and how good the maps are."""
+
+import textwrap
+from collections.abc import Mapping
+
+import numpy as np
+from cmcrameri import cm
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+
+from ganmrf.physics.types import require
+from ganmrf.report.figures import (
+    COLOURS,
+    WIDTH,
+    checked_mask,
+    colour_bar,
+    draw_image,
+    draw_map,
+    percentile,
+    plain,
+    relaxation,
+    shown,
+    stacked_axes,
+)
+from ganmrf.report.metrics import rrmse
+
+_READOUTS = 48  # shown: a whole turn of the paper's spirals
+_COILS, _COILS_A_ROW = 24, 8  # shown
+_COEFFICIENTS = 8  # shown
+_METHODS = 6  # that fit beside the truth
+_ERROR_LIMIT = 20  # %, both ends of the bar of errors
+_WIDEST = 3.2  # inches, of a panel where there are few
+_BAR = 0.8  # inches, of a colour bar at the side
+_LETTER = 0.085  # inches, a generous mean at 9 points
+
+
+def trajectory_figure(trajectory, *, gradient=None, raster: float = 1e-5) -> Figure:
+    """K-space of the first frame, the next ones behind it, and the gradients that play it or its distance from 0.
+
+    Args:
+      trajectory: kx and ky, cycles/m, (frames, samples, 2).
+      gradient: None, or the waveform of the first frame, x and y in the middle of each raster time, T/m, (raster
+        times, 2); it begins and ends at 0, half a raster time outside them.
+      raster: s between values of ``gradient``.
+
+    Raises:
+      ValueError: shapes that do not fit, or a raster time that is not positive.
+    """
+    trajectory = _points("trajectory", trajectory, "(frames, samples, 2)")
+    require("raster", raster, lambda x: (x > 0) & np.isfinite(x), "positive and finite (s)")
+    n_frames, n_samples, _ = trajectory.shape
+    figure = Figure(figsize=(WIDTH, 4.7), layout="constrained")
+    grid = figure.add_gridspec(2, 2)
+    left = figure.add_subplot(grid[:, 0])
+    first, *others = trajectory[:_READOUTS]
+    left.add_collection(LineCollection(others, colors="0.6", linewidths=0.5, alpha=0.5))
+    left.plot(*first.T, color=COLOURS[0], linewidth=1.8)
+    left.set(aspect="equal", xlabel="$k_x$ (1/m)", ylabel="$k_y$ (1/m)")
+    left.autoscale_view()
+    many = f"first {1 + len(others)} of {n_frames} frames" if n_frames > 1 else "1 frame"
+    left.set_title(f"K-space, {many}", fontsize=10)
+    if gradient is None:
+        right = [figure.add_subplot(grid[:, 1])]
+        radius = np.linalg.norm(first, axis=1)
+        right[0].plot(np.arange(1, n_samples + 1), radius, color=COLOURS[0], linewidth=1.4)
+        right[0].set(xlabel="Sample", ylabel="|k| (1/m)", ylim=(0, None))
+        right[0].set_title(f"First frame: {n_samples} samples, |k| up to {radius.max():.3g} 1/m", fontsize=10)
+    else:
+        above = figure.add_subplot(grid[0, 1])
+        right = [above, figure.add_subplot(grid[1, 1], sharex=above)]
+        _waveform(*right, _points("gradient", gradient, "(raster times, 2)"), raster)
+    for axes in (left, *right):
+        plain(axes)
+    return figure
+
+
+def sensitivities_figure(sensitivities) -> Figure:
+    """Magnitude of each coil, and its phase below it.
+
+    Args:
+      sensitivities: complex, any unit, (coils, y, x); the first 24 are shown.
+
+    Raises:
+      ValueError: another number of axes, or no coil.
+    """
+    sensitivities = np.asarray(sensitivities)
+    if sensitivities.ndim != 3 or 0 in sensitivities.shape:
+        raise ValueError(f"sensitivities must be (coils, y, x), one coil at least; got {sensitivities.shape}")
+    n_coils, few = len(sensitivities), sensitivities[:_COILS]
+    columns = min(len(few), _COILS_A_ROW)
+    rows = -(-len(few) // columns)
+    figure, panels = _grid(few.shape[1:], 2 * rows, columns, besides=0.3 + 0.25 * rows, aside=_BAR)
+    magnitude = np.abs(few)
+    top = percentile(magnitude[magnitude > 0], 97)  # the field at a loop, outside the body, must not darken the rest
+    magnitudes, phases = [], []
+    for coil, one in enumerate(few):
+        row, column = 2 * (coil // columns), coil % columns
+        magnitudes.append(draw_image(panels[row, column], "", magnitude[coil], "gray", 0, top))
+        panels[row, column].set_title(f"Coil {coil + 1}", fontsize=9)
+        phase = np.where(one == 0, np.nan, np.rad2deg(np.angle(one)))
+        phases.append(draw_image(panels[row + 1, column], "", phase, cm.romaO, -180, 180))
+    for axes in panels.flat:
+        axes.set_visible(bool(axes.images))
+    colour_bar(magnitudes, panels[0].tolist(), "|S| (a.u.)", pad=0.01, aspect=15)
+    colour_bar(phases, panels[1].tolist(), "Phase (deg)", pad=0.01, aspect=15, ticks=(-180, -90, 0, 90, 180))
+    if n_coils > len(few):
+        figure.suptitle(f"{len(few)} coils of {n_coils}; {n_coils - len(few)} more not shown", fontsize=10)
+    return figure
+
+
+def coefficients_figure(coefficients, *, mask) -> Figure:
+    """Magnitude of each coefficient image, on a scale of its own, with its share of the energy of all of them.
+
+    Args:
+      coefficients: of a temporal basis, complex, any unit, (rank, y, x); the first 8 are shown.
+      mask: voxels to show, and to take the energy and the scale from, bool, (y, x).
+
+    Raises:
+      ValueError: another number of axes, no coefficient, shapes that differ, or an empty mask.
+    """
+    coefficients, mask = np.abs(coefficients), checked_mask(mask)
+    if coefficients.ndim != 3 or not len(coefficients):
+        raise ValueError(f"coefficients must be (rank, y, x), one at least; got {coefficients.shape}")
+    values = [shown("coefficients[0]", coefficients[0], mask), *(shown("", one, mask) for one in coefficients[1:])]
+    energies = np.nansum(np.square(values, dtype=np.float64), axis=(1, 2))
+    shares = 100 * energies / (energies.sum() or 1)
+    few = values[:_COEFFICIENTS]
+    rows = 1 if len(few) <= 4 else 2
+    figure, panels = _grid(few[0].shape, rows, -(-len(few) // rows), besides=0.75 + 0.3 * rows)
+    images = []
+    for i, (axes, one) in enumerate(zip(panels.flat, few, strict=False)):
+        title = f"{i + 1}: {shares[i]:.3g} % of the energy"
+        images.append(draw_image(axes, "", one / percentile(one, 99.5), "gray", 0, 1))
+        axes.set_title(title, fontsize=9)
+    for axes in panels.flat[len(few) :]:
+        axes.set_visible(False)
+    label = "Magnitude / its 99.5 % quantile"
+    colour_bar(images, panels.ravel().tolist(), label, location="bottom", pad=0.03, shrink=0.5, aspect=30)
+    if len(values) > len(few):
+        figure.suptitle(f"{len(few)} coefficients of {len(values)}", fontsize=10)
+    return figure
+
+
+def uncertainty_figure(t1, t1_std, t2, t2_std, *, mask) -> Figure:
+    """Relative standard deviation of T1 and T2, each up to its 95 % quantile; black where there is none.
+
+    Args:
+      t1: s, (y, x).
+      t1_std: standard deviation of ``t1``, s, (y, x); infinite or NaN where it is not known.
+      t2: s, (y, x).
+      t2_std: standard deviation of ``t2``, s, (y, x).
+      mask: voxels to show, bool, (y, x).
+
+    Raises:
+      ValueError: shapes that differ, a negative standard deviation in the mask, or an empty mask.
+    """
+    mask = checked_mask(mask)
+    figure, panels = _grid(shown("t1", t1, mask).shape, 1, 2, besides=0.95)
+    maps = {"T1": ("t1", t1, t1_std), "T2": ("t2", t2, t2_std)}
+    for axes, (quantity, (name, value, std)) in zip(panels[0], maps.items(), strict=True):
+        value, std = shown(name, value, mask), shown(f"{name}_std", std, mask)
+        require(f"{name}_std", std, lambda x: ~(x < 0), "0 or more")
+        known = np.isfinite(value) & np.isfinite(std) & (value > 0)
+        percent = np.full(value.shape, np.nan)
+        percent[known] = 100 * std[known] / value[known]
+        lacking = mask.sum() - known.sum()
+        title = f"{quantity}, median {np.median(percent[known]):.2g} %" if known.any() else f"{quantity}, none"
+        title += f"\n{lacking} of {mask.sum()} voxels without" if lacking else ""
+        label = f"Standard deviation of {quantity} (%)"
+        draw_map(axes, title, label, percent, cm.imola, 0, percentile(percent, 95))
+        axes.title.set_fontsize(10)
+    return figure
+
+
+def convergence_figure(residuals) -> Figure:
+    """Norm of the residual after each iteration, on a logarithmic scale.
+
+    Args:
+      residuals: relative to the first one, dimensionless, (iterations,).
+
+    Raises:
+      ValueError: no residual, another number of axes, or a residual that is not positive and finite.
+    """
+    residuals = np.asarray(residuals, float)
+    if residuals.ndim != 1 or not residuals.size:
+        raise ValueError(f"residuals must be (iterations,), one at least; got {residuals.shape}")
+    require("residuals", residuals, lambda x: (x > 0) & np.isfinite(x), "positive and finite")
+    figure, (axes,) = stacked_axes(3.2)
+    axes.plot(np.arange(1, residuals.size + 1), residuals, "o-", color=COLOURS[0], markersize=4)
+    axes.set(yscale="log", xlabel="Iteration", ylabel="Relative residual", xlim=(0, residuals.size + 1))
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.set_title(f"{residuals[-1]:.2g} after iteration {residuals.size}", fontsize=10)
+    return figure
+
+
+def reconstructions_figure(maps: Mapping[str, np.ndarray], truth, *, mask, quantity: str = "T1") -> Figure:
+    """The true map and that of each reconstruction; below each its relative error, with the RRMSE.
+
+    Args:
+      maps: name of a reconstruction -> its map, s, (y, x); 1 to 6 of them, NaN where there is no match.
+      truth: s, (y, x); NaN where it is unknown.
+      mask: voxels to show, bool, (y, x); those with a truth and a match are judged.
+      quantity: "T1" or "T2".
+
+    Raises:
+      ValueError: an unknown quantity, too many maps or none, shapes that differ, an empty mask, or no known truth in it.
+    """
+    colours, limit = relaxation(quantity)
+    if not 1 <= len(maps) <= _METHODS:
+        raise ValueError(f"maps must be 1 to {_METHODS}; got {len(maps)}")
+    mask = checked_mask(mask)
+    truth = shown("truth", truth, mask)
+    known = np.isfinite(truth) & (truth > 0)
+    if not known.any():
+        raise ValueError("truth must be finite and positive in one voxel of the mask at least; got none")
+    letters = int(_panel_width(2, 1 + len(maps), _BAR) / _LETTER)
+    names = [textwrap.fill(f"{name}", letters) for name in ("truth", *maps)]
+    lines = max(name.count("\n") for name in names) + 2
+    figure, (above, below) = _grid(truth.shape, 2, 1 + len(maps), besides=0.4 + 0.16 * lines, aside=_BAR)
+    values = [truth, *(shown(name, one, mask) for name, one in maps.items())]
+    images = [
+        draw_image(axes, "", 1e3 * one, colours, 0, 1e3 * limit) for axes, one in zip(above, values, strict=True)
+    ]
+    errors = []
+    for axes, one in zip(below[1:], values[1:], strict=True):
+        judged = known & np.isfinite(one)
+        percent = np.full(truth.shape, np.nan)
+        percent[judged] = 100 * (one[judged] / truth[judged] - 1)
+        errors.append(draw_image(axes, "", percent, cm.vik, -_ERROR_LIMIT, _ERROR_LIMIT))
+        title = f"RRMSE {100 * rrmse(one[judged], truth[judged]):.2f} %" if judged.any() else "no match"
+        lacking = known.sum() - judged.sum()
+        axes.set_title(title + (f"\n{lacking} unmatched" if lacking else ""), fontsize=9)
+    for axes, name in zip(above, names, strict=True):
+        axes.set_title(name, fontsize=9)
+    below[0].set_axis_off()
+    note = f"{known.sum()} voxels\nwith a known\ntruth"
+    below[0].text(0.5, 0.5, note, ha="center", va="center", fontsize=9, transform=below[0].transAxes)
+    colour_bar(images, above.tolist(), f"{quantity} (ms)", pad=0.01, aspect=15)
+    colour_bar(errors, below.tolist(), "Relative error (%)", pad=0.01, aspect=15)
+    return figure
+
+
+def _waveform(above, below, gradient, raster):
+    """Gradients and, below them, the magnitude of their slew rate; T/m, (raster times, 2)."""
+    times = 1e3 * raster * (np.arange(len(gradient)) + 0.5)
+    for values, name, colour in zip(gradient.T, "xy", COLOURS[:2], strict=True):
+        above.plot(times, 1e3 * values, color=colour, linewidth=1.2, label=f"$G_{name}$")
+    above.legend(loc="upper right", ncols=2, frameon=False, fontsize=9)
+    highest = 1e3 * max(np.abs(gradient).max(), 1e-9)
+    above.set(ylabel="Gradient (mT/m)", ylim=(-1.1 * highest, 1.5 * highest))  # room for the legend
+    above.tick_params(labelbottom=False)
+    # From 0 and to 0 in half a raster time, at the ends.
+    slew_rate = np.linalg.norm(np.diff(np.concatenate([-gradient[:1], gradient, -gradient[-1:]]), axis=0), axis=1)
+    slew_rate /= raster
+    below.plot(1e3 * raster * np.arange(len(slew_rate)), slew_rate, color=COLOURS[2], linewidth=1.2)
+    below.set(xlabel="Time (ms)", ylabel="Slew rate (T/m/s)", ylim=(0, None), xlim=(0, 1e3 * raster * len(gradient)))
+    largest = 1e3 * np.linalg.norm(gradient, axis=1).max()
+    above.set_title(f"At most {largest:.3g} mT/m and {slew_rate.max():.3g} T/m/s", fontsize=10)
+
+
+def _points(name, values, axes):
+    """Real values whose axes are as ``axes`` says, the last one x and y."""
+    values = np.asarray(values)
+    if values.ndim != axes.count(",") + 1 or values.shape[-1] != 2 or 0 in values.shape or np.iscomplexobj(values):
+        raise ValueError(f"{name} must be real, {axes}, none of them 0; got {values.dtype} {values.shape}")
+    return values.astype(float)
+
+
+def _grid(shape, rows, columns, *, besides, aside=0.0):
+    """Equal panels for maps of this shape, (rows, columns), in the middle of the figure where they are few.
+
+    ``besides`` is the height, ``aside`` the width, inches, of titles and colour bars.
+    """
+    width = _panel_width(rows, columns, aside)
+    ratio = np.clip(shape[0] / shape[1], 0.3, 2)
+    figure = Figure(figsize=(WIDTH, rows * width * ratio + besides), layout="constrained")
+    share = max((columns * width + aside) / WIDTH, 0.5)  # less is too little for the labels of a bar
+    figure.get_layout_engine().set(wspace=0.03, hspace=0.03, h_pad=0.06, rect=((1 - share) / 2, 0, share, 1))
+    return figure, figure.subplots(rows, columns, squeeze=False)
+
+
+def _panel_width(rows, columns, aside):
+    return min((WIDTH - aside) / columns, _WIDEST / np.sqrt(rows))
