@@ -1,0 +1,85 @@
+"""The transforms against the sum that defines them, in float64."""
+
+import hypothesis
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+
+from ganmrf.imaging.nufft import image_to_kspace, kspace_to_image
+
+VOXEL_SIZE = (5e-3, 4e-3)  # along y, x
+ACCURACY = 1e-4  # of the coarser grid of finufft, whose floor is 5e-5
+
+
+def complex_normal(rng, *shape):
+    return (rng.standard_normal((*shape, 2), np.float32).view(np.complex64)[..., 0]).copy()
+
+
+def anywhere(rng, n_points, reach=1.0):
+    """kx and ky within the Nyquist rectangle times ``reach``, cycles/m."""
+    return (reach * rng.uniform(-0.5, 0.5, (n_points, 2)) / VOXEL_SIZE[::-1]).astype(np.float32)
+
+
+def waves(points, shape):
+    """exp(-2 pi i k r), (samples, y, x), with r = 0 in voxel n // 2."""
+    points = points.astype(float)
+    y, x = (size * (np.arange(count) - count // 2) for count, size in zip(shape, VOXEL_SIZE, strict=True))
+    return np.exp(-2j * np.pi * (points[:, 1, None, None] * y[:, None] + points[:, 0, None, None] * x))
+
+
+@hypothesis.given(st.integers(16, 33), st.integers(16, 33), st.sampled_from([1.0, 1.9]), st.integers(0, 99))
+@hypothesis.settings(max_examples=8)  # every shape compiles anew
+def test_both_ways_are_the_direct_sum(rows, columns, reach, seed):
+    rng = np.random.default_rng(seed)
+    points = anywhere(rng, 300, reach)
+    image, samples = complex_normal(rng, rows, columns), complex_normal(rng, 300)
+    exact = waves(points, (rows, columns))
+    for found, expected in (
+        (image_to_kspace(image, points, VOXEL_SIZE), np.einsum("syx,yx->s", exact, image)),
+        (kspace_to_image(samples, points, (rows, columns), VOXEL_SIZE), np.einsum("syx,s->yx", exact.conj(), samples)),
+    ):
+        assert found.dtype == np.complex64
+        assert np.linalg.norm(found - expected) / np.linalg.norm(expected) < ACCURACY
+
+
+@pytest.mark.parametrize("shape", [(24, 24), (25, 18)])
+def test_one_is_the_adjoint_of_the_other(shape):
+    rng = np.random.default_rng(1)
+    points = anywhere(rng, 500)
+    image, samples = complex_normal(rng, *shape), complex_normal(rng, 500)
+    forward = np.vdot(samples, image_to_kspace(image, points, VOXEL_SIZE))
+    back = np.vdot(kspace_to_image(samples, points, shape, VOXEL_SIZE), image)
+    # The same kernel spreads and gathers: float32 rounding is left, however inexact both are.
+    assert abs(forward - back) / (np.linalg.norm(image) * np.linalg.norm(samples)) < 1e-5
+
+
+def test_the_middle_voxel_is_the_origin_and_rows_run_along_y():
+    points = np.array([[10.0, 0.0], [0.0, 10.0], [-30.0, 20.0]], np.float32)
+    image = np.zeros((24, 31), np.complex64)
+    image[12, 15] = 2
+    np.testing.assert_allclose(image_to_kspace(image, points, VOXEL_SIZE), 2, rtol=ACCURACY)
+    moved = np.roll(image, (3, 5), (0, 1))  # by 15 mm along y and 20 mm along x
+    expected = 2 * np.exp(-2j * np.pi * (points[:, 0] * 0.02 + points[:, 1] * 0.015))
+    np.testing.assert_allclose(image_to_kspace(moved, points, VOXEL_SIZE), expected, rtol=ACCURACY)
+
+
+def test_images_at_cartesian_points_are_fft():
+    rng = np.random.default_rng(2)
+    image = complex_normal(rng, 20, 24)
+    ky, kx = np.meshgrid(np.arange(-10, 10) / (20 * 5e-3), np.arange(-12, 12) / (24 * 4e-3), indexing="ij")
+    found = image_to_kspace(image, np.stack([kx.ravel(), ky.ravel()], axis=1), VOXEL_SIZE)
+    expected = np.fft.fftshift(np.fft.fft2(np.fft.ifftshift(image)))
+    assert np.linalg.norm(found.reshape(20, 24) - expected) / np.linalg.norm(expected) < ACCURACY
+
+
+def test_leading_axes_are_further_images():
+    rng = np.random.default_rng(3)
+    points, images = anywhere(rng, 50), complex_normal(rng, 2, 3, 16, 18)
+    samples = image_to_kspace(images, points, VOXEL_SIZE)
+    back = kspace_to_image(samples, points, (16, 18), VOXEL_SIZE)
+    assert samples.shape == (2, 3, 50)
+    assert back.shape == (2, 3, 16, 18)
+    alone = image_to_kspace(images[1, 2], points, VOXEL_SIZE)
+    np.testing.assert_allclose(samples[1, 2], alone, atol=1e-5 * np.abs(alone).max())  # float32
+    alone = kspace_to_image(samples[1, 2], points, (16, 18), VOXEL_SIZE)
+    np.testing.assert_allclose(back[1, 2], alone, atol=1e-5 * np.abs(alone).max())
