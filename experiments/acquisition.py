@@ -4,8 +4,8 @@ import dataclasses
 
 import numpy as np
 
+from experiments.config import SpiralConfig
 from experiments.memory import require_memory
-from experiments.spiral_flags import SpiralConfig
 from ganmrf.imaging.acquisition import add_thermal_noise, sample_kspace
 from ganmrf.imaging.coils import head_array
 from ganmrf.imaging.phantom import Brain, acquire, digital_brain

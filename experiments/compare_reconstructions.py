@@ -21,6 +21,7 @@ from absl import flags
 from experiments import sequence_flags, spiral_flags
 from experiments.acquisition import Scanner
 from experiments.command_line import given_flags, numbers_in, run
+from experiments.config import SimulationConfig, SpiralConfig
 from experiments.stages import Stages
 from experiments.workdir import Workdir
 from ganmrf.atomic import replacing
@@ -32,7 +33,6 @@ from ganmrf.imaging.coils import compress_coils
 from ganmrf.imaging.phantom import digital_brain
 from ganmrf.imaging.pipeline import METHODS, reconstruct
 from ganmrf.imaging.sensitivities import calibrate
-from ganmrf.imaging.trajectory import rotated
 from ganmrf.report.html import Picture, Section, Table, machine_facts, write_report
 from ganmrf.report.metrics import tissue_table
 from ganmrf.report.reconstruction_figures import reconstructions_figure
@@ -87,15 +87,15 @@ def main():
 
 def compare(folder, settings: dict) -> tuple[list[dict], dict]:
     """Errors of every scan and method, a row each; maps of the first seed by rotation and method, with their truth."""
-    simulation = sequence_flags.SimulationConfig(**settings["simulation"])
+    simulation = SimulationConfig(**settings["simulation"])
     sequence, profile = simulation.sequence(), simulation.slice_profile()
     dictionary = build_dictionary(sequence, simulation.tissue(), slice_profile=profile)
     compressed, _ = compress(dictionary, settings["rank"])
     rows, shown = [], {}
     for rotation in settings["rotations"]:
-        sampling = spiral_flags.SpiralConfig(**settings["sampling"] | {"rotation": rotation})
+        sampling = SpiralConfig(**settings["sampling"] | {"rotation": rotation})
         scanner = Scanner(sampling, coils=settings["coils"], snr=settings["snr"])
-        trajectory = rotated(sampling.spiral().k, sampling.angles(sequence.n_frames))
+        trajectory = sampling.trajectory(sequence.n_frames)
         for seed in settings["seeds"]:
             print(f"{rotation}, seed {seed}", flush=True)
             stages = Stages(folder / f"{rotation}_{seed}")

@@ -4,6 +4,7 @@ import dataclasses
 
 from ganmrf.dictionary.grids import grid_of, tissue_grid, values_in_ranges
 from ganmrf.gan.recipes import Recipe
+from ganmrf.imaging.trajectory import Spiral, design_spiral, rotated, rotation_angles
 from ganmrf.io.pulseq_read import read_pulseq
 from ganmrf.physics.schedules import mrf_fisp, read_schedule
 from ganmrf.physics.slice_profile import sinc_slice_profile
@@ -67,6 +68,50 @@ class SimulationConfig:
         if self.slice_nodes == 0:
             return None
         return sinc_slice_profile(self.slice_nodes, time_bandwidth=self.time_bandwidth, window=self.window)
+
+
+@dataclasses.dataclass(frozen=True)
+class SpiralConfig:
+    """How k-space is sampled; the fields are the flags."""
+
+    size: int = 256
+    field_of_view_mm: float = 300.0
+    interleaves: int = 48
+    rotation: str = "uniform"
+    centre_density: float = 2.0
+    max_gradient_mt_per_m: float = 40.0
+    max_slew_rate_t_per_m_s: float = 150.0
+    dwell_time_us: float = 4.0
+
+    @property
+    def field_of_view(self) -> float:
+        """Edge of the image, m."""
+        return 1e-3 * self.field_of_view_mm
+
+    @property
+    def voxel_size(self) -> tuple[float, float]:
+        """Along (y, x), m."""
+        return (self.field_of_view / self.size,) * 2
+
+    def spiral(self) -> Spiral:
+        """The readout."""
+        return design_spiral(
+            matrix=self.size,
+            field_of_view=self.field_of_view,
+            interleaves=self.interleaves,
+            centre_density=self.centre_density,
+            max_gradient=1e-3 * self.max_gradient_mt_per_m,
+            max_slew_rate=self.max_slew_rate_t_per_m_s,
+            dwell_time=1e-6 * self.dwell_time_us,
+        )
+
+    def angles(self, n_frames: int):
+        """By how much it is turned in each frame, rad."""
+        return rotation_angles(n_frames, self.rotation, interleaves=self.interleaves)
+
+    def trajectory(self, n_frames: int):
+        """Where all frames sample k-space, 1/m, (frames, samples, 2)."""
+        return rotated(self.spiral().k, self.angles(n_frames))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,16 +8,21 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from experiments.acquisition import Scanner
 from experiments.training import Run
 from ganmrf.dictionary.build import Dictionary
+from ganmrf.dictionary.compress import compress
 from ganmrf.dictionary.match import Maps, match
 from ganmrf.gan.baselines import linear_interpolation, radial_basis_functions
 from ganmrf.gan.generate import generate
+from ganmrf.imaging.coils import compress_coils
 from ganmrf.imaging.phantom import Brain, acquire, add_noise, digital_brain
+from ganmrf.imaging.pipeline import reconstruct
 from ganmrf.physics.types import Tissue
 from ganmrf.report.metrics import TissueRow, exact_share, fingerprint_errors, rrmse, tissue_table
 
 REFIT = ", output layer solved for"
+_CALIBRATION_RANK, _VIRTUAL_COILS = 2, 10
 
 
 class Scan(NamedTuple):
@@ -87,14 +92,35 @@ class Judgement(NamedTuple):
     final: str
 
 
-def scan_brain(dictionary: Dictionary, *, size: int, snrs, seed: int, progress: bool) -> Scan:
-    """Scans the digital brain with a dictionary's sequence; every signal-to-noise ratio has noise of its own."""
+def scan_brain(
+    dictionary: Dictionary, *, size: int, snrs, seed: int, progress: bool, scanner: Scanner | None = None
+) -> Scan:
+    """Scans the digital brain with a dictionary's sequence, once for every signal-to-noise ratio.
+
+    Without a scanner the images are those of a perfect scan, with noise; with one each frame is gridded from its
+    undersampled k-space, and ``size`` is that of its spirals.
+    """
+    if scanner is not None:
+        return _gridded_scan(dictionary, scanner, snrs, seed, progress)
     brain = digital_brain(size=size, seed=seed)
     if not brain.brain_mask.any():
         raise ValueError(f"--size={size} is too coarse: no voxel is half filled by the brain")
     clean = acquire(brain, dictionary.sequence, slice_profile=dictionary.slice_profile, progress=progress)
     noisy = {snr: add_noise(clean, snr, mask=brain.brain_mask, seed=seed + i) for i, snr in enumerate(snrs)}
     return Scan(brain, noisy)
+
+
+def _gridded_scan(dictionary, scanner, snrs, seed, progress):
+    basis = compress(dictionary, _CALIBRATION_RANK)[0].basis
+    trajectory = scanner.sampling.trajectory(dictionary.sequence.n_frames)
+    played = {"slice_profile": dictionary.slice_profile, "seed": seed, "progress": progress}
+    images = {}
+    for snr in snrs:
+        brain, _, raw = dataclasses.replace(scanner, snr=snr).scan(dictionary.sequence, trajectory, **played)
+        kspace, _ = compress_coils(raw.kspace, min(_VIRTUAL_COILS, scanner.coils))
+        arrays = trajectory, basis, raw.matrix, scanner.sampling.voxel_size
+        images[snr] = reconstruct(kspace, *arrays, method="frames", progress=progress).images
+    return Scan(brain, images)
 
 
 def judge(

@@ -18,6 +18,7 @@ cut off.
 import dataclasses
 import json
 import pathlib
+import shutil
 import sys
 
 import numpy as np
@@ -25,6 +26,7 @@ from absl import flags
 
 from experiments import sequence_flags
 from experiments.command_line import given_flags, run
+from experiments.config import SimulationConfig
 from experiments.reconstruction import ReconstructionConfig, map_scan
 from experiments.reconstruction_report import write_reconstruction_report
 from experiments.workdir import Workdir
@@ -42,7 +44,7 @@ _FLAGS = {
     "input": flags.DEFINE_string("input", None, "raw data, .h5 or .mrd, or image series", required=True),
     "dictionary": flags.DEFINE_string("dictionary", None, "to match with; default: simulated from the flags"),
     "method": flags.DEFINE_enum("method", "sense", list(METHODS), "of reconstruction"),
-    "rank": flags.DEFINE_integer("rank", 6, "of the temporal basis; --dictionary with a basis has its own", 3),
+    "rank": flags.DEFINE_integer("rank", 6, "of the temporal basis; --dictionary with a basis has its own", 2),
     "virtual_coils": flags.DEFINE_integer("virtual_coils", 10, "what coils are combined into; 0: as they are", 0),
     "iterations": flags.DEFINE_integer("iterations", 6, "of conjugate gradients: fewer leave noise out", 1),
     "threshold": flags.DEFINE_float("threshold", 5e-4, "of the low-rank prior, of the largest singular value", 0),
@@ -68,9 +70,15 @@ def main():
     settings |= {name: flag.value for name, flag in _FLAGS.items()}
     with Workdir(_OUTPUT.value, settings, given) as workdir:
         settings = dict(workdir.config)
-        simulation = sequence_flags.SimulationConfig(**settings.pop("simulation"))
+        simulation = SimulationConfig(**settings.pop("simulation"))
         config = ReconstructionConfig(**settings)
-        results = map_scan(workdir.path, simulation, config, given, progress=sys.stderr.isatty())
+        try:
+            results = map_scan(workdir.path, simulation, config, given, progress=sys.stderr.isatty())
+        except ValueError:
+            if not workdir.begun:  # bad input: the same folder may be used again once it is mended
+                shutil.rmtree(workdir.path / "stages", ignore_errors=True)
+                workdir.abandon()
+            raise
         _write(workdir.path, config, results)
         write_reconstruction_report(workdir.path / "report.html", workdir.config, results)
     matched = results.maps.index >= 0

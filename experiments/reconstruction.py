@@ -23,7 +23,7 @@ from ganmrf.imaging.sensitivities import calibrate
 from ganmrf.io.maps import read_b1_map
 from ganmrf.io.mrd import read_mrd
 from ganmrf.io.pulseq_read import read_pulseq_trajectory
-from ganmrf.io.series import Series, read_mask, read_series
+from ganmrf.io.series import read_mask, read_series
 
 RAW = (".h5", ".mrd")
 _SIGNAL = 0.1  # of the 99 % quantile: what is weaker is air
@@ -65,7 +65,6 @@ class Results(NamedTuple):
       coefficients: in the basis, (rank, y, x), or None where the images were matched as they are.
       reconstruction: arrays of the reconstruction by name: sensitivities, residuals; empty for image series.
       trajectory: (frames, samples, 2), 1/m, or None.
-      mask: of the voxels that were matched.
       maps: what matching found.
       refined: what refinement found, or None.
       affine: of the images, mm, or None.
@@ -77,7 +76,6 @@ class Results(NamedTuple):
     coefficients: np.ndarray | None
     reconstruction: dict
     trajectory: np.ndarray | None
-    mask: np.ndarray
     maps: Maps
     refined: Refined | None
     affine: np.ndarray | None
@@ -89,23 +87,24 @@ def map_scan(folder, simulation: SimulationConfig, config: ReconstructionConfig,
     """Reads a scan, reconstructs it, matches it and refines the maps; what was done before is read from ``folder``."""
     stages = Stages(folder / "stages", config.input)
     if config.is_raw:
-        scan, trajectory, affine, voxel_size = _read_raw(config)
-        sequence = scan.sequence
-        n_frames = len(scan.kspace)
+        scan = _read_raw(config)
+        affine, grid, n_frames, shape = scan.affine, scan.affine, len(scan.kspace), scan.matrix
+        voxel_size = (scan.slice_thickness, *_pixel_size(scan))
     else:
         scan = read_series(config.input, config.variable, frame_axis=config.frame_axis)
-        sequence, trajectory = None, None
-        affine, voxel_size, n_frames = scan.affine, scan.voxel_size, len(scan.images)
+        affine, grid, voxel_size = scan.affine, scan.grid, scan.voxel_size
+        n_frames, *shape = scan.images.shape
+    mask = read_mask(config.mask, tuple(shape), grid) if config.mask else None
+    b1_map = read_b1_map(config.b1_map, tuple(shape), scale=config.b1_scale, affine=grid) if config.b1_map else None
+    sequence = scan.sequence if config.is_raw else None
     dictionary = _dictionary(simulation, config, sequence, given, n_frames)
-    basis = dictionary.basis if dictionary.basis is not None else compress(dictionary, config.rank)[0].basis
     if config.is_raw:
-        images, found = _reconstructed(stages, config, scan, trajectory, basis, progress)
+        images, found = _reconstructed(stages, config, scan, dictionary, progress)
     else:
-        images, found = _projected(scan, config, dictionary), {}
-    shape = images.shape[1:]
-    grid = affine if config.is_raw or scan.has_place else None
-    mask = read_mask(config.mask, shape, grid) if config.mask else _with_signal(images)
-    b1_map = read_b1_map(config.b1_map, shape, scale=config.b1_scale, affine=grid) if config.b1_map else None
+        images, found = scan.images, {}
+        if dictionary.basis is not None:
+            images = np.tensordot(dictionary.basis.conj().T, images, 1)
+    mask = _with_signal(images) if mask is None else mask
     maps = _matched(stages, dictionary, images, mask, b1_map, progress)
     if not (maps.index >= 0).any():
         raise ValueError(f"{config.input}: no voxel with any signal{' inside the mask' if config.mask else ''}")
@@ -113,8 +112,17 @@ def map_scan(folder, simulation: SimulationConfig, config: ReconstructionConfig,
     if config.refine:
         fit = functools.partial(refine, dictionary, images, maps, b1_map=b1_map, progress=progress)
         refined = Refined(**stages("refining", lambda: vars(fit())))
-    coefficients = None if len(images) == n_frames else images
-    return Results(dictionary, coefficients, found, trajectory, mask, maps, refined, affine, voxel_size, stages.seconds)
+    return Results(
+        dictionary=dictionary,
+        coefficients=None if len(images) == n_frames else images,
+        reconstruction=found,
+        trajectory=scan.trajectory if config.is_raw else None,
+        maps=maps,
+        refined=refined,
+        affine=affine,
+        voxel_size=voxel_size,
+        seconds=stages.seconds,
+    )
 
 
 def _read_raw(config):
@@ -138,8 +146,11 @@ def _read_raw(config):
     if config.method == "frames":
         needed += 8 * frames * pixels * 1.5
     require_memory(needed, f"{config.input}", "fewer --virtual_coils or a lower --rank need less")
-    voxel_size = tuple(size / count for size, count in zip(raw.field_of_view, raw.matrix, strict=True))
-    return raw, raw.trajectory, raw.affine, (raw.slice_thickness, *voxel_size)
+    return raw
+
+
+def _pixel_size(raw):
+    return tuple(size / count for size, count in zip(raw.field_of_view, raw.matrix, strict=True))
 
 
 def _dictionary(simulation, config, sequence, given, n_frames):
@@ -161,9 +172,9 @@ def _dictionary(simulation, config, sequence, given, n_frames):
     return compress(dictionary, config.rank)[0]
 
 
-def _reconstructed(stages, config, raw, trajectory, basis, progress):
+def _reconstructed(stages, config, raw, dictionary, progress):
     """Images or coefficients, and what else is known of them by name."""
-    voxel_size = tuple(size / count for size, count in zip(raw.field_of_view, raw.matrix, strict=True))
+    basis = dictionary.basis if dictionary.basis is not None else compress(dictionary, config.rank)[0].basis
 
     @functools.cache
     def virtual():
@@ -172,17 +183,18 @@ def _reconstructed(stages, config, raw, trajectory, basis, progress):
 
     def sensitivities():
         kspace, energy = virtual()
-        return {"sensitivities": calibrate(kspace, trajectory, basis, raw.matrix, voxel_size), "energy": energy}
+        found = calibrate(kspace, raw.trajectory, basis, raw.matrix, _pixel_size(raw))
+        return {"sensitivities": found, "energy": energy}
 
     coils = stages("sensitivities", sensitivities)
 
     def images():
         found = reconstruct(
             virtual()[0],
-            trajectory,
+            raw.trajectory,
             basis,
             raw.matrix,
-            voxel_size,
+            _pixel_size(raw),
             method=config.method,
             sensitivities=coils["sensitivities"],
             iterations=config.iterations,
@@ -193,13 +205,6 @@ def _reconstructed(stages, config, raw, trajectory, basis, progress):
 
     found = stages("reconstruction", images)
     return found.pop("images"), coils | found
-
-
-def _projected(series: Series, config, dictionary):
-    if dictionary.basis is None or config.method == "frames":
-        return series.images
-    flat = series.images.reshape(len(series.images), -1)
-    return (dictionary.basis.conj().T @ flat).reshape(-1, *series.images.shape[1:])
 
 
 def _with_signal(images):

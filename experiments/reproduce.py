@@ -7,6 +7,7 @@ Example::
 
 ``report.html`` has the paper's Figs. 2 and 4 to 8 and its numbers beside ours; ``results.json`` has the numbers. Every
 training run has a folder of its own below ``--workdir``; called again, it goes on where it was cut off.
+``--acquisition=kspace`` scans the brain as the paper was scanned, with one of 48 spirals a frame and 20 coils.
 """
 
 import dataclasses
@@ -17,8 +18,9 @@ from typing import NamedTuple
 from absl import flags
 
 from experiments import recipe_flags, sequence_flags
+from experiments.acquisition import Scanner
 from experiments.command_line import given_flags, numbers_in, run
-from experiments.config import TrainingConfig, stored_configs
+from experiments.config import SpiralConfig, TrainingConfig, stored_configs
 from experiments.judgement import Judgement, Scan, judge, scan_brain
 from experiments.judgement_report import numbers, print_judgement
 from experiments.reproduction_report import write_reproduction_report
@@ -37,8 +39,11 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "folder of everything", required
 _LAMBDAS = flags.DEFINE_list("lambdas", ["0.01", "1", "100", "10000"], "weights to choose from; one: no choice")
 _SWEEP_STEPS = flags.DEFINE_integer("sweep_steps", None, "steps of each; default: a fifth of --steps", lower_bound=1)
 _PAPER_STEPS = flags.DEFINE_integer("paper_steps", 10_000, "steps of the paper's recipe beside ours; 0: none", 0)
-_SIZE = flags.DEFINE_integer("size", 256, "rows and columns of the brain's image of 300 mm", lower_bound=8)
-_SNR = flags.DEFINE_list("snr", ["20", "1"], "signal-to-noise ratios of the scans; a low one stands for aliasing")
+_ACQUISITION = flags.DEFINE_enum("acquisition", "image", ["image", "kspace"], "perfect images, or gridded spirals")
+_SIZE = flags.DEFINE_integer("size", None, "rows and columns of the brain's 300 mm; default: 256, k-space 128", 8)
+_SNR = flags.DEFINE_list("snr", None, "of the scans; default: 20 and 1, which stands for aliasing; k-space 50")
+_COILS = flags.DEFINE_integer("coils", 20, "loops around the head, of --acquisition=kspace", lower_bound=1)
+_ROTATION = flags.DEFINE_enum("rotation", "uniform", ["uniform", "golden"], "of the spirals, of --acquisition=kspace")
 _ROUNDS = flags.DEFINE_integer("rounds", 3, "how often generation and simulation are timed", lower_bound=1)
 
 
@@ -51,6 +56,7 @@ class Results(NamedTuple):
       run: of the generator.
       paper: the run of the paper's recipe beside it, or None.
       scan: the brain.
+      acquired: how it was scanned, in words.
       judgements: of the generator on its grid; of one trained on 297 atoms, on those and on 106160.
       cost: of generation, for the paper's grid and the fine one.
     """
@@ -60,6 +66,7 @@ class Results(NamedTuple):
     run: Run
     paper: Run | None
     scan: Scan
+    acquired: str
     judgements: dict[str, Judgement]
     cost: list[GenerationCost]
 
@@ -67,14 +74,18 @@ class Results(NamedTuple):
 def main():
     """Runs everything, and writes what came out."""
     simulation, training = sequence_flags.simulation_config(), recipe_flags.training_config()
+    kspace = _ACQUISITION.value == "kspace"
     settings = {
         "simulation": dataclasses.asdict(simulation),
         **dataclasses.asdict(training),
         "lambdas": numbers_in(_LAMBDAS.value, "--lambdas"),
         "sweep_steps": _SWEEP_STEPS.value or max(training.recipe.steps // 5, 1),
         "paper_steps": 0 if training.preset == "paper" else _PAPER_STEPS.value,
-        "size": _SIZE.value,
-        "snr": numbers_in(_SNR.value, "--snr", positive=True),
+        "acquisition": _ACQUISITION.value,
+        "size": _SIZE.value or (128 if kspace else 256),
+        "snr": numbers_in(_SNR.value or (["50"] if kspace else ["20", "1"]), "--snr", positive=True),
+        "coils": _COILS.value,
+        "rotation": _ROTATION.value,
         "rounds": _ROUNDS.value,
     }
     with Workdir(_WORKDIR.value, settings, given_flags()) as workdir:
@@ -127,7 +138,13 @@ def reproduce(folder, settings: dict) -> Results:
 
     print("scanning the brain, matching it, and comparing the maps", flush=True)
     seed = training.seed
-    scan = scan_brain(generator.dictionary, size=settings["size"], snrs=settings["snr"], seed=seed, progress=show)
+    scanner, acquired = None, "imaged perfectly, with noise"
+    if settings["acquisition"] == "kspace":
+        turned = "7.5 degrees" if settings["rotation"] == "uniform" else "the golden angle"
+        acquired = f"48-fold undersampled by {settings['coils']} coils, spirals turned by {turned}, each frame gridded"
+        scanner = Scanner(SpiralConfig(settings["size"], rotation=settings["rotation"]), coils=settings["coils"])
+    brain = {"size": settings["size"], "snrs": settings["snr"], "seed": seed}
+    scan = scan_brain(generator.dictionary, **brain, scanner=scanner, progress=show)
     judgements = {
         "own": judge(generator, regression, scan, progress=show),
         "coarse": judge(of_297, None, scan, progress=show),
@@ -136,7 +153,7 @@ def reproduce(folder, settings: dict) -> Results:
     for judgement in judgements.values():
         print_judgement(judgement)
     paper = read_run(folder / "paper") if first else None
-    return Results(chosen, sweep, generator, paper, scan, judgements, cost)
+    return Results(chosen, sweep, generator, paper, scan, acquired, judgements, cost)
 
 
 def _shortened(job: Job, steps: int) -> Job:

@@ -60,7 +60,8 @@ def _summary(results):
     return (
         f"A generator of MRF-FISP fingerprints was trained with the recipe {recipe!r} (lambda {results.chosen:g}) in "
         f"{seconds:.0f} s. Its mean relative error at the atoms {own.judged_as} is {own.errors[own.final].mean():.1e}. "
-        f"Maps of a digital brain at SNR {snr:g} by the generated dictionary of {own.all_errors.size} atoms differ "
+        f"Maps of a digital brain ({results.acquired}) at SNR {snr:g} by the generated dictionary of "
+        f"{own.all_errors.size} atoms differ "
         f"from those by the simulated one by {100 * ours.t1:.3f} % (T1) and {100 * ours.t2:.3f} % (T2, RRMSE); trained "
         f"on {coarse.all_errors.size} atoms and generating {fine.all_errors.size}, by {100 * of_fine.t1:.3f} % and "
         f"{100 * of_fine.t2:.3f} %. The paper's scan was in vivo, undersampled and of another brain: its numbers stand "

@@ -66,7 +66,7 @@ def main():
 
 def _trajectory(sampling, n_frames):
     if _TRAJECTORY.value is None:
-        return rotated(sampling.spiral().k, sampling.angles(n_frames))
+        return sampling.trajectory(n_frames)
     measured = read_array(pathlib.Path(_TRAJECTORY.value), None, "trajectory", min_ndim=2)
     if measured.ndim not in (2, 3) or measured.shape[-1] != 2 or (measured.ndim == 3 and len(measured) != n_frames):
         raise ValueError(

@@ -15,6 +15,7 @@ class Workdir:
     Attributes:
       path: the folder.
       config: the settings in force, as plain values.
+      begun: whether the folder held them before.
     """
 
     def __init__(self, path, config: dict, given: frozenset[str], *, extendable: frozenset[str] = frozenset()):
@@ -45,6 +46,10 @@ class Workdir:
     def __exit__(self, *exception):
         self._lock.close()  # which unlocks it, as the end of the process would
 
+    def abandon(self):
+        """Forgets the settings, for a run that ended before it had made anything: others may begin in the folder."""
+        (self.path / "config.json").unlink()
+
     def record(self, row: dict):
         """Appends a row to ``metrics.jsonl``."""
         with open(self.path / "metrics.jsonl", "a", encoding="utf-8") as file:
@@ -72,8 +77,8 @@ class Workdir:
 
     def _settle(self, config, given, extendable):
         path = self.path / "config.json"
-        settled = config
-        if path.exists():
+        settled, self.begun = config, path.exists()
+        if self.begun:
             stored = read_config(self.path)
             if _names(stored) != _names(config):
                 raise ValueError(f"{path} is of another kind of run or version: its settings have other names")
@@ -109,6 +114,8 @@ def read_config(folder) -> dict:
         config["simulation"].setdefault("b1", None)  # runs from before the flag: 1 for all atoms
     if "recipe" in config:
         config["recipe"] = {"residual": False, "whiten": False} | config["recipe"]  # likewise
+    if "paper_steps" in config:
+        config = {"acquisition": "image", "coils": 20, "rotation": "uniform"} | config  # likewise
     return config
 
 

@@ -12,7 +12,7 @@ from ganmrf.imaging.trajectory import density_compensation
 from ganmrf.physics.types import require
 
 _RESOLUTION = 6e-3  # m, of the images that sensitivities are taken from: they vary over centimetres
-_RANK = 3  # coefficients of those images
+_RANK = 2  # coefficients of those images
 _ITERATIONS = 15  # of conjugate gradients for each of them
 _WINDOW = 3  # voxels of them that are taken to have the same sensitivities
 

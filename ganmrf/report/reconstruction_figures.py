@@ -30,6 +30,7 @@ _COEFFICIENTS = 8  # shown
 _METHODS = 6  # that fit beside the truth
 _ERROR_LIMIT = 20  # %, both ends of the bar of errors
 _WIDEST = 3.2  # inches, of a panel where there are few
+_LOWEST = 1.2  # inches, of a panel: what the label of a colour bar at its side takes
 _BAR = 0.8  # inches, of a colour bar at the side
 _LETTER = 0.085  # inches, a generous mean at 9 points
 
@@ -56,7 +57,6 @@ def trajectory_figure(trajectory, *, gradient=None, raster: float = 1e-5) -> Fig
     left.add_collection(LineCollection(others, colors="0.6", linewidths=0.5, alpha=0.5))
     left.plot(*first.T, color=COLOURS[0], linewidth=1.8)
     left.set(aspect="equal", xlabel="$k_x$ (1/m)", ylabel="$k_y$ (1/m)")
-    left.autoscale_view()
     many = f"first {1 + len(others)} of {n_frames} frames" if n_frames > 1 else "1 frame"
     left.set_title(f"K-space, {many}", fontsize=10)
     if gradient is None:
@@ -121,7 +121,7 @@ def coefficients_figure(coefficients, *, mask) -> Figure:
     coefficients, mask = np.abs(coefficients), checked_mask(mask)
     if coefficients.ndim != 3 or not len(coefficients):
         raise ValueError(f"coefficients must be (rank, y, x), one at least; got {coefficients.shape}")
-    values = [shown("coefficients[0]", coefficients[0], mask), *(shown("", one, mask) for one in coefficients[1:])]
+    values = [shown("each of coefficients", one, mask) for one in coefficients]
     energies = np.nansum(np.square(values, dtype=np.float64), axis=(1, 2))
     shares = 100 * energies / (energies.sum() or 1)
     few = values[:_COEFFICIENTS]
@@ -164,7 +164,7 @@ def uncertainty_figure(t1, t1_std, t2, t2_std, *, mask) -> Figure:
         percent = np.full(value.shape, np.nan)
         percent[known] = 100 * std[known] / value[known]
         lacking = mask.sum() - known.sum()
-        title = f"{quantity}, median {np.median(percent[known]):.2g} %" if known.any() else f"{quantity}, none"
+        title = f"{quantity}, median {np.median(percent[known]):.3g} %" if known.any() else f"{quantity}, none"
         title += f"\n{lacking} of {mask.sum()} voxels without" if lacking else ""
         label = f"Standard deviation of {quantity} (%)"
         draw_map(axes, title, label, percent, cm.imola, 0, percentile(percent, 95))
@@ -203,7 +203,7 @@ def reconstructions_figure(maps: Mapping[str, np.ndarray], truth, *, mask, quant
       quantity: "T1" or "T2".
 
     Raises:
-      ValueError: an unknown quantity, too many maps or none, shapes that differ, an empty mask, or no known truth in it.
+      ValueError: an unknown quantity, no map or too many, shapes that differ, an empty mask, or no known truth in it.
     """
     colours, limit = relaxation(quantity)
     if not 1 <= len(maps) <= _METHODS:
@@ -217,10 +217,8 @@ def reconstructions_figure(maps: Mapping[str, np.ndarray], truth, *, mask, quant
     names = [textwrap.fill(f"{name}", letters) for name in ("truth", *maps)]
     lines = max(name.count("\n") for name in names) + 2
     figure, (above, below) = _grid(truth.shape, 2, 1 + len(maps), besides=0.4 + 0.16 * lines, aside=_BAR)
-    values = [truth, *(shown(name, one, mask) for name, one in maps.items())]
-    images = [
-        draw_image(axes, "", 1e3 * one, colours, 0, 1e3 * limit) for axes, one in zip(above, values, strict=True)
-    ]
+    values = [truth, *(shown(f"maps[{name!r}]", one, mask) for name, one in maps.items())]
+    images = [draw_image(axes, "", 1e3 * one, colours, 0, 1e3 * limit) for axes, one in zip(above, values, strict=True)]
     errors = []
     for axes, one in zip(below[1:], values[1:], strict=True):
         judged = known & np.isfinite(one)
@@ -255,7 +253,7 @@ def _waveform(above, below, gradient, raster):
     below.plot(1e3 * raster * np.arange(len(slew_rate)), slew_rate, color=COLOURS[2], linewidth=1.2)
     below.set(xlabel="Time (ms)", ylabel="Slew rate (T/m/s)", ylim=(0, None), xlim=(0, 1e3 * raster * len(gradient)))
     largest = 1e3 * np.linalg.norm(gradient, axis=1).max()
-    above.set_title(f"At most {largest:.3g} mT/m and {slew_rate.max():.3g} T/m/s", fontsize=10)
+    above.set_title(f"At most {largest:.3g} mT/m and {slew_rate.max():.0f} T/m/s", fontsize=10)
 
 
 def _points(name, values, axes):
@@ -272,9 +270,9 @@ def _grid(shape, rows, columns, *, besides, aside=0.0):
     ``besides`` is the height, ``aside`` the width, inches, of titles and colour bars.
     """
     width = _panel_width(rows, columns, aside)
-    ratio = np.clip(shape[0] / shape[1], 0.3, 2)
-    figure = Figure(figsize=(WIDTH, rows * width * ratio + besides), layout="constrained")
-    share = max((columns * width + aside) / WIDTH, 0.5)  # less is too little for the labels of a bar
+    height = max(width * np.clip(shape[0] / shape[1], 0.3, 2), _LOWEST)
+    figure = Figure(figsize=(WIDTH, rows * height + besides), layout="constrained")
+    share = (columns * width + aside) / WIDTH
     figure.get_layout_engine().set(wspace=0.03, hspace=0.03, h_pad=0.06, rect=((1 - share) / 2, 0, share, 1))
     return figure, figure.subplots(rows, columns, squeeze=False)
 
