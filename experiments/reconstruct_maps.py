@@ -65,15 +65,14 @@ def main():
     """Maps the scan, and writes what came out."""
     if wrong := [name for name in _ALSO.value if name not in _FORMATS]:
         raise ValueError(f"--also must be of {', '.join(_FORMATS[1:])}; got {', '.join(wrong)}")
-    given = given_flags()
     settings = {"simulation": dataclasses.asdict(sequence_flags.simulation_config())}
     settings |= {name: flag.value for name, flag in _FLAGS.items()}
-    with Workdir(_OUTPUT.value, settings, given) as workdir:
+    with Workdir(_OUTPUT.value, settings, given_flags()) as workdir:
         settings = dict(workdir.config)
         simulation = SimulationConfig(**settings.pop("simulation"))
         config = ReconstructionConfig(**settings)
         try:
-            results = map_scan(workdir.path, simulation, config, given, progress=sys.stderr.isatty())
+            results = map_scan(workdir.path, simulation, config, progress=sys.stderr.isatty())
         except ValueError:
             if not workdir.begun:  # bad input: the same folder may be used again once it is mended
                 shutil.rmtree(workdir.path / "stages", ignore_errors=True)
@@ -93,8 +92,7 @@ def _write(folder: pathlib.Path, config, results):
     best = results.refined or results.maps
     if "mrd" in _ALSO.value and (best.t1.ndim != 2 or results.voxel_size is None):
         raise ValueError("--also=mrd wants one slice whose voxel size is known")
-    sources = [path for path in (config.input, config.mask, config.b1_map, config.dictionary) if path]
-    sidecar = {"Sources": sources, "Reconstruction": METHODS[config.method] if config.is_raw else None}
+    sidecar = {"Sources": config.files, "Reconstruction": METHODS[config.method] if config.is_raw else None}
     place = {"affine": results.affine}
     if results.affine is None and results.voxel_size is not None:
         place = {"voxel_size": results.voxel_size}

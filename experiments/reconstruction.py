@@ -52,6 +52,11 @@ class ReconstructionConfig:
     refine: bool
 
     @property
+    def files(self) -> list[str]:
+        """What is read, the input first."""
+        return [path for path in (self.input, self.mask, self.b1_map, self.dictionary, self.trajectory) if path]
+
+    @property
     def is_raw(self) -> bool:
         """Whether the input is raw data, by its suffix."""
         return pathlib.Path(self.input).suffix.lower() in RAW
@@ -83,9 +88,9 @@ class Results(NamedTuple):
     seconds: dict[str, float]
 
 
-def map_scan(folder, simulation: SimulationConfig, config: ReconstructionConfig, given, *, progress: bool) -> Results:
+def map_scan(folder, simulation: SimulationConfig, config: ReconstructionConfig, *, progress: bool) -> Results:
     """Reads a scan, reconstructs it, matches it and refines the maps; what was done before is read from ``folder``."""
-    stages = Stages(folder / "stages", config.input)
+    stages = Stages(folder / "stages", [*config.files, *([simulation.schedule] if simulation.schedule else [])])
     if config.is_raw:
         scan = _read_raw(config)
         affine, grid, n_frames, shape = scan.affine, scan.affine, len(scan.kspace), scan.matrix
@@ -97,7 +102,9 @@ def map_scan(folder, simulation: SimulationConfig, config: ReconstructionConfig,
     mask = read_mask(config.mask, tuple(shape), grid) if config.mask else None
     b1_map = read_b1_map(config.b1_map, tuple(shape), scale=config.b1_scale, affine=grid) if config.b1_map else None
     sequence = scan.sequence if config.is_raw else None
-    dictionary = _dictionary(simulation, config, sequence, given, n_frames)
+    dictionary = _dictionary(simulation, config, sequence, n_frames)
+    if b1_map is not None and np.ndim(dictionary.tissue.b1) == 0:
+        raise ValueError(f"--b1_map={config.b1_map} wants atoms of several B1: give --b1 or another --dictionary")
     if config.is_raw:
         images, found = _reconstructed(stages, config, scan, dictionary, progress)
     else:
@@ -153,14 +160,15 @@ def _pixel_size(raw):
     return tuple(size / count for size, count in zip(raw.field_of_view, raw.matrix, strict=True))
 
 
-def _dictionary(simulation, config, sequence, given, n_frames):
+def _dictionary(simulation, config, sequence, n_frames):
     """The dictionary of ``--dictionary``, or of the flags, with the sequence of the file where none is named."""
     if config.dictionary is not None:
         dictionary, source = open_dictionary(config.dictionary), config.dictionary
     else:
-        named = given & {"schedule", "frames", "echo_time_ms", "inversion_time_ms"}
-        source = "the sequence of " + ("the file" if sequence is not None and not named else "the flags")
-        sequence = simulation.sequence() if sequence is None or named else sequence
+        named = simulation.schedule, simulation.frames, simulation.echo_time_ms, simulation.inversion_time_ms
+        of_flags = sequence is None or any(value is not None for value in named)
+        source = f"the sequence of the {'flags' if of_flags else 'file'}"
+        sequence = simulation.sequence() if of_flags else sequence
         dictionary = None
     frames = sequence.n_frames if dictionary is None else dictionary.sequence.n_frames
     if frames != n_frames:

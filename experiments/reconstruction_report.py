@@ -106,10 +106,9 @@ def _reconstruction_section(results):
         figures.append(
             Picture(coefficients_figure(results.coefficients, mask=mask), "Coefficients in the temporal basis.")
         )
-    if "residuals" in results.reconstruction:
-        figures.append(
-            Picture(convergence_figure(results.reconstruction["residuals"]), "Residual of conjugate gradients.")
-        )
+    residuals = results.reconstruction.get("residuals", np.zeros(1))
+    if residuals.all():  # where there is nothing left to fit, there is nothing to show
+        figures.append(Picture(convergence_figure(residuals), "Residual of conjugate gradients."))
     return Section("Reconstruction", figures=figures)
 
 

@@ -19,20 +19,19 @@ class Stages:
       seconds: what each took when it was done, by name, those of earlier runs included.
     """
 
-    def __init__(self, folder, source=None):
+    def __init__(self, folder, sources=()):
         """Opens a folder of stages.
 
         Args:
           folder: of the stages, made if need be.
-          source: the file that all of them are made from, if it is one.
+          sources: the files that they are made from.
 
         Raises:
-          ValueError: stages of another file, or a source that cannot be read.
+          ValueError: stages of other files, or a source that cannot be read.
         """
         self._folder = make_folder(folder)
         self.seconds = {}
-        if source is not None:
-            self._require_same(pathlib.Path(source))
+        self._require_same(sources)
 
     def __call__(self, name: str, make) -> dict[str, np.ndarray]:
         """What ``make()`` returns, arrays by name: from disk where it was made before; a damaged file is made again."""
@@ -50,16 +49,21 @@ class Stages:
             np.savez(temporary, allow_pickle=False, seconds=self.seconds[name], **arrays)
         return {key: np.asarray(value) for key, value in arrays.items()}
 
-    def _require_same(self, source):
-        try:
-            found = source.stat()
-        except OSError as error:
-            raise ValueError(f"cannot read {source}: {error.strerror}") from error
-        identity = {"bytes": found.st_size, "modified_ns": found.st_mtime_ns}
-        path = self._folder / "source.json"
+    def _require_same(self, sources):
+        identities = {str(source): _identity(source) for source in sources}
+        path = self._folder / "sources.json"
         if path.exists():
-            if json.loads(path.read_text(encoding="utf-8")) != identity:
-                raise ValueError(f"{source} has changed since {self._folder} was begun: use another folder")
+            begun = json.loads(path.read_text(encoding="utf-8"))
+            if changed := [name for name in begun | identities if begun.get(name) != identities.get(name)]:
+                raise ValueError(f"{changed[0]} has changed since {self._folder} was begun: use another folder")
         else:
             with replacing(path) as temporary:
-                temporary.write_text(json.dumps(identity) + "\n", encoding="utf-8")
+                temporary.write_text(json.dumps(identities) + "\n", encoding="utf-8")
+
+
+def _identity(source):
+    try:
+        found = pathlib.Path(source).stat()
+    except OSError as error:
+        raise ValueError(f"cannot read {source}: {error.strerror}") from error
+    return {"bytes": found.st_size, "modified_ns": found.st_mtime_ns}

@@ -47,7 +47,7 @@ def reconstruct(
     *,
     method: str = "sense",
     sensitivities=None,
-    iterations: int = 8,
+    iterations: int = 6,
     threshold: float = 5e-4,
     progress: bool = False,
 ) -> Reconstruction:

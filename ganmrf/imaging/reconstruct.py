@@ -185,7 +185,7 @@ def locally_low_rank(
     gridded,
     start,
     *,
-    threshold: float = 2e-3,
+    threshold: float = 5e-4,
     iterations: int = 30,
     seed: int = 0,
     progress: bool = False,

@@ -86,7 +86,7 @@ def design_spiral(
       ValueError: an argument out of range, or limits within which no such spiral is found.
 
     References:
-      Lee et al. 2003, doi:10.1002/mrm.10644, as mri-nufft implements it. Jiang et al. 2015, doi:10.1002/mrm.25559.
+      Lee et al. 2003, doi:10.1002/mrm.10644. Jiang et al. 2015, doi:10.1002/mrm.25559.
     """
     require("matrix", matrix, lambda n: (n >= 2) & (n % 1 == 0), "a whole number, 2 or more")
     require("interleaves", interleaves, lambda n: (n >= 1) & (n % 1 == 0), "a whole number, 1 or more")
