@@ -10,31 +10,18 @@ refined, and held against the truth. ``report.html`` shows the table and the map
 """
 
 import dataclasses
-import functools
 import json
-import sys
-import time
 
 import numpy as np
 from absl import flags
 
 from experiments import sequence_flags, spiral_flags
-from experiments.acquisition import Scanner
 from experiments.command_line import given_flags, numbers_in, run
-from experiments.config import SimulationConfig, SpiralConfig
-from experiments.stages import Stages
+from experiments.comparison import TISSUES, compare
 from experiments.workdir import Workdir
 from ganmrf.atomic import replacing
-from ganmrf.dictionary.build import build_dictionary
-from ganmrf.dictionary.compress import compress
-from ganmrf.dictionary.match import match
-from ganmrf.dictionary.refine import refine
-from ganmrf.imaging.coils import compress_coils
-from ganmrf.imaging.phantom import digital_brain
-from ganmrf.imaging.pipeline import METHODS, reconstruct
-from ganmrf.imaging.sensitivities import calibrate
+from ganmrf.imaging.pipeline import METHODS
 from ganmrf.report.html import Picture, Section, Table, machine_facts, write_report
-from ganmrf.report.metrics import tissue_table
 from ganmrf.report.reconstruction_figures import reconstructions_figure
 
 flags.adopt_module_key_flags(sequence_flags)
@@ -49,8 +36,6 @@ _SNR = flags.DEFINE_float("snr", 50.0, "of a frame, were it sampled fully: RMS s
 _RANK = flags.DEFINE_integer("rank", 6, "of the temporal basis", lower_bound=3)
 _ITERATIONS = flags.DEFINE_integer("iterations", 6, "of conjugate gradients", lower_bound=1)
 _THRESHOLD = flags.DEFINE_float("threshold", 5e-4, "of the locally low-rank prior", lower_bound=0)
-
-TISSUES = ("white matter", "grey matter")
 
 
 def main():
@@ -83,81 +68,6 @@ def main():
     for cells in (table.columns, *table.rows):
         print("".join(f"{cell:>22s}" for cell in cells))
     print(f"report: {workdir.path / 'report.html'}")
-
-
-def compare(folder, settings: dict) -> tuple[list[dict], dict]:
-    """Errors of every scan and method, a row each; maps of the first seed by rotation and method, with their truth."""
-    simulation = SimulationConfig(**settings["simulation"])
-    sequence, profile = simulation.sequence(), simulation.slice_profile()
-    dictionary = build_dictionary(sequence, simulation.tissue(), slice_profile=profile)
-    compressed, _ = compress(dictionary, settings["rank"])
-    rows, shown = [], {}
-    for rotation in settings["rotations"]:
-        sampling = SpiralConfig(**settings["sampling"] | {"rotation": rotation})
-        scanner = Scanner(sampling, coils=settings["coils"], snr=settings["snr"])
-        trajectory = sampling.trajectory(sequence.n_frames)
-        for seed in settings["seeds"]:
-            print(f"{rotation}, seed {seed}", flush=True)
-            stages = Stages(folder / f"{rotation}_{seed}")
-            scan = functools.cache(
-                functools.partial(_scanned, scanner, sequence, trajectory, profile, compressed.basis, settings, seed)
-            )
-            brain = digital_brain(size=sampling.size, field_of_view=sampling.field_of_view, seed=seed)
-            for method in settings["methods"]:
-                used = dictionary if method == "frames" else compressed
-                found = stages(method, functools.partial(_maps, method, used, compressed, brain, scan, settings))
-                rows += _errors(rotation, seed, method, brain, found)
-                if seed == settings["seeds"][0]:
-                    shown[rotation, method] = found | dict(zip(("true_t1", "true_t2"), brain.truth(), strict=True))
-    return rows, shown
-
-
-def _scanned(scanner, sequence, trajectory, profile, basis, settings, seed):
-    """K-space of the virtual coils, their sensitivities, and the trajectory."""
-    _, _, raw = scanner.scan(sequence, trajectory, slice_profile=profile, seed=seed, progress=sys.stderr.isatty())
-    kspace, _ = compress_coils(raw.kspace, min(settings["virtual_coils"], settings["coils"]))
-    return kspace, calibrate(kspace, trajectory, basis, raw.matrix, scanner.sampling.voxel_size), raw
-
-
-def _maps(method, used, compressed, brain, scan, settings):
-    kspace, sensitivities, raw = scan()
-    start = time.perf_counter()
-    images = reconstruct(
-        kspace,
-        raw.trajectory,
-        compressed.basis,
-        raw.matrix,
-        tuple(size / count for size, count in zip(raw.field_of_view, raw.matrix, strict=True)),
-        method=method,
-        sensitivities=sensitivities,
-        iterations=settings["iterations"],
-        threshold=settings["threshold"],
-        progress=sys.stderr.isatty(),
-    ).images
-    reconstructed = time.perf_counter() - start
-    maps = match(used, images, mask=brain.brain_mask)
-    refined = refine(used, images, maps)
-    times = {"t1": refined.t1, "t2": refined.t2, "matched_t1": maps.t1, "matched_t2": maps.t2}
-    return times | {"reconstruction_seconds": reconstructed}
-
-
-def _errors(rotation, seed, method, brain, found):
-    t1, t2 = brain.truth()
-    labels = np.where(brain.brain_mask, brain.labels, -1)
-    names = dict(enumerate(brain.tissue_names))
-    for kind, prefix in (("matched", "matched_"), ("refined", "")):
-        for row in tissue_table(t1, t2, found[f"{prefix}t1"], found[f"{prefix}t2"], labels, names):
-            if row.name in TISSUES:
-                yield {
-                    "rotation": rotation,
-                    "seed": seed,
-                    "method": method,
-                    "maps": kind,
-                    "tissue": row.name,
-                    "rrmse_t1": row.t1_rrmse,
-                    "rrmse_t2": row.t2_rrmse,
-                    "seconds": float(found["reconstruction_seconds"]),
-                }
 
 
 def _table(rows, settings):

@@ -38,7 +38,9 @@ from ganmrf.io.mrd import write_mrd_images
 flags.adopt_module_key_flags(sequence_flags)
 _FORMATS = ("nifti", "npz", "mat", "mrd")
 _OUTPUT = flags.DEFINE_string("output", None, "folder of the maps, the report and the stages", required=True)
-_ALSO = flags.DEFINE_list("also", [], f"further formats of the maps beside NIfTI: {', '.join(_FORMATS[1:])}")
+_ALSO = flags.DEFINE_list(
+    "also", [], f"further formats of the maps beside NIfTI: {', '.join(_FORMATS[1:])}; mrd of raw data"
+)
 _PREFIX = flags.DEFINE_string("prefix", "", "start of the NIfTI file names, such as sub-01")
 _FLAGS = {
     "input": flags.DEFINE_string("input", None, "raw data, .h5 or .mrd, or image series", required=True),
@@ -72,6 +74,8 @@ def main():
         simulation = SimulationConfig(**settings.pop("simulation"))
         config = ReconstructionConfig(**settings)
         try:
+            if "mrd" in _ALSO.value and not config.is_raw:
+                raise ValueError(f"--also=mrd goes with raw data, .h5 or .mrd; got --input={config.input}")
             results = map_scan(workdir.path, simulation, config, progress=sys.stderr.isatty())
         except ValueError:
             if not workdir.begun:  # bad input: the same folder may be used again once it is mended
@@ -90,8 +94,6 @@ def main():
 def _write(folder: pathlib.Path, config, results):
     """The maps in every format, and what there is to say in numbers."""
     best = results.refined or results.maps
-    if "mrd" in _ALSO.value and (best.t1.ndim != 2 or results.voxel_size is None):
-        raise ValueError("--also=mrd wants one slice whose voxel size is known")
     sidecar = {"Sources": config.files, "Reconstruction": METHODS[config.method] if config.is_raw else None}
     place = {"affine": results.affine}
     if results.affine is None and results.voxel_size is not None:
