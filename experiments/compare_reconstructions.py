@@ -5,8 +5,8 @@ Example::
     python -m experiments.compare_reconstructions --workdir=runs/reconstructions
 
 For every rotation of the spiral and every seed of noise and brain, the scan is reconstructed by every method, matched,
-refined, and held against the truth. ``report.html`` shows the table and the maps of the first seed;
-``reconstructions.json`` has the numbers. Called again with the same ``--workdir``, it goes on where it was cut off.
+refined, and held against the truth. ``report.html`` shows the table and the maps of the first seed
+(``T1_uniform.png``, ...); ``reconstructions.json`` has the numbers. Called again with the same ``--workdir``, it goes on where it was cut off.
 """
 
 import dataclasses
@@ -103,19 +103,17 @@ def _write_report(path, settings, table, shown):
     for rotation in settings["rotations"]:
         of = {method: found for (turn, method), found in shown.items() if turn == rotation}
         mask = next(iter(of.values()))["t1"] > 0
-        pictures = [
-            Picture(
-                reconstructions_figure(
-                    {method: found[name] for method, found in of.items()},
-                    next(iter(of.values()))[f"true_{name}"],
-                    mask=mask,
-                    quantity=quantity,
-                ),
+        pictures = []
+        for quantity, name in (("T1", "t1"), ("T2", "t2")):
+            maps, truth = {method: found[name] for method, found in of.items()}, next(iter(of.values()))[f"true_{name}"]
+            figure = reconstructions_figure(maps, truth, mask=mask, quantity=quantity)
+            with replacing(path.parent / f"{quantity}_{rotation}.png") as picture:
+                figure.savefig(picture, dpi=120)
+            caption = (
                 f"{quantity} of seed {settings['seeds'][0]}: truth, maps, and their relative errors; where no tissue "
-                "fills a voxel to 95 % there is no truth.",
+                "fills a voxel to 95 % there is no truth."
             )
-            for quantity, name in (("T1", "t1"), ("T2", "t2"))
-        ]
+            pictures.append(Picture(figure, caption))
         step = f"{360 / sampling['interleaves']:g} degrees" if rotation == "uniform" else "the golden angle"
         sections.append(Section(f"Spirals turned by {step}", figures=pictures))
     flat = settings["simulation"] | sampling | {k: v for k, v in settings.items() if not isinstance(v, dict)}

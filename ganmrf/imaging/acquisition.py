@@ -1,12 +1,14 @@
 """From a series of images to what receive coils would sample of it."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tqdm
 
 from ganmrf.imaging.nufft import image_to_kspace
 from ganmrf.physics.types import require
+from ganmrf.physics.workers import run_chunks
 
 _SEGMENT_ERROR = 1e-4  # largest, of the phase factors of off-resonance
 _FREQUENCIES = 200  # between the extremes, at which the error is judged
@@ -54,13 +56,12 @@ def sample_kspace(
         turned = jnp.asarray(turns, jnp.complex64)[:, None] * turned
         shares = jnp.asarray(shares, jnp.complex64)
 
-    @jax.jit
-    def sample(image, points):
-        return jnp.einsum("lcs,ls->cs", image_to_kspace(turned * image[None, None], points, voxel_size), shares)
-
     kspace = np.empty((len(images), len(sensitivities), trajectory.shape[1]), np.complex64)
-    for frame in tqdm.trange(len(images), desc="sampling", disable=not progress):
-        kspace[frame] = sample(images[frame], trajectory[frame])
+
+    def sample(frame, _):
+        kspace[frame] = _sampled(images[frame], trajectory[frame], turned, shares, tuple(voxel_size))
+
+    run_chunks(sample, range(len(images)), progress="sampling" if progress else None)
     return kspace
 
 
@@ -94,6 +95,12 @@ def add_thermal_noise(kspace: np.ndarray, snr: float, images, *, mask: np.ndarra
     for frame in noisy:  # one at a time: noise of all of them would double the memory
         frame += deviation * rng.standard_normal((*frame.shape, 2), np.float32).view(np.complex64)[..., 0]
     return noisy
+
+
+@functools.partial(jax.jit, static_argnums=4)
+def _sampled(image, points, turned, shares, voxel_size):
+    """Samples (coils, samples) of one image seen by (segments, coils, y, x), each segment with its share of them."""
+    return jnp.einsum("lcs,ls->cs", image_to_kspace(turned * image[None, None], points, voxel_size), shares)
 
 
 def _segments(off_resonance, times):

@@ -6,6 +6,7 @@ columns (frames, rank), in which a series of images is ``x_t = sum over r of bas
 """
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +15,7 @@ import tqdm
 
 from ganmrf.imaging.nufft import kspace_to_image
 from ganmrf.imaging.trajectory import distinct
+from ganmrf.physics.workers import run_chunks
 
 _PATCH = 8  # voxels along an edge of a locally low-rank patch
 _POWER_ITERATIONS = 12
@@ -33,17 +35,14 @@ def grid_frames(kspace, trajectory, weights, sensitivities, voxel_size, *, progr
     Returns:
       (frames, y, x), complex64: the series whose frames are, on average over the trajectories, the images.
     """
-    shape = sensitivities.shape[1:]
+    images = np.empty((len(kspace), *sensitivities.shape[1:]), np.complex64)
+    scaled, size = len(kspace) * np.asarray(weights)[:, None], tuple(voxel_size)
 
-    @jax.jit
-    def image_of(samples, points, weight):
-        coil_images = kspace_to_image(weight * samples, points, shape, voxel_size)
-        return jnp.sum(coil_images * jnp.conj(sensitivities), axis=0)
+    def grid(frame, _):
+        weighted = scaled[frame] * kspace[frame]
+        images[frame] = _combined_image(weighted, trajectory[frame], sensitivities, size)
 
-    images = np.empty((len(kspace), *shape), np.complex64)
-    scaled = len(kspace) * np.asarray(weights)[:, None]
-    for frame in tqdm.trange(len(kspace), desc="gridding frames", disable=not progress):
-        images[frame] = image_of(kspace[frame], trajectory[frame], scaled[frame])
+    run_chunks(grid, range(len(kspace)), progress="gridding frames" if progress else None)
     return images
 
 
@@ -68,20 +67,16 @@ def grid_coefficients(
       (coils, rank, y, x), complex64; `ganmrf.imaging.coils.combine` makes one of the coils.
     """
     readouts, which = distinct(trajectory)
-    points = readouts.reshape(-1, 2)
-    projection = jnp.asarray(np.conj(basis).T * len(kspace), jnp.result_type(jnp.asarray(basis).dtype, jnp.float32))
+    projection = (len(kspace) * np.conj(basis).T).astype(np.complex64 if np.iscomplexobj(basis) else np.float32)
+    images = np.empty((kspace.shape[1], len(projection), *shape), np.complex64)
+    grid = tuple(shape), tuple(voxel_size)
 
-    @jax.jit
-    def coil_coefficients(samples, weights):
-        def coefficient(row):
-            added = jax.ops.segment_sum(row[:, None] * weights * samples, which, len(readouts))
-            return kspace_to_image(added.ravel(), points, shape, voxel_size)
+    def grid_coil(coil, _):
+        samples = np.ascontiguousarray(kspace[:, coil])
+        images[coil] = _coil_coefficients(samples, weights, projection, readouts, which, *grid)
 
-        return jax.lax.map(coefficient, projection)
-
-    weights = jnp.asarray(weights)
-    coils = tqdm.trange(kspace.shape[1], desc="gridding coefficients", disable=not progress)
-    return np.stack([coil_coefficients(np.ascontiguousarray(kspace[:, coil]), weights) for coil in coils])
+    run_chunks(grid_coil, range(len(images)), progress="gridding coefficients" if progress else None)
+    return images
 
 
 @jax.tree_util.register_dataclass
@@ -132,24 +127,16 @@ def normal_operator(trajectory, weights, basis, sensitivities, voxel_size) -> No
     """
     if np.iscomplexobj(basis):
         raise ValueError("basis must be real")
-    rows, columns = sensitivities.shape[1:]
+    rank, twice = basis.shape[1], tuple(2 * count for count in sensitivities.shape[1:])
     readouts, which = distinct(trajectory)
-    points = jnp.asarray(readouts.reshape(-1, 2))
-    weights = jnp.asarray(weights)
-    rank = basis.shape[1]
+    spectra = np.empty((rank, rank, *twice), np.float32)
 
-    @jax.jit
-    def spectrum(products):
-        added = jax.ops.segment_sum(products[:, None] * weights, which, len(readouts))
-        spread = kspace_to_image(added.astype(jnp.complex64).ravel(), points, (2 * rows, 2 * columns), voxel_size)
-        spread = spread.at[0].set(0).at[:, 0].set(0)  # offsets that no two voxels have, without a counterpart
-        return jnp.fft.fft2(jnp.fft.ifftshift(spread)).real
+    def fill(pair, _):
+        i, j = pair
+        products = (len(basis) * basis[:, i] * basis[:, j]).astype(np.float32)
+        spectra[i, j] = spectra[j, i] = _spectrum(products, weights, readouts, which, twice, tuple(voxel_size))
 
-    spectra = np.empty((rank, rank, 2 * rows, 2 * columns), np.float32)
-    for i in range(rank):
-        for j in range(i + 1):
-            products = len(basis) * basis[:, i] * basis[:, j]
-            spectra[i, j] = spectra[j, i] = spectrum(jnp.asarray(products, jnp.float32))
+    run_chunks(fill, [(i, j) for i in range(rank) for j in range(i + 1)])
     return Normal(jnp.asarray(spectra), jnp.asarray(sensitivities, jnp.complex64))
 
 
@@ -226,6 +213,30 @@ def largest_eigenvalue(normal: Normal, shape: tuple[int, int, int]) -> jax.Array
     for _ in range(_POWER_ITERATIONS):
         vector = normal(vector / jnp.linalg.norm(vector.ravel()))
     return 1.05 * jnp.linalg.norm(vector.ravel())
+
+
+@functools.partial(jax.jit, static_argnums=3)
+def _combined_image(samples, points, sensitivities, voxel_size):
+    coil_images = kspace_to_image(samples, points, sensitivities.shape[1:], voxel_size)
+    return jnp.sum(coil_images * jnp.conj(sensitivities), axis=0)
+
+
+@functools.partial(jax.jit, static_argnums=(5, 6))
+def _coil_coefficients(samples, weights, projection, readouts, which, shape, voxel_size):
+    def coefficient(row):
+        added = jax.ops.segment_sum(row[:, None] * weights * samples, which, len(readouts))
+        return kspace_to_image(added.ravel(), readouts.reshape(-1, 2), shape, voxel_size)
+
+    return jax.lax.map(coefficient, projection)
+
+
+@functools.partial(jax.jit, static_argnums=(4, 5))
+def _spectrum(products, weights, readouts, which, shape, voxel_size):
+    """Of the point spread of samples with these products of two basis functions."""
+    added = jax.ops.segment_sum(products[:, None] * weights, which, len(readouts))
+    spread = kspace_to_image(added.astype(jnp.complex64).ravel(), readouts.reshape(-1, 2), shape, voxel_size)
+    spread = spread.at[0].set(0).at[:, 0].set(0)  # offsets that no two voxels have, without a counterpart
+    return jnp.fft.fft2(jnp.fft.ifftshift(spread)).real
 
 
 def _energy(values):

@@ -5,6 +5,7 @@ place of the designed one.
 """
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -169,21 +170,13 @@ def density_compensation(trajectory, shape: tuple[int, int], voxel_size, *, iter
       doi:10.1002/mrm.21840, for the kernel.
     """
     readouts, which = distinct(trajectory)
-    points = jnp.asarray(readouts.reshape(-1, 2))
-    repeats = jnp.repeat(jnp.asarray(np.bincount(which), jnp.float32), readouts.shape[1])
-    twice = tuple(2 * count for count in shape)
+    points, repeats = readouts.reshape(-1, 2), np.bincount(which).repeat(readouts.shape[1]).astype(np.float32)
     y, x = (np.arange(-count, count) / count for count in shape)
     apart = np.minimum(np.hypot(y[:, None], x), 1)
-    overlap = jnp.asarray(np.arccos(apart) - apart * np.sqrt(1 - apart**2), jnp.float32) * (2 / np.pi)
-
-    @jax.jit
-    def improve(weights):
-        image = kspace_to_image((repeats * weights).astype(jnp.complex64), points, twice, voxel_size)
-        return weights / jnp.abs(image_to_kspace(overlap * image, points, voxel_size))
-
+    overlap = (2 / np.pi * (np.arccos(apart) - apart * np.sqrt(1 - apart**2))).astype(np.float32)
     weights = jnp.full(len(points), 1 / repeats.sum(), jnp.float32)
     for _ in range(iterations):
-        weights = improve(weights)
+        weights = _rebalanced(weights, points, repeats, overlap, tuple(voxel_size))
     return np.asarray(weights).reshape(len(readouts), -1)[which]
 
 
@@ -200,6 +193,12 @@ def distinct(trajectory) -> tuple[np.ndarray, np.ndarray]:
     flat = trajectory.reshape(len(trajectory), -1)
     _, first, which = np.unique(flat.view(f"V{flat.itemsize * flat.shape[1]}"), return_index=True, return_inverse=True)
     return trajectory[first], which.ravel()
+
+
+@functools.partial(jax.jit, static_argnums=4)
+def _rebalanced(weights, points, repeats, overlap, voxel_size):
+    image = kspace_to_image((repeats * weights).astype(jnp.complex64), points, overlap.shape, voxel_size)
+    return weights / jnp.abs(image_to_kspace(overlap * image, points, voxel_size))
 
 
 def _shortest(turn, centre_density, edge, max_speed, max_acceleration):
