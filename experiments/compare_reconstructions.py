@@ -5,8 +5,9 @@ Example::
     python -m experiments.compare_reconstructions --workdir=runs/reconstructions
 
 For every rotation of the spiral and every seed of noise and brain, the scan is reconstructed by every method, matched,
-refined, and held against the truth. ``report.html`` shows the table and the maps of the first seed
-(``T1_uniform.png``, ...); ``reconstructions.json`` has the numbers. Called again with the same ``--workdir``, it goes on where it was cut off.
+refined, and held against the truth. ``report.html`` shows the table and the maps of the first seed (``T1_uniform.png``
+and others); ``reconstructions.json`` has the numbers. Called again with the same ``--workdir``, it goes on where it was
+cut off.
 """
 
 import dataclasses

@@ -253,8 +253,8 @@ def _gauss_newton(model, data, rows, mesh, iterations):
     inside = ((times > model.low) & (times < model.high)).all(axis=0) & (times[1] < times[0])
     s, d1, d2 = np.moveaxis(signals, 1, 0)
     with jax.enable_x64(True):
-        bounds = cramer_rao(s, d1 / times[0][:, None], d2 / times[1][:, None], m0, 1.0)
-        stds = dict(zip(("t1_std", "t2_std", "m0_std"), map(np.asarray, bounds), strict=True))
+        stds, of_m0 = cramer_rao(s, (d1 / times[0][:, None], d2 / times[1][:, None]), m0, 1.0)
+    stds = dict(zip(("t1_std", "t2_std", "m0_std"), [*np.asarray(stds), np.asarray(of_m0)], strict=True))
     return {"t1": times[0], "t2": times[1], "m0": m0, "residual": residual, "converged": inside & ~moves, **stds}
 
 
