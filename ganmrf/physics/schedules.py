@@ -6,6 +6,7 @@ import pathlib
 
 import numpy as np
 
+from ganmrf.atomic import replacing
 from ganmrf.physics.types import Sequence
 
 # Half-sine lobes of the MRF-FISP flip angles (degrees): first frame, last frame, phase of the first frame, amplitude.
@@ -18,6 +19,7 @@ _COLUMNS = {  # field: the names it goes by, the units it may have
     "flip_angle": (("flip_angle", "fa"), ("deg", "rad")),
     "repetition_time": (("repetition_time", "tr"), ("us", "ms", "s")),
     "echo_time": (("echo_time", "te"), ("us", "ms", "s")),
+    "inversion_time": (("inversion_time", "ti"), ("us", "ms", "s")),
 }
 
 
@@ -59,30 +61,65 @@ def read_schedule(path, *, echo_time: float | None = None, inversion_time: float
     """Reads a sequence from a CSV file whose header names columns with their units.
 
     Columns: ``flip_angle_deg`` (or ``_rad``; short name ``fa``), ``repetition_time_ms`` (or ``_us``, ``_s``; ``tr``)
-    and, unless ``echo_time`` is given, ``echo_time_ms`` (``te``). Other columns are left alone; one row a frame.
+    and, unless ``echo_time`` is given, ``echo_time_ms`` (``te``); ``inversion_time_ms`` (``ti``), where there is one,
+    the same in every row. Other columns are left alone; one row a frame.
 
     Args:
       path: the CSV file.
       echo_time: echo time of every frame, s, in place of the column.
-      inversion_time: time from the inversion to the first pulse, s; None for no inversion.
+      inversion_time: time from the inversion to the first pulse, s, in place of the column; None without it for no
+        inversion.
 
     Returns:
       The validated sequence.
 
     Raises:
       ValueError: an empty file, a column that is missing or has no unit, a cell that is not a number (with its line),
-        or values no sequence can have.
+        an inversion time that changes from row to row, or values no sequence can have.
     """
     columns = read_columns(path)
     if echo_time is not None:
         columns["echo_time"] = echo_time
-    missing = [f"{field}_{_COLUMNS[field][1][-2]}" for field in _COLUMNS if field not in columns]
+    of_scan = columns.pop("inversion_time", np.zeros(0))
+    if inversion_time is None and of_scan.size:
+        if np.ptp(of_scan):
+            raise ValueError(
+                f"{path}: inversion_time must be the same in every row; got {of_scan.min()} to {of_scan.max()} s"
+            )
+        inversion_time = of_scan[0]
+    fields = [field for field in _COLUMNS if field != "inversion_time"]
+    missing = [f"{field}_{_COLUMNS[field][1][-2]}" for field in fields if field not in columns]
     if missing:
         raise ValueError(f"{path}: no column {' and no column '.join(missing)}")
     try:
         return Sequence(**columns, inversion_time=inversion_time)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+
+
+def write_schedule(path, sequence: Sequence):
+    """Writes a sequence as a CSV file that `read_schedule` reads, in degrees and ms with six decimals; whole or not.
+
+    Args:
+      path: the file.
+      sequence: the sequence; an inversion time stands in every row.
+
+    Raises:
+      ValueError: a folder that cannot be written.
+    """
+    columns = {
+        "flip_angle_deg": np.rad2deg(np.asarray(sequence.flip_angle, float)),
+        "repetition_time_ms": 1e3 * np.asarray(sequence.repetition_time, float),
+        "echo_time_ms": 1e3 * np.asarray(sequence.echo_time, float),
+    }
+    if sequence.inversion_time is not None:
+        columns["inversion_time_ms"] = np.full(sequence.n_frames, 1e3 * float(sequence.inversion_time))
+    lines = [
+        ",".join(columns),
+        *(",".join(f"{value:.6f}" for value in row) for row in zip(*columns.values(), strict=True)),
+    ]
+    with replacing(path) as temporary:
+        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def read_columns(path) -> dict[str, np.ndarray]:

@@ -6,7 +6,8 @@ import jax
 import numpy as np
 import pytest
 
-from ganmrf.physics.schedules import mrf_fisp, read_columns, read_schedule
+from ganmrf.physics.schedules import mrf_fisp, read_columns, read_schedule, write_schedule
+from ganmrf.physics.types import Sequence
 
 DATA = importlib.resources.files("ganmrf.data")
 
@@ -108,6 +109,27 @@ def test_echo_time_given_replaces_the_column(csv):
     assert float(read_schedule(str(path), echo_time=0.0).echo_time[0]) == 0
 
 
+def test_inversion_time_has_a_column(csv):
+    path = csv("fa_deg,tr_ms,te_ms,ti_ms\n90,10,2,18\n45,10,2,18\n")
+    assert float(read_schedule(path).inversion_time) == pytest.approx(18e-3, rel=1e-12)
+    assert float(read_schedule(path, inversion_time=0.04).inversion_time) == pytest.approx(40e-3, rel=1e-12)
+
+
+@pytest.mark.parametrize("inversion_time", [None, 0.0218374])
+def test_a_written_schedule_is_read_back(tmp_path, inversion_time):
+    rng = np.random.default_rng(0)
+    sequence = Sequence(rng.uniform(0, 1.5, 40), rng.uniform(0.01, 0.02, 40), 1.908e-3, inversion_time)
+    write_schedule(tmp_path / "written.csv", sequence)
+    read = read_schedule(tmp_path / "written.csv")
+    # Six decimals of degrees and ms.
+    np.testing.assert_allclose(read.flip_angle, sequence.flip_angle, atol=np.deg2rad(1e-6))
+    for name in ("repetition_time", "echo_time"):
+        np.testing.assert_allclose(getattr(read, name), getattr(sequence, name), atol=1e-9)
+    assert (read.inversion_time is None) == (inversion_time is None)
+    if inversion_time is not None:
+        assert float(read.inversion_time) == pytest.approx(inversion_time, abs=1e-9)
+
+
 GOOD_HEADER = "fa_deg,tr_ms,te_ms\n"
 BAD_FILES = [
     ("", r": empty: a header and one row a frame are needed$"),
@@ -126,6 +148,10 @@ BAD_FILES = [
     (GOOD_HEADER + "\n90,10\n", r", line 3: te_ms holds '', which is not a number$"),
     (GOOD_HEADER + "nan,10,2\n", r": Sequence\.flip_angle must be within .*; got nan at index 0$"),
     (GOOD_HEADER + "90,-10,2\n", r": Sequence\.repetition_time must be positive and finite; got -0\.01 at index 0$"),
+    (
+        "fa_deg,tr_ms,te_ms,ti_ms\n90,10,2,18\n90,10,2,19\n",
+        r": inversion_time must be the same in every row; got 0.018",
+    ),
     (GOOD_HEADER + "90,10,20\n", r": Sequence\.echo_time must not exceed repetition_time"),
     ("fa_rad,tr_ms,te_ms\n1,10,2\n70,10,2\n", r": Sequence\.flip_angle must be within \+-2 pi rad; got 70 at index 1$"),
 ]

@@ -1,0 +1,124 @@
+"""What a sequence is worth: how precisely it lets T1, T2, M0 and B1 be estimated.
+
+All standard deviations are relative (of T1 over T1, of abs(M0) over abs(M0)), for noise as large as M0: an M0 of 100
+times the noise makes them 100 times smaller. They are lower bounds for unbiased estimates from one voxel's signal.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ganmrf.design.engines import simulator
+from ganmrf.physics.cramer_rao import cramer_rao, least_squares_std
+from ganmrf.physics.fisp_tangents import SignalTangents
+from ganmrf.physics.slice_profile import SliceProfile
+from ganmrf.physics.types import Sequence, Tissue, is_traced, pytree
+
+_ORTHONORMAL = 1e-3  # largest error of inner products; a float32 basis stays far below it
+
+
+@pytree
+@dataclasses.dataclass(frozen=True)
+class Precision:
+    """Relative standard deviations, dimensionless, each of the tissue's shape; inf where nothing determines them.
+
+    Attributes:
+      t1: of T1.
+      t2: of T2.
+      m0: of abs(M0).
+      b1: of B1; None where B1 is known.
+    """
+
+    t1: jax.Array
+    t2: jax.Array
+    m0: jax.Array
+    b1: jax.Array | None = None
+
+
+def precision(
+    sequence: Sequence,
+    tissue: Tissue,
+    *,
+    n_states: int | None = None,
+    slice_profile: SliceProfile | None = None,
+    with_b1: bool = False,
+    basis=None,
+) -> Precision:
+    """The Cramer-Rao bound of T1, T2 and complex M0 for noise of standard deviation abs(M0), differentiable.
+
+    Args:
+      sequence: the pulse sequence; reverse mode by it has a hand-written adjoint.
+      tissue: voxels of any shape.
+      n_states: as for `fisp_tangents.simulate_with_tangents`.
+      slice_profile: quadrature over the slice; None for a uniform slice.
+      with_b1: whether B1 is unknown too, and estimated.
+      basis: orthonormal, (frames, rank), whose coefficients are all that is measured; None for all frames.
+
+    Raises:
+      ValueError: ``n_states`` below 1, or a basis of other frames or not orthonormal.
+
+    References:
+      Zhao et al. 2018, arXiv:1710.08062.
+    """
+    engine = simulator(n_states=n_states, slice_profile=slice_profile)
+    return precision_of(engine(sequence, tissue, with_b1=with_b1), tissue, basis=basis)
+
+
+def precision_of(tangents: SignalTangents, tissue: Tissue, *, basis=None, noise=1.0, aliases=None) -> Precision:
+    """`precision` of signals that are there already; B1 is unknown where they have a derivative by it.
+
+    Args:
+      tangents: what an engine returns for the tissue.
+      tissue: the tissue, of any shape.
+      basis: as for `precision`.
+      noise: standard deviation over abs(M0) of the real, and of the imaginary, part of each frame.
+      aliases: variance over abs(M0)^2 that is added to each frame's, (frames,); the result then is not the bound but
+        what least squares attains that weights all frames alike, as matching does (`cramer_rao.least_squares_std`).
+
+    Raises:
+      ValueError: a basis of other frames or not orthonormal.
+    """
+    times = {"t1": tissue.t1, "t2": tissue.t2}
+    if tangents.d_b1 is not None:
+        times["b1"] = tissue.b1
+    signal, n_frames = tangents.signal, tangents.signal.shape[-1]
+    relative = [
+        jnp.broadcast_to(value, tissue.shape)[..., None] * getattr(tangents, f"d_{name}")
+        for name, value in times.items()
+    ]
+    basis = None if basis is None else _orthonormal(basis, n_frames).astype(signal.dtype)
+    if aliases is not None:
+        spread = jnp.sqrt(noise**2 + aliases)
+        stds, m0 = least_squares_std(signal, relative, 1.0, spread.astype(signal.dtype), basis)
+    else:
+        project = (lambda rows: rows) if basis is None else (lambda rows: jnp.matmul(rows, basis, precision="highest"))
+        stds, m0 = cramer_rao(project(signal), [*map(project, relative)], 1.0, noise)
+    return Precision(m0=m0, **dict(zip(times, stds, strict=True)))
+
+
+def scan_time(sequence: Sequence) -> jax.Array:
+    """From the inversion to the end of the last frame, s, one number."""
+    total = jnp.sum(sequence.repetition_time)
+    return total if sequence.inversion_time is None else sequence.inversion_time + total
+
+
+def per_root_second(precision: Precision, sequence: Sequence) -> Precision:
+    """The precision that one second of scanning would have, the sequence repeated, in sqrt(s).
+
+    A sequence twice as long must be sqrt(2) times as precise to be as good.
+    """
+    root = jnp.sqrt(scan_time(sequence))
+    return jax.tree.map(lambda std: root * std, precision)
+
+
+def _orthonormal(basis, n_frames):
+    basis = jnp.asarray(basis)
+    if basis.ndim != 2 or len(basis) != n_frames:
+        raise ValueError(f"basis must be ({n_frames}, rank), as the sequence has {n_frames} frames; got {basis.shape}")
+    if not is_traced(basis):
+        known = np.asarray(basis)
+        if (error := np.abs(known.conj().T @ known - np.eye(known.shape[1])).max()) > _ORTHONORMAL:
+            raise ValueError(f"basis must be orthonormal; its inner products are {error:.2g} off")
+    return basis

@@ -1,0 +1,225 @@
+"""Constraints that hold by construction: maps onto the sequences within `Limits`, differentiable, of any values.
+
+The maps are made so that each keeps what those before it reached. In this order:
+
+1. The inversion time is put in its range, less those values that no repetition times could complete to a scan time
+   that is allowed (`inversion_bounds`).
+2. Repetition times lie in their range; `meet_sum` shifts all of them, within the range, until the scan time is allowed.
+   That includes the least scan time that spreads the smallest flip angles over the power budget (`scan_bounds`).
+3. Flip angles lie in their range; `limit_change` lowers them to the highest angles below them whose changes are
+   allowed. All angles were at least the smallest allowed one, the constant sequence of it has no change, so it lies
+   below them, and what remains is at least as high.
+4. `limit_power` moves all flip angles to the smallest one by one factor s <= 1 where their power is above the budget.
+   That keeps the range, and multiplies every change by s, so changes stay allowed. s = 0 gives the smallest angles
+   everywhere, which step 2 made affordable: s exists.
+
+Each aims a few float32 roundings inside its limit (`MARGIN`), so that rounding does not lead out of it again.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ganmrf.design.limits import Limits, check_feasible, check_inversion
+from ganmrf.physics.types import Sequence
+
+MARGIN = 2.5e-7  # of a limit: four float32 roundings; a quarter of what `violations` forgives
+
+
+def project(sequence: Sequence, limits: Limits) -> Sequence:
+    """A sequence within the limits and near a given one, for those who parametrise sequences in their own way.
+
+    Repetition times are the nearest (least squares) with an allowed sum; flip angles are clipped, then lowered until
+    changes and power are allowed. Differentiable wherever the set of active limits does not change.
+
+    Args:
+      sequence: any sequence, (frames,) values; one within the limits comes back as it is, but for `MARGIN`.
+      limits: its limits.
+
+    Raises:
+      ValueError: limits that no sequence of that length meets, or an inversion in one but not in the other.
+    """
+    n_frames = sequence.n_frames
+    check_feasible(limits, n_frames)
+    check_inversion(sequence, limits)
+    bounds = scan_bounds(limits, n_frames)
+    box = inside(limits.repetition_time)
+    inversion_time = sequence.inversion_time
+    if inversion_time is not None:
+        inversion_time = jnp.clip(inversion_time, *inversion_bounds(limits, bounds, n_frames))
+    taken = 0.0 if inversion_time is None else inversion_time
+
+    times = sequence.repetition_time
+
+    def shifted(shift):
+        return jnp.clip(times + shift, *box)
+
+    bracket = box[0] - jnp.max(times), box[1] - jnp.min(times)
+    times = meet_sum(shifted, bracket, box, bounds[0] - taken, bounds[1] - taken, fixed=limits.scan_time_fixed)
+    angles = restrict_angles(sequence.flip_angle, limits, taken + pairwise_sum(times))
+    return Sequence(angles, times, limits.echo_time, inversion_time)
+
+
+def restrict_angles(flip_angle: jax.Array, limits: Limits, scan_time) -> jax.Array:
+    """Flip angles within their range, with changes and power that are allowed in ``scan_time`` s: steps 3 and 4."""
+    low, high = inside(limits.flip_angle)
+    flip_angle = jnp.clip(flip_angle, low, high)
+    if limits.max_flip_change is not None:
+        # Differences carry the rounding of the angles.
+        change = limits.max_flip_change
+        flip_angle = limit_change(flip_angle, max(change - 4 * MARGIN * high, change / 2), high - low)
+    if limits.rf_power is not None:
+        flip_angle = limit_power(flip_angle, low, _power(limits) * scan_time)
+    return flip_angle
+
+
+def limit_change(values: jax.Array, change: float, span: float) -> jax.Array:
+    """The largest values below the given ones that change by ``change`` at most from one to the next.
+
+    These are ``min_j values[j] + change |i - j|``, here by doubling: after step k the minimum holds for
+    ``|i - j| < 2^k``, and a j farther than ``span / change`` cannot matter.
+
+    Args:
+      values: (frames,).
+      change: allowed change, positive.
+      span: largest difference between any two of the values.
+    """
+    n_frames, reach, distance = values.shape[0], span / change, 1
+    while distance < min(n_frames, reach + 1):
+        fill = jnp.full(distance, jnp.inf, values.dtype)
+        raised = values + change * distance
+        before = jnp.concatenate([fill, raised[:-distance]])
+        after = jnp.concatenate([raised[distance:], fill])
+        values = jnp.minimum(values, jnp.minimum(before, after))
+        distance *= 2
+    return values
+
+
+def limit_power(flip_angle: jax.Array, low: float, budget) -> jax.Array:
+    """Moves flip angles to ``low`` by one factor, until their squares sum to ``budget`` rad^2; none where they do not.
+
+    Args:
+      flip_angle: rad, (frames,), ``low`` or more.
+      low: rad, 0 or more.
+      budget: ``frames * low**2`` or more, rad^2.
+    """
+    above = flip_angle - low
+    # sum (low + s above)^2 = budget, a quadratic in s solved in the form that does not cancel.
+    square, cross = pairwise_sum(above**2), low * pairwise_sum(above)
+    left = jnp.maximum(budget - flip_angle.shape[0] * low**2, 0)
+    exceeded = square + 2 * cross > left
+    square = jnp.where(exceeded, square, 1.0)  # where it is not, the root below might have no derivative
+    left = jnp.where(exceeded, left, 1.0)
+    scale = left / (cross + jnp.sqrt(cross**2 + square * left))
+    return jnp.where(exceeded, low + jnp.minimum(scale, 1) * above, flip_angle)
+
+
+def meet_sum(values, bracket, box, least, most, *, fixed: bool) -> jax.Array:
+    """``values(shift)`` with the shift nearest 0 whose sum is between ``least`` and ``most``; exactly so.
+
+    Derivatives are those of the implicit function theorem. What the shift cannot meet, where values are at their ends
+    to rounding, is left to a move of all values to one end of their range, by one factor.
+
+    Args:
+      values: function of a scalar shift, (frames,), nowhere decreasing, within ``box``.
+      bracket: shifts that take all values to the lower and to the upper end.
+      box: smallest and largest value.
+      least: smallest sum; ``frames * box`` can reach it.
+      most: largest sum.
+      fixed: whether ``least`` and ``most`` are one, so that the sum has no freedom.
+    """
+    natural = values(0.0)
+    total = pairwise_sum(natural)
+    dtype = total.dtype
+    target = jnp.asarray(most, dtype) if fixed else jnp.clip(total, least, most)
+    bracket = tuple(jax.lax.stop_gradient(jnp.asarray(end, dtype)) for end in bracket)
+
+    def excess(shift):
+        return pairwise_sum(values(shift)) - target
+
+    def solve(function, _):
+        def halve(_, ends):
+            middle = (ends[0] + ends[1]) / 2
+            high = function(middle) > 0
+            return jnp.where(high, ends[0], middle), jnp.where(high, middle, ends[1])
+
+        return sum(jax.lax.fori_loop(0, jnp.finfo(dtype).nmant + 12, halve, bracket)) / 2
+
+    def tangent_solve(linear, tangent):
+        slope = linear(jnp.ones_like(tangent))
+        movable = slope > 1e-30  # all values at their ends: the shift does nothing
+        return jnp.where(movable, tangent / jnp.where(movable, slope, 1), 0)
+
+    shift = jax.lax.custom_root(excess, jnp.zeros_like(total), solve, tangent_solve)
+    met = _move_to_end(values(shift), box, target)
+    return met if fixed else jnp.where((total >= least) & (total <= most), natural, met)
+
+
+def scan_bounds(limits: Limits, n_frames: int, energy: float | None = None) -> tuple[float, float]:
+    """Shortest and longest scan time, s, that the limits allow.
+
+    Args:
+      limits: they bound it from above, or fix it; the power budget bounds it from below.
+      n_frames: number of frames.
+      energy: sum of squared flip angles to be spent, rad^2; None for the least that the limits allow.
+    """
+    longest = np.inf
+    if limits.scan_time is not None:
+        longest = limits.scan_time * (1 - (0 if limits.scan_time_fixed else MARGIN))
+    if limits.scan_time_fixed:
+        return longest, longest
+    energy = n_frames * inside(limits.flip_angle)[0] ** 2 if energy is None else energy
+    shortest = 0.0 if limits.rf_power is None else energy / _power(limits)
+    return min(shortest, longest), longest
+
+
+def inversion_bounds(limits: Limits, scan, n_frames: int, times: float | None = None) -> tuple[float, float]:
+    """Inversion times, s, that some repetition times, or those that sum to ``times`` s, complete to the scan times."""
+    low, high = inside(limits.inversion_range)
+    least, most = (n_frames * end for end in inside(limits.repetition_time)) if times is None else (times, times)
+    return float(np.clip(scan[0] - most, low, high)), float(np.clip(scan[1] - least, low, high))
+
+
+def inside(ends) -> tuple[float, float]:
+    """A range less `MARGIN` at both ends; its middle where that leaves nothing."""
+    low, high = ends[0] * (1 + MARGIN), ends[1] * (1 - MARGIN)
+    return (low, high) if low < high else ((ends[0] + ends[1]) / 2,) * 2
+
+
+def pairwise_sum(values: jax.Array) -> jax.Array:
+    """Sum of (frames,) values, halved again and again: its rounding grows with the logarithm of their number."""
+    while (size := values.shape[0]) > 1:
+        values = jnp.pad(values, (0, size % 2))
+        values = values[: (size + 1) // 2] + values[(size + 1) // 2 :]
+    return values[0]
+
+
+def roughness(sequence: Sequence, limits: Limits) -> jax.Array:
+    """Mean squared second difference of flip angles and repetition times, each in units of its range; a penalty.
+
+    0 for straight lines; 1 for each of the two that jumps across its whole range and back, frame after frame.
+    """
+
+    def of(values, ends):
+        width = ends[1] - ends[0]
+        if width == 0 or values.shape[0] < 3:
+            return 0.0
+        return jnp.mean((jnp.diff(values, n=2) / (2 * width)) ** 2)
+
+    angles = of(sequence.flip_angle, limits.flip_angle)
+    return jnp.asarray(angles + of(sequence.repetition_time, limits.repetition_time))
+
+
+def _power(limits):
+    return limits.rf_power * (1 - 2 * MARGIN)  # it is the quotient of two sums
+
+
+def _move_to_end(values, box, total):
+    """Values moved to one end of their box by one factor, so that they sum to ``total``."""
+    low, high = box
+    excess = pairwise_sum(values) - total
+    down, up = values - low, high - values
+    room_down, room_up = pairwise_sum(down), pairwise_sum(up)
+    lower = jnp.clip(1 - excess / jnp.where(room_down > 0, room_down, jnp.inf), 0, 1)
+    higher = jnp.clip(1 + excess / jnp.where(room_up > 0, room_up, jnp.inf), 0, 1)
+    return jnp.where(excess > 0, low + down * lower, high - up * higher)

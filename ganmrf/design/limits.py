@@ -1,0 +1,223 @@
+"""What a scanner, a patient and a timetable allow of a sequence: the limits, and where a sequence stands in them."""
+
+import dataclasses
+
+import numpy as np
+
+from ganmrf.physics.types import Sequence
+
+ROUNDING = 1e-6  # of a limit: what float32 values, their sums, and six decimals of degrees and ms can be off
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """Bounds of a sequence.
+
+    Attributes:
+      flip_angle: smallest and largest flip angle, rad, 0 or more.
+      repetition_time: shortest and longest repetition time, s.
+      echo_time: echo time of every frame, s.
+      inversion_time: shortest and longest inversion time, s; one number where it is fixed; None for no inversion.
+      scan_time: most that the inversion time and all repetition times may sum to, s; None for any.
+      scan_time_fixed: whether they must sum to just that.
+      max_flip_change: largest change of the flip angle from one frame to the next, rad; None for any.
+      rf_power: largest sum of squared flip angles over the scan time, rad^2/s, to which the RF energy absorbed per
+        second is proportional where the pulses differ in amplitude alone; None for any.
+
+    Raises:
+      ValueError: a range that is upside down or beyond what a sequence can have, or limits that exclude each other
+        whatever the number of frames.
+    """
+
+    flip_angle: tuple[float, float]
+    repetition_time: tuple[float, float]
+    echo_time: float
+    inversion_time: tuple[float, float] | float | None = None
+    scan_time: float | None = None
+    scan_time_fixed: bool = False
+    max_flip_change: float | None = None
+    rf_power: float | None = None
+
+    def __post_init__(self):
+        low, high = _range("flip_angle", self.flip_angle)
+        if not 0 <= low <= high <= 2 * np.pi * (1 + ROUNDING):
+            raise ValueError(f"Limits.flip_angle must rise from 0 or more to 2 pi rad at most; got {low:g} to {high:g}")
+        low, high = _range("repetition_time", self.repetition_time)
+        if not 0 < low <= high < np.inf:
+            raise ValueError(
+                f"Limits.repetition_time must rise from above 0 to a finite time; got {low:g} to {high:g} s"
+            )
+        if not 0 <= self.echo_time <= low:
+            raise ValueError(
+                "Limits.echo_time must lie between 0 and the shortest repetition_time: got echo_time = "
+                f"{self.echo_time:g} s, repetition_time from {low:g} s"
+            )
+        if self.inversion_time is not None:
+            low, high = self.inversion_range
+            if not 0 <= low <= high < np.inf:
+                raise ValueError(f"Limits.inversion_time must rise from 0 or more; got {low:g} to {high:g} s")
+        for name in ("scan_time", "max_flip_change", "rf_power"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < np.inf:
+                raise ValueError(f"Limits.{name} must be positive and finite, or None for no limit; got {value:g}")
+        if self.scan_time_fixed and self.scan_time is None:
+            raise ValueError("Limits.scan_time_fixed needs a scan_time; got None")
+
+    @property
+    def inversion_range(self) -> tuple[float, float]:
+        """Shortest and longest inversion time, s; (0, 0) where there is no inversion."""
+        if self.inversion_time is None:
+            return 0.0, 0.0
+        if np.ndim(self.inversion_time) == 0:
+            return float(self.inversion_time), float(self.inversion_time)
+        return _range("inversion_time", self.inversion_time)
+
+
+def check_feasible(
+    limits: Limits,
+    n_frames: int,
+    *,
+    repetition_times: float | None = None,
+    inversion_time: float | None = None,
+    energy: float | None = None,
+):
+    """Raises `ValueError` naming the limits in conflict, and the least change that ends it, unless a sequence fits.
+
+    Args:
+      limits: the limits.
+      n_frames: number of frames.
+      repetition_times: their sum where it is given, s; None where they may be any that the limits allow.
+      inversion_time: the inversion time where it is given, s.
+      energy: sum of the squared flip angles where it is given, rad^2.
+    """
+    if n_frames < 1:
+        raise ValueError(f"n_frames must be 1 or more; got {n_frames}")
+    times = [n_frames * end for end in limits.repetition_time] if repetition_times is None else [repetition_times] * 2
+    inversion = limits.inversion_range if inversion_time is None else [inversion_time] * 2
+    shortest, longest = (sum(ends) for ends in zip(times, inversion, strict=True))
+    if limits.scan_time is not None:
+        if limits.scan_time < shortest * (1 - ROUNDING):
+            raise ValueError(
+                f"Limits.scan_time: {limits.scan_time:.6g} s is too short for {n_frames} frames: their shortest "
+                f"repetition_time and inversion_time need at least {shortest:.6g} s"
+            )
+        if limits.scan_time_fixed and limits.scan_time > longest * (1 + ROUNDING):
+            raise ValueError(
+                f"Limits.scan_time: {limits.scan_time:.6g} s cannot be filled by {n_frames} frames: their longest "
+                f"repetition_time and inversion_time fill at most {longest:.6g} s"
+            )
+        longest = min(longest, limits.scan_time)
+    least = (n_frames * limits.flip_angle[0] ** 2 if energy is None else energy) / longest
+    if limits.rf_power is not None and limits.rf_power < least * (1 - ROUNDING):
+        raise ValueError(
+            f"Limits.rf_power: {limits.rf_power:.6g} rad^2/s is too low for {n_frames} frames: the smallest "
+            f"flip_angle they may have need at least {least:.6g} rad^2/s in {longest:.6g} s"
+        )
+
+
+def violations(sequence: Sequence, limits: Limits) -> dict[str, float]:
+    """How far a sequence is beyond each limit, in the limit's unit; 0 where it holds, to the rounding of its values.
+
+    Args:
+      sequence: a sequence whose values can be read (not under `jit`).
+      limits: its limits.
+
+    Returns:
+      A number for each limit that is set, by its name; that of a range is the largest of all frames.
+
+    Raises:
+      ValueError: an inversion that the limits do not know, or none where they bound its time.
+    """
+    check_inversion(sequence, limits)
+    angle, time, echo = _values(sequence)
+    low, high = limits.flip_angle
+    found = {
+        "flip_angle": _outside(angle, low, high),
+        "repetition_time": _outside(time, *limits.repetition_time),
+        "echo_time": _outside(echo, limits.echo_time, limits.echo_time),
+    }
+    inversion, scan_time = _inversion_time(sequence), _scan_time(sequence)
+    if limits.inversion_time is not None:
+        found["inversion_time"] = _outside(inversion, *limits.inversion_range)
+    if limits.scan_time is not None:
+        shortest = limits.scan_time if limits.scan_time_fixed else 0.0
+        found["scan_time"] = _outside(scan_time, shortest, limits.scan_time)
+    if limits.max_flip_change is not None:
+        # A difference is as exact as the angles it is made of.
+        change = _outside(np.abs(np.diff(angle)), 0.0, limits.max_flip_change, rounding=ROUNDING * high)
+        found["max_flip_change"] = change
+    if limits.rf_power is not None:
+        found["rf_power"] = _outside(np.sum(angle**2) / scan_time, 0.0, limits.rf_power)
+    return found
+
+
+def activity(sequence: Sequence, limits: Limits, *, tolerance: float = 0.01) -> dict[str, np.ndarray]:
+    """Which limits a sequence exhausts.
+
+    Args:
+      sequence: a sequence whose values can be read (not under `jit`).
+      limits: its limits.
+      tolerance: how near to a bound counts as at it, as a fraction of the range, or of the limit.
+
+    Returns:
+      Whether each frame is at "flip_angle min", "flip_angle max", "repetition_time min", "repetition_time max" and
+      "max_flip_change" (from the frame before to this one), (frames,) each; and whether the sequence is at
+      "inversion_time min", "inversion_time max", "scan_time" and "rf_power". Limits that are not set, and ranges of
+      one value, which all frames would be at, are left out.
+
+    Raises:
+      ValueError: as `violations`.
+    """
+    check_inversion(sequence, limits)
+    angle, time, _ = _values(sequence)
+    scan_time = _scan_time(sequence)
+    found = {}
+    for name, value, (low, high) in (
+        ("flip_angle", angle, limits.flip_angle),
+        ("repetition_time", time, limits.repetition_time),
+        ("inversion_time", _inversion_time(sequence), limits.inversion_range),
+    ):
+        if low < high:
+            found[f"{name} min"] = value <= low + tolerance * (high - low)
+            found[f"{name} max"] = value >= high - tolerance * (high - low)
+    if limits.max_flip_change is not None:
+        change = np.abs(np.diff(angle, prepend=angle[:1]))
+        found["max_flip_change"] = change >= (1 - tolerance) * limits.max_flip_change
+    if limits.scan_time is not None and not limits.scan_time_fixed:
+        found["scan_time"] = np.asarray(scan_time >= (1 - tolerance) * limits.scan_time)
+    if limits.rf_power is not None:
+        found["rf_power"] = np.asarray(np.sum(angle**2) / scan_time >= (1 - tolerance) * limits.rf_power)
+    return found
+
+
+def check_inversion(sequence: Sequence, limits: Limits):
+    """Raises `ValueError` where only one of a sequence and its limits has an inversion."""
+    if (sequence.inversion_time is None) != (limits.inversion_time is None):
+        has, lacks = ("Limits", "sequence") if sequence.inversion_time is None else ("sequence", "Limits")
+        raise ValueError(f"inversion_time must be None in both or neither; {has} has one, {lacks} has None")
+
+
+def _range(name, value):
+    try:
+        low, high = value
+        return float(low), float(high)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"Limits.{name} must be (smallest, largest); got {value!r}") from error
+
+
+def _values(sequence):
+    fields = (sequence.flip_angle, sequence.repetition_time, sequence.echo_time)
+    return tuple(np.asarray(value, np.float64) for value in fields)
+
+
+def _inversion_time(sequence):
+    return np.float64(0.0 if sequence.inversion_time is None else sequence.inversion_time)
+
+
+def _scan_time(sequence):
+    return _inversion_time(sequence) + np.asarray(sequence.repetition_time, np.float64).sum()
+
+
+def _outside(value, low, high, rounding=0.0):
+    excess = float(np.max(np.maximum(low - value, value - high), initial=0.0))
+    return excess if excess > max(ROUNDING * high, rounding) else 0.0

@@ -1,0 +1,77 @@
+"""The half-sine lobes nearest to given values."""
+
+import itertools
+
+import jax
+import numpy as np
+import scipy.optimize
+from jax.flatten_util import ravel_pytree
+
+SHORTEST_SHARE = 0.1  # of the mean length of a lobe
+_RASTER = 80  # ends of lobes are first looked for at so many places
+_PERCENTILE_OF_FLOOR = 5
+
+
+def coarse(values: np.ndarray, n_lobes: int, shortest: float) -> tuple[np.ndarray, np.ndarray, float]:
+    """The best lobes that end on a raster, by dynamic programming over their ends.
+
+    Args:
+      values: (frames,), from 0 to 1.
+      n_lobes: how many lobes fill the frames.
+      shortest: smallest length, as a fraction of the mean.
+
+    Returns:
+      Peaks, (lobes,); shares of the frames, (lobes,); floor.
+    """
+    n_frames = len(values)
+    ends = np.linspace(0, n_frames, max(n_lobes, min(_RASTER, n_frames)) + 1)
+    floor = float(np.percentile(values, _PERCENTILE_OF_FLOOR))
+    cost = np.full((len(ends),) * 2, np.inf)
+    height = np.zeros_like(cost)
+    for i, j in itertools.combinations(range(len(ends)), 2):
+        if ends[j] - ends[i] >= shortest * n_frames / n_lobes:
+            cost[i, j], height[i, j] = _one(values, floor, ends[i], ends[j])
+    total, previous = cost[0], []
+    for _ in range(n_lobes - 1):
+        sums = total[:, None] + cost
+        previous.append(np.argmin(sums, axis=0))
+        total = np.min(sums, axis=0)
+    path = [len(ends) - 1]
+    for step in reversed(previous):
+        path.append(step[path[-1]])
+    path = np.array([0, *reversed(path)])
+    return floor + height[path[:-1], path[1:]], np.diff(ends[path]) / n_frames, floor
+
+
+def refine(decode, start, values: np.ndarray):
+    """Least squares in all parameters, from a start, float64; a pytree as ``start``."""
+    with jax.enable_x64(True):
+        flat, unravel = ravel_pytree(jax.tree.map(lambda leaf: jax.numpy.asarray(leaf, float), start))
+        forward = jax.jit(lambda flat: decode(unravel(flat)))
+        slope = jax.jit(jax.jacfwd(lambda flat: decode(unravel(flat))))
+
+        def residual(flat):
+            return np.asarray(forward(flat)) - values
+
+        found = scipy.optimize.least_squares(residual, np.asarray(flat), lambda flat: np.asarray(slope(flat)))
+        return jax.tree.map(np.asarray, unravel(jax.numpy.asarray(found.x)))
+
+
+def decode_shares(params: jax.Array) -> jax.Array:
+    """Shares of the frames, (lobes,), summing to 1, none below `SHORTEST_SHARE` of the mean, by any real parameters."""
+    return SHORTEST_SHARE / params.shape[0] + (1 - SHORTEST_SHARE) * jax.nn.softmax(params)
+
+
+def encode_shares(shares: np.ndarray) -> np.ndarray:
+    """The parameters of mean 0 whose `decode_shares` these shares are."""
+    free = np.log(np.maximum(shares - SHORTEST_SHARE / len(shares), 1e-3 / len(shares)))
+    return free - free.mean()
+
+
+def _one(values, floor, first, end):
+    """Squared error, and height over the floor, of the best half sine from ``first`` to ``end``."""
+    frames = np.arange(np.ceil(first - 0.5), np.ceil(end - 0.5)).astype(int)
+    sine = np.sin(np.pi * (frames + 0.5 - first) / (end - first))
+    over = values[frames] - floor
+    height = float(np.clip(sine @ over / max(sine @ sine, 1e-12), -floor, 1 - floor))
+    return float(np.sum((over - height * sine) ** 2)), height

@@ -1,0 +1,253 @@
+"""Sequences within `Limits` as functions of unconstrained parameters: what a gradient may change, and how freely."""
+
+import dataclasses
+from collections.abc import Iterable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.optimize
+
+from ganmrf.design import lobe_fit
+from ganmrf.design.constraints import (
+    inside,
+    inversion_bounds,
+    meet_sum,
+    pairwise_sum,
+    project,
+    restrict_angles,
+    scan_bounds,
+)
+from ganmrf.design.limits import Limits, check_feasible, violations
+from ganmrf.physics import families
+from ganmrf.physics.types import Sequence
+
+FIELDS = ("flip_angle", "repetition_time", "inversion_time")
+EDGE = 1e-3  # of a range: nearer to its ends no start is put, where the derivative of a logistic function would vanish
+_BEYOND = 30.0  # a logistic function this far from its middle is 0 or 1 in float32
+
+
+@dataclasses.dataclass(frozen=True)
+class Frames:
+    """One free value for each frame."""
+
+    def encode_angles(self, values: np.ndarray):
+        return _logit(values)
+
+    def decode_angles(self, params, n_frames: int) -> jax.Array:
+        del n_frames  # it is that of the parameters
+        return jax.nn.sigmoid(params)
+
+    encode_times, decode_times = encode_angles, decode_angles
+
+
+@dataclasses.dataclass(frozen=True)
+class Spline:
+    """Uniform cubic B-splines, which stay within the range of their coefficients.
+
+    Attributes:
+      knot_spacing: frames between two knots.
+
+    Raises:
+      ValueError: a spacing that is not positive.
+    """
+
+    knot_spacing: float = 20
+
+    def __post_init__(self):
+        if not self.knot_spacing > 0:
+            raise ValueError(f"Spline.knot_spacing must be positive; got {self.knot_spacing:g} frames")
+
+    def encode_angles(self, values: np.ndarray):
+        n_knots = 3 + max(1, round(len(values) / self.knot_spacing))
+        with jax.enable_x64(True):
+            basis = jax.vmap(lambda knots: families.splines(knots, n_knots, len(values)), out_axes=1)(jnp.eye(n_knots))
+        q, r = np.linalg.qr(np.asarray(basis))
+        # About the middle of the range: where there are more coefficients than frames, the least deviation from it.
+        half = 0.5 - EDGE
+        return _logit(0.5 + scipy.optimize.lsq_linear(r, q.T @ (values - 0.5), (-half, half)).x)
+
+    def decode_angles(self, params, n_frames: int) -> jax.Array:
+        return families.splines(jax.nn.sigmoid(params), params.shape[0], n_frames)
+
+    encode_times, decode_times = encode_angles, decode_angles
+
+
+@dataclasses.dataclass(frozen=True)
+class Lobes:
+    """Flip angles of half-sine lobes over a floor, with free peaks, lengths and floor; repetition times of a spline.
+
+    Attributes:
+      n_lobes: number of lobes; none shorter than a tenth of their mean length.
+      knot_spacing: frames between two knots of the repetition times.
+
+    Raises:
+      ValueError: no lobes, or a spacing that is not positive.
+    """
+
+    n_lobes: int = 5
+    knot_spacing: float = 40
+
+    def __post_init__(self):
+        if self.n_lobes < 1:
+            raise ValueError(f"Lobes.n_lobes must be 1 or more; got {self.n_lobes}")
+        Spline(self.knot_spacing)
+
+    def encode_angles(self, values: np.ndarray):
+        """Parameters of the nearest lobes: a search over ends on a coarse raster, then least squares in all of them."""
+        peaks, shares, floor = lobe_fit.coarse(values, self.n_lobes, lobe_fit.SHORTEST_SHARE)
+        start = {"peaks": _logit(peaks), "lengths": lobe_fit.encode_shares(shares), "floor": _logit(floor)}
+        params = lobe_fit.refine(lambda params: self.decode_angles(params, len(values)), start, values)
+        return params | {name: np.clip(params[name], _logit(0), _logit(1)) for name in ("peaks", "floor")}
+
+    def decode_angles(self, params, n_frames: int) -> jax.Array:
+        peaks, floor = jax.nn.sigmoid(params["peaks"]), jax.nn.sigmoid(params["floor"])
+        return families.lobes(peaks, lobe_fit.decode_shares(params["lengths"]), floor, n_frames)
+
+    def encode_times(self, values: np.ndarray):
+        return Spline(self.knot_spacing).encode_times(values)
+
+    def decode_times(self, params, n_frames: int) -> jax.Array:
+        return Spline(self.knot_spacing).decode_times(params, n_frames)
+
+
+class Parametrisation:
+    """Sequences within limits, by any real parameters; what is not optimised stays as it is in a start.
+
+    Example::
+
+        parametrisation = Parametrisation(mrf_fisp(400), limits, Spline(20))
+        params = parametrisation.initial()
+        sequence = parametrisation.to_sequence(params)  # jit, grad and vmap work on it
+
+    Attributes:
+      start: the sequence it was made with.
+      limits: the limits of all its sequences.
+      shape: `Frames`, `Spline` or `Lobes`.
+      free: names of the fields that parameters change: those to optimise that the limits leave a choice.
+    """
+
+    def __init__(
+        self, start: Sequence, limits: Limits, shape: Frames | Spline | Lobes, optimise: Iterable[str] = FIELDS
+    ):
+        """Checks that the limits can be met, and by what stays as it is.
+
+        Args:
+          start: gives the number of frames, and what is not optimised.
+          limits: see `Limits`.
+          shape: how the flip angles and repetition times depend on parameters.
+          optimise: which of "flip_angle", "repetition_time" and "inversion_time" are free.
+
+        Raises:
+          ValueError: a field that is not one of these, nothing left to optimise, limits that exclude each other or a
+            field of the start that is not optimised, or an inversion in only one of the start and the limits.
+        """
+        optimise = tuple(optimise)
+        if not optimise or not set(optimise) <= set(FIELDS):
+            raise ValueError(f"optimise must be some of {', '.join(FIELDS)}; got {', '.join(optimise) or 'none'}")
+        self.start, self.limits, self.shape = start, limits, shape
+        self._project = jax.jit(lambda sequence: project(sequence, limits))
+        kept = _kept(start, limits, optimise)
+        sums = {
+            "energy": _sum(kept.get("flip_angle"), 2),
+            "repetition_times": _sum(kept.get("repetition_time"), 1),
+            "inversion_time": _sum(kept.get("inversion_time"), 1),
+        }
+        n_frames = start.n_frames
+        check_feasible(limits, n_frames, **sums)
+        self._scan = scan_bounds(limits, n_frames, sums["energy"])
+        self._inversion = inversion_bounds(limits, self._scan, n_frames, sums["repetition_times"])
+        ranges = dict(
+            zip(FIELDS, (inside(limits.flip_angle), inside(limits.repetition_time), self._inversion), strict=True)
+        )
+        self.free = tuple(name for name in FIELDS if name in optimise and ranges[name][0] < ranges[name][1])
+        if not self.free:
+            raise ValueError(f"nothing to optimise: the limits leave {' and '.join(optimise)} one value")
+        only = {name: np.full(np.shape(getattr(start, name)), ends[0]) for name, ends in ranges.items()}
+        self._held = only | kept
+        if limits.inversion_time is None:
+            self._held["inversion_time"] = None
+
+    def initial(self, sequence: Sequence | None = None) -> dict:
+        """Parameters of the sequence nearest a given one, None for the start; a dict of float arrays by field.
+
+        It is first projected onto the limits, then onto the shape; no value is nearer to an end of its range than a
+        thousandth of it (`EDGE`).
+
+        Raises:
+          ValueError: another number of frames than the start's, or an inversion in only one of it and the limits.
+        """
+        sequence = self.start if sequence is None else sequence
+        if sequence.n_frames != self.start.n_frames:
+            raise ValueError(
+                f"sequence must have the {self.start.n_frames} frames of the start; it has {sequence.n_frames}"
+            )
+        near = self._project(sequence)
+        params = {}
+        if "flip_angle" in self.free:
+            params["flip_angle"] = self.shape.encode_angles(_share(near.flip_angle, inside(self.limits.flip_angle)))
+        if "repetition_time" in self.free:
+            box = inside(self.limits.repetition_time)
+            params["repetition_time"] = self.shape.encode_times(_share(near.repetition_time, box))
+        if "inversion_time" in self.free:
+            params["inversion_time"] = _logit(_share(near.inversion_time, self._inversion))
+        return jax.tree.map(lambda leaf: jnp.asarray(leaf, float), params)
+
+    def to_sequence(self, params: dict) -> Sequence:
+        """The sequence of parameters as `initial` returns them; within the limits whatever their values."""
+        dtype = jnp.result_type(*jax.tree.leaves(params))
+        held = {name: None if value is None else jnp.asarray(value, dtype) for name, value in self._held.items()}
+        inversion_time, times, angles = held["inversion_time"], held["repetition_time"], held["flip_angle"]
+        if "inversion_time" in self.free:
+            low, high = self._inversion
+            inversion_time = jnp.clip(low + (high - low) * jax.nn.sigmoid(params["inversion_time"]), low, high)
+        taken = 0.0 if inversion_time is None else inversion_time
+        if "repetition_time" in self.free:
+            times = self._times(params["repetition_time"], taken)
+        if "flip_angle" in self.free:
+            low, high = inside(self.limits.flip_angle)
+            angles = low + (high - low) * self.shape.decode_angles(params["flip_angle"], self.start.n_frames)
+            angles = restrict_angles(angles, self.limits, taken + pairwise_sum(times))
+        return Sequence(angles, times, self.limits.echo_time, inversion_time)
+
+    def _times(self, params, taken):
+        """Repetition times within their range and, with the ``taken`` time, within the scan time; s, (frames,)."""
+        low, high = box = inside(self.limits.repetition_time)
+
+        def shifted(shift):
+            return jnp.clip(
+                low + (high - low) * self.shape.decode_times(params + shift, self.start.n_frames), low, high
+            )
+
+        bracket = -jnp.max(params) - _BEYOND, -jnp.min(params) + _BEYOND
+        least, most = (end - taken for end in self._scan)
+        return meet_sum(shifted, bracket, box, least, most, fixed=self.limits.scan_time_fixed)
+
+
+def _kept(start, limits, optimise):
+    """The fields of the start that are not optimised, float64; they must be within their own limits."""
+    found = violations(start, limits)
+    kept = {}
+    for name in FIELDS:
+        if name in optimise or getattr(start, name) is None:
+            continue
+        kept[name] = np.asarray(getattr(start, name), np.float64)
+        own = (name, "max_flip_change") if name == "flip_angle" else (name,)
+        if broken := [f"{limit} by {found[limit]:.4g}" for limit in own if found.get(limit)]:
+            raise ValueError(f"{name} is not optimised, but that of the start is beyond Limits: {', '.join(broken)}")
+    return kept
+
+
+def _sum(values, power):
+    return None if values is None else float(np.sum(values**power))
+
+
+def _share(values, ends):
+    """Where in a range values are, from 0 to 1; float64."""
+    low, high = ends
+    return (np.asarray(values, np.float64) - low) / (high - low)
+
+
+def _logit(values):
+    values = np.clip(values, EDGE, 1 - EDGE)
+    return np.log(values) - np.log1p(-values)
