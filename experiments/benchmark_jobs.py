@@ -17,6 +17,8 @@ from experiments.peers import peers
 from experiments.side_by_side import bound_to
 from experiments.timing import timed
 from ganmrf import Sequence, Tissue, build_dictionary, mrf_fisp, simulate, tissue_grid
+from ganmrf.design.engines import simulator
+from ganmrf.design.goals import Goal
 from ganmrf.physics.bloch import isochromat_signal
 from ganmrf.physics.fisp import simulate_voxel
 from ganmrf.physics.fisp_adjoint import simulate_reverse
@@ -95,6 +97,20 @@ def _derivative_jobs(sequence, tissue, n_states):
     yield Job(
         "T1, T2 derivatives, with_tangents", tissue.size, _job(tangents, sequence, tissue), _difference_from(forward())
     )
+    yield _bound_job(mrf_fisp(400), n_states)
+
+
+def _bound_job(sequence, n_states):
+    """Value and gradient of what sequence design minimises, for white matter, grey matter and CSF."""
+    goal = Goal(Tissue(np.array([0.832, 1.331, 2.569]), np.array([0.0792, 0.110, 0.329])))
+
+    def bound(flip_angle, repetition_time):
+        changed = dataclasses.replace(sequence, flip_angle=flip_angle, repetition_time=repetition_time)
+        return goal(changed, simulator(n_states=n_states))
+
+    compiled = jax.jit(jax.value_and_grad(bound, (0, 1)))
+    name = f"gradient of the bound, {sequence.n_frames} frames"
+    return Job(name, goal.tissue.size, _job(compiled, sequence.flip_angle, sequence.repetition_time))
 
 
 def seconds_on(some_cores, n_devices: int, rounds: int) -> float:

@@ -217,9 +217,9 @@ def _robustness_section(judged):
     return Section(
         "Other B1, other tissues",
         f"Between B1 of {_B1[0]:g} and {_B1[-1]:g}, which is known, the design's standard deviations grow by at most "
-        f"{max(loss, 0):.0f} % of those at B1 = 1. Of {grid.size} tissues, most of them not designed for, {worse:.0f} % "
-        f"have a T1 or a T2 that is less precise than with the start; the least gains are {t1.min():.2f} (T1) and "
-        f"{t2.min():.2f} (T2).",
+        f"{max(loss, 0):.0f} % of those at B1 = 1. Of {grid.size} tissues, most of them not designed for, "
+        f"{worse:.0f} % have a T1 or a T2 that is less precise than with the start; the least gains are "
+        f"{t1.min():.2f} (T1) and {t2.min():.2f} (T2).",
         figures=[
             Picture(
                 robustness_figure(_B1, judged.b1, names=list(judged.config.tissues)),

@@ -37,7 +37,7 @@ _TISSUES = flags.DEFINE_list(
     "tissues", ["white matter:832/79.2", "grey matter:1331/110", "CSF:2569/329"], "name:T1/T2, in ms"
 )
 _RANGES = {
-    "flip_angle_deg": flags.DEFINE_list("flip_angle_deg", ["0", "80"], "smallest and largest"),
+    "flip_angle_deg": flags.DEFINE_list("flip_angle_deg", ["0", "85"], "smallest and largest"),
     "repetition_time_ms": flags.DEFINE_list("repetition_time_ms", ["11.5", "16"], "shortest and longest"),
     "inversion_range_ms": flags.DEFINE_list("inversion_range_ms", ["18", "40"], "shortest and longest inversion time"),
 }

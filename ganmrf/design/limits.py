@@ -39,6 +39,9 @@ class Limits:
     rf_power: float | None = None
 
     def __post_init__(self):
+        for name in ("echo_time", "scan_time", "max_flip_change", "rf_power"):
+            if (value := getattr(self, name)) is not None:
+                object.__setattr__(self, name, float(value))  # arrays of a sequence would be traced under `jit`
         low, high = _range("flip_angle", self.flip_angle)
         if not 0 <= low <= high <= 2 * np.pi * (1 + ROUNDING):
             raise ValueError(f"Limits.flip_angle must rise from 0 or more to 2 pi rad at most; got {low:g} to {high:g}")
