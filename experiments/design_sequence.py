@@ -13,6 +13,8 @@ other tissues. Called again with the same ``--workdir`` it goes on where it was 
 
 import dataclasses
 import json
+import pathlib
+import tempfile
 
 import numpy as np
 from absl import flags
@@ -29,6 +31,7 @@ from ganmrf.design.limits import Limits, violations
 from ganmrf.io.pulseq_write import Limits as ScannerLimits
 from ganmrf.io.pulseq_write import write_pulseq
 from ganmrf.physics.schedules import read_schedule, write_schedule
+from ganmrf.physics.types import Sequence
 
 flags.adopt_module_key_flags(sequence_flags)
 flags.adopt_module_key_flags(spiral_flags)
@@ -88,6 +91,7 @@ def main():
             simulation = SimulationConfig(**settings["simulation"])
             start, profile = simulation.sequence(), simulation.slice_profile()
             limits = _limits(settings, start)
+            _check_playable(limits, settings)
             config = DesignConfig(**{field.name: settings[field.name] for field in dataclasses.fields(DesignConfig)})
             found = design(workdir, start, limits, config, profile)
         except ValueError:
@@ -129,6 +133,8 @@ def _range(name, texts):
 
 def _limits(settings, start):
     """The limits; without a scan time, that of the start."""
+    if start.inversion_time is None and "inversion_range_ms" in given_flags():
+        raise ValueError("--inversion_range_ms goes with a start that has an inversion; that of --schedule has none")
     low, high = settings["inversion_range_ms"]
     seconds = settings["scan_time_s"]
     change = settings["max_flip_change_deg"]
@@ -142,6 +148,21 @@ def _limits(settings, start):
         max_flip_change=None if change is None else float(np.deg2rad(change)),
         rf_power=settings["rf_power"],
     )
+
+
+def _check_playable(limits, settings):
+    """Raises `ValueError` where no time would be left for the spirals, which a search would otherwise end with."""
+    quickest = Sequence(
+        np.full(2, limits.flip_angle[1]),
+        np.full(2, limits.repetition_time[0]),
+        limits.echo_time,
+        None if limits.inversion_time is None else limits.inversion_range[0],
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            _write_pulseq(pathlib.Path(folder) / "quickest.seq", quickest, settings)
+        except ValueError as error:
+            raise ValueError(f"the quickest sequence that the limits allow cannot be played: {error}") from error
 
 
 def _write_pulseq(path, sequence, settings):

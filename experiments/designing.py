@@ -130,11 +130,12 @@ def exact_precision(sequence: Sequence, tissue: Tissue, slice_profile=None) -> P
 
 
 def _goal(start, config, slice_profile):
-    tissue = config.tissue
+    voxels, _ = at_each_b1(config.tissue, config.design_b1)
     if config.objective == "separation":
-        goal = Separation(tissue, reduce="mean" if config.reduce == "rms" else config.reduce)
+        if config.reduce == "rms":
+            raise ValueError("--reduce=rms goes with --objective=bound; that of separation is worst or mean")
+        goal = Separation(voxels, reduce=config.reduce)
         return goal, _engine(start, config, goal.compared, slice_profile)
-    voxels, _ = at_each_b1(tissue, config.design_b1)
     engine = _engine(start, config, voxels, slice_profile)
     wanted = {"weight_t1": config.gain_t1, "weight_t2": config.gain_t2}
     plain = Goal(voxels, **wanted, reduce=config.reduce, sharpness=_SHARPNESS)

@@ -13,7 +13,7 @@ from experiments.memory import require_memory
 from experiments.stages import Stages
 from ganmrf.dictionary.build import Dictionary, build_dictionary
 from ganmrf.dictionary.chunked import open_dictionary
-from ganmrf.dictionary.compress import compress
+from ganmrf.dictionary.compress import compress, svd_basis
 from ganmrf.dictionary.match import Maps, match
 from ganmrf.dictionary.match_b1 import match_with_b1
 from ganmrf.dictionary.refine import Refined, refine
@@ -111,7 +111,7 @@ def map_scan(folder, simulation: SimulationConfig, config: ReconstructionConfig,
         images, found = scan.images, {}
         if dictionary.basis is not None:
             images = np.tensordot(dictionary.basis.conj().T, images, 1)
-    mask = _with_signal(images) if mask is None else mask
+    mask = _with_signal(dictionary, images) if mask is None else mask
     maps = _matched(stages, dictionary, images, mask, b1_map, progress)
     if not (maps.index >= 0).any():
         raise ValueError(f"{config.input}: no voxel with any signal{' inside the mask' if config.mask else ''}")
@@ -215,9 +215,11 @@ def _reconstructed(stages, config, raw, dictionary, progress):
     return found.pop("images"), coils | found
 
 
-def _with_signal(images):
-    """Voxels with a tenth of the strongest signal or more, holes filled."""
-    strength = np.linalg.norm(images, axis=0)
+def _with_signal(dictionary, images):
+    """Voxels with a tenth of the strongest signal or more along the dictionary's first direction, holes filled."""
+    if len(images) == dictionary.sequence.n_frames:  # aliases have little of it, and are as strong as signals elsewhere
+        images = np.tensordot(svd_basis(dictionary.fingerprints, 1).conj().T, images, 1)
+    strength = np.abs(images[0])
     return ndimage.binary_fill_holes(strength > _SIGNAL * np.quantile(strength, 0.99))
 
 
