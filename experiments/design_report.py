@@ -243,11 +243,16 @@ def _search_section(judged):
         )
         for start, (best, precision) in enumerate(zip(found.best, judged.basins, strict=True))
     ]
+    meaning = "the inner product of neighbouring fingerprints"
+    if judged.config.objective == "bound":
+        meaning = f"1 where the wanted gains are reached, {judged.config.reduce} of T1, T2 and the tissues"
     columns = [f"{quantity}, {name} (%)" for quantity in ("T1", "T2") for name in judged.config.tissues]
     return Section(
         "Search",
         _basins(judged),
-        figures=[Picture(descent_figure(found.values, found.best), "Objective of every start against updates.")],
+        figures=[
+            Picture(descent_figure(found.values, found.best), f"Objective of every start against updates: {meaning}.")
+        ],
         tables=[
             Table(("Start", "Objective", *columns), rows, "Where the starts ended: standard deviations at M0 = noise")
         ],

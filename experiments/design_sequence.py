@@ -7,8 +7,8 @@ Example::
 The sequence flags name the start, which is also what the design is held against: flip angles, repetition times and the
 inversion time are changed until T1 and T2 of the tissues are as much more precise as ``--gain_t1`` and ``--gain_t2``
 ask for, in the worst case, in the same scan time. The folder gets the design as ``sequence.csv`` and, with spirals,
-``sequence.seq``, ``results.json`` and ``report.html``, which also shows noisy voxels, a digital brain, other B1 and
-other tissues. Called again with the same ``--workdir`` it goes on where it was cut off.
+``sequence.seq``; ``sequence.png``, ``results.json`` and ``report.html``, which also shows noisy voxels, a digital
+brain, other B1 and other tissues. Called again with the same ``--workdir`` it goes on where it was cut off.
 """
 
 import dataclasses
@@ -32,6 +32,7 @@ from ganmrf.io.pulseq_write import Limits as ScannerLimits
 from ganmrf.io.pulseq_write import write_pulseq
 from ganmrf.physics.schedules import read_schedule, write_schedule
 from ganmrf.physics.types import Sequence
+from ganmrf.report.design_figures import design_figure
 
 flags.adopt_module_key_flags(sequence_flags)
 flags.adopt_module_key_flags(spiral_flags)
@@ -59,6 +60,7 @@ _DESIGN = {
     "gain_t2": flags.DEFINE_float("gain_t2", 2.0, "wanted of that of T2", 0.0),
     "shape": flags.DEFINE_enum("shape", "spline", ["spline", "frames", "lobes"], "of flip angles and repetition times"),
     "knot_spacing": flags.DEFINE_float("knot_spacing", 10.0, "frames between two knots of splines"),
+    "smoothness": flags.DEFINE_float("smoothness", 0.0, "weight of the mean squared second difference", 0.0),
     "optimise": flags.DEFINE_list("optimise", ["flip_angle", "repetition_time", "inversion_time"], "what is free"),
     "starts": flags.DEFINE_integer("starts", 3, "the start, and random ones around it", lower_bound=1),
     "seed": flags.DEFINE_integer("seed", 0, "of the random starts and of the noise", lower_bound=0),
@@ -77,10 +79,11 @@ _CHECKS = {
 
 def main():
     """Designs, checks, and writes what came out."""
+    _tissues(_TISSUES.value)
     settings = {
         "simulation": dataclasses.asdict(sequence_flags.simulation_config()),
         "sampling": dataclasses.asdict(spiral_flags.spiral_config()),
-        "tissues": _tissues(_TISSUES.value),
+        "tissues": _TISSUES.value,
         "design_b1": numbers_in(_DESIGN_B1.value, "--design_b1", positive=True),
         **{name: _range(name, flag.value) for name, flag in _RANGES.items()},
         **{name: flag.value for name, flag in (_LIMITS | _DESIGN | _CHECKS).items()},
@@ -92,7 +95,10 @@ def main():
             start, profile = simulation.sequence(), simulation.slice_profile()
             limits = _limits(settings, start)
             _check_playable(limits, settings)
-            config = DesignConfig(**{field.name: settings[field.name] for field in dataclasses.fields(DesignConfig)})
+            config = DesignConfig(
+                **{field.name: settings[field.name] for field in dataclasses.fields(DesignConfig)}
+                | {"tissues": _tissues(settings["tissues"])}
+            )
             found = design(workdir, start, limits, config, profile)
         except ValueError:
             if not workdir.begun:
@@ -107,6 +113,8 @@ def main():
         judged = judge_design(found._replace(sequence=written), config, limits, settings, profile)
         with replacing(workdir.path / "results.json") as temporary:
             temporary.write_text(json.dumps(judged.numbers(), indent=2) + "\n", encoding="utf-8")
+        with replacing(workdir.path / "sequence.png") as temporary:
+            design_figure(*judged.sequences(), limits=limits).savefig(temporary, dpi=120)
         write_design_report(workdir.path / "report.html", settings, judged)
     for name, gains in judged.gains().items():
         print(f"{name:14s} T1 {gains[0]:.2f} times, T2 {gains[1]:.2f} times as precise as the start")

@@ -12,6 +12,7 @@ import tqdm
 
 from experiments.workdir import Workdir
 from ganmrf.design.bounds import Precision, precision_of
+from ganmrf.design.constraints import roughness
 from ganmrf.design.engines import Engine, generator_engine, simulator
 from ganmrf.design.goals import Goal, at_each_b1, require_finite
 from ganmrf.design.limits import Limits
@@ -42,6 +43,7 @@ class DesignConfig:
       gain_t2: wanted, of T2.
       shape: of the flip angles and repetition times: ``spline``, ``frames`` or ``lobes``.
       knot_spacing: frames between two knots.
+      smoothness: weight of the `roughness` that is added to the objective.
       optimise: fields that are free.
       starts: number of starts; the first is the given sequence.
       seed: of the others.
@@ -59,6 +61,7 @@ class DesignConfig:
     gain_t2: float
     shape: str
     knot_spacing: float
+    smoothness: float
     optimise: list
     starts: int
     seed: int
@@ -109,8 +112,13 @@ def design(workdir: Workdir, start: Sequence, limits: Limits, config: DesignConf
     parametrisation = Parametrisation(start, limits, shape[config.shape], config.optimise)
     goal, engine = _goal(start, config, slice_profile)
 
+    # A goal's weights have a mean of 1: scaled back, the bound's is 1 where the wanted gains are just reached.
+    gains = [gain for gain in (config.gain_t1, config.gain_t2) if gain]
+    scale = 1.0 if config.objective == "separation" else np.mean(gains)
+
     def objective(params):
-        return goal(parametrisation.to_sequence(params), engine)
+        sequence = parametrisation.to_sequence(params)
+        return scale * goal(sequence, engine) + config.smoothness * roughness(sequence, limits)
 
     optimiser = make_optimiser(config.optimiser, config.learning_rate, config.steps)
     state = init_state(objective, optimiser, _starts(parametrisation, config))
@@ -155,6 +163,7 @@ def _starts(parametrisation, config):
     first, rng = parametrisation.initial(), np.random.default_rng(config.seed)
 
     def stacked(leaf):
+        leaf = np.asarray(leaf)
         others = leaf + _SPREAD * rng.standard_normal((config.starts - 1, *leaf.shape))
         return jnp.asarray(np.concatenate([leaf[None], others]), jnp.float32)
 
