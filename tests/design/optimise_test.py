@@ -18,7 +18,7 @@ rng = np.random.default_rng(0)
 BASIS = np.linalg.qr(rng.normal(size=(6, 6)))[0]
 MATRIX = BASIS @ np.diag(np.geomspace(1, 30, 6)) @ BASIS.T
 MINIMUM = rng.normal(size=6)
-STARTS = {"angles": rng.normal(size=(3, 2, 2)), "times": rng.normal(size=(3, 2))}
+STARTS = {"angles": rng.normal(size=(3, 6))}
 by_optimiser = pytest.mark.parametrize("name", OPTIMISERS)
 
 
@@ -30,7 +30,7 @@ def float64():
 
 def quadratic(params):
     """1 at `MINIMUM` and more elsewhere; curvatures from 1 to 30."""
-    off = jnp.concatenate([params["angles"].ravel(), params["times"]]) - MINIMUM
+    off = params["angles"] - MINIMUM
     return 1 + 0.5 * off @ MATRIX @ off
 
 
@@ -50,10 +50,10 @@ def starts():
 def search(objective, name, start, steps=STEPS, rate=0.3, **options):
     """The state and all values after the last update; without a tolerance it takes all of them."""
     optimiser = make_optimiser(name, rate, steps)
-    rows, options = [], {"tolerance": NEVER} | options
-    for state, row in optimise(objective, optimiser, init_state(objective, optimiser, start), steps, **options):
-        rows.append(row)
-    return jax.device_get(state), np.concatenate([row["values"] for row in rows])
+    options = {"tolerance": NEVER} | options
+    # Of the states the last alone is still there.
+    *_, last = found = list(optimise(objective, optimiser, init_state(objective, optimiser, start), steps, **options))
+    return jax.device_get(last[0]), np.concatenate([row["values"] for _, row in found])
 
 
 @functools.cache
@@ -70,11 +70,11 @@ def assert_same_bits(one, other):
 @by_optimiser
 def test_the_minimum_of_a_quadratic_is_found(name):
     state, values = searched(name)
-    found = np.concatenate([state.best_params["angles"].reshape(3, 4), state.best_params["times"]], axis=1)
     assert (state.best_value < values[0]).all()
     # What is left of a swing of Adam where its rate has fallen to 0.
     np.testing.assert_allclose(state.best_value, 1, rtol=1e-5)
-    np.testing.assert_allclose(found, np.tile(MINIMUM, (3, 1)), atol=np.sqrt(2 * 1e-5))  # the least curvature is 1
+    off = state.best_params["angles"] - MINIMUM
+    assert (np.sum(off**2, axis=1) < 2 * 1e-5).all()  # the least curvature is 1
 
 
 def test_the_best_time_to_sample_a_decay_is_found():
@@ -120,9 +120,7 @@ def test_the_best_is_the_lowest_that_was_seen(name, rate):
         assert (values[-1] > values.min(axis=0)).any()
 
 
-@pytest.mark.parametrize(
-    ("name", "cuts"), [("adam", [(1, 1), (1, 5), (8, 8), (5, 15), (23, 23)]), ("lbfgs", [(8, 8), (23, 23)])]
-)
+@pytest.mark.parametrize(("name", "cuts"), [("adam", [(1, 1), (1, 5), (8, 8), (5, 15), (23, 23)]), ("lbfgs", [(8, 8)])])
 def test_it_goes_on_after_a_cut_to_the_bit(name, cuts):
     steps = 24
     optimiser = make_optimiser(name, 0.3, steps)
@@ -146,16 +144,17 @@ def test_it_goes_on_after_a_cut_to_the_bit(name, cuts):
 
 
 def test_the_same_again_is_the_same_to_the_bit():
-    assert_same_bits(search(quadratic, "lbfgs", starts(), chunk=100), searched("lbfgs"))
+    assert_same_bits(search(quadratic, "adam", starts(), chunk=100), searched("adam"))
 
 
 def test_it_ends_when_no_start_gets_lower():
     optimiser = make_optimiser("adam", 0.3, 1000)
-    near = {"angles": MINIMUM[:4].reshape(1, 2, 2), "times": MINIMUM[None, 4:]}
+    near = {"angles": MINIMUM[None]}
     mixed = jax.tree.map(lambda a, b: jnp.concatenate([jnp.asarray(a), b[:1]]), near, starts())
 
     def rows(start):
-        return [row for _, row in optimise(quadratic, optimiser, init_state(quadratic, optimiser, start), 1000, chunk=20)]
+        state = init_state(quadratic, optimiser, start)
+        return [row for _, row in optimise(quadratic, optimiser, state, 1000, chunk=20)]
 
     (only,) = rows(jax.tree.map(jnp.asarray, near))
     assert only["converged"]
@@ -222,7 +221,7 @@ def test_a_step_is_pure_and_counts():
     np.testing.assert_allclose(values, jax.vmap(quadratic)(starts()), rtol=1e-12)  # before the update
     # Adam's first update is its rate, whatever the gradient.
     moved = optax.tree.sub(state.params, once.params)
-    np.testing.assert_allclose(np.abs(moved["times"]), 0.1, rtol=1e-6)
+    np.testing.assert_allclose(np.abs(moved["angles"]), 0.1, rtol=1e-6)
 
 
 @pytest.mark.parametrize(
