@@ -101,7 +101,7 @@ def main():
             )
             found = design(workdir, start, limits, config, profile)
         except ValueError:
-            if not workdir.begun:
+            if not workdir.begun and not any(workdir.path.glob("checkpoints/*")):  # bad input, and nothing made yet
                 workdir.abandon()
             raise
         path = workdir.path / "sequence.csv"
