@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from experiments.config import flag_facts
 from ganmrf import Tissue, simulate
 from ganmrf.report.figures import (
     REFERENCE_TIMES,
@@ -123,10 +124,7 @@ def _error_section(results):
 
 
 def _settings_section(config, results):
-    flat = {}
-    for name, value in config.items():
-        flat |= value if isinstance(value, dict) else {name: value}
-    settings = {f"--{name}": str(value) for name, value in flat.items() if value is not None}
+    settings = flag_facts(config)
     if results.kept_energy is not None:
         settings["Energy the basis leaves out"] = f"{1 - results.kept_energy:.1e}"
     timings = {f"Time for {name}": f"{value:.2f} s" for name, value in results.seconds.items()}

@@ -19,6 +19,7 @@ from absl import flags
 from experiments import sequence_flags, spiral_flags
 from experiments.command_line import given_flags, numbers_in, run
 from experiments.comparison import TISSUES, compare
+from experiments.config import flag_facts
 from experiments.workdir import Workdir
 from ganmrf.atomic import replacing
 from ganmrf.imaging.pipeline import METHODS
@@ -117,8 +118,8 @@ def _write_report(path, settings, table, shown):
             pictures.append(Picture(figure, caption))
         step = f"{360 / sampling['interleaves']:g} degrees" if rotation == "uniform" else "the golden angle"
         sections.append(Section(f"Spirals turned by {step}", figures=pictures))
-    flat = settings["simulation"] | sampling | {k: v for k, v in settings.items() if not isinstance(v, dict)}
-    facts = {f"--{name}": str(value) for name, value in flat.items() if value is not None and name != "rotation"}
+    facts = flag_facts(settings)
+    del facts["--rotation"]  # --rotations takes its place
     methods = {method: METHODS[method] for method in settings["methods"]}
     sections += [Section("Methods", facts=methods), Section("Settings and machine", facts=facts | machine_facts())]
     write_report(

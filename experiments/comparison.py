@@ -56,7 +56,7 @@ def _scanned(scanner, sequence, trajectory, profile, basis, settings, seed):
     """K-space of the virtual coils, their sensitivities, and the trajectory."""
     _, _, raw = scanner.scan(sequence, trajectory, slice_profile=profile, seed=seed, progress=sys.stderr.isatty())
     kspace, _ = compress_coils(raw.kspace, min(settings["virtual_coils"], settings["coils"]))
-    return kspace, calibrate(kspace, trajectory, basis, raw.matrix, scanner.sampling.voxel_size), raw
+    return kspace, calibrate(kspace, trajectory, basis, raw.matrix, raw.voxel_size), raw
 
 
 def _maps(method, used, compressed, brain, scan, settings):
@@ -67,7 +67,7 @@ def _maps(method, used, compressed, brain, scan, settings):
         raw.trajectory,
         compressed.basis,
         raw.matrix,
-        tuple(size / count for size, count in zip(raw.field_of_view, raw.matrix, strict=True)),
+        raw.voxel_size,
         method=method,
         sensitivities=sensitivities,
         iterations=settings["iterations"],

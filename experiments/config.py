@@ -133,6 +133,14 @@ class TrainingConfig:
             raise ValueError(f"--split must be three numbers such as 0.6,0.2,0.2; got {self.split!r}") from None
 
 
+def flag_facts(settings: dict) -> dict[str, str]:
+    """Settings flag by flag, for a report: groups of them, dicts, one level down; what is None is left out."""
+    flat = {}
+    for name, value in settings.items():
+        flat |= value if isinstance(value, dict) else {name: value}
+    return {f"--{name}": str(value) for name, value in flat.items() if value is not None}
+
+
 def stored_configs(settings: dict) -> tuple[SimulationConfig, TrainingConfig]:
     """Both parts of a run's settings, from the plain values in its ``config.json``; others are passed over.
 

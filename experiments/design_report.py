@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from experiments.config import flag_facts
 from experiments.design_checks import MonteCarlo, atoms, brain_errors, monte_carlo, over_b1, over_tissues
 from experiments.designing import Design, DesignConfig, exact_precision
 from ganmrf.design.bounds import Precision, scan_time
@@ -260,8 +261,4 @@ def _search_section(judged):
 
 
 def _settings_section(settings):
-    flat = {}
-    for name, value in settings.items():
-        flat |= value if name in ("simulation", "sampling") else {name: value}
-    facts = {f"--{name}": str(value) for name, value in flat.items() if value is not None}
-    return Section("Settings and machine", facts=facts | machine_facts())
+    return Section("Settings and machine", facts=flag_facts(settings) | machine_facts())

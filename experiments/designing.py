@@ -122,14 +122,12 @@ def design(workdir: Workdir, start: Sequence, limits: Limits, config: DesignConf
 
     optimiser = make_optimiser(config.optimiser, config.learning_rate, config.steps)
     state = init_state(objective, optimiser, _starts(parametrisation, config))
-    clock = time.perf_counter()
     with Checkpoints(workdir.path / "checkpoints") as checkpoints:
         state, rows = _search(objective, optimiser, state, config.steps, checkpoints, workdir)
-    seconds = (rows[-1]["seconds"] if rows else 0.0) or time.perf_counter() - clock
     best = np.asarray(state.best_value)
     basins = [parametrisation.to_sequence(_of_start(state.best_params, i)) for i in range(config.starts)]
     values = np.concatenate([np.reshape(row["values"], (-1, config.starts)) for row in rows])
-    return Design(start, basins[int(np.argmin(best))], basins, best, values, seconds)
+    return Design(start, basins[int(np.argmin(best))], basins, best, values, rows[-1]["seconds"])
 
 
 def exact_precision(sequence: Sequence, tissue: Tissue, slice_profile=None) -> Precision:

@@ -11,10 +11,11 @@ import numpy as np
 from experiments.acquisition import Scanner
 from experiments.training import Run
 from ganmrf.dictionary.build import Dictionary
-from ganmrf.dictionary.compress import compress
+from ganmrf.dictionary.compress import svd_basis
 from ganmrf.dictionary.match import Maps, match
 from ganmrf.gan.baselines import linear_interpolation, radial_basis_functions
 from ganmrf.gan.generate import generate
+from ganmrf.imaging.acquisition import add_thermal_noise
 from ganmrf.imaging.coils import compress_coils
 from ganmrf.imaging.phantom import Brain, acquire, add_noise, digital_brain
 from ganmrf.imaging.pipeline import reconstruct
@@ -111,14 +112,15 @@ def scan_brain(
 
 
 def _gridded_scan(dictionary, scanner, snrs, seed, progress):
-    basis = compress(dictionary, _CALIBRATION_RANK)[0].basis
+    basis = svd_basis(dictionary.fingerprints, _CALIBRATION_RANK)
     trajectory = scanner.sampling.trajectory(dictionary.sequence.n_frames)
     played = {"slice_profile": dictionary.slice_profile, "seed": seed, "progress": progress}
+    brain, clean, raw = dataclasses.replace(scanner, snr=0.0).scan(dictionary.sequence, trajectory, **played)
     images = {}
     for snr in snrs:
-        brain, _, raw = dataclasses.replace(scanner, snr=snr).scan(dictionary.sequence, trajectory, **played)
-        kspace, _ = compress_coils(raw.kspace, min(_VIRTUAL_COILS, scanner.coils))
-        arrays = trajectory, basis, raw.matrix, scanner.sampling.voxel_size
+        noisy = add_thermal_noise(raw.kspace, snr, clean, mask=brain.brain_mask, seed=seed)
+        kspace, _ = compress_coils(noisy, min(_VIRTUAL_COILS, scanner.coils))
+        arrays = trajectory, basis, raw.matrix, raw.voxel_size
         images[snr] = reconstruct(kspace, *arrays, method="frames", progress=progress).images
     return Scan(brain, images)
 

@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 
+from experiments.config import flag_facts
 from experiments.judgement import Judgement, Scan
 from experiments.training import Run
 from ganmrf.gan.generate import TrainedGenerator, generate
@@ -111,8 +112,7 @@ def map_section(judgement: Judgement, scan: Scan, heading: str) -> Section:
 def settings_facts(run: Run) -> dict[str, str]:
     """Everything that shaped a run, flag by flag."""
     training = dataclasses.asdict(run.training)
-    settings = dataclasses.asdict(run.simulation) | training.pop("recipe") | training
-    return {f"--{name}": str(value) for name, value in settings.items() if value is not None}
+    return flag_facts({"simulation": dataclasses.asdict(run.simulation), "recipe": training.pop("recipe"), **training})
 
 
 def summary(errors: np.ndarray) -> dict[str, float]:

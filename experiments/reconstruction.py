@@ -56,6 +56,10 @@ class ReconstructionConfig:
         """What is read, the input first."""
         return [path for path in (self.input, self.mask, self.b1_map, self.dictionary, self.trajectory) if path]
 
+    def coils_kept(self, coils: int) -> int:
+        """Number of virtual coils that so many coils are combined into."""
+        return min(self.virtual_coils or coils, coils)
+
     @property
     def is_raw(self) -> bool:
         """Whether the input is raw data, by its suffix."""
@@ -94,7 +98,7 @@ def map_scan(folder, simulation: SimulationConfig, config: ReconstructionConfig,
     if config.is_raw:
         scan = _read_raw(config)
         affine, grid, n_frames, shape = scan.affine, scan.affine, len(scan.kspace), scan.matrix
-        voxel_size = (scan.slice_thickness, *_pixel_size(scan))
+        voxel_size = (scan.slice_thickness, *scan.voxel_size)
     else:
         scan = read_series(config.input, config.variable, frame_axis=config.frame_axis)
         affine, grid, voxel_size = scan.affine, scan.grid, scan.voxel_size
@@ -148,16 +152,13 @@ def _read_raw(config):
         slice_index=config.slice,
     )
     frames, coils, samples = raw.kspace.shape
-    pixels, rank = raw.matrix[0] * raw.matrix[1], config.rank
-    needed = 8 * frames * samples * (3 * coils + 2) + 8 * pixels * (2 * rank**2 + 2 * rank * coils + 4 * coils)
+    pixels, rank, kept = raw.matrix[0] * raw.matrix[1], config.rank, config.coils_kept(coils)
+    # K-space as it is read, put in order, and of the virtual coils; points, weights and what is gridded of a sample.
+    needed = 8 * frames * samples * (2 * coils + kept + 8) + 8 * pixels * (2 * rank**2 + 2 * rank * kept + 4 * kept)
     if config.method == "frames":
         needed += 8 * frames * pixels * 1.5
     require_memory(needed, f"{config.input}", "fewer --virtual_coils or a lower --rank need less")
     return raw
-
-
-def _pixel_size(raw):
-    return tuple(size / count for size, count in zip(raw.field_of_view, raw.matrix, strict=True))
 
 
 def _dictionary(simulation, config, sequence, n_frames):
@@ -182,16 +183,17 @@ def _dictionary(simulation, config, sequence, n_frames):
 
 def _reconstructed(stages, config, raw, dictionary, progress):
     """Images or coefficients, and what else is known of them by name."""
-    basis = dictionary.basis if dictionary.basis is not None else compress(dictionary, config.rank)[0].basis
+    basis = dictionary.basis
+    if basis is None:
+        basis = svd_basis(dictionary.fingerprints, config.rank)
 
     @functools.cache
     def virtual():
-        coils = min(config.virtual_coils or raw.kspace.shape[1], raw.kspace.shape[1])
-        return compress_coils(raw.kspace, coils)
+        return compress_coils(raw.kspace, config.coils_kept(raw.kspace.shape[1]))
 
     def sensitivities():
         kspace, energy = virtual()
-        found = calibrate(kspace, raw.trajectory, basis, raw.matrix, _pixel_size(raw))
+        found = calibrate(kspace, raw.trajectory, basis, raw.matrix, raw.voxel_size)
         return {"sensitivities": found, "energy": energy}
 
     coils = stages("sensitivities", sensitivities)
@@ -202,7 +204,7 @@ def _reconstructed(stages, config, raw, dictionary, progress):
             raw.trajectory,
             basis,
             raw.matrix,
-            _pixel_size(raw),
+            raw.voxel_size,
             method=config.method,
             sensitivities=coils["sensitivities"],
             iterations=config.iterations,

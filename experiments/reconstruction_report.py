@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 
+from experiments.config import flag_facts
 from experiments.reconstruction import Results
 from ganmrf.imaging.pipeline import METHODS
 from ganmrf.report.figures import map_figure, schedule_figure
@@ -113,12 +114,10 @@ def _reconstruction_section(results):
 
 
 def _settings_section(config, results):
-    flat = config["simulation"] | {name: value for name, value in config.items() if name != "simulation"}
-    settings = {f"--{name}": str(value) for name, value in flat.items() if value is not None}
     rows = [(name, f"{seconds:.1f}") for name, seconds in results.seconds.items()]
     rows.append(("all stages", f"{sum(results.seconds.values()):.1f}"))
     unit = 1 if sys.platform == "darwin" else 1024
     peak = unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e9
-    facts = settings | {"Peak memory of this run": f"{peak:.2f} GB"} | machine_facts()
+    facts = flag_facts(config) | {"Peak memory of this run": f"{peak:.2f} GB"} | machine_facts()
     table = Table(("Stage", "Seconds"), rows, "When it was done, compilation included")
     return Section("Stages, settings and machine", tables=[table], facts=facts)

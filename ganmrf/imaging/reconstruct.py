@@ -64,7 +64,7 @@ def grid_coefficients(
       progress: whether to show a progress bar.
 
     Returns:
-      (coils, rank, y, x), complex64; `ganmrf.imaging.coils.combine` makes one of the coils.
+      (coils, rank, y, x), complex64; `ganmrf.imaging.sensitivities.combine` makes one of the coils.
     """
     readouts, which = distinct(trajectory)
     projection = (len(kspace) * np.conj(basis).T).astype(np.complex64 if np.iscomplexobj(basis) else np.float32)

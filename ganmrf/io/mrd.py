@@ -92,6 +92,11 @@ class RawData:
         if self.sequence is not None and self.sequence.n_frames != len(kspace):
             raise ValueError(f"sequence has {self.sequence.n_frames} frames, but kspace has {len(kspace)}")
 
+    @property
+    def voxel_size(self) -> tuple[float, float]:
+        """Of the image, along (y, x), m."""
+        return tuple(size / count for size, count in zip(self.field_of_view, self.matrix, strict=True))
+
 
 def read_mrd(
     path,

@@ -1,25 +1,18 @@
 """Sequences designed as a user does it: better within every limit, playable, killed and gone on with."""
 
-import csv
-import functools
 import json
 import pathlib
 import signal
 import subprocess
 import sys
 import time
-from unittest import mock
 
 import jax
 import numpy as np
 import pypulseq
 import pytest
-from absl import flags
-from absl.testing import flagsaver
 
-from experiments import design_sequence
 from experiments.design_checks import atoms, monte_carlo
-from ganmrf.design.bounds import precision
 from ganmrf.gan.anchored import AnchoredGenerator
 from ganmrf.gan.generator_file import save_generator
 from ganmrf.gan.norms import fit_norms
@@ -29,15 +22,11 @@ from ganmrf.io.pulseq_read import read_pulseq
 from ganmrf.physics.fisp import simulate
 from ganmrf.physics.schedules import mrf_fisp, read_schedule
 from ganmrf.physics.types import Tissue
+from tests.experiments.designs import CHECKS, FEW, ROUNDING, TISSUE, columns, degrees, main, ratios
 
 ROOT = pathlib.Path(__file__).parents[2]
-FRAMES, FEW = 48, 24
-CHECKS = ("--draws=20", "--brain_size=48", "--size=64")
+FRAMES = 48
 SMALL = (f"--frames={FRAMES}", "--starts=2", "--steps=150", "--gain_t2=1.5", *CHECKS)
-TISSUE = Tissue(np.array([0.832, 1.331, 2.569]), np.array([0.0792, 0.11, 0.329]))  # the default of the command
-ROUNDING = 2e-6  # of a limit: six decimals, and float32
-# These programs run for milliseconds: the compiler is what takes time.
-quickly = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 
 def command(*options):
@@ -46,44 +35,6 @@ def command(*options):
 
 def run(*options):
     return subprocess.run(command(*options), cwd=ROOT, capture_output=True, text=True)
-
-
-def main(*options, jit=quickly):
-    """The command in this process; returns what was found, unjudged."""
-    with (
-        flagsaver.flagsaver(),
-        mock.patch.object(design_sequence, "judge_design") as judge,
-        mock.patch.object(design_sequence, "design_figure"),
-        mock.patch.object(design_sequence, "write_design_report"),
-        mock.patch.object(jax, "jit", jit),
-    ):
-        judge.return_value.numbers.return_value = judge.return_value.gains.return_value = {}
-        design_sequence.design_figure.return_value.savefig = lambda path, **_: path.touch()
-        others = {"input", "output"} & set(flags.FLAGS)  # required by a command that another file of tests imported
-        flags.FLAGS(["design_sequence", *map(str, options), *(f"--{name}=unused" for name in others)])
-        design_sequence.main()
-    return judge.call_args[0][0]
-
-
-def columns(folder):
-    """Columns of ``sequence.csv`` as they stand there."""
-    with open(folder / "sequence.csv", newline="") as file:
-        titles, *rows = csv.reader(file)
-    return dict(zip(titles, np.array(rows, float).T, strict=True))
-
-
-def ratios(sequence, start, tissue=TISSUE):
-    """Standard deviations of T1 and T2 over those of the start, (2, tissues)."""
-    ours, others = (precision(each, tissue) for each in (sequence, start))
-    return np.stack([ours.t1 / others.t1, ours.t2 / others.t2])
-
-
-def degrees(sequence):
-    return np.rad2deg(np.asarray(sequence.flip_angle, float))
-
-
-def milliseconds(sequence):
-    return 1e3 * np.asarray(sequence.repetition_time, float)
 
 
 def contents(folder):
