@@ -5,7 +5,6 @@ import dataclasses
 from ganmrf.dictionary.grids import grid_of, tissue_grid, values_in_ranges
 from ganmrf.gan.recipes import Recipe
 from ganmrf.imaging.trajectory import Spiral, design_spiral, rotated, rotation_angles
-from ganmrf.io.pulseq_read import read_pulseq
 from ganmrf.physics.schedules import mrf_fisp, read_schedule
 from ganmrf.physics.slice_profile import sinc_slice_profile
 
@@ -40,7 +39,12 @@ class SimulationConfig:
             name: None if value is None else 1e-3 * value
             for name, value in (("echo_time", self.echo_time_ms), ("inversion_time", self.inversion_time_ms))
         }
-        sequence = read_pulseq(self.schedule) if pulseq else read_schedule(self.schedule, **times)
+        if pulseq:
+            from ganmrf.io.pulseq_read import read_pulseq  # here: it imports for a second, and most runs need none
+
+            sequence = read_pulseq(self.schedule)
+        else:
+            sequence = read_schedule(self.schedule, **times)
         if self.frames is None:
             return sequence
         if not 1 <= self.frames <= sequence.n_frames:

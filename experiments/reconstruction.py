@@ -22,7 +22,6 @@ from ganmrf.imaging.pipeline import reconstruct
 from ganmrf.imaging.sensitivities import calibrate
 from ganmrf.io.maps import read_b1_map
 from ganmrf.io.mrd import read_mrd
-from ganmrf.io.pulseq_read import read_pulseq_trajectory
 from ganmrf.io.series import read_mask, read_series
 
 RAW = (".h5", ".mrd")
@@ -141,6 +140,8 @@ def _read_raw(config):
     if trajectory is not None and trajectory.lower().endswith(".seq"):
         if config.trajectory_units not in (None, "1/m"):
             raise ValueError(f"--trajectory_units of a .seq file must be 1/m; got {config.trajectory_units}")
+        from ganmrf.io.pulseq_read import read_pulseq_trajectory  # here: as in `config`
+
         trajectory, units = read_pulseq_trajectory(trajectory), "1/m"
     else:
         units = config.trajectory_units

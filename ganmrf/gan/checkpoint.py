@@ -124,4 +124,5 @@ def _facts(leaf):
 
 
 def _line(error):
-    return " ".join(str(error).split())[:200] or type(error).__name__
+    line = " ".join(str(error).split()) or type(error).__name__
+    return line if len(line) <= 200 else f"{line[:80]} ... {line[-115:]}"  # the reason is said last

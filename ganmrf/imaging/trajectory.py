@@ -10,7 +10,6 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pypulseq
 
 from ganmrf.imaging.nufft import image_to_kspace, kspace_to_image
 from ganmrf.physics.constants import GYROMAGNETIC_RATIO
@@ -245,6 +244,8 @@ def _played(k, edge, dwell_time, max_gradient, max_slew_rate):
 
 def _rewinder(gradient, max_gradient, max_slew_rate):
     """Brings a waveform to 0, and then its moment, in a straight line: (raster times, 2), the last one 0."""
+    import pypulseq  # here: it takes a second, and most programs design no spiral
+
     last = gradient[-1]
     steps = int(np.ceil(np.linalg.norm(last) / (max_slew_rate * RASTER)))
     down = last * np.linspace(1, 0, steps + 1)[1:, None]
