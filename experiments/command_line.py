@@ -4,6 +4,7 @@ import logging
 import os
 import pathlib
 import sys
+import warnings
 
 import jax
 from absl import app, flags
@@ -63,7 +64,9 @@ def keep_compiled_programs():
     logging.getLogger("jax").setLevel(logging.WARNING)
     if jax.config.jax_compilation_cache_dir is None:
         jax.config.update("jax_compilation_cache_dir", str(CACHE))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)  # hundreds of small ones take seconds
+    # One that another process is writing, or was killed while it wrote, is compiled as if it were not there.
+    warnings.filterwarnings("ignore", "Error reading persistent compilation cache entry")
 
 
 def _parse(arguments):

@@ -139,6 +139,7 @@ def _begin(parent):
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+    tqdm.tqdm.set_lock(threading.RLock())  # its own is a semaphore that a process which is ended leaves behind
     command_line.keep_compiled_programs()
 
 

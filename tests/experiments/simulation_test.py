@@ -55,6 +55,19 @@ def test_a_dictionary_of_ones_own(tmp_path):
     assert dictionary.slice_profile.nodes.shape == (4,)
 
 
+def test_kept_programs_that_were_cut_short_are_compiled_again(tmp_path):
+    flags = ("simulate_dictionary", "--grid=coarse", "--frames=10")
+    first = run(*flags, f"--output={tmp_path / 'first.npz'}", XDG_CACHE_HOME=str(tmp_path))
+    assert first.returncode == 0, first.stderr
+    kept = list((tmp_path / "ganmrf" / "compiled").iterdir())
+    assert kept
+    for program in kept:
+        os.truncate(program, program.stat().st_size // 2)
+    again = run(*flags, f"--output={tmp_path / 'again.npz'}", XDG_CACHE_HOME=str(tmp_path))
+    assert (again.returncode, again.stderr) == (0, "")
+    assert (tmp_path / "first.npz").read_bytes() == (tmp_path / "again.npz").read_bytes()
+
+
 SHARED = ("--frames=30", "--chunk_atoms=64", "--rank=6", "--states=15")  # 94 chunks
 
 

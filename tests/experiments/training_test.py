@@ -153,7 +153,7 @@ def test_the_whole_reproduction_small(tmp_path):
     flags = (*SMALL, "--steps=60", "--lambdas=1,100", "--sweep_steps=20", "--paper_steps=40", "--size=48", "--rounds=1")
     folder = tmp_path / "all"
     done = run("reproduce", f"--workdir={folder}", *flags)
-    assert done.returncode == 0, done.stderr
+    assert (done.returncode, done.stderr) == (0, "")
     results = json.loads((folder / "results.json").read_text())
     assert results["lambda"] == min(results["sweep"], key=lambda row: row["validation_rmse"])["lambda"]
     assert [row["step"] for row in results["records"]][-1] == 60
