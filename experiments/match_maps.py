@@ -23,7 +23,7 @@ from ganmrf.dictionary.chunked import open_dictionary
 from ganmrf.dictionary.compress import compress
 from ganmrf.dictionary.match import match
 from ganmrf.dictionary.match_b1 import match_with_b1
-from ganmrf.io.maps import describe, make_folder, read_b1_map, write_maps
+from ganmrf.io.maps import describe, file_stem, make_folder, read_b1_map, write_maps
 from ganmrf.io.series import read_mask, read_series
 
 _DICTIONARY = flags.DEFINE_string("dictionary", None, "dictionary, .npz, .mat or .zarr", required=True)
@@ -70,6 +70,7 @@ def main():
     )
     if config.b1_scale != 1 and config.b1_map is None:
         raise ValueError("--b1_scale goes with --b1_map")
+    file_stem(config.prefix)  # refused here, not after the work
     folder = make_folder(config.output)
     series = read_series(config.images, config.variable, frame_axis=config.frame_axis)
     shape = series.images.shape[1:]

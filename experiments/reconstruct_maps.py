@@ -32,7 +32,7 @@ from experiments.reconstruction_report import write_reconstruction_report
 from experiments.workdir import Workdir
 from ganmrf.atomic import replacing
 from ganmrf.imaging.pipeline import METHODS
-from ganmrf.io.maps import describe, save_maps, write_maps
+from ganmrf.io.maps import describe, file_stem, save_maps, write_maps
 from ganmrf.io.mrd import write_mrd_images
 
 flags.adopt_module_key_flags(sequence_flags)
@@ -67,6 +67,7 @@ def main():
     """Maps the scan, and writes what came out."""
     if wrong := [name for name in _ALSO.value if name not in _FORMATS]:
         raise ValueError(f"--also must be of {', '.join(_FORMATS[1:])}; got {', '.join(wrong)}")
+    file_stem(_PREFIX.value)  # refused here, not after the work
     settings = {"simulation": dataclasses.asdict(sequence_flags.simulation_config())}
     settings |= {name: flag.value for name, flag in _FLAGS.items()}
     with Workdir(_OUTPUT.value, settings, given_flags()) as workdir:

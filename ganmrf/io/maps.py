@@ -56,8 +56,7 @@ def write_maps(
       BIDS specification, appendix "Quantitative MRI", https://bids-specification.readthedocs.io.
     """
     folder = make_folder(folder)
-    if "/" in prefix or "\\" in prefix:
-        raise ValueError(f"prefix must not hold a path; got {prefix!r}")
+    stem = file_stem(prefix)
     if not 1 <= maps.t1.ndim <= 3:
         raise ValueError(f"maps must have 1 to 3 spatial axes; got shape {maps.t1.shape}")
     _check_refined(maps, refined)
@@ -65,7 +64,6 @@ def write_maps(
     affine = np.asarray(affine, float) if known else np.diag([*np.multiply(1e3, voxel_size)[::-1], 1.0])
     if affine.shape != (4, 4) or not np.isfinite(affine).all() or np.linalg.matrix_rank(affine) < 4:
         raise ValueError(f"affine must be an invertible (4, 4) matrix; got {affine.tolist()}")
-    stem = f"{prefix.removesuffix('_')}_" if prefix else ""
     paths = {}
     for name, (values, entries) in _outputs(maps, refined, with_b1).items():
         paths[name] = folder / f"{stem}{name}.nii.gz"
@@ -74,6 +72,17 @@ def write_maps(
         with replacing(folder / f"{stem}{name}.json") as path:
             path.write_text(text + "\n")
     return paths
+
+
+def file_stem(prefix: str) -> str:
+    """What file names begin with: BIDS entities and an underscore, or nothing.
+
+    Raises:
+      ValueError: a prefix with a path in it.
+    """
+    if "/" in prefix or "\\" in prefix:
+        raise ValueError(f"prefix must not hold a path; got {prefix!r}")
+    return f"{prefix.removesuffix('_')}_" if prefix else ""
 
 
 def save_maps(path, maps: Maps, *, refined: Refined | None = None):

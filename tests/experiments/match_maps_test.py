@@ -112,6 +112,7 @@ def test_b1_is_given_or_estimated(uneven_scan, given):
         ({"dictionary": "truncated.npz"}, "truncated.npz: not a whole .npz file"),
         ({"dictionary": "newer.npz"}, "newer.npz has schema 2; this version reads up to 1: update ganmrf"),
         ({"output": "mask.npz/maps"}, "mask.npz/maps: Not a directory"),
+        ({"prefix": "sub-01"}, "prefix must not hold a path; got '/"),
         ({"mas": "mask.npz"}, "Unknown command line flag 'mas'"),
     ],
     ids=lambda value: "=".join(*value.items()) if isinstance(value, dict) else "",

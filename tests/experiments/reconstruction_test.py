@@ -361,6 +361,7 @@ def spoilt(bare):
         ({"mask": "moved.nii.gz"}, "moved.nii.gz: the mask lies up to 3 mm from the images: it is of another grid"),
         ({"b1_map": "b1.npz"}, "--b1_map=.*b1.npz wants atoms of several B1: give --b1 or another --dictionary"),
         ({"also": "npz,nonsense"}, "--also must be of npz, mat, mrd; got nonsense"),
+        ({"prefix": "sub/01"}, "prefix must not hold a path; got 'sub/01'"),
         ({"slice": 3}, "scan.h5: no slice 3"),
         (
             {"input": "images.npz", "also": "mrd", "frames": FRAMES},
