@@ -55,7 +55,7 @@ def test_one_step_is_one_turn_of_each_player(dictionary):
 
     # Adam's first step moves every parameter by the learning rate against the sign of its gradient.
     def signed(params, loss):
-        gradient = jax.grad(loss)(params)
+        gradient = jax.jit(jax.grad(loss))(params)
         return jax.tree.map(lambda p, g: p - rate * jnp.sign(g), params, gradient), gradient
 
     opponent, slope = signed(state.discriminator.params, discriminator_turn)
