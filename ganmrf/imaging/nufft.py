@@ -4,6 +4,9 @@
 along y and columns along x. `kspace_to_image` is the adjoint, without any weights.
 """
 
+import functools
+import threading
+
 import jax
 import jax.numpy as jnp
 from jax_finufft import nufft1, nufft2
@@ -13,6 +16,8 @@ from jax_finufft.options import Opts
 _ACCURACY = 1e-5
 # One thread adds up in one order, so that results repeat to the bit; callers have a core for each coil or frame.
 _OPTIONS = Opts(upsampfac=1.25, nthreads=1)
+_SETTINGS = {"eps": _ACCURACY, "opts": _OPTIONS}
+_ONE_AT_A_TIME = threading.Lock()
 
 
 def image_to_kspace(images, points, voxel_size) -> jax.Array:
@@ -26,9 +31,10 @@ def image_to_kspace(images, points, voxel_size) -> jax.Array:
     Returns:
       (..., samples), complex64.
     """
+    _make_ready()
     images = jnp.asarray(images, jnp.complex64)
     flat = images.reshape(-1, *images.shape[-2:])
-    samples = nufft2(flat, *_phases(points, voxel_size), iflag=-1, eps=_ACCURACY, opts=_OPTIONS)
+    samples = nufft2(flat, *_phases(points, voxel_size), iflag=-1, **_SETTINGS)
     return samples.reshape(*images.shape[:-2], samples.shape[-1])
 
 
@@ -44,10 +50,29 @@ def kspace_to_image(samples, points, shape: tuple[int, int], voxel_size) -> jax.
     Returns:
       (..., y, x), complex64.
     """
+    _make_ready()
     samples = jnp.asarray(samples, jnp.complex64)
     flat = samples.reshape(-1, samples.shape[-1])
-    images = nufft1(tuple(shape), flat, *_phases(points, voxel_size), iflag=1, eps=_ACCURACY, opts=_OPTIONS)
+    images = nufft1(tuple(shape), flat, *_phases(points, voxel_size), iflag=1, **_SETTINGS)
     return images.reshape(*samples.shape[:-1], *shape)
+
+
+def _make_ready():
+    """Transforms one sample, once in a process, before any others.
+
+    finufft computes its kernel in the first transform and keeps it in a table without a lock: two threads that come
+    first at once crash.
+    """
+    with _ONE_AT_A_TIME:
+        _transform_one()
+
+
+@functools.cache
+def _transform_one():
+    with jax.ensure_compile_time_eval():
+        origin = jnp.zeros(1, jnp.float32)
+        image = nufft1((2, 2), jnp.ones(1, jnp.complex64), origin, origin, iflag=1, **_SETTINGS)
+        jax.block_until_ready(nufft2(image, origin, origin, iflag=-1, **_SETTINGS))
 
 
 def _phases(points, voxel_size):
