@@ -1,4 +1,4 @@
-"""Settings of the whole suite: shapes must agree without hidden broadcasting, and examples repeat."""
+"""Settings of the whole suite: shapes must agree without hidden broadcasting, examples repeat, programs are kept."""
 
 import hypothesis
 import jax

@@ -126,10 +126,8 @@ def lay_foundation(
 
 def with_spread_anchors(foundation: Foundation) -> Foundation:
     """The same with anchors spread evenly over the box, of which no features are known: for interpolation."""
-    from scipy.stats import qmc  # here: it takes half a second, and only this needs it
-
     box, number = foundation.box, foundation.anchors.size
-    anchors = box.spread(qmc.Sobol(len(box.names), rng=0).random_base2(int(np.ceil(np.log2(number))))[:number])
+    anchors = box.spread(box.sobol(number, 0))
     norms = np.asarray(foundation.norm(box.coordinates(anchors)))[:, None]
     signals = [
         (simulate_without_echo(sequence, anchors, foundation.joint.slice_profile) / norms, truth)

@@ -80,10 +80,8 @@ def sample_sequences(key: jax.Array, number: int, n_frames: int = 1000) -> list[
 
 def spread_tissue(box: TissueBox, number: int, seed: int) -> Tissue:
     """Tissues spread over a box, two fifths of them with some parameters at an end of their range, (number,)."""
-    from scipy.stats import qmc  # here: it takes half a second, and only this needs it
-
     rng = np.random.default_rng(seed)
-    sobol = qmc.Sobol(len(box.names), rng=rng).random_base2(int(np.ceil(np.log2(number))))[:number]
+    sobol = box.sobol(number, rng)
     return box.spread_to_faces(sobol, rng.random(sobol.shape), np.arange(number)[:, None] % 5 / 5)
 
 

@@ -54,6 +54,12 @@ class TissueBox:
         if not t2 < t1:
             raise ValueError(f"TissueBox: t2 must begin below t1; got {t2:g} and {t1:g} s")
 
+    def sobol(self, number: int, rng) -> np.ndarray:
+        """Places spread evenly over the unit cube, (number, axes): a scrambled Sobol sequence; ``rng`` or a seed."""
+        from scipy.stats import qmc  # here: it takes half a second, and only this needs it
+
+        return qmc.Sobol(len(self.names), rng=rng).random_base2(int(np.ceil(np.log2(number))))[:number]
+
     def spread(self, cube) -> Tissue:
         """The tissue at places in the unit cube, (..., axes), axes in the order of ``names``; all of it is in the box.
 

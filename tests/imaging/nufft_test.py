@@ -1,10 +1,14 @@
 """The transforms against the sum that defines them, in float64."""
 
+import functools
+
 import hypothesis
 import hypothesis.strategies as st
+import jax
 import numpy as np
 import pytest
 
+from ganmrf.imaging import nufft
 from ganmrf.imaging.nufft import image_to_kspace, kspace_to_image
 
 VOXEL_SIZE = (5e-3, 4e-3)  # along y, x
@@ -83,3 +87,15 @@ def test_leading_axes_are_further_images():
     np.testing.assert_allclose(samples[1, 2], alone, atol=1e-5 * np.abs(alone).max())  # float32
     alone = kspace_to_image(samples[1, 2], points, (16, 18), VOXEL_SIZE)
     np.testing.assert_allclose(back[1, 2], alone, atol=1e-5 * np.abs(alone).max())
+
+
+def test_one_transform_comes_before_all_others():
+    """Two threads that come first at once crash finufft, in one of 200 processes: tracing is enough to be ready."""
+    place = {"points": np.zeros((7, 2), np.float32), "voxel_size": VOXEL_SIZE}
+    for transform, shape in (
+        (functools.partial(image_to_kspace, **place), (4, 6)),
+        (functools.partial(kspace_to_image, shape=(4, 6), **place), (7,)),
+    ):
+        nufft._transform_one.cache_clear()
+        jax.jit(transform).lower(np.ones(shape, np.complex64))
+        assert nufft._transform_one.cache_info().currsize == 1
