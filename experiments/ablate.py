@@ -17,15 +17,15 @@ import numpy as np
 import tqdm
 from absl import flags
 
-from experiments import recipe_flags, sequence_flags
-from experiments.command_line import given_flags, numbers_in, run
-from experiments.config import stored_configs
-from experiments.judgement import errors_by_method
-from experiments.side_by_side import Job, train_side_by_side
-from experiments.training import read_run
-from experiments.workdir import Workdir
-from ganmrf.atomic import replacing
+from experiments.evaluation.generator import errors_by_method
+from experiments.flags import recipe_flags, sequence_flags
+from experiments.flags.command_line import given_flags, numbers_in, run
+from ganmrf.files import replacing
 from ganmrf.report.html import Section, Table, machine_facts, write_report
+from ganmrf.runs.configs import stored_configs
+from ganmrf.runs.side_by_side import Job, train_side_by_side
+from ganmrf.runs.training import read_run
+from ganmrf.runs.workdir import Workdir
 
 flags.adopt_module_key_flags(sequence_flags)
 flags.adopt_module_key_flags(recipe_flags)

@@ -17,17 +17,18 @@ import time
 import numpy as np
 from absl import flags
 
-from experiments import sequence_flags
-from experiments.command_line import numbers_in, run
+from experiments.flags import sequence_flags
+from experiments.flags.command_line import numbers_in, run
+from ganmrf.anchors.generator_file import load_anchored
+from ganmrf.anchors.prepared import prepare
 from ganmrf.dictionary.build import build_dictionary
-from ganmrf.dictionary.store import save_dictionary
-from ganmrf.gan.generator_file import load_anchored
-from ganmrf.physics.cardiac import cardiac_mrf
-from ganmrf.physics.schedules import read_columns
+from ganmrf.dictionary.npz import save_dictionary
+from ganmrf.io.schedule import read_columns
+from ganmrf.metrics import fingerprint_errors
+from ganmrf.physics.sequences.cardiac import cardiac_mrf
 from ganmrf.report.anchored_figures import rhythm_figure
 from ganmrf.report.figures import fingerprint_figure, schedule_figure
 from ganmrf.report.html import Picture, Section, machine_facts, write_report
-from ganmrf.report.metrics import fingerprint_errors
 
 flags.adopt_module_key_flags(sequence_flags)
 _GENERATOR = flags.DEFINE_string("generator", None, "generator.npz of train_anchored", required=True)
@@ -55,11 +56,11 @@ def main():
     tissue = config.tissue()
     generator.require_inside(tissue)
     clock = time.perf_counter()
-    prepared = generator.prepare(sequence, _ANCHORS.value, accuracy=_ACCURACY.value)
+    prepared = prepare(generator, sequence, _ANCHORS.value, accuracy=_ACCURACY.value)
     weights = generator.weights(tissue, prepared.n_anchors)
     first = time.perf_counter() - clock
     clock = time.perf_counter()
-    prepared = generator.prepare(sequence, prepared.n_anchors)
+    prepared = prepare(generator, sequence, prepared.n_anchors)
     dictionary = prepared.generate(weights, compressed=_COMPRESSED.value)
     again = time.perf_counter() - clock
     print(f"{rr_intervals.size} beats, {sequence.n_frames} frames, {prepared.n_anchors} anchors; {prepared.summary()}")

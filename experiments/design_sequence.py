@@ -19,20 +19,20 @@ import tempfile
 import numpy as np
 from absl import flags
 
-from experiments import sequence_flags, spiral_flags
-from experiments.command_line import given_flags, numbers_in, run
-from experiments.config import SimulationConfig, SpiralConfig
-from experiments.design_report import judge_design, write_design_report
-from experiments.designing import DesignConfig, design
-from experiments.workdir import Workdir
-from ganmrf.atomic import replacing
+from experiments.flags import sequence_flags, spiral_flags
+from experiments.flags.command_line import given_flags, numbers_in, run
+from experiments.reports.design import judge_design, write_design_report
 from ganmrf.design.bounds import scan_time
 from ganmrf.design.limits import Limits, violations
+from ganmrf.files import replacing
 from ganmrf.io.pulseq_write import Limits as ScannerLimits
 from ganmrf.io.pulseq_write import write_pulseq
-from ganmrf.physics.schedules import read_schedule, write_schedule
-from ganmrf.physics.types import Sequence
+from ganmrf.io.schedule import read_schedule, write_schedule
+from ganmrf.physics.sequences.fisp import Sequence
 from ganmrf.report.design_figures import design_figure
+from ganmrf.runs.configs import SimulationConfig, SpiralConfig
+from ganmrf.runs.designing import DesignConfig, design
+from ganmrf.runs.workdir import Workdir
 
 flags.adopt_module_key_flags(sequence_flags)
 flags.adopt_module_key_flags(spiral_flags)

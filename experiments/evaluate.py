@@ -17,9 +17,9 @@ import sys
 
 from absl import flags
 
-from experiments.command_line import numbers_in, run
-from experiments.judgement import judge, scan_brain
-from experiments.judgement_report import (
+from experiments.evaluation.generator import judge, scan_brain
+from experiments.flags.command_line import numbers_in, run
+from experiments.reports.generator import (
     error_section,
     fingerprint_section,
     map_section,
@@ -28,11 +28,10 @@ from experiments.judgement_report import (
     settings_facts,
     training_picture,
 )
-from experiments.side_by_side import Job, train_side_by_side
-from experiments.training import read_run, simulate_accurately
-from ganmrf.atomic import replacing
-from ganmrf.io.maps import make_folder
+from ganmrf.files import make_folder, replacing
 from ganmrf.report.html import Section, machine_facts, write_report
+from ganmrf.runs.side_by_side import Job, train_side_by_side
+from ganmrf.runs.training import read_run, simulate_accurately
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder of the training run", required=True)
 _OUTPUT = flags.DEFINE_string("output", None, "folder for the report; default: --workdir")

@@ -17,8 +17,7 @@ import numpy as np
 import tqdm
 from absl import flags
 
-from experiments import sequence_flags
-from experiments.anchored_judgement import (
+from experiments.evaluation.anchored import (
     brain_errors,
     dictionary_cost,
     errors_by_size,
@@ -27,11 +26,11 @@ from experiments.anchored_judgement import (
     read_subject,
     unseen_sequences,
 )
-from experiments.anchored_report import print_judgement, write_judgement
-from experiments.command_line import run
-from experiments.judgement_report import summary
-from ganmrf.atomic import replacing
-from ganmrf.io.maps import make_folder
+from experiments.flags import sequence_flags
+from experiments.flags.command_line import run
+from experiments.reports.anchored import print_judgement, write_judgement
+from experiments.reports.generator import summary
+from ganmrf.files import make_folder, replacing
 
 flags.adopt_module_key_flags(sequence_flags)
 _GENERATORS = flags.DEFINE_multi_string("generator", None, "generator.npz; may be repeated", required=True)

@@ -11,8 +11,8 @@ The flags name the sequence and the spiral. Every experiment reads the file back
 import numpy as np
 from absl import flags
 
-from experiments import sequence_flags, spiral_flags
-from experiments.command_line import run
+from experiments.flags import sequence_flags, spiral_flags
+from experiments.flags.command_line import run
 from ganmrf.io.pulseq_write import Limits, write_pulseq
 
 flags.adopt_module_key_flags(sequence_flags)

@@ -19,12 +19,13 @@ import numpy as np
 import tqdm
 from absl import flags
 
-from experiments import sequence_flags
-from experiments.command_line import run
-from ganmrf.dictionary.store import save_dictionary, save_dictionary_in_blocks
-from ganmrf.gan.anchored import AnchoredGenerator
+from experiments.flags import sequence_flags
+from experiments.flags.command_line import run
+from ganmrf.anchors.generator import AnchoredGenerator
+from ganmrf.anchors.generator_file import load_any
+from ganmrf.anchors.prepared import prepare
+from ganmrf.dictionary.npz import save_dictionary, save_dictionary_in_blocks
 from ganmrf.gan.generate import generate
-from ganmrf.gan.generator_file import load_any
 
 flags.adopt_module_key_flags(sequence_flags)
 _GENERATOR = flags.DEFINE_string("generator", None, "generator.npz of train or of train_anchored", required=True)
@@ -86,7 +87,7 @@ def _of_any_sequence(generator, config, tissue):
     sequence = config.sequence()
     sequence_flags.check_same_simulation(config, sequence, generator.slice_profile, _GENERATOR.value)
     _check_range(generator, tissue)
-    prepared = generator.prepare(sequence, _ANCHORS.value, accuracy=_ACCURACY.value)
+    prepared = prepare(generator, sequence, _ANCHORS.value, accuracy=_ACCURACY.value)
     print(f"{prepared.n_anchors} anchors; {prepared.summary()}")
     if generator.kind == "table":  # its weights are those of all its atoms
         weights = generator.weights(tissue, prepared.n_anchors)

@@ -16,17 +16,17 @@ import time
 import numpy as np
 from absl import flags
 
-from experiments import sequence_flags
-from experiments.brain_report import maps_figure, write_brain_report
-from experiments.command_line import run
-from experiments.config import SimulationConfig
-from ganmrf.atomic import replacing
+from experiments.flags import sequence_flags
+from experiments.flags.command_line import run
+from experiments.reports.brain import maps_figure, write_brain_report
 from ganmrf.dictionary.build import build_dictionary
 from ganmrf.dictionary.compress import compress
 from ganmrf.dictionary.match import match
+from ganmrf.files import make_folder, replacing
 from ganmrf.imaging.phantom import acquire, add_noise, digital_brain
-from ganmrf.io.maps import describe, make_folder, write_maps
-from ganmrf.report.metrics import exact_share, rrmse, tissue_table
+from ganmrf.io.maps import describe, write_maps
+from ganmrf.metrics import exact_share, rrmse, tissue_table
+from ganmrf.runs.configs import SimulationConfig
 
 flags.adopt_module_key_flags(sequence_flags)
 _OUTPUT = flags.DEFINE_string("output", None, "folder for the report and the maps", required=True)

@@ -18,12 +18,13 @@ import sys
 import numpy as np
 from absl import flags
 
-from experiments.command_line import run
-from ganmrf.dictionary.chunked import open_dictionary
+from experiments.flags.command_line import run
 from ganmrf.dictionary.compress import compress
 from ganmrf.dictionary.match import match
 from ganmrf.dictionary.match_b1 import match_with_b1
-from ganmrf.io.maps import describe, file_stem, make_folder, read_b1_map, write_maps
+from ganmrf.dictionary.zarr import open_dictionary
+from ganmrf.files import make_folder
+from ganmrf.io.maps import describe, file_stem, read_b1_map, write_maps
 from ganmrf.io.series import read_mask, read_series
 
 _DICTIONARY = flags.DEFINE_string("dictionary", None, "dictionary, .npz, .mat or .zarr", required=True)

@@ -24,16 +24,16 @@ import sys
 import numpy as np
 from absl import flags
 
-from experiments import sequence_flags
-from experiments.command_line import given_flags, run
-from experiments.config import SimulationConfig
-from experiments.reconstruction import ReconstructionConfig, map_scan
-from experiments.reconstruction_report import write_reconstruction_report
-from experiments.workdir import Workdir
-from ganmrf.atomic import replacing
+from experiments.flags import sequence_flags
+from experiments.flags.command_line import given_flags, run
+from experiments.reports.scan import write_reconstruction_report
+from ganmrf.files import replacing
 from ganmrf.imaging.pipeline import METHODS
 from ganmrf.io.maps import describe, file_stem, save_maps, write_maps
 from ganmrf.io.mrd import write_mrd_images
+from ganmrf.runs.configs import SimulationConfig
+from ganmrf.runs.workdir import Workdir
+from ganmrf.scan_to_maps import ReconstructionConfig, map_scan
 
 flags.adopt_module_key_flags(sequence_flags)
 _FORMATS = ("nifti", "npz", "mat", "mrd")

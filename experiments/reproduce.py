@@ -17,21 +17,21 @@ from typing import NamedTuple
 
 from absl import flags
 
-from experiments import recipe_flags, sequence_flags
-from experiments.acquisition import Scanner
-from experiments.command_line import given_flags, numbers_in, run
-from experiments.config import SpiralConfig, TrainingConfig, stored_configs
-from experiments.judgement import Judgement, Scan, judge, scan_brain
-from experiments.judgement_report import numbers, print_judgement
-from experiments.reproduction_report import write_reproduction_report
-from experiments.side_by_side import Job, train_side_by_side
-from experiments.sweep import best_weight, sweep_jobs, sweep_rows
-from experiments.timing import GenerationCost, generation_cost
-from experiments.training import Run, read_run, simulate_accurately
-from experiments.workdir import Workdir
-from ganmrf.atomic import replacing
+from experiments.benchmarks.timing import GenerationCost, generation_cost
+from experiments.evaluation.generator import Judgement, Scan, judge, scan_brain
+from experiments.evaluation.scanner import Scanner
+from experiments.flags import recipe_flags, sequence_flags
+from experiments.flags.command_line import given_flags, numbers_in, run
+from experiments.reports.generator import numbers, print_judgement
+from experiments.reports.reproduction import write_reproduction_report
+from experiments.sweep_lambda import best_weight, sweep_jobs, sweep_rows
+from ganmrf.files import replacing
 from ganmrf.gan.recipes import recipe
 from ganmrf.physics.slice_profile import sinc_slice_profile
+from ganmrf.runs.configs import SpiralConfig, TrainingConfig, stored_configs
+from ganmrf.runs.side_by_side import Job, train_side_by_side
+from ganmrf.runs.training import Run, read_run, simulate_accurately
+from ganmrf.runs.workdir import Workdir
 
 flags.adopt_module_key_flags(sequence_flags)
 flags.adopt_module_key_flags(recipe_flags)

@@ -16,11 +16,12 @@ import sys
 import numpy as np
 from absl import flags
 
-from experiments import sequence_flags, spiral_flags
-from experiments.acquisition import Scanner
-from experiments.command_line import run
+from experiments.evaluation.scanner import Scanner
+from experiments.flags import sequence_flags, spiral_flags
+from experiments.flags.command_line import run
+from ganmrf.files import make_folder
 from ganmrf.imaging.trajectory import rotated
-from ganmrf.io.maps import make_folder, write_image
+from ganmrf.io.maps import write_image
 from ganmrf.io.mrd import write_mrd
 from ganmrf.io.series import read_array
 

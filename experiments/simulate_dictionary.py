@@ -20,12 +20,12 @@ import time
 import jax
 from absl import flags
 
-from experiments import process_flags, sequence_flags
-from experiments.command_line import run
+from experiments.flags import process_flags, sequence_flags
+from experiments.flags.command_line import run
 from ganmrf.dictionary.build import build_dictionary
 from ganmrf.dictionary.compress import compress
-from ganmrf.dictionary.store import save_dictionary
-from ganmrf.dictionary.streaming import begin_store, fill_store, wait_until_whole
+from ganmrf.dictionary.npz import save_dictionary
+from ganmrf.dictionary.zarr_fill import begin_store, fill_store, wait_until_whole
 
 flags.adopt_module_key_flags(sequence_flags)
 flags.adopt_module_key_flags(process_flags)

@@ -11,9 +11,9 @@ The folder gets ``config.json``, ``metrics.jsonl`` (losses and errors), ``checkp
 
 from absl import flags
 
-from experiments import recipe_flags, sequence_flags
-from experiments.command_line import given_flags, run
-from experiments.training import train_in_folder
+from experiments.flags import recipe_flags, sequence_flags
+from experiments.flags.command_line import given_flags, run
+from ganmrf.runs.training import train_in_folder
 
 flags.adopt_module_key_flags(sequence_flags)
 flags.adopt_module_key_flags(recipe_flags)

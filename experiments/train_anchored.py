@@ -16,15 +16,15 @@ import pathlib
 
 from absl import flags
 
-from experiments import sequence_flags
-from experiments.anchoring import KINDS, RADIAL, AnchoredConfig, anchored_as, make_in_folder
-from experiments.command_line import given_flags, run
-from experiments.judgement_report import summary
-from ganmrf.gan.anchored import radial_generator, validation_errors
-from ganmrf.gan.trunk import RECIPE
+from experiments.flags import sequence_flags
+from experiments.flags.command_line import given_flags, run
+from experiments.reports.generator import summary
+from ganmrf.anchors.generator import radial_generator, validation_errors
+from ganmrf.anchors.trunk import RECIPE
 from ganmrf.report.anchored_figures import accuracy_figure, anchor_figure
 from ganmrf.report.html import Picture, Section, Table, machine_facts, write_report
 from ganmrf.report.training_figures import training_figure
+from ganmrf.runs.anchoring import KINDS, RADIAL, AnchoredConfig, anchored_as, make_in_folder
 
 flags.adopt_module_key_flags(sequence_flags)
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder of the generator", required=True)
@@ -68,10 +68,10 @@ def main():
     given = given_flags()
     workdir = pathlib.Path(_WORKDIR.value)
     made = make_in_folder(workdir, sequence_flags.simulation_config(), config, given)
-    judged = {made.config.kind: (made.generator, made.foundation)}
+    judged = {made.config.kind: (made.generator, made.anchor_set)}
     for kind in RADIAL if made.config.kind not in RADIAL else ():
-        foundation = anchored_as(made.foundation, kind)
-        judged[kind] = radial_generator(foundation), foundation
+        anchor_set = anchored_as(made.anchor_set, kind)
+        judged[kind] = radial_generator(anchor_set), anchor_set
     errors = {
         name: {size: summary(of_size) for size, of_size in validation_errors(*pair).items()}
         for name, pair in judged.items()

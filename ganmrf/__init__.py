@@ -8,9 +8,10 @@ __version__ = "0.1.0"
 from ganmrf.dictionary.build import Dictionary, build_dictionary
 from ganmrf.dictionary.grids import tissue_grid
 from ganmrf.dictionary.match import Maps, match
-from ganmrf.physics.fisp import simulate
-from ganmrf.physics.schedules import mrf_fisp
-from ganmrf.physics.types import Sequence, Tissue
+from ganmrf.physics.sequences.fisp import Sequence
+from ganmrf.physics.sequences.published import mrf_fisp
+from ganmrf.physics.simulate import simulate
+from ganmrf.physics.tissue import Tissue
 
 __all__ = [
     "Dictionary",

@@ -3,7 +3,7 @@
 import hypothesis
 import jax
 
-from experiments.command_line import keep_compiled_programs
+from ganmrf.parallel import keep_compiled_programs
 
 keep_compiled_programs()
 jax.config.update("jax_numpy_rank_promotion", "raise")

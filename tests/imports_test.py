@@ -6,13 +6,13 @@ import pathlib
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
-FLOORS = ["atomic", "physics", "dictionary", "gan", "design", "imaging", "io", "report"]  # a room sees those before it
+FLOORS = ["pytrees", "files", "parallel", "metrics", "physics", "dictionary", "gan", "anchors", "design", "imaging", "io", "report", "stages", "scan_to_maps", "runs"]
 ABOVE_ALONE = {"design": {"imaging"}, "imaging": {"design"}, "io": {"imaging", "design"}, "report": {"io"}}
 ONLY_IN = {
     "orbax": ("gan/checkpoint.py",),
     "flax": ("gan/networks.py",),
-    "tensorstore": ("dictionary/chunked.py",),
-    "h5py": ("dictionary/store.py", "io/mrd.py"),
+    "tensorstore": ("dictionary/zarr.py",),
+    "h5py": ("files.py", "io/mrd.py"),
     "ismrmrd": ("io/mrd",),
     "jax_finufft": ("imaging/nufft.py",),
     "matplotlib": ("report/",),

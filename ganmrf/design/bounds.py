@@ -10,11 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ganmrf.design.engines import simulator
-from ganmrf.physics.cramer_rao import cramer_rao, least_squares_std
-from ganmrf.physics.fisp_tangents import SignalTangents
+from ganmrf.design.signal_models import simulator_model
+from ganmrf.dictionary.cramer_rao import cramer_rao, least_squares_std
+from ganmrf.physics.sequences.fisp import Sequence
+from ganmrf.physics.simulate import SignalTangents
 from ganmrf.physics.slice_profile import SliceProfile
-from ganmrf.physics.types import Sequence, Tissue, is_traced, pytree
+from ganmrf.physics.tissue import Tissue
+from ganmrf.pytrees import is_traced, pytree
 
 _ORTHONORMAL = 1e-3  # largest error of inner products; a float32 basis stays far below it
 
@@ -62,7 +64,7 @@ def precision(
     References:
       Zhao et al. 2018, arXiv:1710.08062.
     """
-    engine = simulator(n_states=n_states, slice_profile=slice_profile)
+    engine = simulator_model(n_states=n_states, slice_profile=slice_profile)
     return precision_of(engine(sequence, tissue, with_b1=with_b1), tissue, basis=basis)
 
 

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ganmrf.design.limits import Limits, check_feasible, check_inversion
-from ganmrf.physics.types import Sequence
+from ganmrf.physics.sequences.fisp import Sequence
 
 MARGIN = 2.5e-7  # of a limit: four float32 roundings; a quarter of what `violations` forgives
 

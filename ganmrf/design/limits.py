@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from ganmrf.physics.types import Sequence
+from ganmrf.physics.sequences.fisp import Sequence
 
 ROUNDING = 1e-6  # of a limit: what float32 values, their sums, and six decimals of degrees and ms can be off
 

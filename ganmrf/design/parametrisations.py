@@ -19,8 +19,8 @@ from ganmrf.design.constraints import (
     scan_bounds,
 )
 from ganmrf.design.limits import Limits, check_feasible, violations
-from ganmrf.physics import families
-from ganmrf.physics.types import Sequence
+from ganmrf.physics.sequences import random
+from ganmrf.physics.sequences.fisp import Sequence
 
 FIELDS = ("flip_angle", "repetition_time", "inversion_time")
 EDGE = 1e-3  # of a range: nearer to its ends no start is put, where the derivative of a logistic function would vanish
@@ -61,14 +61,14 @@ class Spline:
     def encode_angles(self, values: np.ndarray):
         n_knots = 3 + max(1, round(len(values) / self.knot_spacing))
         with jax.enable_x64(True):
-            basis = jax.vmap(lambda knots: families.splines(knots, n_knots, len(values)), out_axes=1)(jnp.eye(n_knots))
+            basis = jax.vmap(lambda knots: random.splines(knots, n_knots, len(values)), out_axes=1)(jnp.eye(n_knots))
         q, r = np.linalg.qr(np.asarray(basis))
         # About the middle of the range: where there are more coefficients than frames, the least deviation from it.
         half = 0.5 - EDGE
         return _logit(0.5 + scipy.optimize.lsq_linear(r, q.T @ (values - 0.5), (-half, half)).x)
 
     def decode_angles(self, params, n_frames: int) -> jax.Array:
-        return families.splines(jax.nn.sigmoid(params), params.shape[0], n_frames)
+        return random.splines(jax.nn.sigmoid(params), params.shape[0], n_frames)
 
     encode_times, decode_times = encode_angles, decode_angles
 
@@ -102,7 +102,7 @@ class Lobes:
 
     def decode_angles(self, params, n_frames: int) -> jax.Array:
         peaks, floor = jax.nn.sigmoid(params["peaks"]), jax.nn.sigmoid(params["floor"])
-        return families.lobes(peaks, lobe_fit.decode_shares(params["lengths"]), floor, n_frames)
+        return random.lobes(peaks, lobe_fit.decode_shares(params["lengths"]), floor, n_frames)
 
     def encode_times(self, values: np.ndarray):
         return Spline(self.knot_spacing).encode_times(values)

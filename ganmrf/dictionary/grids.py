@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 
-from ganmrf.physics.types import Tissue
+from ganmrf.physics.tissue import Tissue
 
 # Ranges in ms: (first, last, step), both ends included. Table 1 and Table 2 of Yang et al. 2020, arXiv:2004.02270.
 _GRIDS_MS = {

@@ -19,7 +19,7 @@ import tqdm
 
 from ganmrf.dictionary.build import Dictionary
 from ganmrf.dictionary.compress import svd_basis
-from ganmrf.physics.workers import one_blas_thread, run_chunks, workers
+from ganmrf.parallel import one_blas_thread, run_chunks, workers
 
 _GROUP = 16  # atoms whose best float32 score is kept
 _VOXELS = 2048  # voxels a chunk

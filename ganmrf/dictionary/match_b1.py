@@ -9,7 +9,7 @@ import tqdm
 
 from ganmrf.dictionary.build import Dictionary
 from ganmrf.dictionary.match import Maps, frames_first, match
-from ganmrf.physics.types import require
+from ganmrf.pytrees import require
 
 
 def match_with_b1(dictionary: Dictionary, images, b1_map, *, mask=None, axis: int = 0, progress: bool = False) -> Maps:

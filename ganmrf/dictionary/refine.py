@@ -1,4 +1,4 @@
-"""Maps between the atoms of a dictionary, with error bars: least squares through the simulator, voxel by voxel.
+"""Maps between the atoms of a dictionary, with error bars: least squares through the batched_simulator, voxel by voxel.
 
 The model of a voxel is ``m0 s(T1, T2)``, linear in its complex amplitude: for any T1 and T2 the best m0 is an inner
 product (variable projection), and Gauss-Newton steps are left for log T1 and log T2. Inner products of the signal s,
@@ -11,12 +11,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ganmrf.dictionary.build import Dictionary, plan_orders, simulator
+from ganmrf.dictionary.build import Dictionary
+from ganmrf.dictionary.cramer_rao import cramer_rao
 from ganmrf.dictionary.match import Maps, frames_first
-from ganmrf.physics.cramer_rao import cramer_rao
-from ganmrf.physics.fisp import simulate_in_chunks
-from ganmrf.physics.types import Tissue, require
-from ganmrf.physics.workers import meshes, one_blas_thread, run_chunks
+from ganmrf.parallel import meshes, one_blas_thread, run_chunks
+from ganmrf.physics.simulate import simulate_in_chunks
+from ganmrf.physics.simulate_many import batched_simulator, plan_n_states
+from ganmrf.physics.tissue import Tissue
+from ganmrf.pytrees import require
 
 _VOXELS = 1024  # a chunk
 _LONGEST_STEP = 0.3  # of log T1 and log T2
@@ -159,7 +161,7 @@ class _Model:
         corners = [(max(t1, t), t, b) for t in t2 for t1 in (low[0, 0], high[0, 0]) for b in b1s]
         profile = dictionary.slice_profile
         tissue = Tissue(*np.transpose(corners))
-        orders = plan_orders(dictionary.sequence, tissue, n_states=None, accuracy=_ACCURACY, slice_profile=profile)
+        orders = plan_n_states(dictionary.sequence, tissue, n_states=None, accuracy=_ACCURACY, slice_profile=profile)
         return cls(dictionary, times[:, index], b1, low, high, np.stack([t2, orders[::4]]))
 
     @property
@@ -172,7 +174,7 @@ class _Model:
         distinct, copies = np.unique(np.stack([*times, b1]), axis=1, return_inverse=True)  # voxels may share an atom
         step = np.minimum(np.searchsorted(self.ladder[0], distinct[1]), self.ladder.shape[1] - 1)
         orders = self.ladder[1, step].astype(np.int32)
-        simulate = simulator(_signal_and_derivatives, sequence, Tissue(*distinct), profile, orders)
+        simulate = batched_simulator(_signal_and_derivatives, sequence, Tissue(*distinct), profile, orders)
         signals = np.empty((step.size, 3, self.n_columns), float if basis is None else basis.dtype)
 
         def store(places, results):
@@ -189,7 +191,7 @@ class _Model:
 
 
 def _signal_and_derivatives(sequence, tissue, slice_profile, **form):
-    """Signals and their derivatives by log T1 and log T2, (voxels, frames) each, by forward mode of the simulator.
+    """Signals and their derivatives by log T1 and log T2, (voxels, frames) each, by forward mode of the batched_simulator.
 
     Unlike `fisp_tangents` it has no adjoint, but the one-kernel form: one program for all numbers of orders.
     """

@@ -6,7 +6,7 @@ import numpy as np
 import scipy.interpolate
 
 from ganmrf.dictionary.compress import svd_basis
-from ganmrf.physics.types import Tissue
+from ganmrf.physics.tissue import Tissue
 
 _RANK = 64  # of the basis that is interpolated in: a few millionths of a fingerprint's norm lie outside
 _BLOCK = 4096

@@ -9,7 +9,8 @@ import numpy as np
 from ganmrf.dictionary.build import Dictionary
 from ganmrf.dictionary.compress import svd_basis
 from ganmrf.gan.recipes import Recipe
-from ganmrf.physics.types import Sequence, pytree
+from ganmrf.physics.sequences.fisp import Sequence
+from ganmrf.pytrees import pytree
 
 SPLIT = (0.6, 0.2, 0.2)  # training, validation and test, as in the paper
 _HARMONICS = 2  # of the ``fourier`` encoding
@@ -97,7 +98,7 @@ def with_harmonics(x: jax.Array) -> jax.Array:
     return jnp.concatenate([x, jnp.sin(angles), jnp.cos(angles)], axis=1)
 
 
-def prepare(dictionary: Dictionary, recipe: Recipe, *, split=SPLIT, seed: int = 0) -> Data:
+def split_and_scale(dictionary: Dictionary, recipe: Recipe, *, split=SPLIT, seed: int = 0) -> Data:
     """Splits a dictionary at random, and scales it.
 
     Args:

@@ -12,9 +12,11 @@ from ganmrf.dictionary.build import Dictionary
 from ganmrf.gan.data import Data, Scaling
 from ganmrf.gan.recipes import Recipe
 from ganmrf.gan.train import emit, hidden_layers
+from ganmrf.parallel import one_blas_thread, run_chunks, workers
+from ganmrf.physics.sequences.fisp import Sequence
 from ganmrf.physics.slice_profile import SliceProfile
-from ganmrf.physics.types import Sequence, Tissue, pytree
-from ganmrf.physics.workers import one_blas_thread, run_chunks, workers
+from ganmrf.physics.tissue import Tissue
+from ganmrf.pytrees import pytree
 
 _CHUNKS = (2048, 4096)  # least and most atoms a call
 _RIDGE = 3e-7  # of the least squares, relative to the largest singular value: fewer atoms than hidden units need it

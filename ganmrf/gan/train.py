@@ -19,7 +19,7 @@ from ganmrf.gan.mixture import draw_mixture, log_density, n_parameters
 from ganmrf.gan.networks import Discriminator, Generator, Perceptron, fold_constant, fold_rates
 from ganmrf.gan.recipes import Recipe
 from ganmrf.gan.soap import soap
-from ganmrf.physics.types import pytree
+from ganmrf.pytrees import pytree
 
 
 @pytree
@@ -199,7 +199,7 @@ def fit(
 
     Args:
       recipe: how.
-      data: of `prepare`, with the same recipe.
+      data: of `split_and_scale`, with the same recipe.
       state: fresh from `init_state`, or restored. Its arrays are given away.
       seed: of the batches and of z.
       chunk: steps between two yields; the last one may be shorter.

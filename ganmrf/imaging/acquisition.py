@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from ganmrf.imaging.nufft import image_to_kspace
-from ganmrf.physics.types import require
-from ganmrf.physics.workers import run_chunks
+from ganmrf.parallel import run_chunks
+from ganmrf.pytrees import require
 
 _SEGMENT_ERROR = 1e-4  # largest, of the phase factors of off-resonance
 _FREQUENCIES = 200  # between the extremes, at which the error is judged

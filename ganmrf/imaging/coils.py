@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 
-from ganmrf.physics.types import require
+from ganmrf.pytrees import require
 
 _LOOP_RADIUS, _ARRAY_RADIUS, _ROW_SPACING = 0.045, 0.14, 0.08  # m
 _SEGMENTS = 64  # of a loop

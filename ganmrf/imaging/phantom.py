@@ -11,9 +11,11 @@ import importlib.resources
 import numpy as np
 from scipy import ndimage
 
-from ganmrf.dictionary.build import simulate_many
+from ganmrf.physics.sequences.fisp import Sequence
+from ganmrf.physics.simulate_many import simulate_many
 from ganmrf.physics.slice_profile import SliceProfile
-from ganmrf.physics.types import Sequence, Tissue, pytree, require
+from ganmrf.physics.tissue import Tissue
+from ganmrf.pytrees import pytree, require
 
 # Tissue: T1 (s), T2 (s) at 3 T, and proton density (CSF = 1).
 TISSUES = {
@@ -184,7 +186,7 @@ def acquire(
       brain: what is scanned.
       sequence: the pulse sequence.
       slice_profile: quadrature over the slice; None for a uniform slice.
-      accuracy: of each simulated signal, as in `ganmrf.physics.fisp.simulate`.
+      accuracy: of each simulated signal, as in `ganmrf.physics.simulate.simulate`.
       progress: whether to show a progress bar.
 
     Returns:

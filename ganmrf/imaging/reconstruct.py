@@ -15,7 +15,7 @@ import tqdm
 
 from ganmrf.imaging.nufft import kspace_to_image
 from ganmrf.imaging.trajectory import distinct
-from ganmrf.physics.workers import run_chunks
+from ganmrf.parallel import run_chunks
 
 _PATCH = 8  # voxels along an edge of a locally low-rank patch
 _POWER_ITERATIONS = 12

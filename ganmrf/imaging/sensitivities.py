@@ -9,7 +9,7 @@ from scipy import ndimage
 
 from ganmrf.imaging.reconstruct import conjugate_gradients, grid_coefficients, normal_operator
 from ganmrf.imaging.trajectory import density_compensation
-from ganmrf.physics.types import require
+from ganmrf.pytrees import require
 
 _RESOLUTION = 6e-3  # m, of the images that sensitivities are taken from: they vary over centimetres
 _RANK = 2  # coefficients of those images

@@ -13,7 +13,7 @@ import numpy as np
 
 from ganmrf.imaging.nufft import image_to_kspace, kspace_to_image
 from ganmrf.physics.constants import GYROMAGNETIC_RATIO
-from ganmrf.physics.types import require
+from ganmrf.pytrees import require
 
 RASTER = 1e-5  # s, of gradient waveforms
 GOLDEN_ANGLE = np.pi * (3 - np.sqrt(5))  # rad

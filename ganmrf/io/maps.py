@@ -2,17 +2,16 @@
 
 import json
 import pathlib
-import tempfile
 
 import nibabel
 import numpy as np
 import scipy.io
 
 import ganmrf
-from ganmrf.atomic import replacing
 from ganmrf.dictionary.build import Dictionary
 from ganmrf.dictionary.match import Maps
 from ganmrf.dictionary.refine import Refined
+from ganmrf.files import make_folder, replacing
 from ganmrf.io.series import read_on_grid
 
 
@@ -159,21 +158,6 @@ def describe(dictionary: Dictionary) -> dict:
             "InversionTime": None if inversion is None else bounds(inversion)[0],
         },
     }
-
-
-def make_folder(folder) -> pathlib.Path:
-    """Creates a folder where it is missing and proves that it can be written: before the work, not after it.
-
-    Raises:
-      ValueError: it cannot.
-    """
-    folder = pathlib.Path(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
-    except OSError as error:
-        raise ValueError(f"cannot write to {folder}: {error.strerror}") from error
-    return folder
 
 
 def read_b1_map(path, shape: tuple[int, ...], *, scale: float = 1.0, affine=None) -> np.ndarray:

@@ -15,8 +15,7 @@ import warnings
 import h5py
 import numpy as np
 
-from ganmrf.atomic import replacing
-from ganmrf.dictionary.store import check_readable
+from ganmrf.files import check_readable, replacing
 from ganmrf.io.mrd_frames import cartesian_points, frame_order, listed, records_of_slice, stored_points
 from ganmrf.io.mrd_header import (
     UNITS,
@@ -29,7 +28,7 @@ from ganmrf.io.mrd_header import (
     sequence_of,
 )
 from ganmrf.io.series import read_array
-from ganmrf.physics.types import Sequence
+from ganmrf.physics.sequences.fisp import Sequence
 
 with warnings.catch_warnings():  # the import changes which warnings a user sees
     import ismrmrd

@@ -6,7 +6,7 @@ import numpy as np
 from xsdata.formats.dataclass.parsers import XmlParser
 from xsdata.formats.dataclass.parsers.config import ParserConfig
 
-from ganmrf.physics.types import Sequence
+from ganmrf.physics.sequences.fisp import Sequence
 
 with warnings.catch_warnings():  # the import changes which warnings a user sees
     from ismrmrd import xsd

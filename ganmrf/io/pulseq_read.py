@@ -10,8 +10,8 @@ import warnings
 import numpy as np
 import pypulseq
 
-from ganmrf.dictionary.store import check_readable
-from ganmrf.physics.types import Sequence
+from ganmrf.files import check_readable
+from ganmrf.physics.sequences.fisp import Sequence
 
 _SAME_PHASE = 1e-3  # rad; six digits of a frequency offset and of a phase are in a file
 _NO_FLIP = 1e-6  # rad: a pulse of amplitude 0, whose phase means nothing

@@ -7,10 +7,11 @@ import pathlib
 import numpy as np
 import pypulseq
 
-from ganmrf.atomic import replacing
+from ganmrf.files import replacing
 from ganmrf.io.pulseq_plan import RASTER, excitation, plan, up
 from ganmrf.physics.constants import GYROMAGNETIC_RATIO
-from ganmrf.physics.types import Sequence, require
+from ganmrf.physics.sequences.fisp import Sequence
+from ganmrf.pytrees import require
 
 _ADC_RASTER = 1e-7  # s
 _RESIDUAL = 1.0  # cycles/m that a readout may leave: a thousandth of a cycle across 1 mm

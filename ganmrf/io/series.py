@@ -6,7 +6,7 @@ import pathlib
 import nibabel
 import numpy as np
 
-from ganmrf.dictionary.store import check_readable, read_arrays
+from ganmrf.files import check_readable, read_arrays
 
 _OFF_GRID = 0.1  # voxels, which no rounding of a header reaches
 _TO_MM = {"meter": 1e3, "micron": 1e-3}  # of the units a NIfTI header may name; anything else is taken as mm

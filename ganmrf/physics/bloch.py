@@ -5,7 +5,8 @@ Plain numpy in double precision; nothing here knows of configuration states.
 
 import numpy as np
 
-from ganmrf.physics.types import Sequence, Tissue
+from ganmrf.physics.sequences.fisp import Sequence
+from ganmrf.physics.tissue import Tissue
 
 
 def isochromat_signal(sequence: Sequence, tissue: Tissue, n_isochromats: int | None = None) -> np.ndarray:

@@ -13,7 +13,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from ganmrf.physics.types import pytree
+from ganmrf.pytrees import pytree
 
 
 @pytree
@@ -60,3 +60,8 @@ def dephase(states: States) -> States:
     lowered = jnp.append(states.f_minus[1:], 0)
     raised = jnp.append(jnp.conj(lowered[:1]), states.f_plus[:-1])
     return States(raised, lowered, states.z)
+
+
+def exact_n_states(n_frames: int) -> int:
+    """Orders that matter in ``n_frames`` frames: those that have time to come back to order 0."""
+    return n_frames // 2 + 1

@@ -6,11 +6,14 @@ import itertools
 import jax
 import numpy as np
 
-from ganmrf.physics import cpu_kernel
-from ganmrf.physics.fisp_scan import compiled, fisp_signal
+from ganmrf.parallel import run_chunks
+from ganmrf.physics.engines import one_kernel
+from ganmrf.physics.engines.real import compiled, fisp_signal
+from ganmrf.physics.epg import exact_n_states
+from ganmrf.physics.sequences.fisp import Sequence
 from ganmrf.physics.slice_profile import SliceProfile, gauss_quadrature
-from ganmrf.physics.types import Sequence, Tissue, is_traced
-from ganmrf.physics.workers import run_chunks
+from ganmrf.physics.tissue import Tissue
+from ganmrf.pytrees import is_traced
 
 # Numbers worth compiling for, at most four an octave; above order 0 whole blocks of 8, which the one-kernel form keeps.
 _LADDER = sorted({8 * round(mantissa * 2**octave) + 1 for mantissa in (1, 1.25, 1.5, 1.75) for octave in range(12)})
@@ -22,11 +25,6 @@ _SAFETY = 0.7
 _LANES = 32
 # Voxels, times slice positions, for which choosing would cost more than it saves.
 _FEW = 64
-
-
-def exact_n_states(n_frames: int) -> int:
-    """Orders that matter in ``n_frames`` frames: those that have time to come back to order 0."""
-    return n_frames // 2 + 1
 
 
 def choose_n_states(
@@ -167,7 +165,7 @@ def _signals(sequence, probes, profile):
     def chunk(members, _):
         padded = rows[np.pad(members, (0, _LANES - len(members)), mode="edge")]
         n_states = int(padded[0, 3])
-        if not cpu_kernel.works():  # each number of orders is a program to compile
+        if not one_kernel.works():  # each number of orders is a program to compile
             n_states = int(programs[np.searchsorted(programs, n_states)])
         t1, t2, b1, keep = padded.T.astype(sequence.flip_angle.dtype)
         results = compiled(_probe, n_states=n_states)(sequence, t1, t2, b1, profile, keep)

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import scipy.special
 
-from ganmrf.physics.types import is_traced, pytree, require
+from ganmrf.pytrees import is_traced, pytree, require
 
 _WINDOWS = {"hann": 0.5, "hamming": 0.46, "none": 0.0}  # share a of the cosine: (1 - a) + a cos(2 pi t / duration)
 

@@ -6,7 +6,7 @@ import numpy as np
 from cmcrameri import cm
 from matplotlib.figure import Figure
 
-from ganmrf.physics.types import Tissue
+from ganmrf.physics.tissue import Tissue
 from ganmrf.report.figures import COLOURS, WIDTH, stacked_axes
 
 

@@ -14,7 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FormatStrFormatter, FuncFormatter, LogLocator, NullFormatter
 from scipy.stats import chi2
 
-from ganmrf.physics.types import Sequence, require
+from ganmrf.physics.sequences.fisp import Sequence
+from ganmrf.pytrees import require
 from ganmrf.report.figures import COLOURS, WIDTH, colour_bar, percentile, plain, stacked_axes
 
 QUANTITIES = ("T1", "T2")

@@ -13,7 +13,7 @@ from cmcrameri import cm
 from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 
-from ganmrf.physics.types import Sequence
+from ganmrf.physics.sequences.fisp import Sequence
 
 T1_LIMIT = 3.0  # s, top of the colour bar; CSF saturates
 T2_LIMIT = 0.15
@@ -338,3 +338,23 @@ def percentile(values, percent):
 def _span(values):
     low, high = values.min(), values.max()
     return f"{low:.3g}" if np.isclose(low, high) else f"{low:.3g} to {high:.3g}"
+
+
+def scaling_figure(curves: Mapping[str, Mapping[str, Mapping[str, list]]]) -> Figure:
+    """Time against size on logarithmic axes, a panel for each size that was varied, a dotted line of slope 1 in each.
+
+    Args:
+      curves: what was varied, such as ``atoms`` -> name of a curve -> ``{"size": [...], "seconds": [...]}``, ascending.
+    """
+    figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
+    panels = figure.subplots(1, len(curves), sharey=True, squeeze=False)[0]
+    for axes, (varied, lines) in zip(panels, curves.items(), strict=True):
+        for (name, line), colour in zip(lines.items(), COLOURS, strict=False):
+            axes.plot(line["size"], line["seconds"], "o-", color=colour, linewidth=1.6, markersize=4, label=name)
+        size, seconds = (np.asarray(next(iter(lines.values()))[part], float) for part in ("size", "seconds"))
+        axes.plot(size, seconds[-1] * size / size[-1], ":", color="0.5", linewidth=1, label="proportional")
+        axes.set(xscale="log", yscale="log", xlabel=varied)
+        axes.grid(which="major", color="0.9")
+        axes.legend(frameon=False, fontsize="small")
+    panels[0].set_ylabel("Time (s)")
+    return figure

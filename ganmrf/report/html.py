@@ -14,7 +14,7 @@ from html import escape
 import jax
 from matplotlib.figure import Figure
 
-from ganmrf.atomic import replacing
+from ganmrf.files import replacing
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1b1f24; --soft: #5b6570; --paper: #fff; --line: #d9dee3; --link: #0b5cad; }

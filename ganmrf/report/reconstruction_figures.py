@@ -8,7 +8,8 @@ from cmcrameri import cm
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
-from ganmrf.physics.types import require
+from ganmrf.metrics import rrmse
+from ganmrf.pytrees import require
 from ganmrf.report.figures import (
     COLOURS,
     WIDTH,
@@ -22,7 +23,6 @@ from ganmrf.report.figures import (
     shown,
     stacked_axes,
 )
-from ganmrf.report.metrics import rrmse
 
 _READOUTS = 48  # shown: a whole turn of the paper's spirals
 _COILS, _COILS_A_ROW = 24, 8  # shown

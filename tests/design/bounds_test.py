@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from ganmrf.design.bounds import per_root_second, precision, precision_of, scan_time
-from ganmrf.design.engines import simulator
-from ganmrf.physics.fisp import simulate
-from ganmrf.physics.fisp_tangents import simulate_with_tangents
+from ganmrf.design.signal_models import simulator_model
+from ganmrf.physics.sequences.fisp import Sequence
+from ganmrf.physics.simulate import simulate, simulate_with_tangents
 from ganmrf.physics.slice_profile import SliceProfile
-from ganmrf.physics.types import Sequence, Tissue
+from ganmrf.physics.tissue import Tissue
 
 FRAMES = 60
 SLICE = SliceProfile(np.array([0.6, 1.0]), np.array([0.3, 0.7]))
@@ -132,4 +132,4 @@ def test_bad_bases_are_refused():
     with pytest.raises(ValueError, match="basis must be orthonormal; its inner products are 60 off"):
         precision(sequence, tissue, basis=np.ones((60, 2)))
     with pytest.raises(ValueError, match="n_states must be at least 1; got 0"):
-        simulator(n_states=0)(sequence, tissue)
+        simulator_model(n_states=0)(sequence, tissue)

@@ -14,8 +14,8 @@ from hypothesis.extra import numpy as hnp
 
 from ganmrf.design.constraints import limit_change, limit_power, meet_sum, pairwise_sum, project, roughness
 from ganmrf.design.limits import Limits, violations
-from ganmrf.physics.schedules import mrf_fisp
-from ganmrf.physics.types import Sequence
+from ganmrf.physics.sequences.fisp import Sequence
+from ganmrf.physics.sequences.published import mrf_fisp
 
 LIMITS = Limits(
     flip_angle=(0.05, 1.2),

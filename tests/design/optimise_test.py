@@ -10,7 +10,7 @@ import pytest
 import scipy.optimize
 
 from ganmrf.design.optimise import OPTIMISERS, init_state, make_optimiser, make_step, optimise
-from ganmrf.physics.cramer_rao import cramer_rao
+from ganmrf.dictionary.cramer_rao import cramer_rao
 
 STEPS = 300
 NEVER = -1.0  # a tolerance that no chunk falls short of

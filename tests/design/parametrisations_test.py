@@ -13,8 +13,9 @@ import pytest
 
 from ganmrf.design.limits import Limits, violations
 from ganmrf.design.parametrisations import EDGE, Frames, Lobes, Parametrisation, Spline
-from ganmrf.physics.schedules import mrf_fisp, read_schedule
-from ganmrf.physics.types import Sequence
+from ganmrf.io.schedule import read_schedule
+from ganmrf.physics.sequences.fisp import Sequence
+from ganmrf.physics.sequences.published import mrf_fisp
 
 LIMITS = Limits(
     flip_angle=(0.05, 1.2),

@@ -6,11 +6,11 @@ import jax
 import numpy as np
 import pytest
 
-from ganmrf.design.engines import simulator
 from ganmrf.design.separation import Separation
-from ganmrf.physics.fisp import simulate
-from ganmrf.physics.schedules import mrf_fisp
-from ganmrf.physics.types import Tissue
+from ganmrf.design.signal_models import simulator_model
+from ganmrf.physics.sequences.published import mrf_fisp
+from ganmrf.physics.simulate import simulate
+from ganmrf.physics.tissue import Tissue
 
 
 def case():
@@ -38,16 +38,16 @@ def by_definition(distance):
 @pytest.mark.parametrize("distance", [0.05, 0.3])
 def test_products_are_those_of_unit_fingerprints(distance):
     (sequence, tissue), expected = case(), by_definition(distance)
-    products = Separation(tissue, distance).products(sequence, simulator())
+    products = Separation(tissue, distance).products(sequence, simulator_model())
     np.testing.assert_allclose(products, expected, rtol=1e-12)  # float64 rounding
     for kind, reduced in (("mean", np.mean(expected)), ("worst", np.max(expected))):
-        found = Separation(tissue, distance, reduce=kind)(sequence, simulator())
+        found = Separation(tissue, distance, reduce=kind)(sequence, simulator_model())
         assert float(found) == pytest.approx(reduced, rel=1e-12)
 
 
 def test_tissues_farther_apart_are_less_alike():
     sequence, tissue = case()
-    near, far = (Separation(tissue, distance)(sequence, simulator()) for distance in (0.1, 0.2))
+    near, far = (Separation(tissue, distance)(sequence, simulator_model()) for distance in (0.1, 0.2))
     # Unlikeness goes with the square of the distance; the next order is as large as the distance.
     assert float((1 - far) / (1 - near)) == pytest.approx(4, rel=0.2)
 
@@ -55,7 +55,7 @@ def test_tissues_farther_apart_are_less_alike():
 def test_gradient_is_that_of_central_differences():
     sequence, tissue = case()
     separation = Separation(tissue, 0.2)
-    value = jax.jit(lambda sequence: separation(sequence, simulator()))
+    value = jax.jit(lambda sequence: separation(sequence, simulator_model()))
     gradient = jax.grad(value)(sequence)
     direction, h = np.random.default_rng(0).standard_normal(40), 1e-4
     sides = [value(dataclasses.replace(sequence, flip_angle=sequence.flip_angle + s * h * direction)) for s in (1, -1)]

@@ -4,13 +4,15 @@ import jax
 import numpy as np
 import pytest
 
-from ganmrf.dictionary.build import build_dictionary, simulate_many
+from ganmrf.dictionary.build import build_dictionary
 from ganmrf.dictionary.grids import tissue_grid
 from ganmrf.physics.bloch import isochromat_signal
-from ganmrf.physics.fisp import simulate
-from ganmrf.physics.schedules import mrf_fisp
+from ganmrf.physics.sequences.fisp import Sequence
+from ganmrf.physics.sequences.published import mrf_fisp
+from ganmrf.physics.simulate import simulate
+from ganmrf.physics.simulate_many import simulate_many
 from ganmrf.physics.slice_profile import sinc_slice_profile
-from ganmrf.physics.types import Sequence, Tissue
+from ganmrf.physics.tissue import Tissue
 
 
 @pytest.fixture(scope="module")

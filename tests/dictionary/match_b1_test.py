@@ -9,9 +9,9 @@ from ganmrf.dictionary.build import Dictionary, build_dictionary
 from ganmrf.dictionary.grids import grid_of
 from ganmrf.dictionary.match import match
 from ganmrf.dictionary.match_b1 import match_with_b1
-from ganmrf.physics.fisp import simulate
-from ganmrf.physics.schedules import mrf_fisp
-from ganmrf.physics.types import Tissue
+from ganmrf.physics.sequences.published import mrf_fisp
+from ganmrf.physics.simulate import simulate
+from ganmrf.physics.tissue import Tissue
 
 N_STATES = 40  # truth and dictionary leave out the same orders
 T1_STEP, T2_STEP, B1_STEP = 1.08, 1.08, 0.05  # of the grid, T1 and T2 as factors

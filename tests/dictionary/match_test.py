@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 
 from ganmrf.dictionary import match as matching
-from ganmrf.dictionary.build import build_dictionary, simulate_many
-from ganmrf.dictionary.chunked import ChunkedStore, open_dictionary
+from ganmrf.dictionary.build import build_dictionary
 from ganmrf.dictionary.compress import compress
 from ganmrf.dictionary.grids import tissue_grid
 from ganmrf.dictionary.match import _Block, _first_basis, match
-from ganmrf.dictionary.streaming import begin_store, fill_store
-from ganmrf.physics.schedules import mrf_fisp
-from ganmrf.physics.types import Tissue
+from ganmrf.dictionary.zarr import ChunkedStore, open_dictionary
+from ganmrf.dictionary.zarr_fill import begin_store, fill_store
+from ganmrf.physics.sequences.published import mrf_fisp
+from ganmrf.physics.simulate_many import simulate_many
+from ganmrf.physics.tissue import Tissue
 
 
 @pytest.fixture(scope="module")

@@ -14,10 +14,10 @@ from ganmrf.dictionary.compress import compress
 from ganmrf.dictionary.grids import grid_of, tissue_grid
 from ganmrf.dictionary.match import match
 from ganmrf.dictionary.refine import Refined, refine
-from ganmrf.physics.fisp import simulate
-from ganmrf.physics.schedules import mrf_fisp
+from ganmrf.physics.sequences.published import mrf_fisp
+from ganmrf.physics.simulate import simulate
 from ganmrf.physics.slice_profile import SliceProfile
-from ganmrf.physics.types import Tissue
+from ganmrf.physics.tissue import Tissue
 
 FIELDS = [field.name for field in dataclasses.fields(Refined)]
 SLICE = SliceProfile(np.array([0.6, 1.0]), np.array([0.3, 0.7]))

@@ -10,18 +10,18 @@ import ismrmrd
 import numpy as np
 import pytest
 
-from experiments import memory
-from experiments.acquisition import Scanner
-from experiments.comparison import compare
-from experiments.config import SpiralConfig
-from experiments.judgement import scan_brain
+from experiments.evaluation.generator import scan_brain
+from experiments.evaluation.scanner import Scanner
+from experiments.studies.compare_reconstructions import compare
+from ganmrf import parallel
 from ganmrf.dictionary.build import build_dictionary
 from ganmrf.dictionary.grids import tissue_grid
 from ganmrf.imaging.coils import head_array
 from ganmrf.imaging.trajectory import rotated
-from ganmrf.physics.fisp import simulate
-from ganmrf.physics.schedules import mrf_fisp
-from ganmrf.physics.types import Tissue
+from ganmrf.physics.sequences.published import mrf_fisp
+from ganmrf.physics.simulate import simulate
+from ganmrf.physics.tissue import Tissue
+from ganmrf.runs.configs import SpiralConfig
 
 ROOT = pathlib.Path(__file__).parents[2]
 SIZE, FOV, FRAMES, COILS = 40, 0.22, 80, 4
@@ -133,12 +133,12 @@ def test_an_snr_is_not_negative(snr):
 
 def test_a_scan_that_does_not_fit_is_refused_with_both_figures(tmp_path, monkeypatch):
     (tmp_path / "meminfo").write_text("MemTotal: 9000000 kB\nMemAvailable:  1000000 kB\n")
-    monkeypatch.setattr(memory, "_MEMINFO", tmp_path / "meminfo")
+    monkeypatch.setattr(parallel, "_MEMINFO", tmp_path / "meminfo")
     scanner = Scanner(SpiralConfig(), coils=20)
     # Images and samples alone, 8 bytes each, are 0.5 and 0.3 GB; both are held more than once.
     with pytest.raises(ValueError, match=r"a scan of 256 x 256 needs 2\.\d GB of memory, but 1.0 GB are there: few"):
         scanner.require_memory(1000, 2000)
-    monkeypatch.setattr(memory, "_MEMINFO", tmp_path / "none")  # a system that does not tell
+    monkeypatch.setattr(parallel, "_MEMINFO", tmp_path / "none")  # a system that does not tell
     scanner.require_memory(1000, 2000)
 
 

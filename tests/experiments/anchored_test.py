@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from ganmrf.dictionary.build import build_dictionary
-from ganmrf.dictionary.store import load_dictionary
-from ganmrf.physics.cardiac import cardiac_mrf
+from ganmrf.dictionary.npz import load_dictionary
+from ganmrf.physics.sequences.cardiac import cardiac_mrf
 
 ROOT = pathlib.Path(__file__).parents[2]
 SMALL = ("--frames=60", "--t1_range_ms=100,3000", "--t2_range_ms=10,500", "--sequences=4", "--candidates=128")

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import scipy.interpolate
 
-from experiments import designing
 from ganmrf.design.optimise import DesignState, init_state
-from ganmrf.physics.fisp import simulate
-from ganmrf.physics.schedules import mrf_fisp
-from ganmrf.physics.types import Tissue
+from ganmrf.physics.sequences.published import mrf_fisp
+from ganmrf.physics.simulate import simulate
+from ganmrf.physics.tissue import Tissue
+from ganmrf.runs import designing
 from tests.experiments.designs import CHECKS, FEW, ROUNDING, TISSUE, degrees, main, milliseconds, ratios
 
 

@@ -12,16 +12,17 @@ import numpy as np
 import pypulseq
 import pytest
 
-from experiments.design_checks import atoms, monte_carlo
-from ganmrf.gan.anchored import AnchoredGenerator
-from ganmrf.gan.generator_file import save_generator
-from ganmrf.gan.norms import fit_norms
-from ganmrf.gan.radial import RadialFeatures, weight_matrix
-from ganmrf.gan.tissue_box import TissueBox
+from experiments.evaluation.design import atoms, monte_carlo
+from ganmrf.anchors.anchor_set import fit_norms
+from ganmrf.anchors.generator import AnchoredGenerator
+from ganmrf.anchors.generator_file import save_generator
+from ganmrf.anchors.radial import RadialFeatures, weight_matrix
+from ganmrf.anchors.tissue_box import TissueBox
 from ganmrf.io.pulseq_read import read_pulseq
-from ganmrf.physics.fisp import simulate
-from ganmrf.physics.schedules import mrf_fisp, read_schedule
-from ganmrf.physics.types import Tissue
+from ganmrf.io.schedule import read_schedule
+from ganmrf.physics.sequences.published import mrf_fisp
+from ganmrf.physics.simulate import simulate
+from ganmrf.physics.tissue import Tissue
 from tests.experiments.designs import CHECKS, FEW, ROUNDING, TISSUE, columns, degrees, main, ratios
 
 ROOT = pathlib.Path(__file__).parents[2]

@@ -11,7 +11,7 @@ from absl.testing import flagsaver
 
 from experiments import design_sequence
 from ganmrf.design.bounds import precision
-from ganmrf.physics.types import Tissue
+from ganmrf.physics.tissue import Tissue
 
 FEW = 24
 CHECKS = ("--draws=20", "--brain_size=48", "--size=64")

@@ -11,9 +11,9 @@ import pytest
 
 from ganmrf.dictionary.build import build_dictionary
 from ganmrf.dictionary.grids import grid_of
-from ganmrf.dictionary.store import save_dictionary
-from ganmrf.physics.schedules import mrf_fisp
-from ganmrf.physics.types import Tissue
+from ganmrf.dictionary.npz import save_dictionary
+from ganmrf.physics.sequences.published import mrf_fisp
+from ganmrf.physics.tissue import Tissue
 
 ROOT = pathlib.Path(__file__).parents[2]
 SHAPE = (2, 3, 4)  # z, y, x

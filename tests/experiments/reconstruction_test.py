@@ -24,12 +24,13 @@ import scipy.io
 from absl import flags
 from absl.testing import flagsaver
 
-from experiments import memory, reconstruct_maps
+from experiments import reconstruct_maps
+from ganmrf import parallel
 from ganmrf.io.maps import write_image
 from ganmrf.io.mrd import read_mrd, write_mrd
-from ganmrf.physics.fisp import simulate
-from ganmrf.physics.schedules import mrf_fisp
-from ganmrf.physics.types import Tissue
+from ganmrf.physics.sequences.published import mrf_fisp
+from ganmrf.physics.simulate import simulate
+from ganmrf.physics.tissue import Tissue
 
 ROOT = pathlib.Path(__file__).parents[2]
 FRAMES = 80
@@ -380,7 +381,7 @@ def test_bad_input_is_refused_and_the_folder_can_be_used(spoilt, tmp_path, optio
 
 def test_a_scan_that_does_not_fit_is_refused_with_both_figures(folder, tmp_path, monkeypatch):
     (tmp_path / "meminfo").write_text("MemTotal: 2000000 kB\nMemAvailable:  100000 kB\n")
-    monkeypatch.setattr(memory, "_MEMINFO", tmp_path / "meminfo")
+    monkeypatch.setattr(parallel, "_MEMINFO", tmp_path / "meminfo")
     with pytest.raises(ValueError, match=r"scan.h5 needs 0.\d GB of memory, but 0.1 GB are there: fewer --virtual"):
         reconstruct(f"--input={folder / 'scan.h5'}", f"--output={tmp_path / 'maps'}")
     assert [path.name for path in (tmp_path / "maps").iterdir()] == ["lock"]

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 
 from ganmrf.dictionary.grids import tissue_grid
-from ganmrf.dictionary.store import load_dictionary
-from ganmrf.dictionary.streaming import begin_store, fill_store
+from ganmrf.dictionary.npz import load_dictionary
+from ganmrf.dictionary.zarr_fill import begin_store, fill_store
 from ganmrf.imaging.phantom import digital_brain
-from ganmrf.physics.schedules import mrf_fisp
+from ganmrf.physics.sequences.published import mrf_fisp
 
 ROOT = pathlib.Path(__file__).parents[2]
 

@@ -13,7 +13,7 @@ import time
 import numpy as np
 import pytest
 
-from ganmrf.dictionary.store import load_dictionary
+from ganmrf.dictionary.npz import load_dictionary
 
 ROOT = pathlib.Path(__file__).parents[2]
 SMALL = ("--frames=60", "--grid=coarse", "--width=16", "--depth=2", "--rank=20", "--batch_size=32", "--optimiser=adam")

@@ -5,8 +5,8 @@ import pytest
 
 from ganmrf.dictionary.build import build_dictionary
 from ganmrf.gan.baselines import linear_interpolation, radial_basis_functions
-from ganmrf.physics.types import Tissue
-from ganmrf.report.metrics import fingerprint_errors
+from ganmrf.metrics import fingerprint_errors
+from ganmrf.physics.tissue import Tissue
 
 BETWEEN = Tissue(t1=np.array([0.85, 1.3]), t2=np.array([0.055, 0.11]))
 

@@ -4,7 +4,7 @@ import pytest
 
 from ganmrf.dictionary.build import build_dictionary
 from ganmrf.dictionary.grids import tissue_grid
-from ganmrf.physics.schedules import mrf_fisp
+from ganmrf.physics.sequences.published import mrf_fisp
 
 
 @pytest.fixture(scope="session")

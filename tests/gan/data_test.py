@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 
 from ganmrf.dictionary.compress import compress
-from ganmrf.gan.data import batch, prepare, sequence_input, split_rows
+from ganmrf.gan.data import batch, sequence_input, split_and_scale, split_rows
 from ganmrf.gan.recipes import recipe
-from ganmrf.physics.types import Tissue
+from ganmrf.physics.tissue import Tissue
 
 
 @given(n_atoms=st.integers(20, 7000), share=st.integers(1, 8), seed=st.integers(0, 2**31))
@@ -39,29 +39,29 @@ def first_rows(dictionary, n):
 
 def test_too_few_atoms_and_compressed_ones(dictionary):
     with pytest.raises(ValueError, match="a dictionary of 2 atoms is too small to split: no atom for the test"):
-        prepare(first_rows(dictionary, 2), recipe())
+        split_and_scale(first_rows(dictionary, 2), recipe())
     with pytest.raises(ValueError, match="holds one T1 only"):
-        prepare(first_rows(dictionary, 4), recipe(), split=(0.5, 0.25, 0.25))
+        split_and_scale(first_rows(dictionary, 4), recipe(), split=(0.5, 0.25, 0.25))
     with pytest.raises(ValueError, match="this one is compressed"):
-        prepare(compress(dictionary, 5)[0], recipe())
+        split_and_scale(compress(dictionary, 5)[0], recipe())
 
 
 @pytest.mark.parametrize("encoding", ["linear", "log", "fourier"])
 def test_conditions_run_from_minus_1_to_1(dictionary, encoding):
     split = (0.9, 0.05, 0.05)  # the small sets do not reach as far as the large one
-    data = prepare(dictionary, recipe(encoding=encoding, separate_scaling=True), split=split)
+    data = split_and_scale(dictionary, recipe(encoding=encoding, separate_scaling=True), split=split)
     assert list(data.sets) == ["train", "validation", "test"]
     for examples in data.sets.values():  # each by its own range
         tissue = np.asarray(examples.condition)[:, :2]
         np.testing.assert_allclose(tissue.min(axis=0), -1, atol=1e-6)
         np.testing.assert_allclose(tissue.max(axis=0), 1, atol=1e-6)
-    shared = prepare(dictionary, recipe(encoding=encoding), split=split)
+    shared = split_and_scale(dictionary, recipe(encoding=encoding), split=split)
     assert (shared.sets["train"].condition == data.sets["train"].condition).all()
     assert (shared.sets["test"].condition != data.sets["test"].condition).any()
 
 
 def test_logarithms_begin_at_half_a_repetition_time(dictionary):
-    scaling = prepare(dictionary, recipe(encoding="log"), split=(1, 0, 0)).scaling
+    scaling = split_and_scale(dictionary, recipe(encoding="log"), split=(1, 0, 0)).scaling
     half = np.mean(dictionary.sequence.repetition_time) / 2
     t1 = np.array([0.05, 0.4, 3.0])
     encoded = np.asarray(scaling.condition(jnp.asarray(t1), jnp.asarray([0.01, 0.02, 0.5])))[:, 0]
@@ -71,7 +71,7 @@ def test_logarithms_begin_at_half_a_repetition_time(dictionary):
 
 @pytest.mark.parametrize("head", ["tanh", "svd"])
 def test_targets_hold_the_fingerprints(dictionary, head):
-    data = prepare(dictionary, recipe(head=head, refit=False, rank=60))
+    data = split_and_scale(dictionary, recipe(head=head, refit=False, rank=60))
     scaling, train = data.scaling, data.sets["train"]
     if head == "tanh":
         assert float(jnp.abs(train.target).max()) == 1
@@ -83,7 +83,7 @@ def test_targets_hold_the_fingerprints(dictionary, head):
 
 
 def test_batches_repeat_and_differ_by_step(dictionary):
-    train = prepare(dictionary, recipe(noise=3)).sets["train"]
+    train = split_and_scale(dictionary, recipe(noise=3)).sets["train"]
     key = jax.random.key(7)
     one, again, other = (batch(key, jnp.asarray(step), train, 16, 3) for step in (5, 5, 6))
     for a, b, c in zip(one, again, other, strict=True):

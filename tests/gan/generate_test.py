@@ -7,21 +7,21 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ganmrf.anchors.generator_file import load_generator, save_generator
 from ganmrf.dictionary.grids import tissue_grid
-from ganmrf.gan.data import prepare
+from ganmrf.gan.data import split_and_scale
 from ganmrf.gan.generate import fingerprints, finish, generate
-from ganmrf.gan.generator_file import load_generator, save_generator
 from ganmrf.gan.recipes import recipe
 from ganmrf.gan.train import fit, init_state
-from ganmrf.physics.types import Tissue
-from ganmrf.report.metrics import fingerprint_errors
+from ganmrf.metrics import fingerprint_errors
+from ganmrf.physics.tissue import Tissue
 
 SMALL = {"width": 32, "depth": 2, "rank": 20, "steps": 200, "adversarial_weight": 0.0, "optimiser": "adam"}
 
 
 def trained(dictionary, **changes):
     chosen = recipe(**SMALL | changes)
-    data = prepare(dictionary, chosen, split=(1, 0, 0))
+    data = split_and_scale(dictionary, chosen, split=(1, 0, 0))
     *_, (state, _) = fit(chosen, data, init_state(chosen, data), chunk=200)
     return chosen, state, data
 

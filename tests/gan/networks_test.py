@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ganmrf.gan.data import batch, prepare
+from ganmrf.gan.data import batch, split_and_scale
 from ganmrf.gan.networks import fold_constant
 from ganmrf.gan.recipes import recipe
 from ganmrf.gan.train import init_state, make_networks, make_train_step
@@ -19,7 +19,7 @@ def shapes(params):
 
 def test_the_papers_networks_layer_by_layer(dictionary):
     paper = recipe("paper", sequence_input="full")
-    state = init_state(paper, prepare(dictionary, paper))
+    state = init_state(paper, split_and_scale(dictionary, paper))
     inputs = 2 + 2 * 60  # T1, T2, and flip angle and repetition time of each of 60 frames
     hidden = {"kernel": (128, 128), "bias": (128,)}
 
@@ -54,7 +54,7 @@ def test_folding_the_sequence_changes_nothing(dictionary):
     runs = []
     for form in ("full", "folded"):
         chosen = recipe("paper", sequence_input=form, learning_rate=1e-3, batch_size=8)
-        data = prepare(dictionary, chosen)
+        data = split_and_scale(dictionary, chosen)
         start = init_state(chosen, data)
         with jax.enable_x64(True):
             wide = jax.tree.map(lambda x: x.astype(float) if x.dtype == jnp.float32 else x, start)

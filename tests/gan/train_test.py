@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from ganmrf.gan.data import batch, prepare
+from ganmrf.gan.data import batch, split_and_scale
 from ganmrf.gan.losses import adversarial_loss, discriminator_loss
 from ganmrf.gan.recipes import recipe
 from ganmrf.gan.train import (
@@ -19,7 +19,7 @@ from ganmrf.gan.train import (
     make_train_step,
     relative_errors,
 )
-from ganmrf.report.metrics import fingerprint_errors
+from ganmrf.metrics import fingerprint_errors
 
 SMALL = {"width": 16, "depth": 2, "rank": 12, "batch_size": 32, "steps": 20, "optimiser": "adam"}
 
@@ -30,7 +30,7 @@ def leaves_equal(one, other):
 
 def trained(dictionary, chunk=20, seed=0, **changes):
     chosen = recipe(**SMALL | changes)
-    data = prepare(dictionary, chosen)
+    data = split_and_scale(dictionary, chosen)
     states, rows = zip(*fit(chosen, data, init_state(chosen, data, seed), seed=seed, chunk=chunk), strict=True)
     return states[-1], rows, data
 
@@ -39,7 +39,7 @@ def test_one_step_is_one_turn_of_each_player(dictionary):
     """Plain gradient descent by hand: the discriminator against the old generator, then the generator against it."""
     rate = 0.1
     chosen = recipe(**SMALL | {"r1_weight": 0.0, "learning_rate": rate, "noise": 2})
-    data = prepare(dictionary, chosen)
+    data = split_and_scale(dictionary, chosen)
     state = init_state(chosen, data)
     condition, real, noise = batch(jax.random.key(0), jnp.asarray(0), data.sets["train"], 32, 2)
     _, discriminator = make_networks(chosen, real.shape[1])
@@ -87,7 +87,7 @@ def test_chunks_do_not_change_the_run(dictionary):
 def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(dictionary):
     whole, *_ = trained(dictionary, chunk=5)
     chosen = recipe(**SMALL)
-    data = prepare(dictionary, chosen)
+    data = split_and_scale(dictionary, chosen)
     states = (state for state, _ in fit(chosen, data, init_state(chosen, data), chunk=5))
     kept = jax.tree.map(np.asarray, [next(states), next(states)][-1])  # as a checkpoint would
     *_, (state, _) = fit(chosen, data, jax.tree.map(jnp.asarray, kept), chunk=5)
@@ -155,7 +155,7 @@ def test_reported_errors_are_those_of_the_fingerprints(dictionary):
 
 def test_a_run_that_diverges_stops_at_once(dictionary):
     chosen = recipe(**SMALL, learning_rate=1e30)
-    data = prepare(dictionary, chosen)
+    data = split_and_scale(dictionary, chosen)
     with pytest.raises(DivergedError, match=r"training diverged before step 5: .* not finite"):
         list(fit(chosen, data, init_state(chosen, data), chunk=5))
 

@@ -10,8 +10,8 @@ from scipy import ndimage
 
 from ganmrf.imaging.phantom import PURE, TISSUES, Brain, acquire, add_noise, digital_brain
 from ganmrf.physics import epg
-from ganmrf.physics.schedules import mrf_fisp
-from ganmrf.physics.types import Tissue
+from ganmrf.physics.sequences.published import mrf_fisp
+from ganmrf.physics.tissue import Tissue
 
 WHITE, SKULL, SCALP = 0, 3, 4
 

@@ -18,9 +18,9 @@ from ganmrf.imaging.reconstruct import (
 )
 from ganmrf.imaging.sensitivities import combine
 from ganmrf.imaging.trajectory import density_compensation, design_spiral, rotated, rotation_angles
-from ganmrf.physics.fisp import simulate
-from ganmrf.physics.schedules import mrf_fisp
-from ganmrf.physics.types import Tissue
+from ganmrf.physics.sequences.published import mrf_fisp
+from ganmrf.physics.simulate import simulate
+from ganmrf.physics.tissue import Tissue
 
 NUFFT = 2e-4  # of two transforms, each within 1e-4
 

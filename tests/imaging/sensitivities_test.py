@@ -8,9 +8,9 @@ from ganmrf.imaging.coils import head_array
 from ganmrf.imaging.phantom import TISSUES, digital_brain
 from ganmrf.imaging.sensitivities import calibrate, combine, estimate_sensitivities
 from ganmrf.imaging.trajectory import design_spiral, rotated, rotation_angles
-from ganmrf.physics.fisp import simulate
-from ganmrf.physics.schedules import mrf_fisp
-from ganmrf.physics.types import Tissue
+from ganmrf.physics.sequences.published import mrf_fisp
+from ganmrf.physics.simulate import simulate
+from ganmrf.physics.tissue import Tissue
 
 SIZE, FIELD_OF_VIEW, N_COILS = 64, 0.3, 6
 CROP = np.s_[..., 7:57]  # an image of 64 x 50 with the same origin

@@ -10,7 +10,7 @@ from ganmrf.imaging.trajectory import density_compensation, design_spiral, disti
 from ganmrf.io.pulseq_read import read_pulseq_trajectory
 from ganmrf.io.pulseq_write import write_pulseq
 from ganmrf.physics.constants import GYROMAGNETIC_RATIO
-from ganmrf.physics.types import Sequence
+from ganmrf.physics.sequences.fisp import Sequence
 
 RASTER = 1e-5  # s
 SMALL = {"matrix": 48, "field_of_view": 0.24, "interleaves": 16}

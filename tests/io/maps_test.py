@@ -12,10 +12,11 @@ import ganmrf
 from ganmrf.dictionary.build import Dictionary
 from ganmrf.dictionary.match import Maps
 from ganmrf.dictionary.refine import Refined
-from ganmrf.dictionary.store import read_arrays
-from ganmrf.io.maps import describe, make_folder, read_b1_map, save_maps, write_maps
+from ganmrf.files import make_folder, read_arrays
+from ganmrf.io.maps import describe, read_b1_map, save_maps, write_maps
 from ganmrf.io.series import read_series
-from ganmrf.physics.types import Sequence, Tissue
+from ganmrf.physics.sequences.fisp import Sequence
+from ganmrf.physics.tissue import Tissue
 
 NAMES = ("T1map", "T2map", "M0map", "part-phase_M0map", "quality")
 AFFINE = np.array([[0, -2.0, 0, 10], [1.5, 0, 0, -20], [0, 0, 3.0, 30], [0, 0, 0, 1]])

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from ismrmrd import xsd
 
 from ganmrf.io.mrd import RawData, read_mrd, write_mrd, write_mrd_images
-from ganmrf.physics.types import Sequence
+from ganmrf.physics.sequences.fisp import Sequence
 
 FRAMES, READOUTS, COILS, SAMPLES = 4, 2, 3, 5
 Y, X = 6, 8

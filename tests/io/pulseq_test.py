@@ -11,9 +11,9 @@ import pytest
 from ganmrf.io.pulseq_read import read_pulseq, read_pulseq_trajectory
 from ganmrf.io.pulseq_write import Limits, write_pulseq
 from ganmrf.physics.constants import GYROMAGNETIC_RATIO
-from ganmrf.physics.schedules import mrf_fisp
+from ganmrf.physics.sequences.fisp import Sequence
+from ganmrf.physics.sequences.published import mrf_fisp
 from ganmrf.physics.slice_profile import sinc_profile
-from ganmrf.physics.types import Sequence
 
 RASTER = 1e-5  # s
 DWELL_TIME, N_SAMPLES = 5e-6, 400

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from ganmrf.physics.bloch import isochromat_signal
-from ganmrf.physics.types import Sequence, Tissue
+from ganmrf.physics.sequences.fisp import Sequence
+from ganmrf.physics.tissue import Tissue
 
 # Double precision throughout; some hundred operations a frame on numbers of order 1.
 ROUNDING = 1e-12

@@ -9,7 +9,8 @@ import pytest
 
 from ganmrf.physics import epg
 from ganmrf.physics.bloch import isochromat_signal
-from ganmrf.physics.types import Sequence, Tissue
+from ganmrf.physics.sequences.fisp import Sequence
+from ganmrf.physics.tissue import Tissue
 
 # All comparisons are in complex128: tens of operations on numbers of order 1, so rounding stays below 1e-13.
 ROUNDING = 1e-12

@@ -4,13 +4,15 @@ import hypothesis
 import hypothesis.strategies as st
 import numpy as np
 import pytest
+from tests.physics.simulate_test import random_case
 
-from ganmrf.physics.fisp import simulate
-from ganmrf.physics.n_states import choose_n_states, exact_n_states
-from ganmrf.physics.schedules import mrf_fisp
+from ganmrf.physics.epg import exact_n_states
+from ganmrf.physics.n_states import choose_n_states
+from ganmrf.physics.sequences.fisp import Sequence
+from ganmrf.physics.sequences.published import mrf_fisp
+from ganmrf.physics.simulate import simulate
 from ganmrf.physics.slice_profile import sinc_slice_profile
-from ganmrf.physics.types import Sequence, Tissue
-from tests.physics.fisp_test import random_case
+from ganmrf.physics.tissue import Tissue
 
 
 def errors(sequence, tissue, n_states, slice_profile=None):

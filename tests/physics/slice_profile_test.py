@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ganmrf.physics.fisp import simulate
-from ganmrf.physics.schedules import mrf_fisp
+from ganmrf.physics.sequences.published import mrf_fisp
+from ganmrf.physics.simulate import simulate
 from ganmrf.physics.slice_profile import SliceProfile, gauss_quadrature, sinc_profile, sinc_slice_profile
-from ganmrf.physics.types import Tissue
+from ganmrf.physics.tissue import Tissue
 
 WINDOWS = {
     "hann": lambda t: 0.5 + 0.5 * np.cos(2 * np.pi * t),

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ganmrf.physics.types import Tissue
+from ganmrf.physics.tissue import Tissue
 from ganmrf.report.anchored_figures import (
     accuracy_figure,
     anchor_figure,

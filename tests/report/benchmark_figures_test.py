@@ -4,7 +4,7 @@ import io
 
 import numpy as np
 
-from ganmrf.report.benchmark_figures import scaling_figure
+from ganmrf.report.figures import scaling_figure
 
 
 def test_every_curve_has_its_panel_and_a_line_of_slope_one():

@@ -8,7 +8,7 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 
-from ganmrf.physics.types import Sequence
+from ganmrf.physics.sequences.fisp import Sequence
 from ganmrf.report import design_figures as figures
 from ganmrf.report.figures import WIDTH
 

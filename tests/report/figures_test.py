@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ganmrf.physics.types import Sequence
+from ganmrf.physics.sequences.fisp import Sequence
 from ganmrf.report import figures
 
 # Plotted values are float64 copies of float32 input in other units: float32 rounding.

@@ -2,12 +2,7 @@
 
 import numpy as np
 
-from ganmrf.report.training_figures import (
-    error_distribution_figure,
-    sweep_figure,
-    tissue_plane_figure,
-    training_figure,
-)
+from ganmrf.report.training_figures import error_distribution_figure, sweep_figure, tissue_plane_figure, training_figure
 
 
 def test_a_sweep_has_a_place_for_lambda_0_and_marks_the_chosen_one():

@@ -1,0 +1,1 @@
+"""The commands of ganmrf: flags, one library call, files."""

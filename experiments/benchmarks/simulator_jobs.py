@@ -1,0 +1,165 @@
+"""What `benchmark_simulator` times, and what each result is held against."""
+
+import concurrent.futures
+import dataclasses
+import multiprocessing
+import statistics
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.benchmarks.peers import peers
+from experiments.benchmarks.timing import timed
+from ganmrf import Sequence, Tissue, build_dictionary, mrf_fisp, simulate, tissue_grid
+from ganmrf.design.cramer_rao_objective import CramerRaoObjective
+from ganmrf.design.signal_models import simulator_model
+from ganmrf.parallel import bound_to, keep_compiled_programs
+from ganmrf.physics.bloch import isochromat_signal
+from ganmrf.physics.epg import exact_n_states
+from ganmrf.physics.sequences.fisp import simulate_voxel
+from ganmrf.physics.simulate import simulate_reverse, simulate_with_tangents
+from ganmrf.physics.slice_profile import sinc_slice_profile
+
+_CHECKED = 32  # atoms held against the isochromats: the first of every job
+
+
+class Job(NamedTuple):
+    """One row of the table: ``run()`` gives what ``error`` compares, where there is something to compare with."""
+
+    name: str
+    atoms: int
+    run: Callable[[], object]
+    error: Callable[[object], float] | None = None
+
+
+def simulator_jobs(sequence: Sequence, grid: Tissue, n_states: int, peer_atoms: int) -> Iterator[Job]:
+    """Forward simulation, derivatives, and every peer that is installed; the first job is the naive form."""
+    spread = np.linspace(0, grid.size - 1, _CHECKED).astype(int)
+    grid = grid.rows(np.concatenate([spread, np.setdiff1d(np.arange(grid.size), spread)]))
+    few, some, many = (grid.rows(slice(n)) for n in (64, 128, 2048))
+    b1 = jnp.asarray(np.random.default_rng(0).uniform(0.7, 1.3, many.size), many.t1.dtype)
+    varied = dataclasses.replace(many, b1=b1)
+    error, error_varied = (_error_of_signals(sequence, tissue.rows(slice(_CHECKED))) for tissue in (grid, varied))
+    fixed, exact = partial(simulate, n_states=n_states), exact_n_states(sequence.n_frames)
+    naive = jax.vmap(partial(simulate_voxel, n_states=n_states), in_axes=(None, 0, 0))
+    signals = partial(build_signals, sequence, grid)
+
+    yield Job(f"naive form, {n_states} orders", few.size, _job(jax.jit(naive), sequence, few.t1, few.t2), error)
+    yield Job(f"ordinary form, {n_states} orders", some.size, _job(jax.jit(fixed), sequence, some), error)
+    yield Job(f"{n_states} orders", many.size, _job(fixed, sequence, many), error)
+    yield Job(f"{n_states} orders, B1 per atom", many.size, _job(fixed, sequence, varied), error_varied)
+    yield Job(f"{n_states} orders, float64", many.size, _float64_job(fixed, sequence, many), error)
+    yield Job(f"all {exact} orders", some.size, _job(partial(simulate, n_states=exact), sequence, some), error)
+    for accuracy in (1e-3, 1e-4, 1e-5):
+        yield Job(f"dictionary, orders for {accuracy:.0e}", grid.size, partial(signals, accuracy=accuracy), error)
+    yield Job("dictionary, 12 slice positions", grid.size, partial(signals, slice_profile=sinc_slice_profile(12)))
+    yield from _derivative_jobs(sequence, some, n_states)
+    for name, peer in peers(sequence, n_states).items():
+        atoms = grid.size if name == "blochsim" else peer_atoms
+        yield Job(f"{name}, {n_states} orders", atoms, partial(peer, grid.rows(slice(atoms))), error)
+
+
+def _derivative_jobs(sequence, tissue, n_states):
+    """Gradients with respect to flip angles and repetition times, and derivatives with respect to T1 and T2."""
+    weights = jnp.asarray(np.random.default_rng(0).standard_normal((tissue.size, sequence.n_frames)), tissue.t1.dtype)
+
+    def gradient(simulation):
+        def weighted(flip_angle, repetition_time):
+            changed = dataclasses.replace(sequence, flip_angle=flip_angle, repetition_time=repetition_time)
+            return jnp.vdot(weights, simulation(changed, tissue, n_states=n_states))
+
+        return _job(jax.jit(jax.grad(weighted, (0, 1))), sequence.flip_angle, sequence.repetition_time)
+
+    @jax.jit
+    def forward_mode(t1, t2):
+        def signal(t1, t2):
+            return simulate(sequence, dataclasses.replace(tissue, t1=t1, t2=t2), n_states=n_states)
+
+        one, none = jnp.ones_like(t1), jnp.zeros_like(t1)
+        signals, d_t1 = jax.jvp(signal, (t1, t2), (one, none))
+        return signals, d_t1, jax.jvp(signal, (t1, t2), (none, one))[1]
+
+    @jax.jit
+    def tangents(sequence, tissue):
+        derivatives = simulate_with_tangents(sequence, tissue, n_states=n_states)
+        return derivatives.signal, derivatives.d_t1, derivatives.d_t2
+
+    plain, forward = gradient(simulate), _job(forward_mode, tissue.t1, tissue.t2)
+    yield Job("gradient, plain reverse mode", tissue.size, plain)
+    yield Job("gradient, simulate_reverse", tissue.size, gradient(simulate_reverse), _difference_from(plain()))
+    yield Job("T1, T2 derivatives, plain forward mode", tissue.size, forward)
+    yield Job(
+        "T1, T2 derivatives, with_tangents", tissue.size, _job(tangents, sequence, tissue), _difference_from(forward())
+    )
+    yield _bound_job(mrf_fisp(400), n_states)
+
+
+def _bound_job(sequence, n_states):
+    """Value and gradient of what sequence design minimises, for white matter, grey matter and CSF."""
+    goal = CramerRaoObjective(Tissue(np.array([0.832, 1.331, 2.569]), np.array([0.0792, 0.110, 0.329])))
+
+    def bound(flip_angle, repetition_time):
+        changed = dataclasses.replace(sequence, flip_angle=flip_angle, repetition_time=repetition_time)
+        return goal(changed, simulator_model(n_states=n_states))
+
+    compiled = jax.jit(jax.value_and_grad(bound, (0, 1)))
+    name = f"gradient of the bound, {sequence.n_frames} frames"
+    return Job(name, goal.tissue.size, _job(compiled, sequence.flip_angle, sequence.repetition_time))
+
+
+def seconds_on(some_cores, n_devices: int, rounds: int) -> float:
+    """Median time of simulating the fine grid in a new process that has these cores, and CPU devices in JAX, alone."""
+    with bound_to(some_cores), concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(_build_fine_grid, n_devices, rounds).result()
+
+
+def _build_fine_grid(n_devices, rounds):
+    jax.config.update("jax_num_cpu_devices", n_devices)
+    keep_compiled_programs()
+    job = partial(build_dictionary, mrf_fisp(), tissue_grid("fine"))
+    return statistics.median(timed({"fine": job}, rounds)["fine"])
+
+
+def build_signals(sequence, grid, **settings):
+    """Simulates a dictionary; its first signals."""
+    dictionary = build_dictionary(sequence, grid, **settings)
+    return dictionary.fingerprints[:_CHECKED] * dictionary.norms[:_CHECKED, None]
+
+
+def _job(function, *arguments):
+    return lambda: jax.block_until_ready(function(*arguments))
+
+
+def _float64_job(function, *arguments):
+    wide = jax.tree.map(lambda leaf: np.asarray(leaf, float), arguments)
+
+    def job():
+        with jax.enable_x64(True):
+            return jax.block_until_ready(function(*jax.tree.map(jnp.asarray, wide)))
+
+    return job
+
+
+def _error_of_signals(sequence, tissue):
+    """Largest relative L2 error of signals whose first ones are those of ``tissue``."""
+    truth = np.abs(isochromat_signal(sequence, tissue))
+
+    def error(signals):
+        difference = np.linalg.norm(np.abs(np.asarray(signals)[: len(truth)]) - truth, axis=1)
+        return float((difference / np.linalg.norm(truth, axis=1)).max())
+
+    return error
+
+
+def _difference_from(reference):
+    """Largest relative L2 difference of arrays from those of ``reference``."""
+
+    def error(arrays):
+        pairs = zip(arrays, reference, strict=True)
+        return max(float(np.linalg.norm(one - other) / np.linalg.norm(other)) for one, other in pairs)
+
+    return error

@@ -1,0 +1,1 @@
+"""How generators, scans and designs are judged."""

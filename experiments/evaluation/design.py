@@ -1,0 +1,94 @@
+"""Whether a designed sequence keeps its promise: noisy voxels, a digital brain, other B1 and other tissues."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ganmrf.design.cramer_rao_objective import at_each_b1
+from ganmrf.dictionary.build import Dictionary, build_dictionary
+from ganmrf.dictionary.grids import tissue_grid
+from ganmrf.dictionary.match import match
+from ganmrf.dictionary.refine import refine
+from ganmrf.imaging.phantom import acquire, digital_brain
+from ganmrf.physics.sequences.fisp import Sequence
+from ganmrf.physics.simulate_many import simulate_many
+from ganmrf.physics.tissue import Tissue
+from ganmrf.runs.designing import exact_precision
+
+
+class MonteCarlo(NamedTuple):
+    """Standard deviations of T1 and T2 over their values, (tissues, 2): the bound, and the spread of estimates."""
+
+    predicted: np.ndarray
+    measured: np.ndarray
+
+
+class Brain(NamedTuple):
+    """Root mean square of what noise changes in T1 and T2 maps, relative, by tissue: name -> (T1, T2)."""
+
+    errors: dict[str, tuple[float, float]]
+
+
+def atoms(sequence: Sequence, slice_profile) -> Dictionary:
+    """What estimates start from: the paper's grid."""
+    return build_dictionary(sequence, tissue_grid("paper"), slice_profile=slice_profile)
+
+
+def monte_carlo(
+    sequence: Sequence, dictionary: Dictionary, tissue: Tissue, *, snr: float, draws: int, seed: int
+) -> MonteCarlo:
+    """Noisy voxels of each tissue, matched and refined, against the bound.
+
+    Args:
+      sequence: what is judged.
+      dictionary: `atoms` of it.
+      tissue: (tissues,).
+      snr: M0 over the standard deviation of the real, and of the imaginary, part of the noise of a frame.
+      draws: voxels of each tissue.
+      seed: of the noise.
+    """
+    profile = dictionary.slice_profile
+    clean = simulate_many(sequence, tissue, accuracy=1e-5, slice_profile=profile)
+    rng = np.random.default_rng(seed)
+    noise = rng.standard_normal((draws, *clean.shape, 2)) @ [1, 1j] / snr
+    images = np.moveaxis(clean + noise, -1, 0)  # (frames, draws, tissues)
+    found = refine(dictionary, images, match(dictionary, images), noise=1 / snr)
+    bound = exact_precision(sequence, tissue, profile)
+    predicted = np.stack([bound.t1, bound.t2], axis=1) / snr
+    measured = np.stack([found.t1.std(axis=0) / tissue.t1, found.t2.std(axis=0) / tissue.t2], axis=1)
+    return MonteCarlo(predicted, measured)
+
+
+def brain_errors(sequence: Sequence, dictionary: Dictionary, *, size: int, snr: float, seed: int) -> Brain:
+    """Maps of the digital brain with and without noise, image by image, matched and refined; arguments as above."""
+    brain = digital_brain(size=size, seed=seed)
+    images = acquire(brain, sequence, slice_profile=dictionary.slice_profile)
+    rng = np.random.default_rng(seed)
+    noise = (rng.standard_normal((*images.shape, 2)) @ [1, 1j] / snr).astype(np.complex64)
+    clean, noisy = (
+        refine(dictionary, series, match(dictionary, series, mask=brain.brain_mask), noise=1 / snr)
+        for series in (images, images + noise)
+    )
+    errors = {}
+    for label, name in enumerate(brain.tissue_names):
+        here = (brain.labels == label) & brain.brain_mask
+        if here.any():
+            errors[name] = tuple(
+                float(np.sqrt(np.mean((getattr(noisy, field)[here] / getattr(clean, field)[here] - 1) ** 2)))
+                for field in ("t1", "t2")
+            )
+    return Brain(errors)
+
+
+def over_b1(sequence: Sequence, tissue: Tissue, b1: np.ndarray, slice_profile) -> dict[str, np.ndarray]:
+    """Bounds of T1 and T2 at each B1, which is known: name -> (tissues, values)."""
+    pairs, _ = at_each_b1(tissue, b1)
+    found = exact_precision(sequence, pairs, slice_profile)
+    return {name: np.reshape(getattr(found, name), (tissue.size, b1.size)) for name in ("t1", "t2")}
+
+
+def over_tissues(before: Sequence, after: Sequence, slice_profile) -> tuple[Tissue, np.ndarray, np.ndarray]:
+    """Tissues that nothing was designed for, and by what factors their T1 and T2 are more precise after than before."""
+    grid = tissue_grid("coarse")
+    old, new = (exact_precision(sequence, grid, slice_profile) for sequence in (before, after))
+    return grid, np.asarray(old.t1 / new.t1), np.asarray(old.t2 / new.t2)

@@ -1,0 +1,249 @@
+"""A generator judged: errors of its fingerprints and of the maps they give, beside the simulator and the baselines."""
+
+import dataclasses
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from experiments.evaluation.scanner import Scanner
+from ganmrf.dictionary.build import Dictionary
+from ganmrf.dictionary.compress import svd_basis
+from ganmrf.dictionary.match import Maps, match
+from ganmrf.gan.baselines import linear_interpolation, radial_basis_functions
+from ganmrf.gan.generate import generate
+from ganmrf.imaging.acquisition import add_thermal_noise
+from ganmrf.imaging.coils import compress_coils
+from ganmrf.imaging.phantom import Brain, acquire, add_noise, digital_brain
+from ganmrf.imaging.pipeline import reconstruct
+from ganmrf.metrics import TissueRow, exact_share, fingerprint_errors, rrmse, tissue_table
+from ganmrf.physics.tissue import Tissue
+from ganmrf.runs.training import Run
+
+REFIT = ", output layer solved for"
+_CALIBRATION_RANK, _VIRTUAL_COILS = 2, 10
+
+
+class Scan(NamedTuple):
+    """A digital brain and its noisy series, signal-to-noise ratio -> images (frames, y, x)."""
+
+    brain: Brain
+    images: dict[float, np.ndarray]
+
+
+class Method(NamedTuple):
+    """A way to make fingerprints.
+
+    Attributes:
+      make: tissue -> unit fingerprints (atoms, frames).
+      core_seconds: what its training or fitting took.
+    """
+
+    make: Callable[[Tissue], np.ndarray]
+    core_seconds: float
+
+
+class MapErrors(NamedTuple):
+    """Maps by a generated dictionary against those by the simulated one, over the voxels of the brain.
+
+    Attributes:
+      t1: relative root-mean-square difference of T1.
+      t2: that of T2.
+      changed: share of voxels that were matched to another atom.
+      tissues: differences tissue by tissue, where one fills a voxel to 95 %.
+      maps: what the generated dictionary gave.
+    """
+
+    t1: float
+    t2: float
+    changed: float
+    tissues: list[TissueRow]
+    maps: Maps
+
+
+class Judgement(NamedTuple):
+    """What came out for one grid.
+
+    Attributes:
+      simulated: the dictionary that everything is held against.
+      judged: which atoms the methods are compared on, bool, (atoms,).
+      judged_as: what those are, in words.
+      outside: atoms outside the generator's trained range, bool, (atoms,).
+      errors: method -> relative error of every judged fingerprint.
+      core_seconds: method -> what its training took.
+      all_errors: relative error of every atom by the generator, (atoms,).
+      norm_error: mean relative error of its norms over the judged atoms.
+      reference_maps: signal-to-noise ratio -> maps by the simulated dictionary.
+      maps: signal-to-noise ratio -> method -> errors.
+      final: the method that is the generator as its recipe ends.
+    """
+
+    simulated: Dictionary
+    judged: np.ndarray
+    judged_as: str
+    outside: np.ndarray
+    errors: dict[str, np.ndarray]
+    core_seconds: dict[str, float]
+    all_errors: np.ndarray
+    norm_error: float
+    reference_maps: dict[float, Maps]
+    maps: dict[float, dict[str, MapErrors]]
+    final: str
+
+
+def scan_brain(
+    dictionary: Dictionary, *, size: int, snrs, seed: int, progress: bool, scanner: Scanner | None = None
+) -> Scan:
+    """Scans the digital brain with a dictionary's sequence, once for every signal-to-noise ratio.
+
+    Without a scanner the images are those of a perfect scan, with noise; with one each frame is gridded from its
+    undersampled k-space, and ``size`` is that of its spirals.
+    """
+    if scanner is not None:
+        return _gridded_scan(dictionary, scanner, snrs, seed, progress)
+    brain = digital_brain(size=size, seed=seed)
+    if not brain.brain_mask.any():
+        raise ValueError(f"--size={size} is too coarse: no voxel is half filled by the brain")
+    clean = acquire(brain, dictionary.sequence, slice_profile=dictionary.slice_profile, progress=progress)
+    noisy = {snr: add_noise(clean, snr, mask=brain.brain_mask, seed=seed + i) for i, snr in enumerate(snrs)}
+    return Scan(brain, noisy)
+
+
+def _gridded_scan(dictionary, scanner, snrs, seed, progress):
+    basis = svd_basis(dictionary.fingerprints, _CALIBRATION_RANK)
+    trajectory = scanner.sampling.trajectory(dictionary.sequence.n_frames)
+    played = {"slice_profile": dictionary.slice_profile, "seed": seed, "progress": progress}
+    brain, clean, raw = dataclasses.replace(scanner, snr=0.0).scan(dictionary.sequence, trajectory, **played)
+    images = {}
+    for snr in snrs:
+        noisy = add_thermal_noise(raw.kspace, snr, clean, mask=brain.brain_mask, seed=seed)
+        kspace, _ = compress_coils(noisy, min(_VIRTUAL_COILS, scanner.coils))
+        arrays = trajectory, basis, raw.matrix, raw.voxel_size
+        images[snr] = reconstruct(kspace, *arrays, method="frames", progress=progress).images
+    return Scan(brain, images)
+
+
+def judge(
+    run: Run,
+    regression: Run | None,
+    scan: Scan,
+    *,
+    simulated: Dictionary | None = None,
+    map_baselines: bool = True,
+    progress: bool = False,
+) -> Judgement:
+    """Compares a generator with the simulator, and with what was fitted to the same training set without a network.
+
+    Args:
+      run: the generator's.
+      regression: the run of the same recipe without a discriminator, or None.
+      scan: of the sequence of ``run``.
+      simulated: None for the dictionary of ``run``, judged on its test set or, where it has none, on all its atoms; or
+        a dictionary of another grid, judged on its atoms within the trained range.
+      map_baselines: whether the baselines' maps are judged too, at the first signal-to-noise ratio.
+      progress: whether to show progress bars.
+    """
+    generator = run.generator()
+    own, simulated = simulated is None, run.dictionary if simulated is None else simulated
+    outside = generator.outside(simulated.tissue)
+    if own and "test" in run.data.rows:
+        judged, judged_as = np.zeros(outside.size, bool), "of the test set"
+        judged[run.data.rows["test"]] = True
+    elif own:
+        judged, judged_as = np.ones(outside.size, bool), "that it was trained on"
+    else:
+        judged, judged_as = ~outside, "within the trained range"
+    found, final = _networks(run, regression) | _interpolations(run), "generator" + REFIT * run.training.recipe.refit
+    atoms = _rows(simulated.tissue, judged)
+    fingerprints = np.asarray(simulated.fingerprints)[judged]
+    generated = generate(generator, simulated.tissue, allow_extrapolation=True, progress=progress)
+    reference = {snr: match(simulated, images, mask=scan.brain.brain_mask) for snr, images in scan.images.items()}
+
+    def maps_by(dictionary, snr):
+        maps = match(dictionary, scan.images[snr], mask=scan.brain.brain_mask, progress=progress)
+        return map_errors(maps, reference[snr], scan.brain)
+
+    maps = {snr: {final: maps_by(generated, snr)} for snr in scan.images}
+    if map_baselines:
+        first = next(iter(maps))
+        for name, method in found.items():
+            if name != final:
+                maps[first][name] = maps_by(
+                    dataclasses.replace(simulated, fingerprints=method.make(simulated.tissue)), first
+                )
+    norms = np.asarray(simulated.norms, float)[judged]
+    return Judgement(
+        simulated=simulated,
+        judged=judged,
+        judged_as=judged_as,
+        outside=outside,
+        errors={name: fingerprint_errors(method.make(atoms), fingerprints) for name, method in found.items()},
+        core_seconds={name: method.core_seconds for name, method in found.items()},
+        all_errors=fingerprint_errors(generated.fingerprints, simulated.fingerprints),
+        norm_error=float(np.mean(np.abs(generated.norms[judged] / norms - 1))),
+        reference_maps=reference,
+        maps=maps,
+        final=final,
+    )
+
+
+def errors_by_method(run: Run, *, baselines: bool) -> dict[str, tuple[np.ndarray, float]]:
+    """Relative errors of the test set's fingerprints, and core-seconds of training, of the generator and the baselines.
+
+    The generator's are those before and after its output layer is solved for.
+    """
+    rows = run.data.rows["test"]
+    atoms, fingerprints = _rows(run.dictionary.tissue, rows), np.asarray(run.dictionary.fingerprints)[rows]
+    found = _networks(run, None) | (_interpolations(run) if baselines else {})
+    return {
+        name: (fingerprint_errors(method.make(atoms), fingerprints), method.core_seconds)
+        for name, method in found.items()
+    }
+
+
+def map_errors(maps: Maps, simulated: Maps, brain: Brain) -> MapErrors:
+    """Maps by a generated dictionary against those by the simulated one."""
+    inside = brain.brain_mask
+    names = {label: name for label, name in enumerate(brain.tissue_names) if name not in ("skull", "scalp")}
+    labels = np.where(inside, brain.labels, -1)
+    return MapErrors(
+        rrmse(maps.t1[inside], simulated.t1[inside]),
+        rrmse(maps.t2[inside], simulated.t2[inside]),
+        1 - exact_share(maps.index[inside], simulated.index[inside]),
+        tissue_table(simulated.t1, simulated.t2, maps.t1, maps.t2, labels, names),
+        maps,
+    )
+
+
+def _networks(run, regression):
+    found = {}
+    for name, each in (("generator", run), ("regression only", regression)):
+        if each is not None:
+            for refit in (False, True) if each.training.recipe.head == "svd" else (False,):
+                make = _generates(each.generator(refit=refit))
+                found[name + REFIT * refit] = Method(make, each.rows[-1]["core_seconds"])
+    return found
+
+
+def _interpolations(run):
+    found = {}
+    rows = run.data.rows["train"]
+    tissue, fingerprints = _rows(run.dictionary.tissue, rows), np.asarray(run.dictionary.fingerprints)[rows]
+    for name, fit in (
+        ("radial basis functions", radial_basis_functions),
+        ("linear interpolation", linear_interpolation),
+    ):
+        start = time.process_time()
+        interpolate = fit(tissue, fingerprints)
+        found[name] = Method(interpolate, time.process_time() - start)
+    return found
+
+
+def _generates(generator):
+    return lambda tissue: generate(generator, tissue, allow_extrapolation=True).fingerprints
+
+
+def _rows(tissue, rows):
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[rows] if np.ndim(leaf) else leaf, tissue)

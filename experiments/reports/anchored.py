@@ -1,0 +1,132 @@
+"""What `evaluate_anchored` found, in words, tables and figures."""
+
+import numpy as np
+
+from experiments.evaluation.anchored import BEYOND, Cost
+from ganmrf.report.anchored_figures import accuracy_figure, break_even_figure, extrapolation_figure
+from ganmrf.report.html import Picture, Section, Table, machine_facts, write_report
+
+_NUMBERS = (1, 10, 100, 1000, 10000)  # of dictionaries in the break-even table
+_COST_COLUMNS = ("Simulated", "Generated", "Generated, compressed")
+
+
+def print_judgement(name: str, found: dict):
+    """Prints what was found about one generator."""
+    print(f"{name}: {found['kind']} over {', '.join(found['axes'])}, slice positions: {found['slice_positions']}")
+    table = _error_table(name, found)
+    for row in (table.columns, *table.rows):
+        print(f"  {row[0]:>8s}" + "".join(f"{cell:>26s}" for cell in row[1:]))
+    t1, t2, changed = (_percent(found["maps"][key]) for key in ("t1", "t2", "changed"))
+    print(f"  maps of {len(found['maps']['t1'])} sequences, mean / largest: T1 {t1} %, T2 {t2} %, changed {changed} %")
+    gradient = found["gradient"]
+    print(
+        f"  gradient: error {gradient['flip_angle']:.1e} by flip angles, {gradient['repetition_time']:.1e} by times; ",
+        end="",
+    )
+    print(f"{gradient['atoms']} atoms in {gradient['seconds']:.2f} s, simulated {gradient['simulator_seconds']:.2f} s")
+    times = zip(_COST_COLUMNS, Cost(**found["cost"]), strict=True)
+    costs = ", ".join(f"{what.lower()} {1e3 * wall:.0f} ms ({1e3 * core:.0f} core-ms)" for what, (wall, core) in times)
+    print(f"  {found['atoms']} atoms: {costs}")
+    print(f"  {_break_even(found)}", flush=True)
+
+
+def write_judgement(path, found: dict):
+    """Writes the report.
+
+    Args:
+      path: the HTML file.
+      found: name of a generator -> what `evaluate_anchored` found.
+    """
+    least = {name: min(each["mean"] for each in of["errors"]["random"].values()) for name, of in found.items()}
+    best = min(least, key=least.get)
+    sections = [_error_section(found), _outside_section(found), _map_section(found), _gradient_section(found)]
+    sections += [_cost_section(found), Section("Machine", facts=machine_facts())]
+    write_report(
+        path,
+        title="Generators for any sequence, judged",
+        summary=f"The least mean error on random unseen sequences is {least[best]:.1e}, of {best}.",
+        sections=[section for section in sections if section],
+    )
+
+
+def _error_table(name, found):
+    groups = found["errors"]
+    rows = [
+        [size, *(f"{by_size[size]['mean']:.1e} / {by_size[size]['quantile_99']:.1e}" for by_size in groups.values())]
+        for size in next(iter(groups.values()))
+    ]
+    return Table(("Anchors", *groups), rows, f"{name}: mean / 99 % quantile")
+
+
+def _error_section(found):
+    random = {name: {int(size): each for size, each in of["errors"]["random"].items()} for name, of in found.items()}
+    caption = "Unit fingerprints of random sequences that were never learned from. Solid: mean; dotted: 99 % quantile."
+    figure = Picture(accuracy_figure(random), caption)
+    return Section(
+        "Errors on unseen sequences", figures=[figure], tables=[_error_table(*pair) for pair in found.items()]
+    )
+
+
+def _outside_section(found):
+    outside = {name: of["outside"] for name, of in found.items() if of["outside"]}
+    if not outside:
+        return None
+    words = "Mean error of tissues beyond an end of the box, the other parameters inside it; all anchors."
+    return Section("Outside the box", figures=[Picture(extrapolation_figure(BEYOND, outside), words)])
+
+
+def _map_section(found):
+    columns = ("Generator", "T1 RRMSE (%)", "T2 RRMSE (%)", "Voxels that changed atom (%)")
+    rows = [[name, *(_percent(of["maps"][key]) for key in ("t1", "t2", "changed"))] for name, of in found.items()]
+    words = (
+        "The digital brain, scanned with unseen sequences and matched with the generated and with the simulated "
+        "dictionary: differences of the maps."
+    )
+    return Section("Maps of the brain", words, tables=[Table(columns, rows, "Mean / largest over the sequences")])
+
+
+def _percent(values):
+    return f"{100 * np.mean(values):.3f} / {100 * np.max(values):.3f}"
+
+
+def _gradient_section(found):
+    columns = ("Generator", "Error, flip angles", "Error, repetition times", "Atoms", "Generator (s)", "Simulator (s)")
+    formats = {
+        "flip_angle": ".1e",
+        "repetition_time": ".1e",
+        "atoms": "d",
+        "seconds": ".2f",
+        "simulator_seconds": ".2f",
+    }
+    rows = [[name, *(f"{of['gradient'][key]:{form}}" for key, form in formats.items())] for name, of in found.items()]
+    words = "The mean inner product of neighbouring atoms, differentiated by the sequence; times of value and gradient."
+    return Section("Derivatives", words, tables=[Table(columns, rows)])
+
+
+def _cost_section(found):
+    costs = {
+        name: (of["core_seconds"], of["cost"]["generate"][1], of["cost"]["simulate"][1]) for name, of in found.items()
+    }
+    rows = [
+        [f"{name}, {of['atoms']} atoms", *(f"{1e3 * wall:.0f} / {1e3 * core:.0f}" for wall, core in Cost(**of["cost"]))]
+        for name, of in found.items()
+    ]
+    times = Table(("", *_COST_COLUMNS), rows, "One dictionary, from the sequence on: ms / core-ms")
+    rows = []
+    for name, (making, generate, simulate) in costs.items():
+        rows.append([f"{name}, simulated", *(f"{number * simulate:.3g}" for number in _NUMBERS)])
+        rows.append([f"{name}, generated", *(f"{making + number * generate:.3g}" for number in _NUMBERS)])
+    even = Table(("Dictionaries", *map(str, _NUMBERS)), rows, "Core-seconds for so many dictionaries, full length")
+    words = " ".join(f"{name}: {_break_even(of)}." for name, of in found.items())
+    caption = "The dot is where making the generator has paid; there is none where it never does."
+    return Section(
+        "When does it pay?", words, figures=[Picture(break_even_figure(costs), caption)], tables=[times, even]
+    )
+
+
+def _break_even(found):
+    cost = Cost(**found["cost"])
+    made, saved = found["core_seconds"], cost.simulate[1] - cost.generate[1]
+    if saved <= 0:
+        return f"made in {made:.0f} core-seconds; never pays: generating takes no fewer of them than simulating"
+    return f"made in {made:.0f} core-seconds; pays after {np.ceil(made / saved):.0f} dictionaries"

@@ -1,0 +1,264 @@
+"""A designed sequence judged, and the report that shows it."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from experiments.evaluation.design import MonteCarlo, atoms, brain_errors, monte_carlo, over_b1, over_tissues
+from ganmrf.design.bounds import Precision, scan_time
+from ganmrf.design.limits import Limits, activity
+from ganmrf.physics.simulate import simulate
+from ganmrf.physics.tissue import Tissue
+from ganmrf.report.design_figures import (
+    activity_figure,
+    descent_figure,
+    design_figure,
+    monte_carlo_figure,
+    precision_figure,
+    robustness_figure,
+    tissue_ratio_figure,
+)
+from ganmrf.report.figures import fingerprint_figure
+from ganmrf.report.html import Picture, Section, Table, machine_facts, write_report
+from ganmrf.runs.configs import flag_facts
+from ganmrf.runs.designing import Design, DesignConfig, exact_precision
+
+_B1 = np.linspace(0.8, 1.2, 9)
+NAMES = ("start", "design")
+
+
+class Judgement(NamedTuple):
+    """A design and what the checks found; dicts by `NAMES`.
+
+    Attributes:
+      found: the design; its sequence is the one that was written.
+      config: what was wanted.
+      limits: its limits.
+      snr: M0 over noise, in the checks.
+      precision: bounds for noise as large as M0.
+      basins: those of the best sequence of every start.
+      monte_carlo: noisy voxels.
+      brain: noise in maps of the digital brain, name of a tissue -> (T1, T2).
+      b1: bounds over B1, (2, tissues, values).
+      others: tissues of a grid, and how much more precise their T1 and T2 became.
+      draws: voxels of each tissue.
+    """
+
+    found: Design
+    config: DesignConfig
+    limits: Limits
+    snr: float
+    precision: dict[str, Precision]
+    basins: list[Precision]
+    monte_carlo: dict[str, MonteCarlo]
+    brain: dict[str, dict]
+    b1: dict[str, np.ndarray]
+    others: tuple[Tissue, np.ndarray, np.ndarray]
+    draws: int
+
+    def gains(self) -> dict[str, tuple[float, float]]:
+        """Tissue -> how many times as precise T1 and T2 are as with the start."""
+        before, after = (self.precision[name] for name in NAMES)
+        ratios = np.stack([before.t1 / after.t1, before.t2 / after.t2], axis=1)
+        return dict(zip(self.config.tissues, map(tuple, ratios.tolist()), strict=True))
+
+    def numbers(self) -> dict:
+        """Everything in plain numbers."""
+        found = self.found
+        return {
+            "gains": self.gains(),
+            "bounds": {name: {"t1": p.t1.tolist(), "t2": p.t2.tolist()} for name, p in self.precision.items()},
+            "scan_time_s": {name: float(scan_time(s)) for name, s in zip(NAMES, self.sequences(), strict=True)},
+            "inversion_time_s": None if found.sequence.inversion_time is None else float(found.sequence.inversion_time),
+            "objectives": found.best.tolist(),
+            "updates": len(found.values),
+            "seconds": found.seconds,
+            "monte_carlo": {
+                name: {"predicted": m.predicted.tolist(), "measured": m.measured.tolist()}
+                for name, m in self.monte_carlo.items()
+            },
+            "brain": self.brain,
+            "b1": {"values": _B1.tolist(), **{name: values.tolist() for name, values in self.b1.items()}},
+            "other_tissues": {
+                f"{quantity}_gain_{kind}": float(function(ratio))
+                for quantity, ratio in zip(("t1", "t2"), self.others[1:], strict=True)
+                for kind, function in (("least", np.min), ("median", np.median))
+            },
+        }
+
+    def sequences(self):
+        """The start and the design."""
+        return self.found.start, self.found.sequence
+
+
+def judge_design(found: Design, config: DesignConfig, limits: Limits, settings: dict, slice_profile) -> Judgement:
+    """Bounds with all orders, and all checks."""
+    tissue, snr = config.tissue, settings["snr"]
+    sequences = dict(zip(NAMES, (found.start, found.sequence), strict=True))
+    dictionaries = {name: atoms(sequence, slice_profile) for name, sequence in sequences.items()}
+    drawn = {"snr": snr, "seed": config.seed}
+    b1 = {name: over_b1(sequence, tissue, _B1, slice_profile) for name, sequence in sequences.items()}
+
+    def of_both(check, **keywords):
+        return {name: check(sequences[name], dictionaries[name], **keywords, **drawn) for name in NAMES}
+
+    return Judgement(
+        found=found,
+        config=config,
+        limits=limits,
+        snr=snr,
+        precision={name: exact_precision(sequence, tissue, slice_profile) for name, sequence in sequences.items()},
+        basins=[exact_precision(sequence, tissue, slice_profile) for sequence in found.basins],
+        monte_carlo=of_both(monte_carlo, tissue=tissue, draws=settings["draws"]),
+        brain={name: brain.errors for name, brain in of_both(brain_errors, size=settings["brain_size"]).items()},
+        b1={name: np.stack([each["t1"], each["t2"]]) for name, each in b1.items()},
+        others=over_tissues(found.start, found.sequence, slice_profile),
+        draws=settings["draws"],
+    )
+
+
+def write_design_report(path, settings: dict, judged: Judgement):
+    """Writes the report."""
+    gains = judged.gains()
+    words = ", ".join(f"{name} {t1:.2f} and {t2:.2f}" for name, (t1, t2) in gains.items())
+    before, after = judged.sequences()
+    write_report(
+        path,
+        title="A designed MRF-FISP sequence",
+        summary=(
+            f"{after.n_frames} frames in {float(scan_time(after)):.2f} s, designed in {judged.found.seconds:.0f} s "
+            f"from a start of {float(scan_time(before)):.2f} s. T1 and T2 are that many times as precise as with the "
+            f"start: {words}. {_basins(judged)}"
+        ),
+        sections=[
+            _sequence_section(judged),
+            _precision_section(judged),
+            _check_section(judged),
+            _robustness_section(judged),
+            _search_section(judged),
+            _settings_section(settings),
+        ],
+    )
+
+
+def _basins(judged):
+    best = judged.found.best
+    spread = 100 * (best.max() / best.min() - 1)
+    if spread <= 5:
+        return f"All {best.size} starts end within {spread:.1f} % of each other."
+    return f"The starts end up to {spread:.0f} % apart: start {int(np.argmin(best))} found the best basin."
+
+
+def _sequence_section(judged):
+    before, after = judged.sequences()
+    tissue = judged.config.tissue
+    names = list(judged.config.tissues)
+    signals = np.asarray(simulate(after, tissue, accuracy=1e-4))
+    reached = activity(after, judged.limits)
+    figures = [
+        Picture(design_figure(before, after, limits=judged.limits), "The start and the design; limits are dashed."),
+        Picture(fingerprint_figure(signals, names), "Signals of the design for M0 = 1."),
+    ]
+    if any(value.ndim for value in reached.values()):
+        figures.append(Picture(activity_figure(reached), "Frames at a limit, to a hundredth of its range."))
+    return Section("Sequence", figures=figures)
+
+
+def _precision_section(judged):
+    names = list(judged.config.tissues)
+    tables = {name: np.stack([p.t1, p.t2], axis=1) for name, p in judged.precision.items()}
+    return Section(
+        "Precision",
+        "Cramer-Rao bounds of T1 and T2, relative, for an M0 of 100 times the noise of a frame; M0 is unknown too.",
+        figures=[Picture(precision_figure(tables, names), "Below the tissues: what the design gained.")],
+        tables=[
+            Table(
+                ("Tissue", "T1, times as precise", "T2, times as precise"),
+                [(name, f"{t1:.2f}", f"{t2:.2f}") for name, (t1, t2) in judged.gains().items()],
+            )
+        ],
+    )
+
+
+def _check_section(judged):
+    names = list(judged.config.tissues)
+    predicted, measured = (
+        {name: getattr(found, kind) for name, found in judged.monte_carlo.items()} for kind in ("predicted", "measured")
+    )
+    rows = [
+        (
+            name,
+            *(f"{100 * judged.brain[which][name][i]:.2f}" for i in (0, 1) for which in NAMES),
+            *(f"{judged.brain['start'][name][i] / judged.brain['design'][name][i]:.2f}" for i in (0, 1)),
+        )
+        for name in judged.brain["start"]
+    ]
+    columns = ("Tissue", "T1, start (%)", "T1, design (%)", "T2, start (%)", "T2, design (%)", "T1 gain", "T2 gain")
+    return Section(
+        "Noisy voxels and a digital brain",
+        f"{judged.draws} noisy voxels of each tissue, and every image of the digital brain with noise, at an M0 of "
+        f"{judged.snr:g} times the noise of a frame: matched and refined.",
+        figures=[
+            Picture(
+                monte_carlo_figure(predicted, measured, names, draws=judged.draws),
+                "Spread of the estimates over the bound; the band is 10 %.",
+            )
+        ],
+        tables=[Table(columns, rows, "Root mean square of what noise changes in maps of the digital brain")],
+    )
+
+
+def _robustness_section(judged):
+    grid, t1, t2 = judged.others
+    marked = {name: (1e-3 * times[0], 1e-3 * times[1]) for name, times in judged.config.tissues.items()}
+    after = judged.b1["design"]
+    middle = len(_B1) // 2
+    loss = 100 * (after / after[:, :, middle : middle + 1] - 1).max()
+    worse = 100 * np.mean((t1 < 1) | (t2 < 1))
+    return Section(
+        "Other B1, other tissues",
+        f"Between B1 of {_B1[0]:g} and {_B1[-1]:g}, which is known, the design's standard deviations grow by at most "
+        f"{max(loss, 0):.0f} % of those at B1 = 1. Of {grid.size} tissues, most of them not designed for, "
+        f"{worse:.0f} % have a T1 or a T2 that is less precise than with the start; the least gains are "
+        f"{t1.min():.2f} (T1) and {t2.min():.2f} (T2).",
+        figures=[
+            Picture(
+                robustness_figure(_B1, judged.b1, names=list(judged.config.tissues)),
+                "Bounds of T1 and T2 against B1.",
+            ),
+            Picture(
+                tissue_ratio_figure(grid.t1, grid.t2, t1, t2, marked=marked),
+                "How many times as precise T1 and T2 of other tissues are as with the start.",
+            ),
+        ],
+    )
+
+
+def _search_section(judged):
+    found = judged.found
+    rows = [
+        (
+            f"{start}" + (" (the given one)" if start == 0 else ""),
+            f"{best:.4f}",
+            *(f"{100 * value:.1f}" for value in np.concatenate([precision.t1, precision.t2])),
+        )
+        for start, (best, precision) in enumerate(zip(found.best, judged.basins, strict=True))
+    ]
+    meaning = "the inner product of neighbouring fingerprints"
+    if judged.config.objective == "bound":
+        meaning = f"1 where the wanted gains are reached, {judged.config.reduce} of T1, T2 and the tissues"
+    columns = [f"{quantity}, {name} (%)" for quantity in ("T1", "T2") for name in judged.config.tissues]
+    return Section(
+        "Search",
+        _basins(judged),
+        figures=[
+            Picture(descent_figure(found.values, found.best), f"Objective of every start against updates: {meaning}.")
+        ],
+        tables=[
+            Table(("Start", "Objective", *columns), rows, "Where the starts ended: standard deviations at M0 = noise")
+        ],
+    )
+
+
+def _settings_section(settings):
+    return Section("Settings and machine", facts=flag_facts(settings) | machine_facts())

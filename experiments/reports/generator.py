@@ -1,0 +1,156 @@
+"""The sections of a report that show a `judgement.Judgement`, and its numbers for a JSON file."""
+
+import dataclasses
+
+import numpy as np
+
+from experiments.evaluation.generator import Judgement, Scan
+from ganmrf.gan.generate import TrainedGenerator, generate
+from ganmrf.metrics import TISSUE_COLUMNS, format_tissues
+from ganmrf.physics.simulate import simulate
+from ganmrf.physics.tissue import Tissue
+from ganmrf.report.figures import REFERENCE_TIMES, comparison_figure, fingerprint_figure
+from ganmrf.report.html import Picture, Section, Table
+from ganmrf.report.training_figures import error_distribution_figure, tissue_plane_figure, training_figure
+from ganmrf.runs.configs import flag_facts
+from ganmrf.runs.training import Run
+
+_NAMES = ("simulated", "generated")
+
+
+def fingerprint_section(generator: TrainedGenerator) -> Section:
+    """The paper's Fig. 5: three fingerprints, generated on simulated."""
+    tissue = Tissue(*np.transpose(list(REFERENCE_TIMES.values())))
+    signals = np.asarray(simulate(generator.sequence, tissue, accuracy=1e-5, slice_profile=generator.slice_profile))
+    made = generate(generator, tissue, allow_extrapolation=True)
+    names = [f"{name} {1e3 * t1:.0f}/{1e3 * t2:.0f} ms" for name, (t1, t2) in REFERENCE_TIMES.items()]
+    figure = fingerprint_figure(signals, names, overlay=made.fingerprints * made.norms[:, None], labels=_NAMES)
+    outside = [name for name, out in zip(names, generator.outside(tissue), strict=True) if out]
+    note = f" Outside the trained range: {', '.join(outside)}." if outside else ""
+    caption = f"White matter, grey matter and CSF (T1/T2) for M0 = 1; below, generated minus simulated.{note}"
+    return Section("Fingerprints (the paper's Fig. 5)", figures=[Picture(figure, caption)])
+
+
+def training_picture(rows, what: str) -> Picture:
+    """The paper's Fig. 4b for the records of one run."""
+    steps = [row["step"] for row in rows]
+    names = [name for name in ("train", "validation", "test") if f"{name}_rmse" in rows[0]]
+    errors = {name: np.array([row[f"{name}_rmse"] for row in rows]) for name in names}
+    return Picture(training_figure(steps, errors), f"{what}: RMSE of all entries of the fingerprints of unit norm.")
+
+
+def error_section(judgement: Judgement, heading: str) -> Section:
+    """Errors of fingerprints: every method's distribution and numbers, and the generator's over T1 and T2."""
+    count = np.count_nonzero(judgement.judged)
+    plane = tissue_plane_figure(
+        judgement.simulated.tissue.t1,
+        judgement.simulated.tissue.t2,
+        np.maximum(judgement.all_errors, 1e-9),
+        outside=judgement.outside,
+    )
+    marked = ""
+    if n_outside := np.count_nonzero(judgement.outside):
+        marked = f" {n_outside} of them lie outside the trained range and are marked: they are extrapolated."
+    rows = [
+        [name, *(f"{value:.2e}" for value in summary(errors).values()), f"{judgement.core_seconds[name]:.1f}"]
+        for name, errors in judgement.errors.items()
+    ]
+    return Section(
+        heading,
+        f"Relative L2 error of fingerprints of unit norm, at the {count} atoms {judgement.judged_as}. Norms (M0) are "
+        f"off by {judgement.norm_error:.1e} on average.",
+        figures=[
+            Picture(
+                error_distribution_figure({name: np.maximum(e, 1e-9) for name, e in judgement.errors.items()}),
+                f"Share of the {count} atoms whose error exceeds a value.",
+            ),
+            Picture(plane, f"Error of all {judgement.all_errors.size} atoms of the {judgement.final}.{marked}"),
+        ],
+        tables=[Table(("Method", "Mean", "99 % below", "Worst", "Training (core-s)"), rows)],
+    )
+
+
+def map_section(judgement: Judgement, scan: Scan, heading: str) -> Section:
+    """Maps by both dictionaries and their differences, at the first signal-to-noise ratio; numbers at all of them."""
+    first = next(iter(judgement.maps))
+    reference, ours = judgement.reference_maps[first], judgement.maps[first][judgement.final]
+    mask = scan.brain.brain_mask
+    pictures = [
+        Picture(
+            comparison_figure(simulated, generated, mask=mask, quantity=quantity, names=_NAMES),
+            f"{quantity} by both dictionaries at SNR {first:g}, and their difference with ten times the contrast: "
+            f"{np.count_nonzero((simulated != generated) & mask)} of {np.count_nonzero(mask)} voxels differ.",
+        )
+        for quantity, simulated, generated in (("T1", reference.t1, ours.maps.t1), ("T2", reference.t2, ours.maps.t2))
+    ]
+    rows = [
+        [f"{name}, SNR {snr:g}", *(f"{100 * value:.3f}" for value in errors[:3])]
+        for snr, methods in judgement.maps.items()
+        for name, errors in methods.items()
+    ]
+    tissues = [
+        Table(TISSUE_COLUMNS, format_tissues(methods[judgement.final].tissues), f"Tissue by tissue, SNR {snr:g}")
+        for snr, methods in judgement.maps.items()
+    ]
+    return Section(
+        heading,
+        f"The same noisy scan matched with both dictionaries of {judgement.all_errors.size} atoms, all frames, decided "
+        f"in float64; differences over the {np.count_nonzero(mask)} voxels of the brain. "
+        f"Tissue by tissue: where one fills a voxel to 95 %, against the map by the simulated dictionary.",
+        figures=pictures,
+        tables=[
+            Table(
+                ("Dictionary", "T1 RRMSE (%)", "T2 RRMSE (%)", "Voxels that changed atom (%)"),
+                rows,
+                "Against the simulated dictionary",
+            ),
+            *tissues,
+        ],
+    )
+
+
+def settings_facts(run: Run) -> dict[str, str]:
+    """Everything that shaped a run, flag by flag."""
+    training = dataclasses.asdict(run.training)
+    return flag_facts({"simulation": dataclasses.asdict(run.simulation), "recipe": training.pop("recipe"), **training})
+
+
+def summary(errors: np.ndarray) -> dict[str, float]:
+    """Mean, 99 % quantile and largest of some errors."""
+    return {
+        "mean": float(np.mean(errors)),
+        "quantile_99": float(np.quantile(errors, 0.99)),
+        "worst": float(np.max(errors)),
+    }
+
+
+def numbers(judgement: Judgement) -> dict:
+    """A judgement in plain numbers."""
+    return {
+        "atoms": judgement.all_errors.size,
+        "judged": f"{np.count_nonzero(judgement.judged)} atoms {judgement.judged_as}",
+        "extrapolated": int(np.count_nonzero(judgement.outside)),
+        "norm_error": judgement.norm_error,
+        "errors": {
+            name: summary(errors) | {"core_seconds": judgement.core_seconds[name]}
+            for name, errors in judgement.errors.items()
+        },
+        "maps": {
+            f"snr_{snr:g}": {
+                name: {"rrmse_t1": errors.t1, "rrmse_t2": errors.t2, "changed": errors.changed}
+                for name, errors in methods.items()
+            }
+            for snr, methods in judgement.maps.items()
+        },
+    }
+
+
+def print_judgement(judgement: Judgement):
+    """Prints what the tables of the report hold, in short."""
+    print(f"errors at the {np.count_nonzero(judgement.judged)} atoms {judgement.judged_as}: mean, 99 % below, worst")
+    for name, errors in judgement.errors.items():
+        print(f"  {name:42s} " + "  ".join(f"{value:.2e}" for value in summary(errors).values()))
+    print("maps against those of the simulated dictionary: RRMSE of T1 and T2, voxels that changed atom")
+    for snr, methods in judgement.maps.items():
+        for name, errors in methods.items():
+            print(f"  SNR {snr:<3g} {name:42s} " + "  ".join(f"{100 * value:7.3f} %" for value in errors[:3]))

@@ -1,0 +1,123 @@
+"""The report of `reconstruct_maps`: maps with error bars, and how they came about."""
+
+import resource
+import sys
+
+import numpy as np
+
+from ganmrf.imaging.pipeline import METHODS
+from ganmrf.report.figures import map_figure, schedule_figure
+from ganmrf.report.html import Picture, Section, Table, machine_facts, write_report
+from ganmrf.report.reconstruction_figures import (
+    coefficients_figure,
+    convergence_figure,
+    sensitivities_figure,
+    trajectory_figure,
+    uncertainty_figure,
+)
+from ganmrf.runs.configs import flag_facts
+from ganmrf.scan_to_maps import Results
+
+
+def write_reconstruction_report(path, config: dict, results: Results):
+    """Writes the report.
+
+    Args:
+      path: the HTML file.
+      config: the settings, a name or a dict of names to each value.
+      results: what `reconstruction.map_scan` gave.
+    """
+    matched = results.maps.index >= 0
+    best = results.refined or results.maps
+    raw = results.trajectory is not None
+    t1, t2 = (1e3 * np.median(values[matched]) for values in (best.t1, best.t2))
+    source = f"raw data of {results.trajectory.shape[0]} frames" if raw else "an image series"
+    how = f", reconstructed by {METHODS[config['method']]}" if raw else ""
+    bars = ""
+    if results.refined is not None:
+        one, two = (
+            100 * np.median(std[matched] / value[matched])
+            for std, value in ((best.t1_std, best.t1), (best.t2_std, best.t2))
+        )
+        bars = f" Their standard deviations are {one:.2g} and {two:.2g} % in the median."
+    write_report(
+        path,
+        title="T1 and T2 maps of a scan",
+        summary=(
+            f"{config['input']}, {source}{how}, was matched with {len(results.dictionary.norms)} atoms: "
+            f"{np.count_nonzero(matched)} voxels, median T1 {t1:.0f} ms and T2 {t2:.0f} ms.{bars}"
+        ),
+        sections=[
+            *_map_sections(results),
+            *([_reconstruction_section(results)] if raw else []),
+            Section("Sequence", figures=[Picture(schedule_figure(results.dictionary.sequence), _SEQUENCE)]),
+            _settings_section(config, results),
+        ],
+    )
+
+
+_SEQUENCE = "Flip angle and repetition time of every frame."
+
+
+def _map_sections(results):
+    for number, cut in _slices(results.maps.t1.ndim, results.maps.t1.shape):
+        best = results.refined or results.maps
+        mask = (results.maps.index >= 0)[cut]
+        if not mask.any():
+            continue
+        figures = [
+            Picture(
+                map_figure(best.t1[cut], best.t2[cut], best.m0[cut], mask=mask, quality=results.maps.quality[cut]),
+                "T1, T2 and M0, and the normalised inner product of each voxel's signal and its atom.",
+            )
+        ]
+        if results.refined is not None:
+            figures.append(
+                Picture(
+                    uncertainty_figure(best.t1[cut], best.t1_std[cut], best.t2[cut], best.t2_std[cut], mask=mask),
+                    "Standard deviations by the Cramer-Rao bound, for the noise that the residuals show: what the "
+                    "sequence and the noise allow, without what a wrong model adds.",
+                )
+            )
+        yield Section(f"Maps{number}", figures=figures)
+
+
+def _slices(ndim, shape):
+    """(name, index) of every image in maps of one to three axes."""
+    if ndim == 3:
+        return [(f", slice {z}", z) for z in range(shape[0])]
+    return [("", np.s_[:] if ndim == 2 else None)]
+
+
+def _reconstruction_section(results):
+    coils = results.reconstruction["sensitivities"]
+    figures = [
+        Picture(
+            trajectory_figure(results.trajectory),
+            "Where the first frame samples k-space, and the frames after it.",
+        ),
+        Picture(
+            sensitivities_figure(coils),
+            f"Sensitivities of {len(coils)} virtual coils, which hold "
+            f"{100 * float(results.reconstruction['energy']):.2f} % of the energy of all coils.",
+        ),
+    ]
+    if results.coefficients is not None:
+        mask = results.maps.index >= 0
+        figures.append(
+            Picture(coefficients_figure(results.coefficients, mask=mask), "Coefficients in the temporal basis.")
+        )
+    residuals = results.reconstruction.get("residuals", np.zeros(1))
+    if residuals.all():  # where there is nothing left to fit, there is nothing to show
+        figures.append(Picture(convergence_figure(residuals), "Residual of conjugate gradients."))
+    return Section("Reconstruction", figures=figures)
+
+
+def _settings_section(config, results):
+    rows = [(name, f"{seconds:.1f}") for name, seconds in results.seconds.items()]
+    rows.append(("all stages", f"{sum(results.seconds.values()):.1f}"))
+    unit = 1 if sys.platform == "darwin" else 1024
+    peak = unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e9
+    facts = flag_facts(config) | {"Peak memory of this run": f"{peak:.2f} GB"} | machine_facts()
+    table = Table(("Stage", "Seconds"), rows, "When it was done, compilation included")
+    return Section("Stages, settings and machine", tables=[table], facts=facts)

@@ -1,0 +1,1 @@
+"""Finished studies, kept so that their figures can be reproduced."""

@@ -1,0 +1,88 @@
+"""A nuisance that fingerprints depend on and conditions do not name: a condition then has a distribution of them.
+
+The nuisance is the transmit field B1+, two-humped and independent of the tissue. A generator can follow the
+distribution at given T1 and T2 by its noise z alone, unless B1 is named as an input.
+"""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ganmrf.dictionary.build import Dictionary, build_dictionary
+from ganmrf.gan.data import Data, Scaling, split_and_scale
+from ganmrf.gan.recipes import Recipe
+from ganmrf.gan.train import unit_fingerprints
+from ganmrf.physics.sequences.fisp import Sequence
+from ganmrf.physics.slice_profile import SliceProfile
+from ganmrf.physics.tissue import Tissue
+
+B1_HUMPS = (0.85, 1.15)  # means of two normal distributions of equal weight
+B1_DEVIATION = 0.04  # standard deviation of each
+
+
+def draw_b1(rng: np.random.Generator, size: int) -> np.ndarray:
+    """Actual over nominal flip angle, drawn from the two humps, (size,), float32."""
+    return (rng.choice(B1_HUMPS, size) + B1_DEVIATION * rng.standard_normal(size)).astype(np.float32)
+
+
+def hidden_b1_dictionary(
+    sequence: Sequence, slice_profile: SliceProfile | None, tissue: Tissue, n_draws: int, rng: np.random.Generator
+) -> Dictionary:
+    """Fingerprints of each tissue at several B1.
+
+    Args:
+      sequence: the pulse sequence.
+      slice_profile: quadrature over the slice, or None.
+      tissue: t1 and t2, s, (tissues,); its b1 is not read.
+      n_draws: draws of B1 for each tissue.
+      rng: draws them.
+
+    Returns:
+      Atoms (tissues * n_draws,), those of a tissue one after the other.
+    """
+    t1, t2 = (np.repeat(np.asarray(times), n_draws) for times in (tissue.t1, tissue.t2))
+    return build_dictionary(sequence, Tissue(t1, t2, draw_b1(rng, t1.size)), slice_profile=slice_profile)
+
+
+def prepare_hidden(dictionary: Dictionary, recipe: Recipe, *, name_b1: bool, seed: int = 0) -> Data:
+    """`data.split_and_scale` with all atoms for training; ``name_b1`` adds B1 to the condition, which hides it otherwise."""
+    data = split_and_scale(dictionary, recipe, split=(1, 0, 0), seed=seed)
+    if not name_b1:
+        return data
+    train = data.sets["train"]
+    condition = _with_b1(train.condition, np.asarray(dictionary.tissue.b1)[data.rows["train"]])
+    return dataclasses.replace(data, sets={"train": dataclasses.replace(train, condition=condition)})
+
+
+def sample_fingerprints(
+    recipe: Recipe, params, scaling: Scaling, tissue: Tissue, n_draws: int, rng: np.random.Generator, *, name_b1: bool
+) -> np.ndarray:
+    """Generated fingerprints of unit norm, several for each tissue.
+
+    Args:
+      recipe: how the generator was trained.
+      params: of the generator.
+      scaling: that of its training set.
+      tissue: t1 and t2, s, (tissues,).
+      n_draws: of z for each tissue, and of B1 where it is named.
+      rng: draws them.
+      name_b1: as for `prepare_hidden`.
+
+    Returns:
+      (tissues, n_draws, frames), float32.
+    """
+    t1, t2 = (np.repeat(np.asarray(times), n_draws) for times in (tissue.t1, tissue.t2))
+    condition = scaling.condition(t1, t2)
+    if name_b1:
+        condition = _with_b1(condition, draw_b1(rng, t1.size))
+    noise = rng.standard_normal((t1.size, recipe.noise), np.float32)
+    generated = jax.jit(functools.partial(unit_fingerprints, recipe))(params, scaling, noise, condition)
+    return np.asarray(generated).reshape(tissue.size, n_draws, -1)
+
+
+def _with_b1(condition, b1):
+    standardised = (b1 - np.mean(B1_HUMPS)) / np.hypot(np.std(B1_HUMPS), B1_DEVIATION)
+    return jnp.concatenate([condition, jnp.asarray(standardised, condition.dtype)[:, None]], axis=1)

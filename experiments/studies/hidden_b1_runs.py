@@ -1,0 +1,117 @@
+"""One generator of fingerprints under a hidden B1: trained in a folder, resumed, and judged by its distribution."""
+
+import dataclasses
+import json
+import pathlib
+
+import numpy as np
+
+from experiments.studies.hidden_b1_data import hidden_b1_dictionary, prepare_hidden, sample_fingerprints
+from experiments.studies.hidden_b1_metrics import covariance_error, mean_error, sliced_wasserstein
+from ganmrf.files import replacing
+from ganmrf.gan.checkpoint import Checkpoints
+from ganmrf.gan.generate import finish
+from ganmrf.gan.recipes import Recipe
+from ganmrf.gan.train import fit, init_state
+from ganmrf.physics.tissue import Tissue
+from ganmrf.report.figures import REFERENCE_TIMES
+from ganmrf.runs.configs import SimulationConfig
+
+SHOWN = ("WM", "GM")  # tissues of the figures
+FLOOR = "simulated again"
+_B1_NAMED = "regression, B1 named"
+_N_SHOWN = 1000  # samples of each
+_RANK = 16  # what lies outside is a fifteenth of what B1 does to a fingerprint
+_GAN = {"noise": 4, "whiten": True, "discriminator_optimiser": "soap", "reconstruction": "l1", "reduction": "mean"}
+_NO_ADVERSARY = {"adversarial_weight": 0.0, "reconstruction_weight": 1.0}
+_REGRESSION = {**_NO_ADVERSARY, "refit": True}  # which makes it the conditional mean
+
+# What differs in each recipe; lambda is the weight of the paper's l1 norm.
+VARIANTS = {
+    "GAN, no l1": {**_GAN, "reconstruction_weight": 0.0},
+    "GAN, l1 with lambda 1": {**_GAN, "reconstruction_weight": 1.0},
+    "GAN, l1 with lambda 100": {**_GAN, "reconstruction_weight": 100.0},
+    "energy score": {**_NO_ADVERSARY, "noise": 4, "reconstruction": "energy"},
+    "mixture density": {**_NO_ADVERSARY, "noise": _RANK + 1, "reconstruction": "likelihood"},
+    "regression": _REGRESSION,
+    _B1_NAMED: _REGRESSION,
+}
+
+
+def train_and_judge(folder: pathlib.Path, settings: dict, variant: str, seed: int) -> dict:
+    """Trains from the newest checkpoint to the end, and judges; at once where the folder has a judgement already.
+
+    Args:
+      folder: gets ``checkpoints``, ``judgement.json`` and ``shown.npz``, samples of the tissues `SHOWN`.
+      settings: of the study.
+      variant: one of `VARIANTS`.
+      seed: of everything that is drawn, but which tissues are held out.
+
+    Returns:
+      For the variant and for `FLOOR`: errors by name, means over the tissues that are held out.
+    """
+    judgement = folder / "judgement.json"
+    if judgement.exists():
+        return json.loads(judgement.read_text(encoding="utf-8"))
+    simulation = SimulationConfig(**settings["simulation"])
+    scan = simulation.sequence(), simulation.slice_profile()
+    seen, held_out = _split(simulation.tissue(), settings["conditions"])
+    shown = Tissue(*np.array([REFERENCE_TIMES[name] for name in SHOWN]).T)
+    of_training, of_test = (np.random.default_rng([seed, stream]) for stream in range(2))
+
+    dictionary = hidden_b1_dictionary(*scan, seen, settings["draws"], of_training)
+    recipe, name_b1 = _recipe(variant, settings, dictionary), variant == _B1_NAMED
+    data = prepare_hidden(dictionary, recipe, name_b1=name_b1, seed=seed)
+    params = finish(recipe, _trained(folder, recipe, data, seed).params, data, dictionary).params
+
+    def simulated(tissue, n_draws):
+        atoms = hidden_b1_dictionary(*scan, tissue, n_draws, of_test)
+        return atoms.fingerprints.reshape(tissue.size, n_draws, -1)
+
+    def generated(tissue, n_draws):
+        return sample_fingerprints(recipe, params, data.scaling, tissue, n_draws, of_test, name_b1=name_b1)
+
+    truth, again = simulated(held_out, settings["samples"]), simulated(held_out, settings["samples"])
+    found = {variant: _errors(generated(held_out, settings["samples"]), truth), FLOOR: _errors(again, truth)}
+    with replacing(folder / "shown.npz") as path:
+        np.savez(path, simulated=simulated(shown, _N_SHOWN), generated=generated(shown, _N_SHOWN))
+    with replacing(judgement) as path:
+        path.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    return found
+
+
+def _split(tissue, n_held_out):
+    """Tissues to learn from, and tissues to judge by."""
+    order = np.random.default_rng(0).permutation(tissue.size)
+    if not 0 < n_held_out < tissue.size:
+        raise ValueError(f"--conditions must be 1 to {tissue.size - 1}, fewer than the grid has; got {n_held_out}")
+    return tissue.rows(order[n_held_out:]), tissue.rows(order[:n_held_out])
+
+
+def _recipe(variant, settings, dictionary):
+    common = {name: settings[name] for name in ("width", "depth", "batch_size", "steps")}
+    recipe = Recipe(**{"rank": _RANK, "refit": False} | common | VARIANTS[variant])
+    if recipe.reconstruction != "l1":
+        return recipe
+    # The paper's fingerprints are over the largest value, ours have unit norm.
+    weight = recipe.reconstruction_weight / float(np.abs(dictionary.fingerprints).max())
+    return dataclasses.replace(recipe, reconstruction_weight=weight)
+
+
+def _trained(folder, recipe, data, seed):
+    with Checkpoints(folder / "checkpoints", keep=1) as checkpoints:
+        state = init_state(recipe, data, seed)
+        if (restored := checkpoints.restore(state)) is not None:
+            _, state = restored
+        for trained, metrics in fit(recipe, data, state, seed=seed, chunk=max(recipe.steps // 5, 1)):
+            state = trained
+            checkpoints.save(metrics["step"], state)
+    return state
+
+
+def _errors(samples, truth):
+    measures = {"sliced_wasserstein": sliced_wasserstein, "covariance": covariance_error, "mean": mean_error}
+    return {
+        name: float(np.mean([measure(*pair) for pair in zip(samples, truth, strict=True)]))
+        for name, measure in measures.items()
+    }

@@ -1,0 +1,256 @@
+"""Anchors: a few tissues whose signals, combined with weights that no sequence changes, give those of all others."""
+
+import dataclasses
+import itertools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.linalg
+
+from ganmrf.anchors.joint_features import (
+    JointFeatures,
+    joint_features,
+    sample_sequences,
+    simulate_without_echo,
+    spread_tissue,
+)
+from ganmrf.anchors.tissue_box import TissueBox
+from ganmrf.physics.sequences.fisp import Sequence
+from ganmrf.physics.slice_profile import SliceProfile
+from ganmrf.physics.tissue import Tissue
+from ganmrf.pytrees import pytree
+
+LADDER = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512)  # numbers of anchors that there are weights for
+
+_RIDGES = (1e-14, 1e-13, 1e-12, 1e-11, 1e-10, 1e-9, 1e-8)
+_FEATURES_PER_ANCHOR = 1.5
+_N_HELD_OUT = 128
+_N_VALIDATION = 256
+_N_SEQUENCES = 4  # to validate by
+_STREAMS = {"sequences": 0, "validation": 1, "held_out": 2, "validation_tissue": 3}  # of the seed
+_MOST_TERMS = 200
+_MOST_DEGREE = 10
+
+
+@pytree
+@dataclasses.dataclass(frozen=True)
+class NormPolynomial:
+    """exp of a Chebyshev series in coordinates from 0 to 1.
+
+    Attributes:
+      coefficients: of the products of T_i, one axis for each coordinate, all of length degree + 1.
+    """
+
+    coefficients: np.ndarray
+
+    def __call__(self, coordinates: jax.Array) -> jax.Array:
+        """(atoms,), from (atoms, axes); traceable."""
+        n_atoms, size = len(coordinates), self.coefficients.shape[0]
+        total = jnp.asarray(self.coefficients, coordinates.dtype).reshape(1, -1, size)
+        for axis in reversed(range(coordinates.shape[1])):
+            values = _chebyshev(jnp, coordinates[:, axis], size)
+            total = jnp.sum(total * values[:, None], axis=-1).reshape(n_atoms, -1, size if axis else 1)
+        return jnp.exp(total[:, 0, 0])
+
+
+@dataclasses.dataclass(frozen=True)
+class AnchorSet:
+    """What generators of every kind for one box have in common.
+
+    Attributes:
+      box: the tissues that they are made for.
+      joint: the features of tissue that hold for many sequences.
+      norm: the length of a tissue's features; they are divided by it everywhere else.
+      anchors: most important first, (anchors,).
+      features: of the anchors, (anchors, features), float64.
+      held_out: tissues that every prepared sequence is checked on, (tissues,).
+      validation: tissues by which choices are made, (tissues,).
+      sequences: those by which choices are made, which no feature knows.
+      signals: of each of them: signals of the anchors, over their norm, and unit fingerprints of the validation
+        tissues, (tissues, frames).
+    """
+
+    box: TissueBox
+    joint: JointFeatures
+    norm: NormPolynomial
+    anchors: Tissue
+    features: np.ndarray
+    held_out: Tissue
+    validation: Tissue
+    sequences: list[Sequence]
+    signals: list[tuple[np.ndarray, np.ndarray]]
+
+    @property
+    def sizes(self) -> list[int]:
+        """Numbers of anchors on the ladder."""
+        return [size for size in LADDER if size <= self.anchors.size]
+
+    def features_of(self, tissue: Tissue) -> np.ndarray:
+        """Simulates every sequence of the features: (atoms, features), float64, over their norm."""
+        return self.joint(tissue) / np.asarray(self.norm(self.box.coordinates(tissue)))[:, None]
+
+    def validation_errors(self, weights: np.ndarray) -> np.ndarray:
+        """Relative errors of the validation tissues' fingerprints from weights (tissues, anchors), of all sequences."""
+        size = weights.shape[1]
+        return np.concatenate([relative_errors(weights @ of[:size], truth) for of, truth in self.signals])
+
+    def validation_error(self, weights: np.ndarray) -> float:
+        """Their mean."""
+        return float(self.validation_errors(weights).mean())
+
+
+def build_anchor_set(
+    box: TissueBox,
+    slice_profile: SliceProfile | None,
+    *,
+    n_anchors: int,
+    n_sequences: int = 16,
+    n_frames: int = 1000,
+    n_candidates: int = 4096,
+    seed: int = 0,
+) -> AnchorSet:
+    """Draws sequences, simulates tissues spread over the box, and chooses anchors among them.
+
+    Args:
+      box: the tissues.
+      slice_profile: quadrature over the slice, or None.
+      n_anchors: how many at most.
+      n_sequences: to make the features from.
+      n_frames: length of those that are not cardiac.
+      n_candidates: tissues to choose from.
+      seed: of the sequences and of all tissues.
+
+    Raises:
+      ValueError: fewer anchors than the shortest ladder, or more than candidates.
+    """
+    if not LADDER[0] <= n_anchors <= min(n_candidates, LADDER[-1]):
+        raise ValueError(f"n_anchors must be {LADDER[0]} to {min(n_candidates, LADDER[-1])}; got {n_anchors}")
+    key = jax.random.key(seed)
+    keys = {name: jax.random.fold_in(key, stream) for name, stream in _STREAMS.items()}
+    candidates = spread_tissue(box, n_candidates, seed)
+    sequences = sample_sequences(keys["sequences"], n_sequences, n_frames)
+    n_features = int(_FEATURES_PER_ANCHOR * n_anchors)
+    joint, features = joint_features(sequences, slice_profile, candidates, n_features)
+    norm = fit_norms(np.asarray(box.coordinates(candidates), float), np.linalg.norm(features, axis=1))
+    norms = np.asarray(norm(box.coordinates(candidates)))
+    features /= norms[:, None]
+    rows = choose_anchors(features, n_anchors)
+    anchors, norms = candidates.rows(rows), norms[rows]
+    held_out, validation = (
+        box.spread(jax.random.uniform(keys[name], (number, len(box.names))))
+        for name, number in (("held_out", _N_HELD_OUT), ("validation_tissue", _N_VALIDATION))
+    )
+    unseen, signals = sample_sequences(keys["validation"], _N_SEQUENCES, n_frames), []
+    for sequence in unseen:
+        of_anchors, truth = (simulate_without_echo(sequence, each, slice_profile) for each in (anchors, validation))
+        signals.append((of_anchors / norms[:, None], truth / np.linalg.norm(truth, axis=1, keepdims=True)))
+    return AnchorSet(box, joint, norm, anchors, features[rows], held_out, validation, unseen, signals)
+
+
+def with_spread_anchors(anchor_set: AnchorSet) -> AnchorSet:
+    """The same with anchors spread evenly over the box, of which no features are known: for interpolation."""
+    box, number = anchor_set.box, anchor_set.anchors.size
+    anchors = box.spread(box.sobol(number, 0))
+    norms = np.asarray(anchor_set.norm(box.coordinates(anchors)))[:, None]
+    signals = [
+        (simulate_without_echo(sequence, anchors, anchor_set.joint.slice_profile) / norms, truth)
+        for sequence, (_, truth) in zip(anchor_set.sequences, anchor_set.signals, strict=True)
+    ]
+    return dataclasses.replace(anchor_set, anchors=anchors, features=np.empty((number, 0)), signals=signals)
+
+
+def choose_anchors(features: np.ndarray, number: int) -> np.ndarray:
+    """Rows of which the others are combinations, most important first: the first ones of them are a choice of fewer.
+
+    Args:
+      features: of candidates, (candidates, features), float64.
+      number: how many, no more than candidates or features.
+
+    Returns:
+      Rows of the candidates, (number,): pivots of a QR decomposition of the transpose.
+    """
+    return scipy.linalg.qr(features.T, mode="r", pivoting=True, check_finite=False)[1][:number]
+
+
+def learned_matrices(anchor_set: AnchorSet, anchors: np.ndarray, validation: np.ndarray) -> dict[int, np.ndarray]:
+    """For every number of anchors the matrix M with weights = features @ M, by least squares.
+
+    Args:
+      anchor_set: whose validation sequences choose the ridge.
+      anchors: features of the anchors, (anchors, features), by the model whose features will be multiplied.
+      validation: of the validation tissues, (tissues, features).
+
+    Returns:
+      Number of anchors -> M, (features, number), float64.
+    """
+
+    def best(size):
+        matrices = [least_squares_weights(anchors[:size], ridge) for ridge in _RIDGES]
+        return least(matrices, lambda matrix: anchor_set.validation_error(validation @ matrix))
+
+    return {size: best(size) for size in anchor_set.sizes}
+
+
+def least_squares_weights(anchors: np.ndarray, ridge: float) -> np.ndarray:
+    """The matrix M with weights = features @ M: least squares for features from those of anchors.
+
+    Args:
+      anchors: their features, (anchors, features), float64.
+      ridge: added to the squared singular values, relative to the largest.
+
+    Returns:
+      M, (features, anchors).
+    """
+    left, values, right = np.linalg.svd(anchors, full_matrices=False)
+    return (right.T * (values / (values**2 + ridge * values[0] ** 2))) @ left.T
+
+
+def features_at(features: Callable, coordinates) -> np.ndarray:
+    """A model's features at coordinates, (atoms, features), float64; a trunk computes in float32."""
+    with jax.enable_x64(True):
+        return np.asarray(_evaluate(features, jnp.asarray(coordinates, float)), float)
+
+
+def least(candidates, cost: Callable):
+    """The candidate of least cost; a cost that is not finite is none."""
+    costs = [cost(candidate) for candidate in candidates]
+    return candidates[int(np.nanargmin(np.where(np.isfinite(costs), costs, np.inf)))]
+
+
+def relative_errors(generated: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """L2 distance of generated rows, normalised here, from unit rows: (rows,)."""
+    return np.linalg.norm(generated / np.linalg.norm(generated, axis=1, keepdims=True) - truth, axis=1)
+
+
+_evaluate = jax.jit(lambda features, coordinates: features(coordinates))
+
+
+def fit_norms(coordinates: np.ndarray, norms: np.ndarray) -> NormPolynomial:
+    """Least squares of log ``norms``, (atoms,), at ``coordinates``, (atoms, axes), in float64."""
+    n_atoms, n_axes = coordinates.shape
+    terms = _terms(n_axes, min(_MOST_TERMS, n_atoms // 8))
+    values = [_chebyshev(np, column, terms.max() + 1) for column in coordinates.T]
+    products = np.prod([value[:, degrees] for value, degrees in zip(values, terms.T, strict=True)], axis=0)
+    coefficients = np.zeros([terms.max() + 1] * n_axes)
+    coefficients[tuple(terms.T)] = np.linalg.lstsq(products, np.log(norms), rcond=None)[0]
+    return NormPolynomial(coefficients)
+
+
+def _terms(n_axes, most):
+    """Degrees along each axis, (terms, axes): all terms of the largest total degree that has no more than ``most``."""
+    for total in range(_MOST_DEGREE, 0, -1):
+        terms = [each for each in itertools.product(range(total + 1), repeat=n_axes) if sum(each) <= total]
+        if len(terms) <= most:
+            break
+    return np.array(terms)
+
+
+def _chebyshev(numpy, x, size):
+    """Values of T_0 to T_(size - 1) at 2 x - 1, (atoms, size), by their recurrence."""
+    y = 2 * x - 1
+    values = [numpy.ones_like(y), y]
+    for _ in range(size - 2):
+        values.append(2 * y * values[-1] - values[-2])
+    return numpy.stack(values, axis=1)

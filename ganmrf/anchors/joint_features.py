@@ -1,0 +1,100 @@
+"""What the fingerprints of many sequences have in common: one row for a tissue that holds them all.
+
+The signals of a tissue under several sequences, side by side, are a long row; all rows lie near a space of a few
+hundred dimensions. Coordinates there are the tissue's joint features. A combination of some tissues' rows that gives
+another tissue's row gives its signal under each of those sequences, and, if they are varied enough, under others too.
+"""
+
+import dataclasses
+
+import jax
+import numpy as np
+
+from ganmrf.anchors.tissue_box import TissueBox
+from ganmrf.dictionary.compress import svd_basis
+from ganmrf.physics.sequences.cardiac import cardiac_mrf, sample_rr_intervals
+from ganmrf.physics.sequences.fisp import Sequence
+from ganmrf.physics.sequences.random import sample
+from ganmrf.physics.simulate_many import simulate_many
+from ganmrf.physics.slice_profile import SliceProfile
+from ganmrf.physics.tissue import Tissue
+
+_RANK = 110  # of each sequence's basis: a few millionths of a signal lie outside
+_ACCURACY = 1e-5
+_SHARE_CARDIAC = 0.25
+
+
+@dataclasses.dataclass(frozen=True)
+class JointFeatures:
+    """Coordinates in the space of joint rows.
+
+    Attributes:
+      sequences: those whose signals the rows hold.
+      slice_profile: quadrature over the slice that they are simulated with, or None.
+      bases: of each sequence's signals, (frames, rank), over their root mean square.
+      joint: orthonormal directions of the rows, (sum of ranks, features).
+    """
+
+    sequences: list[Sequence]
+    slice_profile: SliceProfile | None
+    bases: list[np.ndarray]
+    joint: np.ndarray
+
+    def __call__(self, tissue: Tissue) -> np.ndarray:
+        """Simulates every sequence: features (atoms, features), float64, in units of a typical signal."""
+        signals = (simulate_without_echo(sequence, tissue, self.slice_profile) for sequence in self.sequences)
+        return np.concatenate([s @ basis for s, basis in zip(signals, self.bases, strict=True)], axis=1) @ self.joint
+
+
+def joint_features(
+    sequences: list[Sequence], slice_profile: SliceProfile | None, tissue: Tissue, n_features: int
+) -> tuple[JointFeatures, np.ndarray]:
+    """The leading directions of the joint rows of some tissues.
+
+    Args:
+      sequences: what the rows are made of, any lengths.
+      slice_profile: quadrature over the slice, or None.
+      tissue: many of them, spread over the box, (atoms,).
+      n_features: number of directions.
+
+    Returns:
+      The features, and those of ``tissue``, (atoms, n_features), float64.
+    """
+    bases, rows = [], []
+    for sequence in sequences:
+        signals = simulate_without_echo(sequence, tissue, slice_profile)
+        basis = svd_basis(signals, min(_RANK, *signals.shape)) / np.sqrt(np.mean(signals**2) * sequence.n_frames)
+        bases.append(basis)
+        rows.append(signals @ basis)
+    rows = np.concatenate(rows, axis=1)
+    joint = svd_basis(rows, min(n_features, *rows.shape))
+    return JointFeatures(sequences, slice_profile, bases, joint), rows @ joint
+
+
+def sample_sequences(key: jax.Array, number: int, n_frames: int = 1000) -> list[Sequence]:
+    """Sequences of all families, a quarter of them cardiac (15 beats of 50 frames for 1000), functions of the key."""
+    n_cardiac, beats = round(_SHARE_CARDIAC * number), max(round(0.015 * n_frames), 1)
+    keys = jax.random.split(key, number)
+    drawn = [_sample(each, n_frames) for each in keys[n_cardiac:]]
+    return drawn + [cardiac_mrf(_sample_rr_intervals(each, beats)) for each in keys[:n_cardiac]]
+
+
+def spread_tissue(box: TissueBox, number: int, seed: int) -> Tissue:
+    """Tissues spread over a box, two fifths of them with some parameters at an end of their range, (number,)."""
+    rng = np.random.default_rng(seed)
+    sobol = box.sobol(number, rng)
+    return box.spread_to_faces(sobol, rng.random(sobol.shape), np.arange(number)[:, None] % 5 / 5)
+
+
+def without_echo(sequence: Sequence) -> Sequence:
+    """The sequence observed right after each pulse: echo times are but a factor exp(-TE / T2) of every frame."""
+    return dataclasses.replace(sequence, echo_time=0.0)
+
+
+def simulate_without_echo(sequence: Sequence, tissue: Tissue, slice_profile: SliceProfile | None) -> np.ndarray:
+    """Signals of `without_echo`, accurate to 1e-5: (atoms, frames), float64."""
+    sequence = without_echo(sequence)
+    return simulate_many(sequence, tissue, accuracy=_ACCURACY, slice_profile=slice_profile).astype(float)
+
+
+_sample, _sample_rr_intervals = (jax.jit(draw, static_argnums=1) for draw in (sample, sample_rr_intervals))

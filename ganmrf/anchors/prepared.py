@@ -1,0 +1,306 @@
+"""An anchored generator made ready for one sequence, and dictionaries from it."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ganmrf.anchors.anchor_set import relative_errors
+from ganmrf.anchors.generator import AnchoredGenerator, Weights
+from ganmrf.anchors.joint_features import without_echo
+from ganmrf.dictionary.build import Dictionary
+from ganmrf.parallel import one_blas_thread, run_chunks
+from ganmrf.physics.sequences.fisp import Sequence
+from ganmrf.physics.simulate import simulate_reverse
+from ganmrf.physics.simulate_many import simulate_few
+from ganmrf.physics.tissue import Tissue
+
+_CHUNK = 2048  # atoms generated at a time
+_LEFT_OUT = 1e-5  # of the anchors' signals, by the basis of compressed dictionaries
+_ROUNDING = 1e-6  # of the largest singular value: directions below it are noise of float32
+
+
+@dataclasses.dataclass(frozen=True)
+class PreparedSequence:
+    """A generator and the anchors' signals of one sequence.
+
+    Attributes:
+      generator: the generator.
+      sequence: the sequence.
+      signals: of the anchors right after each pulse, over n, (anchors, frames), float32.
+      coefficients: of those, in orthonormal directions by size, (anchors, directions), float32.
+      basis: of the anchors' signals at the echoes, (frames, rank), float64: what compressed dictionaries are in.
+      errors: relative L2 errors of the unit fingerprints of the generator's held-out tissues, which were simulated,
+        (tissues,).
+    """
+
+    generator: AnchoredGenerator
+    sequence: Sequence
+    signals: np.ndarray
+    coefficients: np.ndarray
+    basis: np.ndarray
+    errors: np.ndarray
+
+    @property
+    def n_anchors(self) -> int:
+        """Number of anchors."""
+        return len(self.signals)
+
+    def summary(self) -> str:
+        """The errors in words."""
+        high = np.quantile(self.errors, 0.99)
+        return f"error at held-out tissues {self.errors.mean():.1e} on average, 99 % below {high:.1e}"
+
+    def generate(
+        self,
+        tissue: Tissue | Weights,
+        *,
+        compressed: bool = False,
+        allow_extrapolation: bool = False,
+        out: np.ndarray | None = None,
+        progress: bool = False,
+    ) -> Dictionary:
+        """Generates a dictionary in memory.
+
+        Args:
+          tissue: the atoms; or their weights, by `AnchoredGenerator.weights`, which are the same for all sequences.
+          compressed: whether to emit coefficients in ``basis`` in place of all frames.
+          allow_extrapolation: whether atoms may lie outside the box.
+          out: where to put the fingerprints, (atoms, frames) or (atoms, rank), float32; a new array by default.
+          progress: whether to show a progress bar.
+
+        Raises:
+          ValueError: as `AnchoredGenerator.weights`, or weights for another number of anchors.
+        """
+        weights = self._weights(tissue, allow_extrapolation)
+        n_atoms = len(weights.values)
+        columns = self.basis.shape[1] if compressed else self.sequence.n_frames
+        rows_out = np.empty((n_atoms, columns), np.float32) if out is None else out
+        norms = np.empty(n_atoms, np.float32)
+
+        def chunk(rows, _):
+            norms[rows] = self._emit(weights, rows, compressed, rows_out[rows])
+
+        chunks = [slice(start, start + _CHUNK) for start in range(0, n_atoms, _CHUNK)]
+        sizes = [norms[rows].size for rows in chunks]
+        with one_blas_thread():
+            run_chunks(chunk, chunks, sizes=sizes, progress="generating" if progress else None)
+        return self._dictionary(weights.tissue, rows_out, norms, compressed)
+
+    def stream(
+        self, tissue: Tissue | Weights, *, compressed: bool = False, allow_extrapolation: bool = False
+    ) -> Dictionary:
+        """A dictionary whose rows are generated when they are asked for: `match` never has all of it in memory.
+
+        Args:
+          tissue: the atoms, any number of them; or their weights. Those of a table are all made at once.
+          compressed: as for `generate`.
+          allow_extrapolation: as for `generate`.
+
+        Raises:
+          ValueError: as `generate`.
+        """
+        if isinstance(tissue, Weights) or self.generator.kind == "table":
+            source = self._weights(tissue, allow_extrapolation)
+            atoms = source.tissue
+        else:
+            source = atoms = jax.tree.map(np.asarray, tissue.ravel())
+            if not allow_extrapolation:
+                self.generator.require_inside(atoms)
+        parts = (GeneratedRows(self, source, atoms.size, compressed, part) for part in (0, 1))
+        return self._dictionary(atoms, *parts, compressed)
+
+    def _weights(self, tissue, allow_extrapolation):
+        if isinstance(tissue, Tissue):
+            return self.generator.weights(tissue, self.n_anchors, allow_extrapolation=allow_extrapolation)
+        if tissue.values.shape[1] != self.n_anchors:
+            raise ValueError(f"the weights are for {tissue.values.shape[1]} anchors, not for {self.n_anchors}")
+        return tissue
+
+    def _dictionary(self, atoms, fingerprints, norms, compressed):
+        basis = self.basis if compressed else None
+        return Dictionary(atoms, fingerprints, norms, self.sequence, self.generator.slice_profile, basis)
+
+    def _emit(self, weights, rows, compressed, out):
+        """Unit rows of some atoms into ``out``; returns their norms for M0 = 1."""
+        values, decay = weights.values[rows], -1 / np.asarray(weights.tissue.t2)[rows]
+        echo_time = np.asarray(self.sequence.echo_time)
+        if np.ptp(echo_time) > 0:  # every frame has a factor of its own
+            made = (values @ self.signals) * np.exp(decay[:, None] * echo_time)
+            made = made @ self.basis.astype(np.float32) if compressed else made
+            lengths = np.linalg.norm(made, axis=1)
+            np.divide(made, lengths[:, None], out=out)
+            return lengths * weights.norms[rows]
+        inside = values @ self.coefficients[:, : self.basis.shape[1] if compressed else None]
+        lengths = np.sqrt(np.einsum("ij,ij->i", inside, inside))
+        if compressed:
+            np.divide(inside, lengths[:, None], out=out)
+        else:
+            np.matmul(values / lengths[:, None], self.signals, out=out)
+        return lengths * weights.norms[rows] * np.exp(decay * echo_time[0])
+
+
+@dataclasses.dataclass(frozen=True)
+class GeneratedRows:
+    """Fingerprints, (atoms, columns), or norms, (atoms,), in place of a NumPy array: indexing generates those rows.
+
+    Attributes:
+      prepared: what they are generated with.
+      source: the atoms, in one dimension, or their weights.
+      n_atoms: their number.
+      compressed: whether fingerprints are coefficients in its basis.
+      part: 0 for fingerprints, 1 for norms.
+    """
+
+    prepared: PreparedSequence
+    source: Tissue | Weights
+    n_atoms: int
+    compressed: bool
+    part: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        columns = self.prepared.basis.shape[1] if self.compressed else self.prepared.sequence.n_frames
+        return (self.n_atoms, columns)[: 2 - self.part]
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def dtype(self) -> np.dtype:
+        return np.dtype(np.float32)
+
+    def __len__(self):
+        return self.n_atoms
+
+    def __getitem__(self, rows):
+        some = self.source.rows(rows)
+        made = self.prepared.generate(some, compressed=self.compressed, allow_extrapolation=True)
+        return (made.fingerprints, made.norms)[self.part]
+
+    def __array__(self, dtype=None, copy=None):
+        """Everything, in memory."""
+        if copy is False:
+            raise ValueError("generating rows makes a copy")
+        return self[:].astype(dtype or self.dtype, copy=False)
+
+
+def prepare(
+    generator: AnchoredGenerator, sequence: Sequence, n_anchors: int | None = None, *, accuracy: float | None = None
+) -> PreparedSequence:
+    """Simulates the anchors of a sequence, and the generator's held-out tissues, which tell the error.
+
+    Args:
+      generator: the generator.
+      sequence: any MRF-FISP sequence, of any length, not traced.
+      n_anchors: how many anchors, one of ``generator.sizes``; the largest by default.
+      accuracy: in place of ``n_anchors``: the fewest anchors with which the 99 % quantile of the held-out tissues'
+        errors is no larger.
+
+    Returns:
+      What generates dictionaries of that sequence.
+
+    Raises:
+      ValueError: another number of anchors, an accuracy that is not positive or that no number of anchors reaches, or
+        anchors whose signal is not finite or nothing.
+    """
+    if accuracy is None:
+        return _prepare(generator, sequence, [generator.require_size(n_anchors)], np.inf)
+    if n_anchors is not None:
+        raise ValueError("n_anchors and accuracy do not go together")
+    if not accuracy > 0:
+        raise ValueError(f"accuracy must be positive; got {accuracy}")
+    return _prepare(generator, sequence, generator.sizes, accuracy)
+
+
+def anchored_fingerprints(
+    generator: AnchoredGenerator, sequence: Sequence, tissue: Tissue | Weights, n_anchors: int | None = None
+) -> tuple[jax.Array, jax.Array]:
+    """Generated fingerprints as a pure function of the sequence, for `jax.grad` and `jax.vjp`, and of the tissue.
+
+    Args:
+      generator: the generator.
+      sequence: the sequence; derivatives by all of it go through the anchors, by `simulate_reverse`.
+      tissue: the atoms, in one dimension; or their weights, where no derivative by tissue is asked for.
+      n_anchors: one of ``generator.sizes``; the largest by default.
+
+    Returns:
+      Fingerprints of unit norm (atoms, frames), and their norms (atoms,) for M0 = 1.
+    """
+    n_anchors = generator.require_size(n_anchors)
+    anchors = generator.anchors.rows(slice(n_anchors))
+    if isinstance(tissue, Weights):
+        tissue, values, norms = tissue.tissue, jnp.asarray(tissue.values), jnp.asarray(tissue.norms)
+    else:
+        values, norms = generator.weights_at(tissue, n_anchors)
+    signals = simulate_reverse(without_echo(sequence), anchors, slice_profile=generator.slice_profile)
+    combined = values @ (signals / generator.anchor_norms[:n_anchors, None])
+    combined *= jnp.exp(sequence.echo_time[None] * (-1 / tissue.t2)[:, None])
+    lengths = jnp.linalg.norm(combined, axis=1)
+    return combined / lengths[:, None], lengths * norms
+
+
+def _joined(one, other):
+    pairs = (
+        (np.broadcast_to(x, one.shape), np.broadcast_to(y, other.shape))
+        for x, y in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
+    )
+    return jax.tree.unflatten(jax.tree.structure(one), [np.concatenate(pair) for pair in pairs])
+
+
+def _simulated(generator, sequence, tissue):
+    signals = simulate_few(without_echo(sequence), tissue, slice_profile=generator.slice_profile)
+    if not np.isfinite(signals).all():
+        raise ValueError("the anchors' signals are not finite: the sequence is invalid")
+    if not signals.any(axis=1).all():
+        raise ValueError("an anchor has no signal: the sequence is invalid")
+    return signals
+
+
+def _prepared(generator, sequence, signals, truth):
+    size = len(signals)
+    signals = signals / generator.anchor_norms[:size, None]
+    directions, lengths = _directions(signals)
+    echo_time = np.asarray(sequence.echo_time)
+    basis = directions
+    if np.ptp(echo_time) > 0:
+        decay = -1 / np.asarray(generator.anchors.t2)[:size, None]
+        basis, lengths = _directions(signals * np.exp(decay * (echo_time - echo_time.min())))
+    left_out = np.sqrt(np.maximum(1 - np.cumsum(lengths**2) / np.sum(lengths**2), 0))
+    rank = min(int(np.sum(left_out > _LEFT_OUT)) + 1, lengths.size)
+    errors = relative_errors(generator.held_out_weights[size] @ signals, truth)
+    coefficients = (signals @ directions).astype(np.float32)
+    return PreparedSequence(generator, sequence, signals, coefficients, basis[:, :rank], errors)
+
+
+def _directions(signals):
+    """Orthonormal directions (frames, directions) of rows, float64, most energy first, and that energy's root."""
+    wide = signals.astype(float)
+    squares, turn = np.linalg.eigh(wide @ wide.T)
+    kept = slice(None, -1 - int(np.sum(squares > _ROUNDING**2 * squares[-1])), -1)
+    lengths = np.sqrt(squares[kept])
+    return wide.T @ (turn[:, kept] / lengths), lengths
+
+
+def _prepare(generator, sequence, sizes, accuracy):
+    """The first of some numbers of anchors, ascending, that keeps the accuracy."""
+    anchors, held_out = (jax.tree.map(np.asarray, each) for each in (generator.anchors, generator.held_out))
+    signals, truth = np.empty((0, sequence.n_frames), np.float32), None
+    for size in sizes:
+        new = anchors.rows(slice(len(signals), size))
+        if truth is None:
+            found = _simulated(generator, sequence, _joined(new, held_out))
+            signals, truth = np.split(found, [size])
+            truth /= np.linalg.norm(truth, axis=1, keepdims=True)
+        else:
+            signals = np.concatenate([signals, _simulated(generator, sequence, new)])
+        with one_blas_thread():  # too small for threads
+            prepared = _prepared(generator, sequence, signals, truth)
+        if (reached := np.quantile(prepared.errors, 0.99)) <= accuracy:
+            return prepared
+    raise ValueError(
+        f"no number of anchors reaches an accuracy of {accuracy:.3g}: with all {size} of them 99 % of the held-out "
+        f"tissues have an error of {reached:.2g} or less"
+    )

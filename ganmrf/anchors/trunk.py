@@ -1,0 +1,116 @@
+"""The trunk: a network from tissue to joint features, trained across sequences on tissues simulated on the fly.
+
+What it learns is the same for all sequences; a new one enters by the signals of its anchors alone.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ganmrf.anchors.anchor_set import AnchorSet
+from ganmrf.gan.data import Data, Examples, Scaling, with_harmonics
+from ganmrf.gan.generate import least_squares
+from ganmrf.gan.recipes import Recipe
+from ganmrf.gan.train import hidden_layers
+from ganmrf.physics.tissue import Tissue
+from ganmrf.pytrees import pytree
+
+RECIPE = Recipe(
+    width=256,
+    depth=4,
+    adversarial_weight=0.0,
+    reconstruction_weight=1.0,
+    reduction="sum",
+    optimiser="soap",
+    batch_size=512,
+    steps=3000,
+)
+
+_STREAMS = {"training": 10, "refit": 11}  # of the seed
+
+
+@pytree
+@dataclasses.dataclass(frozen=True)
+class TrunkFeatures:
+    """A trained trunk.
+
+    Attributes:
+      params: of the network.
+      kernel: hidden layers and 1 -> features, (depth * width + 1, features), float32.
+      recipe: its shape, and how it was trained.
+    """
+
+    params: Any
+    kernel: jax.Array
+    recipe: Recipe = dataclasses.field(metadata={"static": True})
+
+    def __call__(self, coordinates: jax.Array) -> jax.Array:
+        """(atoms, features), float32, from coordinates (atoms, axes)."""
+        hidden = _hidden(self.recipe, self.params, coordinates.astype(jnp.float32))
+        return hidden @ self.kernel[:-1] + self.kernel[-1:]
+
+
+def trunk_data(anchor_set: AnchorSet, validation: np.ndarray) -> Data:
+    """What `train.fit` is told of the features.
+
+    Args:
+      anchor_set: what the trunk is for.
+      validation: features of its validation tissues, (tissues, features).
+    """
+    gain = np.sqrt(np.mean(validation**2, axis=0))
+    nothing = np.zeros(0, np.float32)
+    scaling = Scaling(nothing, nothing, nothing, nothing, gain.astype(np.float32), np.ones(()), None, "log")
+    examples = _examples(anchor_set.box.coordinates(anchor_set.validation), validation)
+    return Data({"validation": examples}, {}, scaling)
+
+
+def draw_tissue(anchor_set: AnchorSet, seed: int, n_tissues: int) -> Callable[[int], Examples]:
+    """``draw(step)``: fresh tissues and their features, the same whenever it is asked for."""
+    key = jax.random.fold_in(jax.random.key(seed), _STREAMS["training"])
+
+    def draw(step):
+        tissue = sample_tissue(anchor_set, jax.random.fold_in(key, step), n_tissues)
+        return _examples(anchor_set.box.coordinates(tissue), anchor_set.features_of(tissue))
+
+    return draw
+
+
+def finish_trunk(anchor_set: AnchorSet, recipe: Recipe, params, seed: int, n_tissues: int):
+    """The trained trunk, its output layer solved for by least squares in float64 on fresh tissues."""
+    key = jax.random.fold_in(jax.random.key(seed), _STREAMS["refit"])
+    tissue = sample_tissue(anchor_set, key, n_tissues)
+    hidden = np.asarray(_hidden(recipe, params, anchor_set.box.coordinates(tissue)), float)
+    hidden = np.concatenate([hidden, np.ones((len(hidden), 1))], axis=1)
+    kernel = least_squares(hidden, anchor_set.features_of(tissue))
+    return TrunkFeatures(params, jnp.asarray(kernel, jnp.float32), recipe)
+
+
+def sample_tissue(anchor_set: AnchorSet, key: jax.Array, number: int) -> Tissue:
+    """Random tissues of the box, two fifths of them with some parameters at an end of their range, (number,)."""
+    keys = jax.random.split(key, 3)
+    shape = (number, len(anchor_set.box.names))
+    cube, place, lot = map(jax.random.uniform, keys, (shape, shape, (number, 1)))
+    return anchor_set.box.spread_to_faces(cube, place, lot)
+
+
+def _examples(coordinates, features):
+    features = jnp.asarray(features, jnp.float32)
+    unit = features / jnp.linalg.norm(features, axis=1, keepdims=True)
+    return Examples(_condition(coordinates), features, unit, jnp.zeros((len(features), 0)))
+
+
+def _condition(coordinates):
+    return with_harmonics(2 * coordinates - 1)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _hidden(recipe, params, coordinates):
+    """The hidden layers side by side; `hidden_layers` without noise or sequence."""
+    nothing = jnp.zeros((len(coordinates), 0))
+    scaling = Scaling(*[nothing] * 7, "log")
+    return hidden_layers(recipe, params, scaling, nothing, _condition(coordinates))

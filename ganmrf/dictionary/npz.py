@@ -1,0 +1,239 @@
+"""A dictionary on disk: NumPy `.npz`, or MATLAB `.mat` (v5; v7.3 is read as well) for those who match there.
+
+Both hold the same variables, named in `AXES` with their units; what a dictionary lacks (no inversion, no slice
+profile, no basis) is absent from its file.
+"""
+
+import pathlib
+import zipfile
+from collections.abc import Iterable
+
+import numpy as np
+import scipy.io
+
+from ganmrf.dictionary.build import Dictionary
+from ganmrf.files import _suffix, read_arrays, replacing
+from ganmrf.physics.sequences.fisp import Sequence
+from ganmrf.physics.slice_profile import SliceProfile
+from ganmrf.physics.tissue import Tissue
+from ganmrf.pytrees import require
+
+SCHEMA_VERSION = 1
+
+AXES = {  # variable in the file: its axes; b1 may also be one number
+    "dictionary": ("atoms", "columns"),
+    "norms": ("atoms",),
+    "t1_s": ("atoms",),
+    "t2_s": ("atoms",),
+    "b1": ("atoms",),
+    "flip_angle_rad": ("frames",),
+    "repetition_time_s": ("frames",),
+    "echo_time_s": ("frames",),
+    "inversion_time_s": (),
+    "slice_nodes": ("nodes",),
+    "slice_weights": ("nodes",),
+    "basis": ("frames", "columns"),
+}
+OPTIONAL = ("inversion_time_s", "slice_nodes", "slice_weights", "basis")
+_REAL = ("float32", "float64")
+_COMPLEX = (*_REAL, "complex64", "complex128")
+_MAT_LIMIT = 2**31  # bytes of one variable in MATLAB's v5 format
+
+
+def save_dictionary(path, dictionary: Dictionary):
+    """Writes a dictionary to a ``.npz`` (NumPy) or ``.mat`` (MATLAB v5) file, bit for bit, whole or not at all.
+
+    Args:
+      path: the file; its suffix chooses the format.
+      dictionary: what to write. In the file: ``dictionary`` (atoms, frames), or (atoms, rank) with ``basis`` (frames,
+        rank); ``norms``, ``t1_s``, ``t2_s``, ``b1`` (atoms,); ``flip_angle_rad``, ``repetition_time_s``,
+        ``echo_time_s`` (frames,); ``inversion_time_s``; ``slice_nodes``, ``slice_weights`` (nodes,);
+        ``schema_version``; ``b1_per_atom``. In MATLAB vectors are columns.
+
+    Raises:
+      ValueError: another suffix, a folder that cannot be written, a dictionary whose arrays do not fit together, or a
+        variable of 2 GB or more in a ``.mat`` file.
+    """
+    path = pathlib.Path(path)
+    suffix = _suffix(path)
+    fields = fields_of(dictionary)
+    if suffix == ".mat":
+        for name, array in fields.items():
+            if array.nbytes >= _MAT_LIMIT:
+                size = array.nbytes / 2**30
+                raise ValueError(f"{path}: {name} takes {size:.1f} GiB; a MATLAB v5 variable must be below 2: use .npz")
+    _check(path, fields)
+    contents = _contents(fields)
+    with replacing(path) as temporary:
+        if suffix == ".mat":
+            scipy.io.savemat(temporary, contents, oned_as="column")
+        else:
+            np.savez(temporary, allow_pickle=False, **contents)
+
+
+def save_dictionary_in_blocks(path, blocks: Iterable[Dictionary], n_atoms: int):
+    """Writes a dictionary that comes in blocks, and need never be in memory whole, as `save_dictionary` would.
+
+    Args:
+      path: the file, ``.npz``.
+      blocks: dictionaries of the same sequence, slice profile and basis, one at least; their atoms follow each other.
+      n_atoms: number of all atoms.
+
+    Raises:
+      ValueError: another suffix, a folder that cannot be written, or blocks that do not fit together or have another
+        number of atoms in all.
+    """
+    path = pathlib.Path(path)
+    if _suffix(path) != ".npz":
+        raise ValueError(f"{path}: a dictionary in blocks can be written to .npz alone")
+    small, total = [], 0
+    with replacing(path) as temporary, zipfile.ZipFile(temporary, "w", allowZip64=True) as archive:
+        with archive.open("dictionary.npy", "w", force_zip64=True) as file:
+            for block in blocks:
+                fields = fields_of(block)
+                _check(path, fields)
+                rows = np.ascontiguousarray(fields.pop("dictionary"))
+                if not total:
+                    kind = rows.dtype, rows.shape[1]
+                    header = {"descr": rows.dtype.str, "fortran_order": False, "shape": (n_atoms, rows.shape[1])}
+                    np.lib.format.write_array_header_1_0(file, header)
+                if (rows.dtype, rows.shape[1]) != kind:
+                    raise ValueError(f"{path}: a block has {rows.shape[1]} columns of {rows.dtype}, the first {kind}")
+                file.write(rows.data)
+                total += len(rows)
+                small.append(fields)
+        if total != n_atoms:
+            raise ValueError(f"{path}: the blocks hold {total} atoms, not {n_atoms}")
+        fields = dict(small[0])
+        for name, axes in AXES.items():
+            if axes == ("atoms",) and np.ndim(fields[name]):
+                fields[name] = np.concatenate([part[name] for part in small])
+        for name, array in _contents(fields).items():
+            with archive.open(f"{name}.npy", "w") as file:
+                np.lib.format.write_array(file, np.asarray(array), allow_pickle=False)
+
+
+def load_dictionary(path) -> Dictionary:
+    """Reads what `save_dictionary` wrote.
+
+    Fingerprints, norms, slice profile and basis come back as NumPy arrays, tissue and sequence as JAX arrays, all in
+    the dtype they were saved in (float64 tissue and sequence only under ``jax.enable_x64``, as ever in JAX).
+
+    Args:
+      path: a ``.npz`` or ``.mat`` file.
+
+    Returns:
+      The dictionary, checked.
+
+    Raises:
+      ValueError: a file that is missing, truncated, something else, or of a newer schema; a field that is missing, of
+        a wrong dtype, of a shape that disagrees with the others, or of values it cannot have. The line names the file.
+    """
+    path = pathlib.Path(path)
+    contents = read_arrays(path)
+    _check_schema(path, contents)
+    if missing := [name for name in AXES if name not in contents and name not in OPTIONAL]:
+        raise ValueError(f"{path}: no {', '.join(missing)}: not a whole dictionary")
+    fields = {name: contents[name] for name in AXES if name in contents}
+    if _suffix(path) == ".mat":
+        fields = {name: _from_matlab(array, AXES[name]) for name, array in fields.items()}
+    if fields["b1"].size == 1 and np.array_equal(contents.get("b1_per_atom", np.zeros(1)).ravel(), [0]):
+        fields["b1"] = fields["b1"].reshape(())
+    _check(path, fields)
+    try:
+        return dictionary_of(fields)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _check_schema(path, contents):
+    version = contents.get("schema_version", np.empty(0))
+    if version.size != 1 or version.dtype.kind not in "iuf":
+        raise ValueError(f"{path}: no schema_version: not a dictionary of ganmrf")
+    if (version := version.item()) != SCHEMA_VERSION:
+        advice = ": update ganmrf" if version > SCHEMA_VERSION else ""
+        raise ValueError(f"{path} has schema {version:g}; this version reads up to {SCHEMA_VERSION}{advice}")
+
+
+def _from_matlab(array, axes):
+    if array.dtype.kind in "iu":  # MATLAB stores doubles that happen to be whole numbers as integers
+        array = array.astype(np.float64)
+    if array.size == max(array.shape, default=0) and len(axes) < 2:
+        return array.ravel() if axes else array.squeeze()
+    return np.ascontiguousarray(array)
+
+
+def fields_of(dictionary: Dictionary) -> dict[str, np.ndarray]:
+    """The arrays of a dictionary under the names that they have on disk, in `AXES`; what is None is absent."""
+    tissue, sequence, profile = dictionary.tissue, dictionary.sequence, dictionary.slice_profile
+    fields = {
+        "dictionary": dictionary.fingerprints,
+        "norms": dictionary.norms,
+        "t1_s": tissue.t1,
+        "t2_s": tissue.t2,
+        "b1": tissue.b1,
+        "flip_angle_rad": sequence.flip_angle,
+        "repetition_time_s": sequence.repetition_time,
+        "echo_time_s": sequence.echo_time,
+        "inversion_time_s": sequence.inversion_time,
+        "slice_nodes": getattr(profile, "nodes", None),
+        "slice_weights": getattr(profile, "weights", None),
+        "basis": dictionary.basis,
+    }
+    return {name: np.asarray(value) for name, value in fields.items() if value is not None}
+
+
+def _contents(fields):
+    """Everything that a file holds, by name."""
+    # A MATLAB array has two axes at least: one B1 for all and one B1 for each of one atom would look the same.
+    return {**fields, "schema_version": SCHEMA_VERSION, "b1_per_atom": fields["b1"].ndim == 1}
+
+
+def dictionary_of(fields) -> Dictionary:
+    """The dictionary whose arrays `fields_of` gives."""
+    profile = None
+    if "slice_nodes" in fields:
+        profile = SliceProfile(fields["slice_nodes"], fields["slice_weights"])
+    return Dictionary(
+        tissue=Tissue(fields["t1_s"], fields["t2_s"], fields["b1"]),
+        fingerprints=fields["dictionary"],
+        norms=fields["norms"],
+        sequence=Sequence(
+            fields["flip_angle_rad"],
+            fields["repetition_time_s"],
+            fields["echo_time_s"],
+            fields.get("inversion_time_s"),
+        ),
+        slice_profile=profile,
+        basis=fields.get("basis"),
+    )
+
+
+def _check(path, fields):
+    """Raises `ValueError` unless dtypes, shapes and norms are those of a dictionary."""
+    lengths = {}
+    for name, array in fields.items():
+        allowed = _COMPLEX if name in ("dictionary", "basis") else _REAL
+        if array.dtype.name not in allowed:
+            raise ValueError(f"{path}: {name} has dtype {array.dtype}; allowed: {', '.join(allowed)}")
+        axes = () if name == "b1" and array.ndim == 0 else AXES[name]
+        if array.ndim != len(axes) or array.size == 0:
+            raise ValueError(f"{path}: {name} must be ({', '.join(axes)}), not empty; got shape {array.shape}")
+        for axis, length in zip(axes, array.shape, strict=True):
+            if lengths.setdefault(axis, length) != length:
+                raise ValueError(f"{path}: {name} has shape {array.shape}, but there are {lengths[axis]} {axis}")
+    if ("slice_nodes" in fields) != ("slice_weights" in fields):
+        raise ValueError(f"{path}: slice_nodes and slice_weights must come together")
+    if "basis" not in fields and lengths["columns"] != lengths["frames"]:
+        raise ValueError(
+            f"{path}: dictionary has {lengths['columns']} columns, but the sequence has {lengths['frames']} frames"
+        )
+    require(f"{path}: norms", fields["norms"], lambda x: (x > 0) & np.isfinite(x), "positive and finite")
+    # Rounding of a norm in float32 stays below 1e-5; rows that never were normalised are off by far more.
+    with np.errstate(all="ignore"):  # infinite entries fail the checks
+        squares = np.linalg.vecdot(fields["dictionary"], fields["dictionary"]).real
+        require(f"{path}: squared norm of a row of dictionary", squares, lambda x: np.abs(x - 1) < 1e-3, "1")
+        if "basis" in fields:
+            gram = fields["basis"].conj().T @ fields["basis"]
+            orthonormal = "orthonormal: products of its columns must be 0, or 1 with themselves"
+            require(f"{path}: basis", gram, lambda x: np.abs(x - np.eye(len(x))) < 1e-4, orthonormal)

@@ -1,0 +1,263 @@
+"""A dictionary larger than memory: a Zarr v3 folder, written in chunks of atoms and read as far as it is needed.
+
+The arrays have the names that `store` gives them. ``dictionary``, ``norms`` and, in a compressed one, ``left_out`` (the
+share of each atom's energy that the basis leaves out) are divided into chunks of the same atoms, each a file with a
+checksum that is renamed to its place when it is whole. The folder itself is renamed to its place with everything else
+in it, so the chunks that it lacks are all that a killed run has left to do.
+"""
+
+import dataclasses
+import json
+import os
+import pathlib
+import tempfile
+
+import numpy as np
+import tensorstore
+
+from ganmrf.dictionary.build import Dictionary
+from ganmrf.dictionary.npz import AXES, OPTIONAL, SCHEMA_VERSION, dictionary_of, load_dictionary
+
+_CHUNKED = ("dictionary", "norms", "left_out")
+_EXTRA_AXES = {"left_out": ("atoms",), "n_states": ("atoms",)}
+
+
+def open_dictionary(path) -> Dictionary:
+    """Opens a dictionary on disk; the rows of a ``.zarr`` one are read when they are asked for: `match` streams.
+
+    Args:
+      path: a ``.zarr`` folder, or a file that `load_dictionary` reads.
+
+    Returns:
+      The dictionary; ``fingerprints`` and ``norms`` of a ``.zarr`` one are `StoredRows`.
+
+    Raises:
+      ValueError: a store that is missing, not whole, damaged, something else or of a newer schema, or as
+        `load_dictionary`.
+    """
+    path = pathlib.Path(path)
+    if path.suffix.lower() != ".zarr":
+        return load_dictionary(path)
+    store = ChunkedStore.open(path)
+    if missing := store.missing():
+        some = ", ".join(map(str, missing[:5])) + (", ..." if len(missing) > 5 else "")
+        raise ValueError(
+            f"{path} is not whole: {len(missing)} of its {store.n_chunks} chunks are missing ({some}): {store.remedy}"
+        )
+    return store.dictionary()
+
+
+@dataclasses.dataclass(frozen=True)
+class ChunkedStore:
+    """A dictionary's folder, whole or not.
+
+    Attributes:
+      path: the folder.
+      settings: what the dictionary was made with, plain values by name.
+      fields: the small arrays by name, in memory.
+      arrays: the chunked arrays by name, on disk.
+    """
+
+    path: pathlib.Path
+    settings: dict
+    fields: dict[str, np.ndarray]
+    arrays: dict[str, tensorstore.TensorStore]
+
+    @classmethod
+    def create(cls, path, settings: dict, fields: dict[str, np.ndarray], *, columns: int, chunk: int, dtype):
+        """Makes the folder, without any chunk, whole or not at all.
+
+        Args:
+          path: the folder, which must not exist.
+          settings: plain values to keep with it.
+          fields: everything but the chunked arrays, by name; with ``basis`` there will be ``left_out``.
+          columns: of ``dictionary``.
+          chunk: atoms a chunk.
+          dtype: of ``dictionary`` and ``norms``.
+        """
+        n_atoms = fields["t1_s"].size
+        shapes = {"dictionary": (n_atoms, columns), "norms": (n_atoms,)}
+        if "basis" in fields:
+            shapes["left_out"] = (n_atoms,)
+        with tempfile.TemporaryDirectory(prefix=".", suffix=".part", dir=path.parent) as folder:
+            begun = pathlib.Path(folder) / path.name
+            for name, shape in shapes.items():
+                _create_array(begun, name, shape, (chunk, *shape[1:]), dtype)
+            for name, array in fields.items():
+                _create_array(begun, name, array.shape, array.shape, array.dtype).write(array).result()
+            members = {name: json.loads((begun / name / "zarr.json").read_text()) for name in (*shapes, *fields)}
+            group = {
+                "zarr_format": 3,
+                "node_type": "group",
+                "attributes": {"schema_version": SCHEMA_VERSION, "settings": settings},
+                # Where xarray looks for what the arrays' own files say.
+                "consolidated_metadata": {"kind": "inline", "must_understand": False, "metadata": members},
+            }
+            (begun / "zarr.json").write_text(json.dumps(group, indent=2) + "\n", encoding="utf-8")
+            os.rename(begun, path)
+
+    @classmethod
+    def open(cls, path) -> "ChunkedStore":
+        """Opens a folder that `create` made.
+
+        Raises:
+          ValueError: a folder that is missing, damaged, something else, or of a newer schema.
+        """
+        path = pathlib.Path(path)
+        metadata = path / "zarr.json"
+        try:
+            attributes = json.loads(metadata.read_text(encoding="utf-8"))["attributes"]
+            version, settings = attributes["schema_version"], attributes["settings"]
+        except OSError as error:
+            raise ValueError(f"cannot read {metadata}: {error.strerror}") from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{path}: no dictionary of ganmrf") from error
+        if version != SCHEMA_VERSION:
+            raise ValueError(f"{path} has schema {version}; this version reads {SCHEMA_VERSION}")
+        names = [name for name in (*AXES, *_EXTRA_AXES) if (path / name).is_dir()]
+        if lost := [name for name in (*AXES, "n_states") if name not in names and name not in OPTIONAL]:
+            raise ValueError(f"{path}: no {', '.join(lost)}: not a whole dictionary")
+        arrays = {name: _open_array(path, name) for name in names}
+        fields = {name: _result(array.read()) for name, array in arrays.items() if name not in _CHUNKED}
+        return cls(path, settings, fields, {name: arrays[name] for name in names if name in _CHUNKED})
+
+    def dictionary(self) -> Dictionary:
+        """What it holds, or will: rows that are missing cannot be read.
+
+        Raises:
+          ValueError: fields with values that they cannot have.
+        """
+        try:
+            return dictionary_of({**self.fields, **{name: StoredRows(self, name) for name in ("dictionary", "norms")}})
+        except ValueError as error:
+            raise ValueError(f"{self.path}: {error}") from error
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Of fingerprints and norms."""
+        return self.arrays["dictionary"].dtype.numpy_dtype
+
+    @property
+    def n_atoms(self) -> int:
+        """Number of atoms."""
+        return self.arrays["dictionary"].shape[0]
+
+    @property
+    def chunk_atoms(self) -> int:
+        """Atoms of a chunk, but for the last one, which may have fewer."""
+        return self.arrays["dictionary"].chunk_layout.read_chunk.shape[0]
+
+    @property
+    def n_chunks(self) -> int:
+        """Number of chunks, missing ones included."""
+        return -(-self.n_atoms // self.chunk_atoms)
+
+    @property
+    def remedy(self) -> str:
+        """What to do about missing or damaged chunks."""
+        return f"run simulate_dictionary --output={self.path} again, with the flags that it was begun with"
+
+    def rows(self, chunk: int) -> slice:
+        """The atoms of a chunk."""
+        return slice(chunk * self.chunk_atoms, min((chunk + 1) * self.chunk_atoms, self.n_atoms))
+
+    def missing(self) -> list[int]:
+        """The chunks that are not there."""
+        return [chunk for chunk in range(self.n_chunks) if not all(file.exists() for file in self._files(chunk))]
+
+    def remove_damaged(self, chunks):
+        """Reads ``chunks`` and removes those that are not as they were written."""
+        for chunk in chunks:
+            try:
+                for name in self.arrays:
+                    self.read(name, self.rows(chunk))
+            except ValueError:
+                for file in self._files(chunk):
+                    file.unlink(missing_ok=True)
+
+    def write(self, chunk: int, values):
+        """Writes a chunk of each chunked array: fingerprints, norms and, in a compressed dictionary, ``left_out``."""
+        pairs = zip(self.arrays.values(), values, strict=True)
+        writes = [array[self.rows(chunk)].write(value.astype(self.dtype, copy=False)) for array, value in pairs]
+        for write in writes:
+            _result(write)
+
+    def read(self, name: str, rows) -> np.ndarray:
+        """Rows of a chunked array; any index of a first axis that NumPy takes, but single numbers.
+
+        Raises:
+          ValueError: a chunk that is missing or damaged; it names the file.
+        """
+        try:
+            return _result(self.arrays[name][rows].read())
+        except ValueError as error:
+            raise ValueError(f"{self.path}: {error}: {self.remedy}") from error
+
+    def _files(self, chunk):
+        """The file of each array's ``chunk``, as Zarr names it."""
+        for name, array in self.arrays.items():
+            yield self.path.joinpath(name, "c", str(chunk), *["0"] * (array.ndim - 1))
+
+
+@dataclasses.dataclass(frozen=True)
+class StoredRows:
+    """An array of a `ChunkedStore` in place of a NumPy array: indexing its first axis reads those rows."""
+
+    store: ChunkedStore
+    name: str
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.store.arrays[self.name].shape
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.store.arrays[self.name].dtype.numpy_dtype
+
+    def __len__(self):
+        return self.shape[0]
+
+    def __getitem__(self, rows):
+        if isinstance(rows, slice):  # TensorStore refuses one that goes beyond the end
+            rows = slice(*rows.indices(len(self)))
+        return self.store.read(self.name, rows)
+
+    def __array__(self, dtype=None, copy=None):
+        """Everything, in memory."""
+        if copy is False:
+            raise ValueError(f"{self.store.path}: reading {self.name} makes a copy")
+        return self[:].astype(dtype or self.dtype, copy=False)
+
+
+def _create_array(folder, name, shape, chunk_shape, dtype):
+    dtype = np.dtype(dtype)
+    metadata = {
+        "shape": shape,
+        "data_type": dtype.name,
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [max(size, 1) for size in chunk_shape]}},
+        "codecs": [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}],
+        "fill_value": "NaN" if dtype.kind == "f" else 0,  # a chunk of nothing else would not be written
+        "dimension_names": (AXES | _EXTRA_AXES)[name][: len(shape)],
+    }
+    return tensorstore.open({**_spec(folder, name), "metadata": metadata}, create=True).result()
+
+
+def _open_array(folder, name):
+    return _result(tensorstore.open(_spec(folder, name)))
+
+
+def _spec(folder, name):
+    store = {"driver": "file", "path": f"{folder / name}/"}
+    return {"driver": "zarr3", "kvstore": store, "fill_missing_data_reads": False}
+
+
+def _result(future):
+    """What TensorStore found; its errors on one line, without the specification that it adds."""
+    try:
+        return future.result()
+    except ValueError as error:
+        raise ValueError(" ".join(str(error).split(" [tensorstore_spec")[0].split())) from error

@@ -1,0 +1,138 @@
+"""Files: written whole or not at all, read without ever unpickling."""
+
+import contextlib
+import os
+import pathlib
+import tempfile
+import zipfile
+
+import h5py
+import numpy as np
+import scipy.io
+
+
+@contextlib.contextmanager
+def replacing(path):
+    """Yields a temporary path with the same suffixes in the same folder; on success it takes the place of ``path``.
+
+    When the block raises, the temporary file is removed and whatever stood at ``path`` stays as it was.
+
+    Raises:
+      ValueError: the folder does not exist or cannot be written.
+    """
+    path = pathlib.Path(path)
+    try:
+        handle, name = tempfile.mkstemp(prefix=".", suffix=f".part{''.join(path.suffixes)}", dir=path.parent)
+    except OSError as error:
+        raise ValueError(f"cannot write {path}: {error.strerror}") from error
+    os.close(handle)
+    temporary = pathlib.Path(name)
+    try:
+        yield temporary
+        with open(temporary, "rb") as written:
+            os.fsync(written.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def make_folder(folder) -> pathlib.Path:
+    """Creates a folder where it is missing and proves that it can be written: before the work, not after it.
+
+    Raises:
+      ValueError: it cannot.
+    """
+    folder = pathlib.Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise ValueError(f"cannot write to {folder}: {error.strerror}") from error
+    return folder
+
+
+def read_arrays(path, names=None) -> dict[str, np.ndarray]:
+    """The arrays of a ``.npz`` or ``.mat`` (v5 to v7.3) file; nothing in it is ever unpickled.
+
+    Of a v7.3 file, which is HDF5, numbers alone are read: text, structures, cells, sparse matrices and whatever a
+    reference or a link points to are not there.
+
+    Args:
+      path: the file.
+      names: the variables to read, those that are there; None for all.
+
+    Returns:
+      Arrays by name, in the shapes the file gives them (in MATLAB two axes at least).
+
+    Raises:
+      ValueError: another suffix, or a file that is missing, truncated or something else.
+    """
+    path = pathlib.Path(path)
+    suffix = _suffix(path)
+    check_readable(path)
+    try:
+        contents = (_read_mat if suffix == ".mat" else _read_npz)(path, names)
+    except Exception as error:  # a damaged file makes the readers raise whatever they trip over, a dozen types
+        cause = " ".join(str(error).split())
+        raise ValueError(f"{path}: not a whole {suffix} file of plain arrays ({cause})") from error
+    return {name: value for name, value in contents.items() if isinstance(value, np.ndarray)}
+
+
+def check_readable(path):
+    """Raises `ValueError` naming ``path`` and the reason when it cannot be opened for reading."""
+    try:
+        open(path, "rb").close()
+    except OSError as error:
+        raise ValueError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _read_npz(path, names):
+    if not zipfile.is_zipfile(path):  # np.load would go on and call it a pickle
+        raise ValueError("no zip archive, or a truncated one")
+    with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
+        return {name: archive[name] for name in archive.files if names is None or name in names}
+
+
+def _read_mat(path, names):
+    try:
+        return scipy.io.loadmat(path, variable_names=names)
+    except NotImplementedError:  # v7.3
+        pass
+    with h5py.File(path, "r") as file:
+        found = {name: _from_hdf5(file, name) for name in file if names is None or name in names}
+    return {name: array for name, array in found.items() if array is not None}
+
+
+def _from_hdf5(file, name):
+    """An array of numbers as MATLAB had it; None for anything else."""
+    if not isinstance(file.get(name, getlink=True), h5py.HardLink):
+        return None
+    item = file[name]
+    if not isinstance(item, h5py.Dataset) or item.external or item.is_virtual:  # data of other files
+        return None
+    kind = item.attrs.get("MATLAB_class", b"double")
+    kind = kind.decode() if isinstance(kind, bytes) else str(kind)
+    names = item.dtype.names
+    if kind not in _MATLAB_NUMBERS or (item.dtype.kind not in "biufc" and names != ("real", "imag")):
+        return None
+    stored = item[()]
+    if item.attrs.get("MATLAB_empty", 0):  # its shape stands in place of the data
+        return np.zeros(stored.astype(int).ravel(), kind if kind != "logical" else np.uint8)
+    if names:
+        array = np.empty(stored.shape, np.result_type(stored.dtype["real"], np.complex64))
+        array.real, array.imag = stored["real"], stored["imag"]
+        stored = array
+    return np.atleast_2d(stored).T  # HDF5 counts the axes from the other end
+
+
+_MATLAB_NUMBERS = ("double", "single", "logical", *(f"{kind}{n}" for kind in ("int", "uint") for n in (8, 16, 32, 64)))
+
+
+def _suffix(path):
+    suffix = path.suffix.lower()
+    if suffix not in (".npz", ".mat"):
+        raise ValueError(f"{path}: suffix {suffix!r} is not one of .npz, .mat")
+    return suffix

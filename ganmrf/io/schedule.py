@@ -1,0 +1,128 @@
+"""Schedules that users have as CSV files: degrees and milliseconds become rad and s here."""
+
+import csv
+import pathlib
+
+import numpy as np
+
+from ganmrf.files import replacing
+from ganmrf.physics.sequences.fisp import Sequence
+
+_SCALE = {"deg": np.pi / 180, "rad": 1.0, "us": 1e-6, "ms": 1e-3, "s": 1.0}
+_COLUMNS = {  # field: the names it goes by, the units it may have
+    "flip_angle": (("flip_angle", "fa"), ("deg", "rad")),
+    "repetition_time": (("repetition_time", "tr"), ("us", "ms", "s")),
+    "echo_time": (("echo_time", "te"), ("us", "ms", "s")),
+    "inversion_time": (("inversion_time", "ti"), ("us", "ms", "s")),
+}
+
+
+def read_schedule(path, *, echo_time: float | None = None, inversion_time: float | None = None) -> Sequence:
+    """Reads a sequence from a CSV file whose header names columns with their units.
+
+    Columns: ``flip_angle_deg`` (or ``_rad``; short name ``fa``), ``repetition_time_ms`` (or ``_us``, ``_s``; ``tr``)
+    and, unless ``echo_time`` is given, ``echo_time_ms`` (``te``); ``inversion_time_ms`` (``ti``), where there is one,
+    the same in every row. Other columns are left alone; one row a frame.
+
+    Args:
+      path: the CSV file.
+      echo_time: echo time of every frame, s, in place of the column.
+      inversion_time: time from the inversion to the first pulse, s, in place of the column; None without it for no
+        inversion.
+
+    Returns:
+      The validated sequence.
+
+    Raises:
+      ValueError: an empty file, a column that is missing or has no unit, a cell that is not a number (with its line),
+        an inversion time that changes from row to row, or values no sequence can have.
+    """
+    columns = read_columns(path)
+    if echo_time is not None:
+        columns["echo_time"] = echo_time
+    of_scan = columns.pop("inversion_time", np.zeros(0))
+    if inversion_time is None and of_scan.size:
+        if np.ptp(of_scan):
+            raise ValueError(
+                f"{path}: inversion_time must be the same in every row; got {of_scan.min()} to {of_scan.max()} s"
+            )
+        inversion_time = of_scan[0]
+    fields = [field for field in _COLUMNS if field != "inversion_time"]
+    missing = [f"{field}_{_COLUMNS[field][1][-2]}" for field in fields if field not in columns]
+    if missing:
+        raise ValueError(f"{path}: no column {' and no column '.join(missing)}")
+    try:
+        return Sequence(**columns, inversion_time=inversion_time)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def write_schedule(path, sequence: Sequence):
+    """Writes a sequence as a CSV file that `read_schedule` reads, in degrees and ms with six decimals; whole or not.
+
+    Args:
+      path: the file.
+      sequence: the sequence; an inversion time stands in every row.
+
+    Raises:
+      ValueError: a folder that cannot be written.
+    """
+    columns = {
+        "flip_angle_deg": np.rad2deg(np.asarray(sequence.flip_angle, float)),
+        "repetition_time_ms": 1e3 * np.asarray(sequence.repetition_time, float),
+        "echo_time_ms": 1e3 * np.asarray(sequence.echo_time, float),
+    }
+    if sequence.inversion_time is not None:
+        columns["inversion_time_ms"] = np.full(sequence.n_frames, 1e3 * float(sequence.inversion_time))
+    lines = [
+        ",".join(columns),
+        *(",".join(f"{value:.6f}" for value in row) for row in zip(*columns.values(), strict=True)),
+    ]
+    with replacing(path) as temporary:
+        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def read_columns(path) -> dict[str, np.ndarray]:
+    """The columns of a schedule file that name a field of `Sequence`, in rad and s, float64, (frames,) each.
+
+    Raises:
+      ValueError: as `read_schedule`.
+    """
+    path = pathlib.Path(path) if isinstance(path, str) else path
+    try:
+        rows = list(csv.reader(path.read_text(encoding="utf-8-sig").splitlines()))
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not a text file") from error
+    rows = [(line, [cell.strip() for cell in row]) for line, row in enumerate(rows, 1) if any(map(str.strip, row))]
+    if len(rows) < 2:
+        raise ValueError(f"{path}: empty: a header and one row a frame are needed")
+    (_, header), *body = rows
+    columns = {}
+    for position, title in enumerate(header):
+        field, scale = _field_and_scale(path, title)
+        if field is None:
+            continue
+        if field in columns:
+            raise ValueError(f"{path}: two columns hold {field}")
+        columns[field] = scale * np.array([_number(path, line, title, row, position) for line, row in body])
+    return columns
+
+
+def _field_and_scale(path, title):
+    stem, _, unit = title.lower().rpartition("_")
+    for field, (names, units) in _COLUMNS.items():
+        if title.lower() in names:
+            raise ValueError(f"{path}: column {title!r} has no unit: name it {title}_{' or '.join(units)}")
+        if stem in names:
+            if unit not in units:
+                raise ValueError(f"{path}: column {title!r}: unit {unit!r} is not one of {', '.join(units)}")
+            return field, _SCALE[unit]
+    return None, None
+
+
+def _number(path, line, title, row, position):
+    cell = row[position] if position < len(row) else ""
+    try:
+        return float(cell)
+    except ValueError:
+        raise ValueError(f"{path}, line {line}: {title} holds {cell!r}, which is not a number") from None

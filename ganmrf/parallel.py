@@ -1,0 +1,135 @@
+"""The machine: devices and cores that share work, memory that a job may take, compiled programs that are kept."""
+
+import concurrent.futures
+import contextlib
+import functools
+import logging
+import os
+import pathlib
+import warnings
+
+import jax
+import psutil
+import threadpoolctl
+import tqdm
+
+CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "ganmrf" / "compiled"
+_BASE_BYTES = 0.6e9  # of a process with JAX and the programs that it compiled
+
+
+def workers() -> list[jax.Device]:
+    """The device of each worker: every local device once, or a lone CPU device once for each core it may use.
+
+    XLA runs a scan of small steps on one core; several scans called from several threads run side by side.
+    """
+    devices = jax.local_devices()
+    if len(devices) == 1 and devices[0].platform == "cpu":
+        return devices * len(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count()))
+    return devices
+
+
+def meshes() -> list[jax.sharding.Mesh]:
+    """For work that is divided over the axis ``atoms`` of a mesh: the mesh of each worker.
+
+    Accelerators share a mesh, and a second worker has the next chunk under way while the first fetches its results. On
+    CPUs each worker has a mesh of its own device: XLA's CPU devices wait for each other in a shared program.
+    """
+    devices = workers()
+    if devices[0].platform == "cpu":
+        return [jax.sharding.Mesh([device], ("atoms",)) for device in devices]
+    return [jax.sharding.Mesh(devices, ("atoms",))] * 2
+
+
+def run_chunks(run, chunks, *, places=None, sizes=None, progress: str | None = None):
+    """Calls ``run(chunk, place)`` for every chunk, each worker with its own place; returns when all are done.
+
+    Args:
+      run: the work; it must be safe to call from several threads.
+      chunks: the pieces, handed out in order.
+      places: the device or mesh of each worker; `workers` by default.
+      sizes: how much each chunk counts in the progress bar; 1 by default.
+      progress: label of a progress bar with an estimate of the time left, on stderr; None for none.
+    """
+    places = workers() if places is None else places
+    wide = jax.config.jax_enable_x64
+
+    def work(item):
+        position, chunk = item
+        place = places[position % len(places)]
+        devices = [place] if isinstance(place, jax.Device) else list(place.devices.flat)
+        with jax.enable_x64(wide), jax.default_device(devices[0]):
+            run(chunk, place)
+        return position
+
+    sizes = [1] * len(chunks) if sizes is None else sizes
+    with (
+        concurrent.futures.ThreadPoolExecutor(len(places)) as pool,
+        tqdm.tqdm(total=sum(sizes), desc=progress, disable=progress is None, unit_scale=True) as bar,
+    ):
+        futures = [pool.submit(work, item) for item in enumerate(chunks)]
+        try:
+            for future in concurrent.futures.as_completed(futures):
+                bar.update(sizes[future.result()])
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def one_blas_thread():
+    """A context in which BLAS keeps to one thread: a worker is a core, and more threads would wait for each other."""
+    return _blas().limit(limits=1, user_api="blas")
+
+
+@functools.cache
+def _blas():
+    """The libraries that are loaded; finding them takes milliseconds."""
+    return threadpoolctl.ThreadpoolController()
+
+
+def cores() -> list[int]:
+    """The cores that this process may use."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count()))
+
+
+@contextlib.contextmanager
+def bound_to(some):
+    """Processes started inside have these cores alone, where the system lets one choose."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, some)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def keep_compiled_programs():
+    """Keeps this process's compiled programs in `CACHE`, and takes them from there.
+
+    JAX's own variables go before: ``JAX_COMPILATION_CACHE_DIR`` names another folder, and
+    ``JAX_ENABLE_COMPILATION_CACHE=false`` keeps nothing.
+    """
+    logging.getLogger("jax").setLevel(logging.WARNING)
+    if jax.config.jax_compilation_cache_dir is None:
+        jax.config.update("jax_compilation_cache_dir", str(CACHE))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)  # hundreds of small ones take seconds
+    # One that another process is writing, or was killed while it wrote, is compiled as if it were not there.
+    warnings.filterwarnings("ignore", "Error reading persistent compilation cache entry")
+
+
+def require_memory(needed: float, what: str, advice: str):
+    """Refuses a job that needs more memory than is available.
+
+    Args:
+      needed: bytes of the job's arrays.
+      what: the job, for the error.
+      advice: which flags need less.
+
+    Raises:
+      ValueError: it has both figures.
+    """
+    if needed + _BASE_BYTES > (available := psutil.virtual_memory().available):
+        needed = (needed + _BASE_BYTES) / 1e9
+        raise ValueError(f"{what} needs {needed:.1f} GB of memory, but {available / 1e9:.1f} GB are there: {advice}")

@@ -1,0 +1,90 @@
+"""Cardiac MRF-FISP: blocks of frames at one phase of the heart, divided by what is left of each heartbeat.
+
+::
+
+    ECG       R                         R                         R
+    RF      inv  |||||||||||            |||||||||||               |||||||||||
+    time         frames of a beat
+                 |<---- R to R ------->|<---- R to R ----------->|
+
+The last frame of a beat lasts until the next beat's first: a long repetition time. Every patient's rhythm therefore is
+another sequence, with a dictionary of its own.
+
+Reference: Hamilton et al., Magn Reson Med 77:1446 (2017), whose blocks have an inversion and T2 preparations in turn;
+here the first block alone is prepared, by an inversion.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ganmrf.physics.sequences.fisp import Sequence
+from ganmrf.pytrees import is_traced, require
+
+_FRAMES_PER_BEAT = 50
+_REPETITION_TIME_S = 5.1e-3
+_ECHO_TIME_S = 1.4e-3
+_INVERSION_TIME_S = 21e-3
+_FLIP_ANGLES_DEG = (4.0, 25.0)
+_RATES = (40.0, 140.0)  # beats a minute
+
+
+def cardiac_mrf(
+    rr_intervals,
+    *,
+    flip_angle=None,
+    frames_per_beat: int = _FRAMES_PER_BEAT,
+    repetition_time: float = _REPETITION_TIME_S,
+    echo_time: float = _ECHO_TIME_S,
+    inversion_time: float | None = _INVERSION_TIME_S,
+) -> Sequence:
+    """The sequence that a heart's rhythm makes.
+
+    Args:
+      rr_intervals: time from the first frame of each beat to that of the next, s, (beats,). The last one changes
+        nothing that is recorded.
+      flip_angle: of every frame, rad, (beats * frames_per_beat,), or of one beat, for all, (frames_per_beat,). By
+        default a half sine from 4 to 25 degrees in every beat.
+      frames_per_beat: frames of a block.
+      repetition_time: within a block, s.
+      echo_time: s.
+      inversion_time: from the inversion to the first frame of the first beat, s; None for no inversion.
+
+    Raises:
+      ValueError: intervals that are not positive or shorter than a block, flip angles of another number, or as
+        `Sequence`.
+    """
+    rr_intervals = jnp.asarray(rr_intervals, float)
+    if rr_intervals.ndim != 1 or rr_intervals.size == 0:
+        raise ValueError(f"rr_intervals must be (beats,) with one beat at least; got shape {rr_intervals.shape}")
+    if frames_per_beat < 1:
+        raise ValueError(f"frames_per_beat must be at least 1; got {frames_per_beat}")
+    require("rr_intervals", rr_intervals, lambda x: (x > 0) & np.isfinite(x), "positive and finite (s)")
+    if not is_traced(rr_intervals, repetition_time):
+        block = frames_per_beat * float(repetition_time)
+        rule = f"no shorter than a block of {frames_per_beat} frames, {block:.4g} s"
+        require("rr_intervals", rr_intervals, lambda x: x >= block * (1 - 1e-6), rule)
+    beats = rr_intervals.size
+    if flip_angle is None:
+        low, high = np.deg2rad(_FLIP_ANGLES_DEG)
+        flip_angle = low + (high - low) * np.sin(np.pi * (np.arange(frames_per_beat) + 0.5) / frames_per_beat)
+    flip_angle = jnp.asarray(flip_angle, float)
+    if flip_angle.shape == (frames_per_beat,):
+        flip_angle = jnp.tile(flip_angle, beats)
+    if flip_angle.shape != (beats * frames_per_beat,):
+        raise ValueError(
+            f"flip_angle must hold {frames_per_beat} values, or {beats * frames_per_beat} for {beats} beats; got shape "
+            f"{flip_angle.shape}"
+        )
+    last = rr_intervals - (frames_per_beat - 1) * repetition_time
+    within = jnp.full((beats, frames_per_beat - 1), repetition_time)
+    return Sequence(flip_angle, jnp.concatenate([within, last[:, None]], axis=1).ravel(), echo_time, inversion_time)
+
+
+def sample_rr_intervals(key: jax.Array, beats: int = 15) -> jax.Array:
+    """A random rhythm: 40 to 140 beats a minute, each beat up to 40 % shorter or longer, s, (beats,)."""
+    keys = jax.random.split(key, 3)
+    mean = 60 / jax.random.uniform(keys[0], minval=_RATES[0], maxval=_RATES[1])
+    arrhythmia = jax.random.uniform(keys[1], maxval=0.4)
+    intervals = mean * (1 + arrhythmia * jax.random.uniform(keys[2], (beats,), minval=-1.0))
+    return jnp.maximum(intervals, 60 / _RATES[1])

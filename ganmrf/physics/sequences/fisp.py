@@ -1,0 +1,110 @@
+"""Inversion-prepared MRF-FISP: what the scanner plays, and the readable definition of its signal.
+
+One repetition, and where the operators of `epg` stand in it::
+
+    RF        |^|                                   |^|
+    readout       ----------- echo ----
+    spoiler                             |#####|
+    time      0                TE                   TR
+              excite, relax, signal = F0, relax, dephase
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from ganmrf.physics import epg
+from ganmrf.pytrees import first_wrong, floating, is_traced, pytree, require
+
+
+@pytree
+@dataclasses.dataclass(frozen=True)
+class Sequence:
+    """An inversion-prepared FISP sequence with RF phase 0: what the scanner plays, frame by frame.
+
+    Attributes:
+      flip_angle: nominal flip angle of each frame, rad, (frames,).
+      repetition_time: time from this frame's pulse to the next, s, (frames,) or one number for all.
+      echo_time: time from this frame's pulse to its echo, s, (frames,) or one number for all.
+      inversion_time: time from the ideal inversion to the first pulse, s, one number; None for no inversion.
+
+    Raises:
+      ValueError: values that are not finite, angles beyond a full turn (degrees?), an echo after the end of its
+        frame, negative times, or frame counts that disagree.
+    """
+
+    flip_angle: jax.Array
+    repetition_time: jax.Array | float
+    echo_time: jax.Array | float
+    inversion_time: jax.Array | float | None = None
+
+    def __post_init__(self):
+        flip_angle = floating("flip_angle", self.flip_angle)
+        if flip_angle.ndim != 1 or flip_angle.size == 0:
+            raise ValueError(f"Sequence.flip_angle must be (frames,) with one frame at least; got {flip_angle.shape}")
+        object.__setattr__(self, "flip_angle", flip_angle)
+        for name in ("repetition_time", "echo_time"):
+            value = floating(name, getattr(self, name))
+            if value.shape not in ((), flip_angle.shape):
+                raise ValueError(
+                    f"Sequence.{name} has shape {value.shape}, but flip_angle has {flip_angle.size} frames"
+                )
+            object.__setattr__(self, name, jnp.broadcast_to(value, flip_angle.shape))
+        full_turn = 2 * np.pi * (1 + 1e-6)
+        require("Sequence.flip_angle", flip_angle, lambda x: np.abs(x) <= full_turn, "within +-2 pi rad")
+        require(
+            "Sequence.repetition_time", self.repetition_time, lambda x: (x > 0) & np.isfinite(x), "positive and finite"
+        )
+        require("Sequence.echo_time", self.echo_time, lambda x: (x >= 0) & np.isfinite(x), "0 or more, and finite")
+        if not is_traced(self.repetition_time, self.echo_time):
+            late = np.asarray(self.echo_time > self.repetition_time)
+            if late.any():
+                echo, end = np.asarray(self.echo_time), np.asarray(self.repetition_time)
+                raise ValueError(
+                    f"Sequence.echo_time must not exceed repetition_time; got echo_time = {first_wrong(echo, late)}, "
+                    f"repetition_time = {first_wrong(end, late)}"
+                )
+        if self.inversion_time is not None:
+            inversion_time = floating("inversion_time", self.inversion_time)
+            if inversion_time.ndim:
+                raise ValueError(f"Sequence.inversion_time must be one number; got shape {inversion_time.shape}")
+            rule = "0 or more, and finite (None for no inversion)"
+            require("Sequence.inversion_time", inversion_time, lambda x: (x >= 0) & np.isfinite(x), rule)
+            object.__setattr__(self, "inversion_time", inversion_time)
+
+    @property
+    def n_frames(self) -> int:
+        """Number of frames."""
+        return self.flip_angle.shape[-1]
+
+
+def simulate_voxel(sequence: Sequence, t1, t2, b1=1.0, n_states: int | None = None) -> jax.Array:
+    """The definition: the signal of one voxel, written as the pulse diagram reads.
+
+    Args:
+      sequence: the pulse sequence.
+      t1: longitudinal relaxation time, s.
+      t2: transverse relaxation time, s.
+      b1: actual over nominal flip angle.
+      n_states: orders kept; all that can come back to the signal by default.
+
+    Returns:
+      Complex transverse magnetisation Mx + i My at the echoes, (frames,), for M0 = 1.
+    """
+    n_states = epg.exact_n_states(sequence.n_frames) if n_states is None else n_states
+
+    def frame(states, pulse):
+        flip_angle, repetition_time, echo_time = pulse
+        states = epg.excite(states, b1 * flip_angle)
+        states = epg.relax(states, echo_time, t1, t2)
+        signal = states.f_plus[0]
+        states = epg.relax(states, repetition_time - echo_time, t1, t2)
+        return epg.dephase(states), signal
+
+    states = epg.equilibrium(n_states, jnp.result_type(sequence.flip_angle, jnp.complex64))
+    if sequence.inversion_time is not None:
+        states = epg.relax(epg.invert(states), sequence.inversion_time, t1, t2)
+    return lax.scan(frame, states, (sequence.flip_angle, sequence.repetition_time, sequence.echo_time))[1]

@@ -1,0 +1,52 @@
+"""Published schedules."""
+
+import importlib.resources
+
+import numpy as np
+
+from ganmrf.physics.sequences.fisp import Sequence
+
+# Half-sine lobes of the MRF-FISP flip angles (degrees): first frame, last frame, phase of the first frame, amplitude.
+_LOBES = ((0, 198, 2, 30.0), (209, 408, 1, 38.0), (419, 618, 1, 65.0), (628, 827, 1, 40.0), (839, 999, 1, 22.0))
+
+
+_FLOOR_DEG = 5.0
+
+
+_TR_COLUMN = 2  # of the shipped file, ms
+_TR_OFFSET_MS = 0.40  # what the GAN-MRF paper has more than the published list
+
+
+def mrf_fisp(n_frames: int = 1000) -> Sequence:
+    """The inversion-prepared MRF-FISP sequence of Jiang et al. as GAN-MRF uses it (flip angle 5-70 deg, TR 12-15 ms).
+
+    The flip angles are five half-sine lobes over a floor of 5 degrees with pauses (0 degrees) between them; the
+    repetition times are the published list + 0.40 ms, which gives the range 12.07-14.73 ms of the GAN-MRF paper. Echo
+    time 1.908 ms and inversion time 18 ms are those of public copies of the schedule.
+
+    Args:
+      n_frames: length of the prefix to return, 1 to 1000.
+
+    Returns:
+      The sequence of ``n_frames`` frames.
+
+    Raises:
+      ValueError: ``n_frames`` outside 1 to 1000.
+
+    References:
+      Jiang et al. 2015, doi:10.1002/mrm.25559. Yang et al. 2020, arXiv:2004.02270.
+    """
+    if not 1 <= n_frames <= 1000:
+        raise ValueError(f"n_frames must be 1 to 1000, the length of the published schedule; got {n_frames}")
+    flip_angle_deg = np.zeros(1000)
+    for first, last, phase, amplitude in _LOBES:
+        frames = np.arange(first, last + 1)
+        flip_angle_deg[frames] = _FLOOR_DEG + amplitude * np.sin(np.pi * (frames - first + phase) / 200)
+    with (importlib.resources.files("ganmrf.data") / "mrf_fisp_jiang2015.csv").open(encoding="utf-8") as file:
+        published = np.loadtxt(file, delimiter=",", skiprows=1)
+    return Sequence(
+        flip_angle=np.deg2rad(flip_angle_deg)[:n_frames],
+        repetition_time=(1e-3 * published[:, _TR_COLUMN] + 1e-3 * _TR_OFFSET_MS)[:n_frames],
+        echo_time=1.908e-3,
+        inversion_time=18e-3,
+    )

@@ -1,0 +1,243 @@
+"""Anchored generators against the simulator, for sequences of which nothing was learned."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ganmrf.anchors.anchor_set import build_anchor_set, choose_anchors, least_squares_weights, with_spread_anchors
+from ganmrf.anchors.generator import radial_generator, table_generator, trunk_generator, validation_errors
+from ganmrf.anchors.generator_file import load_anchored, load_any, load_generator, save_generator
+from ganmrf.anchors.joint_features import without_echo
+from ganmrf.anchors.prepared import anchored_fingerprints, prepare
+from ganmrf.anchors.tissue_box import TissueBox
+from ganmrf.anchors.trunk import RECIPE, draw_tissue, finish_trunk, trunk_data
+from ganmrf.dictionary.build import build_dictionary
+from ganmrf.dictionary.match import match
+from ganmrf.gan.train import fit, init_state
+from ganmrf.physics.sequences.cardiac import cardiac_mrf
+from ganmrf.physics.sequences.published import mrf_fisp
+from ganmrf.physics.simulate import simulate
+from ganmrf.physics.tissue import Tissue
+
+FRAMES = 100
+BOX = TissueBox(("t1", "t2"), [0.1, 0.01], [3.0, 0.5])
+SEQUENCE = mrf_fisp(FRAMES)  # no family has it
+
+
+@pytest.fixture(scope="module")
+def anchor_set():
+    return build_anchor_set(BOX, None, n_anchors=48, n_sequences=6, n_frames=FRAMES, n_candidates=512)
+
+
+@pytest.fixture(scope="module")
+def grid():
+    """Atoms of which neither anchors nor candidates are any."""
+    return BOX.spread(np.random.default_rng(1).random((300, 2)))
+
+
+@pytest.fixture(scope="module")
+def table(anchor_set, grid):
+    return table_generator(anchor_set, grid, anchor_set.features_of(grid))
+
+
+@pytest.fixture(scope="module")
+def radial(anchor_set):
+    return radial_generator(anchor_set)
+
+
+@pytest.fixture(scope="module")
+def trained(anchor_set):
+    """A small trunk's recipe, and its states halfway and at the end."""
+    recipe = dataclasses.replace(RECIPE, width=64, depth=3, steps=200, batch_size=128)
+    data = trunk_data(anchor_set, anchor_set.features_of(anchor_set.validation))
+    draw = draw_tissue(anchor_set, 0, 512)
+    states = [jax.tree.map(np.asarray, s) for s, _ in fit(recipe, data, init_state(recipe, data), chunk=100, draw=draw)]
+    return recipe, data, draw, states
+
+
+@pytest.fixture(scope="module")
+def trunk(anchor_set, trained):
+    recipe, _, _, states = trained
+    return trunk_generator(anchor_set, finish_trunk(anchor_set, recipe, states[-1].params, 0, 1024))
+
+
+@pytest.fixture(scope="module")
+def truth(grid):
+    return build_dictionary(SEQUENCE, grid, accuracy=1e-5)
+
+
+def errors(generated, truth):
+    return np.linalg.norm(np.asarray(generated.fingerprints) - truth.fingerprints, axis=1)
+
+
+def test_an_unseen_sequence_is_generated_and_its_error_known(table, trunk, radial, grid, truth):
+    bounds = {"table": (1e-3, 1e-4), "trunk": (1e-3, 1e-4), "radial": (5e-3, 2e-3)}
+    for generator in (table, trunk, radial):
+        for size, bound in zip((32, 48), bounds[generator.kind], strict=True):
+            prepared = prepare(generator, SEQUENCE, size)
+            made = prepared.generate(grid)
+            found = errors(made, truth)
+            assert found.mean() < bound
+            # Held-out tissues are as many others from the same box.
+            assert 0.5 < found.mean() / prepared.errors.mean() < 2
+            np.testing.assert_allclose(made.norms, truth.norms, rtol=20 * bound)
+            assert made.sequence is SEQUENCE
+
+
+def test_learned_weights_beat_radial_basis_functions_from_the_same_anchors(table, radial, anchor_set):
+    learned, interpolated = (validation_errors(generator, anchor_set) for generator in (table, radial))
+    assert learned.keys() == interpolated.keys() == {16, 32, 48}
+    for size in learned:
+        assert learned[size].mean() < interpolated[size].mean()
+
+
+def test_heart_rhythms_are_sequences_like_others(table, grid):
+    sequence = cardiac_mrf([0.9, 0.5, 1.3])
+    made = prepare(table, sequence).generate(grid)
+    assert errors(made, build_dictionary(sequence, grid, accuracy=1e-5)).mean() < 1e-4
+
+
+def test_echo_times_that_change_from_frame_to_frame_are_exact(table, grid):
+    sequence = dataclasses.replace(SEQUENCE, echo_time=np.linspace(1e-3, 6e-3, FRAMES))
+    prepared = prepare(table, sequence)
+    truth = build_dictionary(sequence, grid, accuracy=1e-5)
+    made, compressed = (prepared.generate(grid, compressed=each) for each in (False, True))
+    assert errors(made, truth).mean() < 1e-4
+    np.testing.assert_allclose(made.norms, truth.norms, rtol=1e-3)
+    back = dataclasses.replace(compressed, fingerprints=compressed.fingerprints @ compressed.basis.T)
+    assert errors(back, truth).mean() < 1e-4
+
+
+def test_compressed_fingerprints_are_those_of_full_length_in_the_basis(table, grid):
+    prepared = prepare(table, SEQUENCE)
+    full, compressed = (prepared.generate(grid, compressed=each) for each in (False, True))
+    np.testing.assert_allclose(compressed.basis.T @ compressed.basis, np.eye(compressed.basis.shape[1]), atol=1e-7)
+    np.testing.assert_allclose(compressed.fingerprints, full.fingerprints @ compressed.basis, atol=1e-4)
+    np.testing.assert_allclose(np.linalg.norm(compressed.fingerprints, axis=1), 1, rtol=1e-5)
+
+
+def test_rows_that_are_generated_when_asked_for_are_matched_without_the_others(trunk, grid):
+    prepared = prepare(trunk, SEQUENCE)
+    streamed, made = prepared.stream(grid), prepared.generate(grid)
+    assert streamed.fingerprints.shape == (300, FRAMES)
+    for rows in (slice(10, 20), np.array([7, 3])):
+        np.testing.assert_allclose(streamed.fingerprints[rows], made.fingerprints[rows], atol=1e-6)
+        np.testing.assert_allclose(streamed.norms[rows], made.norms[rows], rtol=1e-6)
+    signals = np.asarray(simulate(SEQUENCE, grid.rows(slice(0, 300, 10))))
+    one, other = (match(dictionary, signals, axis=-1) for dictionary in (streamed, made))
+    np.testing.assert_array_equal(one.index, np.arange(0, 300, 10))
+    np.testing.assert_array_equal(one.index, other.index)
+
+
+def test_anchors_that_an_accuracy_needs(table):
+    few, many = (prepare(table, SEQUENCE, accuracy=accuracy) for accuracy in (1e-2, 1e-4))
+    assert few.n_anchors < many.n_anchors
+    assert np.quantile(few.errors, 0.99) <= 1e-2
+    assert np.quantile(many.errors, 0.99) <= 1e-4
+    same = prepare(table, SEQUENCE, many.n_anchors)
+    np.testing.assert_allclose(many.signals, same.signals, atol=1e-6)
+    with pytest.raises(ValueError, match=r"no number of anchors reaches an accuracy of 1e-09: with all 48 .* error of"):
+        prepare(table, SEQUENCE, accuracy=1e-9)
+
+
+def test_derivatives_are_those_of_the_simulator(trunk, grid):
+    few = grid.rows(slice(0, 300, 20))
+    direction = np.random.default_rng(0).standard_normal((few.size, FRAMES)).astype(np.float32)
+
+    def generated(sequence, t1):
+        return jnp.sum(direction * anchored_fingerprints(trunk, sequence, dataclasses.replace(few, t1=t1))[0])
+
+    def simulated(sequence, t1):
+        signals = simulate(sequence, dataclasses.replace(few, t1=t1))
+        return jnp.sum(direction * signals / jnp.linalg.norm(signals, axis=1, keepdims=True))
+
+    found, expected = (jax.jit(jax.grad(f, argnums=(0, 1)))(SEQUENCE, few.t1) for f in (generated, simulated))
+    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        assert np.linalg.norm(one - other) < 1e-2 * np.linalg.norm(other)
+    by_weights = jax.jit(
+        jax.grad(lambda sequence: jnp.sum(direction * anchored_fingerprints(trunk, sequence, weights)[0]))
+    )
+    weights = trunk.weights(few)
+    np.testing.assert_allclose(by_weights(SEQUENCE).flip_angle, found[0].flip_angle, rtol=1e-3, atol=1e-4)
+
+
+def test_a_resumed_trunk_ends_as_an_uninterrupted_one(trained):
+    recipe, data, draw, (halfway, end) = trained
+    [(resumed, _)] = fit(recipe, data, jax.tree.map(jnp.asarray, halfway), chunk=100, draw=draw)
+    jax.tree.map(np.testing.assert_array_equal, resumed, end)
+    one, other = (np.asarray(draw(step).condition[:, 0]) for step in (0, 100))
+    assert not np.isin(one[np.abs(one) < 1], other).any()  # but for those at an end
+
+
+def test_files_give_the_same_generator(table, trunk, radial, grid, tmp_path):
+    for generator in (table, trunk, radial):
+        path = tmp_path / f"{generator.kind}.npz"
+        save_generator(path, generator)
+        found = load_anchored(path)
+        assert found.kind == generator.kind
+        one, other = (each.weights(grid, 32) for each in (generator, found))
+        jax.tree.map(np.testing.assert_array_equal, one, other)
+        with pytest.raises(ValueError, match=r"is a generator for any sequence .* takes one for one sequence"):
+            load_generator(path)
+    with np.load(path) as archive:
+        contents = {name: value for name, value in archive.items() if not name.startswith("matrices")}
+    np.savez(path, **contents)
+    with pytest.raises(ValueError, match="not a whole generator"):
+        load_any(path)
+
+
+def test_what_cannot_be_generated_is_named(table, trunk, grid):
+    prepared = prepare(trunk, SEQUENCE)
+    outside = Tissue(np.array([0.5, 4.0]), 0.1)
+    with pytest.raises(ValueError, match="1 of 2 atoms lie outside the trained box"):
+        prepared.generate(outside)
+    assert prepared.generate(outside, allow_extrapolation=True).fingerprints.shape == (2, FRAMES)
+    with pytest.raises(ValueError, match="no axis for b1"):
+        prepared.generate(Tissue(0.5, 0.1, np.array([0.9])), allow_extrapolation=True)
+    with pytest.raises(ValueError, match="n_anchors must be one of 16, 32, 48; got 20"):
+        prepare(trunk, SEQUENCE, 20)
+    with pytest.raises(ValueError, match="the weights are for 32 anchors, not for 48"):
+        prepared.generate(trunk.weights(grid, 32))
+    with pytest.raises(ValueError, match="a table for its own 300 atoms"):
+        table.weights(grid.rows(slice(10)))
+    with pytest.raises(ValueError, match="accuracy must be positive"):
+        prepare(trunk, SEQUENCE, accuracy=0.0)
+    invalid = jax.tree.map(lambda leaf: jnp.full(leaf.shape, jnp.nan), SEQUENCE)  # as a failed optimisation leaves it
+    with pytest.raises(ValueError, match=r"must be .*; got nan"):
+        prepare(trunk, invalid)
+    silent = dataclasses.replace(SEQUENCE, flip_angle=np.zeros(FRAMES))
+    with pytest.raises(ValueError, match="an anchor has no signal"):
+        prepare(trunk, silent)
+
+
+def test_anchors_are_nested_and_weights_of_an_anchor_are_that_anchor(anchor_set):
+    rows = np.linalg.qr(np.random.default_rng(0).standard_normal((6, 6)))[0]
+    features = np.concatenate([rows[:3], 0.1 * rows[:3], rows[3:] * 0.5])
+    assert set(choose_anchors(features, 6)) == {0, 1, 2, 6, 7, 8}
+    np.testing.assert_array_equal(choose_anchors(features, 4), choose_anchors(features, 6)[:4])
+    anchors = anchor_set.features[:20]
+    np.testing.assert_allclose(anchors @ least_squares_weights(anchors, 1e-16), np.eye(20), atol=1e-4)
+
+
+def test_foundations_repeat_and_anchors_can_be_spread():
+    settings = {"n_anchors": 16, "n_sequences": 4, "n_frames": FRAMES, "n_candidates": 64}
+    one, other = (build_anchor_set(BOX, None, **settings) for _ in range(2))
+    jax.tree.map(np.testing.assert_array_equal, one.anchors, other.anchors)
+    np.testing.assert_array_equal(one.features, other.features)
+    spread = with_spread_anchors(one)
+    assert spread.anchors.size == 16
+    assert not np.isin(spread.anchors.t1, one.anchors.t1).all()
+    error = radial_generator(spread)
+    assert validation_errors(error, spread)[16].mean() < 0.1
+    with pytest.raises(ValueError, match="n_anchors must be 16 to 64; got 80"):
+        build_anchor_set(BOX, None, **settings | {"n_anchors": 80})
+
+
+def test_anchors_are_simulated_right_after_each_pulse(table):
+    prepared = prepare(table, SEQUENCE, 16)
+    anchors = table.anchors.rows(slice(16))
+    expected = np.asarray(simulate(without_echo(SEQUENCE), anchors)) / table.anchor_norms[:16, None]
+    np.testing.assert_allclose(prepared.signals, expected, atol=1e-5)

@@ -1,0 +1,80 @@
+"""Boxes hold what they spread, and name what lies outside and by how much."""
+
+import dataclasses
+
+import hypothesis
+import hypothesis.strategies as st
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ganmrf.anchors.tissue_box import TissueBox
+from ganmrf.physics.tissue import Tissue
+
+BOX = TissueBox(("t1", "t2", "b1"), [0.01, 0.002, 0.7], [3.0, 0.5, 1.3])
+
+
+@hypothesis.given(st.lists(st.floats(0, 1), min_size=3, max_size=3))
+def test_all_of_the_unit_cube_is_tissue_of_the_box(cube):
+    tissue = BOX.spread(jnp.array([cube]))
+    assert not BOX.outside(tissue).any()
+    assert tissue.t2[0] <= tissue.t1[0]
+    coordinates = np.asarray(BOX.coordinates(tissue))
+    assert coordinates.min() >= -1e-5
+    assert coordinates.max() <= 1 + 1e-5
+    # T1 and B1 lie where they were put; T2 too, where T1 leaves it its whole range.
+    np.testing.assert_allclose(coordinates[0, [0, 2]], [cube[0], cube[2]], atol=1e-5)
+    if tissue.t1[0] >= 0.5:
+        np.testing.assert_allclose(coordinates[0, 1], cube[1], atol=1e-5)
+
+
+def test_two_fifths_are_pushed_to_faces():
+    cube, place = np.tile([0.6, 0.3, 0.5], (5, 1)), np.tile([0.9, 0.5, 0.1], (5, 1))
+    tissue = BOX.spread_to_faces(cube, place, np.arange(5)[:, None] / 5)
+    expected = np.where(np.arange(5)[:, None] < 2, [1, 0.3, 0], cube)
+    # The longest T1 leaves T2 its whole range; 1e-5 is float32 in a logarithm, as above.
+    np.testing.assert_allclose(BOX.coordinates(tissue)[:2], expected[:2], atol=1e-5)
+    np.testing.assert_array_equal(BOX.coordinates(tissue)[2:], BOX.coordinates(BOX.spread(expected[2:])))
+
+
+def test_coordinates_are_the_logarithm_of_time_and_half_a_repetition():
+    t1 = np.array([0.01, 0.3, 3.0])
+    found = BOX.coordinates(Tissue(t1, 0.002, np.array([0.7, 1.0, 1.3])))
+    expected = np.log((t1 + 6.5e-3) / 0.0165) / np.log(3.0065 / 0.0165)
+    np.testing.assert_allclose(found, np.stack([expected, np.zeros(3), [0, 0.5, 1]], axis=1), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("tissue", "message"),
+    [
+        (Tissue(np.array([0.5, 3.3]), 0.1), "1 of 2 atoms lie outside .* t1 = 3.3, 10 % beyond 0.01 to 3"),
+        (Tissue(0.5, np.array([0.05, 0.001])), "t2 = 0.001, 100 % beyond 0.002 to 0.5"),
+        (Tissue(0.5, 0.05, np.array([0.6, 1.4, 1.0])), "2 of 3 atoms .* b1 = 0.6, 16.7 % beyond 0.7 to 1.3"),
+    ],
+)
+def test_tissue_outside_is_named_with_its_distance(tissue, message):
+    with pytest.raises(ValueError, match=message):
+        BOX.require_inside(tissue)
+
+
+def test_a_parameter_without_an_axis_must_be_as_usual():
+    plain = TissueBox(("t1", "t2"), BOX.low[:2], BOX.high[:2])
+    plain.require_inside(Tissue(np.array([0.5]), 0.1, 1.0))
+    with pytest.raises(ValueError, match="no axis for b1: it must be 1 for all atoms"):
+        plain.require_inside(Tissue(np.array([0.5]), 0.1, 0.9))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"names": ("t1", "t2", "b0")}, "must be of t1, t2, b1; got b0"),
+        ({"names": ("t1", "b1"), "low": [0.1, 0.7], "high": [3, 1.3]}, "must hold t1 and t2"),
+        ({"names": ("t1", "t2", "t1")}, "each name once"),
+        ({"low": [0.01, 0.002]}, "low must hold 3 values"),
+        ({"high": [3, 0.5, 0.6]}, "the range of b1 must be positive and not empty; got 0.7 to 0.6"),
+        ({"low": [0.01, 0.01, 0.7]}, "t2 must begin below t1; got 0.01 and 0.01 s"),
+    ],
+)
+def test_boxes_that_cannot_be(changes, message):
+    with pytest.raises(ValueError, match=message):
+        TissueBox(**{field.name: getattr(BOX, field.name) for field in dataclasses.fields(BOX)} | changes)

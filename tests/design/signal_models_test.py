@@ -1,0 +1,130 @@
+"""The generator's engine against the simulator's, and what it cannot do."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from ganmrf.anchors.anchor_set import fit_norms
+from ganmrf.anchors.generator import AnchoredGenerator
+from ganmrf.anchors.radial import RadialFeatures, weight_matrix
+from ganmrf.anchors.tissue_box import TissueBox
+from ganmrf.design.bounds import precision_of
+from ganmrf.design.cramer_rao_objective import CramerRaoObjective
+from ganmrf.design.separation import Separation
+from ganmrf.design.signal_models import generator_model, simulator_model
+from ganmrf.physics.sequences.published import mrf_fisp
+from ganmrf.physics.simulate import simulate
+from ganmrf.physics.tissue import Tissue
+
+FRAMES = 30
+SEQUENCE = mrf_fisp(FRAMES)
+TISSUE = Tissue(np.array([0.832, 1.331]), np.array([0.0792, 0.11]), np.array([0.95, 1.1]))
+
+
+def lattice_generator(names, low, high, per_axis):
+    """Quintic radial basis functions about a lattice, and no training: lengths are those under the sequence itself."""
+    box = TissueBox(names, low, high)
+    axes = [np.linspace(0, 1, per_axis)] * len(names)
+    anchors = box.spread(np.stack(np.meshgrid(*axes), axis=-1).reshape(-1, len(names)).astype(np.float32))
+    places = np.asarray(box.coordinates(anchors), float)
+    norm = fit_norms(places, np.linalg.norm(np.asarray(simulate(SEQUENCE, anchors), float), axis=1))
+    features = RadialFeatures(places, np.ones(len(names)), "quintic")
+    size, norms = anchors.size, np.asarray(norm(box.coordinates(anchors)))
+    matrices = {size: weight_matrix(features)}
+    return AnchoredGenerator(
+        box, anchors, norms, norm, None, {size: features}, matrices, anchors, {size: np.eye(size)}, kind="radial"
+    )
+
+
+@pytest.fixture(scope="module")
+def generator():
+    """125 anchors in a small box."""
+    return lattice_generator(("t1", "t2", "b1"), [0.6, 0.06, 0.9], [1.6, 0.13, 1.15], 5)
+
+
+@pytest.fixture(scope="module")
+def two_parameters():
+    return lattice_generator(("t1", "t2"), [0.6, 0.06], [1.6, 0.13], 6)
+
+
+def assert_close(found, expected, signals, derivatives):
+    """By norm, each tissue: signals and then derivatives."""
+    for n, (one, other) in enumerate(zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True)):
+        error = np.linalg.norm(one - other, axis=-1) / np.linalg.norm(other, axis=-1)
+        assert one.shape == other.shape
+        assert error.max() < (derivatives if n else signals)
+
+
+def test_a_generator_gives_signals_and_derivatives_of_the_simulator(generator):
+    found, expected = (
+        each(SEQUENCE, TISSUE, with_b1=True) for each in (generator_model(generator, TISSUE), simulator_model())
+    )
+    assert_close(found, expected, 1e-3, 4e-2)  # anchors a quarter of the box apart; measured 4e-4 and 2e-2
+    one, other = (precision_of(each, TISSUE) for each in (found, expected))
+    for name in ("t1", "t2", "m0", "b1"):
+        np.testing.assert_allclose(getattr(one, name), getattr(other, name), rtol=0.02)  # measured 8e-3
+
+
+def test_derivatives_are_those_of_its_own_signals(generator):
+    shares, h = {"t1": 1.0, "t2": -0.7, "b1": 0.4}, 1e-4
+    with jax.enable_x64(True):
+        sequence = jax.tree.map(lambda leaf: np.asarray(leaf, float), SEQUENCE)
+        values = {name: np.asarray(getattr(TISSUE, name), float) for name in shares}
+        moved = [Tissue(**{n: values[n] * (1 + s * h * shares[n]) for n in shares}) for s in (1, -1)]
+        high, low = (np.asarray(generator_model(generator, each)(sequence, each).signal) for each in moved)
+        found = generator_model(generator, TISSUE)(sequence, TISSUE, with_b1=True)
+        along = sum(shares[n] * values[n][:, None] * np.asarray(getattr(found, f"d_{n}")) for n in shares)
+    expected = (high - low) / (2 * h)
+    # 1e-8 is left out; cancellation among weights leaves 1e-11 of signals, over steps of 1e-4
+    np.testing.assert_allclose(along, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+
+
+def test_at_an_anchor_itself_nothing_is_lost(generator):
+    anchor = generator.anchors.rows(slice(60, 63))
+    found, expected = (
+        each(SEQUENCE, anchor, with_b1=True) for each in (generator_model(generator, anchor), simulator_model())
+    )
+    assert_close(found, expected, 1e-4, 8e-2)  # measured 5e-6 and 3e-2, at a face of the box
+
+
+def test_goals_have_nearly_the_same_gradient(two_parameters):
+    tissue = Tissue(TISSUE.t1.reshape(2, 1), TISSUE.t2.reshape(1, 2))
+    goal = CramerRaoObjective(tissue)
+    engines = simulator_model(), generator_model(two_parameters, tissue)
+    pairs = [jax.jit(jax.value_and_grad(lambda s, e=e: goal(s, e)))(SEQUENCE) for e in engines]
+    values, gradients = zip(*pairs, strict=True)
+    assert float(values[1]) == pytest.approx(float(values[0]), rel=0.02)  # as the bounds above
+    for name in ("flip_angle", "repetition_time", "echo_time"):
+        expected, found = (getattr(gradient, name) for gradient in gradients)
+        assert np.linalg.norm(found - expected) < 0.1 * np.linalg.norm(expected)  # of derivatives that are 2e-2 off
+
+
+def test_what_an_engine_of_a_generator_cannot_do_is_named(generator, two_parameters):
+    with pytest.raises(ValueError, match="1 of 2 atoms lie outside the trained box; the farthest has t1 = 3"):
+        generator_model(generator, Tissue(np.array([1.0, 3.0]), 0.1))
+    outside = Tissue(np.array([1.0, 3.0]), 0.1)
+    assert generator_model(generator, outside, allow_extrapolation=True)(SEQUENCE, outside).signal.shape == (2, FRAMES)
+    with pytest.raises(ValueError, match="no axis for b1: it must be 1 for all atoms"):
+        generator_model(two_parameters, TISSUE, allow_extrapolation=True)
+    with pytest.raises(ValueError, match="a table has no derivatives by tissue"):
+        generator_model(dataclasses.replace(generator, kind="table"), TISSUE)
+    with pytest.raises(ValueError, match="n_anchors must be one of 125; got 7"):
+        generator_model(generator, TISSUE, n_anchors=7)
+    known = Tissue(TISSUE.t1, TISSUE.t2)
+    engine = generator_model(two_parameters, known)
+    with pytest.raises(ValueError, match="no axis for b1: it has no derivative by B1"):
+        engine(SEQUENCE, known, with_b1=True)
+    with pytest.raises(ValueError, match="made for other tissue: t2 differs"):
+        engine(SEQUENCE, Tissue(known.t1, 1.1 * known.t2))
+    with pytest.raises(ValueError, match=r"made for tissue of shape \(2,\); got \(1,\)"):
+        engine(SEQUENCE, known.rows(slice(1)))
+
+
+def test_separation_takes_an_engine_made_for_what_it_compares(two_parameters):
+    separation = Separation(Tissue(TISSUE.t1, TISSUE.t2))
+    with pytest.raises(ValueError, match="made for tissue of shape"):
+        separation(SEQUENCE, generator_model(two_parameters, separation.tissue))
+    products = separation.products(SEQUENCE, generator_model(two_parameters, separation.compared))
+    assert ((products > 0.9) & (products < 1)).all()

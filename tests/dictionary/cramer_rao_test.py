@@ -1,0 +1,137 @@
+"""The bound against the inverse of the whole Fisher information, and what must be true of any bound."""
+
+import hypothesis
+import jax
+import numpy as np
+import pytest
+from hypothesis import strategies as st
+
+from ganmrf.dictionary.cramer_rao import cramer_rao, least_squares_std
+
+M0 = 0.7 - 0.4j
+
+
+def case(n_params, kind=float, seed=0, columns=12):
+    """A signal and derivatives that are much alike, as those of relaxation are: their matrix has a condition of 50."""
+    rng = np.random.default_rng(seed)
+    rows = rng.standard_normal((2, n_params + 1, columns))
+    rows = rows[0] if kind is float else rows[0] + 1j * rows[1]
+    return rows[0], rows[0] + 0.1 * rows[1:]
+
+
+def jacobian(signal, derivatives, m0):
+    """Of real and imaginary data by the parameters and Re M0 and Im M0, (params + 2, 2 columns)."""
+    columns = np.stack([*(m0 * np.asarray(derivatives)), signal, 1j * signal])
+    return np.concatenate([columns.real, columns.imag], axis=1)
+
+
+def stds_of(covariance, m0):
+    """Standard deviations of the parameters and of abs(M0)."""
+    along = np.array([np.real(m0), np.imag(m0)]) / abs(m0)
+    variances = np.diag(covariance)[:-2]
+    return np.sqrt([*variances, along @ covariance[-2:, -2:] @ along])
+
+
+def found_by(function, *arguments):
+    with jax.enable_x64(True):
+        stds, of_m0 = function(*arguments)
+        return np.append(stds, of_m0)
+
+
+@pytest.mark.parametrize("kind", [float, complex])
+@pytest.mark.parametrize("n_params", [1, 2, 3, 4])
+def test_bound_is_the_inverse_of_the_whole_fisher_information(n_params, kind):
+    signal, derivatives = case(n_params, kind)
+    rows = jacobian(signal, derivatives, M0)
+    expected = stds_of(0.01**2 * np.linalg.inv(rows @ rows.T), M0)
+    # float64, and the reference squares a condition of at most 1e3
+    np.testing.assert_allclose(found_by(cramer_rao, signal, derivatives, M0, 0.01), expected, rtol=1e-9)
+    np.testing.assert_allclose(found_by(cramer_rao, signal, tuple(derivatives), M0, 0.01), expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("kind", [float, complex])
+@pytest.mark.parametrize("rank", [None, 8])
+def test_least_squares_scatters_as_its_linear_estimates(kind, rank):
+    signal, derivatives = case(3, kind)
+    rng = np.random.default_rng(1)
+    noise = rng.uniform(0.5, 2, 12)
+    basis = None if rank is None else np.linalg.qr(rng.standard_normal((12, rank)))[0]
+    project = np.eye(12) if rank is None else basis
+    rows = jacobian(signal @ project, derivatives @ project, M0)
+    # Estimates are the pseudoinverse times real and imaginary data, each the projection of its frames.
+    estimate = np.linalg.pinv(rows.T) @ np.kron(np.eye(2), project.T)
+    expected = stds_of(estimate * np.tile(noise, 2) ** 2 @ estimate.T, M0)
+    np.testing.assert_allclose(
+        found_by(least_squares_std, signal, derivatives, M0, noise, basis), expected, rtol=1e-9
+    )  # as above
+
+
+def test_least_squares_attains_the_bound_where_all_frames_are_alike_and_not_elsewhere():
+    signal, derivatives = case(3)
+    bound = found_by(cramer_rao, signal, derivatives, M0, 0.3)
+    np.testing.assert_allclose(
+        found_by(least_squares_std, signal, derivatives, M0, np.full(12, 0.3)), bound, rtol=1e-12
+    )
+    noise = np.random.default_rng(2).uniform(0.2, 3, 12)
+    weighted = found_by(cramer_rao, signal / noise, derivatives / noise, M0, 1.0)
+    assert (found_by(least_squares_std, signal, derivatives, M0, noise) > weighted).all()
+
+
+@hypothesis.given(st.integers(0, 1000), st.floats(1e-3, 1e3), st.floats(-3, 3), st.integers(2, 5))
+def test_more_signal_or_more_of_the_same_is_better_by_as_much(seed, scale, phase, times):
+    signal, derivatives = case(2, complex, seed)
+    bound = found_by(cramer_rao, signal, derivatives, M0, 0.01)
+    stronger = found_by(cramer_rao, signal, derivatives, M0 * scale * np.exp(1j * phase), 0.01)
+    np.testing.assert_allclose(stronger, bound / [scale, scale, 1], rtol=1e-12)  # abs(M0) is as uncertain as ever
+    again = found_by(cramer_rao, np.tile(signal, times), np.tile(derivatives, times), M0, 0.01)
+    np.testing.assert_allclose(again, bound / np.sqrt(times), rtol=1e-9)  # rounding times the condition
+
+
+@hypothesis.given(st.integers(0, 1000))
+def test_one_more_unknown_never_helps(seed):
+    signal, derivatives = case(3, float, seed)
+    two, three = (found_by(cramer_rao, signal, derivatives[:n], M0, 1.0) for n in (2, 3))
+    assert (three[[0, 1, 3]] >= two * (1 - 1e-9)).all()  # rounding times the condition
+
+
+def test_the_order_of_parameters_does_not_matter():
+    signal, derivatives = case(3)
+    bound = found_by(cramer_rao, signal, derivatives, M0, 1.0)
+    turned = found_by(cramer_rao, signal, derivatives[[2, 0, 1]], M0, 1.0)
+    np.testing.assert_allclose(turned, bound[[2, 0, 1, 3]], rtol=1e-10)  # rounding times the condition
+
+
+def test_float32_loses_no_more_digits_than_derivatives_are_alike():
+    rng = np.random.default_rng(3)
+    signal, one, other = rng.standard_normal((3, 400)).astype(np.float32)
+    derivatives = np.stack([one, one + np.float32(1e-3) * other])
+    exact = found_by(cramer_rao, signal.astype(float), derivatives.astype(float), 1.0, 1.0)
+    stds, of_m0 = cramer_rao(signal, derivatives, 1.0, 1.0)
+    # Rounding of 1e-7 over an angle of 1e-3; a determinant of float32 inner products would be pure rounding.
+    np.testing.assert_allclose(np.append(stds, of_m0), exact, rtol=1e-3)
+
+
+def test_what_signals_do_not_determine_has_no_bound():
+    signal, (one, other) = case(2)
+    signal, one, other = (rows.astype(np.float32) for rows in (signal, one, other))
+    bounds = jax.jit(lambda s, d: [*cramer_rao(s, d, 1.0, 0.1), *least_squares_std(s, d, 1.0, np.ones(12))])
+    sums = jax.jit(jax.grad(lambda s, d: sum(bound.sum() for bound in bounds(s, d)), argnums=(0, 1)))
+    for last in (0 * signal, 2 * signal, 3 * one - signal, one + other):
+        derivatives = np.stack([one, other, last])
+        assert all(np.isinf(bound).all() for bound in bounds(signal, derivatives))
+        assert all(np.isfinite(gradient).all() for gradient in sums(signal, derivatives))
+    assert all(np.isinf(bound).all() for bound in bounds(0 * signal, derivatives))
+    assert np.isinf(cramer_rao(signal[:3], np.stack([one, other, signal])[:, :3], 1.0, 0.1)[0]).all()  # 3 columns
+
+
+def test_voxels_are_apart_from_each_other():
+    voxels = [case(2, float, seed) for seed in range(3)]
+    signals = np.stack([signal for signal, _ in voxels])
+    derivatives = np.stack([derivatives for _, derivatives in voxels], axis=1)
+    m0, noise = np.array([1.0, 2.0, 0.5]), np.array([0.1, 0.2, 0.3])
+    with jax.enable_x64(True):
+        stds, of_m0 = cramer_rao(signals, derivatives, m0, noise)
+    assert stds.shape == (2, 3)
+    for n, voxel in enumerate(voxels):
+        expected = found_by(cramer_rao, *voxel, m0[n], noise[n])
+        np.testing.assert_allclose([*stds[:, n], of_m0[n]], expected, rtol=1e-12)

@@ -1,0 +1,172 @@
+import importlib.resources
+
+import hypothesis
+import hypothesis.strategies as st
+import jax
+import numpy as np
+import pytest
+
+from ganmrf.io.schedule import read_columns, read_schedule, write_schedule
+from ganmrf.physics.sequences.fisp import Sequence
+from ganmrf.physics.sequences.published import mrf_fisp
+
+DATA = importlib.resources.files("ganmrf.data")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _double_precision():
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture
+def csv(tmp_path):
+    def write(text, encoding="utf-8"):
+        path = tmp_path / "schedule.csv"
+        path.write_bytes(text.encode(encoding))
+        return path
+
+    return write
+
+
+def test_mrf_fisp_is_the_sequence_of_the_paper():
+    sequence = mrf_fisp()
+    assert sequence.n_frames == 1000
+    repetition_time_ms = 1e3 * sequence.repetition_time
+    # The paper gives hundredths of a millisecond.
+    assert float(repetition_time_ms.min()) == pytest.approx(12.07, abs=0.005)
+    assert float(repetition_time_ms.max()) == pytest.approx(14.73, abs=0.005)
+    flip_angle_deg = np.rad2deg(sequence.flip_angle)
+    assert np.count_nonzero(flip_angle_deg == 0) == 40
+    assert flip_angle_deg.max() == pytest.approx(70, abs=1e-9)
+    assert flip_angle_deg[flip_angle_deg > 0].min() == pytest.approx(5, abs=1e-9)
+    np.testing.assert_allclose(sequence.echo_time, 1.908e-3, rtol=1e-15)
+    np.testing.assert_allclose(sequence.inversion_time, 18e-3, rtol=1e-15)
+
+
+def test_flip_angles_in_closed_form_are_the_published_ones():
+    published = read_columns(DATA / "mrf_fisp_jiang2015.csv")["flip_angle"]
+    # Published to two decimals of a degree.
+    np.testing.assert_allclose(np.rad2deg(mrf_fisp().flip_angle), np.rad2deg(published), rtol=0, atol=0.005 + 1e-9)
+
+
+@pytest.mark.parametrize("n_frames", [1, 7, 480, 1000])
+def test_n_frames_is_a_prefix(n_frames):
+    whole, prefix = mrf_fisp(), mrf_fisp(n_frames)
+    assert prefix.n_frames == n_frames
+    for name in ("flip_angle", "repetition_time", "echo_time"):
+        np.testing.assert_array_equal(getattr(prefix, name), getattr(whole, name)[:n_frames])
+
+
+@pytest.mark.parametrize("n_frames", [0, -1, 1001])
+def test_n_frames_outside_the_schedule_is_refused(n_frames):
+    with pytest.raises(ValueError, match=rf"^n_frames must be 1 to 1000, .*; got {n_frames}$"):
+        mrf_fisp(n_frames)
+
+
+def test_the_second_shipped_schedule_reads():
+    sequence = read_schedule(DATA / "mrf_fisp_cao2019.csv", echo_time=2e-3, inversion_time=0.02)
+    assert sequence.n_frames == 500
+    np.testing.assert_allclose(sequence.repetition_time, 12e-3, rtol=1e-12)
+    np.testing.assert_allclose(sequence.echo_time, 2e-3, rtol=1e-12)
+    np.testing.assert_allclose(sequence.inversion_time, 0.02, rtol=1e-12)
+
+
+ANGLE_UNITS = {"deg": np.pi / 180, "rad": 1}
+TIME_UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1}
+FRAME = st.tuples(st.floats(-6, 6), st.floats(1e-3, 1), st.floats(0, 1e-3))
+
+
+@hypothesis.settings(suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture])  # the file is overwritten
+@hypothesis.given(
+    frames=st.lists(FRAME, min_size=1, max_size=5),
+    names=st.tuples(*(map(st.sampled_from, (["flip_angle", "FA"], ["repetition_time", "TR"], ["echo_time", "te"])))),
+    angle_unit=st.sampled_from(sorted(ANGLE_UNITS)),
+    time_unit=st.sampled_from(sorted(TIME_UNITS)),
+)
+def test_what_is_written_in_any_unit_is_read_in_rad_and_s(csv, frames, names, angle_unit, time_unit):
+    scale = np.array([ANGLE_UNITS[angle_unit], TIME_UNITS[time_unit], TIME_UNITS[time_unit]])
+    header = ",".join(f"{name}_{unit}" for name, unit in zip(names, (angle_unit, time_unit, time_unit), strict=True))
+    rows = [",".join(map(repr, map(float, frame / scale))) for frame in np.array(frames)]
+    sequence = read_schedule(csv("\n".join([header, *rows])))
+    read = np.stack([sequence.flip_angle, sequence.repetition_time, sequence.echo_time], axis=1)
+    # One division and one multiplication.
+    np.testing.assert_allclose(read, frames, rtol=1e-15)
+    assert sequence.inversion_time is None
+
+
+def test_spreadsheet_habits_are_read(csv):
+    """A byte order mark, spaces, blank lines, carriage returns, further columns."""
+    columns = read_columns(csv("\ufeffframe, fa_deg ,TR_ms,note\r\n1, 90 ,10,first\r\n\r\n2,45, 12 ,\r\n,,,\r\n"))
+    assert columns.keys() == {"flip_angle", "repetition_time"}
+    np.testing.assert_allclose(columns["flip_angle"], [np.pi / 2, np.pi / 4], rtol=1e-15)
+    np.testing.assert_allclose(columns["repetition_time"], [0.01, 0.012], rtol=1e-15)
+
+
+def test_echo_time_given_replaces_the_column(csv):
+    path = csv("fa_deg,tr_ms,te_ms\n90,10,2\n")
+    assert float(read_schedule(path).echo_time[0]) == pytest.approx(2e-3, rel=1e-12)
+    assert float(read_schedule(path, echo_time=3e-3).echo_time[0]) == pytest.approx(3e-3, rel=1e-12)
+    assert float(read_schedule(str(path), echo_time=0.0).echo_time[0]) == 0
+
+
+def test_inversion_time_has_a_column(csv):
+    path = csv("fa_deg,tr_ms,te_ms,ti_ms\n90,10,2,18\n45,10,2,18\n")
+    assert float(read_schedule(path).inversion_time) == pytest.approx(18e-3, rel=1e-12)
+    assert float(read_schedule(path, inversion_time=0.04).inversion_time) == pytest.approx(40e-3, rel=1e-12)
+
+
+@pytest.mark.parametrize("inversion_time", [None, 0.0218374])
+def test_a_written_schedule_is_read_back(tmp_path, inversion_time):
+    rng = np.random.default_rng(0)
+    sequence = Sequence(rng.uniform(0, 1.5, 40), rng.uniform(0.01, 0.02, 40), 1.908e-3, inversion_time)
+    write_schedule(tmp_path / "written.csv", sequence)
+    read = read_schedule(tmp_path / "written.csv")
+    # Six decimals of degrees and ms.
+    np.testing.assert_allclose(read.flip_angle, sequence.flip_angle, atol=np.deg2rad(1e-6))
+    for name in ("repetition_time", "echo_time"):
+        np.testing.assert_allclose(getattr(read, name), getattr(sequence, name), atol=1e-9)
+    assert (read.inversion_time is None) == (inversion_time is None)
+    if inversion_time is not None:
+        assert float(read.inversion_time) == pytest.approx(inversion_time, abs=1e-9)
+
+
+GOOD_HEADER = "fa_deg,tr_ms,te_ms\n"
+BAD_FILES = [
+    ("", r": empty: a header and one row a frame are needed$"),
+    (" \n\n", r": empty"),
+    (GOOD_HEADER, r": empty"),
+    ("fa_deg,te_ms\n90,2\n", r": no column repetition_time_ms$"),
+    ("tr_ms,te_ms\n10,2\n", r": no column flip_angle_deg$"),
+    ("fa_deg,tr_ms\n90,10\n", r": no column echo_time_ms$"),
+    ("90,10,2\n90,10,2\n", r": no column flip_angle_deg .* repetition_time_ms .* echo_time_ms$"),
+    ("fa,tr_ms,te_ms\n90,10,2\n", r": column 'fa' has no unit: name it fa_deg or rad$"),
+    ("fa_deg,Repetition_Time,te_ms\n90,10,2\n", r": column 'Repetition_Time' has no unit"),
+    ("fa_grad,tr_ms,te_ms\n90,10,2\n", r": column 'fa_grad': unit 'grad' is not one of deg, rad$"),
+    ("fa_deg,tr_min,te_ms\n90,10,2\n", r": column 'tr_min': unit 'min' is not one of us, ms, s$"),
+    ("fa_deg,flip_angle_rad,tr_ms,te_ms\n90,1,10,2\n", r": two columns hold flip_angle$"),
+    (GOOD_HEADER + "90,10,2\n90,ten,2\n", r", line 3: tr_ms holds 'ten', which is not a number$"),
+    (GOOD_HEADER + "\n90,10\n", r", line 3: te_ms holds '', which is not a number$"),
+    (GOOD_HEADER + "nan,10,2\n", r": Sequence\.flip_angle must be within .*; got nan at index 0$"),
+    (GOOD_HEADER + "90,-10,2\n", r": Sequence\.repetition_time must be positive and finite; got -0\.01 at index 0$"),
+    (
+        "fa_deg,tr_ms,te_ms,ti_ms\n90,10,2,18\n90,10,2,19\n",
+        r": inversion_time must be the same in every row; got 0.018",
+    ),
+    (GOOD_HEADER + "90,10,20\n", r": Sequence\.echo_time must not exceed repetition_time"),
+    ("fa_rad,tr_ms,te_ms\n1,10,2\n70,10,2\n", r": Sequence\.flip_angle must be within \+-2 pi rad; got 70 at index 1$"),
+]
+
+
+@pytest.mark.parametrize(("text", "message"), BAD_FILES)
+def test_bad_files_are_refused_by_name(csv, text, message):
+    path = csv(text)
+    with pytest.raises(ValueError, match=message) as error:
+        read_schedule(path)
+    assert str(error.value).startswith(str(path))
+    assert "\n" not in str(error.value)
+
+
+def test_a_file_that_is_not_text_is_refused(csv):
+    with pytest.raises(ValueError, match=r"schedule\.csv: not a text file$"):
+        read_schedule(csv("fa_deg,tr_ms\n\xff\xfe,1\n", encoding="latin-1"))

@@ -1,0 +1,59 @@
+"""The sequence of a heart's rhythm keeps its time, and refuses rhythms that leave no room for a block."""
+
+import jax
+import numpy as np
+import pytest
+
+from ganmrf.physics.sequences.cardiac import cardiac_mrf, sample_rr_intervals
+
+RR = np.array([0.85, 1.2, 0.6])
+
+
+def test_every_beat_begins_on_time():
+    sequence = cardiac_mrf(RR)
+    assert sequence.n_frames == 150
+    starts = np.concatenate([[0], np.cumsum(sequence.repetition_time)])
+    np.testing.assert_allclose(starts[::50], [0, *np.cumsum(RR)], rtol=1e-5)
+    within = np.asarray(sequence.repetition_time).reshape(3, 50)[:, :-1]
+    np.testing.assert_allclose(within, 5.1e-3, rtol=1e-6)
+    assert float(sequence.inversion_time) == pytest.approx(21e-3)
+    degrees = np.rad2deg(np.asarray(sequence.flip_angle)).reshape(3, 50)
+    np.testing.assert_array_equal(degrees[0], degrees[2])
+    assert 4 < degrees.min() < 5
+    assert degrees.max() == pytest.approx(25, abs=0.02)
+
+
+def test_flip_angles_of_one_beat_or_of_all():
+    one = np.linspace(0.1, 0.3, 10)
+    settings = {"frames_per_beat": 10, "repetition_time": 5e-3, "inversion_time": None}
+    sequence = cardiac_mrf(RR, flip_angle=one, **settings)
+    np.testing.assert_allclose(sequence.flip_angle, np.tile(one, 3), rtol=1e-6)
+    assert sequence.inversion_time is None
+    every = np.linspace(0.1, 0.3, 30)
+    np.testing.assert_allclose(cardiac_mrf(RR, flip_angle=every, **settings).flip_angle, every, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"rr_intervals": [0.8, -0.9]}, "rr_intervals must be positive and finite .s.; got -0.9 at index 1"),
+        ({"rr_intervals": [0.8, 0.2]}, "no shorter than a block of 50 frames, 0.255 s; got 0.2 at index 1"),
+        ({"rr_intervals": []}, "one beat at least"),
+        ({"rr_intervals": [0.8], "frames_per_beat": 0}, "frames_per_beat must be at least 1; got 0"),
+        ({"rr_intervals": [0.8], "flip_angle": np.ones(3)}, "flip_angle must hold 50 values"),
+    ],
+)
+def test_rhythms_that_cannot_be(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        cardiac_mrf(**arguments)
+
+
+def test_drawn_rhythms_have_40_to_140_beats_and_leave_room():
+    intervals = np.asarray(jax.jit(jax.vmap(sample_rr_intervals))(jax.random.split(jax.random.key(0), 200)))
+    assert intervals.shape == (200, 15)
+    assert intervals.min() >= 60 / 140 - 1e-6  # so that a block of 255 ms fits
+    assert intervals.max() <= 60 / 40 * 1.4
+    rates = 60 / intervals.mean(axis=1)
+    assert rates.min() < 50
+    assert rates.max() > 125
+    assert (np.ptp(intervals, axis=1) / intervals.mean(axis=1) > 0.2).mean() > 0.4  # arrhythmic ones

@@ -1,0 +1,243 @@
+"""The fast scan against the definition, the isochromat sum and central differences."""
+
+import dataclasses
+import functools
+
+import chex
+import hypothesis
+import hypothesis.strategies as st
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ganmrf.physics.bloch import isochromat_signal
+from ganmrf.physics.engines import one_kernel
+from ganmrf.physics.engines.real import compiled, fisp_signal
+from ganmrf.physics.epg import exact_n_states
+from ganmrf.physics.sequences.fisp import Sequence, simulate_voxel
+from ganmrf.physics.sequences.published import mrf_fisp
+from ganmrf.physics.simulate import simulate
+from ganmrf.physics.slice_profile import SliceProfile
+from ganmrf.physics.tissue import Tissue
+
+
+def random_case(seed, longest=1200, atoms=6):
+    """Schedule and tissue drawn over all that the simulator promises."""
+    rng = np.random.default_rng(seed)
+
+    def log_uniform(low, high, size=None):
+        return np.exp(rng.uniform(np.log(low), np.log(high), size))
+
+    n_frames = int(np.round(log_uniform(1, longest)))
+    flips = rng.uniform(0, np.pi, n_frames) if rng.random() < 0.5 else np.full(n_frames, rng.uniform(0, np.pi))
+    repetition = np.clip(log_uniform(5e-3, 5) * rng.uniform(1, rng.choice([1, 1.2, 5]), n_frames), 5e-3, 5)
+    echo = repetition.min() * rng.uniform(0, 1, n_frames)
+    inversion = None if rng.random() < 0.3 else rng.uniform(0, 0.1)
+    t1 = log_uniform(5e-3, 5, atoms)
+    t2 = np.minimum(t1, log_uniform(1e-3, 3, atoms))
+    return (flips, repetition, echo, inversion), (t1, t2, rng.uniform(0.3, 1.5, atoms))
+
+
+def relative(signal, reference):
+    """Largest difference over the largest signal."""
+    return np.abs(signal - reference).max() / max(np.abs(reference).max(), 1e-30)
+
+
+@hypothesis.given(seed=st.integers(0, 10**6))
+@hypothesis.settings(max_examples=8)  # each length compiles anew
+@hypothesis.example(seed=14)
+def test_all_states_equal_the_isochromat_sum(seed):
+    schedule, tissue = random_case(seed)
+    with jax.enable_x64(True):
+        sequence, voxels = Sequence(*schedule), Tissue(*tissue)
+        reference = isochromat_signal(sequence, voxels)
+        signal = simulate(sequence, voxels, n_states=exact_n_states(sequence.n_frames))
+        assert signal.dtype == jnp.float64
+        # 1200 frames of float64 rounding, 2e-16 each and growing no faster than their number.
+        assert relative(-1j * np.asarray(signal), reference) <= 1e-12
+    signal = simulate(Sequence(*schedule), Tissue(*tissue), n_states=exact_n_states(sequence.n_frames))
+    assert signal.dtype == jnp.float32
+    # 1200 frames of float32 rounding, 6e-8 each, mostly cancelling.
+    assert relative(-1j * np.asarray(signal), reference) <= 5e-6
+
+
+@pytest.mark.parametrize("n_frames", [1, 2, 3, 49, 50, 51, 101])
+def test_fast_form_is_the_definition(n_frames):
+    sequence = mrf_fisp(n_frames)
+    tissue = Tissue(t1=[0.95, 1.5, 2.95], t2=[0.04, 0.06, 0.5], b1=[0.9, 1.0, 1.2])
+    signal = simulate(sequence, tissue)
+    definition = jax.vmap(lambda t1, t2, b1: simulate_voxel(sequence, t1, t2, b1))(tissue.t1, tissue.t2, tissue.b1)
+    # Both float32, summed in different orders.
+    np.testing.assert_allclose(-1j * np.asarray(signal), definition, atol=1e-6)
+
+
+@pytest.mark.parametrize("n_states", [9, 25, 66])
+@pytest.mark.parametrize("inverted", [True, False])
+def test_one_kernel_and_the_ordinary_form_agree(n_states, inverted):
+    sequence = mrf_fisp(130) if inverted else dataclasses.replace(mrf_fisp(130), inversion_time=None)
+    rng = np.random.default_rng(0)
+    t1 = jnp.asarray(rng.uniform(0.3, 3, 64), jnp.float32)
+    arguments = (sequence, t1, 0.2 * t1, jnp.asarray(rng.uniform(0.5, 1.5, 64), jnp.float32))
+    ordinary = jax.jit(functools.partial(fisp_signal, n_states=n_states))(*arguments)
+    # float32, vectorised differently; the kernel goes through whole blocks of 8 orders above order 0
+    np.testing.assert_allclose(compiled(fisp_signal, n_states=n_states)(*arguments), ordinary, atol=1e-6)
+
+
+def test_one_kernel_keeps_as_many_orders_as_each_lane_asks_for():
+    t1 = jnp.linspace(0.3, 3, 32)
+    keep = jnp.repeat(jnp.array([5.0, 17.0]), 16)
+    arguments = (mrf_fisp(150), t1, 0.3 * t1, jnp.ones(()))
+
+    def keeping(*inputs, **form):
+        return fisp_signal(*inputs[:-1], keep=inputs[-1], **form)
+
+    kept = compiled(keeping, n_states=41)(*arguments, keep)
+    for lanes, n_states in [(slice(0, 16), 5), (slice(16, 32), 17)]:
+        ordinary = jax.jit(functools.partial(fisp_signal, n_states=n_states))(*arguments)
+        np.testing.assert_allclose(kept[:, lanes], ordinary[:, lanes], atol=1e-6)
+
+
+def test_a_backend_that_refuses_the_fast_form_gets_the_ordinary_one(monkeypatch):
+    monkeypatch.setattr(one_kernel, "OPTIONS", {"xla_cpu_no_such_option": True})
+    one_kernel.works.cache_clear()
+    try:
+        assert not one_kernel.works()
+        signal = simulate(mrf_fisp(30), Tissue(t1=1.0, t2=0.1))
+    finally:
+        one_kernel.works.cache_clear()
+    definition = simulate_voxel(mrf_fisp(30), 1.0, 0.1)
+    np.testing.assert_allclose(-1j * np.asarray(signal), definition, atol=1e-6)
+
+
+def test_without_inversion_the_first_pulse_reads_equilibrium():
+    sequence = dataclasses.replace(mrf_fisp(4), inversion_time=None)
+    signal = simulate(sequence, Tissue(t1=1.0, t2=0.1))
+    expected = np.sin(float(sequence.flip_angle[0])) * np.exp(-float(sequence.echo_time[0]) / 0.1)
+    np.testing.assert_allclose(signal[0], expected, rtol=1e-6)  # float32
+
+
+def test_tissue_of_any_shape():
+    sequence = mrf_fisp(60)
+    t1, t2 = np.array([[0.5], [1.0]]), np.array([0.02, 0.05, 0.1])
+    signal = simulate(sequence, Tissue(t1=t1, t2=t2, b1=np.ones((4, 1, 1))))
+    assert signal.shape == (4, 2, 3, 60)
+    np.testing.assert_allclose(signal[3, 1, 2], simulate(sequence, Tissue(t1=1.0, t2=0.1)), atol=1e-6)
+
+
+def test_many_voxels_are_each_simulated_as_alone():
+    sequence = mrf_fisp(40)
+    rng = np.random.default_rng(0)
+    t1 = rng.uniform(0.2, 3, 1301)  # several chunks, the last one not full
+    tissue = Tissue(t1=t1, t2=t1 * rng.uniform(0.05, 1, t1.size), b1=rng.uniform(0.7, 1.3, t1.size))
+    signal = simulate(sequence, tissue, n_states=21)
+    for voxel in (0, 640, 1300):
+        alone = simulate(sequence, jax.tree.map(lambda leaf, i=voxel: leaf[i], tissue), n_states=21)
+        np.testing.assert_allclose(signal[voxel], alone, atol=1e-6)  # float32, vectorised differently
+
+
+def test_slice_profile_is_a_weighted_sum_of_flip_angle_scales():
+    sequence, tissue = mrf_fisp(80), Tissue(t1=1.2, t2=0.08, b1=1.1)
+    profile = SliceProfile(nodes=np.array([0.2, 0.9]), weights=np.array([0.3, 0.7]))
+    parts = [simulate(sequence, dataclasses.replace(tissue, b1=1.1 * node)) for node in (0.2, 0.9)]
+    expected = 0.3 * parts[0] + 0.7 * parts[1]
+    np.testing.assert_allclose(simulate(sequence, tissue, slice_profile=profile), expected, atol=1e-6)  # float32
+
+
+def test_more_states_change_nothing():
+    sequence, tissue = mrf_fisp(100), Tissue(t1=2.0, t2=1.0)
+    exact = simulate(sequence, tissue, n_states=51)
+    chex.assert_trees_all_equal(exact, simulate(sequence, tissue, n_states=500))
+    assert relative(np.asarray(simulate(sequence, tissue, n_states=5)), np.asarray(exact)) > 1e-3
+
+
+def controls():
+    """All that a signal depends on, with frames of flip angle 0 and a voxel with T2 = T1."""
+    frames = np.arange(24)
+    return {
+        "flip_angle": np.where(frames % 5 == 0, 0.0, 0.2 + 0.05 * frames),
+        "repetition_time": 0.012 + 0.001 * np.sin(frames),
+        "echo_time": 0.002 + 0.0001 * np.cos(frames),
+        "inversion_time": 0.018,
+        "t1": np.array([0.9, 0.3]),
+        "t2": np.array([0.05, 0.3]),
+        "b1": np.array([0.8, 1.1]),
+        "nodes": np.array([0.3, 1.0]),
+    }
+
+
+def signal_of(controls):
+    names = ("flip_angle", "repetition_time", "echo_time", "inversion_time")
+    sequence = Sequence(**{name: controls[name] for name in names})
+    tissue = Tissue(t1=controls["t1"], t2=controls["t2"], b1=controls["b1"])
+    profile = SliceProfile(controls["nodes"], np.array([0.4, 0.6]))
+    return simulate(sequence, tissue, n_states=13, slice_profile=profile)
+
+
+@functools.cache
+def derivatives():
+    """A weighted sum of the signals, its forward and its reverse derivative, each compiled once."""
+    weights = np.random.default_rng(0).standard_normal((2, 24))
+
+    def loss(values):
+        return jnp.vdot(weights, signal_of(values))
+
+    return jax.jit(loss), jax.jit(lambda v, t: jax.jvp(loss, (v,), (t,))[1]), jax.jit(jax.grad(loss))
+
+
+@pytest.mark.parametrize("name", controls())
+def test_gradients_are_central_differences(name):
+    # T2 = T1 cannot be stepped across through a constructor: there the voxel moves along the line, T1 with T2.
+    with jax.enable_x64(True):
+        values = jax.tree.map(jnp.asarray, controls())
+        direction = jnp.asarray(np.random.default_rng(1).standard_normal(values[name].shape))
+        tangent = jax.tree.map(jnp.zeros_like, values) | {name: direction}
+        if name in ("t1", "t2"):
+            direction = jnp.array([1.0, 0.5])
+            tangent |= {"t1": jnp.array([float(name == "t1"), 0.5]), "t2": jnp.array([float(name == "t2"), 0.5])}
+
+        loss, jvp, grad = derivatives()
+
+        def along(step):
+            return float(loss(jax.tree.map(lambda v, t: v + step * t, values, tangent)))
+
+        step = 1e-6  # truncation 1e-12 of the third derivative, rounding 1e-16 / step = 1e-10
+        difference = (along(step) - along(-step)) / (2 * step)
+        forward = float(jvp(values, tangent))
+        gradient = grad(values)
+        chex.assert_tree_all_finite(gradient)
+        backward = sum(float(jnp.vdot(g, t)) for g, t in zip(*map(jax.tree.leaves, (gradient, tangent)), strict=True))
+        np.testing.assert_allclose(forward, difference, rtol=1e-5)
+        np.testing.assert_allclose(backward, forward, rtol=1e-10)  # the same derivative, summed in another order
+
+
+def test_gradient_through_chunks_and_vmap():
+    sequence = mrf_fisp(20)
+    t1 = np.linspace(0.5, 2, 700)  # more than one chunk
+
+    def total(t2):
+        return jnp.sum(simulate(sequence, Tissue(t1=t1, t2=t2), n_states=11) ** 2)
+
+    t2 = jnp.full(700, 0.1)
+    single = jax.vmap(jax.grad(lambda t2, t1: jnp.sum(simulate(sequence, Tissue(t1=t1, t2=t2), n_states=11) ** 2)))
+    np.testing.assert_allclose(jax.grad(total)(t2), single(t2, jnp.asarray(t1)), rtol=1e-4)  # float32 sums
+
+
+def test_values_at_hand_may_be_used_inside_a_jitted_function():
+    sequence, tissue = mrf_fisp(30), Tissue(t1=np.linspace(1, 2, 100), t2=np.full(100, 0.05))
+    jitted = jax.jit(lambda scale: scale * simulate(sequence, tissue))
+    np.testing.assert_allclose(jitted(2.0), 2 * simulate(sequence, tissue), atol=1e-6)
+
+
+def test_traced_values_keep_every_state():
+    sequence = mrf_fisp(100)
+    exact = simulate(sequence, Tissue(t1=2.0, t2=1.0), n_states=51)
+    traced = jax.jit(lambda t1, t2: simulate(sequence, Tissue(t1=t1, t2=t2)))(2.0, 1.0)
+    np.testing.assert_allclose(traced, exact, atol=1e-6)
+
+
+def test_bad_numbers_of_states_are_refused():
+    with pytest.raises(ValueError, match="n_states must be at least 1; got 0"):
+        simulate(mrf_fisp(5), Tissue(t1=1.0, t2=0.1), n_states=0)
+    with pytest.raises(ValueError, match="accuracy must be positive; got 0"):
+        simulate(mrf_fisp(5), Tissue(t1=1.0, t2=0.1), accuracy=0)

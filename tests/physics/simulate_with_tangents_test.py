@@ -1,0 +1,92 @@
+"""Signals with their derivatives by tissue, and the adjoint of both, against forward mode of `simulate`."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ganmrf.physics.sequences.fisp import Sequence
+from ganmrf.physics.sequences.published import mrf_fisp
+from ganmrf.physics.simulate import SignalTangents, simulate, simulate_with_tangents
+from ganmrf.physics.slice_profile import SliceProfile
+from ganmrf.physics.tissue import Tissue
+
+
+def random_case():
+    """Sequence of an odd number of frames in several blocks, tissue with T2 = T1 in one voxel, slice profile."""
+    rng = np.random.default_rng(0)
+    flips, repetition_time = rng.uniform(0, 1.5, 67), rng.uniform(0.01, 0.2, 67)
+    sequence = Sequence(flips, repetition_time, repetition_time * rng.random(67), 0.02)
+    tissue = Tissue(np.array([0.4, 2.0]), np.array([0.4, 0.05]), np.array([0.8, 1.2]))
+    return sequence, tissue, SliceProfile(np.array([0.3, 1.0]), np.array([0.4, 0.6]))
+
+
+def by_forward_mode(sequence, tissue, *, n_states, slice_profile, with_b1):
+    """What `simulate_with_tangents` returns, by `jax.jvp` of `simulate`: every voxel three times, once a direction."""
+    assert with_b1
+
+    def signal(t1, t2, b1):
+        return simulate(sequence, Tissue(t1, t2, b1), n_states=n_states, slice_profile=slice_profile)
+
+    values = [jnp.broadcast_to(value, (3, *tissue.shape)) for value in (tissue.t1, tissue.t2, tissue.b1)]
+    directions = [jnp.zeros_like(value).at[n].set(1) for n, value in enumerate(values)]
+    signals, tangents = jax.jvp(signal, tuple(values), tuple(directions))
+    return SignalTangents(signals[0], *tangents)
+
+
+@functools.cache
+def outputs_and_gradients(simulator, with_b1=True):
+    """Outputs, and the gradients of a sum in which each of their numbers has its own weight and is squared."""
+
+    def total(case, weights):
+        sequence, tissue, profile = case
+        outputs = simulator(sequence, tissue, n_states=12, slice_profile=profile, with_b1=with_b1)
+        squares = jax.tree.map(lambda leaf, weight: jnp.vdot(weight, leaf**2), outputs, weights)
+        return sum(jax.tree.leaves(squares)), outputs
+
+    return jax.jit(jax.grad(total, has_aux=True))
+
+
+def random_weights():
+    return SignalTangents(*np.random.default_rng(1).standard_normal((4, 2, 67)))
+
+
+def assert_same(trees, references, tolerance=1e-12):
+    """Every leaf within ``tolerance`` of its reference, by norm."""
+    leaves, expected = jax.tree.leaves(trees), jax.tree.leaves(references)
+    assert len(leaves) == len(expected)
+    for leaf, reference in zip(leaves, expected, strict=True):
+        assert leaf.shape == reference.shape
+        assert np.linalg.norm(leaf - reference) <= tolerance * np.linalg.norm(reference)
+
+
+def test_outputs_and_their_gradients_are_those_of_forward_mode():
+    with jax.enable_x64(True):
+        case, weights = random_case(), random_weights()
+        both = (outputs_and_gradients(f)(case, weights) for f in (simulate_with_tangents, by_forward_mode))
+        assert_same(*both)  # float64 rounding over the frames; measured 1e-14
+
+
+def test_the_derivative_by_b1_can_be_left_out():
+    with jax.enable_x64(True):
+        case, weights = random_case(), random_weights()
+        without = dataclasses.replace(weights, d_b1=None)
+        gradients, outputs = outputs_and_gradients(simulate_with_tangents, with_b1=False)(case, without)
+        unused = dataclasses.replace(weights, d_b1=jnp.zeros_like(weights.d_b1))
+        expected, all_outputs = outputs_and_gradients(simulate_with_tangents)(case, unused)
+        assert outputs.d_b1 is None
+        assert_same((gradients, outputs), (expected, dataclasses.replace(all_outputs, d_b1=None)))
+
+
+def test_fields_have_the_shape_of_the_voxels_and_frames():
+    tissue = Tissue(t1=np.array([[0.5], [1.0]]), t2=np.array([0.02, 0.05, 0.1]), b1=np.ones((4, 1, 1)))
+    outputs = jax.eval_shape(lambda: simulate_with_tangents(mrf_fisp(6), tissue, with_b1=True))
+    assert [leaf.shape for leaf in jax.tree.leaves(outputs)] == [(4, 2, 3, 6)] * 4
+
+
+def test_bad_numbers_of_states_are_refused():
+    with pytest.raises(ValueError, match="n_states must be at least 1; got 0"):
+        simulate_with_tangents(mrf_fisp(4), Tissue(t1=1.0, t2=0.1), n_states=0)
