@@ -1,6 +1,7 @@
 """Files: written whole or not at all, read without ever unpickling."""
 
 import contextlib
+import json
 import os
 import pathlib
 import tempfile
@@ -52,6 +53,31 @@ def make_folder(folder) -> pathlib.Path:
     except OSError as error:
         raise ValueError(f"cannot write to {folder}: {error.strerror}") from error
     return folder
+
+
+def write_json(path, content):
+    """Writes ``content`` as JSON, whole or not at all: indented by two spaces, UTF-8, a newline at the end.
+
+    Raises:
+      ValueError: the folder does not exist or cannot be written.
+    """
+    text = json.dumps(content, indent=2)
+    with replacing(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def read_json(path):
+    """The content of a JSON file.
+
+    Raises:
+      ValueError: the file is missing, cannot be read, or holds no JSON; the message names the file.
+    """
+    path = pathlib.Path(path)
+    check_readable(path)
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # of UTF-8, too
+        raise ValueError(f"{path}: no JSON ({error})") from error
 
 
 def read_arrays(path, names=None) -> dict[str, np.ndarray]:
