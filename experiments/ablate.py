@@ -58,7 +58,7 @@ def main():
     with Workdir(_WORKDIR.value, settings, given_flags()) as workdir:
         simulation, training = stored_configs(workdir.config)
         if not training.shares[2] > 0:
-            raise ValueError(f"--split={training.split} has no test set to judge by")
+            raise ValueError(f"--split={training.split} has no test set to evaluate on")
         seeds = workdir.config["seeds"]
         jobs = {
             workdir.path / name.replace(" ", "_").replace(",", "") / f"seed_{seed}": Job(

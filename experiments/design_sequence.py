@@ -21,7 +21,7 @@ from absl import flags
 
 from experiments.flags import sequence_flags, spiral_flags
 from experiments.flags.command_line import given_flags, numbers_in, run
-from experiments.reports.design import judge_design, write_design_report
+from experiments.reports.design import evaluate_design, write_design_report
 from ganmrf.design.bounds import scan_time
 from ganmrf.design.limits import Limits, violations
 from ganmrf.files import replacing
@@ -110,13 +110,13 @@ def main():
         written = read_schedule(path)
         if broken := {name: amount for name, amount in violations(written, limits).items() if amount}:
             raise ValueError(f"{path}: the design breaks its limits: {broken}")
-        judged = judge_design(found._replace(sequence=written), config, limits, settings, profile)
+        evaluated = evaluate_design(found._replace(sequence=written), config, limits, settings, profile)
         with replacing(workdir.path / "results.json") as temporary:
-            temporary.write_text(json.dumps(judged.numbers(), indent=2) + "\n", encoding="utf-8")
+            temporary.write_text(json.dumps(evaluated.numbers(), indent=2) + "\n", encoding="utf-8")
         with replacing(workdir.path / "sequence.png") as temporary:
-            design_figure(*judged.sequences(), limits=limits).savefig(temporary, dpi=120)
-        write_design_report(workdir.path / "report.html", settings, judged)
-    for name, gains in judged.gains().items():
+            design_figure(*evaluated.sequences(), limits=limits).savefig(temporary, dpi=120)
+        write_design_report(workdir.path / "report.html", settings, evaluated)
+    for name, gains in evaluated.gains().items():
         print(f"{name:14s} T1 {gains[0]:.2f} times, T2 {gains[1]:.2f} times as precise as the start")
     print(f"report: {workdir.path / 'report.html'}")
 

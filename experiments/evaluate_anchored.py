@@ -1,8 +1,8 @@
-r"""Judges generators for any sequence on sequences that they have never seen, beside the simulator.
+r"""Evaluates generators for any sequence on sequences that they have never seen, beside the simulator.
 
 Example::
 
-    python -m experiments.evaluate_anchored --output=runs/judged --generator=runs/anchored/generator.npz \
+    python -m experiments.evaluate_anchored --output=runs/evaluated --generator=runs/anchored/generator.npz \
         --generator=runs/radial/generator.npz
 
 For each generator: errors of fingerprints against the number of anchors, on the two published schedules, on random ones
@@ -18,7 +18,7 @@ import tqdm
 from absl import flags
 
 from experiments.evaluation.anchored import (
-    brain_errors,
+    brain_map_errors,
     dictionary_cost,
     errors_by_size,
     extrapolation,
@@ -28,7 +28,7 @@ from experiments.evaluation.anchored import (
 )
 from experiments.flags import sequence_flags
 from experiments.flags.command_line import run
-from experiments.reports.anchored import print_judgement, write_judgement
+from experiments.reports.anchored import print_evaluation, write_evaluation
 from experiments.reports.generator import summary
 from ganmrf.files import make_folder, replacing
 
@@ -46,7 +46,7 @@ _ANCHORS = flags.DEFINE_integer("timed_anchors", None, "anchors of the timed dic
 
 
 def main():
-    """Judges, and writes what came out."""
+    """Evaluates, and writes what came out."""
     folder = make_folder(_OUTPUT.value)
     config = sequence_flags.simulation_config()
     subjects = [read_subject(path, config.tissue()) for path in _GENERATORS.value]
@@ -55,15 +55,15 @@ def main():
     unseen = unseen_sequences(_SEED.value, _SEQUENCES.value, config.frames or 1000)
     found = {}
     for subject in subjects:
-        found[subject.name] = _judge(subject, unseen)
-        print_judgement(subject.name, found[subject.name])
+        found[subject.name] = _evaluate(subject, unseen)
+        print_evaluation(subject.name, found[subject.name])
     with replacing(folder / "evaluation.json") as path:
         path.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-    write_judgement(folder / "report.html", found)
+    write_evaluation(folder / "report.html", found)
     print(f"report: {folder / 'report.html'}")
 
 
-def _judge(subject, unseen):
+def _evaluate(subject, unseen):
     """Everything about one generator, in plain numbers."""
     random = unseen["random"]
     mapped = (random * _MAPS.value)[: _MAPS.value]
@@ -85,7 +85,7 @@ def _judge(subject, unseen):
         outside = done({} if generator.kind == "table" else extrapolation(generator, random[:4], _SEED.value))
         settings = {"size": _SIZE.value, "snr": _SNR.value}
         maps = [
-            done(brain_errors(generator, weights, each, seed=_SEED.value + i, **settings))
+            done(brain_map_errors(generator, weights, each, seed=_SEED.value + i, **settings))
             for i, each in enumerate(mapped)
         ]
     return {

@@ -18,11 +18,11 @@ from typing import NamedTuple
 from absl import flags
 
 from experiments.benchmarks.timing import GenerationCost, generation_cost
-from experiments.evaluation.generator import Judgement, Scan, judge, scan_brain
+from experiments.evaluation.generator import Evaluation, Scan, evaluate_generator, scan_brain
 from experiments.evaluation.scanner import Scanner
 from experiments.flags import recipe_flags, sequence_flags
 from experiments.flags.command_line import given_flags, numbers_in, run
-from experiments.reports.generator import numbers, print_judgement
+from experiments.reports.generator import numbers, print_evaluation
 from experiments.reports.reproduction import write_reproduction_report
 from experiments.sweep_lambda import best_weight, sweep_jobs, sweep_rows
 from ganmrf.files import replacing
@@ -57,7 +57,7 @@ class Results(NamedTuple):
       paper: the run of the paper's recipe beside it, or None.
       scan: the brain.
       acquired: how it was scanned, in words.
-      judgements: of the generator on its grid; of one trained on 297 atoms, on those and on 106160.
+      evaluations: of the generator on its grid; of one trained on 297 atoms, on those and on 106160.
       cost: of generation, for the paper's grid and the fine one.
     """
 
@@ -67,7 +67,7 @@ class Results(NamedTuple):
     paper: Run | None
     scan: Scan
     acquired: str
-    judgements: dict[str, Judgement]
+    evaluations: dict[str, Evaluation]
     cost: list[GenerationCost]
 
 
@@ -91,7 +91,7 @@ def main():
     with Workdir(_WORKDIR.value, settings, given_flags()) as workdir:
         results = reproduce(workdir.path, workdir.config)
         content = {"lambda": results.chosen, "sweep": results.sweep, "records": results.run.rows}
-        content |= {name: numbers(judgement) for name, judgement in results.judgements.items()}
+        content |= {name: numbers(evaluation) for name, evaluation in results.evaluations.items()}
         content["generation"] = [cost._asdict() for cost in results.cost]
         with replacing(workdir.path / "results.json") as path:
             path.write_text(json.dumps(content, indent=2) + "\n")
@@ -145,15 +145,15 @@ def reproduce(folder, settings: dict) -> Results:
         scanner = Scanner(SpiralConfig(settings["size"], rotation=settings["rotation"]), coils=settings["coils"])
     brain = {"size": settings["size"], "snrs": settings["snr"], "seed": seed}
     scan = scan_brain(generator.dictionary, **brain, scanner=scanner, progress=show)
-    judgements = {
-        "own": judge(generator, regression, scan, progress=show),
-        "coarse": judge(of_297, None, scan, progress=show),
-        "fine": judge(of_297, None, scan, simulated=fine, map_baselines=False, progress=show),
+    evaluations = {
+        "own": evaluate_generator(generator, regression, scan, progress=show),
+        "coarse": evaluate_generator(of_297, None, scan, progress=show),
+        "fine": evaluate_generator(of_297, None, scan, simulated=fine, map_baselines=False, progress=show),
     }
-    for judgement in judgements.values():
-        print_judgement(judgement)
+    for evaluation in evaluations.values():
+        print_evaluation(evaluation)
     paper = read_run(folder / "paper") if first else None
-    return Results(chosen, sweep, generator, paper, scan, acquired, judgements, cost)
+    return Results(chosen, sweep, generator, paper, scan, acquired, evaluations, cost)
 
 
 def _shortened(job: Job, steps: int) -> Job:

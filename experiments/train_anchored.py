@@ -68,13 +68,13 @@ def main():
     given = given_flags()
     workdir = pathlib.Path(_WORKDIR.value)
     made = make_in_folder(workdir, sequence_flags.simulation_config(), config, given)
-    judged = {made.config.kind: (made.generator, made.anchor_set)}
+    evaluated = {made.config.kind: (made.generator, made.anchor_set)}
     for kind in RADIAL if made.config.kind not in RADIAL else ():
         anchor_set = anchored_as(made.anchor_set, kind)
-        judged[kind] = radial_generator(anchor_set), anchor_set
+        evaluated[kind] = radial_generator(anchor_set), anchor_set
     errors = {
         name: {size: summary(of_size) for size, of_size in validation_errors(*pair).items()}
-        for name, pair in judged.items()
+        for name, pair in evaluated.items()
     }
     cells = [
         [str(size), *(f"{of[size][key]:.2e}" for of in errors.values() for key in ("mean", "quantile_99"))]

@@ -1,1 +1,1 @@
-"""How generators, scans and designs are judged."""
+"""How generators, scans and designs are evaluated."""

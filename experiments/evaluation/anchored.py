@@ -1,4 +1,4 @@
-"""A generator for any sequence, judged on sequences that it has never seen."""
+"""A generator for any sequence, evaluated on sequences that it has never seen."""
 
 import importlib.resources
 import json
@@ -167,7 +167,7 @@ def gradient_errors(generator: AnchoredGenerator, weights: Weights, sequence: Se
     return GradientErrors(*differences, weights.tissue.size, seconds, simulator_seconds)
 
 
-def brain_errors(
+def brain_map_errors(
     generator: AnchoredGenerator, weights: Weights, sequence: Sequence, *, size: int, snr: float, seed: int
 ) -> MapErrors:
     """Maps of the digital brain by the generated dictionary, against those by the simulated one, for B1 = 1."""

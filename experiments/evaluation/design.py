@@ -23,12 +23,6 @@ class MonteCarlo(NamedTuple):
     measured: np.ndarray
 
 
-class Brain(NamedTuple):
-    """Root mean square of what noise changes in T1 and T2 maps, relative, by tissue: name -> (T1, T2)."""
-
-    errors: dict[str, tuple[float, float]]
-
-
 def atoms(sequence: Sequence, slice_profile) -> Dictionary:
     """What estimates start from: the paper's grid."""
     return build_dictionary(sequence, tissue_grid("paper"), slice_profile=slice_profile)
@@ -40,7 +34,7 @@ def monte_carlo(
     """Noisy voxels of each tissue, matched and refined, against the bound.
 
     Args:
-      sequence: what is judged.
+      sequence: what is evaluated.
       dictionary: `atoms` of it.
       tissue: (tissues,).
       snr: M0 over the standard deviation of the real, and of the imaginary, part of the noise of a frame.
@@ -59,7 +53,9 @@ def monte_carlo(
     return MonteCarlo(predicted, measured)
 
 
-def brain_errors(sequence: Sequence, dictionary: Dictionary, *, size: int, snr: float, seed: int) -> Brain:
+def noise_in_maps(
+    sequence: Sequence, dictionary: Dictionary, *, size: int, snr: float, seed: int
+) -> dict[str, tuple[float, float]]:
     """Maps of the digital brain with and without noise, image by image, matched and refined; arguments as above."""
     brain = digital_brain(size=size, seed=seed)
     images = acquire(brain, sequence, slice_profile=dictionary.slice_profile)
@@ -77,7 +73,7 @@ def brain_errors(sequence: Sequence, dictionary: Dictionary, *, size: int, snr: 
                 float(np.sqrt(np.mean((getattr(noisy, field)[here] / getattr(clean, field)[here] - 1) ** 2)))
                 for field in ("t1", "t2")
             )
-    return Brain(errors)
+    return errors
 
 
 def over_b1(sequence: Sequence, tissue: Tissue, b1: np.ndarray, slice_profile) -> dict[str, np.ndarray]:

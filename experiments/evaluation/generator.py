@@ -1,4 +1,4 @@
-"""A generator judged: errors of its fingerprints and of the maps they give, beside the simulator and the baselines."""
+"""A generator evaluated: errors of its fingerprints and of the maps they give, beside the simulator and the baselines."""
 
 import dataclasses
 import time
@@ -63,26 +63,26 @@ class MapErrors(NamedTuple):
     maps: Maps
 
 
-class Judgement(NamedTuple):
+class Evaluation(NamedTuple):
     """What came out for one grid.
 
     Attributes:
       simulated: the dictionary that everything is held against.
-      judged: which atoms the methods are compared on, bool, (atoms,).
-      judged_as: what those are, in words.
+      evaluated: which atoms the methods are compared on, bool, (atoms,).
+      evaluated_as: what those are, in words.
       outside: atoms outside the generator's trained range, bool, (atoms,).
-      errors: method -> relative error of every judged fingerprint.
+      errors: method -> relative error of every evaluated fingerprint.
       core_seconds: method -> what its training took.
       all_errors: relative error of every atom by the generator, (atoms,).
-      norm_error: mean relative error of its norms over the judged atoms.
+      norm_error: mean relative error of its norms over the evaluated atoms.
       reference_maps: signal-to-noise ratio -> maps by the simulated dictionary.
       maps: signal-to-noise ratio -> method -> errors.
       final: the method that is the generator as its recipe ends.
     """
 
     simulated: Dictionary
-    judged: np.ndarray
-    judged_as: str
+    evaluated: np.ndarray
+    evaluated_as: str
     outside: np.ndarray
     errors: dict[str, np.ndarray]
     core_seconds: dict[str, float]
@@ -125,7 +125,7 @@ def _gridded_scan(dictionary, scanner, snrs, seed, progress):
     return Scan(brain, images)
 
 
-def judge(
+def evaluate_generator(
     run: Run,
     regression: Run | None,
     scan: Scan,
@@ -133,31 +133,31 @@ def judge(
     simulated: Dictionary | None = None,
     map_baselines: bool = True,
     progress: bool = False,
-) -> Judgement:
+) -> Evaluation:
     """Compares a generator with the simulator, and with what was fitted to the same training set without a network.
 
     Args:
       run: the generator's.
       regression: the run of the same recipe without a discriminator, or None.
       scan: of the sequence of ``run``.
-      simulated: None for the dictionary of ``run``, judged on its test set or, where it has none, on all its atoms; or
-        a dictionary of another grid, judged on its atoms within the trained range.
-      map_baselines: whether the baselines' maps are judged too, at the first signal-to-noise ratio.
+      simulated: None for the dictionary of ``run``, evaluated on its test set or, where it has none, on all its atoms; or
+        a dictionary of another grid, evaluated on its atoms within the trained range.
+      map_baselines: whether the baselines' maps are evaluated too, at the first signal-to-noise ratio.
       progress: whether to show progress bars.
     """
     generator = run.generator()
     own, simulated = simulated is None, run.dictionary if simulated is None else simulated
     outside = generator.outside(simulated.tissue)
     if own and "test" in run.data.rows:
-        judged, judged_as = np.zeros(outside.size, bool), "of the test set"
-        judged[run.data.rows["test"]] = True
+        evaluated, evaluated_as = np.zeros(outside.size, bool), "of the test set"
+        evaluated[run.data.rows["test"]] = True
     elif own:
-        judged, judged_as = np.ones(outside.size, bool), "that it was trained on"
+        evaluated, evaluated_as = np.ones(outside.size, bool), "that it was trained on"
     else:
-        judged, judged_as = ~outside, "within the trained range"
+        evaluated, evaluated_as = ~outside, "within the trained range"
     found, final = _networks(run, regression) | _interpolations(run), "generator" + REFIT * run.training.recipe.refit
-    atoms = _rows(simulated.tissue, judged)
-    fingerprints = np.asarray(simulated.fingerprints)[judged]
+    atoms = _rows(simulated.tissue, evaluated)
+    fingerprints = np.asarray(simulated.fingerprints)[evaluated]
     generated = generate(generator, simulated.tissue, allow_extrapolation=True, progress=progress)
     reference = {snr: match(simulated, images, mask=scan.brain.brain_mask) for snr, images in scan.images.items()}
 
@@ -173,16 +173,16 @@ def judge(
                 maps[first][name] = maps_by(
                     dataclasses.replace(simulated, fingerprints=method.make(simulated.tissue)), first
                 )
-    norms = np.asarray(simulated.norms, float)[judged]
-    return Judgement(
+    norms = np.asarray(simulated.norms, float)[evaluated]
+    return Evaluation(
         simulated=simulated,
-        judged=judged,
-        judged_as=judged_as,
+        evaluated=evaluated,
+        evaluated_as=evaluated_as,
         outside=outside,
         errors={name: fingerprint_errors(method.make(atoms), fingerprints) for name, method in found.items()},
         core_seconds={name: method.core_seconds for name, method in found.items()},
         all_errors=fingerprint_errors(generated.fingerprints, simulated.fingerprints),
-        norm_error=float(np.mean(np.abs(generated.norms[judged] / norms - 1))),
+        norm_error=float(np.mean(np.abs(generated.norms[evaluated] / norms - 1))),
         reference_maps=reference,
         maps=maps,
         final=final,

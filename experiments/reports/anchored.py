@@ -10,7 +10,7 @@ _NUMBERS = (1, 10, 100, 1000, 10000)  # of dictionaries in the break-even table
 _COST_COLUMNS = ("Simulated", "Generated", "Generated, compressed")
 
 
-def print_judgement(name: str, found: dict):
+def print_evaluation(name: str, found: dict):
     """Prints what was found about one generator."""
     print(f"{name}: {found['kind']} over {', '.join(found['axes'])}, slice positions: {found['slice_positions']}")
     table = _error_table(name, found)
@@ -30,7 +30,7 @@ def print_judgement(name: str, found: dict):
     print(f"  {_break_even(found)}", flush=True)
 
 
-def write_judgement(path, found: dict):
+def write_evaluation(path, found: dict):
     """Writes the report.
 
     Args:
@@ -43,7 +43,7 @@ def write_judgement(path, found: dict):
     sections += [_cost_section(found), Section("Machine", facts=machine_facts())]
     write_report(
         path,
-        title="Generators for any sequence, judged",
+        title="Generators for any sequence, evaluated",
         summary=f"The least mean error on random unseen sequences is {least[best]:.1e}, of {best}.",
         sections=[section for section in sections if section],
     )

@@ -1,10 +1,10 @@
-"""A designed sequence judged, and the report that shows it."""
+"""A designed sequence evaluated, and the report that shows it."""
 
 from typing import NamedTuple
 
 import numpy as np
 
-from experiments.evaluation.design import MonteCarlo, atoms, brain_errors, monte_carlo, over_b1, over_tissues
+from experiments.evaluation.design import MonteCarlo, atoms, monte_carlo, noise_in_maps, over_b1, over_tissues
 from ganmrf.design.bounds import Precision, scan_time
 from ganmrf.design.limits import Limits, activity
 from ganmrf.physics.simulate import simulate
@@ -27,7 +27,7 @@ _B1 = np.linspace(0.8, 1.2, 9)
 NAMES = ("start", "design")
 
 
-class Judgement(NamedTuple):
+class Evaluation(NamedTuple):
     """A design and what the checks found; dicts by `NAMES`.
 
     Attributes:
@@ -91,7 +91,7 @@ class Judgement(NamedTuple):
         return self.found.start, self.found.sequence
 
 
-def judge_design(found: Design, config: DesignConfig, limits: Limits, settings: dict, slice_profile) -> Judgement:
+def evaluate_design(found: Design, config: DesignConfig, limits: Limits, settings: dict, slice_profile) -> Evaluation:
     """Bounds with all orders, and all checks."""
     tissue, snr = config.tissue, settings["snr"]
     sequences = dict(zip(NAMES, (found.start, found.sequence), strict=True))
@@ -102,7 +102,7 @@ def judge_design(found: Design, config: DesignConfig, limits: Limits, settings: 
     def of_both(check, **keywords):
         return {name: check(sequences[name], dictionaries[name], **keywords, **drawn) for name in NAMES}
 
-    return Judgement(
+    return Evaluation(
         found=found,
         config=config,
         limits=limits,
@@ -110,53 +110,53 @@ def judge_design(found: Design, config: DesignConfig, limits: Limits, settings: 
         precision={name: exact_precision(sequence, tissue, slice_profile) for name, sequence in sequences.items()},
         basins=[exact_precision(sequence, tissue, slice_profile) for sequence in found.basins],
         monte_carlo=of_both(monte_carlo, tissue=tissue, draws=settings["draws"]),
-        brain={name: brain.errors for name, brain in of_both(brain_errors, size=settings["brain_size"]).items()},
+        brain=of_both(noise_in_maps, size=settings["brain_size"]),
         b1={name: np.stack([each["t1"], each["t2"]]) for name, each in b1.items()},
         others=over_tissues(found.start, found.sequence, slice_profile),
         draws=settings["draws"],
     )
 
 
-def write_design_report(path, settings: dict, judged: Judgement):
+def write_design_report(path, settings: dict, evaluated: Evaluation):
     """Writes the report."""
-    gains = judged.gains()
+    gains = evaluated.gains()
     words = ", ".join(f"{name} {t1:.2f} and {t2:.2f}" for name, (t1, t2) in gains.items())
-    before, after = judged.sequences()
+    before, after = evaluated.sequences()
     write_report(
         path,
         title="A designed MRF-FISP sequence",
         summary=(
-            f"{after.n_frames} frames in {float(scan_time(after)):.2f} s, designed in {judged.found.seconds:.0f} s "
+            f"{after.n_frames} frames in {float(scan_time(after)):.2f} s, designed in {evaluated.found.seconds:.0f} s "
             f"from a start of {float(scan_time(before)):.2f} s. T1 and T2 are that many times as precise as with the "
-            f"start: {words}. {_basins(judged)}"
+            f"start: {words}. {_basins(evaluated)}"
         ),
         sections=[
-            _sequence_section(judged),
-            _precision_section(judged),
-            _check_section(judged),
-            _robustness_section(judged),
-            _search_section(judged),
+            _sequence_section(evaluated),
+            _precision_section(evaluated),
+            _check_section(evaluated),
+            _robustness_section(evaluated),
+            _search_section(evaluated),
             _settings_section(settings),
         ],
     )
 
 
-def _basins(judged):
-    best = judged.found.best
+def _basins(evaluated):
+    best = evaluated.found.best
     spread = 100 * (best.max() / best.min() - 1)
     if spread <= 5:
         return f"All {best.size} starts end within {spread:.1f} % of each other."
     return f"The starts end up to {spread:.0f} % apart: start {int(np.argmin(best))} found the best basin."
 
 
-def _sequence_section(judged):
-    before, after = judged.sequences()
-    tissue = judged.config.tissue
-    names = list(judged.config.tissues)
+def _sequence_section(evaluated):
+    before, after = evaluated.sequences()
+    tissue = evaluated.config.tissue
+    names = list(evaluated.config.tissues)
     signals = np.asarray(simulate(after, tissue, accuracy=1e-4))
-    reached = activity(after, judged.limits)
+    reached = activity(after, evaluated.limits)
     figures = [
-        Picture(design_figure(before, after, limits=judged.limits), "The start and the design; limits are dashed."),
+        Picture(design_figure(before, after, limits=evaluated.limits), "The start and the design; limits are dashed."),
         Picture(fingerprint_figure(signals, names), "Signals of the design for M0 = 1."),
     ]
     if any(value.ndim for value in reached.values()):
@@ -164,9 +164,9 @@ def _sequence_section(judged):
     return Section("Sequence", figures=figures)
 
 
-def _precision_section(judged):
-    names = list(judged.config.tissues)
-    tables = {name: np.stack([p.t1, p.t2], axis=1) for name, p in judged.precision.items()}
+def _precision_section(evaluated):
+    names = list(evaluated.config.tissues)
+    tables = {name: np.stack([p.t1, p.t2], axis=1) for name, p in evaluated.precision.items()}
     return Section(
         "Precision",
         "Cramer-Rao bounds of T1 and T2, relative, for an M0 of 100 times the noise of a frame; M0 is unknown too.",
@@ -174,33 +174,34 @@ def _precision_section(judged):
         tables=[
             Table(
                 ("Tissue", "T1, times as precise", "T2, times as precise"),
-                [(name, f"{t1:.2f}", f"{t2:.2f}") for name, (t1, t2) in judged.gains().items()],
+                [(name, f"{t1:.2f}", f"{t2:.2f}") for name, (t1, t2) in evaluated.gains().items()],
             )
         ],
     )
 
 
-def _check_section(judged):
-    names = list(judged.config.tissues)
+def _check_section(evaluated):
+    names = list(evaluated.config.tissues)
     predicted, measured = (
-        {name: getattr(found, kind) for name, found in judged.monte_carlo.items()} for kind in ("predicted", "measured")
+        {name: getattr(found, kind) for name, found in evaluated.monte_carlo.items()}
+        for kind in ("predicted", "measured")
     )
     rows = [
         (
             name,
-            *(f"{100 * judged.brain[which][name][i]:.2f}" for i in (0, 1) for which in NAMES),
-            *(f"{judged.brain['start'][name][i] / judged.brain['design'][name][i]:.2f}" for i in (0, 1)),
+            *(f"{100 * evaluated.brain[which][name][i]:.2f}" for i in (0, 1) for which in NAMES),
+            *(f"{evaluated.brain['start'][name][i] / evaluated.brain['design'][name][i]:.2f}" for i in (0, 1)),
         )
-        for name in judged.brain["start"]
+        for name in evaluated.brain["start"]
     ]
     columns = ("Tissue", "T1, start (%)", "T1, design (%)", "T2, start (%)", "T2, design (%)", "T1 gain", "T2 gain")
     return Section(
         "Noisy voxels and a digital brain",
-        f"{judged.draws} noisy voxels of each tissue, and every image of the digital brain with noise, at an M0 of "
-        f"{judged.snr:g} times the noise of a frame: matched and refined.",
+        f"{evaluated.draws} noisy voxels of each tissue, and every image of the digital brain with noise, at an M0 of "
+        f"{evaluated.snr:g} times the noise of a frame: matched and refined.",
         figures=[
             Picture(
-                monte_carlo_figure(predicted, measured, names, draws=judged.draws),
+                monte_carlo_figure(predicted, measured, names, draws=evaluated.draws),
                 "Spread of the estimates over the bound; the band is 10 %.",
             )
         ],
@@ -208,10 +209,10 @@ def _check_section(judged):
     )
 
 
-def _robustness_section(judged):
-    grid, t1, t2 = judged.others
-    marked = {name: (1e-3 * times[0], 1e-3 * times[1]) for name, times in judged.config.tissues.items()}
-    after = judged.b1["design"]
+def _robustness_section(evaluated):
+    grid, t1, t2 = evaluated.others
+    marked = {name: (1e-3 * times[0], 1e-3 * times[1]) for name, times in evaluated.config.tissues.items()}
+    after = evaluated.b1["design"]
     middle = len(_B1) // 2
     loss = 100 * (after / after[:, :, middle : middle + 1] - 1).max()
     worse = 100 * np.mean((t1 < 1) | (t2 < 1))
@@ -223,7 +224,7 @@ def _robustness_section(judged):
         f"{t1.min():.2f} (T1) and {t2.min():.2f} (T2).",
         figures=[
             Picture(
-                robustness_figure(_B1, judged.b1, names=list(judged.config.tissues)),
+                robustness_figure(_B1, evaluated.b1, names=list(evaluated.config.tissues)),
                 "Bounds of T1 and T2 against B1.",
             ),
             Picture(
@@ -234,23 +235,23 @@ def _robustness_section(judged):
     )
 
 
-def _search_section(judged):
-    found = judged.found
+def _search_section(evaluated):
+    found = evaluated.found
     rows = [
         (
             f"{start}" + (" (the given one)" if start == 0 else ""),
             f"{best:.4f}",
             *(f"{100 * value:.1f}" for value in np.concatenate([precision.t1, precision.t2])),
         )
-        for start, (best, precision) in enumerate(zip(found.best, judged.basins, strict=True))
+        for start, (best, precision) in enumerate(zip(found.best, evaluated.basins, strict=True))
     ]
     meaning = "the inner product of neighbouring fingerprints"
-    if judged.config.objective == "bound":
-        meaning = f"1 where the wanted gains are reached, {judged.config.reduce} of T1, T2 and the tissues"
-    columns = [f"{quantity}, {name} (%)" for quantity in ("T1", "T2") for name in judged.config.tissues]
+    if evaluated.config.objective == "bound":
+        meaning = f"1 where the wanted gains are reached, {evaluated.config.reduce} of T1, T2 and the tissues"
+    columns = [f"{quantity}, {name} (%)" for quantity in ("T1", "T2") for name in evaluated.config.tissues]
     return Section(
         "Search",
-        _basins(judged),
+        _basins(evaluated),
         figures=[
             Picture(descent_figure(found.values, found.best), f"Objective of every start against updates: {meaning}.")
         ],

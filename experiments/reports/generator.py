@@ -1,10 +1,10 @@
-"""The sections of a report that show a `judgement.Judgement`, and its numbers for a JSON file."""
+"""The sections of a report that show a `evaluation.Evaluation`, and its numbers for a JSON file."""
 
 import dataclasses
 
 import numpy as np
 
-from experiments.evaluation.generator import Judgement, Scan
+from experiments.evaluation.generator import Evaluation, Scan
 from ganmrf.gan.generate import TrainedGenerator, generate
 from ganmrf.metrics import TISSUE_COLUMNS, format_tissues
 from ganmrf.physics.simulate import simulate
@@ -39,41 +39,41 @@ def training_picture(rows, what: str) -> Picture:
     return Picture(training_figure(steps, errors), f"{what}: RMSE of all entries of the fingerprints of unit norm.")
 
 
-def error_section(judgement: Judgement, heading: str) -> Section:
+def error_section(evaluation: Evaluation, heading: str) -> Section:
     """Errors of fingerprints: every method's distribution and numbers, and the generator's over T1 and T2."""
-    count = np.count_nonzero(judgement.judged)
+    count = np.count_nonzero(evaluation.evaluated)
     plane = tissue_plane_figure(
-        judgement.simulated.tissue.t1,
-        judgement.simulated.tissue.t2,
-        np.maximum(judgement.all_errors, 1e-9),
-        outside=judgement.outside,
+        evaluation.simulated.tissue.t1,
+        evaluation.simulated.tissue.t2,
+        np.maximum(evaluation.all_errors, 1e-9),
+        outside=evaluation.outside,
     )
     marked = ""
-    if n_outside := np.count_nonzero(judgement.outside):
+    if n_outside := np.count_nonzero(evaluation.outside):
         marked = f" {n_outside} of them lie outside the trained range and are marked: they are extrapolated."
     rows = [
-        [name, *(f"{value:.2e}" for value in summary(errors).values()), f"{judgement.core_seconds[name]:.1f}"]
-        for name, errors in judgement.errors.items()
+        [name, *(f"{value:.2e}" for value in summary(errors).values()), f"{evaluation.core_seconds[name]:.1f}"]
+        for name, errors in evaluation.errors.items()
     ]
     return Section(
         heading,
-        f"Relative L2 error of fingerprints of unit norm, at the {count} atoms {judgement.judged_as}. Norms (M0) are "
-        f"off by {judgement.norm_error:.1e} on average.",
+        f"Relative L2 error of fingerprints of unit norm, at the {count} atoms {evaluation.evaluated_as}. Norms (M0) are "
+        f"off by {evaluation.norm_error:.1e} on average.",
         figures=[
             Picture(
-                error_distribution_figure({name: np.maximum(e, 1e-9) for name, e in judgement.errors.items()}),
+                error_distribution_figure({name: np.maximum(e, 1e-9) for name, e in evaluation.errors.items()}),
                 f"Share of the {count} atoms whose error exceeds a value.",
             ),
-            Picture(plane, f"Error of all {judgement.all_errors.size} atoms of the {judgement.final}.{marked}"),
+            Picture(plane, f"Error of all {evaluation.all_errors.size} atoms of the {evaluation.final}.{marked}"),
         ],
         tables=[Table(("Method", "Mean", "99 % below", "Worst", "Training (core-s)"), rows)],
     )
 
 
-def map_section(judgement: Judgement, scan: Scan, heading: str) -> Section:
+def map_section(evaluation: Evaluation, scan: Scan, heading: str) -> Section:
     """Maps by both dictionaries and their differences, at the first signal-to-noise ratio; numbers at all of them."""
-    first = next(iter(judgement.maps))
-    reference, ours = judgement.reference_maps[first], judgement.maps[first][judgement.final]
+    first = next(iter(evaluation.maps))
+    reference, ours = evaluation.reference_maps[first], evaluation.maps[first][evaluation.final]
     mask = scan.brain.brain_mask
     pictures = [
         Picture(
@@ -85,16 +85,16 @@ def map_section(judgement: Judgement, scan: Scan, heading: str) -> Section:
     ]
     rows = [
         [f"{name}, SNR {snr:g}", *(f"{100 * value:.3f}" for value in errors[:3])]
-        for snr, methods in judgement.maps.items()
+        for snr, methods in evaluation.maps.items()
         for name, errors in methods.items()
     ]
     tissues = [
-        Table(TISSUE_COLUMNS, format_tissues(methods[judgement.final].tissues), f"Tissue by tissue, SNR {snr:g}")
-        for snr, methods in judgement.maps.items()
+        Table(TISSUE_COLUMNS, format_tissues(methods[evaluation.final].tissues), f"Tissue by tissue, SNR {snr:g}")
+        for snr, methods in evaluation.maps.items()
     ]
     return Section(
         heading,
-        f"The same noisy scan matched with both dictionaries of {judgement.all_errors.size} atoms, all frames, decided "
+        f"The same noisy scan matched with both dictionaries of {evaluation.all_errors.size} atoms, all frames, decided "
         f"in float64; differences over the {np.count_nonzero(mask)} voxels of the brain. "
         f"Tissue by tissue: where one fills a voxel to 95 %, against the map by the simulated dictionary.",
         figures=pictures,
@@ -124,33 +124,35 @@ def summary(errors: np.ndarray) -> dict[str, float]:
     }
 
 
-def numbers(judgement: Judgement) -> dict:
-    """A judgement in plain numbers."""
+def numbers(evaluation: Evaluation) -> dict:
+    """A evaluation in plain numbers."""
     return {
-        "atoms": judgement.all_errors.size,
-        "judged": f"{np.count_nonzero(judgement.judged)} atoms {judgement.judged_as}",
-        "extrapolated": int(np.count_nonzero(judgement.outside)),
-        "norm_error": judgement.norm_error,
+        "atoms": evaluation.all_errors.size,
+        "evaluated": f"{np.count_nonzero(evaluation.evaluated)} atoms {evaluation.evaluated_as}",
+        "extrapolated": int(np.count_nonzero(evaluation.outside)),
+        "norm_error": evaluation.norm_error,
         "errors": {
-            name: summary(errors) | {"core_seconds": judgement.core_seconds[name]}
-            for name, errors in judgement.errors.items()
+            name: summary(errors) | {"core_seconds": evaluation.core_seconds[name]}
+            for name, errors in evaluation.errors.items()
         },
         "maps": {
             f"snr_{snr:g}": {
                 name: {"rrmse_t1": errors.t1, "rrmse_t2": errors.t2, "changed": errors.changed}
                 for name, errors in methods.items()
             }
-            for snr, methods in judgement.maps.items()
+            for snr, methods in evaluation.maps.items()
         },
     }
 
 
-def print_judgement(judgement: Judgement):
+def print_evaluation(evaluation: Evaluation):
     """Prints what the tables of the report hold, in short."""
-    print(f"errors at the {np.count_nonzero(judgement.judged)} atoms {judgement.judged_as}: mean, 99 % below, worst")
-    for name, errors in judgement.errors.items():
+    print(
+        f"errors at the {np.count_nonzero(evaluation.evaluated)} atoms {evaluation.evaluated_as}: mean, 99 % below, worst"
+    )
+    for name, errors in evaluation.errors.items():
         print(f"  {name:42s} " + "  ".join(f"{value:.2e}" for value in summary(errors).values()))
     print("maps against those of the simulated dictionary: RRMSE of T1 and T2, voxels that changed atom")
-    for snr, methods in judgement.maps.items():
+    for snr, methods in evaluation.maps.items():
         for name, errors in methods.items():
             print(f"  SNR {snr:<3g} {name:42s} " + "  ".join(f"{100 * value:7.3f} %" for value in errors[:3]))

@@ -27,8 +27,8 @@ def write_reproduction_report(path, results):
       path: the HTML file.
       results: `reproduce.Results`.
     """
-    own, coarse, fine = (results.judgements[name] for name in ("own", "coarse", "fine"))
-    n_own, n_coarse, n_fine = (judgement.all_errors.size for judgement in (own, coarse, fine))
+    own, coarse, fine = (results.evaluations[name] for name in ("own", "coarse", "fine"))
+    n_own, n_coarse, n_fine = (evaluation.all_errors.size for evaluation in (own, coarse, fine))
     sections = [
         Section("The paper's numbers beside ours", tables=[_numbers_table(results), _time_table(results)]),
         _worth_section(results),
@@ -53,14 +53,14 @@ def write_reproduction_report(path, results):
 
 
 def _summary(results):
-    own, coarse, fine = (results.judgements[name] for name in ("own", "coarse", "fine"))
+    own, coarse, fine = (results.evaluations[name] for name in ("own", "coarse", "fine"))
     snr = next(iter(own.maps))
     ours, of_fine = own.maps[snr][own.final], fine.maps[snr][fine.final]
     recipe, seconds = results.run.training.preset, results.run.rows[-1]["seconds"]
     return (
         f"A generator of MRF-FISP fingerprints was trained with the recipe {recipe!r} (lambda {results.chosen:g}) in "
-        f"{seconds:.0f} s. Its mean relative error at the atoms {own.judged_as} is {own.errors[own.final].mean():.1e}. "
-        f"Maps of a digital brain ({results.acquired}) at SNR {snr:g} by the generated dictionary of "
+        f"{seconds:.0f} s. Its mean relative error at the atoms {own.evaluated_as} is "
+        f"{own.errors[own.final].mean():.1e}. Maps of a digital brain ({results.acquired}) at SNR {snr:g} by the generated dictionary of "
         f"{own.all_errors.size} atoms differ "
         f"from those by the simulated one by {100 * ours.t1:.3f} % (T1) and {100 * ours.t2:.3f} % (T2, RRMSE); trained "
         f"on {coarse.all_errors.size} atoms and generating {fine.all_errors.size}, by {100 * of_fine.t1:.3f} % and "
@@ -76,14 +76,14 @@ def _numbers_table(results):
         ("coarse", "{} atoms"),
         ("fine", "trained on {coarse}, generating {}"),
     ):
-        judgement = results.judgements[name]
-        label = label.format(judgement.all_errors.size, coarse=results.judgements["coarse"].all_errors.size)
+        evaluation = results.evaluations[name]
+        label = label.format(evaluation.all_errors.size, coarse=results.evaluations["coarse"].all_errors.size)
         for i, quantity in enumerate(("T1", "T2")):
-            ours = [f"{100 * methods[judgement.final][i]:.3f}" for methods in judgement.maps.values()]
+            ours = [f"{100 * methods[evaluation.final][i]:.3f}" for methods in evaluation.maps.values()]
             rows.append([f"RRMSE of {quantity} (%), {label}", f"{_PAPER_RRMSE[name][i]:.2f}", *ours])
-        changed = [f"{100 * methods[judgement.final].changed:.3f}" for methods in judgement.maps.values()]
+        changed = [f"{100 * methods[evaluation.final].changed:.3f}" for methods in evaluation.maps.values()]
         rows.append([f"Voxels that changed atom (%), {label}", "-", *changed])
-    snrs = [f"Ours, SNR {snr:g}" for snr in results.judgements["own"].maps]
+    snrs = [f"Ours, SNR {snr:g}" for snr in results.evaluations["own"].maps]
     return Table(("", "Paper", *snrs), rows, "Maps by the generated dictionary against those by the simulated one")
 
 
@@ -102,7 +102,7 @@ def _time_table(results):
 
 def _worth_section(results):
     """Whether the network, and its adversary, are worth it here: in plain words, from the numbers."""
-    own, training = results.judgements["own"], results.run.rows[-1]["seconds"]
+    own, training = results.evaluations["own"], results.run.rows[-1]["seconds"]
     rows, verdicts = [], []
     for cost in results.cost:
         share = 100 * cost.rate / cost.product_rate

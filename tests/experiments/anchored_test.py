@@ -83,16 +83,16 @@ def test_a_heart_rhythm_becomes_its_dictionary(trunk, tmp_path):
 def test_a_generator_is_judged(trunk, tmp_path):
     small = ("--frames=60", "--sequences=4", "--tissues=20", "--maps=1", "--size=32", "--rounds=1")
     generator = f"--generator={trunk / 'generator.npz'}"
-    done = run("evaluate_anchored", f"--output={tmp_path / 'judged'}", generator, *small, *GRID)
+    done = run("evaluate_anchored", f"--output={tmp_path / 'evaluated'}", generator, *small, *GRID)
     assert done.returncode == 0, done.stderr
-    found = json.loads((tmp_path / "judged" / "evaluation.json").read_text())["trunk"]
+    found = json.loads((tmp_path / "evaluated" / "evaluation.json").read_text())["trunk"]
     assert set(found["errors"]) == {"published, 1000 frames", "published, 500 frames", "random", "heart rhythms"}
     for by_size in found["errors"].values():
         assert by_size["32"]["mean"] < by_size["16"]["mean"] < by_size["16"]["quantile_99"] < 1
     assert set(found["outside"]) == {"t1 below", "t1 above", "t2 below", "t2 above"}
     assert found["outside"]["t2 above"][-1] > found["outside"]["t2 above"][0]
     assert found["gradient"]["flip_angle"] < 0.1
-    assert (tmp_path / "judged" / "report.html").read_text().count("data:image/png;base64") == 3
+    assert (tmp_path / "evaluated" / "report.html").read_text().count("data:image/png;base64") == 3
 
 
 def test_a_table_with_b1_and_a_slice_profile(tmp_path):

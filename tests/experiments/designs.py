@@ -25,17 +25,17 @@ def main(*options, jit=quickly):
     """The command in this process; returns what was found, unjudged."""
     with (
         flagsaver.flagsaver(),
-        mock.patch.object(design_sequence, "judge_design") as judge,
+        mock.patch.object(design_sequence, "evaluate_design") as evaluate,
         mock.patch.object(design_sequence, "design_figure"),
         mock.patch.object(design_sequence, "write_design_report"),
         mock.patch.object(jax, "jit", jit),
     ):
-        judge.return_value.numbers.return_value = judge.return_value.gains.return_value = {}
+        evaluate.return_value.numbers.return_value = evaluate.return_value.gains.return_value = {}
         design_sequence.design_figure.return_value.savefig = lambda path, **_: path.touch()
         others = {"input", "output"} & set(flags.FLAGS)  # required by a command that another file of tests imported
         flags.FLAGS(["design_sequence", *map(str, options), *(f"--{name}=unused" for name in others)])
         design_sequence.main()
-    return judge.call_args[0][0]
+    return evaluate.call_args[0][0]
 
 
 def columns(folder):

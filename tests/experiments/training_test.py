@@ -1,4 +1,4 @@
-"""Training as a user runs it: killed and resumed to the same end, refused by name, judged and used."""
+"""Training as a user runs it: killed and resumed to the same end, refused by name, evaluated and used."""
 
 import fcntl
 import json
@@ -171,13 +171,13 @@ def test_the_whole_reproduction_small(tmp_path):
     for figure in ("Fig. 2", "Fig. 4a", "Fig. 4b", "Fig. 5", "Fig. 6", "Fig. 7", "Fig. 8"):
         assert f"the paper&#x27;s {figure})" in report
     done = run(
-        "evaluate", f"--workdir={folder / 'generator'}", f"--output={tmp_path / 'judged'}", "--size=48", "--snr=20"
+        "evaluate", f"--workdir={folder / 'generator'}", f"--output={tmp_path / 'evaluated'}", "--size=48", "--snr=20"
     )
     assert done.returncode == 0, done.stderr
-    judged = json.loads((tmp_path / "judged" / "evaluation.json").read_text())
-    assert judged["judged"] == "59 atoms of the test set"
+    evaluated = json.loads((tmp_path / "evaluated" / "evaluation.json").read_text())
+    assert evaluated["evaluated"] == "59 atoms of the test set"
     for refit in ("", REFIT):  # it trained the same regression again, in a folder of its own
-        assert judged["errors"][f"generator{refit}"]["mean"] == results["own"]["errors"][f"generator{refit}"]["mean"]
+        assert evaluated["errors"][f"generator{refit}"]["mean"] == results["own"]["errors"][f"generator{refit}"]["mean"]
     done = run("evaluate", f"--workdir={folder / 'generator_297'}", "--on=fine")
     assert done.returncode == 2
     assert "allow_extrapolation generates them all the same" in done.stderr
