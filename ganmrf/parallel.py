@@ -11,7 +11,8 @@ import warnings
 import jax
 import psutil
 import threadpoolctl
-import tqdm
+
+from ganmrf.progress import Progress
 
 CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "ganmrf" / "compiled"
 _BASE_BYTES = 0.6e9  # of a process with JAX and the programs that it compiled
@@ -64,7 +65,7 @@ def run_chunks(run, chunks, *, places=None, sizes=None, progress: str | None = N
     sizes = [1] * len(chunks) if sizes is None else sizes
     with (
         concurrent.futures.ThreadPoolExecutor(len(places)) as pool,
-        tqdm.tqdm(total=sum(sizes), desc=progress, disable=progress is None, unit_scale=True) as bar,
+        Progress(sum(sizes), progress, shown=progress is not None) as bar,
     ):
         futures = [pool.submit(work, item) for item in enumerate(chunks)]
         try:

@@ -15,11 +15,11 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tqdm
 
 from ganmrf.dictionary.build import Dictionary
 from ganmrf.dictionary.compress import svd_basis
 from ganmrf.parallel import one_blas_thread, run_chunks, workers
+from ganmrf.progress import Progress
 
 _GROUP = 16  # atoms whose best float32 score is kept
 _VOXELS = 2048  # voxels a chunk
@@ -144,7 +144,7 @@ def _search(dictionary, series, voxels, progress):
             bar.update(len(unit) * len(block.atoms) / len(atoms))
 
     size = _block_size(atoms)
-    with tqdm.tqdm(total=voxels.size, desc="matching", disable=not progress, unit_scale=True) as bar:
+    with Progress(voxels.size, "matching", unit="voxel", shown=progress) as bar:
         for first in range(0, len(atoms), size):
             block = _Block(np.asarray(atoms[first : first + size]), first, size, basis)
             with one_blas_thread():

@@ -5,10 +5,10 @@ import warnings
 
 import jax
 import numpy as np
-import tqdm
 
 from ganmrf.dictionary.build import Dictionary
 from ganmrf.dictionary.match import Maps, frames_first, match
+from ganmrf.progress import Progress
 from ganmrf.pytrees import require
 
 
@@ -59,7 +59,7 @@ def match_with_b1(dictionary: Dictionary, images, b1_map, *, mask=None, axis: in
         index=np.full(shape, -1),
         quality=np.zeros(shape),
     )
-    with tqdm.tqdm(total=mask.sum(), desc="matching", unit_scale=True, disable=not progress) as bar:
+    with Progress(mask.sum(), "matching", unit="voxel", shown=progress) as bar:
         for k in np.unique(nearest[mask]):
             here = nearest == k
             rows = np.flatnonzero(value_of_atom == k)

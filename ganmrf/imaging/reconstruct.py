@@ -11,11 +11,11 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tqdm
 
 from ganmrf.imaging.nufft import kspace_to_image
 from ganmrf.imaging.trajectory import distinct
 from ganmrf.parallel import run_chunks
+from ganmrf.progress import watched
 
 _PATCH = 8  # voxels along an edge of a locally low-rank patch
 _POWER_ITERATIONS = 12
@@ -161,7 +161,7 @@ def conjugate_gradients(normal: Normal, gridded, *, iterations: int = 20, dampin
     gridded = gridded / scale
     first = _energy(gridded)
     state, residuals = (jnp.zeros_like(gridded), gridded, gridded, first), []
-    for _ in tqdm.trange(iterations, desc="conjugate gradients", disable=not progress):
+    for _ in watched(range(iterations), "conjugate gradients", shown=progress):
         state = _conjugate_step(normal, state, damping)
         residuals.append(state[-1])
     return scale * np.asarray(state[0]), np.asarray(jnp.sqrt(_ratio(jnp.array(residuals), first)))
@@ -201,7 +201,7 @@ def locally_low_rank(
     shrink_by = size * threshold * _largest_singular_value(start)
 
     state = start, start, jnp.float32(1)
-    for n in tqdm.trange(iterations, desc="locally low rank", disable=not progress):
+    for n in watched(range(iterations), "locally low rank", shown=progress):
         shift = jax.random.randint(jax.random.fold_in(key, n), (2,), 0, _PATCH)
         state = _proximal_step(normal, state, gridded, size, shrink_by, shift)
     return np.asarray(state[0])

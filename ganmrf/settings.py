@@ -1,0 +1,105 @@
+"""Configurations as plain frozen dataclasses: each field says its meaning and its rule, once for Python, files and flags."""
+
+import dataclasses
+import json
+import types
+import typing
+
+
+def setting(
+    default=dataclasses.MISSING,
+    meaning: str = "",
+    *,
+    choices=None,
+    at_least: float | None = None,
+    above: float | None = None,
+    kept: bool = True,
+    repeats: bool = False,
+):
+    """A field of a configuration, with what everybody who asks for its value needs to know.
+
+    Args:
+      default: its default; none makes it required.
+      meaning: one phrase with its unit, for ``--help`` and for readers.
+      choices: the values that it may have; of a tuple, that its entries may have.
+      at_least: least value, or least entry of a tuple.
+      above: value that it must exceed, likewise.
+      kept: whether it belongs to a run, and so to the ``config.json`` of its folder; folders and formats do not.
+      repeats: of a tuple, whether a value may stand in it more than once.
+
+    Returns:
+      The `dataclasses.Field`.
+    """
+    facts = {"meaning": meaning, "choices": choices, "at_least": at_least, "above": above}
+    return dataclasses.field(default=default, metadata=facts | {"kept": kept, "repeats": repeats})
+
+
+def group(cls, *, presets: dict | None = None, by: str | None = None):
+    """A field that holds another configuration, whose fields are flags of their own.
+
+    Args:
+      cls: its class.
+      presets: None, or name -> configuration that the fields which are not given are taken from.
+      by: name of the field, earlier in the outer class, that chooses the preset.
+    """
+    return dataclasses.field(default_factory=cls, metadata={"presets": presets, "by": by, "kept": True})
+
+
+def check_settings(config):
+    """Raises `ValueError` for the first field that breaks its rule; it names the field, its value and the rule."""
+    for field in dataclasses.fields(config):
+        facts, value = field.metadata, getattr(config, field.name)
+        if value is None or "meaning" not in facts:
+            continue
+        values = value if isinstance(value, tuple) else (value,)
+        shown = ",".join(map(str, values)) if isinstance(value, tuple) else value
+        if facts["choices"] is not None and any(each not in facts["choices"] for each in values):
+            raise ValueError(f"{field.name} must be one of {', '.join(map(str, facts['choices']))}; got {shown}")
+        for rule, holds in (("at_least", lambda x, y: x >= y), ("above", lambda x, y: x > y)):
+            bound = facts[rule]
+            if bound is not None and not all(holds(each, bound) and each < float("inf") for each in values):
+                raise ValueError(f"{field.name} must be {rule.replace('_', ' ')} {bound}, and finite; got {shown}")
+
+
+def kind_of(cls, name: str) -> tuple[type, bool]:
+    """Type of a field, without ``| None``, and whether it is a tuple of that type."""
+    hint = typing.get_type_hints(cls)[name]
+    if isinstance(hint, types.UnionType):
+        (hint,) = (each for each in typing.get_args(hint) if each is not type(None))
+    if typing.get_origin(hint) is tuple:
+        return typing.get_args(hint)[0], True
+    return hint, False
+
+
+def to_plain(config) -> dict:
+    """The fields that belong to a run, as JSON holds them: numbers, texts, lists, and dicts of groups."""
+    return {
+        field.name: to_plain(value) if dataclasses.is_dataclass(value) else json.loads(json.dumps(value))
+        for field in dataclasses.fields(config)
+        if field.metadata.get("kept", True)
+        for value in [getattr(config, field.name)]
+    }
+
+
+def from_plain(config, plain: dict):
+    """The configuration with the fields of `to_plain` in place of its own.
+
+    Raises:
+      ValueError: a value that its field cannot have.
+    """
+    changes = {}
+    for name, value in plain.items():
+        own = getattr(config, name)
+        if dataclasses.is_dataclass(own):
+            value = from_plain(own, value)
+        changes[name] = tuple(value) if isinstance(value, list) else value
+    return dataclasses.replace(config, **changes)
+
+
+def flat(config) -> dict:
+    """Every field by name, those of groups among them: as flags name them."""
+    found = {}
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        found |= flat(value) if dataclasses.is_dataclass(value) else {field.name: value}
+    return found
