@@ -32,6 +32,7 @@ from ganmrf.files import make_folder, replacing
 from ganmrf.report.html import Section, machine_facts, write_report
 from ganmrf.runs.side_by_side import Job, train_side_by_side
 from ganmrf.runs.training import read_run, simulate_accurately
+from ganmrf.scanner import Scanner
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder of the training run", required=True)
 _OUTPUT = flags.DEFINE_string("output", None, "folder for the report; default: --workdir")
@@ -59,7 +60,7 @@ def main():
         job = Job(trained.simulation, trained.training).changed(adversarial_weight=0.0)
         train_side_by_side({workdir / "regression": job})
         regression = read_run(workdir / "regression")
-    scan = scan_brain(trained.dictionary, size=_SIZE.value, snrs=snrs, seed=_SEED.value, progress=show)
+    scan = scan_brain(trained.dictionary, Scanner(_SIZE.value), snrs=snrs, seed=_SEED.value, progress=show)
     evaluation = evaluate_generator(trained, regression, scan, simulated=simulated, progress=show)
     print_evaluation(evaluation)
     step, recipe = trained.rows[-1]["step"], trained.training.recipe

@@ -19,7 +19,6 @@ from absl import flags
 
 from experiments.benchmarks.timing import GenerationCost, generation_cost
 from experiments.evaluation.generator import Evaluation, Scan, evaluate_generator, scan_brain
-from experiments.evaluation.scanner import Scanner
 from experiments.flags import recipe_flags, sequence_flags
 from experiments.flags.command_line import given_flags, numbers_in, run
 from experiments.reports.generator import numbers, print_evaluation
@@ -32,6 +31,7 @@ from ganmrf.runs.configs import SpiralConfig, TrainingConfig, stored_configs
 from ganmrf.runs.side_by_side import Job, train_side_by_side
 from ganmrf.runs.training import Run, read_run, simulate_accurately
 from ganmrf.runs.workdir import Workdir
+from ganmrf.scanner import Scanner
 
 flags.adopt_module_key_flags(sequence_flags)
 flags.adopt_module_key_flags(recipe_flags)
@@ -138,13 +138,14 @@ def reproduce(folder, settings: dict) -> Results:
 
     print("scanning the brain, matching it, and comparing the maps", flush=True)
     seed = training.seed
-    scanner, acquired = None, "imaged perfectly, with noise"
+    trajectory, acquired = None, "imaged perfectly, with noise"
     if settings["acquisition"] == "kspace":
         turned = "7.5 degrees" if settings["rotation"] == "uniform" else "the golden angle"
         acquired = f"48-fold undersampled by {settings['coils']} coils, spirals turned by {turned}, each frame gridded"
-        scanner = Scanner(SpiralConfig(settings["size"], rotation=settings["rotation"]), coils=settings["coils"])
-    brain = {"size": settings["size"], "snrs": settings["snr"], "seed": seed}
-    scan = scan_brain(generator.dictionary, **brain, scanner=scanner, progress=show)
+        sampling = SpiralConfig(settings["size"], rotation=settings["rotation"])
+        trajectory = sampling.trajectory(generator.dictionary.sequence.n_frames)
+    scanner, noise = Scanner(settings["size"], coils=settings["coils"]), {"snrs": settings["snr"], "seed": seed}
+    scan = scan_brain(generator.dictionary, scanner, **noise, trajectory=trajectory, progress=show)
     evaluations = {
         "own": evaluate_generator(generator, regression, scan, progress=show),
         "coarse": evaluate_generator(of_297, None, scan, progress=show),

@@ -16,7 +16,6 @@ import sys
 import numpy as np
 from absl import flags
 
-from experiments.evaluation.scanner import Scanner
 from experiments.flags import sequence_flags, spiral_flags
 from experiments.flags.command_line import run
 from ganmrf.files import make_folder
@@ -24,6 +23,7 @@ from ganmrf.imaging.trajectory import rotated
 from ganmrf.io.maps import write_image
 from ganmrf.io.mrd import write_mrd
 from ganmrf.io.series import read_array
+from ganmrf.scanner import Scanner
 
 flags.adopt_module_key_flags(sequence_flags)
 flags.adopt_module_key_flags(spiral_flags)
@@ -47,17 +47,18 @@ def main():
     simulation, sampling = sequence_flags.simulation_config(), spiral_flags.spiral_config()
     sequence, profile = simulation.sequence(), simulation.slice_profile()
     scanner = Scanner(
-        sampling,
+        sampling.size,
+        sampling.field_of_view,
         coils=_COILS.value,
-        snr=_SNR.value,
         variation=_VARIATION.value,
         b1_variation=_B1_VARIATION.value,
-        off_resonance_hz=_OFF_RESONANCE_HZ.value,
+        off_resonance=_OFF_RESONANCE_HZ.value,
+        dwell_time=1e-6 * sampling.dwell_time_us,
     )
     trajectory = _trajectory(sampling, sequence.n_frames)
-    brain, _, raw = scanner.scan(
-        sequence, trajectory, slice_profile=profile, seed=_SEED.value, progress=sys.stderr.isatty()
-    )
+    played = {"slice_profile": profile, "seed": _SEED.value, "progress": sys.stderr.isatty()}
+    scan = scanner.sample(sequence, trajectory, **played).with_noise(_SNR.value, _SEED.value)
+    brain, raw = scan.brain, scan.raw
     write_mrd(output, raw)
     if _TRUTH.value:
         _write_truth(_TRUTH.value, brain)

@@ -25,6 +25,7 @@ from ganmrf.physics.sequences.fisp import Sequence
 from ganmrf.physics.sequences.published import mrf_fisp
 from ganmrf.physics.simulate import simulate_reverse
 from ganmrf.physics.tissue import Tissue
+from ganmrf.scanner import Scanner
 
 PUBLISHED = ("published, 1000 frames", "published, 500 frames")
 BEYOND = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8)  # distances outside the box, relative to the end that is passed
@@ -174,7 +175,7 @@ def brain_map_errors(
     weights = _central(weights)
     simulated = build_dictionary(sequence, weights.tissue, slice_profile=generator.slice_profile)
     generated = prepare(generator, sequence).generate(weights)
-    scan = scan_brain(simulated, size=size, snrs=[snr], seed=seed, progress=False)
+    scan = scan_brain(simulated, Scanner(size), snrs=[snr], seed=seed)
     truth, ours = (match(each, scan.images[snr], mask=scan.brain.brain_mask) for each in (simulated, generated))
     return map_errors(ours, truth, scan.brain)
 

@@ -9,11 +9,11 @@ from ganmrf.dictionary.build import Dictionary, build_dictionary
 from ganmrf.dictionary.grids import tissue_grid
 from ganmrf.dictionary.match import match
 from ganmrf.dictionary.refine import refine
-from ganmrf.imaging.phantom import acquire, digital_brain
 from ganmrf.physics.sequences.fisp import Sequence
 from ganmrf.physics.simulate_many import simulate_many
 from ganmrf.physics.tissue import Tissue
 from ganmrf.runs.designing import exact_precision
+from ganmrf.scanner import Scanner
 
 
 class MonteCarlo(NamedTuple):
@@ -57,8 +57,8 @@ def noise_in_maps(
     sequence: Sequence, dictionary: Dictionary, *, size: int, snr: float, seed: int
 ) -> dict[str, tuple[float, float]]:
     """Maps of the digital brain with and without noise, image by image, matched and refined; arguments as above."""
-    brain = digital_brain(size=size, seed=seed)
-    images = acquire(brain, sequence, slice_profile=dictionary.slice_profile)
+    scan = Scanner(size).image(sequence, slice_profile=dictionary.slice_profile, seed=seed)
+    brain, images = scan.brain, scan.images
     rng = np.random.default_rng(seed)
     noise = (rng.standard_normal((*images.shape, 2)) @ [1, 1j] / snr).astype(np.complex64)
     clean, noisy = (

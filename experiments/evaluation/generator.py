@@ -1,4 +1,4 @@
-"""A generator evaluated: errors of its fingerprints and of the maps they give, beside the simulator and the baselines."""
+"""Errors of a generator's fingerprints, and of the maps they give, beside the simulator and the baselines."""
 
 import dataclasses
 import time
@@ -8,19 +8,18 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from experiments.evaluation.scanner import Scanner
 from ganmrf.dictionary.build import Dictionary
 from ganmrf.dictionary.compress import svd_basis
 from ganmrf.dictionary.match import Maps, match
 from ganmrf.gan.baselines import linear_interpolation, radial_basis_functions
 from ganmrf.gan.generate import generate
-from ganmrf.imaging.acquisition import add_thermal_noise
 from ganmrf.imaging.coils import compress_coils
-from ganmrf.imaging.phantom import Brain, acquire, add_noise, digital_brain
+from ganmrf.imaging.phantom import Brain
 from ganmrf.imaging.pipeline import reconstruct
 from ganmrf.metrics import TissueRow, exact_share, fingerprint_errors, rrmse, tissue_table
 from ganmrf.physics.tissue import Tissue
 from ganmrf.runs.training import Run
+from ganmrf.scanner import Scanner
 
 REFIT = ", output layer solved for"
 _CALIBRATION_RANK, _VIRTUAL_COILS = 2, 10
@@ -94,35 +93,31 @@ class Evaluation(NamedTuple):
 
 
 def scan_brain(
-    dictionary: Dictionary, *, size: int, snrs, seed: int, progress: bool, scanner: Scanner | None = None
+    dictionary: Dictionary, scanner: Scanner, *, snrs, seed: int, trajectory=None, progress: bool = False
 ) -> Scan:
     """Scans the digital brain with a dictionary's sequence, once for every signal-to-noise ratio.
 
-    Without a scanner the images are those of a perfect scan, with noise; with one each frame is gridded from its
-    undersampled k-space, and ``size`` is that of its spirals.
+    Args:
+      dictionary: its sequence and slice profile are scanned with.
+      scanner: what scans.
+      snrs: signal-to-noise ratios, of images or, with a trajectory, of raw data.
+      seed: of the brain's variation and of the noise.
+      trajectory: None for perfect images with noise; or (frames, samples, 2), 1/m: each frame then is gridded from what
+        the coils sampled.
+      progress: whether to show progress bars.
     """
-    if scanner is not None:
-        return _gridded_scan(dictionary, scanner, snrs, seed, progress)
-    brain = digital_brain(size=size, seed=seed)
-    if not brain.brain_mask.any():
-        raise ValueError(f"--size={size} is too coarse: no voxel is half filled by the brain")
-    clean = acquire(brain, dictionary.sequence, slice_profile=dictionary.slice_profile, progress=progress)
-    noisy = {snr: add_noise(clean, snr, mask=brain.brain_mask, seed=seed + i) for i, snr in enumerate(snrs)}
-    return Scan(brain, noisy)
-
-
-def _gridded_scan(dictionary, scanner, snrs, seed, progress):
-    basis = svd_basis(dictionary.fingerprints, _CALIBRATION_RANK)
-    trajectory = scanner.sampling.trajectory(dictionary.sequence.n_frames)
     played = {"slice_profile": dictionary.slice_profile, "seed": seed, "progress": progress}
-    brain, clean, raw = dataclasses.replace(scanner, snr=0.0).scan(dictionary.sequence, trajectory, **played)
-    images = {}
+    if trajectory is None:
+        scan = scanner.image(dictionary.sequence, **played)
+        return Scan(scan.brain, {snr: scan.with_noise(snr, seed + i).images for i, snr in enumerate(snrs)})
+    basis = svd_basis(dictionary.fingerprints, _CALIBRATION_RANK)
+    scan, images = scanner.sample(dictionary.sequence, trajectory, **played), {}
     for snr in snrs:
-        noisy = add_thermal_noise(raw.kspace, snr, clean, mask=brain.brain_mask, seed=seed)
-        kspace, _ = compress_coils(noisy, min(_VIRTUAL_COILS, scanner.coils))
+        raw = scan.with_noise(snr, seed).raw
+        kspace, _ = compress_coils(raw.kspace, min(_VIRTUAL_COILS, scanner.coils))
         arrays = trajectory, basis, raw.matrix, raw.voxel_size
         images[snr] = reconstruct(kspace, *arrays, method="frames", progress=progress).images
-    return Scan(brain, images)
+    return Scan(scan.brain, images)
 
 
 def evaluate_generator(
@@ -140,8 +135,8 @@ def evaluate_generator(
       run: the generator's.
       regression: the run of the same recipe without a discriminator, or None.
       scan: of the sequence of ``run``.
-      simulated: None for the dictionary of ``run``, evaluated on its test set or, where it has none, on all its atoms; or
-        a dictionary of another grid, evaluated on its atoms within the trained range.
+      simulated: None for the dictionary of ``run``: its test set counts or, where it has none, all its atoms; or a
+        dictionary of another grid, whose atoms within the trained range count.
       map_baselines: whether the baselines' maps are evaluated too, at the first signal-to-noise ratio.
       progress: whether to show progress bars.
     """

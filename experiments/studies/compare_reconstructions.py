@@ -19,7 +19,6 @@ import time
 import numpy as np
 from absl import flags
 
-from experiments.evaluation.scanner import Scanner
 from experiments.flags import sequence_flags, spiral_flags
 from experiments.flags.command_line import given_flags, numbers_in, run
 from ganmrf.dictionary.build import build_dictionary
@@ -36,6 +35,7 @@ from ganmrf.report.html import Picture, Section, Table, machine_facts, write_rep
 from ganmrf.report.reconstruction_figures import reconstructions_figure
 from ganmrf.runs.configs import SimulationConfig, SpiralConfig, flag_facts
 from ganmrf.runs.workdir import Workdir
+from ganmrf.scanner import Scanner
 from ganmrf.stages import Stages
 
 flags.adopt_module_key_flags(sequence_flags)
@@ -160,7 +160,12 @@ def compare(folder, settings: dict) -> tuple[list[dict], dict]:
     rows, shown = [], {}
     for rotation in settings["rotations"]:
         sampling = SpiralConfig(**settings["sampling"] | {"rotation": rotation})
-        scanner = Scanner(sampling, coils=settings["coils"], snr=settings["snr"])
+        scanner = Scanner(
+            sampling.size,
+            sampling.field_of_view,
+            coils=settings["coils"],
+            dwell_time=1e-6 * sampling.dwell_time_us,
+        )
         trajectory = sampling.trajectory(sequence.n_frames)
         for seed in settings["seeds"]:
             print(f"{rotation}, seed {seed}", flush=True)
@@ -180,7 +185,8 @@ def compare(folder, settings: dict) -> tuple[list[dict], dict]:
 
 def _scanned(scanner, sequence, trajectory, profile, basis, settings, seed):
     """K-space of the virtual coils, their sensitivities, and the trajectory."""
-    _, _, raw = scanner.scan(sequence, trajectory, slice_profile=profile, seed=seed, progress=sys.stderr.isatty())
+    played = {"slice_profile": profile, "seed": seed, "progress": sys.stderr.isatty()}
+    raw = scanner.sample(sequence, trajectory, **played).with_noise(settings["snr"], seed).raw
     kspace, _ = compress_coils(raw.kspace, min(settings["virtual_coils"], settings["coils"]))
     return kspace, calibrate(kspace, trajectory, basis, raw.matrix, raw.voxel_size), raw
 

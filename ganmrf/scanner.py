@@ -1,0 +1,153 @@
+"""A scanner for the digital brain: perfect images, or what receive coils sample along a trajectory; noise on either."""
+
+import dataclasses
+
+import numpy as np
+
+from ganmrf.imaging.acquisition import add_thermal_noise, sample_kspace
+from ganmrf.imaging.coils import head_array
+from ganmrf.imaging.phantom import Brain, acquire, add_noise, digital_brain
+from ganmrf.io.mrd import RawData
+from ganmrf.parallel import require_memory
+from ganmrf.physics.sequences.fisp import Sequence
+
+_SINUS_Y, _SINUS_RADIUS = -0.07, 0.02  # m: where the sinuses lie on the y axis, and the width of the field above them
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageScan:
+    """A scan whose k-space was sampled completely in every frame.
+
+    Attributes:
+      brain: what was scanned.
+      images: (frames, y, x), complex64.
+    """
+
+    brain: Brain
+    images: np.ndarray
+
+    def with_noise(self, snr: float, seed: int = 0) -> "ImageScan":
+        """The scan with white noise on its images, as `add_noise` adds it in the brain; itself for an ``snr`` of 0."""
+        if not _positive(snr):
+            return self
+        return dataclasses.replace(self, images=add_noise(self.images, snr, mask=self.brain.brain_mask, seed=seed))
+
+
+@dataclasses.dataclass(frozen=True)
+class RawScan:
+    """A scan by receive coils.
+
+    Attributes:
+      brain: what was scanned.
+      images: of a perfect scan without noise, (frames, y, x), complex64.
+      raw: what the coils sampled.
+    """
+
+    brain: Brain
+    images: np.ndarray
+    raw: RawData
+
+    def with_noise(self, snr: float, seed: int = 0) -> "RawScan":
+        """The scan with thermal noise on its samples, as `add_thermal_noise` adds it; itself for an ``snr`` of 0."""
+        if not _positive(snr):
+            return self
+        kspace = add_thermal_noise(self.raw.kspace, snr, self.images, mask=self.brain.brain_mask, seed=seed)
+        return dataclasses.replace(self, raw=dataclasses.replace(self.raw, kspace=kspace))
+
+
+@dataclasses.dataclass(frozen=True)
+class Scanner:
+    """What scans the digital brain, and how the brain is.
+
+    Attributes:
+      size: rows and columns of the image.
+      field_of_view: edge of the image, m.
+      coils: loops around the head; of `sample`.
+      variation: standard deviation of T1 and of T2 within a tissue, as a fraction (`digital_brain`).
+      b1_variation: B1+ is 1 + this at the centre and 1 - this at 100 mm.
+      off_resonance: largest field above the sinuses, Hz; of `sample`.
+      dwell_time: from one sample to the next, s; of `sample`.
+    """
+
+    size: int = 256
+    field_of_view: float = 0.3
+    coils: int = 20
+    variation: float = 0.05
+    b1_variation: float = 0.0
+    off_resonance: float = 0.0
+    dwell_time: float = 4e-6
+
+    def image(self, sequence: Sequence, *, slice_profile=None, seed: int = 0, progress: bool = False) -> ImageScan:
+        """Perfect images of every frame, without noise.
+
+        Args:
+          sequence: what is played.
+          slice_profile: quadrature over the slice; None for a uniform slice.
+          seed: of the brain's variation.
+          progress: whether to show a progress bar.
+
+        Raises:
+          ValueError: a ``size`` whose voxels are too large for the brain.
+        """
+        fields = {"variation": self.variation, "b1_variation": self.b1_variation, "seed": seed}
+        brain = digital_brain(size=self.size, field_of_view=self.field_of_view, **fields)
+        if not brain.brain_mask.any():
+            raise ValueError(f"size = {self.size} is too coarse: no voxel is half filled by the brain")
+        return ImageScan(brain, acquire(brain, sequence, slice_profile=slice_profile, progress=progress))
+
+    def sample(
+        self, sequence: Sequence, trajectory, *, slice_profile=None, seed: int = 0, progress: bool = False
+    ) -> RawScan:
+        """What the coils sample of every frame, without noise.
+
+        Args:
+          sequence: what is played.
+          trajectory: where each frame samples k-space, cycles/m, (frames, samples, 2).
+          slice_profile: quadrature over the slice; None for a uniform slice.
+          seed: of the brain's variation.
+          progress: whether to show progress bars.
+
+        Raises:
+          ValueError: a ``size`` whose voxels are too large for the brain, or more than the memory holds.
+        """
+        self.require_memory(*trajectory.shape[:2])
+        scan = self.image(sequence, slice_profile=slice_profile, seed=seed, progress=progress)
+        coils = head_array(self.coils, self.size, self.field_of_view)
+        disturbed = {}
+        if self.off_resonance:
+            disturbed["off_resonance"] = self.off_resonance * self._above_sinuses()
+            disturbed["times"] = self.dwell_time * (np.arange(trajectory.shape[1]) + 0.5)
+        voxel_size = (self.field_of_view / self.size,) * 2
+        raw = RawData(
+            kspace=sample_kspace(scan.images, coils, trajectory, voxel_size, progress=progress, **disturbed),
+            trajectory=trajectory,
+            matrix=(self.size,) * 2,
+            field_of_view=(self.field_of_view,) * 2,
+            slice_thickness=scan.brain.voxel_size[2],
+            dwell_time=self.dwell_time,
+            affine=scan.brain.affine,
+            sequence=sequence,
+        )
+        return RawScan(scan.brain, scan.images, raw)
+
+    def require_memory(self, frames: int, samples: int):
+        """Raises `ValueError` with both figures where `sample` would need more memory than is available.
+
+        Args:
+          frames: of the scan.
+          samples: of a frame.
+        """
+        needed = 8 * frames * (1.5 * self.size**2 + 3 * samples * self.coils)
+        advice = "fewer coils or frames, or a smaller size need less"
+        require_memory(needed, f"a scan of {self.size} x {self.size}", advice)
+
+    def _above_sinuses(self):
+        """A Gaussian around the sinuses, at most 1, (y, x)."""
+        position = self.field_of_view * ((np.arange(self.size) + 0.5) / self.size - 0.5)
+        return np.exp(-((position[:, None] - _SINUS_Y) ** 2 + position**2) / (2 * _SINUS_RADIUS**2))
+
+
+def _positive(snr):
+    if not snr >= 0:
+        raise ValueError(f"snr must be 0 (no noise) or more; got {snr:g}")
+    return snr > 0
