@@ -2,108 +2,88 @@
 
 import dataclasses
 
-# What a field may hold.
-CHOICES = {
-    "sequence_input": ("full", "folded", "none"),
-    "encoding": ("linear", "log", "fourier"),
-    "activation": ("relu", "silu"),
-    "head": ("tanh", "svd"),
-    "reconstruction": ("l1", "l2", "energy", "likelihood"),
-    "reduction": ("mean", "sum"),
-    "optimiser": ("adam", "soap"),
-    "discriminator_optimiser": ("adam", "soap"),
-    "learning_rate_schedule": ("constant", "cosine"),
-}
-_AT_LEAST = {
-    "noise": 0,
-    "width": 1,
-    "depth": 1,
-    "rank": 1,
-    "adversarial_weight": 0,
-    "r1_weight": 0,
-    "reconstruction_weight": 0,
-    "batch_size": 1,
-    "steps": 1,
-}
+from ganmrf.settings import check_settings, setting
 
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
     """Everything that shapes a training run, but the dictionary and the seed.
 
-    Attributes:
-      noise: dimension of the generator's input z ~ N(0, 1); 0 for none. The paper writes a scalar.
-      sequence_input: flip angles and repetition times as inputs: ``full``; ``folded`` into the first layer, where they
-        are the same for all atoms, without changing the run (`networks.fold_constant`); or ``none``.
-      encoding: of T1 and T2, from -1 to 1 over the trained range: ``linear``; ``log``, of the time and half a
-        repetition time (`data.Scaling.offset`); or ``fourier``, which adds sines and cosines of those logarithms.
-      separate_scaling: whether training, validation and test set are each scaled by their own range, as in the paper.
-      width: units of a hidden layer.
-      depth: hidden layers.
-      activation: of the hidden layers: ``relu`` or ``silu``.
-      residual: whether every hidden layer but the first is added to the one before it.
-      skip: whether the generator's output layer sees every hidden layer; else the last one alone.
-      head: what the generator emits: ``tanh``, every frame over the largest value; or ``svd``, coefficients in the
-        leading singular vectors of the training set.
-      rank: number of those.
-      whiten: whether the discriminator sees each of those over its root mean square, and so the small ones too.
-      adversarial_weight: of the adversarial terms; 0 trains by regression alone, without a discriminator.
-      r1_weight: of the discriminator's gradient penalty (`losses.r1_penalty`).
-      reconstruction_weight: lambda of Eq. 5.
-      reconstruction: norm of the difference of two fingerprints, ``l1`` or ``l2``; ``energy``, the score of two
-        generated ones (`losses.energy_score`), which asks for their distribution; or ``likelihood`` of a mixture of
-        Gaussians over the coefficients (`mixture`), whose parameters are then emitted, and from which z draws.
-      reduction: ``sum`` over the frames, or ``mean``: l1 over their number, l2 over its square root.
-      optimiser: of the generator, ``adam`` or ``soap``.
-      discriminator_optimiser: of the discriminator, likewise.
-      learning_rate: at the start.
-      learning_rate_schedule: of the learning rate: ``constant``, or ``cosine`` to 0 at the last step.
-      batch_size: atoms a step, drawn with replacement.
-      steps: updates of each player.
-      averaging: decay of the exponential average of the generator's parameters, which is then what is used; 0: none.
-      refit: whether the output layer is solved for by least squares afterwards, in float64.
-
     Raises:
-      ValueError: a field out of its range, or two that do not go together.
+      ValueError: a field that breaks its rule, or two that do not go together.
     """
 
-    noise: int = 0
-    sequence_input: str = "none"
-    encoding: str = "fourier"
-    separate_scaling: bool = False
-    width: int = 128
-    depth: int = 3
-    activation: str = "silu"
-    residual: bool = False
-    skip: bool = True
-    head: str = "svd"
-    rank: int = 64
-    whiten: bool = False
-    adversarial_weight: float = 1.0
-    r1_weight: float = 1.0
-    reconstruction_weight: float = 100.0
-    reconstruction: str = "l2"
-    reduction: str = "sum"
-    optimiser: str = "soap"
-    discriminator_optimiser: str = "adam"
-    learning_rate: float = 3e-3
-    learning_rate_schedule: str = "cosine"
-    batch_size: int = 256
-    steps: int = 3500
-    averaging: float = 0.0
-    refit: bool = True
+    noise: int = setting(
+        0, "dimension of the generator's input z ~ N(0, 1); 0 for none. The paper writes a scalar", at_least=0
+    )
+    sequence_input: str = setting(
+        "none",
+        "flip angles and repetition times as inputs of the networks: full; folded into the first layer, where they are "
+        "the same for all atoms, which does not change the run (`networks.fold_constant`); or none",
+        choices=("full", "folded", "none"),
+    )
+    encoding: str = setting(
+        "fourier",
+        "of T1 and T2, from -1 to 1 over the trained range: linear; log, of the time plus half a repetition time "
+        "(`data.Scaling.offset`); or fourier, which adds sines and cosines of those logarithms",
+        choices=("linear", "log", "fourier"),
+    )
+    separate_scaling: bool = setting(
+        False, "scale training, validation and test set each by its own range, as the paper does"
+    )
+    width: int = setting(128, "units of a hidden layer", at_least=1)
+    depth: int = setting(3, "hidden layers", at_least=1)
+    activation: str = setting("silu", "of the hidden layers", choices=("relu", "silu"))
+    residual: bool = setting(False, "add every hidden layer but the first to the one before it")
+    skip: bool = setting(True, "the generator's output layer sees every hidden layer; else the last one alone")
+    head: str = setting(
+        "svd",
+        "what the generator emits: tanh, every frame over the largest value; or svd, coefficients in the leading "
+        "singular vectors of the training set",
+        choices=("tanh", "svd"),
+    )
+    rank: int = setting(64, "number of singular vectors of --head=svd", at_least=1)
+    whiten: bool = setting(
+        False, "the discriminator sees each coefficient over its root mean square, and so the small ones too"
+    )
+    adversarial_weight: float = setting(
+        1.0, "of the adversarial terms; 0 trains by regression alone, without a discriminator", at_least=0
+    )
+    r1_weight: float = setting(
+        1.0, "of the discriminator's gradient penalty (the R1 of Mescheder et al. 2018)", at_least=0
+    )
+    reconstruction_weight: float = setting(100.0, "lambda of the paper's Eq. 5", at_least=0)
+    reconstruction: str = setting(
+        "l2",
+        "norm of the difference of two fingerprints, l1 or l2; energy, the score of two generated fingerprints "
+        "(`losses.energy_score`), which asks for their distribution; or likelihood of a mixture of Gaussians over the "
+        "coefficients (`mixture`), whose parameters the generator then emits, and from which z draws",
+        choices=("l1", "l2", "energy", "likelihood"),
+    )
+    reduction: str = setting(
+        "sum",
+        "of the differences over the frames: sum; or mean, which divides l1 by their number, l2 by its square root",
+        choices=("mean", "sum"),
+    )
+    optimiser: str = setting("soap", "of the generator", choices=("adam", "soap"))
+    discriminator_optimiser: str = setting("adam", "of the discriminator", choices=("adam", "soap"))
+    learning_rate: float = setting(3e-3, "at the start", above=0)
+    learning_rate_schedule: str = setting(
+        "cosine", "of the learning rate: constant, or cosine to 0 at the last step", choices=("constant", "cosine")
+    )
+    batch_size: int = setting(256, "atoms a step, drawn with replacement", at_least=1)
+    steps: int = setting(3500, "updates of the generator, and as many of the discriminator", at_least=1)
+    averaging: float = setting(
+        0.0,
+        "decay of the exponential average of the generator's parameters, which is then what is used; 0: none",
+        at_least=0,
+    )
+    refit: bool = setting(True, "solve for the output layer by least squares afterwards, in float64")
 
     def __post_init__(self):
-        for name, allowed in CHOICES.items():
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} must be one of {', '.join(allowed)}; got {getattr(self, name)!r}")
-        for name, least in _AT_LEAST.items():
-            if not getattr(self, name) >= least:
-                raise ValueError(f"{name} must be at least {least}; got {getattr(self, name)}")
-        if not self.learning_rate > 0:
-            raise ValueError(f"learning_rate must be positive; got {self.learning_rate}")
-        if not 0 <= self.averaging < 1:
-            raise ValueError(f"averaging must be 0 to below 1; got {self.averaging}")
+        check_settings(self)
+        if not self.averaging < 1:
+            raise ValueError(f"averaging must be below 1; got {self.averaging}")
         if self.adversarial_weight == 0 and self.reconstruction_weight == 0:
             raise ValueError("adversarial_weight and reconstruction_weight are both 0: there is nothing to learn from")
         if self.sequence_input == "folded" and "soap" in (self.optimiser, self.discriminator_optimiser):
