@@ -33,7 +33,7 @@ from ganmrf.io.maps import describe, file_stem, save_maps, write_maps
 from ganmrf.io.mrd import write_mrd_images
 from ganmrf.runs.configs import SimulationConfig
 from ganmrf.runs.workdir import Workdir
-from ganmrf.scan_to_maps import ReconstructionConfig, map_scan
+from ganmrf.scan_to_maps import ReconstructionConfig, is_raw, map_scan
 
 flags.adopt_module_key_flags(sequence_flags)
 _FORMATS = ("nifti", "npz", "mat", "mrd")
@@ -73,17 +73,27 @@ def main():
     with Workdir(_OUTPUT.value, settings, given_flags()) as workdir:
         settings = dict(workdir.config)
         simulation = SimulationConfig(**settings.pop("simulation"))
+        scan_path = settings.pop("input")
         config = ReconstructionConfig(**settings)
+        named = simulation.schedule, simulation.frames, simulation.echo_time_ms, simulation.inversion_time_ms
         try:
-            if "mrd" in _ALSO.value and not config.is_raw:
-                raise ValueError(f"--also=mrd goes with raw data, .h5 or .mrd; got --input={config.input}")
-            results = map_scan(workdir.path, simulation, config, progress=sys.stderr.isatty())
+            if "mrd" in _ALSO.value and not is_raw(scan_path):
+                raise ValueError(f"--also=mrd goes with raw data, .h5 or .mrd; got --input={scan_path}")
+            results = map_scan(
+                scan_path,
+                workdir.path / "stages",
+                sequence=None if all(value is None for value in named) else simulation.sequence(),
+                tissue=simulation.tissue(),
+                slice_profile=simulation.slice_profile(),
+                config=config,
+                progress=sys.stderr.isatty(),
+            )
         except ValueError:
             if not workdir.begun:  # bad input: the same folder may be used again once it is mended
                 shutil.rmtree(workdir.path / "stages", ignore_errors=True)
                 workdir.abandon()
             raise
-        _write(workdir.path, config, results)
+        _write(workdir.path, scan_path, config, results)
         write_reconstruction_report(workdir.path / "report.html", workdir.config, results)
     matched = results.maps.index >= 0
     best = results.refined or results.maps
@@ -92,10 +102,13 @@ def main():
     print(f"report: {workdir.path / 'report.html'}")
 
 
-def _write(folder: pathlib.Path, config, results):
+def _write(folder: pathlib.Path, scan_path, config, results):
     """The maps in every format, and what there is to say in numbers."""
     best = results.refined or results.maps
-    sidecar = {"Sources": config.files, "Reconstruction": METHODS[config.method] if config.is_raw else None}
+    sidecar = {
+        "Sources": [scan_path, *config.files],
+        "Reconstruction": METHODS[config.method] if is_raw(scan_path) else None,
+    }
     place = {"affine": results.affine}
     if results.affine is None and results.voxel_size is not None:
         place = {"voxel_size": results.voxel_size}

@@ -1,38 +1,43 @@
-"""Work in stages, each kept on disk, so that a job that was cut off goes on with the first one that is missing."""
+"""Work in stages, each kept on disk, so that a job that was cut off goes on with the first missing stage."""
 
 import contextlib
-import json
 import pathlib
 import time
 
 import numpy as np
 
-from ganmrf.files import make_folder, read_arrays, replacing
+from ganmrf.files import make_folder, read_arrays, read_json, replacing, write_json
 
 
 class Stages:
     """The stages of one job.
 
     Attributes:
-      seconds: what each took when it was done, by name, those of earlier runs included.
+      seconds: wall time of each finished stage, by name, also of those that an earlier run finished.
     """
 
-    def __init__(self, folder, sources=()):
+    def __init__(self, folder, sources=(), settings=None, *, announce: bool = True):
         """Opens a folder of stages.
 
         Args:
           folder: of the stages, made if need be.
-          sources: the files that they are made from.
+          sources: the files that the stages are made from.
+          settings: plain values by name that the stages depend on.
+          announce: whether to print the name and time of each stage that is made.
 
         Raises:
-          ValueError: stages of other files, or a source that cannot be read.
+          ValueError: the folder holds stages of other files or settings, or a source cannot be read.
         """
         self._folder = make_folder(folder)
+        self._announce = announce
         self.seconds = {}
-        self._require_same(sources)
+        self._require_same({str(source): _identity(source) for source in sources}, settings or {})
 
     def __call__(self, name: str, make) -> dict[str, np.ndarray]:
-        """What ``make()`` returns, arrays by name: from disk where it was made before; a damaged file is made again."""
+        """The arrays that ``make()`` returns, by name: read from disk where an earlier run made them.
+
+        A damaged file is made again.
+        """
         path = self._folder / f"{name}.npz"
         if path.exists():
             with contextlib.suppress(ValueError):
@@ -42,21 +47,27 @@ class Stages:
         start = time.perf_counter()
         arrays = make()
         self.seconds[name] = time.perf_counter() - start
-        print(f"{name}: {self.seconds[name]:.1f} s", flush=True)
+        if self._announce:
+            print(f"{name}: {self.seconds[name]:.1f} s", flush=True)
         with replacing(path) as temporary:
             np.savez(temporary, allow_pickle=False, seconds=self.seconds[name], **arrays)
         return {key: np.asarray(value) for key, value in arrays.items()}
 
-    def _require_same(self, sources):
-        identities = {str(source): _identity(source) for source in sources}
+    def _require_same(self, files, settings):
         path = self._folder / "sources.json"
-        if path.exists():
-            begun = json.loads(path.read_text(encoding="utf-8"))
-            if changed := [name for name in begun | identities if begun.get(name) != identities.get(name)]:
-                raise ValueError(f"{changed[0]} has changed since {self._folder} was begun: use another folder")
-        else:
-            with replacing(path) as temporary:
-                temporary.write_text(json.dumps(identities) + "\n", encoding="utf-8")
+        if not path.exists():
+            write_json(path, {"files": files, "settings": settings})
+        begun = read_json(path)
+        if changed := _differences(begun["files"], files):
+            raise ValueError(f"{changed[0]} has changed since {self._folder} was begun: use another folder")
+        for name in _differences(begun["settings"], settings):
+            values = f"{settings.get(name)}, but {begun['settings'].get(name)} when {self._folder} was begun"
+            raise ValueError(f"{name} is {values}: use another folder")
+
+
+def _differences(begun, now):
+    """Names of the entries of either dict that differ."""
+    return [name for name in begun | now if begun.get(name) != now.get(name)]
 
 
 def _identity(source):

@@ -191,7 +191,7 @@ def test_a_named_sequence_takes_the_place_of_the_files(folder, mapped, tmp_path)
     schedule = tmp_path / "own.csv"
     schedule.write_text("fa_deg,tr_ms,te_ms\n" + 79 * "20,12,3\n")
     options = (f"--input={folder / 'scan.h5'}", f"--output={tmp_path / 'maps'}")
-    words = "scan.h5 has 80 frames, but the sequence of the flags has 79"
+    words = "scan.h5 has 80 frames, but the given sequence has 79"
     with pytest.raises(ValueError, match=words):
         reconstruct(*options, f"--schedule={schedule}")
     settings = json.loads((mapped / "config.json").read_text())
@@ -358,9 +358,9 @@ def spoilt(bare):
         ({"trajectory": "pulse.seq"}, r"pulse.seq: no readout \(ADC\) after any of 1 RF pulses"),
         ({"schedule": "pulse.seq"}, r"pulse.seq: no readout \(ADC\) after any of 1 RF pulses"),
         ({"trajectory": "none.seq"}, "none.seq: No such file or directory"),
-        ({"frames": 79}, "scan.h5 has 80 frames, but the sequence of the flags has 79"),
+        ({"frames": 79}, "scan.h5 has 80 frames, but the given sequence has 79"),
         ({"mask": "moved.nii.gz"}, "moved.nii.gz: the mask lies up to 3 mm from the images: it is of another grid"),
-        ({"b1_map": "b1.npz"}, "--b1_map=.*b1.npz wants atoms of several B1: give --b1 or another --dictionary"),
+        ({"b1_map": "b1.npz"}, "b1_map=.*b1.npz wants atoms of several B1"),
         ({"also": "npz,nonsense"}, "--also must be of npz, mat, mrd; got nonsense"),
         ({"prefix": "sub/01"}, "prefix must not hold a path; got 'sub/01'"),
         ({"slice": 3}, "scan.h5: no slice 3"),
@@ -382,7 +382,7 @@ def test_bad_input_is_refused_and_the_folder_can_be_used(spoilt, tmp_path, optio
 def test_a_scan_that_does_not_fit_is_refused_with_both_figures(folder, tmp_path, monkeypatch):
     (tmp_path / "meminfo").write_text("MemTotal: 2000000 kB\nMemAvailable:  100000 kB\n")
     monkeypatch.setattr(parallel, "_MEMINFO", tmp_path / "meminfo")
-    with pytest.raises(ValueError, match=r"scan.h5 needs 0.\d GB of memory, but 0.1 GB are there: fewer --virtual"):
+    with pytest.raises(ValueError, match=r"scan.h5 needs 0.\d GB of memory, but 0.1 GB are there: fewer virtual_coils"):
         reconstruct(f"--input={folder / 'scan.h5'}", f"--output={tmp_path / 'maps'}")
     assert [path.name for path in (tmp_path / "maps").iterdir()] == ["lock"]
 

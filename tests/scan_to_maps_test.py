@@ -1,0 +1,180 @@
+"""One call from a scan to maps: what the steps by hand give; stages are kept, calls that make no sense refused."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from ganmrf.dictionary.build import build_dictionary
+from ganmrf.dictionary.compress import compress
+from ganmrf.dictionary.grids import grid_of
+from ganmrf.dictionary.match import match
+from ganmrf.dictionary.match_b1 import match_with_b1
+from ganmrf.dictionary.npz import save_dictionary
+from ganmrf.dictionary.zarr_fill import begin_store, fill_store
+from ganmrf.imaging.acquisition import sample_kspace
+from ganmrf.imaging.trajectory import design_spiral, rotated, rotation_angles
+from ganmrf.io.mrd import RawData, write_mrd
+from ganmrf.physics.sequences.published import mrf_fisp
+from ganmrf.scan_to_maps import ReconstructionConfig, map_scan
+
+SEQUENCE = mrf_fisp(40)
+TISSUE = grid_of([0.5, 0.8, 1.4], [0.05, 0.1], [0.8, 1.0, 1.2])
+SIZE, FIELD_OF_VIEW = 16, 0.22
+AS_THEY_ARE = {"method": "frames", "refine": False, "signal_threshold": 0.0}
+
+
+def assert_same_maps(found, expected):
+    for field in dataclasses.fields(expected):
+        np.testing.assert_array_equal(getattr(found, field.name), getattr(expected, field.name), err_msg=field.name)
+
+
+@pytest.fixture(scope="module")
+def dictionary():
+    return build_dictionary(SEQUENCE, TISSUE, n_states=20)
+
+
+@pytest.fixture(scope="module")
+def folder(dictionary, tmp_path_factory):
+    """A folder with the dictionary, in memory's and in disk's form, a noisy series of its atoms, and a map of B1."""
+    folder = tmp_path_factory.mktemp("scan")
+    rng = np.random.default_rng(0)
+    index = rng.integers(len(dictionary.norms), size=(5, 4))
+    m0 = rng.uniform(5e-3, 50, index.shape) * np.exp(2j * np.pi * rng.random(index.shape))
+    m0[0, 0] = 0
+    signals = dictionary.fingerprints[index] * (m0 * dictionary.norms[index])[..., None]
+    noise = rng.standard_normal((*signals.shape, 2)) @ [1, 1j]
+    images = np.moveaxis(signals + 1e-3 * (m0 != 0)[..., None] * noise, -1, 0).astype(np.complex64)
+    np.savez(folder / "scan.npz", images=images)
+    np.savez(folder / "b1.npz", b1=np.asarray(dictionary.tissue.b1)[index])
+    save_dictionary(folder / "atoms.npz", dictionary)
+    save_dictionary(folder / "compressed.npz", compress(dictionary, 5)[0])
+    fill_store(begin_store(folder / "atoms.zarr", SEQUENCE, TISSUE, n_states=20, chunk_atoms=7))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def images(folder):
+    with np.load(folder / "scan.npz") as archive:
+        return archive["images"]
+
+
+def test_a_series_is_matched_as_it_is(folder, dictionary, images):
+    """Every voxel with any signal, however weak, with all frames: `match`, to the bit."""
+    results = map_scan(
+        folder / "scan.npz", config=ReconstructionConfig(dictionary=str(folder / "atoms.npz"), **AS_THEY_ARE)
+    )
+    expected = match(dictionary, images)
+    assert_same_maps(results.maps, expected)
+    assert np.count_nonzero(expected.index >= 0) == expected.index.size - 1
+    assert results.refined is None
+    assert results.coefficients is None
+
+
+def test_a_dictionary_on_disk_stays_there(folder, dictionary, images):
+    config = ReconstructionConfig(dictionary=str(folder / "atoms.zarr"), **AS_THEY_ARE)
+    results = map_scan(folder / "scan.npz", config=config)
+    assert_same_maps(results.maps, match(dictionary, images))
+    assert not isinstance(results.dictionary.fingerprints, np.ndarray)
+
+
+def test_frames_are_matched_with_a_compressed_dictionary(folder, dictionary, images):
+    config = ReconstructionConfig(dictionary=str(folder / "compressed.npz"), **AS_THEY_ARE)
+    assert_same_maps(map_scan(folder / "scan.npz", config=config).maps, match(compress(dictionary, 5)[0], images))
+
+
+def test_a_b1_map_is_matched_with(folder, dictionary, images):
+    config = ReconstructionConfig(
+        dictionary=str(folder / "atoms.npz"), b1_map=str(folder / "b1.npz"), b1_scale=1 + 1e-6, **AS_THEY_ARE
+    )
+    with np.load(folder / "b1.npz") as archive:
+        expected = match_with_b1(dictionary, images, archive["b1"])
+    assert_same_maps(map_scan(folder / "scan.npz", config=config).maps, expected)
+
+
+def test_the_threshold_leaves_out_what_is_weak(folder, dictionary, images):
+    strength = np.linalg.norm(images, axis=0)
+    half = map_scan(
+        folder / "scan.npz", dictionary=dictionary, config=ReconstructionConfig(rank=5, signal_threshold=0.5)
+    )
+    matched = half.maps.index >= 0
+    assert 0 < np.count_nonzero(matched) < matched.size - 1
+    assert strength[matched].min() > 0.2 * strength.max()
+    assert np.all(half.refined.t1_std[matched] > 0)
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory):
+    """Raw data of a disc of one tissue, fully sampled by 4 coils, in a file that says its sequence."""
+    spiral = design_spiral(matrix=SIZE, field_of_view=FIELD_OF_VIEW, interleaves=2)
+    trajectory = rotated(spiral.k, rotation_angles(SEQUENCE.n_frames, interleaves=2))
+    y, x = np.meshgrid(*(np.arange(SIZE) - SIZE // 2,) * 2, indexing="ij")
+    signal = build_dictionary(SEQUENCE, grid_of([0.8], [0.1]), n_states=20)
+    images = (signal.norms[0] * signal.fingerprints[0])[:, None, None] * (np.hypot(y, x) < 6)
+    coils = np.exp(-((y - 6 * np.array([-1, 1, 0, 0])[:, None, None]) ** 2) / 200 + 0.1j * x)
+    kspace = sample_kspace(images.astype(np.complex64), coils, trajectory, (FIELD_OF_VIEW / SIZE,) * 2)
+    path = tmp_path_factory.mktemp("raw") / "scan.h5"
+    place = {"matrix": (SIZE, SIZE), "field_of_view": (FIELD_OF_VIEW,) * 2, "slice_thickness": 5e-3}
+    write_mrd(path, RawData(kspace, trajectory, **place, sequence=SEQUENCE))
+    return path
+
+
+def test_raw_data_to_maps_and_stages_are_gone_on_with(raw, tmp_path, capsys):
+    call = {"tissue": TISSUE.rows(slice(6, 12)), "config": ReconstructionConfig(rank=3, virtual_coils=3)}
+    results = map_scan(raw, tmp_path, **call)
+    centre = (SIZE // 2,) * 2
+    # Sampled in two shots whose aliases the coils take out: the atom of the tissue, and the fit back on it.
+    assert (results.maps.t1[centre], results.maps.t2[centre]) == pytest.approx((0.8, 0.1), rel=1e-6)
+    assert (results.refined.t1[centre], results.refined.t2[centre]) == pytest.approx((0.8, 0.1), rel=0.03)
+    assert results.maps.index[0, 0] == -1
+    assert results.voxel_size == pytest.approx((5e-3, FIELD_OF_VIEW / SIZE, FIELD_OF_VIEW / SIZE))
+    assert set(results.seconds) == {"sensitivities", "reconstruction", "matching", "refining"}
+    capsys.readouterr()
+    (tmp_path / "refining.npz").unlink()
+    again = map_scan(raw, tmp_path, **call)
+    assert capsys.readouterr().out.startswith("refining: ")  # and nothing else
+    assert_same_maps(again.refined, results.refined)
+    with pytest.raises(ValueError, match=r"rank is 4, but 3 when .* was begun: use another folder"):
+        map_scan(raw, tmp_path, **call | {"config": ReconstructionConfig(rank=4, virtual_coils=3)})
+    with pytest.raises(ValueError, match=r"argument tissue is .* was begun: use another folder"):
+        map_scan(raw, tmp_path, **call | {"tissue": TISSUE.rows(slice(6, 11))})
+    silent = map_scan(raw, **call | {"config": ReconstructionConfig(rank=3, virtual_coils=3, refine=False)})
+    assert_same_maps(silent.maps, results.maps)
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"sequence": mrf_fisp(41)}, "scan.npz has 40 frames, but the given sequence has 41"),
+        ({}, "scan.npz has 40 frames, but the paper's sequence has 1000"),
+        ({"sequence": SEQUENCE, "tissue": grid_of([0.8], [0.1]), "b1_map": "b1.npz"}, "b1_map=.* several B1"),
+        ({"dictionary": "x.npz"}, r"x.npz"),
+    ],
+)
+def test_what_does_not_fit_is_refused(folder, given, words):
+    settings = {name: str(folder / given[name]) for name in ("b1_map", "dictionary") if name in given}
+    arguments = {name: value for name, value in given.items() if name not in settings}
+    with pytest.raises(ValueError, match=words):
+        map_scan(folder / "scan.npz", **arguments, config=ReconstructionConfig(**settings, refine=False))
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ({"method": "wavelets"}, "method must be one of .*sense.*; got wavelets"),
+        ({"rank": 1}, "rank must be at least 2, and finite; got 1"),
+        ({"signal_threshold": -0.1}, "signal_threshold must be at least 0, and finite; got -0.1"),
+        ({"b1_map": "b1.npz", "b1_scale": 0.0}, "b1_scale must be above 0, and finite; got 0.0"),
+        ({"b1_scale": 0.01}, "b1_scale goes with a b1_map; got 0.01"),
+    ],
+)
+def test_settings_that_no_scan_can_have(setting, words):
+    with pytest.raises(ValueError, match=words):
+        ReconstructionConfig(**setting)
+
+
+def test_two_dictionaries_are_one_too_many(folder, dictionary):
+    config = ReconstructionConfig(dictionary=str(folder / "atoms.npz"))
+    with pytest.raises(ValueError, match=r"dictionary=.*atoms.npz"):
+        map_scan(folder / "scan.npz", dictionary=dictionary, config=config)
