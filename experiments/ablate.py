@@ -21,7 +21,7 @@ from experiments.evaluation.generator import errors_by_method
 from experiments.flags import recipe_flags, sequence_flags
 from experiments.flags.command_line import given_flags, numbers_in, run
 from ganmrf.files import replacing
-from ganmrf.report.html import Section, Table, machine_facts, write_report
+from ganmrf.report.html import Section, Table, write_report
 from ganmrf.runs.configs import stored_configs
 from ganmrf.runs.side_by_side import Job, train_side_by_side
 from ganmrf.runs.training import read_run
@@ -77,10 +77,8 @@ def main():
             workdir.path / "report.html",
             title="What each part of the recipe contributes",
             summary=f"Relative L2 error of unit fingerprints on the test set; seeds {', '.join(map(str, seeds))}.",
-            sections=[
-                Section("Ablation", tables=[Table(columns, cells)]),
-                Section("Machine", facts=machine_facts()),
-            ],
+            sections=[Section("Ablation", tables=[Table(columns, cells)])],
+            settings=workdir.config,
         )
     print(f"{columns[0]:46s}" + "".join(f"{name:>20s}" for name in columns[1:]))
     for name, *numbers in cells:

@@ -28,7 +28,7 @@ from ganmrf.metrics import fingerprint_errors
 from ganmrf.physics.sequences.cardiac import cardiac_mrf
 from ganmrf.report.anchored_figures import rhythm_figure
 from ganmrf.report.figures import fingerprint_figure, schedule_figure
-from ganmrf.report.html import Picture, Section, machine_facts, write_report
+from ganmrf.report.html import Picture, Section, write_report
 
 flags.adopt_module_key_flags(sequence_flags)
 _GENERATOR = flags.DEFINE_string("generator", None, "generator.npz of train_anchored", required=True)
@@ -41,6 +41,7 @@ _ANCHORS = flags.DEFINE_integer("anchors", None, "anchors to simulate; default: 
 _ACCURACY = flags.DEFINE_float("accuracy", None, "in place of --anchors: error that 99 % of held-out tissues must keep")
 _COMPRESSED = flags.DEFINE_bool("compressed", False, "coefficients in the anchors' basis, not all frames")
 _CHECK = flags.DEFINE_bool("check", False, "also simulate the dictionary, for its errors and its time")
+_OWN = (_GENERATOR, _OUTPUT, _RR_MS, _FRAMES, _TR_MS, _FLIP_ANGLES, _ANCHORS, _ACCURACY, _COMPRESSED, _CHECK)
 
 _SHOWN_MS = ((1200, 45), (1900, 160), (350, 70))  # T1, T2: about those of myocardium, blood and fat at 3 T
 
@@ -141,8 +142,8 @@ def _report(path, dictionary, rr_intervals, words):
         sections=[
             Section("Rhythm and sequence", figures=[rhythm, schedule]),
             Section("Fingerprints", figures=[fingerprints]),
-            Section("Machine", facts=machine_facts()),
         ],
+        settings={flag.name: flag.value for flag in _OWN},
     )
 
 

@@ -25,11 +25,10 @@ from experiments.reports.generator import (
     map_section,
     numbers,
     print_evaluation,
-    settings_facts,
     training_picture,
 )
 from ganmrf.files import make_folder, replacing
-from ganmrf.report.html import Section, machine_facts, write_report
+from ganmrf.report.html import Section, write_report
 from ganmrf.runs.side_by_side import Job, train_side_by_side
 from ganmrf.runs.training import read_run, simulate_accurately
 from ganmrf.scanner import Scanner
@@ -83,8 +82,9 @@ def main():
             fingerprint_section(trained.generator()),
             error_section(evaluation, "Errors of fingerprints"),
             map_section(evaluation, scan, "Maps"),
-            Section("Settings and machine", facts=settings_facts(trained) | machine_facts()),
         ],
+        settings={"workdir": workdir, "on": _ON.value, "size": _SIZE.value, "snr": snrs, "seed": _SEED.value}
+        | {"simulation": trained.simulation, "training": trained.training},
     )
     print(f"report: {folder / 'report.html'}")
 

@@ -28,7 +28,7 @@ from experiments.evaluation.anchored import (
 )
 from experiments.flags import sequence_flags
 from experiments.flags.command_line import run
-from experiments.reports.anchored import print_evaluation, write_evaluation
+from experiments.reports.anchored import print_evaluation, write_anchored_report
 from experiments.reports.generator import summary
 from ganmrf.files import make_folder, replacing
 
@@ -59,7 +59,10 @@ def main():
         print_evaluation(subject.name, found[subject.name])
     with replacing(folder / "evaluation.json") as path:
         path.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-    write_evaluation(folder / "report.html", found)
+    settings = {"generator": _GENERATORS.value, "seed": _SEED.value, "sequences": _SEQUENCES.value}
+    settings |= {"tissues": _TISSUES.value, "maps": _MAPS.value, "size": _SIZE.value, "snr": _SNR.value}
+    settings |= {"rounds": _ROUNDS.value, "timed_anchors": _ANCHORS.value, "simulation": config}
+    write_anchored_report(folder / "report.html", settings, found)
     print(f"report: {folder / 'report.html'}")
 
 

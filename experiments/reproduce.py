@@ -95,7 +95,7 @@ def main():
         content["generation"] = [cost._asdict() for cost in results.cost]
         with replacing(workdir.path / "results.json") as path:
             path.write_text(json.dumps(content, indent=2) + "\n")
-        write_reproduction_report(workdir.path / "report.html", results)
+        write_reproduction_report(workdir.path / "report.html", workdir.config, results)
         print(f"report: {workdir.path / 'report.html'}")
 
 

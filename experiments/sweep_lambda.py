@@ -17,7 +17,7 @@ from absl import flags
 from experiments.flags import recipe_flags, sequence_flags
 from experiments.flags.command_line import given_flags, numbers_in, run
 from ganmrf.files import replacing
-from ganmrf.report.html import Picture, Section, Table, machine_facts, write_report
+from ganmrf.report.html import Picture, Section, Table, write_report
 from ganmrf.report.training_figures import sweep_figure
 from ganmrf.runs.configs import SimulationConfig, TrainingConfig, stored_configs
 from ganmrf.runs.side_by_side import Job, train_side_by_side
@@ -46,7 +46,8 @@ def main():
             workdir.path / "report.html",
             title="Weight of the reconstruction term",
             summary=f"The validation error after {training.recipe.steps} steps is least at lambda = {chosen:g}.",
-            sections=[sweep_section(rows), Section("Machine", facts=machine_facts())],
+            sections=[sweep_section(rows)],
+            settings=workdir.config,
         )
     for row in rows:
         print(f"lambda {row['lambda']:g}: RMSE", ", ".join(f"{name} {row[key]:.2e}" for name, key in SETS.items()))

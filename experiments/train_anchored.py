@@ -22,7 +22,7 @@ from experiments.reports.generator import summary
 from ganmrf.anchors.generator import radial_generator, validation_errors
 from ganmrf.anchors.trunk import RECIPE
 from ganmrf.report.anchored_figures import accuracy_figure, anchor_figure
-from ganmrf.report.html import Picture, Section, Table, machine_facts, write_report
+from ganmrf.report.html import Picture, Section, Table, write_report
 from ganmrf.report.training_figures import training_figure
 from ganmrf.runs.anchoring import KINDS, RADIAL, AnchoredConfig, anchored_as, make_in_folder
 
@@ -67,7 +67,8 @@ def main():
     )
     given = given_flags()
     workdir = pathlib.Path(_WORKDIR.value)
-    made = make_in_folder(workdir, sequence_flags.simulation_config(), config, given)
+    simulation = sequence_flags.simulation_config()
+    made = make_in_folder(workdir, simulation, config, given)
     evaluated = {made.config.kind: (made.generator, made.anchor_set)}
     for kind in RADIAL if made.config.kind not in RADIAL else ():
         anchor_set = anchored_as(made.anchor_set, kind)
@@ -113,11 +114,8 @@ def main():
                 figures=[Picture(anchor_figure(made.generator.anchors), "The tissues that are simulated exactly.")],
             ),
             *trained,
-            Section(
-                "Settings and machine",
-                facts={name: str(value) for name, value in vars(made.config).items()} | machine_facts(),
-            ),
         ],
+        settings={"simulation": simulation, "anchored": made.config},
     )
     print(f"report: {workdir / 'report.html'}")
 

@@ -1,10 +1,10 @@
-"""What `evaluate_anchored` found, in words, tables and figures."""
+"""The report of `evaluate_anchored`: errors, maps, gradients and costs of generators for any sequence."""
 
 import numpy as np
 
 from experiments.evaluation.anchored import BEYOND, Cost
 from ganmrf.report.anchored_figures import accuracy_figure, break_even_figure, extrapolation_figure
-from ganmrf.report.html import Picture, Section, Table, machine_facts, write_report
+from ganmrf.report.html import Picture, Section, Table, write_report
 
 _NUMBERS = (1, 10, 100, 1000, 10000)  # of dictionaries in the break-even table
 _COST_COLUMNS = ("Simulated", "Generated", "Generated, compressed")
@@ -13,9 +13,7 @@ _COST_COLUMNS = ("Simulated", "Generated", "Generated, compressed")
 def print_evaluation(name: str, found: dict):
     """Prints what was found about one generator."""
     print(f"{name}: {found['kind']} over {', '.join(found['axes'])}, slice positions: {found['slice_positions']}")
-    table = _error_table(name, found)
-    for row in (table.columns, *table.rows):
-        print(f"  {row[0]:>8s}" + "".join(f"{cell:>26s}" for cell in row[1:]))
+    print(_error_table(name, found).text())
     t1, t2, changed = (_percent(found["maps"][key]) for key in ("t1", "t2", "changed"))
     print(f"  maps of {len(found['maps']['t1'])} sequences, mean / largest: T1 {t1} %, T2 {t2} %, changed {changed} %")
     gradient = found["gradient"]
@@ -30,22 +28,24 @@ def print_evaluation(name: str, found: dict):
     print(f"  {_break_even(found)}", flush=True)
 
 
-def write_evaluation(path, found: dict):
+def write_anchored_report(path, settings: dict, found: dict):
     """Writes the report.
 
     Args:
       path: the HTML file.
+      settings: of `evaluate_anchored`.
       found: name of a generator -> what `evaluate_anchored` found.
     """
     least = {name: min(each["mean"] for each in of["errors"]["random"].values()) for name, of in found.items()}
     best = min(least, key=least.get)
     sections = [_error_section(found), _outside_section(found), _map_section(found), _gradient_section(found)]
-    sections += [_cost_section(found), Section("Machine", facts=machine_facts())]
+    sections.append(_cost_section(found))
     write_report(
         path,
         title="Generators for any sequence, evaluated",
         summary=f"The least mean error on random unseen sequences is {least[best]:.1e}, of {best}.",
         sections=[section for section in sections if section],
+        settings=settings,
     )
 
 

@@ -13,8 +13,7 @@ from ganmrf.report.figures import (
     profile_figure,
     schedule_figure,
 )
-from ganmrf.report.html import Picture, Section, Table, machine_facts, write_report
-from ganmrf.runs.configs import flag_facts
+from ganmrf.report.html import Picture, Section, Table, write_report
 
 _DIFFERENCE = "{} where it has a truth: true, matched, and their difference with ten times the contrast."
 
@@ -43,8 +42,9 @@ def write_brain_report(path, config: dict, results):
             _sequence_section(results),
             _maps_section(results),
             _error_section(results),
-            _settings_section(config, results),
         ],
+        settings=config,
+        facts=_run_facts(results),
     )
 
 
@@ -123,10 +123,8 @@ def _error_section(results):
     )
 
 
-def _settings_section(config, results):
-    settings = flag_facts(config)
-    if results.kept_energy is not None:
-        settings["Energy the basis leaves out"] = f"{1 - results.kept_energy:.1e}"
-    timings = {f"Time for {name}": f"{value:.2f} s" for name, value in results.seconds.items()}
-    note = "The times include compilation where no compiled program was in the cache yet."
-    return Section("Settings, timings and machine", note, facts=settings | timings | machine_facts())
+def _run_facts(results):
+    """What the basis leaves out, where one is used, and times: with compilation, where no program was kept yet."""
+    kept = results.kept_energy
+    energy = {} if kept is None else {"Energy the basis leaves out": f"{1 - kept:.1e}"}
+    return energy | {f"Time for {name}": f"{value:.2f} s" for name, value in results.seconds.items()}

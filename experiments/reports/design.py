@@ -19,8 +19,7 @@ from ganmrf.report.design_figures import (
     tissue_ratio_figure,
 )
 from ganmrf.report.figures import fingerprint_figure
-from ganmrf.report.html import Picture, Section, Table, machine_facts, write_report
-from ganmrf.runs.configs import flag_facts
+from ganmrf.report.html import Picture, Section, Table, write_report
 from ganmrf.runs.designing import Design, DesignConfig, exact_precision
 
 _B1 = np.linspace(0.8, 1.2, 9)
@@ -136,8 +135,8 @@ def write_design_report(path, settings: dict, evaluated: Evaluation):
             _check_section(evaluated),
             _robustness_section(evaluated),
             _search_section(evaluated),
-            _settings_section(settings),
         ],
+        settings=settings,
     )
 
 
@@ -259,7 +258,3 @@ def _search_section(evaluated):
             Table(("Start", "Objective", *columns), rows, "Where the starts ended: standard deviations at M0 = noise")
         ],
     )
-
-
-def _settings_section(settings):
-    return Section("Settings and machine", facts=flag_facts(settings) | machine_facts())

@@ -1,6 +1,4 @@
-"""The sections of a report that show a `evaluation.Evaluation`, and its numbers for a JSON file."""
-
-import dataclasses
+"""The sections of a report that show an `Evaluation`, and its numbers for a JSON file."""
 
 import numpy as np
 
@@ -12,8 +10,6 @@ from ganmrf.physics.tissue import Tissue
 from ganmrf.report.figures import REFERENCE_TIMES, comparison_figure, fingerprint_figure
 from ganmrf.report.html import Picture, Section, Table
 from ganmrf.report.training_figures import error_distribution_figure, tissue_plane_figure, training_figure
-from ganmrf.runs.configs import flag_facts
-from ganmrf.runs.training import Run
 
 _NAMES = ("simulated", "generated")
 
@@ -51,14 +47,10 @@ def error_section(evaluation: Evaluation, heading: str) -> Section:
     marked = ""
     if n_outside := np.count_nonzero(evaluation.outside):
         marked = f" {n_outside} of them lie outside the trained range and are marked: they are extrapolated."
-    rows = [
-        [name, *(f"{value:.2e}" for value in summary(errors).values()), f"{evaluation.core_seconds[name]:.1f}"]
-        for name, errors in evaluation.errors.items()
-    ]
     return Section(
         heading,
-        f"Relative L2 error of fingerprints of unit norm, at the {count} atoms {evaluation.evaluated_as}. Norms (M0) are "
-        f"off by {evaluation.norm_error:.1e} on average.",
+        f"Relative L2 error of fingerprints of unit norm, at the {count} atoms {evaluation.evaluated_as}. Norms (M0) "
+        f"are off by {evaluation.norm_error:.1e} on average.",
         figures=[
             Picture(
                 error_distribution_figure({name: np.maximum(e, 1e-9) for name, e in evaluation.errors.items()}),
@@ -66,8 +58,29 @@ def error_section(evaluation: Evaluation, heading: str) -> Section:
             ),
             Picture(plane, f"Error of all {evaluation.all_errors.size} atoms of the {evaluation.final}.{marked}"),
         ],
-        tables=[Table(("Method", "Mean", "99 % below", "Worst", "Training (core-s)"), rows)],
+        tables=[error_table(evaluation)],
     )
+
+
+def error_table(evaluation: Evaluation) -> Table:
+    """Errors of every method's fingerprints."""
+    rows = [
+        [name, *(f"{value:.2e}" for value in summary(errors).values()), f"{evaluation.core_seconds[name]:.1f}"]
+        for name, errors in evaluation.errors.items()
+    ]
+    caption = f"Relative errors at the {np.count_nonzero(evaluation.evaluated)} atoms {evaluation.evaluated_as}"
+    return Table(("Method", "Mean", "99 % below", "Worst", "Training (core-s)"), rows, caption)
+
+
+def map_table(evaluation: Evaluation) -> Table:
+    """Errors of the maps by every method's dictionary."""
+    rows = [
+        [f"{name}, SNR {snr:g}", *(f"{100 * value:.3f}" for value in errors[:3])]
+        for snr, methods in evaluation.maps.items()
+        for name, errors in methods.items()
+    ]
+    columns = ("Dictionary", "T1 RRMSE (%)", "T2 RRMSE (%)", "Voxels that changed atom (%)")
+    return Table(columns, rows, "Maps against those by the simulated dictionary")
 
 
 def map_section(evaluation: Evaluation, scan: Scan, heading: str) -> Section:
@@ -83,36 +96,18 @@ def map_section(evaluation: Evaluation, scan: Scan, heading: str) -> Section:
         )
         for quantity, simulated, generated in (("T1", reference.t1, ours.maps.t1), ("T2", reference.t2, ours.maps.t2))
     ]
-    rows = [
-        [f"{name}, SNR {snr:g}", *(f"{100 * value:.3f}" for value in errors[:3])]
-        for snr, methods in evaluation.maps.items()
-        for name, errors in methods.items()
-    ]
     tissues = [
         Table(TISSUE_COLUMNS, format_tissues(methods[evaluation.final].tissues), f"Tissue by tissue, SNR {snr:g}")
         for snr, methods in evaluation.maps.items()
     ]
     return Section(
         heading,
-        f"The same noisy scan matched with both dictionaries of {evaluation.all_errors.size} atoms, all frames, decided "
-        f"in float64; differences over the {np.count_nonzero(mask)} voxels of the brain. "
+        f"The same noisy scan matched with both dictionaries of {evaluation.all_errors.size} atoms, all frames, "
+        f"decided in float64; differences over the {np.count_nonzero(mask)} voxels of the brain. "
         f"Tissue by tissue: where one fills a voxel to 95 %, against the map by the simulated dictionary.",
         figures=pictures,
-        tables=[
-            Table(
-                ("Dictionary", "T1 RRMSE (%)", "T2 RRMSE (%)", "Voxels that changed atom (%)"),
-                rows,
-                "Against the simulated dictionary",
-            ),
-            *tissues,
-        ],
+        tables=[map_table(evaluation), *tissues],
     )
-
-
-def settings_facts(run: Run) -> dict[str, str]:
-    """Everything that shaped a run, flag by flag."""
-    training = dataclasses.asdict(run.training)
-    return flag_facts({"simulation": dataclasses.asdict(run.simulation), "recipe": training.pop("recipe"), **training})
 
 
 def summary(errors: np.ndarray) -> dict[str, float]:
@@ -125,7 +120,7 @@ def summary(errors: np.ndarray) -> dict[str, float]:
 
 
 def numbers(evaluation: Evaluation) -> dict:
-    """A evaluation in plain numbers."""
+    """An evaluation in plain numbers."""
     return {
         "atoms": evaluation.all_errors.size,
         "evaluated": f"{np.count_nonzero(evaluation.evaluated)} atoms {evaluation.evaluated_as}",
@@ -146,13 +141,6 @@ def numbers(evaluation: Evaluation) -> dict:
 
 
 def print_evaluation(evaluation: Evaluation):
-    """Prints what the tables of the report hold, in short."""
-    print(
-        f"errors at the {np.count_nonzero(evaluation.evaluated)} atoms {evaluation.evaluated_as}: mean, 99 % below, worst"
-    )
-    for name, errors in evaluation.errors.items():
-        print(f"  {name:42s} " + "  ".join(f"{value:.2e}" for value in summary(errors).values()))
-    print("maps against those of the simulated dictionary: RRMSE of T1 and T2, voxels that changed atom")
-    for snr, methods in evaluation.maps.items():
-        for name, errors in methods.items():
-            print(f"  SNR {snr:<3g} {name:42s} " + "  ".join(f"{100 * value:7.3f} %" for value in errors[:3]))
+    """Prints the numbers of the report's tables."""
+    print(error_table(evaluation).text())
+    print(map_table(evaluation).text())

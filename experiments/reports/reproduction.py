@@ -7,12 +7,11 @@ from experiments.reports.generator import (
     error_section,
     fingerprint_section,
     map_section,
-    settings_facts,
     training_picture,
 )
 from experiments.sweep_lambda import sweep_section
 from ganmrf.report.figures import schedule_figure
-from ganmrf.report.html import Picture, Section, Table, machine_facts, write_report
+from ganmrf.report.html import Picture, Section, Table, write_report
 
 # Yang et al. 2020, arXiv:2004.02270: RRMSE (%) of T1 and T2 maps, Figs. 6, 7 and 8.
 _PAPER_RRMSE = {"own": (0.55, 2.66), "coarse": (1.10, 3.51), "fine": (1.69, 6.37)}
@@ -20,11 +19,12 @@ _PAPER_HOURS = 8.0
 _EXTRAPOLATE_FROM = 100_000  # steps: a shorter curve has not settled on a slope
 
 
-def write_reproduction_report(path, results):
+def write_reproduction_report(path, settings: dict, results):
     """Writes the report.
 
     Args:
       path: the HTML file.
+      settings: of `reproduce`.
       results: `reproduce.Results`.
     """
     own, coarse, fine = (results.evaluations[name] for name in ("own", "coarse", "fine"))
@@ -47,9 +47,8 @@ def write_reproduction_report(path, results):
         map_section(coarse, results.scan, f"Maps, {n_coarse} atoms (the paper's Fig. 7)"),
         error_section(fine, f"Errors of fingerprints, trained on {n_coarse} atoms, generating {n_fine}"),
         map_section(fine, results.scan, f"Maps, trained on {n_coarse} atoms, generating {n_fine} (the paper's Fig. 8)"),
-        Section("Settings and machine", facts=settings_facts(results.run) | machine_facts()),
     ]
-    write_report(path, title="GAN-MRF, reproduced", summary=_summary(results), sections=sections)
+    write_report(path, title="GAN-MRF, reproduced", summary=_summary(results), sections=sections, settings=settings)
 
 
 def _summary(results):
@@ -60,7 +59,8 @@ def _summary(results):
     return (
         f"A generator of MRF-FISP fingerprints was trained with the recipe {recipe!r} (lambda {results.chosen:g}) in "
         f"{seconds:.0f} s. Its mean relative error at the atoms {own.evaluated_as} is "
-        f"{own.errors[own.final].mean():.1e}. Maps of a digital brain ({results.acquired}) at SNR {snr:g} by the generated dictionary of "
+        f"{own.errors[own.final].mean():.1e}. Maps of a digital brain ({results.acquired}) at SNR {snr:g} by the "
+        f"generated dictionary of "
         f"{own.all_errors.size} atoms differ "
         f"from those by the simulated one by {100 * ours.t1:.3f} % (T1) and {100 * ours.t2:.3f} % (T2, RRMSE); trained "
         f"on {coarse.all_errors.size} atoms and generating {fine.all_errors.size}, by {100 * of_fine.t1:.3f} % and "

@@ -1,13 +1,10 @@
 """The report of `reconstruct_maps`: maps with error bars, and how they came about."""
 
-import resource
-import sys
-
 import numpy as np
 
 from ganmrf.imaging.pipeline import METHODS
 from ganmrf.report.figures import map_figure, schedule_figure
-from ganmrf.report.html import Picture, Section, Table, machine_facts, write_report
+from ganmrf.report.html import Picture, Section, Table, write_report
 from ganmrf.report.reconstruction_figures import (
     coefficients_figure,
     convergence_figure,
@@ -15,7 +12,6 @@ from ganmrf.report.reconstruction_figures import (
     trajectory_figure,
     uncertainty_figure,
 )
-from ganmrf.runs.configs import flag_facts
 from ganmrf.scan_to_maps import Results
 
 
@@ -51,8 +47,9 @@ def write_reconstruction_report(path, config: dict, results: Results):
             *_map_sections(results),
             *([_reconstruction_section(results)] if raw else []),
             Section("Sequence", figures=[Picture(schedule_figure(results.dictionary.sequence), _SEQUENCE)]),
-            _settings_section(config, results),
+            _stages_section(results),
         ],
+        settings=config,
     )
 
 
@@ -113,11 +110,7 @@ def _reconstruction_section(results):
     return Section("Reconstruction", figures=figures)
 
 
-def _settings_section(config, results):
+def _stages_section(results):
     rows = [(name, f"{seconds:.1f}") for name, seconds in results.seconds.items()]
     rows.append(("all stages", f"{sum(results.seconds.values()):.1f}"))
-    unit = 1 if sys.platform == "darwin" else 1024
-    peak = unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e9
-    facts = flag_facts(config) | {"Peak memory of this run": f"{peak:.2f} GB"} | machine_facts()
-    table = Table(("Stage", "Seconds"), rows, "When it was done, compilation included")
-    return Section("Stages, settings and machine", tables=[table], facts=facts)
+    return Section("Stages", tables=[Table(("Stage", "Seconds"), rows, "When it was done, compilation included")])

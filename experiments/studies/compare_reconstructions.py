@@ -31,9 +31,9 @@ from ganmrf.imaging.phantom import digital_brain
 from ganmrf.imaging.pipeline import METHODS, reconstruct
 from ganmrf.imaging.sensitivities import calibrate
 from ganmrf.metrics import tissue_table
-from ganmrf.report.html import Picture, Section, Table, machine_facts, write_report
+from ganmrf.report.html import Picture, Section, Table, write_report
 from ganmrf.report.reconstruction_figures import reconstructions_figure
-from ganmrf.runs.configs import SimulationConfig, SpiralConfig, flag_facts
+from ganmrf.runs.configs import SimulationConfig, SpiralConfig
 from ganmrf.runs.workdir import Workdir
 from ganmrf.scanner import Scanner
 from ganmrf.stages import Stages
@@ -130,10 +130,8 @@ def _write_report(path, settings, table, shown):
             pictures.append(Picture(figure, caption))
         step = f"{360 / sampling['interleaves']:g} degrees" if rotation == "uniform" else "the golden angle"
         sections.append(Section(f"Spirals turned by {step}", figures=pictures))
-    facts = flag_facts(settings)
-    del facts["--rotation"]  # --rotations takes its place
-    methods = {method: METHODS[method] for method in settings["methods"]}
-    sections += [Section("Methods", facts=methods), Section("Settings and machine", facts=facts | machine_facts())]
+    sections.append(Section("Methods", facts={method: METHODS[method] for method in settings["methods"]}))
+    sampling = {name: value for name, value in sampling.items() if name != "rotation"}  # --rotations takes its place
     write_report(
         path,
         title="Reconstructions of an undersampled scan",
@@ -142,6 +140,7 @@ def _write_report(path, settings, table, shown):
             f"frame by {settings['coils']} coils at SNR {settings['snr']:g}, reconstructed, matched and refined."
         ),
         sections=sections,
+        settings=settings | {"sampling": sampling},
     )
 
 

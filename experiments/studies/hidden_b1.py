@@ -58,7 +58,7 @@ def main():
             path.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
         table = result_table(rows, settings)
         write_nuisance_report(
-            workdir.path / "report.html", rows, table, {name: folders[name, seeds[0]] for name in variants}
+            workdir.path / "report.html", settings, rows, table, {name: folders[name, seeds[0]] for name in variants}
         )
     for name, *cells in (table.columns, *table.rows):
         print(f"{name:26s}" + "".join(f"{cell:>34s}" for cell in cells))

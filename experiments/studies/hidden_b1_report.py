@@ -6,7 +6,7 @@ from experiments.studies.hidden_b1_data import B1_DEVIATION, B1_HUMPS
 from experiments.studies.hidden_b1_runs import FLOOR, SHOWN
 from ganmrf.report.distribution_figures import distribution_figure
 from ganmrf.report.figures import REFERENCE_TIMES
-from ganmrf.report.html import Picture, Section, Table, machine_facts, write_report
+from ganmrf.report.html import Picture, Section, Table, write_report
 
 _MEASURES = {
     "sliced_wasserstein": "Sliced Wasserstein distance",
@@ -40,11 +40,12 @@ def result_table(rows, settings) -> Table:
     return Table(("", *_MEASURES.values()), cells, caption)
 
 
-def write_nuisance_report(path, rows, table: Table, folders):
+def write_nuisance_report(path, settings: dict, rows, table: Table, folders):
     """Writes the report.
 
     Args:
       path: the HTML file.
+      settings: of the study.
       rows: of `result_rows`.
       table: of `result_table`.
       folders: variant -> folder of the run whose samples are shown.
@@ -61,9 +62,8 @@ def write_nuisance_report(path, rows, table: Table, folders):
     sections = [
         Section("Distances between distributions", tables=[table]),
         *_figures(folders),
-        Section("Machine", facts=machine_facts()),
     ]
-    write_report(path, title="What is the adversary for?", summary=summary, sections=sections)
+    write_report(path, title="What is the adversary for?", summary=summary, sections=sections, settings=settings)
 
 
 def _spread(values):

@@ -4,7 +4,7 @@ import numpy as np
 
 from experiments.studies.sequence_input_runs import FLATTENED, GAN, L1, LONGER, REGRESSION
 from ganmrf.report.figures import COLOURS, stacked_axes
-from ganmrf.report.html import Picture, Section, Table, machine_facts, write_report
+from ganmrf.report.html import Picture, Section, Table, write_report
 
 _COLUMNS = ("", "Steps", "Mean error", "99 % quantile", "Core-s", "Refit: mean", "99 % quantile", "Core-s")
 
@@ -61,13 +61,11 @@ def write_direct_report(path, rows, table: Table, settings):
         "Mean relative error on sequences never seen: one set of them during training (lines, one a seed), another one "
         "after the output layer is solved for (stars). The learning rate falls to 0 at the end of each line."
     )
-    facts = {name: f"{value}" for name, value in settings.items() if name not in ("variant", "seeds")}
     sections = [
         Section("Error against computing time", figures=[Picture(_figure(rows), caption)], tables=[table]),
-        Section("Settings", facts=facts),
-        Section("Machine", facts=machine_facts()),
     ]
-    write_report(path, title="One network for a family of sequences", summary=_summary(rows), sections=sections)
+    title, summary = "One network for a family of sequences", _summary(rows)
+    write_report(path, title=title, summary=summary, sections=sections, settings=settings)
 
 
 def _summary(rows):

@@ -1,55 +1,23 @@
 """One self-contained HTML file that shows what was done, with which settings, and what came out."""
 
 import base64
-import contextlib
 import dataclasses
 import datetime
+import importlib.resources
 import io
-import os
+import pathlib
 import platform
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from html import escape
 
 import jax
+import psutil
 from matplotlib.figure import Figure
 
 from ganmrf.files import replacing
-
-_STYLE = """
-:root { color-scheme: light dark; --ink: #1b1f24; --soft: #5b6570; --paper: #fff; --line: #d9dee3; --link: #0b5cad; }
-@media (prefers-color-scheme: dark) {
-  :root { --ink: #e6e9ec; --soft: #a3adb7; --paper: #14171a; --line: #343a41; --link: #7db7f0; }
-}
-* { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 62rem; padding: 1.5rem 1rem 3rem; background: var(--paper); color: var(--ink);
-  font: 1rem/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }
-h1 { font-size: 1.8rem; line-height: 1.2; margin: 0 0 .75rem; }
-h2 { font-size: 1.3rem; margin: 2.5rem 0 .5rem; padding-top: .75rem; border-top: 1px solid var(--line); }
-p { max-width: 46rem; margin: .5rem 0; }
-a { color: var(--link); }
-nav { margin: 1.25rem 0; }
-nav ol { margin: 0; padding-left: 1.5rem; columns: 20rem; column-gap: 3rem; }
-figure { margin: 1.25rem 0; break-inside: avoid; }
-figure img { display: block; max-width: 100%; height: auto; padding: .4rem; background: #fff; border-radius: 4px; }
-figcaption, caption, footer { color: var(--soft); font-size: .9rem; text-align: left; }
-figcaption { margin-top: .4rem; max-width: 46rem; }
-caption { padding-bottom: .4rem; }
-.scroll { overflow-x: auto; margin: 1.25rem 0; }
-table { border-collapse: collapse; font-size: .95rem; }
-th, td { padding: .3rem .8rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap;
-  font-variant-numeric: tabular-nums; }
-th:first-child { text-align: left; padding-left: 0; }
-thead th { border-bottom: 2px solid var(--soft); vertical-align: bottom; white-space: normal; }
-tbody th { font-weight: normal; }
-dl { display: grid; grid-template-columns: minmax(8rem, max-content) 1fr; gap: .25rem 1.25rem; margin: 1rem 0; }
-dt { color: var(--soft); }
-dd { margin: 0; overflow-wrap: anywhere; }
-footer { margin-top: 3rem; border-top: 1px solid var(--line); padding-top: .75rem; }
-@media print { :root { color-scheme: light; --ink: #000; --paper: #fff; --soft: #444; --line: #bbb; --link: #000; }
-  body { padding: 0; font-size: 10pt; } h2, caption { break-after: avoid; } tr { break-inside: avoid; }
-  .scroll { overflow: visible; } }
-"""
+from ganmrf.parallel import cores
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,6 +57,13 @@ class Table:
             if len(row) != len(self.columns):
                 raise ValueError(f"Table.rows: row {i} has {len(row)} cells, but there are {len(self.columns)} columns")
 
+    def text(self) -> str:
+        """The table for a terminal: the caption, then aligned columns, the first one to the left."""
+        lines = [self.columns, *self.rows]
+        widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
+        aligned = ["  ".join([cells[0].ljust(widths[0]), *map(str.rjust, cells[1:], widths[1:])]) for cells in lines]
+        return "\n".join([self.caption] * bool(self.caption) + aligned)
+
 
 @dataclasses.dataclass(frozen=True)
 class Section:
@@ -109,18 +84,34 @@ class Section:
     facts: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
-def write_report(path, *, title: str, summary: str, sections: Sequence[Section]):
+def write_report(
+    path,
+    *,
+    title: str,
+    summary: str,
+    sections: Sequence[Section],
+    settings,
+    facts: Mapping[str, str] | None = None,
+):
     """Writes a report as one HTML file that needs no other file, no network and no script.
+
+    A section with all settings and the machine ends every report, so that what it shows can be made again.
 
     Args:
       path: the file to write, replaced as a whole.
       title: of the document.
       summary: what came out, in a few sentences; an empty line starts a new paragraph.
       sections: in order; the table of contents lists them.
+      settings: flag -> value, a mapping or a dataclass; groups of settings in it, mappings or dataclasses themselves,
+        are shown flag by flag; values of None are left out.
+      facts: more about this run, such as its timings, name -> value; shown between settings and machine.
 
     Raises:
       ValueError: the file cannot be written.
     """
+    run = dict(facts or {}) | {"Peak memory of this run": f"{_peak_memory() / 1e9:.2f} GB"}
+    sections = [*sections, Section("Settings and machine", facts=settings_facts(settings) | run | machine_facts())]
+    style = importlib.resources.files("ganmrf.report").joinpath("style.css").read_text(encoding="utf-8")
     contents = "\n".join(f'<li><a href="#s{i}">{escape(s.heading)}</a></li>' for i, s in enumerate(sections, 1))
     body = "\n".join(_section(f"s{i}", section) for i, section in enumerate(sections, 1))
     made = datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %z")
@@ -130,7 +121,8 @@ def write_report(path, *, title: str, summary: str, sections: Sequence[Section])
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{escape(title)}</title>
-<style>{_STYLE}</style>
+<style>
+{style}</style>
 </head>
 <body>
 <header>
@@ -151,27 +143,47 @@ def write_report(path, *, title: str, summary: str, sections: Sequence[Section])
         temporary.write_text(page, encoding="utf-8")
 
 
+def settings_facts(settings) -> dict[str, str]:
+    """Settings as flags and their values; ``settings`` as for `write_report`."""
+    found = {}
+    for name, value in (settings if isinstance(settings, Mapping) else vars(settings)).items():
+        if isinstance(value, Mapping) or dataclasses.is_dataclass(value):
+            found |= settings_facts(value)
+        elif value is not None:
+            found[f"--{name}"] = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    return found
+
+
 def machine_facts() -> dict[str, str]:
     """What timings are quoted with: processor, usable cores, memory, Python, JAX and the devices it computes on."""
-    affinity = getattr(os, "sched_getaffinity", None)  # Linux only
-    cores = len(affinity(0)) if affinity else os.cpu_count()
-    facts = {"Processor": _processor(), "Cores usable": f"{cores}"}
-    with contextlib.suppress(AttributeError, ValueError, OSError):  # not every system tells
-        facts["Memory"] = f"{os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 2**30:.1f} GiB"
     kinds = [device.device_kind for device in jax.devices()]
-    facts["Python"] = platform.python_version()
-    facts["JAX"] = jax.__version__
-    facts["JAX devices"] = ", ".join(f"{kinds.count(kind)} x {kind}" for kind in dict.fromkeys(kinds))
-    return facts
+    return {
+        "Processor": _processor(),
+        "Cores usable": f"{len(cores())}",
+        "Memory": f"{psutil.virtual_memory().total / 2**30:.1f} GiB",
+        "System": platform.platform(terse=True),
+        "Python": platform.python_version(),
+        "JAX": jax.__version__,
+        "JAX devices": ", ".join(f"{kinds.count(kind)} x {kind}" for kind in dict.fromkeys(kinds)),
+    }
 
 
 def _processor():
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            names = re.findall(r"^model name\s*:\s*(.+)$", file.read(), re.MULTILINE)
-    except OSError:
-        names = []
-    return names[0].strip() if names else platform.processor() or platform.machine()
+    """Name of the processor; Linux alone keeps it from `platform`, in a file of its own."""
+    cpuinfo = pathlib.Path("/proc/cpuinfo")
+    text = cpuinfo.read_text(encoding="utf-8") if cpuinfo.exists() else ""
+    found = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
+    return found[1].strip() if found else platform.processor() or platform.machine()
+
+
+def _peak_memory():
+    """The most memory that this process has held, bytes."""
+    if sys.platform == "win32":
+        return psutil.Process().memory_info().peak_wset
+    import resource  # here: Windows has none
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def _section(anchor, section):
