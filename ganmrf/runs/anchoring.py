@@ -2,68 +2,88 @@
 
 import dataclasses
 import functools
-import json
-import pathlib
-import sys
 import time
 from typing import NamedTuple
 
 import numpy as np
-import tqdm
 
 from ganmrf.anchors.anchor_set import AnchorSet, build_anchor_set, with_spread_anchors
 from ganmrf.anchors.generator import AnchoredGenerator, radial_generator, table_generator, trunk_generator
 from ganmrf.anchors.generator_file import save_generator
-from ganmrf.anchors.tissue_box import TissueBox
 from ganmrf.anchors.trunk import RECIPE, draw_tissue, finish_trunk, trunk_data
-from ganmrf.files import read_arrays, replacing
-from ganmrf.gan.checkpoint import Checkpoints
+from ganmrf.files import read_arrays, replacing, write_json
 from ganmrf.gan.recipes import Recipe
 from ganmrf.gan.train import fit, init_state
+from ganmrf.physics.tissue_box import TissueBox
+from ganmrf.progress import watched
 from ganmrf.runs.configs import SimulationConfig
-from ganmrf.runs.training import advance, resumed
-from ganmrf.runs.workdir import Workdir
+from ganmrf.runs.loop import advance
+from ganmrf.runs.training import losses
+from ganmrf.runs.workdir import Workdir, read_config
+from ganmrf.settings import check_settings, group, setting
 
 RADIAL = ("radial", "radial_spread")
 KINDS = ("trunk", "table", *RADIAL)
 _TABLE_BLOCK = 4096  # atoms of a table that are simulated, and kept, at a time
+# Without and with a B1 axis.
+_ANCHORS, _WIDTH, _DEPTH = (96, 256), (128, RECIPE.width), (3, RECIPE.depth)
 _DRAWS = 6  # of fresh tissues in the training of a trunk, a checkpoint after each
 
 
 @dataclasses.dataclass(frozen=True)
 class AnchoredConfig:
-    """What an anchored generator is made with; the fields are the flags of `train_anchored`."""
+    """Anchors, and weights over a box of tissue.
 
-    kind: str
-    t1_range_ms: str
-    t2_range_ms: str
-    b1_range: str | None
-    anchors: int
-    sequences: int
-    candidates: int
-    tissues: int
-    refit_tissues: int
-    width: int
-    depth: int
-    batch_size: int
-    steps: int
-    seed: int
+    Attributes:
+      simulation: slice profile, length of the sequences, and the grid of a table.
+      anchors: once made, a number, as ``width`` and ``depth`` are: more with a B1 axis.
+
+    Raises:
+      ValueError: a field that breaks its rule.
+    """
+
+    simulation: SimulationConfig = group(SimulationConfig)
+    kind: str = setting("trunk", "where weights come from", choices=KINDS)
+    t1_range_ms: tuple[float, ...] = setting((10.0, 3000.0), "least and largest T1 in ms", above=0)
+    t2_range_ms: tuple[float, ...] = setting((2.0, 500.0), "least and largest T2 in ms; atoms have T2 <= T1", above=0)
+    b1_range: tuple[float, ...] | None = setting(
+        None, "least and largest B1+, a third axis; default: 1 for all", above=0
+    )
+    anchors: int | None = setting(
+        None, f"most anchors; default: {_ANCHORS[0]}, or {_ANCHORS[1]} with --b1_range", at_least=1
+    )
+    sequences: int = setting(16, "random sequences to learn from", at_least=1)
+    candidates: int = setting(4096, "tissues that anchors are chosen from", at_least=1)
+    tissues: int = setting(8192, "fresh tissues of each sixth of a trunk's training", at_least=1)
+    refit_tissues: int = setting(16384, "tissues that a trunk's output layer is solved for on", at_least=1)
+    width: int | None = setting(
+        None, f"units of a hidden layer of the trunk; default: {_WIDTH[0]}, or {_WIDTH[1]} with --b1_range", at_least=1
+    )
+    depth: int | None = setting(
+        None, f"hidden layers; default: {_DEPTH[0]}, or {_DEPTH[1]} with --b1_range", at_least=1
+    )
+    batch_size: int = setting(RECIPE.batch_size, "tissues a step", at_least=1)
+    steps: int = setting(RECIPE.steps, "updates", at_least=1)
+    seed: int = setting(0, "of sequences, tissues and the network", at_least=0)
+
+    def __post_init__(self):
+        check_settings(self)
+        for name, by_axes in (("anchors", _ANCHORS), ("width", _WIDTH), ("depth", _DEPTH)):
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, by_axes[self.b1_range is not None])
 
     def box(self) -> TissueBox:
-        """The tissues that the flags name."""
-        ranges = {"t1": (self.t1_range_ms, 1e-3), "t2": (self.t2_range_ms, 1e-3)}
+        """The tissues that the fields name."""
+        ranges = {"t1": ("t1_range_ms", 1e-3), "t2": ("t2_range_ms", 1e-3)}
         if self.b1_range is not None:
-            ranges["b1"] = (self.b1_range, 1.0)
+            ranges["b1"] = ("b1_range", 1.0)
         ends = []
-        for name, (text, unit) in ranges.items():
-            flag = f"--{name}_range" + ("_ms" if unit < 1 else "")
-            try:
-                low, high = (unit * float(number) for number in text.split(","))
-            except ValueError:
-                raise ValueError(f"{flag} must be two numbers such as 10,3000; got {text!r}") from None
-            if not 0 < low < high < np.inf:
-                raise ValueError(f"{flag} must be two positive numbers, the lower one first; got {text!r}")
-            ends.append((low, high))
+        for field, unit in ranges.values():
+            values = getattr(self, field)
+            if len(values) != 2 or not values[0] < values[1]:
+                shown = ",".join(f"{value:g}" for value in values)
+                raise ValueError(f"{field} must be two positive numbers, the lower one first; got {shown}")
+            ends.append([unit * value for value in values])
         return TissueBox(tuple(ranges), *np.transpose(ends))
 
     def recipe(self) -> Recipe:
@@ -82,15 +102,17 @@ class Made(NamedTuple):
     core_seconds: float
 
 
-def make_in_folder(path, simulation: SimulationConfig, config: AnchoredConfig, given: frozenset[str]) -> Made:
+def make_in_folder(
+    path, config: AnchoredConfig | None = None, given: frozenset[str] | None = None, *, progress: bool = True
+) -> Made:
     """Makes a generator in a folder, from where it was cut off if it was.
 
     Args:
-      path: gets ``config.json``, ``generator.npz``, and what the kind needs: ``metrics.jsonl`` and ``checkpoints`` of a
-        trunk, ``table`` of a table.
-      simulation: slice profile, length of the sequences, and the grid of a table.
-      config: everything else.
-      given: names of the settings that the user gave; the others yield to those that the folder holds.
+      path: gets ``config.json``, ``generator.npz``, ``made.json``, and what the kind needs: ``metrics.jsonl`` and
+        ``checkpoints`` of a trunk, ``table`` of a table.
+      config: what is made. None: as the folder says.
+      given: names of the fields that the user gave; the others yield to those that the folder holds. None: all of them.
+      progress: whether to show progress.
 
     Returns:
       What was made.
@@ -98,23 +120,21 @@ def make_in_folder(path, simulation: SimulationConfig, config: AnchoredConfig, g
     Raises:
       ValueError: settings that do not go together, a folder in use or of other settings, or a training that diverges.
     """
-    if simulation.schedule is not None:
-        raise ValueError("--schedule: the generator is for any sequence, and is trained on random ones")
-    settings = {"simulation": dataclasses.asdict(simulation), **dataclasses.asdict(config)}
-    with Workdir(path, settings, given) as workdir:
-        stored = dict(workdir.config)
-        simulation = SimulationConfig(**stored.pop("simulation"))
-        config = AnchoredConfig(**stored)
+    if config is None:
+        config = read_config(path, AnchoredConfig())
+    if config.simulation.schedule is not None:
+        raise ValueError("schedule: the generator is for any sequence, and is trained on random ones")
+    with Workdir(path, config, given) as workdir:
+        config = workdir.config
         start = time.process_time()
-        anchor_set = anchored_as(_anchor_set(simulation, config), config.kind)
-        laid = time.process_time()
-        make, rows, learning = _learn(workdir, anchor_set, simulation, config)
+        anchor_set = anchored_as(_anchor_set(config), config.kind)
+        chosen = time.process_time()
+        make, rows, learning = _learn(workdir, anchor_set, config, progress)
         learned = time.process_time()
         generator = make()
         save_generator(workdir.path / "generator.npz", generator)
-        seconds = laid - start + learning + time.process_time() - learned
-        with replacing(workdir.path / "made.json") as temporary:
-            temporary.write_text(json.dumps({"core_seconds": round(seconds, 2)}) + "\n", encoding="utf-8")
+        seconds = chosen - start + learning + time.process_time() - learned
+        write_json(workdir.path / "made.json", {"core_seconds": round(seconds, 2)})
     return Made(config, anchor_set, generator, rows, seconds)
 
 
@@ -123,30 +143,30 @@ def anchored_as(anchor_set: AnchorSet, kind: str) -> AnchorSet:
     return with_spread_anchors(anchor_set) if kind == "radial_spread" else anchor_set
 
 
-def _anchor_set(simulation, config) -> AnchorSet:
+def _anchor_set(config) -> AnchorSet:
     return build_anchor_set(
         config.box(),
-        simulation.slice_profile(),
+        config.simulation.slice_profile(),
         n_anchors=config.anchors,
         n_sequences=config.sequences,
-        n_frames=simulation.frames or 1000,
+        n_frames=config.simulation.frames or 1000,
         n_candidates=config.candidates,
         seed=config.seed,
     )
 
 
-def _learn(workdir, anchor_set, simulation, config):
+def _learn(workdir, anchor_set, config, progress):
     """What makes the generator, the records of a trunk's training, and the core-seconds of learning, of all calls."""
     if config.kind == "table":
-        tissue, values, seconds = _table(workdir.path, anchor_set, simulation)
+        tissue, values, seconds = _table(workdir.path, anchor_set, config.simulation, progress)
         return functools.partial(table_generator, anchor_set, tissue, values), [], seconds
     if config.kind in RADIAL:
         return functools.partial(radial_generator, anchor_set), [], 0.0
-    recipe, params, rows = _train_trunk(workdir, anchor_set, config)
+    recipe, params, rows = _train_trunk(workdir, anchor_set, config, progress)
     return functools.partial(_finished, anchor_set, recipe, params, config), rows, rows[-1]["core_seconds"]
 
 
-def _table(path: pathlib.Path, anchor_set, simulation):
+def _table(path, anchor_set, simulation, progress):
     """The grid, its features, and the core-seconds that they took; blocks that are there already are read."""
     tissue = simulation.tissue().ravel()
     anchor_set.box.require_inside(tissue)
@@ -154,7 +174,7 @@ def _table(path: pathlib.Path, anchor_set, simulation):
     folder.mkdir(exist_ok=True)
     blocks, seconds = [], 0.0
     starts = range(0, tissue.size, _TABLE_BLOCK)
-    for start in tqdm.tqdm(starts, "simulating the table", disable=not sys.stderr.isatty()):
+    for start in watched(starts, "simulating the table", shown=progress):
         file = folder / f"{start}.npz"
         if not file.exists():
             clock = time.process_time()
@@ -167,15 +187,13 @@ def _table(path: pathlib.Path, anchor_set, simulation):
     return tissue, np.concatenate(blocks), seconds
 
 
-def _train_trunk(workdir, anchor_set, config):
+def _train_trunk(workdir, anchor_set, config, progress):
     recipe = config.recipe()
     data = trunk_data(anchor_set, anchor_set.features_of(anchor_set.validation))
     draw = draw_tissue(anchor_set, config.seed, config.tissues)
-    with Checkpoints(workdir.path / "checkpoints") as checkpoints:
-        state, rows = resumed(checkpoints, init_state(recipe, data, config.seed), workdir)
-        chunk = max(recipe.steps // _DRAWS, 1)
-        trainer = functools.partial(fit, recipe, data, seed=config.seed, chunk=chunk, draw=draw)
-        state = advance(trainer, state, rows, checkpoints, workdir, recipe.steps, progress=True)
+    chunks = functools.partial(fit, recipe, data, seed=config.seed, chunk=max(recipe.steps // _DRAWS, 1), draw=draw)
+    state = init_state(recipe, data, config.seed)
+    state, rows = advance(chunks, state, workdir, recipe.steps, note=losses, progress=progress)
     return recipe, state.params, rows
 
 

@@ -1,92 +1,125 @@
-"""The settings of an experiment, as the flags name them."""
+"""Configurations of runs: plain dataclasses with defaults, for Python, for flags, and for ``config.json``."""
 
 import dataclasses
 
+import numpy as np
+
 from ganmrf.dictionary.grids import grid_of, tissue_grid, values_in_ranges
-from ganmrf.gan.recipes import Recipe
+from ganmrf.gan.data import SPLIT
+from ganmrf.gan.recipes import PRESETS, Recipe
 from ganmrf.imaging.trajectory import Spiral, design_spiral, rotated, rotation_angles
 from ganmrf.io.schedule import read_schedule
+from ganmrf.physics.sequences.fisp import Sequence
 from ganmrf.physics.sequences.published import mrf_fisp
-from ganmrf.physics.slice_profile import sinc_slice_profile
+from ganmrf.physics.slice_profile import SliceProfile, sinc_slice_profile
+from ganmrf.physics.tissue import Tissue
+from ganmrf.settings import check_settings, group, setting
 
 
 @dataclasses.dataclass(frozen=True)
 class SimulationConfig:
-    """What is simulated; the fields are the flags."""
+    """Sequence, tissue grid and slice profile.
 
-    schedule: str | None
-    frames: int | None
-    echo_time_ms: float | None
-    inversion_time_ms: float | None
-    grid: str
-    t1_ms: str | None
-    t2_ms: str | None
-    slice_nodes: int
-    time_bandwidth: float
-    window: str
-    b1: str | None = None  # absent from the config.json of older runs
+    The fields hold ms and text, as flags and ``config.json`` do; the methods return what they name in SI units.
 
-    def sequence(self):
-        """The sequence the flags name."""
+    Raises:
+      ValueError: a field that breaks its rule.
+    """
+
+    schedule: str | None = setting(None, "CSV with flip angles and times, or Pulseq .seq; default: the paper's")
+    frames: int | None = setting(None, "frames to use, from the first; default: all", at_least=1)
+    echo_time_ms: float | None = setting(None, "echo time in ms, where the schedule has no column for it")
+    inversion_time_ms: float | None = setting(None, "inversion time of --schedule in ms; default: none")
+    grid: str = setting("paper", "tissue grid: paper (5970 atoms), coarse (297) or fine (106160)")
+    t1_ms: str | None = setting(None, "T1 values in ms in place of --grid, such as 100:1000:10,1050:3000:50")
+    t2_ms: str | None = setting(None, "T2 values in ms in place of --grid")
+    b1: str | None = setting(None, "B1+ values, a third axis of the grid, such as 0.7:1.3:0.05; default: 1 for all")
+    slice_nodes: int = setting(0, "quadrature nodes of the slice profile; 0: uniform slice", at_least=0)
+    time_bandwidth: float = setting(8.0, "time-bandwidth product of the sinc pulse")
+    window: str = setting("hann", "window of the sinc pulse: hann, hamming or none")
+
+    def __post_init__(self):
+        check_settings(self)
+
+    @property
+    def names_sequence(self) -> bool:
+        """Whether any field names a sequence: none may stand for that of a file."""
+        fields = self.schedule, self.frames, self.echo_time_ms, self.inversion_time_ms
+        return any(value is not None for value in fields)
+
+    def sequence(self) -> Sequence:
+        """The sequence that the fields name.
+
+        Raises:
+          ValueError: a schedule that cannot be read, or fields that do not go with it.
+        """
         pulseq = self.schedule is not None and self.schedule.lower().endswith(".seq")
         if self.schedule is None or pulseq:
             for name in ("echo_time_ms", "inversion_time_ms"):
                 if getattr(self, name) is not None:
                     whose = "a .seq file" if pulseq else "the paper's sequence"
-                    raise ValueError(f"--{name} goes with a CSV as --schedule: {whose} has its own")
+                    raise ValueError(f"{name} goes with a CSV as --schedule: {whose} has its own")
         if self.schedule is None:
             return mrf_fisp() if self.frames is None else mrf_fisp(self.frames)
-        times = {
-            name: None if value is None else 1e-3 * value
-            for name, value in (("echo_time", self.echo_time_ms), ("inversion_time", self.inversion_time_ms))
-        }
         if pulseq:
             from ganmrf.io.pulseq_read import read_pulseq  # here: it imports for a second, and most runs need none
 
             sequence = read_pulseq(self.schedule)
         else:
-            sequence = read_schedule(self.schedule, **times)
+            echo_time, inversion_time = (
+                None if value is None else 1e-3 * value for value in (self.echo_time_ms, self.inversion_time_ms)
+            )
+            sequence = read_schedule(self.schedule, echo_time=echo_time, inversion_time=inversion_time)
         if self.frames is None:
             return sequence
-        if not 1 <= self.frames <= sequence.n_frames:
-            raise ValueError(f"--frames must be 1 to {sequence.n_frames}, the length of --schedule; got {self.frames}")
+        if self.frames > sequence.n_frames:
+            raise ValueError(f"frames must be 1 to {sequence.n_frames}, the length of --schedule; got {self.frames}")
         prefix = {
             name: getattr(sequence, name)[: self.frames] for name in ("flip_angle", "repetition_time", "echo_time")
         }
         return dataclasses.replace(sequence, **prefix)
 
-    def tissue(self):
-        """The tissue grid the flags name."""
+    def tissue(self) -> Tissue:
+        """The tissue grid that the fields name."""
         if (self.t1_ms is None) != (self.t2_ms is None):
-            raise ValueError("--t1_ms and --t2_ms go together")
-        # A single value becomes one number, as 1 is: no axis.
-        b1 = 1.0 if self.b1 is None else values_in_ranges(self.b1, "--b1").squeeze()
+            raise ValueError("t1_ms and --t2_ms go together")
+        # A single B1 becomes one number, as 1 is, and no axis.
+        b1 = 1.0 if self.b1 is None else values_in_ranges(self.b1, "b1").squeeze()
         if self.t1_ms is None:
             return tissue_grid(self.grid, b1)
-        values = ("--t1_ms", self.t1_ms), ("--t2_ms", self.t2_ms)
+        values = ("t1_ms", self.t1_ms), ("t2_ms", self.t2_ms)
         return grid_of(*(1e-3 * values_in_ranges(text, name) for name, text in values), b1)
 
-    def slice_profile(self):
-        """The slice profile the flags name, or None."""
-        if self.slice_nodes < 0:
-            raise ValueError(f"--slice_nodes must be 0 or more; got {self.slice_nodes}")
+    def slice_profile(self) -> SliceProfile | None:
+        """The slice profile that the fields name; None for a uniform slice."""
         if self.slice_nodes == 0:
             return None
         return sinc_slice_profile(self.slice_nodes, time_bandwidth=self.time_bandwidth, window=self.window)
 
+    def on_grid(self, grid: str) -> "SimulationConfig":
+        """The same sequence and slice profile with a named tissue grid."""
+        return dataclasses.replace(self, grid=grid, t1_ms=None, t2_ms=None)
+
 
 @dataclasses.dataclass(frozen=True)
 class SpiralConfig:
-    """How k-space is sampled; the fields are the flags."""
+    """Spirals that sample k-space.
 
-    size: int = 256
-    field_of_view_mm: float = 300.0
-    interleaves: int = 48
-    rotation: str = "uniform"
-    centre_density: float = 2.0
-    max_gradient_mt_per_m: float = 40.0
-    max_slew_rate_t_per_m_s: float = 150.0
-    dwell_time_us: float = 4.0
+    Raises:
+      ValueError: a field that breaks its rule.
+    """
+
+    size: int = setting(256, "rows and columns of the image", at_least=8)
+    field_of_view_mm: float = setting(300.0, "edge of the image in mm", above=0)
+    interleaves: int = setting(48, "spirals that sample k-space fully; a frame has one", at_least=1)
+    rotation: str = setting("uniform", "of the spiral from frame to frame", choices=("uniform", "golden"))
+    centre_density: float = setting(2.0, "how much denser the centre of k-space is sampled")
+    max_gradient_mt_per_m: float = setting(40.0, "limit of the gradient in any direction, mT/m")
+    max_slew_rate_t_per_m_s: float = setting(150.0, "limit of the slew rate in any direction, T/m/s")
+    dwell_time_us: float = setting(4.0, "time between samples in us")
+
+    def __post_init__(self):
+        check_settings(self)
 
     @property
     def field_of_view(self) -> float:
@@ -110,51 +143,50 @@ class SpiralConfig:
             dwell_time=1e-6 * self.dwell_time_us,
         )
 
-    def angles(self, n_frames: int):
-        """By how much it is turned in each frame, rad."""
+    def angles(self, n_frames: int) -> np.ndarray:
+        """By how much the spiral is turned in each frame, rad, (frames,)."""
         return rotation_angles(n_frames, self.rotation, interleaves=self.interleaves)
 
-    def trajectory(self, n_frames: int):
+    def trajectory(self, n_frames: int) -> np.ndarray:
         """Where all frames sample k-space, 1/m, (frames, samples, 2)."""
         return rotated(self.spiral().k, self.angles(n_frames))
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainingConfig:
-    """A training run; the fields, and those of the recipe, are the flags."""
+    """Training of a generator.
 
-    preset: str
-    recipe: Recipe
-    split: str
-    seed: int
-    every: int
-
-    @property
-    def shares(self) -> tuple[float, ...]:
-        """``split`` as numbers."""
-        try:
-            return tuple(float(share) for share in self.split.split(","))
-        except ValueError:
-            raise ValueError(f"--split must be three numbers such as 0.6,0.2,0.2; got {self.split!r}") from None
-
-
-def flag_facts(settings: dict) -> dict[str, str]:
-    """Settings flag by flag, for a report: groups of them, dicts, one level down; what is None is left out."""
-    flat = {}
-    for name, value in settings.items():
-        flat |= value if isinstance(value, dict) else {name: value}
-    return {f"--{name}": str(value) for name, value in flat.items() if value is not None}
-
-
-def stored_configs(settings: dict) -> tuple[SimulationConfig, TrainingConfig]:
-    """Both parts of a run's settings, from the plain values in its ``config.json``; others are passed over.
+    Attributes:
+      every: once made, a number: by default a twentieth of the steps.
 
     Raises:
-      ValueError: a grid that a generator cannot learn.
+      ValueError: a field that breaks its rule.
     """
-    training = {field.name: settings[field.name] for field in dataclasses.fields(TrainingConfig)}
-    training["recipe"] = Recipe(**training["recipe"])
-    simulation = SimulationConfig(**settings["simulation"])
-    if simulation.tissue().b1.ndim:
-        raise ValueError(f"--b1 must be one value: a generator learns T1 and T2 alone; got {simulation.b1}")
-    return simulation, TrainingConfig(**training)
+
+    preset: str = setting("best", "recipe whose fields are the defaults of the flags below", choices=tuple(PRESETS))
+    recipe: Recipe = group(Recipe, presets=PRESETS, by="preset")
+    split: tuple[float, ...] = setting(
+        SPLIT, "shares of the training, validation and test set", at_least=0, repeats=True
+    )
+    seed: int = setting(0, "of the split, the networks, the batches and z", at_least=0)
+    every: int | None = setting(
+        None, "steps between two records and checkpoints; default: a 20th of --steps", at_least=1
+    )
+
+    def __post_init__(self):
+        check_settings(self)
+        if self.every is None:
+            object.__setattr__(self, "every", max(self.recipe.steps // 20, 1))
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingJob:
+    """What a training run learns from, and how."""
+
+    simulation: SimulationConfig = group(SimulationConfig)
+    training: TrainingConfig = group(TrainingConfig)
+
+    def changed(self, **fields) -> "TrainingJob":
+        """The same with some fields of the recipe changed."""
+        recipe = dataclasses.replace(self.training.recipe, **fields)
+        return dataclasses.replace(self, training=dataclasses.replace(self.training, recipe=recipe))

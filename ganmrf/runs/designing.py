@@ -1,30 +1,30 @@
 """A sequence designed in its folder, gone on with where it was cut off."""
 
 import dataclasses
-import sys
-import time
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tqdm
 
 from ganmrf.anchors.generator_file import load_anchored
-from ganmrf.design.bounds import Precision, precision_of
+from ganmrf.design.bounds import Precision, precision_of, scan_time
 from ganmrf.design.constraints import roughness
 from ganmrf.design.cramer_rao_objective import CramerRaoObjective, at_each_b1, require_finite
 from ganmrf.design.limits import Limits
-from ganmrf.design.optimise import DesignState, init_state, make_optimiser, optimise
+from ganmrf.design.optimise import init_state, make_optimiser, optimise
 from ganmrf.design.parametrisations import Frames, Lobes, Parametrisation, Spline
 from ganmrf.design.separation import Separation
 from ganmrf.design.signal_models import SignalModel, generator_model, simulator_model
-from ganmrf.gan.checkpoint import Checkpoints
 from ganmrf.physics.n_states import sufficient_n_states
 from ganmrf.physics.sequences.fisp import Sequence
 from ganmrf.physics.tissue import Tissue
-from ganmrf.runs.workdir import Workdir
+from ganmrf.runs.configs import SimulationConfig
+from ganmrf.runs.loop import advance
+from ganmrf.runs.workdir import Workdir, read_config
+from ganmrf.settings import check_settings, group, setting
 
+_INVERSION_MS = (18.0, 40.0)  # unless the user says otherwise: from the start's own to twice as long
 _CHUNK = 50  # updates between two checkpoints
 _ACCURACY = 1e-3  # of signals while a design is under way; its result is judged with all orders that matter
 _SHARPNESS = 60.0  # of the worst of T1, T2 and the tissues: 3 % above the exact one for six of them
@@ -33,49 +33,90 @@ _SPREAD = 1.5  # standard deviation of what is added to the parameters of furthe
 
 @dataclasses.dataclass(frozen=True)
 class DesignConfig:
-    """What is wanted, and how it is looked for; the fields are the flags.
+    """What precision is wanted, within which limits, and how it is looked for.
 
     Attributes:
-      tissues: name -> T1 and T2, ms.
-      design_b1: B1 values that the design must serve.
-      objective: ``bound`` or ``separation``.
-      reduce: as `CramerRaoObjective` has it.
-      gain_t1: wanted, of the standard deviation of T1 over the start's.
-      gain_t2: wanted, of T2.
-      shape: of the flip angles and repetition times: ``spline``, ``frames`` or ``lobes``.
-      knot_spacing: frames between two knots.
-      smoothness: weight of the `roughness` that is added to the objective.
-      optimise: fields that are free.
-      starts: number of starts; the first is the given sequence.
-      seed: of the others.
-      optimiser: ``adam`` or ``lbfgs``.
-      learning_rate: of Adam.
-      steps: updates, at most.
-      generator: file of an anchored generator to take signals from, or None for the simulator.
+      simulation: the sequence that the search starts from, and the slice profile; the grid is not read.
+
+    Raises:
+      ValueError: a field that breaks its rule.
     """
 
-    tissues: dict
-    design_b1: list
-    objective: str
-    reduce: str
-    gain_t1: float
-    gain_t2: float
-    shape: str
-    knot_spacing: float
-    smoothness: float
-    optimise: list
-    starts: int
-    seed: int
-    optimiser: str
-    learning_rate: float
-    steps: int
-    generator: str | None
+    simulation: SimulationConfig = group(SimulationConfig)
+    tissues: tuple[str, ...] = setting(
+        ("white matter:832/79.2", "grey matter:1331/110", "CSF:2569/329"), "tissues to serve, name:T1/T2 in ms"
+    )
+    design_b1: tuple[float, ...] = setting((1.0,), "B1 values that the design must serve", above=0)
+    flip_angle_deg: tuple[float, ...] = setting(
+        (0.0, 85.0), "smallest and largest flip angle, degrees", at_least=0, repeats=True
+    )
+    repetition_time_ms: tuple[float, ...] = setting(
+        (11.5, 16.0), "shortest and longest repetition time, ms", at_least=0, repeats=True
+    )
+    inversion_range_ms: tuple[float, ...] | None = setting(
+        None, "shortest and longest inversion time, ms; default: 18,40", at_least=0, repeats=True
+    )
+    scan_time_s: float | None = setting(None, "scan time with the inversion time, s; default: the start's")
+    scan_time_fixed: bool = setting(True, "the scan time must be that, not at most that")
+    max_flip_change_deg: float | None = setting(None, "change from frame to frame, degrees; default: any")
+    rf_power: float | None = setting(None, "sum of squared flip angles over the scan time, rad^2/s; default: any")
+    objective: str = setting("bound", "Cramer-Rao bound, or inner products", choices=("bound", "separation"))
+    reduce: str = setting("worst", "over T1, T2 and the tissues", choices=("worst", "mean", "rms"))
+    gain_t1: float = setting(1.0, "wanted gain of the standard deviation of T1 over the start's", at_least=0)
+    gain_t2: float = setting(2.0, "wanted gain of that of T2", at_least=0)
+    shape: str = setting("spline", "of flip angles and repetition times", choices=("spline", "frames", "lobes"))
+    knot_spacing: float = setting(10.0, "frames between two knots of splines")
+    smoothness: float = setting(0.0, "weight of the mean squared second difference in the objective", at_least=0)
+    optimise: tuple[str, ...] = setting(("flip_angle", "repetition_time", "inversion_time"), "fields that are free")
+    starts: int = setting(3, "number of starts: the given sequence, and random ones around it", at_least=1)
+    seed: int = setting(0, "of the random starts and of the noise", at_least=0)
+    optimiser: str = setting("adam", "of the search", choices=("adam", "lbfgs"))
+    learning_rate: float = setting(0.1, "of Adam; it falls to 0")
+    steps: int = setting(800, "updates, at most", at_least=1)
+    generator: str | None = setting(None, "anchored generator to take signals from in place of the simulator")
+
+    def __post_init__(self):
+        check_settings(self)
+        _ = self.named_tissues
+        for name in ("flip_angle_deg", "repetition_time_ms", "inversion_range_ms"):
+            if len(values := getattr(self, name) or (0,)) > 2:
+                raise ValueError(f"{name} must be one number or two; got {','.join(map(str, values))}")
+
+    @property
+    def named_tissues(self) -> dict[str, tuple[float, float]]:
+        """Name -> T1 and T2, ms."""
+        try:
+            pairs = [text.rsplit(":", 1) for text in self.tissues]
+            found = {name: tuple(float(time) for time in times.split("/")) for name, times in pairs}
+            if not found or any(len(times) != 2 for times in found.values()) or len(found) < len(pairs):
+                raise ValueError
+        except ValueError:
+            shown = ",".join(self.tissues)
+            raise ValueError(f"tissues must be name:T1/T2 in ms, separated by commas; got {shown}") from None
+        return found
 
     @property
     def tissue(self) -> Tissue:
         """The tissues, B1 = 1, (tissues,)."""
-        t1, t2 = 1e-3 * np.transpose(list(self.tissues.values()))
+        t1, t2 = 1e-3 * np.transpose(list(self.named_tissues.values()))
         return Tissue(t1, t2)
+
+    def limits(self, start: Sequence) -> Limits:
+        """The limits of a search from ``start``; without a scan time, that of the start."""
+        if start.inversion_time is None and self.inversion_range_ms is not None:
+            raise ValueError("inversion_range_ms goes with a start that has an inversion; that of --schedule has none")
+        inversion = self.inversion_range_ms or _INVERSION_MS
+        change = self.max_flip_change_deg
+        return Limits(
+            flip_angle=tuple(np.deg2rad([self.flip_angle_deg[0], self.flip_angle_deg[-1]]).tolist()),
+            repetition_time=(1e-3 * self.repetition_time_ms[0], 1e-3 * self.repetition_time_ms[-1]),
+            echo_time=float(start.echo_time[0]),
+            inversion_time=None if start.inversion_time is None else (1e-3 * inversion[0], 1e-3 * inversion[-1]),
+            scan_time=float(scan_time(start)) if self.scan_time_s is None else self.scan_time_s,
+            scan_time_fixed=self.scan_time_fixed,
+            max_flip_change=None if change is None else float(np.deg2rad(change)),
+            rf_power=self.rf_power,
+        )
 
 
 class Design(NamedTuple):
@@ -88,6 +129,7 @@ class Design(NamedTuple):
       best: objective of each start, (starts,).
       values: objectives at every update, (updates, starts).
       seconds: of the search, compilation included.
+      limits: what the sequences keep.
     """
 
     start: Sequence
@@ -96,58 +138,89 @@ class Design(NamedTuple):
     best: np.ndarray
     values: np.ndarray
     seconds: float
+    limits: Limits
 
 
-def design(workdir: Workdir, start: Sequence, limits: Limits, config: DesignConfig, slice_profile=None) -> Design:
-    """Looks for the sequence within the limits that serves the goal best.
+def design_in_folder(
+    path, config: DesignConfig | None = None, given: frozenset[str] | None = None, *, progress: bool = True
+) -> Design:
+    """Looks for the sequence that serves the objective best, from where the search in a folder was cut off.
+
+    Args:
+      path: gets ``config.json``, ``metrics.jsonl`` and ``checkpoints``.
+      config: what is wanted. None: as the folder says.
+      given: names of the fields that the user gave; the others yield to those that the folder holds. None: all of them.
+      progress: whether to show progress.
 
     Raises:
-      ValueError: limits that cannot be met, a goal that is not finite at the start, or a generator that does not cover
-        the tissues.
+      ValueError: as `design`, or a folder in use or of other settings.
     """
+    if config is None:
+        config = read_config(path, DesignConfig())
+    with Workdir(path, config, given) as workdir:
+        return design(workdir, workdir.config, progress=progress)
+
+
+def design(workdir: Workdir, config: DesignConfig, *, progress: bool = True) -> Design:
+    """`design_in_folder`, in a folder that is open.
+
+    Raises:
+      ValueError: limits that cannot be met, an objective that is not finite at the start, or a generator that does not
+        cover the tissues.
+    """
+    start, slice_profile = config.simulation.sequence(), config.simulation.slice_profile()
+    limits = config.limits(start)
     shape = {
         "spline": Spline(config.knot_spacing),
         "frames": Frames(),
         "lobes": Lobes(knot_spacing=config.knot_spacing),
     }
     parametrisation = Parametrisation(start, limits, shape[config.shape], config.optimise)
-    goal, engine = _goal(start, config, slice_profile)
+    precision, model = _objective(start, config, slice_profile)
 
-    # A goal's weights have a mean of 1: scaled back, the bound's is 1 where the wanted gains are just reached.
+    # The objective's weights have a mean of 1: scaled back, that of the bound is 1 where the wanted gains are reached.
     gains = [gain for gain in (config.gain_t1, config.gain_t2) if gain]
     scale = 1.0 if config.objective == "separation" else np.mean(gains)
 
     def objective(params):
         sequence = parametrisation.to_sequence(params)
-        return scale * goal(sequence, engine) + config.smoothness * roughness(sequence, limits)
+        return scale * precision(sequence, model) + config.smoothness * roughness(sequence, limits)
 
     optimiser = make_optimiser(config.optimiser, config.learning_rate, config.steps)
-    state = init_state(objective, optimiser, _starts(parametrisation, config))
-    with Checkpoints(workdir.path / "checkpoints") as checkpoints:
-        state, rows = _search(objective, optimiser, state, config.steps, checkpoints, workdir)
+    state, rows = advance(
+        lambda state: optimise(objective, optimiser, state, config.steps, chunk=_CHUNK),
+        init_state(objective, optimiser, _starts(parametrisation, config)),
+        workdir,
+        config.steps,
+        label="designing",
+        note=lambda row: f"objective {min(row['best']):.4f}",
+        ended=lambda rows: bool(rows) and rows[-1]["converged"],
+        progress=progress,
+    )
     best = np.asarray(state.best_value)
     basins = [parametrisation.to_sequence(_of_start(state.best_params, i)) for i in range(config.starts)]
     values = np.concatenate([np.reshape(row["values"], (-1, config.starts)) for row in rows])
-    return Design(start, basins[int(np.argmin(best))], basins, best, values, rows[-1]["seconds"])
+    return Design(start, basins[int(np.argmin(best))], basins, best, values, rows[-1]["seconds"], limits)
 
 
 def exact_precision(sequence: Sequence, tissue: Tissue, slice_profile=None) -> Precision:
-    """The bound with all orders that matter."""
+    """The Cramer-Rao bound with every EPG state that matters."""
     return precision_of(simulator_model(slice_profile=slice_profile)(sequence, tissue), tissue)
 
 
-def _goal(start, config, slice_profile):
+def _objective(start, config, slice_profile):
+    """What a sequence is worth, less is better, and the model that it takes signals from."""
     voxels, _ = at_each_b1(config.tissue, config.design_b1)
     if config.objective == "separation":
         if config.reduce == "rms":
-            raise ValueError("--reduce=rms goes with --objective=bound; that of separation is worst or mean")
-        goal = Separation(voxels, reduce=config.reduce)
-        return goal, _signal_model(start, config, goal.compared, slice_profile)
-    engine = _signal_model(start, config, voxels, slice_profile)
+            raise ValueError("reduce=rms goes with --objective=bound; that of separation is worst or mean")
+        separation = Separation(voxels, reduce=config.reduce)
+        return separation, _signal_model(start, config, separation.compared, slice_profile)
     wanted = {"weight_t1": config.gain_t1, "weight_t2": config.gain_t2}
-    plain = CramerRaoObjective(voxels, **wanted, reduce=config.reduce, sharpness=_SHARPNESS)
-    reference = require_finite(plain, start, simulator_model(slice_profile=slice_profile)).precision
-    return dataclasses.replace(plain, reference=reference), engine
+    absolute = CramerRaoObjective(voxels, **wanted, reduce=config.reduce, sharpness=_SHARPNESS)
+    reference = require_finite(absolute, start, simulator_model(slice_profile=slice_profile)).precision
+    relative = dataclasses.replace(absolute, reference=reference)
+    return relative, _signal_model(start, config, voxels, slice_profile)
 
 
 def _signal_model(start, config, tissue, slice_profile) -> SignalModel:
@@ -171,25 +244,3 @@ def _starts(parametrisation, config):
 
 def _of_start(tree, start):
     return jax.tree.map(lambda leaf: leaf[start], tree)
-
-
-def _search(objective, optimiser, state: DesignState, steps, checkpoints, workdir):
-    """The last state and the records of all chunks, those of earlier runs included."""
-    if (restored := checkpoints.restore(state)) is not None:
-        print(f"{workdir.path}: going on from step {restored[0]}", flush=True)
-        state = restored[1]
-    rows = workdir.rows(int(state.step))
-    if rows and rows[-1]["converged"]:
-        return state, rows
-    before, clock = rows[-1]["seconds"] if rows else 0.0, time.perf_counter()
-    with tqdm.tqdm(total=steps, initial=int(state.step), desc="designing", disable=not sys.stderr.isatty()) as bar:
-        for found, row in optimise(objective, optimiser, state, steps, chunk=_CHUNK):
-            state = found
-            record = {name: np.asarray(value).tolist() for name, value in row.items()}
-            record["seconds"] = round(before + time.perf_counter() - clock, 3)
-            workdir.record(record)
-            checkpoints.save(record["step"], state)
-            rows.append(record)
-            bar.update(record["step"] - bar.n)
-            bar.set_postfix_str(f"objective {min(record['best']):.4f}")
-    return state, rows

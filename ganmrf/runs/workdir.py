@@ -1,11 +1,12 @@
-"""The folder of one training run: its lock, its settings, and its record."""
+"""The folder of one run: its lock, its settings, and its record."""
 
-import fcntl
 import json
-import os
 import pathlib
 
-from ganmrf.files import make_folder, replacing
+import filelock
+
+from ganmrf.files import make_folder, read_json, replacing, write_json
+from ganmrf.settings import flat, from_plain, to_plain
 
 
 class Workdir:
@@ -13,37 +14,41 @@ class Workdir:
 
     Attributes:
       path: the folder.
-      config: the settings in force, as plain values.
-      begun: whether the folder held them before.
+      config: the settings in force.
+      begun: whether the folder held settings before.
     """
 
-    def __init__(self, path, config: dict, given: frozenset[str], *, extendable: frozenset[str] = frozenset()):
+    def __init__(self, path, config, given: frozenset[str] | None = None, *, extendable: frozenset[str] = frozenset()):
         """Locks the folder, made if need be, and writes or reads back ``config.json``.
 
         Args:
           path: the folder.
-          config: settings by name, some of them dicts of settings.
-          given: names that the user gave; the others are taken from ``config.json`` where there is one.
+          config: settings, a dataclass whose fields may be groups of settings.
+          given: names of the fields that the user gave; the others are taken from ``config.json`` where there is one.
+            None: all of them.
           extendable: names whose new value may replace the stored one.
 
         Raises:
-          ValueError: a folder in use by another run, a damaged ``config.json``, or a given setting that conflicts with
+          ValueError: a folder in use by another run, a damaged ``config.json``, or a given field that conflicts with
             it.
         """
         self.path = make_folder(path)
-        self._lock = open(self.path / "lock", "a+")  # noqa: SIM115  open as long as the run
+        self._lock = filelock.FileLock(self.path / "lock", timeout=0)
         try:
-            self._acquire()
-            self.config = self._settle(config, given, extendable)
+            self._lock.acquire()
+        except filelock.Timeout as error:
+            raise ValueError(f"{self.path} is in use by another run") from error
+        try:
+            self.config = self._settle(config, frozenset(flat(config)) if given is None else given, extendable)
         except BaseException:
-            self._lock.close()
+            self._lock.release()
             raise
 
     def __enter__(self):
         return self
 
     def __exit__(self, *exception):
-        self._lock.close()  # which unlocks it, as the end of the process would
+        self._lock.release()  # as the end of the process would
 
     def abandon(self):
         """Forgets the settings, for a run that ended before it had made anything: others may begin in the folder."""
@@ -64,27 +69,13 @@ class Workdir:
                 temporary.write_text(text, encoding="utf-8")
         return kept
 
-    def _acquire(self):
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            self._lock.seek(0)
-            raise ValueError(f"--workdir={self.path} is in use by another run (process {self._lock.read()})") from error
-        self._lock.truncate(0)
-        self._lock.write(str(os.getpid()))
-        self._lock.flush()
-
     def _settle(self, config, given, extendable):
-        path = self.path / "config.json"
-        settled, self.begun = config, path.exists()
+        path, plain = self.path / "config.json", to_plain(config)
+        self.begun = path.exists()
         if self.begun:
-            stored = read_config(self.path)
-            if _names(stored) != _names(config):
-                raise ValueError(f"{path} is of another kind of run or version: its settings have other names")
-            settled = _merged(path, config, stored, given, extendable)
-        with replacing(path) as temporary:
-            temporary.write_text(json.dumps(settled, indent=2) + "\n", encoding="utf-8")
-        return settled
+            plain = _merged(path, plain, _stored(self.path, plain), given, extendable)
+        write_json(path, plain)
+        return from_plain(config, plain)
 
 
 def read_records(folder) -> list[dict]:
@@ -94,43 +85,44 @@ def read_records(folder) -> list[dict]:
     return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
-def read_config(folder) -> dict:
+def read_config(folder, config):
     """The settings of the run that a folder holds.
 
+    Args:
+      folder: of the run.
+      config: settings of the same kind, such as the default ones.
+
     Raises:
-      ValueError: no run, or a damaged ``config.json``.
+      ValueError: no run, a run of another kind, or a damaged ``config.json``.
     """
+    if not (pathlib.Path(folder) / "config.json").exists():
+        raise ValueError(f"{folder} holds no run: it has no config.json")
+    return from_plain(config, _stored(folder, to_plain(config)))
+
+
+def _stored(folder, plain):
     path = pathlib.Path(folder) / "config.json"
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ValueError(f"{folder} holds no run: {path.name}: {error.strerror}") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is damaged: {error}") from error
-    if not isinstance(config, dict):
+    stored = read_json(path)
+    if not isinstance(stored, dict):
         raise ValueError(f"{path} is damaged: it holds no settings by name")
-    if "simulation" in config:
-        config["simulation"].setdefault("b1", None)  # runs from before the flag: 1 for all atoms
-    if "recipe" in config:
-        config["recipe"] = {"residual": False, "whiten": False} | config["recipe"]  # likewise
-    if "paper_steps" in config:
-        config = {"acquisition": "image", "coils": 20, "rotation": "uniform"} | config  # likewise
-    return config
+    if _names(stored) != _names(plain):
+        raise ValueError(f"{path} is of another kind of run or version: its settings have other names")
+    return stored
 
 
-def _names(config):
-    return {name: _names(value) if isinstance(value, dict) else None for name, value in config.items()}
+def _names(plain):
+    return {name: _names(value) if isinstance(value, dict) else None for name, value in plain.items()}
 
 
-def _merged(path, config, stored, given, extendable):
+def _merged(path, plain, stored, given, extendable):
     merged = {}
-    for name, value in config.items():
+    for name, value in plain.items():
         if isinstance(value, dict):
             merged[name] = _merged(path, value, stored[name], given, extendable)
         elif name in given and value != stored[name] and name not in extendable:
+            value, before = (",".join(map(str, v)) if isinstance(v, list) else v for v in (value, stored[name]))
             raise ValueError(
-                f"--{name}={value} conflicts with {stored[name]} in {path}: resume without it, or begin in another "
-                "folder"
+                f"{name}={value} conflicts with {before} in {path}: resume without it, or begin in another folder"
             )
         else:
             merged[name] = value if name in given else stored[name]
