@@ -25,7 +25,7 @@ from experiments.reports.design import evaluate_design, write_design_report
 from ganmrf.design.bounds import scan_time
 from ganmrf.design.limits import Limits, violations
 from ganmrf.files import replacing
-from ganmrf.io.pulseq_write import Limits as ScannerLimits
+from ganmrf.io.pulseq_settings import Excitation, Readout, ScannerLimits
 from ganmrf.io.pulseq_write import write_pulseq
 from ganmrf.io.schedule import read_schedule, write_schedule
 from ganmrf.physics.sequences.fisp import Sequence
@@ -179,11 +179,16 @@ def _write_pulseq(path, sequence, settings):
     write_pulseq(
         path,
         sequence,
-        gradient=spiral.gradient,
-        angles=sampling.angles(sequence.n_frames),
-        n_samples=len(spiral.k),
-        dwell_time=spiral.dwell_time,
-        field_of_view=sampling.field_of_view,
+        Readout(
+            gradient=spiral.gradient,
+            angles=sampling.angles(sequence.n_frames),
+            n_samples=len(spiral.k),
+            dwell_time=spiral.dwell_time,
+            field_of_view=sampling.field_of_view,
+        ),
+        excitation=Excitation(
+            time_bandwidth=settings["simulation"]["time_bandwidth"], window=settings["simulation"]["window"]
+        ),
         limits=ScannerLimits(
             max_gradient=1e-3 * sampling.max_gradient_mt_per_m, max_slew_rate=sampling.max_slew_rate_t_per_m_s
         ),

@@ -13,7 +13,8 @@ from absl import flags
 
 from experiments.flags import sequence_flags, spiral_flags
 from experiments.flags.command_line import run
-from ganmrf.io.pulseq_write import Limits, write_pulseq
+from ganmrf.io.pulseq_settings import Excitation, Readout, ScannerLimits
+from ganmrf.io.pulseq_write import write_pulseq
 
 flags.adopt_module_key_flags(sequence_flags)
 flags.adopt_module_key_flags(spiral_flags)
@@ -32,16 +33,21 @@ def main():
     write_pulseq(
         _OUTPUT.value,
         sequence,
-        gradient=spiral.gradient,
-        angles=sampling.angles(sequence.n_frames),
-        n_samples=len(spiral.k),
-        dwell_time=spiral.dwell_time,
-        slice_thickness=1e-3 * _SLICE_THICKNESS_MM.value,
-        field_of_view=sampling.field_of_view,
-        pulse_duration=1e-3 * _PULSE_DURATION_MS.value,
-        time_bandwidth=simulation.time_bandwidth,
-        spoil_cycles=_SPOIL_CYCLES.value,
-        limits=Limits(
+        Readout(
+            gradient=spiral.gradient,
+            angles=sampling.angles(sequence.n_frames),
+            n_samples=len(spiral.k),
+            dwell_time=spiral.dwell_time,
+            field_of_view=sampling.field_of_view,
+        ),
+        excitation=Excitation(
+            duration=1e-3 * _PULSE_DURATION_MS.value,
+            time_bandwidth=simulation.time_bandwidth,
+            window=simulation.window,
+            slice_thickness=1e-3 * _SLICE_THICKNESS_MM.value,
+            spoil_cycles=_SPOIL_CYCLES.value,
+        ),
+        limits=ScannerLimits(
             max_gradient=1e-3 * sampling.max_gradient_mt_per_m, max_slew_rate=sampling.max_slew_rate_t_per_m_s
         ),
     )

@@ -6,7 +6,7 @@ import pathlib
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
-FLOORS = ["pytrees", "files", "parallel", "metrics", "physics", "dictionary", "gan", "anchors", "design", "imaging", "io", "scanner", "report", "stages", "scan_to_maps", "runs"]
+FLOORS = ["pytrees", "settings", "progress", "files", "parallel", "metrics", "physics", "dictionary", "gan", "anchors", "design", "imaging", "io", "scanner", "report", "stages", "scan_to_maps", "runs"]
 ABOVE_ALONE = {"design": {"imaging"}, "imaging": {"design"}, "io": {"imaging", "design"}, "report": {"io"}}
 ONLY_IN = {
     "orbax": ("gan/checkpoint.py",),

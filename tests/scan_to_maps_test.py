@@ -156,7 +156,7 @@ def test_what_does_not_fit_is_refused(folder, given, words):
     settings = {name: str(folder / given[name]) for name in ("b1_map", "dictionary") if name in given}
     arguments = {name: value for name, value in given.items() if name not in settings}
     with pytest.raises(ValueError, match=words):
-        map_scan(folder / "scan.npz", **arguments, config=ReconstructionConfig(**settings, refine=False))
+        map_scan(folder / "scan.npz", **arguments, config=ReconstructionConfig(**settings, **AS_THEY_ARE))
 
 
 @pytest.mark.parametrize(

@@ -17,33 +17,36 @@ import types
 import numpy as np
 import pypulseq
 
-RASTER = 10  # us, of blocks and gradients
+from ganmrf.io.pulseq_settings import RASTER_US, Excitation
+from ganmrf.physics.slice_profile import WINDOWS
+
 _INVERSION_DURATION = 10e-3  # s
 _CRUSHER_CYCLES = 2  # times the dephasing of a repetition
 
 
 def up(seconds):
     """Whole microseconds on the raster of blocks, not before a time."""
-    return RASTER * int(np.ceil(1e6 * seconds / RASTER - 1e-6))
+    return RASTER_US * int(np.ceil(1e6 * seconds / RASTER_US - 1e-6))
 
 
-def excitation(duration, time_bandwidth, slice_thickness, system):
+def excite(excitation: Excitation, system):
     """The pulse of 1 rad with its slice gradient, which is one raster time longer for the pulse to move in.
 
     Returns:
-      rf and gz, events; lead, from the start of the block to the centre of the pulse where it is earliest, and
-      duration of the block, us.
+      rf and gz, events; lead, us: from the start of the block to the centre of the pulse at its earliest; and duration
+      of the block, us.
     """
-    amplitude = time_bandwidth / duration / slice_thickness
-    flat = 1e-6 * (up(duration) + RASTER)
+    duration = excitation.duration
+    amplitude = excitation.time_bandwidth / duration / excitation.slice_thickness
+    flat = 1e-6 * (up(duration) + RASTER_US)
     gz = pypulseq.make_trapezoid("z", amplitude=amplitude, flat_time=flat, system=system)
     gz.delay = 1e-6 * up(max(0, system.rf_dead_time - gz.rise_time))
     rf = pypulseq.make_sinc_pulse(
         1.0,
-        apodization=0.5,
+        apodization=WINDOWS[excitation.window],
         delay=max(gz.delay + gz.rise_time, system.rf_dead_time),
         duration=duration,
-        time_bw_product=time_bandwidth,
+        time_bw_product=excitation.time_bandwidth,
         system=system,
         use="excitation",
     )
@@ -64,15 +67,15 @@ def plan(sequence, pulse, readout, cycles, system):
     """
     echo_time = np.round(1e6 * np.asarray(sequence.echo_time, float)).astype(int)
     time = np.concatenate([[0], np.cumsum(1e6 * np.asarray(sequence.repetition_time, float))])
-    inversion, first = None, pulse.lead + -(pulse.lead + echo_time[0]) % RASTER
+    inversion, first = None, pulse.lead + -(pulse.lead + echo_time[0]) % RASTER_US
     if sequence.inversion_time is not None:
         inversion_time = 1e6 * float(sequence.inversion_time)
         inversion = _inversion(inversion_time, cycles, echo_time[0], system)
         first = inversion.centre + inversion_time
     # Readouts begin on the raster of gradients; RF pulses need not.
-    centre = RASTER * np.round((first + time[:-1] + echo_time) / RASTER).astype(int) - echo_time
-    end = RASTER * round((first + time[-1]) / RASTER)
-    shift = (centre - pulse.lead) % RASTER
+    centre = RASTER_US * np.round((first + time[:-1] + echo_time) / RASTER_US).astype(int) - echo_time
+    end = RASTER_US * round((first + time[-1]) / RASTER_US)
+    shift = (centre - pulse.lead) % RASTER_US
     start = centre - pulse.lead - shift
     if inversion is not None:
         inversion.rest = int(start[0]) - inversion.duration
@@ -115,7 +118,7 @@ def _inversion(inversion_time, cycles, echo_time, system):
         "hypsec", duration=_INVERSION_DURATION, delay=system.rf_dead_time, system=system, use="inversion"
     )
     to_readout = round(1e6 * rf.center + inversion_time) + echo_time
-    rf.delay = 1e-6 * (earliest + -(earliest + to_readout) % RASTER)
+    rf.delay = 1e-6 * (earliest + -(earliest + to_readout) % RASTER_US)
     crusher = pypulseq.make_trapezoid("z", area=cycles * _CRUSHER_CYCLES, system=system)
     return types.SimpleNamespace(
         rf=rf,

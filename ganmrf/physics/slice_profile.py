@@ -13,7 +13,7 @@ import scipy.special
 
 from ganmrf.pytrees import is_traced, pytree, require
 
-_WINDOWS = {"hann": 0.5, "hamming": 0.46, "none": 0.0}  # share a of the cosine: (1 - a) + a cos(2 pi t / duration)
+WINDOWS = {"hann": 0.5, "hamming": 0.46, "none": 0.0}  # share a of the cosine: (1 - a) + a cos(2 pi t / duration)
 
 
 @pytree
@@ -70,9 +70,9 @@ def sinc_profile(position, *, time_bandwidth: float = 8.0, window: str = "hann")
       Pauly, Nishimura & Macovski 1989, doi:10.1016/0022-2364(89)90265-5.
     """
     require("time_bandwidth", time_bandwidth, lambda x: (x > 0) & np.isfinite(x), "positive and finite")
-    if window not in _WINDOWS:
-        raise ValueError(f"window must be one of {', '.join(_WINDOWS)}; got {window!r}")
-    position, share = np.asarray(position, float), _WINDOWS[window]
+    if window not in WINDOWS:
+        raise ValueError(f"window must be one of {', '.join(WINDOWS)}; got {window!r}")
+    position, share = np.asarray(position, float), WINDOWS[window]
 
     def unwindowed(z):
         upper, _ = scipy.special.sici(np.pi * time_bandwidth * (z + 0.5))

@@ -8,6 +8,7 @@ import pytest
 from ganmrf.imaging.nufft import image_to_kspace, kspace_to_image
 from ganmrf.imaging.trajectory import density_compensation, design_spiral, distinct, rotated, rotation_angles
 from ganmrf.io.pulseq_read import read_pulseq_trajectory
+from ganmrf.io.pulseq_settings import Readout
 from ganmrf.io.pulseq_write import write_pulseq
 from ganmrf.physics.constants import GYROMAGNETIC_RATIO
 from ganmrf.physics.sequences.fisp import Sequence
@@ -155,10 +156,7 @@ def test_a_scanner_plays_the_trajectory(tmp_path):
     write_pulseq(
         tmp_path / "scan.seq",
         Sequence(flip_angle=np.full(3, 0.3), repetition_time=0.02, echo_time=0.003),
-        gradient=spiral.gradient,
-        angles=angles,
-        n_samples=len(spiral.k),
-        dwell_time=spiral.dwell_time,
+        Readout(spiral.gradient, angles, n_samples=len(spiral.k), dwell_time=spiral.dwell_time),
     )
     read = read_pulseq_trajectory(tmp_path / "scan.seq")
     # A file holds six digits of each amplitude and of the shapes, whose roundings add up: 1e-5 of the edge.

@@ -9,7 +9,8 @@ import pypulseq
 import pytest
 
 from ganmrf.io.pulseq_read import read_pulseq, read_pulseq_trajectory
-from ganmrf.io.pulseq_write import Limits, write_pulseq
+from ganmrf.io.pulseq_settings import Excitation, Readout, ScannerLimits
+from ganmrf.io.pulseq_write import write_pulseq
 from ganmrf.physics.constants import GYROMAGNETIC_RATIO
 from ganmrf.physics.sequences.fisp import Sequence
 from ganmrf.physics.sequences.published import mrf_fisp
@@ -35,14 +36,15 @@ def scan(n_frames=3, **fields):
     return Sequence(**values)
 
 
-def write(path, sequence, **options):
+def write(path, sequence, *, limits=None, excitation=None, **readout):
     defaults = {
         "gradient": spiral(),
         "angles": 0.7 * np.arange(sequence.n_frames),
         "n_samples": N_SAMPLES,
         "dwell_time": DWELL_TIME,
     }
-    write_pulseq(path, sequence, **defaults | options)
+    excitation = Excitation(**excitation or {})
+    write_pulseq(path, sequence, Readout(**defaults | readout), excitation=excitation, limits=limits)
     return path
 
 
@@ -96,7 +98,7 @@ def test_any_schedule_comes_back(tmp_path_factory, seed, inverted, dead_us):
         inversion_time=rng.uniform(15e-3, 30e-3) if inverted else None,
     )
     path = tmp_path_factory.mktemp("scan") / "scan.seq"
-    limits = Limits(rf_dead_time=1e-6 * dead_us, rf_ringdown_time=1e-6 * dead_us, adc_dead_time=1e-7 * dead_us)
+    limits = ScannerLimits(rf_dead_time=1e-6 * dead_us, rf_ringdown_time=1e-6 * dead_us, adc_dead_time=1e-7 * dead_us)
     read = read_pulseq(write(path, sequence, limits=limits))
     np.testing.assert_allclose(read.flip_angle, sequence.flip_angle, rtol=SIX_DIGITS)
     np.testing.assert_allclose(read.echo_time, sequence.echo_time, atol=0.51e-6)
@@ -120,7 +122,7 @@ def test_any_schedule_comes_back(tmp_path_factory, seed, inverted, dead_us):
 
 
 def test_gradients_are_continuous_and_within_limits(tmp_path):
-    limits = Limits()
+    limits = ScannerLimits()
     played = opened(write(tmp_path / "scan.seq", middle_of_published(198, 204)))
     for axis in range(3):
         time, value = played.waveforms()[axis]
@@ -157,7 +159,7 @@ def test_trajectory_is_the_turned_moment_of_the_waveform(tmp_path):
 @pytest.mark.parametrize("cycles", [1, 4, 7])
 def test_slice_is_spoiled_by_whole_cycles_from_pulse_to_pulse(tmp_path, cycles):
     sequence = scan(6, echo_time=[2e-3, 2.003e-3, 2.009e-3, 2.1e-3, 2e-3, 2e-3], inversion_time=0.02)
-    played = opened(write(tmp_path / "scan.seq", sequence, spoil_cycles=cycles))
+    played = opened(write(tmp_path / "scan.seq", sequence, excitation={"spoil_cycles": cycles}))
     pulses, _, _, _ = played.rf_times()
     _, moment = gradient_along(played, 2)
     # Six digits of gradients that leave up to 900 cycles/m either way: 5e-6 cycles each.
@@ -167,11 +169,12 @@ def test_slice_is_spoiled_by_whole_cycles_from_pulse_to_pulse(tmp_path, cycles):
         np.testing.assert_allclose(np.diff(moment(np.array(pulses))), 0, atol=0.1)  # cycles/m: nothing across a voxel
 
 
-def test_excitation_has_the_slice_profile_that_is_simulated(tmp_path):
+@pytest.mark.parametrize("window", ["hann", "hamming", "none"])
+def test_excitation_has_the_slice_profile_that_is_simulated(tmp_path, window):
     """The pulse weighed by what the gradient does after it is, for small angles, the magnetisation at the echo."""
     flip_angle = 0.1
     sequence = scan(2, flip_angle=[flip_angle, flip_angle], echo_time=[2e-3, 2.004e-3])
-    played = opened(write(tmp_path / "scan.seq", sequence))
+    played = opened(write(tmp_path / "scan.seq", sequence, excitation={"window": window}))
     _, moment = gradient_along(played, 2)
     start, position = 0.0, np.linspace(-1, 1, 21)
     for block, duration in played.block_durations.items():
@@ -180,8 +183,22 @@ def test_excitation_has_the_slice_profile_that_is_simulated(tmp_path):
             k = moment(start + rf.delay + rf.center + 2e-3) - moment(time)
             profile = 2e-6 * np.pi * np.exp(-2j * np.pi * THICKNESS * np.outer(position, k)) @ rf.signal
             # 1800 samples instead of the integral
-            np.testing.assert_allclose(profile, flip_angle * sinc_profile(position), atol=1e-3 * flip_angle)
+            np.testing.assert_allclose(
+                profile, flip_angle * sinc_profile(position, window=window), atol=1e-3 * flip_angle
+            )
         start += duration
+
+
+@pytest.mark.parametrize(("window", "share"), [("hann", 0.5), ("hamming", 0.46), ("none", 0.0)])
+def test_samples_of_the_pulse_follow_its_window(tmp_path, window, share):
+    settings = {"window": window, "time_bandwidth": 6.0, "duration": 2e-3}
+    path = write(tmp_path / "scan.seq", scan(1, echo_time=2.5e-3), excitation=settings)
+    rf = opened(path).get_block(1).rf
+    time = (rf.t - rf.t[-1] / 2 - rf.t[0] / 2) / 2e-3  # from -1/2 to 1/2
+    expected = np.sinc(6 * time) * (1 - share + share * np.cos(2 * np.pi * time))
+    # Seven digits of each step of a shape are in a file.
+    np.testing.assert_allclose(rf.signal / np.abs(rf.signal).max(), expected / expected.max(), atol=1e-5)
+    np.testing.assert_allclose(read_pulseq(path).flip_angle, 0.5, rtol=SIX_DIGITS)
 
 
 def test_inversion_pulse_inverts(tmp_path):
@@ -215,18 +232,28 @@ def test_inversion_pulse_inverts(tmp_path):
         ({"repetition_time": [0.012, 0.005, 0.012]}, {}, r"repetition_time of frame 1 is 5 ms; .* is \d\.\d+ ms"),
         ({"inversion_time": 7e-3}, {}, r"inversion_time is 7 ms; the shortest possible is [\d.]+ ms"),
         ({"flip_angle": [0.1, 3.0, 0.1]}, {}, "flip_angle of frame 1, 171.887 degrees, needs .* T; limits.max_b1 is"),
-        ({}, {"limits": Limits(max_gradient=0.009)}, "needs .* T/m; limits.max_gradient is 0.009 T/m"),
-        ({}, {"limits": Limits(max_slew_rate=50)}, "gradient, from 0 to 0, needs .*; limits.max_slew_rate is 50 T/m/s"),
-        ({}, {"slice_thickness": 1e-3}, "selects the slice needs 0.104.* T/m; limits.max_gradient is 0.04 T/m"),
-        ({}, {"slice_thickness": 0.0}, "slice_thickness must be positive and finite; got 0"),
+        ({}, {"limits": ScannerLimits(max_gradient=0.009)}, "needs .* T/m; limits.max_gradient is 0.009 T/m"),
+        (
+            {},
+            {"limits": ScannerLimits(max_slew_rate=50)},
+            "from 0 to 0, needs .*; limits.max_slew_rate is 50 T/m/s",
+        ),
+        (
+            {},
+            {"excitation": {"slice_thickness": 1e-3}},
+            "the slice needs 0.104.* T/m; limits.max_gradient is 0.04 T/m",
+        ),
+        ({}, {"excitation": {"slice_thickness": 0.0}}, "excitation.slice_thickness must be positive and finite; got 0"),
         ({}, {"dwell_time": 4.05e-6, "n_samples": 5}, "dwell_time must be a multiple of 1e-07 s; got 4.05e-06 s"),
         ({}, {"n_samples": 0}, "n_samples must be a whole number, 1 or more; got 0"),
         ({}, {"n_samples": 561}, "must not outlast gradient; got 2.805 ms, gradient 2.8 ms"),
         ({}, {"gradient": spiral()[:200]}, "must return to k = 0; it ends at .* cycles/m, 1 allowed"),
         ({}, {"gradient": spiral().T}, r"gradient must be \(raster times, 2\) and finite; got shape \(2, 280\)"),
-        ({}, {"angles": np.zeros(4)}, r"angles must be \(frames,\), finite, for 3 frames; got shape \(4,\)"),
-        ({}, {"pulse_duration": 1.805e-3}, "pulse_duration must be a multiple of 10 us; got 1805 us"),
-        ({}, {"spoil_cycles": 1.5}, "spoil_cycles must be a whole number, 1 or more; got 1.5"),
+        ({}, {"angles": np.zeros(4)}, r"angles must be \(frames,\) for 3 frames; got shape \(4,\)"),
+        ({}, {"angles": [0.0, np.nan, 0.0]}, r"angles must be \(frames,\) and finite; got shape \(3,\)"),
+        ({}, {"excitation": {"duration": 1.805e-3}}, "excitation.duration must be a multiple of 10 us; got 1805 us"),
+        ({}, {"excitation": {"spoil_cycles": 1.5}}, "spoil_cycles must be a whole number, 1 or more; got 1.5"),
+        ({}, {"excitation": {"window": "hanning"}}, "excitation.window must be one of .*hamming.*; got 'hanning'"),
     ],
 )
 def test_what_cannot_be_played_is_refused_and_nothing_written(tmp_path, change, options, message):
@@ -240,9 +267,9 @@ def test_what_cannot_be_played_is_refused_and_nothing_written(tmp_path, change, 
 
 def test_limits_must_be_possible():
     with pytest.raises(ValueError, match=r"limits\.max_slew_rate must be positive and finite; got 0"):
-        Limits(max_slew_rate=0)
+        ScannerLimits(max_slew_rate=0)
     with pytest.raises(ValueError, match=r"limits\.adc_dead_time must be 0 or more, and finite; got -1"):
-        Limits(adc_dead_time=-1)
+        ScannerLimits(adc_dead_time=-1)
 
 
 def test_other_suffix_is_refused(tmp_path):
