@@ -1,26 +1,165 @@
-"""The README's examples of the simulator run as they stand there and give what they say."""
+"""The READMEs tell the truth: their Python runs and prints what they say, their commands, links and names exist."""
 
+import ast
+import functools
+import importlib
+import io
+import itertools
 import pathlib
 import re
+import shlex
+import tokenize
 
-import numpy as np
+import pytest
 
-README = pathlib.Path(__file__).parents[1] / "README.md"
+from experiments.flags.jobs import job_modules
+
+ROOT = pathlib.Path(__file__).parents[1]
+PAGES = [
+    *(
+        ROOT / name
+        for name in ("README.md", "experiments/README.md", "experiments/RESULTS.md", "tests/testdata/README.md")
+    ),
+    *sorted((ROOT / "ganmrf").rglob("README.md")),
+]
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+
+FENCED = re.compile(r"^ *```(\w*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
+# What may stand before a command on its line, and how the three spellings of a command begin.
+COMMAND = re.compile(r"^(?:taskset -c \S+ )?(?:(?:\S*/)?ganmrf(?: |$)|(?:\S*/)?python -m experiments(?:[ .]|$))")
 
 
-def test_library_examples(capsys):
-    blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
-    first, derivatives, orders = (
-        next(block for block in blocks if name in block) for name in ("slope", "simulate_reverse", "choose_n_states")
-    )
-    names = {}
-    exec(first, names)
-    assert capsys.readouterr().out.strip() == re.search(r"print\(.*?# (.*)", first).group(1)
-    assert np.isfinite(names["slope"])
-    exec(derivatives, names)
-    assert np.isfinite(names["gradient"].flip_angle).all()
-    exec(orders, names)
-    # Both kept to 1e-3 at least.
-    exact = names["simulate"](names["sequence"], names["tissue"])
-    error = np.linalg.norm(names["signal"] - exact, axis=-1) / np.linalg.norm(exact, axis=-1)
-    assert error.max() <= 1e-3
+def read(page):
+    return page.read_text(encoding="utf-8")
+
+
+@functools.cache
+def prose(page):
+    """A page without its fenced blocks."""
+    return FENCED.sub("", read(page))
+
+
+def spans(page):
+    """What stands between backticks in the prose of a page; of a former name, only what it became."""
+    text, _, former = prose(page).partition("## Former names")
+    former = re.sub(r"^\|.*?[^\\]\|", "|", former, flags=re.MULTILINE)
+    return re.findall(r"`([^`\n]+)`", text + former)
+
+
+def test_front_page_is_short():
+    assert len(read(ROOT / "README.md").splitlines()) <= 150
+
+
+@each_page
+def test_python_runs_and_prints_what_the_page_says(page, tmp_path, monkeypatch, capsys):
+    """The blocks of a page run in order, in one namespace, in an empty folder and without a display."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+    text, names = read(page), {"__name__": "readme"}
+    blocks = list(FENCED.finditer(text))
+    for block, following in itertools.zip_longest(blocks, blocks[1:]):
+        if block[1] != "python":
+            continue
+        first_line = text[: block.start(2)].count("\n")
+        said = None
+        if following and following[1] in ("text", "output") and not text[block.end() : following.start()].strip():
+            said = following[2]
+        printed = run_block(block[2], page, first_line, names, capsys)
+        where = f"{page.relative_to(ROOT)}:{first_line + 1}"
+        if said is not None:
+            assert words("\n".join(printed.values())) == words(said), f"{where}: what the block prints"
+            continue
+        for line, comment in print_comments(block[2]).items():
+            assert words(printed.get(line, "")) == words(comment), f"{where}: what line {line} of the block prints"
+
+
+def run_block(source, page, first_line, names, capsys):
+    """Runs a block as it stands in its page; what each of its statements printed, by their first lines."""
+    printed = {}
+    for statement in ast.parse(source).body:
+        line = statement.lineno
+        ast.increment_lineno(statement, first_line)  # errors then point into the page
+        exec(compile(ast.Module([statement], []), str(page), "exec"), names)
+        if out := capsys.readouterr().out:
+            printed[line] = out
+    return printed
+
+
+def print_comments(source):
+    """The comment behind each statement that prints, by the statement's first line."""
+    comments = {
+        token.start[0]: token.string.removeprefix("#")
+        for token in tokenize.generate_tokens(io.StringIO(source).readline)
+        if token.type == tokenize.COMMENT
+    }
+    return {
+        statement.lineno: comments[statement.end_lineno]
+        for statement in ast.parse(source).body
+        if isinstance(statement, ast.Expr)
+        and isinstance(statement.value, ast.Call)
+        and getattr(statement.value.func, "id", None) == "print"
+        and statement.end_lineno in comments
+    }
+
+
+def words(text):
+    return " ".join(text.split())
+
+
+def commands(page):
+    """(job, names of flags) of every command of ganmrf in the blocks and between the backticks of a page."""
+    blocks = [block for kind, block in FENCED.findall(read(page)) if kind in ("", "bash", "console", "sh")]
+    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    for line in [*lines, *spans(page)]:
+        for part in re.split("&&|;", line):
+            if COMMAND.match(part := part.strip().removeprefix("$ ")):
+                job, *rest = shlex.split(part[COMMAND.match(part).end() :], comments=True) or ["--help"]
+                if not job.isupper():  # JOB stands for any
+                    yield job, [word[2:].partition("=")[0] for word in [job, *rest] if word.startswith("--")]
+
+
+@each_page
+def test_commands_and_their_flags_exist(page):
+    for job, given in commands(page):
+        known = {"help", "version"}
+        if not job.startswith("-"):
+            assert job in job_modules(), f"{page.relative_to(ROOT)}: {job} is no job"
+            known |= importlib.import_module(f"experiments.{job}").main.fields().keys()
+        for name in given:
+            assert {name, name.removeprefix("no")} & known, f"{page.relative_to(ROOT)}: {job} has no flag --{name}"
+
+
+def test_every_job_is_explained():
+    explained = {job for job, _ in commands(ROOT / "experiments/README.md")}
+    assert set(job_modules()) <= explained
+
+
+@each_page
+def test_links_and_images_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)\s]+)\)", re.sub(r"`[^`\n]*`", "", prose(page))):
+        if re.match(r"[a-z]+:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        there = (page.parent / path).resolve() if path else page
+        assert there.exists(), f"{page.relative_to(ROOT)}: {target}"
+        if anchor:
+            assert anchor in anchors(there), f"{page.relative_to(ROOT)}: {target}"
+
+
+def anchors(page):
+    """The names by which a link reaches each heading of a page, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", prose(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@each_page
+def test_names_of_the_library_exist(page):
+    for span in spans(page):
+        if not (match := re.fullmatch(r"((?:ganmrf|experiments)(?:\.[a-z_]\w*)+)(?:\(.*\))?", span)):
+            continue
+        parts = match[1].split(".")
+        found = importlib.import_module(parts[0])
+        for depth, name in enumerate(parts[1:], 2):
+            if not hasattr(found, name):
+                importlib.import_module(".".join(parts[:depth]))
+            found = getattr(found, name)
