@@ -10,8 +10,9 @@ import numpy as np
 def pytree(cls):
     """Registers a frozen dataclass with JAX; fields whose metadata says ``static`` are part of the tree's structure.
 
-    Unlike `jax.tree_util.register_dataclass`, rebuilding an instance from its leaves skips the constructor: transforms
-    rebuild with tracers and placeholders, which hold no values to check, and a check would wait for the device.
+    Unlike `jax.tree_util.register_dataclass`, rebuilding an instance from its leaves skips the constructor and its
+    checks: transforms rebuild with tracers and placeholders, which hold no values, and to read values from a device
+    would make the program wait.
     """
     fields = dataclasses.fields(cls)
     static = [field.name for field in fields if field.metadata.get("static")]
@@ -50,14 +51,18 @@ def require(name: str, value, holds, rule: str):
 
 
 def first_wrong(value, wrong) -> str:
-    """The first entry of ``value`` where ``wrong`` holds, and its place, in words."""
+    """The first entry of ``value`` where ``wrong`` holds, and its index, as text for an error message."""
     where = np.unravel_index(np.argmax(wrong), wrong.shape)
     position = f" at index {', '.join(map(str, where))}" if value.ndim else ""
     return f"{value[where]:.6g}{position}"
 
 
 def floating(name, value):
-    """``value`` as a floating-point JAX array: integers and Python numbers become the default float."""
+    """``value`` as a floating-point JAX array: integers and Python numbers become the default float.
+
+    Raises:
+      ValueError: a ``value`` that is not a real number or an array of real numbers; the message has ``name``.
+    """
     try:
         if isinstance(value, str):  # JAX would take it for a dtype
             raise TypeError("text")

@@ -1,1 +1,1 @@
-"""What spins do: sequences, tissue, the extended phase graph and the isochromat reference."""
+"""Signals of spins: sequences, tissue, simulation by extended phase graphs, and the isochromat reference."""

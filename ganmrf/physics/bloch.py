@@ -1,6 +1,6 @@
-"""The Bloch equation itself, isochromat by isochromat: the independent truth that the phase graph is tested against.
+"""The Bloch equation, isochromat by isochromat: an independent reference for the extended phase graph.
 
-Plain numpy in double precision; nothing here knows of configuration states.
+Plain NumPy in double precision, without configuration states.
 """
 
 import numpy as np
@@ -17,12 +17,12 @@ def isochromat_signal(sequence: Sequence, tissue: Tissue, n_isochromats: int | N
     constant term exactly for degrees below n (degree n is the first to alias to 0). The last echo has seen
     ``frames - 1`` precessions, so ``frames`` isochromats are exact; fewer are not.
 
-    One pass over the frames with all tissues at once; it holds about ``10 * 8 * voxels * n_isochromats`` bytes beside
+    One pass over the frames with all voxels at once, which holds about ``10 * 8 * voxels * n_isochromats`` bytes beside
     the result: 80 MB for 1000 voxels and 1000 frames.
 
     Args:
-      sequence: what the scanner plays, rad and s.
-      tissue: relaxation times (s) and b1, fields of any shapes that broadcast.
+      sequence: the pulse sequence.
+      tissue: voxels of any shape.
       n_isochromats: number of isochromats; None for ``frames + 1``, one more than exactness needs.
 
     Returns:

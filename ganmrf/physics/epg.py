@@ -1,8 +1,8 @@
-"""The extended phase graph, one voxel at a time: the operators, written to be read.
+"""The extended phase graph, one voxel at a time: the operators, in the notation of the field.
 
 A voxel's magnetisation is held as Fourier coefficients over the dephasing angle across it (configuration states):
 ``f_plus[k]`` is the transverse state of order k, ``f_minus[k]`` the conjugate of that of order -k, and ``z[k]`` the
-longitudinal one, k = 0, 1, ... The operators are linear maps of those three rows. Tests hold the fast forms to these.
+longitudinal one, k = 0, 1, ... The operators are linear maps of those three rows. Tests compare the engines with them.
 
 Reference: Weigel 2015, "Extended phase graphs: dephasing, RF pulses, and echoes - pure and simple",
 doi:10.1002/jmri.24619 (Eqs. 15, 17, 20).
@@ -19,7 +19,7 @@ from ganmrf.pytrees import pytree
 @pytree
 @dataclasses.dataclass(frozen=True)
 class States:
-    """Configuration states of one voxel, each complex, (orders,)."""
+    """Configuration states of one voxel, each complex, (n_states,), order 0 first."""
 
     f_plus: jax.Array
     f_minus: jax.Array
@@ -63,5 +63,5 @@ def dephase(states: States) -> States:
 
 
 def exact_n_states(n_frames: int) -> int:
-    """Orders that matter in ``n_frames`` frames: those that have time to come back to order 0."""
+    """Number of states that matter in ``n_frames`` frames: those of orders that have time to come back to order 0."""
     return n_frames // 2 + 1

@@ -1,4 +1,4 @@
-"""How many orders of the extended phase graph a simulation needs, found by simulating."""
+"""How many states of the extended phase graph a simulation needs, found by simulating."""
 
 import dataclasses
 import itertools
@@ -15,27 +15,29 @@ from ganmrf.physics.slice_profile import SliceProfile, gauss_quadrature
 from ganmrf.physics.tissue import Tissue
 from ganmrf.pytrees import is_traced
 
-# Numbers worth compiling for, at most four an octave; above order 0 whole blocks of 8, which the one-kernel form keeps.
+# Numbers of states worth compiling for, at most four an octave; above order 0 whole blocks of 8, which the one-kernel
+# form keeps anyway.
 _LADDER = sorted({8 * round(mantissa * 2**octave) + 1 for mantissa in (1, 1.25, 1.5, 1.75) for octave in range(12)})
-# Candidates tried, as shares of the order from which nothing comes back with more than the accuracy if all repetition
-# times were equal.
-_SHARES = (0.25, 0.35, 0.45, 0.55, 0.65, 0.8, 1.0)
-# Corners of a box stand for all tissues in it, so they must do better than is asked.
+# Numbers of states to try, as fractions of an estimate: with constant TR, states above ``likely`` refocus to less than
+# the accuracy.
+_FRACTIONS = (0.25, 0.35, 0.45, 0.55, 0.65, 0.8, 1.0)
+# Corners of a box of tissues stand for all tissues in it, so their errors must stay below this share of the accuracy.
 _SAFETY = 0.7
+# Lanes of a simulation: two boxes of one B1 each fill it, with 2 corners and 8 numbers of states a box.
 _LANES = 32
-# Voxels, times slice positions, for which choosing would cost more than it saves.
+# Voxels, times slice positions, for which choosing would take longer than it saves.
 _FEW = 64
 
 
 def choose_n_states(
     sequence: Sequence, tissue: Tissue, *, accuracy: float = 1e-4, slice_profile: SliceProfile | None = None
 ) -> int:
-    """The number of orders to keep so that every voxel's signal has at most ``accuracy`` relative L2 error.
+    """The number of states to keep so that every voxel's signal has at most ``accuracy`` relative L2 error.
 
-    Few voxels get the exact number: finding a smaller one would cost as much as it saves. For many, the corners of
-    the box that holds them (longest T2, over the ranges of T1 and B1) are simulated with several candidates and with a
-    number that provably stands for all orders, and the smallest candidate that keeps 0.7 of ``accuracy`` on every
-    corner is taken; when none does, all orders are kept.
+    Few voxels get the exact number: finding a smaller one would cost as much as it saves. For many voxels, the corners
+    of the box that holds their tissue (longest T2, over the ranges of T1 and B1) are simulated with several numbers of
+    states and with a number that provably stands for all states. The smallest number that keeps 0.7 of ``accuracy`` on
+    every corner is chosen; where none does, all states are kept.
 
     Args:
       sequence: the pulse sequence, not traced.
@@ -44,7 +46,7 @@ def choose_n_states(
       slice_profile: quadrature over the slice, or None.
 
     Returns:
-      The number of orders, at most frames // 2 + 1.
+      The number of states, at most frames // 2 + 1.
 
     Raises:
       ValueError: ``accuracy`` not positive.
@@ -57,12 +59,12 @@ def choose_n_states(
 
 
 def sufficient_n_states(sequence: Sequence, t2, accuracy: float) -> np.ndarray:
-    """For each T2 a number of orders that stands for all, found without simulating: more than are needed.
+    """For each T2 a number of states that stands for all states, found without simulating: more than are needed.
 
     Args:
       sequence: the pulse sequence, not traced.
       t2: s, (voxels,).
-      accuracy: largest relative L2 error of a signal; what leaving out orders changes stays well below it.
+      accuracy: relative L2 error of a signal; the error by leaving out states stays well below it.
 
     Returns:
       (voxels,), at most frames // 2 + 1.
@@ -72,8 +74,19 @@ def sufficient_n_states(sequence: Sequence, t2, accuracy: float) -> np.ndarray:
     return np.minimum((frames + 1) // 2, exact_n_states(sequence.n_frames))
 
 
-def orders_kept(sequence, tissue, slice_profile, n_states: int | None, accuracy: float = 1e-4) -> int:
-    """``n_states`` as `fisp.simulate` takes it, None included, resolved to a number no larger than needed."""
+def resolve_n_states(sequence, tissue, slice_profile, n_states: int | None, accuracy: float = 1e-4) -> int:
+    """The number of states to simulate with, from ``n_states`` as `simulate` takes it: at most frames // 2 + 1.
+
+    Args:
+      sequence: the pulse sequence.
+      tissue: voxels of any shape.
+      slice_profile: quadrature over the slice, or None.
+      n_states: a number, or None: `choose_n_states`, or the exact number where values are traced.
+      accuracy: for `choose_n_states`.
+
+    Raises:
+      ValueError: ``n_states`` below 1, or ``accuracy`` not positive.
+    """
     if n_states is not None and n_states < 1:
         raise ValueError(f"n_states must be at least 1; got {n_states}")
     exact = exact_n_states(sequence.n_frames)
@@ -83,7 +96,7 @@ def orders_kept(sequence, tissue, slice_profile, n_states: int | None, accuracy:
 
 
 def n_states_of_boxes(sequence: Sequence, boxes, *, accuracy: float, slice_profile: SliceProfile | None = None):
-    """As `choose_n_states`, for several groups of tissue at once, however small: one number each, in order."""
+    """As `choose_n_states`, for several groups of tissue at once, however small: one number for each group."""
     exact = exact_n_states(sequence.n_frames)
     profile = slice_profile and gauss_quadrature(slice_profile.nodes, slice_profile.weights, 3)
     boxes = jax.tree.map(np.asarray, boxes)  # NumPy reads values even where a caller's function is being traced
@@ -94,15 +107,36 @@ def n_states_of_boxes(sequence: Sequence, boxes, *, accuracy: float, slice_profi
     return [probe.smallest(part, accuracy, exact) for probe, part in zip(probes, signals, strict=True)]
 
 
+def simulate_by_n_states(simulate, n_states: np.ndarray, lanes: int, signals: np.ndarray):
+    """Simulates voxels in batches that need about the same number of states, on every device and core.
+
+    The most expensive batches come first, so that no worker idles long at the end.
+
+    Args:
+      simulate: a function of a batch's voxels, (lanes,) indices, and of the largest number of states among them. It
+        returns signals (lanes, frames) and must be safe to call from several threads.
+      n_states: number of states that each voxel needs, (voxels,).
+      lanes: voxels of a batch; a batch of fewer is filled with copies of its last voxel.
+      signals: filled with the results, (voxels, frames).
+    """
+    order = np.argsort(-n_states, kind="stable")
+
+    def run(voxels, _):
+        padded = np.pad(voxels, (0, lanes - len(voxels)), mode="edge")
+        signals[voxels] = np.asarray(simulate(padded, int(n_states[voxels[0]])))[: len(voxels)]
+
+    run_chunks(run, np.split(order, range(lanes, len(order), lanes)))
+
+
 @dataclasses.dataclass(frozen=True)
 class _Probe:
-    """Corners of one box, the numbers of orders tried on them, and the number of their reference.
+    """The simulations that choose the number of states for one box of tissues.
 
     Attributes:
-      corners: (t1, t2, b1) of tissues that need most orders, (corners, 3).
-      tried: candidate numbers of orders, ascending.
-      reference: number of orders that the candidates are held against.
-      bound: largest difference between the reference and all orders, at any frame.
+      corners: (t1, t2, b1) of the tissues in the box that need most states, (corners, 3).
+      tried: numbers of states to try on the corners, ascending.
+      reference: number of states that stands for all states, which the tried ones are compared with.
+      bound: largest difference between the reference and all states, at any frame.
     """
 
     corners: np.ndarray
@@ -116,65 +150,61 @@ class _Probe:
         t1s = {np.sqrt(max(t1.min(), t2) * t1.max()), t1.max()}
         b1s = {b1.min(), (b1.min() + b1.max()) / 2, b1.max()}
         likely = 0.5 * np.log(1 / min(accuracy, 0.5)) * t2 / times.mean()
-        wanted = [share * likely + 4 for share in _SHARES]
+        wanted = [fraction * likely + 4 for fraction in _FRACTIONS]
         tried = sorted({step for want in wanted for step in _LADDER[np.searchsorted(_LADDER, want) :][:1]})
         bound = 0.0 if reference == exact else _bound(times, t2, reference)
         corners = np.array(list(itertools.product(t1s, [t2], b1s)))
         return cls(corners, [n for n in tried if n < reference], int(reference), bound)
 
-    def rows(self):
-        """(t1, t2, b1, orders kept) of every signal to simulate: each corner with the reference and the candidates."""
+    def simulations(self):
+        """(t1, t2, b1, n_states) of every signal to simulate: each corner with the reference and the tried numbers."""
         return np.array([(*corner, n) for corner in self.corners for n in (self.reference, *self.tried)])
 
     def smallest(self, signals, accuracy, exact):
-        """Smallest candidate from which on every error is small enough; all orders where there is none.
+        """The smallest tried number from which on every error is small enough; ``exact`` where there is none.
 
-        ``signals`` are those of `rows`.
+        ``signals`` are those of `simulations`.
         """
         good = np.full(len(self.tried), True)
-        for reference, *candidates in signals.reshape(len(self.corners), 1 + len(self.tried), -1):
+        for reference, *tried in signals.reshape(len(self.corners), 1 + len(self.tried), -1):
             allowed = _SAFETY * accuracy * np.linalg.norm(reference) - self.bound * np.sqrt(reference.size)
-            good &= np.array([np.linalg.norm(signal - reference) <= allowed for signal in candidates], bool)
+            good &= np.array([np.linalg.norm(signal - reference) <= allowed for signal in tried], bool)
         enough = np.flatnonzero(np.logical_and.accumulate(good[::-1])[::-1])
         return self.tried[enough[0]] if enough.size else exact
 
 
 def _references(needed, exact):
-    """Numbers of orders rounded up to one of two values, each a program to compile."""
+    """Numbers of states rounded up to one of two values, each a program to compile."""
     top = min(-(-needed.max() // 32) * 32, exact)
     return np.where(needed <= top // 3, top // 3, top)
 
 
 def _bound(repetition_times, t2, n_states):
-    """Largest change of a signal, M0 = 1, by leaving out orders from ``n_states`` on.
+    """Largest change of a signal, M0 = 1, by leaving out the orders from ``n_states`` on.
 
-    What it loses has been transverse for at least ``n_states`` frames on its way up and as many on its way down. As a
-    function of the transverse decay it is bounded by 2 (two signals, neither above M0) and vanishes at least as fast as
-    those frames decay; the maximum principle carries this bound from no decay to any.
+    The magnetisation left out has been transverse for at least ``n_states`` frames on its way up and as many on its way
+    down. As a function of the transverse decay, the change is bounded by 2 (two signals, neither above M0) and vanishes
+    at least as fast as those frames decay; the maximum principle carries this bound from no decay to any decay.
     """
     return 2 * np.exp(-np.sort(repetition_times)[: 2 * n_states].sum() / t2)
 
 
 def _signals(sequence, probes, profile):
-    """Signals (rows, frames) of the rows of each probe; rows that keep about as many orders are simulated together."""
-    rows = np.concatenate([probe.rows() for probe in probes])
-    order = np.argsort(-rows[:, 3], kind="stable")
-    signals = np.empty((len(rows), sequence.n_frames))
+    """The signals, (simulations, frames), that each probe asks for."""
+    simulations = np.concatenate([probe.simulations() for probe in probes])
+    signals = np.empty((len(simulations), sequence.n_frames))
     programs = np.unique([probe.reference for probe in probes])
 
-    def chunk(members, _):
-        padded = rows[np.pad(members, (0, _LANES - len(members)), mode="edge")]
-        n_states = int(padded[0, 3])
-        if not one_kernel.works():  # each number of orders is a program to compile
+    def simulate(rows, n_states):
+        if not one_kernel.works():  # each number of states is a program to compile
             n_states = int(programs[np.searchsorted(programs, n_states)])
-        t1, t2, b1, keep = padded.T.astype(sequence.flip_angle.dtype)
-        results = compiled(_probe, n_states=n_states)(sequence, t1, t2, b1, profile, keep)
-        signals[members] = np.asarray(results).T[: len(members)]
+        t1, t2, b1, lane_states = simulations[rows].T.astype(sequence.flip_angle.dtype)
+        return np.asarray(compiled(_probe, n_states=n_states)(sequence, t1, t2, b1, profile, lane_states)).T
 
-    run_chunks(chunk, np.split(order, range(_LANES, len(order), _LANES)))
-    places = np.cumsum([len(probe.rows()) for probe in probes])[:-1]
-    return np.split(signals, places)
+    simulate_by_n_states(simulate, simulations[:, 3], _LANES, signals)
+    return np.split(signals, np.cumsum([len(probe.simulations()) for probe in probes])[:-1])
 
 
-def _probe(sequence, t1, t2, b1, profile, keep, *, n_states, room):
-    return fisp_signal(sequence, t1, t2, b1, profile, n_states=n_states, room=room, keep=keep)
+def _probe(sequence, t1, t2, b1, profile, lane_states, *, n_states, max_states):
+    form = {"n_states": n_states, "max_states": max_states, "lane_states": lane_states}
+    return fisp_signal(sequence, t1, t2, b1, profile, **form)

@@ -1,4 +1,4 @@
-"""Signals of any tissue under any sequence: for values, for reverse mode, and with their derivatives by tissue."""
+"""Signals of any tissue under any sequence: plain, for reverse mode, and with their derivatives by tissue."""
 
 import dataclasses
 
@@ -8,7 +8,7 @@ from jax import lax
 
 from ganmrf.physics.engines.real import compiled, fisp_signal, lanes
 from ganmrf.physics.engines.tangents import B1, SIGNAL, T1, T2, tangents_in_chunks
-from ganmrf.physics.n_states import orders_kept
+from ganmrf.physics.n_states import resolve_n_states
 from ganmrf.physics.sequences.fisp import Sequence
 from ganmrf.physics.slice_profile import SliceProfile
 from ganmrf.physics.tissue import Tissue
@@ -25,17 +25,17 @@ def simulate(
 ) -> jax.Array:
     """Signals of any number of voxels, by extended phase graphs with real states.
 
-    With RF phase 0 the transverse magnetisation is imaginary throughout, so it is carried as one real number. Every JAX
-    transform works on this function: forward and reverse mode in all of flip angle, repetition time, echo time,
-    inversion time, T1, T2 and B1, vmap and jit.
+    With RF phase 0 the transverse magnetisation is imaginary throughout, so one real number carries it. Every JAX
+    transform works on this function: forward and reverse mode in flip angle, repetition time, echo time, inversion
+    time, T1, T2 and B1, vmap and jit.
 
     Args:
       sequence: the pulse sequence.
       tissue: voxels of any shape.
-      n_states: orders of the extended phase graph to keep. None chooses as few as keep ``accuracy``
-        (`choose_n_states`); where values are traced and cannot be read, all that matter (frames // 2 + 1) are kept.
-        On a CPU a number that is given is rounded up to one more than a multiple of 8, unless values are traced.
-      accuracy: largest relative L2 error of a signal that leaving out orders may cause; used when ``n_states`` is None.
+      n_states: states of the extended phase graph to keep. None chooses as few as keep ``accuracy``
+        (`choose_n_states`); where values are traced and cannot be read, all states that matter (frames // 2 + 1) are
+        kept. On a CPU a given number is rounded up to one more than a multiple of 8, unless values are traced.
+      accuracy: largest relative L2 error of a signal that leaving out states may cause; used when ``n_states`` is None.
       slice_profile: quadrature over the slice; None for a uniform slice.
 
     Returns:
@@ -48,36 +48,44 @@ def simulate(
     References:
       Weigel 2015, doi:10.1002/jmri.24619. Jiang et al. 2015, doi:10.1002/mrm.25559.
     """
-    n_states = orders_kept(sequence, tissue, slice_profile, n_states, accuracy)
+    n_states = resolve_n_states(sequence, tissue, slice_profile, n_states, accuracy)
     if is_traced(sequence, tissue, slice_profile):
         return _simulate_traced(sequence, tissue, slice_profile, n_states=n_states)
-    with jax.ensure_compile_time_eval():  # all values are at hand, even where a caller's function is being traced
+    with jax.ensure_compile_time_eval():  # nothing here is traced, even where a caller's function is being traced
         return compiled(simulate_in_chunks, n_states=n_states)(sequence, tissue, slice_profile)
 
 
-def simulate_in_chunks(sequence, tissue, slice_profile, *, n_states, room: int | None = None) -> jax.Array:
-    """`simulate` with everything decided.
+def simulate_in_chunks(sequence, tissue, slice_profile, *, n_states, max_states: int | None = None) -> jax.Array:
+    """The signals of `simulate` for a given number of states, chunk by chunk, so that the states fit the cache.
 
-    ``n_states``, at most `exact_n_states`, and ``room`` as for `fisp_signal`; with ``room`` there may be one number for
-    each run of `lanes` voxels.
+    Args:
+      sequence: the pulse sequence.
+      tissue: voxels of any shape.
+      slice_profile: quadrature over the slice, or None.
+      n_states: as for `fisp_signal`, at most `exact_n_states`. With ``max_states`` one number for all voxels, or one
+        for each run of `lanes` voxels.
+      max_states: as for `fisp_signal`.
+
+    Returns:
+      Real signals, the voxels' shape first: (..., frames), for M0 = 1, with the sign of `simulate`.
     """
     flat = tissue.ravel()
-    size = lanes(n_states, room, jnp.result_type(*jax.tree.leaves((sequence, tissue))))
-    if room is not None:
+    size = lanes(n_states, max_states, jnp.result_type(*jax.tree.leaves((sequence, tissue))))
+    if max_states is not None:
         size = min(size, -(-flat.size // 16) * 16)  # whole vector registers
 
     @jax.checkpoint
     def chunk(inputs):
         t1, t2, b1 = inputs["t1"], inputs["t2"], inputs.get("b1", flat.b1)
-        orders = inputs.get("n_states", n_states)
-        return fisp_signal(sequence, t1, t2, b1, slice_profile, n_states=orders, room=room).T
+        form = {"n_states": inputs.get("n_states", n_states), "max_states": max_states}
+        return fisp_signal(sequence, t1, t2, b1, slice_profile, **form).T
 
     inputs = {name: value for name, value in vars(flat).items() if value.ndim}
-    if flat.size <= size and room is None:
+    if flat.size <= size and max_states is None:
         signals = chunk(inputs)
     else:
         inputs = {name: _in_chunks(value, size) for name, value in inputs.items()}
-        if room is not None:
+        if max_states is not None:
             inputs["n_states"] = jnp.broadcast_to(n_states, len(inputs["t1"]))
         signals = lax.map(chunk, inputs).reshape(-1, sequence.n_frames)[: flat.size]
     return signals.reshape(*tissue.shape, sequence.n_frames)
@@ -93,18 +101,18 @@ def _in_chunks(values, size):
 def simulate_reverse(
     sequence: Sequence, tissue: Tissue, *, n_states: int | None = None, slice_profile: SliceProfile | None = None
 ) -> jax.Array:
-    """The signals of `fisp.simulate`, for `jax.grad` and `jax.vjp`.
+    """The signals of `simulate`, for `jax.grad` and `jax.vjp`.
 
     Gradients by every leaf (flip angle, repetition time, echo time, inversion time, T1, T2, B1, and the nodes and
-    weights of the slice profile) cost four to six more forward passes, and memory for the states of some dozens of
-    frames. `jax.jit` and `jax.vmap` work. Forward mode (`jax.jvp`, `jax.hessian`) does not, as with any
-    `jax.custom_vjp`: `simulate` has it.
+    weights of the slice profile) cost four to six forward passes more, and memory for the states of some dozens of
+    frames. `jax.jit` and `jax.vmap` work. Forward mode (`jax.jvp`, `jax.hessian`) works on `simulate` only, as this
+    function is a `jax.custom_vjp`.
 
     Args:
       sequence: the pulse sequence.
       tissue: voxels of any shape.
-      n_states: orders of the extended phase graph to keep. None chooses them as `simulate` does: for 1e-4 relative L2
-        error, or all that matter (frames // 2 + 1) where values are traced, as under `jax.grad`.
+      n_states: states of the extended phase graph to keep. None chooses their number as `simulate` does: for 1e-4
+        relative L2 error, or frames // 2 + 1, which is exact, where values are traced, as under `jax.grad`.
       slice_profile: quadrature over the slice; None for a uniform slice.
 
     Returns:
@@ -113,7 +121,7 @@ def simulate_reverse(
     Raises:
       ValueError: ``n_states`` below 1.
     """
-    n_states = orders_kept(sequence, tissue, slice_profile, n_states)
+    n_states = resolve_n_states(sequence, tissue, slice_profile, n_states)
     return tangents_in_chunks(sequence, tissue, slice_profile, n_states=n_states, n_tangents=1)[SIGNAL]
 
 
@@ -123,10 +131,10 @@ class SignalTangents:
     """Signals and their derivatives by tissue, each real, (..., frames), for M0 = 1.
 
     Attributes:
-      signal: as `fisp.simulate` returns it.
+      signal: the signal that `simulate` returns.
       d_t1: derivative by T1, 1/s.
       d_t2: derivative by T2, 1/s.
-      d_b1: derivative by B1, dimensionless; None where it was not asked for.
+      d_b1: derivative by B1, dimensionless; None without ``with_b1``.
     """
 
     signal: jax.Array
@@ -152,10 +160,11 @@ def simulate_with_tangents(
     Args:
       sequence: the pulse sequence.
       tissue: voxels of any shape.
-      n_states: orders of the extended phase graph to keep. None chooses them as `fisp.simulate` does: for 1e-4 relative
-        L2 error of the signal, or all that matter (frames // 2 + 1) where values are traced, as under `jax.grad`.
+      n_states: states of the extended phase graph to keep. None chooses their number as `simulate` does: for 1e-4
+        relative L2 error of the signal, or frames // 2 + 1, which is exact, where values are traced, as under
+        `jax.grad`.
       slice_profile: quadrature over the slice; None for a uniform slice.
-      with_b1: whether to return the derivative by B1 too, which costs a third more.
+      with_b1: whether to return the derivative by B1 too, at a third more time.
 
     Returns:
       The signals and their derivatives at each voxel's own T1, T2 and B1.
@@ -166,12 +175,13 @@ def simulate_with_tangents(
     References:
       Zhao et al. 2018, arXiv:1710.08062, for the bound.
     """
-    n_states = orders_kept(sequence, tissue, slice_profile, n_states)
+    n_states = resolve_n_states(sequence, tissue, slice_profile, n_states)
     n_tangents = B1 + 1 if with_b1 else T2 + 1
-    pools = tangents_in_chunks(sequence, tissue, slice_profile, n_states=n_states, n_tangents=n_tangents)
+    tangents = tangents_in_chunks(sequence, tissue, slice_profile, n_states=n_states, n_tangents=n_tangents)
 
-    def by(pool, values):
-        return pools[pool] / jnp.broadcast_to(values, tissue.shape)[..., None]
+    def by(tangent, values):
+        """Derivative by the value itself, from the derivative by its logarithm."""
+        return tangents[tangent] / jnp.broadcast_to(values, tissue.shape)[..., None]
 
     d_b1 = by(B1, tissue.b1) if with_b1 else None
-    return SignalTangents(signal=pools[SIGNAL], d_t1=by(T1, tissue.t1), d_t2=by(T2, tissue.t2), d_b1=d_b1)
+    return SignalTangents(signal=tangents[SIGNAL], d_t1=by(T1, tissue.t1), d_t2=by(T2, tissue.t2), d_b1=d_b1)

@@ -1,4 +1,4 @@
-"""Signals of many voxels: bucketed by the number of states that each needs, on every device and core."""
+"""Signals of many voxels on every device and core: voxels that need the same number of states go together."""
 
 import operator
 
@@ -9,19 +9,18 @@ import numpy as np
 from ganmrf.parallel import meshes, run_chunks
 from ganmrf.physics.engines.real import compiled, kernel_lanes
 from ganmrf.physics.epg import exact_n_states
-from ganmrf.physics.n_states import n_states_of_boxes, orders_kept, sufficient_n_states
+from ganmrf.physics.n_states import n_states_of_boxes, resolve_n_states, simulate_by_n_states, sufficient_n_states
 from ganmrf.physics.sequences.fisp import Sequence
 from ganmrf.physics.simulate import simulate_in_chunks
 from ganmrf.physics.slice_profile import SliceProfile
 from ganmrf.physics.tissue import Tissue
 
-# Atoms whose T2 differs by less than this factor share a number of orders. Finer buckets waste fewer orders, but
-# choosing for each costs some simulations, and in the ordinary form every new number of orders a compilation.
+# Voxels whose T2 differs by less than this factor share a number of states. A smaller factor wastes fewer states, but
+# the choice for each bucket costs some simulations, and in the ordinary form each number of states is a program to
+# compile.
 _BUCKET_RATIO = 1.25
-
-
-# Groups of voxels in a call, of each device, in the one-kernel form: enough to make a call worth it.
-_GROUPS = 8
+# Batches of a call, on each device, in the one-kernel form: enough that the time to start a call does not count.
+_BATCHES_A_CALL = 8
 
 
 def simulate_many(
@@ -33,73 +32,71 @@ def simulate_many(
     slice_profile: SliceProfile | None = None,
     progress: bool = False,
 ) -> np.ndarray:
-    """As `simulate`, for large numbers of voxels: bucketed by T2, on every device and core, results on the host.
+    """The signals of `simulate`, for large numbers of voxels: on every device and core, with results on the host.
 
     Args:
       sequence: the pulse sequence, not traced.
       tissue: voxels of any shape, not traced.
-      n_states: orders kept; None chooses them for every range of T2.
-      accuracy: largest relative L2 error by leaving out orders, when ``n_states`` is None.
+      n_states: states to keep; None chooses their number for every range of T2.
+      accuracy: largest relative L2 error by leaving out states, when ``n_states`` is None.
       slice_profile: quadrature over the slice, or None.
       progress: whether to show a progress bar with an estimate of the time left.
 
     Returns:
-      Real signals (voxels, frames) for M0 = 1, the voxels raveled; sign as `simulate`.
+      Real signals (voxels, frames) for M0 = 1, the voxels raveled, with the sign of `simulate`.
 
     Raises:
       ValueError: ``n_states`` below 1, or ``accuracy`` not positive.
     """
     voxels = tissue.ravel()
-    orders = plan_n_states(sequence, voxels, n_states=n_states, accuracy=accuracy, slice_profile=slice_profile)
+    planned = plan_n_states(sequence, voxels, n_states=n_states, accuracy=accuracy, slice_profile=slice_profile)
     signals = empty_signals(sequence, voxels)
-    simulate_all(signals.__setitem__, simulate_in_chunks, sequence, voxels, slice_profile, orders, progress)
+    simulate_all(signals.__setitem__, simulate_in_chunks, sequence, voxels, slice_profile, planned, progress)
     return signals
 
 
 def simulate_few(
     sequence: Sequence, tissue: Tissue, *, accuracy: float = 1e-5, slice_profile: SliceProfile | None = None
 ) -> np.ndarray:
-    """As `simulate_many`, for some hundreds of voxels: more orders are kept than needed, for no time spent to choose.
+    """The signals of `simulate_many`, for some hundreds of voxels, where choosing states would take most of the time.
+
+    More states are kept than needed: `sufficient_n_states`.
 
     Args:
       sequence: the pulse sequence, not traced.
       tissue: voxels in one dimension, not traced.
-      accuracy: what leaving out orders changes stays below it, relative L2.
+      accuracy: relative L2 error of a signal; the error by leaving out states stays below it.
       slice_profile: quadrature over the slice, or None.
 
     Returns:
-      Real signals (voxels, frames) for M0 = 1; sign as `simulate`.
+      Real signals (voxels, frames) for M0 = 1, with the sign of `simulate`.
     """
     lanes = kernel_lanes(jnp.result_type(*jax.tree.leaves((sequence, tissue))))
-    if lanes is None:  # each number of orders is a program to compile
+    if lanes is None:  # each number of states is a program to compile
         return simulate_many(sequence, tissue, n_states=exact_n_states(sequence.n_frames), slice_profile=slice_profile)
     sequence, tissue, slice_profile = jax.tree.map(np.asarray, (sequence, tissue, slice_profile))
-    needed = sufficient_n_states(sequence, tissue.t2, accuracy)
-    lanes //= 2  # the longest group is what all wait for
-    order = np.argsort(-needed, kind="stable")
+
+    def simulate(voxels, n_states):
+        return compiled(simulate_in_chunks, n_states=n_states)(sequence, tissue.rows(voxels), slice_profile)
+
     signals = empty_signals(sequence, tissue)
-
-    def simulate_group(rows, _):
-        padded = tissue.rows(np.resize(rows, lanes))
-        found = compiled(simulate_in_chunks, n_states=int(needed[rows[0]]))(sequence, padded, slice_profile)
-        signals[rows] = np.asarray(found)[: rows.size]
-
-    run_chunks(simulate_group, np.split(order, range(lanes, order.size, lanes)))  # the longest first
+    needed = sufficient_n_states(sequence, tissue.t2, accuracy)
+    simulate_by_n_states(simulate, needed, lanes // 2, signals)  # all workers wait for the longest batch: a short one
     return signals
 
 
 def plan_n_states(sequence: Sequence, voxels: Tissue, *, n_states, accuracy, slice_profile) -> np.ndarray:
-    """The number of orders to simulate each voxel with.
+    """The number of states to simulate each voxel with.
 
     Args:
       sequence: the pulse sequence, not traced.
-      voxels: all that are to be simulated, in one dimension: the numbers are chosen for ranges of T2 among them.
-      n_states: orders for every voxel; None chooses them.
-      accuracy: largest relative L2 error by leaving out orders, when ``n_states`` is None.
+      voxels: all voxels that are to be simulated, in one dimension: the numbers are chosen for ranges of their T2.
+      n_states: number of states for every voxel; None chooses them.
+      accuracy: largest relative L2 error by leaving out states, when ``n_states`` is None.
       slice_profile: quadrature over the slice, or None.
 
     Returns:
-      Orders (voxels,), int32.
+      Numbers of states (voxels,), int32.
 
     Raises:
       ValueError: ``n_states`` below 1, or ``accuracy`` not positive.
@@ -107,9 +104,9 @@ def plan_n_states(sequence: Sequence, voxels: Tissue, *, n_states, accuracy, sli
     if not accuracy > 0:
         raise ValueError(f"accuracy must be positive; got {accuracy}")
     if n_states is not None:
-        return np.full(voxels.size, orders_kept(sequence, voxels, slice_profile, n_states), np.int32)
+        return np.full(voxels.size, resolve_n_states(sequence, voxels, slice_profile, n_states), np.int32)
     voxels = jax.tree.map(np.asarray, voxels)
-    shortest = 1.5 * np.asarray(sequence.repetition_time).mean()  # for less T2 than this the fewest orders do anyway
+    shortest = 1.5 * np.asarray(sequence.repetition_time).mean()  # any shorter T2 needs the fewest states anyway
     t2 = np.maximum(voxels.t2, shortest)
     buckets, bucket = np.unique(np.floor(np.log(t2.max() / t2) / np.log(_BUCKET_RATIO)), return_inverse=True)
     boxes = [voxels.rows(bucket == b) for b in range(len(buckets))]
@@ -118,58 +115,61 @@ def plan_n_states(sequence: Sequence, voxels: Tissue, *, n_states, accuracy, sli
 
 
 def batched_simulator(
-    simulation, sequence: Sequence, voxels: Tissue, slice_profile: SliceProfile | None, orders: np.ndarray
+    simulation, sequence: Sequence, voxels: Tissue, slice_profile: SliceProfile | None, n_states: np.ndarray
 ):
-    """A function ``simulate(rows, mesh, store)`` that runs ``simulation`` for some rows of ``voxels``.
+    """A function ``simulate(rows, mesh, store)`` that runs ``simulation`` for some of ``voxels``, batch by batch.
 
     Args:
-      simulation: a function of sequence, tissue, slice profile and `compiled`'s keywords, with one row of each result
-        a voxel, such as `unit_fingerprints`.
+      simulation: a function of sequence, tissue, slice profile and the keywords of `compiled`, which returns arrays
+        with one row for each voxel, such as `unit_fingerprints`.
       sequence: the pulse sequence, not traced.
       voxels: in one dimension.
       slice_profile: quadrature over the slice, or None.
-      orders: orders of every voxel, as `plan_n_states` gives them.
+      n_states: number of states of every voxel, (voxels,), from `plan_n_states`.
 
     Returns:
-      The function, safe to call from several threads. ``mesh`` is one of `meshes`; ``store(places, results)`` is called
-      with NumPy arrays until all of ``rows`` were there: ``rows[places]``. The results of a voxel do not depend, bit
-      for bit, on which other rows are asked for.
+      The function, safe to call from several threads. ``rows`` are indices of voxels, and ``mesh`` is one of `meshes`.
+      ``store(places, results)`` is called with NumPy arrays for the voxels ``rows[places]`` until every place was
+      served. The results of a voxel do not depend, bit for bit, on the other ``rows``.
     """
     sequence, voxels, slice_profile = jax.tree.map(np.asarray, (sequence, voxels, slice_profile))
     lanes = kernel_lanes(jnp.result_type(*jax.tree.leaves((sequence, voxels))))
 
     def simulate(rows, mesh, store):
-        for groups in batches(orders[rows], lanes, mesh.size):
-            size = lanes or _share(len(groups[0]), mesh.size)
-            n_states = [int(orders[rows[group[0]]]) for group in groups]
-            idle = _GROUPS * mesh.size - len(groups) if lanes else 0  # one shape for all calls
-            padded = np.array([*(np.resize(group, size) for group in groups), *[groups[0][:1].repeat(size)] * idle])
-            run = compiled(simulation, n_states=n_states + [1] * idle if lanes else n_states[0], mesh=mesh)
+        for call in calls(n_states[rows], lanes, mesh.size):
+            size = lanes or _batch_size(len(call[0]), mesh.size)
+            needed = [int(n_states[rows[batch[0]]]) for batch in call]
+            idle = _BATCHES_A_CALL * mesh.size - len(call) if lanes else 0  # one shape for all calls
+            padded = np.array([*(np.resize(batch, size) for batch in call), *[call[0][:1].repeat(size)] * idle])
+            run = compiled(simulation, n_states=needed + [1] * idle if lanes else needed[0], mesh=mesh)
             found = jax.tree.map(np.asarray, run(sequence, voxels.rows(rows[padded.ravel()]), slice_profile))
-            for n, group in enumerate(groups):
-                part = slice(n * size, n * size + len(group))
-                store(group, jax.tree.map(operator.itemgetter(part), found))
+            for n, batch in enumerate(call):
+                part = slice(n * size, n * size + len(batch))
+                store(batch, jax.tree.map(operator.itemgetter(part), found))
 
     return simulate
 
 
-def batches(orders: np.ndarray, lanes: int | None, n_devices: int) -> list[list[np.ndarray]]:
-    """Divides rows into calls: groups of rows with the same orders, most orders first so that the last ones are short.
+def calls(n_states: np.ndarray, lanes: int | None, n_devices: int) -> list[list[np.ndarray]]:
+    """Batches of voxels that need the same number of states, most expensive first, so that no device idles at the end.
 
     Args:
-      orders: of each row, (rows,).
-      lanes: rows of a group, `kernel_lanes`.
+      n_states: number of states of each voxel, (voxels,).
+      lanes: voxels of a batch, `kernel_lanes`.
       n_devices: devices that share a call.
+
+    Returns:
+      The batches, indices of voxels, of each call of a compiled program.
     """
-    alike = [np.flatnonzero(orders == n) for n in np.unique(orders)[::-1]]
-    groups = [
-        rows[start : start + size]
-        for rows in alike
-        for size in [lanes or _share(len(rows), n_devices)]
-        for start in range(0, len(rows), size)
+    alike = [np.flatnonzero(n_states == n) for n in np.unique(n_states)[::-1]]
+    batches = [
+        voxels[start : start + size]
+        for voxels in alike
+        for size in [lanes or _batch_size(len(voxels), n_devices)]
+        for start in range(0, len(voxels), size)
     ]
-    together = _GROUPS * n_devices if lanes else 1
-    return [groups[start : start + together] for start in range(0, len(groups), together)]
+    together = _BATCHES_A_CALL * n_devices if lanes else 1
+    return [batches[start : start + together] for start in range(0, len(batches), together)]
 
 
 def empty_signals(sequence: Sequence, voxels: Tissue) -> np.ndarray:
@@ -178,12 +178,23 @@ def empty_signals(sequence: Sequence, voxels: Tissue) -> np.ndarray:
     return np.empty((voxels.size, sequence.n_frames), dtype)
 
 
-def simulate_all(store, simulation, sequence, voxels, slice_profile, orders, progress):
-    """Calls ``store(rows, what simulation gives)``, from several threads, for all rows of ``voxels``."""
-    simulate = batched_simulator(simulation, sequence, voxels, slice_profile, orders)
+def simulate_all(store, simulation, sequence, voxels, slice_profile, n_states, progress):
+    """Runs ``simulation`` for all ``voxels``, on every device and core.
+
+    Args:
+      store: called with indices of voxels and the results of ``simulation`` for them, from several threads, until
+        every voxel was served.
+      simulation: as for `batched_simulator`.
+      sequence: the pulse sequence, not traced.
+      voxels: in one dimension.
+      slice_profile: quadrature over the slice, or None.
+      n_states: number of states of every voxel, (voxels,), from `plan_n_states`.
+      progress: whether to show a progress bar.
+    """
+    simulate = batched_simulator(simulation, sequence, voxels, slice_profile, n_states)
     meshes_of_workers = meshes()
     lanes = kernel_lanes(jnp.result_type(*jax.tree.leaves((sequence, voxels))))
-    pieces = [np.concatenate(groups) for groups in batches(orders, lanes, meshes_of_workers[0].size)]
+    pieces = [np.concatenate(batches) for batches in calls(n_states, lanes, meshes_of_workers[0].size)]
 
     def run(rows, mesh):
         simulate(rows, mesh, lambda places, results: store(rows[places], results))
@@ -192,7 +203,10 @@ def simulate_all(store, simulation, sequence, voxels, slice_profile, orders, pro
     run_chunks(run, pieces, places=meshes_of_workers, sizes=sizes, progress="simulating" if progress else None)
 
 
-def _share(rows, n_devices):
-    """Rows of a call in the ordinary form, with padding: a few shapes to compile, each a multiple of the devices."""
-    size = 256 if jax.default_backend() == "cpu" else 1 << min(max(rows - 1, 255).bit_length(), 14)
+def _batch_size(n_voxels, n_devices):
+    """Voxels of a batch in the ordinary form, with padding: a multiple of the devices, and one of few shapes.
+
+    On a CPU 256, about a chunk of `lanes`; else the next power of 2 above the number of voxels, 256 to 16384.
+    """
+    size = 256 if jax.default_backend() == "cpu" else 1 << min(max(n_voxels - 1, 255).bit_length(), 14)
     return -(-size // n_devices) * n_devices

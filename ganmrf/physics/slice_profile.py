@@ -98,14 +98,14 @@ def sinc_slice_profile(
     """The slice of a windowed-sinc pulse as a quadrature rule of ``n_nodes`` flip-angle scales.
 
     Limits: the profile is the small-tip one and scales with the flip angle. Every position counts the same (uniform
-    spin density and receive sensitivity through the slice). z and -z are the same for a symmetric pulse, so positions
-    run over one half.
+    spin density and receive sensitivity through the slice). The profile of a symmetric pulse is even in z, so the
+    positions run over one half of the slice.
 
     Args:
-      n_nodes: nodes of the rule, the factor by which a simulation costs more, 1 or more.
+      n_nodes: nodes of the rule, 1 or more; a simulation takes so many times as long.
       time_bandwidth: pulse duration times bandwidth, positive.
       window: ``"hann"``, ``"hamming"`` or ``"none"``.
-      extent: half-width of what is simulated, in slice thicknesses; positive.
+      extent: half-width of the simulated range of positions, in slice thicknesses, positive.
       n_positions: midpoints of equal steps over ``[0, extent]`` whose mean the rule reproduces, 1 or more.
 
     Returns:
@@ -129,8 +129,8 @@ def gauss_quadrature(values, weights, n_nodes: int) -> SliceProfile:
 
     The rule integrates polynomials in the value up to degree ``2 n_nodes - 1`` as the full sum does, so a signal smooth
     in the flip angle converges exponentially. Works for any sampled profile, a measured one included, and thins a rule:
-    ``gauss_quadrature(profile.nodes, profile.weights, 3)``. With ``n_nodes`` at or above the number of distinct values
-    it returns those values.
+    ``gauss_quadrature(profile.nodes, profile.weights, 3)``. Where ``n_nodes`` reaches the number of distinct values,
+    the nodes are those values.
 
     Args:
       values: actual over nominal flip angle, real, (positions,).
@@ -159,7 +159,7 @@ def gauss_quadrature(values, weights, n_nodes: int) -> SliceProfile:
 
 
 def _lanczos(values, start, n_steps):
-    """Diagonal and off-diagonal of diag(values) in the Krylov basis of ``start`` (unit norm), at most ``n_steps``."""
+    """Diagonal and off-diagonal of diag(values) in the Krylov basis of ``start`` (unit norm), ``n_steps`` at most."""
     basis = np.empty((n_steps, values.size))
     basis[0], diagonal, off_diagonal = start, [], []
     for n in range(1, n_steps + 1):
@@ -167,10 +167,13 @@ def _lanczos(values, start, n_steps):
         diagonal.append(step @ basis[n - 1])
         if n == n_steps:
             break
-        for _ in range(2):  # against all before, not two: the recurrence loses orthogonality; twice removes rounding
+        # Orthogonal to all rows before, not to two: the recurrence loses orthogonality. The second pass removes
+        # the rounding of the first.
+        for _ in range(2):
             step = step - (basis[:n] @ step) @ basis[:n]
         norm = np.linalg.norm(step)
-        if norm <= 1e-14 * np.abs(values).max():  # values that differ by rounding only: the rule is already exact
+        # A norm within 50 roundings of float64 is that of values which differ by rounding only: the rule is exact.
+        if norm <= 1e-14 * np.abs(values).max():
             break
         off_diagonal.append(norm)
         basis[n] = step / norm

@@ -1,4 +1,4 @@
-"""What the spins are: relaxation times and transmit field, as a frozen pytree in SI units."""
+"""Tissue: relaxation times and transmit field of voxels, a frozen pytree in SI units."""
 
 import dataclasses
 
@@ -55,7 +55,7 @@ class Tissue:
         return int(np.prod(self.shape))
 
     def ravel(self) -> "Tissue":
-        """The same voxels in one dimension: t1 and t2 (voxels,), b1 likewise unless it is one number for all."""
+        """The same voxels in one dimension: t1 and t2 (voxels,), b1 (voxels,) or one number for all voxels."""
 
         def flat(value):
             return jnp.broadcast_to(value, self.shape).ravel()
@@ -64,5 +64,5 @@ class Tissue:
         return dataclasses.replace(self, t1=flat(self.t1), t2=flat(self.t2), b1=b1)
 
     def rows(self, index) -> "Tissue":
-        """Some voxels of a tissue in one dimension, by any index of it; a b1 that is one number for all stays so."""
+        """Some voxels of a tissue in one dimension, by any NumPy index; a b1 that is one number stays one."""
         return jax.tree.map(lambda leaf: leaf[index] if leaf.ndim else leaf, self)

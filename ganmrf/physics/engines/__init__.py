@@ -1,1 +1,1 @@
-"""How signals are computed: the fast forms of the scan, which `ganmrf.physics.simulate` chooses from."""
+"""How signals are computed: the fast forms of the scan behind `ganmrf.physics.simulate`."""

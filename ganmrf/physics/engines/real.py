@@ -1,14 +1,14 @@
 """The fast form of the MRF-FISP scan: real states of many voxels in one `lax.scan`.
 
-With RF phase 0 the states of `epg` are ``f_plus = -i p``, ``f_minus = i q`` and ``z``, all of p, q, z real, (orders,
-lanes), one lane a voxel; after dephasing p and q are equal at order 0. Relaxation, recovery and excitation are merged
-into six coefficients a frame. Exponentials, sines and cosines are made for many frames at once, outside the inner scan:
-made inside, XLA would fuse them into every order. Two frames a step write into each other's buffers, so that the shift
-by one order costs no copy.
+With RF phase 0 the states of `epg` are ``f_plus = -i p``, ``f_minus = i q`` and ``z``, where p, q and z are real arrays
+(states, lanes), one lane a voxel; after dephasing p and q are equal at order 0. Relaxation, recovery and excitation are
+merged into six coefficients a frame. Exponentials, sines and cosines are computed for many frames at once, outside the
+inner scan: XLA would fuse them into every state inside it. Two frames a step write into each other's buffers, so that
+the shift by one order costs no copy.
 
-On a CPU all of it is compiled as one function (`one_kernel`), and each frame goes through only those orders that have
-been reached by then and can still come back to order 0, in small blocks. Their number is then a value, not a shape: one
-compiled program serves every number of orders.
+On a CPU the whole scan is compiled as one function (`one_kernel`), and each frame updates, in small blocks, only the
+states that have been reached by then and can still come back to order 0. The number of states is then a value, not a
+shape: one compiled program serves every number up to its ``max_states``.
 """
 
 import functools
@@ -22,15 +22,16 @@ from jax.sharding import PartitionSpec
 
 from ganmrf.physics.engines import one_kernel
 
-# Frames a block. Blocks are also what reverse mode recomputes: it keeps the states between blocks only.
+# Frames a block. Reverse mode stores the states between blocks only, and computes those within a block again.
 _BLOCK = 100
-# Orders that a frame goes through at a time in the one-kernel form.
-_ORDERS = 8
-# Orders that the states of one compiled program have room for: this many, or a multiple, above order 0.
-_ROOM = 128
+# States above order 0 that the one-kernel form updates at a time: fewer cost more loop steps, more cost states that
+# nothing needs.
+_STATES_AT_A_TIME = 8
+# ``max_states`` of compiled programs is a multiple of this, plus order 0: few programs, and few rows that stay empty.
+_CAPACITY_STEP = 128
 
 
-def fisp_signal(sequence, t1, t2, b1, slice_profile=None, *, n_states, room: int | None = None, keep=None):
+def fisp_signal(sequence, t1, t2, b1, slice_profile=None, *, n_states, max_states: int | None = None, lane_states=None):
     """Signals of a batch of voxels, small enough that their states fit the cache.
 
     Args:
@@ -39,13 +40,14 @@ def fisp_signal(sequence, t1, t2, b1, slice_profile=None, *, n_states, room: int
       t2: s, (lanes,).
       b1: actual over nominal flip angle, (lanes,) or ().
       slice_profile: quadrature over the slice, or None.
-      n_states: orders kept; static, or with ``room`` an integer that may be traced (a few orders more may be kept).
-      room: None, or the largest ``n_states`` that the states must have room for, static, which chooses the form for
-        one CPU kernel; only what `compiled` makes may, and only for forward simulation.
-      keep: None, or the number of orders to keep in each lane, (lanes,), where fewer than ``n_states``.
+      n_states: states to keep: static, or with ``max_states`` an integer that may be traced. With ``max_states`` up to
+        7 more are kept, for whole blocks above order 0.
+      max_states: static capacity of the state arrays. None: ``n_states`` is the capacity (on GPUs, and where the
+        simulation is differentiated). Set by `compiled` only.
+      lane_states: number of states to keep in each lane, (lanes,), at most ``n_states``; None for ``n_states`` in all.
 
     Returns:
-      Real signals (frames, lanes); see `fisp.simulate` for their sign.
+      Real signals (frames, lanes); see `simulate` for their sign.
     """
     chex.assert_equal_shape((t1, t2))
     dtype = jnp.result_type(*jax.tree.leaves((sequence, t1, t2, b1)))
@@ -64,8 +66,9 @@ def fisp_signal(sequence, t1, t2, b1, slice_profile=None, *, n_states, room: int
     z0 = 1.0 if sequence.inversion_time is None else 1 - 2 * jnp.exp(-sequence.inversion_time / t1)
     frame = jnp.arange(e1.shape[0] * block, dtype=jnp.int32).reshape(-1, block)
     highest = jnp.minimum(jnp.minimum(frame, n_frames - 1 - frame), jnp.asarray(n_states, jnp.int32) - 1)
-    passes = jnp.maximum(highest + _ORDERS - 1, 0) // _ORDERS
-    scan = functools.partial(_scan, e1=e1, e2=e2, passes=passes, z0=z0, n_states=n_states, room=room, keep=keep)
+    passes = jnp.maximum(highest + _STATES_AT_A_TIME - 1, 0) // _STATES_AT_A_TIME
+    form = {"n_states": n_states, "max_states": max_states, "lane_states": lane_states}
+    scan = functools.partial(_scan, e1=e1, e2=e2, passes=passes, z0=z0, **form)
     if slice_profile is None:
         signals = scan(angle)
     else:
@@ -80,47 +83,24 @@ def fisp_signal(sequence, t1, t2, b1, slice_profile=None, *, n_states, room: int
     return relaxation(sequence.echo_time, t2) * signals.reshape(-1, t1.size)[:n_frames]
 
 
-def _scan(angle, e1, e2, passes, z0, n_states, room, keep):
-    """Signals right after each pulse, (blocks, frames of a block, lanes), as the angles and relaxation factors are."""
+def _scan(angle, e1, e2, passes, z0, n_states, max_states, lane_states):
+    """Signals right after each pulse, (blocks, frames of a block, lanes).
+
+    Args:
+      angle: actual flip angles, rad, (blocks, frames of a block, lanes).
+      e1: longitudinal relaxation factors of each repetition, as ``angle``.
+      e2: transverse relaxation factors of each repetition, as ``angle``.
+      passes: blocks of states that each frame updates in the one-kernel form, int32, (blocks, frames of a block).
+      z0: longitudinal magnetisation before the first pulse, (lanes,) or one number.
+      n_states: as for `fisp_signal`.
+      max_states: as for `fisp_signal`.
+      lane_states: as for `fisp_signal`.
+    """
     _, block, n_lanes = e1.shape
-    # Order 0, those above it, and one row for what the highest order passes on, which is never read.
-    n_rows = n_states + 1 if room is None else 2 - (1 - room) // _ORDERS * _ORDERS
-    kept = None if keep is None else (jnp.arange(n_rows)[:, None] < keep[None, :]).astype(e1.dtype)
-
-    def frame(states, buffers, coefficients, n_passes):
-        """Records order 0, then excites, relaxes and dephases ``states`` into ``buffers``."""
-        a, b, g, d, h, recovery = coefficients if room is None else _coefficients(*coefficients)
-
-        def excited(first, size):
-            p, q, z = (lax.dynamic_slice_in_dim(x, first, size) for x in states)
-            return a * p + b * q + g * z, b * p + a * q + g * z, d * z + h * (p + q)
-
-        def write(buffers, p, q, z, first):
-            if kept is not None:
-                p = p * lax.dynamic_slice_in_dim(kept, first + 1, p.shape[0])
-            rows = (first + 1, first - 1, first)
-            return tuple(
-                lax.dynamic_update_slice_in_dim(buffer, x, row, 0)
-                for buffer, x, row in zip(buffers, (p, q, z), rows, strict=True)
-            )
-
-        def pass_over(index, buffers):
-            first = 1 + index * _ORDERS
-            return write(buffers, *excited(first, _ORDERS), first)
-
-        raised, _, longitudinal = excited(0, 1)
-        lowered = excited(1, 1)[1]
-        p, q, z = buffers
-        buffers = (
-            p.at[:1].set(lowered).at[1:2].set(raised if kept is None else raised * kept[1:2]),
-            q.at[:1].set(lowered),
-            z.at[:1].set(longitudinal + recovery),
-        )
-        if room is None:
-            buffers = write(buffers, *excited(1, n_states - 1), 1)
-        else:
-            buffers = lax.fori_loop(0, n_passes, pass_over, buffers)
-        return buffers, jnp.concatenate([states[0][:1], states[2][:1]])
+    # A row for each state, plus one scratch row: dephasing writes the highest state there and nothing reads it.
+    n_rows = n_states + 1 if max_states is None else 2 - (1 - max_states) // _STATES_AT_A_TIME * _STATES_AT_A_TIME
+    kept = None if lane_states is None else (jnp.arange(n_rows)[:, None] < lane_states[None, :]).astype(e1.dtype)
+    frame = functools.partial(_frame, n_states=n_states, in_passes=max_states is not None, kept=kept)
 
     def two_frames(carry, inputs):
         even, odd = carry
@@ -132,7 +112,7 @@ def _scan(angle, e1, e2, passes, z0, n_states, room, keep):
     @jax.checkpoint
     def frames(carry, pulses):
         cos, sin, e1, e2, n_passes = pulses
-        coefficients = _coefficients(cos, sin, e1, e2) if room is None else (cos, sin, e1, e2)
+        coefficients = _coefficients(cos, sin, e1, e2) if max_states is None else (cos, sin, e1, e2)
         paired = [jnp.reshape(c, (block // 2, 2, 1, -1)) for c in coefficients]
         carry, observed = lax.scan(two_frames, carry, (paired, n_passes.reshape(-1, 2)))
         p, z = jnp.moveaxis(observed.reshape(block, 2, n_lanes), 1, 0)
@@ -143,54 +123,116 @@ def _scan(angle, e1, e2, passes, z0, n_states, room, keep):
     return lax.scan(frames, (states, (empty, empty, empty)), (jnp.cos(angle), jnp.sin(angle), e1, e2, passes))[1]
 
 
+def _frame(states, buffers, coefficients, n_passes, *, n_states, in_passes, kept):
+    """Excites, relaxes and dephases ``states`` into ``buffers``.
+
+    Args:
+      states: p, q and z, (rows, lanes) each.
+      buffers: arrays like ``states``, which the states after the frame are written into.
+      coefficients: those of `_coefficients`, (1, lanes) each; with ``in_passes`` the arguments of `_coefficients`.
+      n_passes: with ``in_passes`` the number of blocks of `_STATES_AT_A_TIME` states to update, above order 0.
+      n_states: without ``in_passes`` the number of states to update.
+      in_passes: whether states are updated block by block (the one-kernel form).
+      kept: 1 for every state that a lane keeps, 0 for the others, (rows, lanes); None where all are kept.
+
+    Returns:
+      The states after the frame, and p and z of order 0 before it, (2, lanes), which the signal is made of.
+    """
+    coefficients = _coefficients(*coefficients) if in_passes else coefficients
+    recovery = coefficients[-1]
+    raised, _, longitudinal = _excited(states, coefficients, 0, 1)
+    lowered = _excited(states, coefficients, 1, 1)[1]
+    p, q, z = buffers
+    buffers = (
+        p.at[:1].set(lowered).at[1:2].set(raised if kept is None else raised * kept[1:2]),
+        q.at[:1].set(lowered),
+        z.at[:1].set(longitudinal + recovery),
+    )
+
+    def update(first, size, buffers):
+        p, q, z = _excited(states, coefficients, first, size)
+        if kept is not None:
+            p = p * lax.dynamic_slice_in_dim(kept, first + 1, p.shape[0])
+        rows = (first + 1, first - 1, first)
+        return tuple(
+            lax.dynamic_update_slice_in_dim(buffer, x, row, 0)
+            for buffer, x, row in zip(buffers, (p, q, z), rows, strict=True)
+        )
+
+    if in_passes:
+
+        def update_block(index, buffers):
+            return update(1 + index * _STATES_AT_A_TIME, _STATES_AT_A_TIME, buffers)
+
+        buffers = lax.fori_loop(0, n_passes, update_block, buffers)
+    else:
+        buffers = update(1, n_states - 1, buffers)
+    return buffers, jnp.concatenate([states[0][:1], states[2][:1]])
+
+
+def _excited(states, coefficients, first, size):
+    """p, q and z of ``size`` orders from ``first`` on, excited and relaxed, before they are dephased."""
+    a, b, g, d, h, _ = coefficients
+    p, q, z = (lax.dynamic_slice_in_dim(x, first, size) for x in states)
+    return a * p + b * q + g * z, b * p + a * q + g * z, d * z + h * (p + q)
+
+
 def _coefficients(cos, sin, e1, e2):
-    """What relaxation, excitation and recovery of a frame multiply its states by."""
+    """The factors a, b, g, d and h of `_excited`, and the recovery of z at order 0, for each frame."""
     return e2 * (0.5 * (cos + 1)), e2 * (0.5 * (cos - 1)), e2 * sin, e1 * cos, e1 * (-0.5 * sin), 1 - e1
 
 
-def lanes(n_states: int, room: int | None, dtype) -> int:
-    """Voxels to simulate together: on a CPU as many as keep their states in its first- or second-level cache."""
-    if room is not None:
+def lanes(n_states: int, max_states: int | None, dtype) -> int:
+    """Voxels to simulate together: on a CPU so many that their states fit its first- or second-level cache."""
+    if max_states is not None:
         return kernel_lanes(dtype)
     if jax.default_backend() == "cpu":
-        return min(max(10240 // n_states // 64 * 64, 64), 512)
-    return 16384
+        return min(max(10240 // n_states // 64 * 64, 64), 512)  # 40 kB for each of p, q and z in float32
+    return 16384  # enough to fill a GPU
 
 
 def kernel_lanes(dtype) -> int | None:
-    """Voxels that `compiled` functions simulate together, whatever their orders; None in the ordinary form."""
+    """Voxels that a `compiled` function simulates together, whatever their number of states.
+
+    256 bytes a state, so that p, q and z of about a hundred states, and their buffers, fit the second-level cache. None
+    in the ordinary form.
+    """
     return 256 // jnp.dtype(dtype).itemsize if one_kernel.works() else None
 
 
 def compiled(function, *, n_states, mesh: jax.sharding.Mesh | None = None):
-    """``function`` with ``n_states`` and ``room`` bound, jitted in the fastest form this backend takes.
+    """``function`` with ``n_states`` and ``max_states`` bound, jitted in the fastest form that this backend takes.
 
     For concrete arguments only: JAX takes compiler options for a whole program, not for a part of one. In the
-    one-kernel form a program serves all numbers of orders that it has room for; ``n_states`` may hold several.
+    one-kernel form one program serves all numbers of states up to its ``max_states``.
 
     Args:
-      function: of sequence, tissue, slice profile and whatever more.
-      n_states: orders kept; in the one-kernel form one number for all voxels or for each run of `kernel_lanes`.
+      function: a function of sequence, tissue, slice profile and further arguments, with the keywords ``n_states`` and
+        ``max_states``.
+      n_states: number of states; in the one-kernel form one number for all voxels, or one for each run of
+        `kernel_lanes` voxels.
       mesh: divides the voxels, (voxels,), and ``n_states``, if it holds several, over its axis ``atoms``.
     """
     if mesh is not None and mesh.size == 1:
         mesh = None
     if not one_kernel.works():
         return _ordinary(function, n_states, mesh)
-    room = max(-(-(np.max(n_states) - 1) // _ROOM), 1) * _ROOM + 1
-    return functools.partial(_one_kernel(function, int(room), mesh), n_states=np.asarray(n_states, np.int32))
+    max_states = max(-(-(np.max(n_states) - 1) // _CAPACITY_STEP), 1) * _CAPACITY_STEP + 1
+    return functools.partial(_one_kernel(function, int(max_states), mesh), n_states=np.asarray(n_states, np.int32))
 
 
 @functools.cache
 def _ordinary(function, n_states, mesh):
-    return jax.jit(_divided(functools.partial(function, n_states=n_states, room=None), mesh))
+    return jax.jit(_divided(functools.partial(function, n_states=n_states, max_states=None), mesh))
 
 
 @functools.cache
-def _one_kernel(function, room, mesh):
+def _one_kernel(function, max_states, mesh):
     def in_one_kernel(*arguments, n_states):
-        run = one_kernel.in_one_kernel(lambda n_states, *rest: function(*rest, n_states=n_states, room=room))
-        return run(n_states, *arguments)
+        def run(n_states, *arguments):
+            return function(*arguments, n_states=n_states, max_states=max_states)
+
+        return one_kernel.in_one_kernel(run)(n_states, *arguments)
 
     return jax.jit(_divided(in_one_kernel, mesh), compiler_options=one_kernel.OPTIONS)
 

@@ -1,14 +1,17 @@
-"""The MRF-FISP scan with its derivatives as pools of one linear recurrence, and the adjoint of all of it.
+"""Signal and its derivatives by log T1, log T2 and log B1 in one scan (forward sensitivities), and its reverse mode.
 
-A frame turns the real states x = (p, q, z) of `fisp_scan` by the flip angle, relaxes and dephases them: ``x' = S (E R x
-+ r)``, with ``R = exp(angle J)``, ``J (p, q, z) = (z, z, -(p + q) / 2)``, E = (e2, e2, e1) and, for z at order 0, the
-recovery ``r = 1 - e1``. Derivatives by the logarithms of T1, T2 and B1 obey the same recurrence, each driven by the
-signal's states: B1 by ``angle J x`` before the turn, T2 by ``TR / T2`` times the new p' and q', T1 by ``TR / T1`` times
-the new z' less its equilibrium. So they are carried beside the signal, as pools, and share its coefficients.
+A frame turns the real states x = (p, q, z) of `engines.real` by the flip angle, relaxes and dephases them:
+``x' = S (E R x + r)``, with ``R = exp(angle J)``, ``J (p, q, z) = (z, z, -(p + q) / 2)``, E = (e2, e2, e1) and, for z
+at order 0, the recovery ``r = 1 - e1``. The tangents of x, its derivatives by the logarithms of T1, T2 and B1, obey the
+same recurrence, each driven by x: the tangent by B1 by ``angle J x`` before the turn, the tangent by T2 by ``TR / T2``
+times the new p' and q', the tangent by T1 by ``TR / T1`` times the new z' less its equilibrium. So the tangents are
+carried beside x and share its coefficients. Throughout this file a list or axis of tangents has x itself first:
+`SIGNAL`, `T1`, `T2`, `B1`.
 
-With the adjoint states l of x, every gradient is an inner product of states of one instant: ``<l, J x>`` for the flip
+With the adjoint states l of x, every gradient is an inner product of l and x at one instant: ``<l, J x>`` for the flip
 angle of the frame that begins there, ``<l, x>`` over p and q, or over z, for the relaxation of the frame that has just
-ended. The adjoint therefore needs all states once, latest first; they are recomputed a block of frames at a time.
+ended. The adjoint therefore needs the states x of all frames, latest first; they are computed again, block by block of
+frames.
 """
 
 import functools
@@ -20,7 +23,8 @@ from jax import lax
 
 SIGNAL, T1, T2, B1 = range(4)
 
-# Frames a block: near the square root of what sequences have, where states between blocks and in a block cost least.
+# Frames a block: near the square root of the 1000 frames of a schedule, where the states kept between blocks and those
+# computed again within a block together take least memory.
 _BLOCK = 32
 
 
@@ -32,11 +36,11 @@ def tangents_in_chunks(sequence, tissue, slice_profile, *, n_states: int, n_tang
       sequence: the pulse sequence.
       tissue: voxels of any shape.
       slice_profile: quadrature over the slice, or None.
-      n_states: orders kept, static.
+      n_states: states to keep, static.
       n_tangents: how many of `SIGNAL`, `T1`, `T2`, `B1` to return, static: 1, 3 or 4.
 
     Returns:
-      Real signals at the echoes, (n_tangents, ..., frames); see `fisp.simulate` for their sign.
+      Real signals at the echoes, (n_tangents, ..., frames); see `simulate` for their sign.
     """
     dtype = jnp.result_type(*jax.tree.leaves((sequence, tissue)))
     sequence, voxels = jax.tree.map(lambda leaf: leaf.astype(dtype), (sequence, tissue.ravel()))
@@ -44,47 +48,50 @@ def tangents_in_chunks(sequence, tissue, slice_profile, *, n_states: int, n_tang
     nodes, weights = (jnp.asarray(values, dtype) for values in quadrature)
 
     def chunk(t1, t2, b1):
-        """(n_tangents, voxels, frames); a node of the slice is one more lane with its own B1."""
+        """(n_tangents, voxels, frames). Each node of the slice profile is a lane of its own, with its B1."""
         t1, t2 = (jnp.repeat(times, nodes.size) for times in (t1, t2))
-        pools = _echoes(sequence, t1, t2, (b1[:, None] * nodes[None, :]).ravel(), n_states, n_tangents)
-        pools = pools.reshape(*pools.shape[:2], b1.size, nodes.size)
-        return jnp.einsum("npvk,k->pvn", pools, weights, precision="highest")
+        tangents = _echoes(sequence, t1, t2, (b1[:, None] * nodes[None, :]).ravel(), n_states, n_tangents)
+        tangents = tangents.reshape(*tangents.shape[:2], b1.size, nodes.size)
+        return jnp.einsum("ntvk,k->tvn", tangents, weights, precision="highest")
 
     fields = voxels.t1, voxels.t2, jnp.broadcast_to(voxels.b1, voxels.t1.shape)
     size = max(_lanes(n_states * n_tangents) // nodes.size, 1)
     if voxels.size <= size:
-        pools = chunk(*fields)
+        tangents = chunk(*fields)
     else:
         # Checkpointed, so that no chunk's states outlive it.
         in_chunks = [jnp.pad(field, (0, -voxels.size % size), mode="edge").reshape(-1, size) for field in fields]
-        pools = lax.map(jax.checkpoint(lambda fields: chunk(*fields)), in_chunks)
-        pools = jnp.moveaxis(pools, 0, 1).reshape(n_tangents, -1, sequence.n_frames)[:, : voxels.size]
-    return pools.reshape(n_tangents, *tissue.shape, sequence.n_frames)
+        tangents = lax.map(jax.checkpoint(lambda fields: chunk(*fields)), in_chunks)
+        tangents = jnp.moveaxis(tangents, 0, 1).reshape(n_tangents, -1, sequence.n_frames)[:, : voxels.size]
+    return tangents.reshape(n_tangents, *tissue.shape, sequence.n_frames)
 
 
-def _lanes(n_orders):
-    """Lanes together, so many that on a CPU the states of one instant keep to its second-level cache."""
-    states = 10240 if jax.default_backend() == "cpu" else 2**19
-    return max(states // n_orders // 64 * 64, 64)
+def _lanes(n_rows):
+    """Lanes to simulate together, of ``n_rows`` states and tangents each.
+
+    So many that on a CPU the states of one frame fit its second-level cache, and that a GPU is filled.
+    """
+    rows = 10240 if jax.default_backend() == "cpu" else 2**19
+    return max(rows // n_rows // 64 * 64, 64)
 
 
 def _echoes(sequence, t1, t2, b1, n_states, n_tangents):
-    """Pools at the echoes, (frames, n_tangents, lanes); tissue (lanes,)."""
+    """Tangents at the echoes, (frames, n_tangents, lanes), for t1, t2 (s) and b1 of each lane, (lanes,)."""
     zero = jnp.zeros_like(t1)
     start, by_t1 = jnp.ones_like(t1), zero
     if sequence.inversion_time is not None:
         inverted = -2 * jnp.exp(-sequence.inversion_time / t1)
         start, by_t1 = 1 + inverted, inverted * sequence.inversion_time / t1
     pulses = (sequence.flip_angle, sequence.repetition_time)
-    pools = _after_pulses(n_states, pulses, (t1, t2, b1), jnp.stack([start, by_t1, zero, zero][:n_tangents]))
+    tangents = _after_pulses(n_states, pulses, (t1, t2, b1), jnp.stack([start, by_t1, zero, zero][:n_tangents]))
     exponent = sequence.echo_time[:, None] / t2[None, :]
     if n_tangents > T2:
-        pools = pools.at[:, T2].add(exponent * pools[:, SIGNAL])
-    return jnp.exp(-exponent)[:, None, :] * pools
+        tangents = tangents.at[:, T2].add(exponent * tangents[:, SIGNAL])
+    return jnp.exp(-exponent)[:, None, :] * tangents
 
 
 def _on_site(pulses, voxels):
-    """Actual flip angles, rad, TR / T1 and TR / T2: (frames, lanes) each."""
+    """Actual flip angles, rad, TR / T1 and TR / T2 of every frame and lane: (frames, lanes) each."""
     (flip_angle, repetition_time), (t1, t2, b1) = pulses, voxels
     factors = (flip_angle, b1), (repetition_time, 1 / t1), (repetition_time, 1 / t2)
     return tuple(frames[:, None] * lanes[None, :] for frames, lanes in factors)
@@ -92,22 +99,22 @@ def _on_site(pulses, voxels):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _after_pulses(n_states, pulses, voxels, start):
-    """Pools right after each pulse.
+    """Tangents right after each pulse.
 
     Args:
-      n_states: orders kept.
+      n_states: states to keep.
       pulses: flip angles, rad, and repetition times, s: (frames,) each.
       voxels: T1, s, T2, s, and B1: (lanes,) each.
-      start: longitudinal states of order 0 before the first pulse, (pools, lanes).
+      start: longitudinal states of order 0 before the first pulse, (n_tangents, lanes).
 
     Returns:
-      (frames, pools, lanes).
+      (frames, n_tangents, lanes).
     """
     return _forward(n_states, pulses, voxels, start)[0]
 
 
 def _forward(n_states, pulses, voxels, start):
-    """Pools right after each pulse, and what `_backward` needs: the arguments and the states before each block."""
+    """Tangents right after each pulse, and the residuals of `_backward`: arguments and the states before each block."""
 
     def block(states, pulses):
         angle, exponent1, exponent2 = _on_site(pulses, voxels)
@@ -116,12 +123,12 @@ def _forward(n_states, pulses, voxels, start):
 
     empty = jnp.zeros((max(n_states, 2), start.shape[1]), start.dtype)
     states = [(empty, empty, empty.at[0].set(longitudinal)) for longitudinal in start]
-    pools, checkpoints = lax.scan(block, states, _in_blocks(pulses))[1]
-    return pools.reshape(-1, *start.shape)[: pulses[0].size], (pulses, voxels, checkpoints)
+    tangents, checkpoints = lax.scan(block, states, _in_blocks(pulses))[1]
+    return tangents.reshape(-1, *start.shape)[: pulses[0].size], (pulses, voxels, checkpoints)
 
 
 def _backward(n_states, residuals, cotangents):
-    """Cotangents of pulses, voxels and start, given those of the pools right after each pulse."""
+    """Cotangents of pulses, voxels and start, from the cotangents of the tangents right after each pulse."""
     pulses, voxels, checkpoints = residuals
     n_tangents, n_lanes = cotangents.shape[1:]
 
@@ -134,7 +141,8 @@ def _backward(n_states, residuals, cotangents):
         cos, sin = jnp.cos(angle)[:, None], jnp.sin(angle)[:, None]
         inputs = states, coefficients, jnp.stack([cos * cotangents, sin * cotangents], 2)
         adjoints, products = _double_buffered(_adjoint_frame, adjoints, inputs, reverse=True)
-        # Products are with the states before a frame: for its own turn, but for the relaxation of the frame before.
+        # The products are with the states before a frame. They belong to its own turn, and to the relaxation of the
+        # frame before it.
         relaxation = jnp.concatenate([products[1:, 1:], relaxation_after[None]])
         of_pulses, more = pull((products[:, 0], relaxation[:, 0], relaxation[:, 1]))
         return (adjoints, products[0, 1:], jax.tree.map(jnp.add, of_voxels, more)), of_pulses
@@ -151,59 +159,71 @@ _after_pulses.defvjp(_forward, _backward)
 
 
 def _coefficients(angle, exponent1, exponent2):
-    """What `_frame` and `_adjoint_frame` multiply states by, (frames, 1, lanes) each, made before their loops."""
+    """The factors of `_frame` and `_adjoint_frame`, (frames, 1, lanes) each, computed before their loops."""
     cos, sin, e1, e2 = jnp.cos(angle), jnp.sin(angle), jnp.exp(-exponent1), jnp.exp(-exponent2)
     up, down = 0.5 * (cos + 1), 0.5 * (cos - 1)
     merged = e2 * up, e2 * down, e2 * sin, e1 * cos, -0.5 * e1 * sin, 1 - e1, angle, exponent1, exponent2
     return [c[:, None] for c in lax.optimization_barrier(merged)]
 
 
-def _frame(pools, buffers, coefficients):
-    """Excites, relaxes and dephases pools into ``buffers``; also q and z of order 0 before it, (pools, 2, lanes)."""
+def _frame(tangents, buffers, coefficients):
+    """Excites, relaxes and dephases tangents into ``buffers``.
+
+    Returns:
+      The tangents after the frame, p, q and z each, and q and z of order 0 before it, (n_tangents, 2, lanes).
+    """
     a, b, g, d, h, recovery, angle, exponent1, exponent2 = coefficients
 
-    def driven(pool, orders):
-        """p, q, z of some orders before the turn. Sliced before they are added: XLA makes slow loops the other way."""
-        p, q, z = (state[orders] for state in pools[pool])
-        if pool < B1:
+    def driven(tangent, orders):
+        """p, q, z of some orders before the turn. They are sliced before they are added, or XLA makes slow loops."""
+        p, q, z = (state[orders] for state in tangents[tangent])
+        if tangent < B1:
             return p, q, z
-        p0, q0, z0 = (state[orders] for state in pools[SIGNAL])
+        p0, q0, z0 = (state[orders] for state in tangents[SIGNAL])
         return p + angle * z0, q + angle * z0, z - 0.5 * angle * (p0 + q0)
 
     after, before = [], []
-    for pool, (p_next, q_next, z_next) in enumerate(buffers):
-        p, q, z = driven(pool, slice(None, -1))
+    for tangent, (p_next, q_next, z_next) in enumerate(buffers):
+        p, q, z = driven(tangent, slice(None, -1))
         raised = a * p + b * q + g * z
-        p, q, z = driven(pool, slice(1, None))
+        p, q, z = driven(tangent, slice(1, None))
         lowered = b * p + a * q + g * z
-        p, q, z = driven(pool, slice(1, 2))
+        p, q, z = driven(tangent, slice(1, 2))
         conjugate = b * p + a * q + g * z
-        p, q, z = driven(pool, slice(None))
+        p, q, z = driven(tangent, slice(None))
         before.append(jnp.concatenate([q[:1], z[:1]]))
         z = d * z + h * (p + q)
         equilibrating = z[:1]
-        if pool == SIGNAL:
+        if tangent == SIGNAL:
             equilibrating += recovery
-        elif pool == T1:
+        elif tangent == T1:
             z0 = after[SIGNAL][2]
             z, equilibrating = z + exponent1 * z0, equilibrating + exponent1 * (z0[:1] - 1)
-        elif pool == T2:
+        elif tangent == T2:
             p0, q0, _ = after[SIGNAL]
             raised += exponent2 * p0[1:]
             lowered += exponent2 * q0[:-1]
             conjugate += exponent2 * p0[:1]
-        # In place, z too: what is not stored in a buffer XLA computes again wherever the next frame reads it.
+        # In place, z too: XLA computes a value that no buffer holds again wherever the next frame reads it.
         p_next, q_next = p_next.at[1:].set(raised).at[:1].set(conjugate), q_next.at[:-1].set(lowered)
         after.append((p_next, q_next, z_next.at[1:].set(z[1:]).at[:1].set(equilibrating)))
     return after, jnp.stack(before)
 
 
 def _adjoint_frame(adjoints, buffers, inputs):
-    """One frame back, into ``buffers``; also `_inner_products` before it.
+    """One frame back, into ``buffers``.
 
-    The adjoints of a pool are those of p and then a row of zeros, a row of zeros and then those of q, and those of z,
-    so that dephasing is undone by reading ``p[1:]`` and ``q[:-1]``. At order 0, p and q are one number: its adjoint
-    stands with q.
+    The adjoints of one tangent are three arrays: the adjoints of p and then a row of zeros, a row of zeros and then the
+    adjoints of q, and the adjoints of z, so that dephasing is undone by reading ``p[1:]`` and ``q[:-1]``. At order 0, p
+    and q are one number, whose adjoint stands with q.
+
+    Args:
+      adjoints: after the frame, a triple for each tangent.
+      buffers: arrays like ``adjoints``, which the adjoints before the frame are written into.
+      inputs: the states before the frame, its `_coefficients`, and the cotangents of q and z of order 0 before it.
+
+    Returns:
+      The adjoints before the frame, and their `_inner_products` with the states.
     """
     states, (a, b, g, d, h, _, angle, exponent1, exponent2), rows = inputs
     dephased = [(p[1:], q[:-1], z) for p, q, z in adjoints]
@@ -212,28 +232,28 @@ def _adjoint_frame(adjoints, buffers, inputs):
         by_p, by_q, _ = dephased[T2]
         dephased[SIGNAL] = p + exponent2 * by_p, q + exponent2 * by_q, z + exponent1 * dephased[T1][2]
     before = [None] * len(adjoints)
-    for pool in reversed(range(len(adjoints))):  # the signal last: the others drive it
-        (p, q, z), (p_next, q_next, _), (row_q, row_z) = dephased[pool], buffers[pool], rows[pool]
+    for tangent in reversed(range(len(adjoints))):  # the signal last: the others drive it
+        (p, q, z), (p_next, q_next, _), (row_q, row_z) = dephased[tangent], buffers[tangent], rows[tangent]
         p, q, z = a * p + b * q + h * z, b * p + a * q + h * z, g * (p + q) + d * z
-        if pool == SIGNAL and len(adjoints) > B1:
+        if tangent == SIGNAL and len(adjoints) > B1:
             by_p, by_q, by_z = before[B1]
             p, q = p - 0.5 * angle * by_z, q - 0.5 * angle * by_z
             z += angle * (by_p[:-1] + by_q[1:])
         q_next = q_next.at[1:].set(q).at[1:2].set(p[:1] + q[:1] + row_q[None])
         p_next = p_next.at[:-1].set(p).at[:1].set(0)
-        before[pool] = p_next, q_next, z.at[:1].add(row_z[None])
+        before[tangent] = p_next, q_next, z.at[:1].add(row_z[None])
     return before, _inner_products(before, states)
 
 
 def _inner_products(adjoints, states):
-    """Cotangents, (3, lanes), of the angle of the frame to come and of TR / T1 and TR / T2 of the one just ended."""
+    """Cotangents of the angle of the frame to come, and of TR / T1 and TR / T2 of the frame just ended, (3, lanes)."""
     turn, longitudinal, transverse = 0, 0, 0
     p0, q0, z0 = states[SIGNAL]
-    for pool, ((by_p, by_q, by_z), (p, q, z)) in enumerate(zip(adjoints, states, strict=True)):
+    for tangent, ((by_p, by_q, by_z), (p, q, z)) in enumerate(zip(adjoints, states, strict=True)):
         by_p, by_q = by_p[:-1], by_q[1:]
-        transverse -= by_p * (p - p0 if pool == T2 else p) + by_q * (q - q0 if pool == T2 else q)
-        longitudinal -= by_z * (z - z0 if pool == T1 else z)
-        if pool == B1:
+        transverse -= by_p * (p - p0 if tangent == T2 else p) + by_q * (q - q0 if tangent == T2 else q)
+        longitudinal -= by_z * (z - z0 if tangent == T1 else z)
+        if tangent == B1:
             p, q, z = p + p0, q + q0, z + z0
         turn += (by_p + by_q) * z - 0.5 * by_z * (p + q)
     turn, longitudinal, transverse = (_sum_orders(product) for product in (turn, longitudinal, transverse))
@@ -244,7 +264,7 @@ def _inner_products(adjoints, states):
 
 
 def _sum_orders(values):
-    """Sum over orders, (1, lanes), written out: XLA's own, on a CPU, adds one number at a time."""
+    """Sum over orders, (1, lanes), written out as vector additions: XLA's sum adds one number at a time on a CPU."""
     n_parts = math.isqrt(len(values))
     size = len(values) // n_parts
     values = lax.optimization_barrier(values)
@@ -274,7 +294,7 @@ def _double_buffered(step, states, inputs, reverse=False):
 
 
 def _in_blocks(tree):
-    """Leaves (frames, ...) as (blocks, frames of a block, ...): frames added at the end have no pulse and no length."""
+    """Leaves (frames, ...) as (blocks, frames of a block, ...): frames added at the end have no pulse and last 0 s."""
 
     def blocked(leaf):
         size = min(_BLOCK, len(leaf) + len(leaf) % 2)

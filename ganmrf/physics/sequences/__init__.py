@@ -1,1 +1,1 @@
-"""Sequences: what the scanner plays, one short file each, which reads like its pulse diagram."""
+"""Pulse sequences: one short file for each kind, which reads like its pulse diagram."""

@@ -1,4 +1,4 @@
-"""Cardiac MRF-FISP: blocks of frames at one phase of the heart, divided by what is left of each heartbeat.
+"""Cardiac MRF-FISP: a block of frames in each heartbeat, at one phase of the heart.
 
 ::
 
@@ -7,8 +7,8 @@
     time         frames of a beat
                  |<---- R to R ------->|<---- R to R ----------->|
 
-The last frame of a beat lasts until the next beat's first: a long repetition time. Every patient's rhythm therefore is
-another sequence, with a dictionary of its own.
+The last frame of a beat lasts until the first frame of the next beat: a long repetition time. Every patient's rhythm is
+therefore another sequence, with a dictionary of its own.
 
 Reference: Hamilton et al., Magn Reson Med 77:1446 (2017), whose blocks have an inversion and T2 preparations in turn;
 here the first block alone is prepared, by an inversion.
@@ -21,12 +21,13 @@ import numpy as np
 from ganmrf.physics.sequences.fisp import Sequence
 from ganmrf.pytrees import is_traced, require
 
+# Block, times and range of flip angles of the reference.
 _FRAMES_PER_BEAT = 50
 _REPETITION_TIME_S = 5.1e-3
 _ECHO_TIME_S = 1.4e-3
 _INVERSION_TIME_S = 21e-3
 _FLIP_ANGLES_DEG = (4.0, 25.0)
-_RATES = (40.0, 140.0)  # beats a minute
+_RATES = (40.0, 140.0)  # beats a minute: a slow adult's at rest to a fast heart's
 
 
 def cardiac_mrf(
@@ -38,21 +39,21 @@ def cardiac_mrf(
     echo_time: float = _ECHO_TIME_S,
     inversion_time: float | None = _INVERSION_TIME_S,
 ) -> Sequence:
-    """The sequence that a heart's rhythm makes.
+    """The MRF sequence of one rhythm of the heart.
 
     Args:
-      rr_intervals: time from the first frame of each beat to that of the next, s, (beats,). The last one changes
-        nothing that is recorded.
-      flip_angle: of every frame, rad, (beats * frames_per_beat,), or of one beat, for all, (frames_per_beat,). By
-        default a half sine from 4 to 25 degrees in every beat.
+      rr_intervals: time from the first frame of each beat to the first frame of the next, s, (beats,). The last
+        interval changes no recorded signal.
+      flip_angle: flip angles of every frame, rad, (beats * frames_per_beat,), or of the frames of one beat, for all
+        beats, (frames_per_beat,). By default a half sine from 4 to 25 degrees in every beat.
       frames_per_beat: frames of a block.
-      repetition_time: within a block, s.
-      echo_time: s.
+      repetition_time: repetition time within a block, s.
+      echo_time: echo time of every frame, s.
       inversion_time: from the inversion to the first frame of the first beat, s; None for no inversion.
 
     Raises:
-      ValueError: intervals that are not positive or shorter than a block, flip angles of another number, or as
-        `Sequence`.
+      ValueError: intervals that are not positive or are shorter than a block, flip angles of another number, or values
+        that `Sequence` refuses.
     """
     rr_intervals = jnp.asarray(rr_intervals, float)
     if rr_intervals.ndim != 1 or rr_intervals.size == 0:

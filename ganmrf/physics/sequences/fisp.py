@@ -1,4 +1,4 @@
-"""Inversion-prepared MRF-FISP: what the scanner plays, and the readable definition of its signal.
+"""Inversion-prepared MRF-FISP: its pulses and times, and the readable definition of its signal.
 
 One repetition, and where the operators of `epg` stand in it::
 
@@ -23,7 +23,7 @@ from ganmrf.pytrees import first_wrong, floating, is_traced, pytree, require
 @pytree
 @dataclasses.dataclass(frozen=True)
 class Sequence:
-    """An inversion-prepared FISP sequence with RF phase 0: what the scanner plays, frame by frame.
+    """An inversion-prepared FISP sequence with RF phase 0, frame by frame.
 
     Attributes:
       flip_angle: nominal flip angle of each frame, rad, (frames,).
@@ -89,7 +89,7 @@ def simulate_voxel(sequence: Sequence, t1, t2, b1=1.0, n_states: int | None = No
       t1: longitudinal relaxation time, s.
       t2: transverse relaxation time, s.
       b1: actual over nominal flip angle.
-      n_states: orders kept; all that can come back to the signal by default.
+      n_states: states to keep; None for `epg.exact_n_states`.
 
     Returns:
       Complex transverse magnetisation Mx + i My at the echoes, (frames,), for M0 = 1.

@@ -1,4 +1,4 @@
-"""Published schedules."""
+"""Published schedules: the MRF-FISP sequence of Jiang et al."""
 
 import importlib.resources
 
@@ -8,13 +8,11 @@ from ganmrf.physics.sequences.fisp import Sequence
 
 # Half-sine lobes of the MRF-FISP flip angles (degrees): first frame, last frame, phase of the first frame, amplitude.
 _LOBES = ((0, 198, 2, 30.0), (209, 408, 1, 38.0), (419, 618, 1, 65.0), (628, 827, 1, 40.0), (839, 999, 1, 22.0))
-
-
-_FLOOR_DEG = 5.0
-
-
+_FLOOR_DEG = 5.0  # flip angle that the lobes rise from
 _TR_COLUMN = 2  # of the shipped file, ms
-_TR_OFFSET_MS = 0.40  # what the GAN-MRF paper has more than the published list
+_TR_OFFSET_MS = 0.40  # between the published list and the repetition times of the GAN-MRF paper
+ECHO_TIME_S = 1.908e-3  # of public copies of the schedule
+_INVERSION_TIME_S = 18e-3  # of public copies of the schedule
 
 
 def mrf_fisp(n_frames: int = 1000) -> Sequence:
@@ -47,6 +45,6 @@ def mrf_fisp(n_frames: int = 1000) -> Sequence:
     return Sequence(
         flip_angle=np.deg2rad(flip_angle_deg)[:n_frames],
         repetition_time=(1e-3 * published[:, _TR_COLUMN] + 1e-3 * _TR_OFFSET_MS)[:n_frames],
-        echo_time=1.908e-3,
-        inversion_time=18e-3,
+        echo_time=ECHO_TIME_S,
+        inversion_time=_INVERSION_TIME_S,
     )

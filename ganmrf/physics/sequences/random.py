@@ -1,32 +1,31 @@
-"""Families of MRF-FISP schedules: random sequences to train and to test what must work for sequences never seen.
+"""Families of MRF-FISP schedules: random sequences to train and test generators that must serve any sequence.
 
-Every ``sample`` here is a pure function of a key, with shapes that depend on ``n_frames`` alone, so it can be jitted,
-and mapped over keys. Neither of the two published schedules can be drawn.
+Every sampler here is a pure function of a key, with shapes that depend on ``n_frames`` alone: it can be jitted, and
+mapped over keys. Neither of the two published schedules can be drawn.
 """
 
 import jax
 import jax.numpy as jnp
 
 from ganmrf.physics.sequences.fisp import Sequence
+from ganmrf.physics.sequences.published import ECHO_TIME_S
 
-N_PARAMETERS = 8  # of `five_lobes`
-
+# Most lobes, knots and steps: of 1000 frames each has 125, 33 and 25 on average at least.
 _MOST_LOBES, _MOST_KNOTS, _MOST_STEPS = 8, 30, 40
-_FLIP_ANGLES_DEG = (2.0, 90.0)  # of splines and steps
-_MEAN_TR_S = 13.4e-3
-_TR_SCALES = (0.8, 1.3)
-_TR_SWING_S = 1.3e-3  # largest deviation from the mean, before scaling
-_TR_KNOT_FRAMES = 40  # between two independent values of a smoothly random repetition time
-_ECHO_TIME_S = 1.908e-3
-_INVERSION_TIMES_S = (10e-3, 60e-3)
+_FLIP_ANGLES_DEG = (2.0, 90.0)  # range of splines and steps
+# Mean, and largest deviation from it, of the repetition times of `mrf_fisp`, 12.07 to 14.73 ms.
+_MEAN_TR_S, _TR_SWING_S = 13.4e-3, 1.3e-3
+_TR_SCALES = (0.8, 1.3)  # of all repetition times of a sequence: for shorter and longer readouts
+_TR_KNOT_FRAMES = 40  # frames between two independent values of a smoothly random repetition time
+_INVERSION_TIMES_S = (10e-3, 60e-3)  # about the 18 and 20 ms of published schedules
 
 
 def sample(key: jax.Array, n_frames: int = 1000) -> Sequence:
-    """A sequence whose flip angles are half-sine lobes, a spline, steps or a random walk, and whose times are random.
+    """A sequence whose flip angles are half-sine lobes, a spline, steps or a random walk, with random times.
 
     Args:
       key: a JAX random key.
-      n_frames: its length.
+      n_frames: length of the sequence.
 
     Returns:
       Flip angles of 0 to 90 degrees, repetition times of 9.7 to 19.1 ms, an echo time of 1.908 ms, and an inversion
@@ -37,7 +36,7 @@ def sample(key: jax.Array, n_frames: int = 1000) -> Sequence:
     return Sequence(
         flip_angle=jax.lax.switch(jax.random.randint(keys[0], (), 0, len(shapes)), shapes, keys[1]),
         repetition_time=sample_repetition_times(keys[2], n_frames),
-        echo_time=_ECHO_TIME_S,
+        echo_time=ECHO_TIME_S,
         inversion_time=_log_uniform(keys[3], _INVERSION_TIMES_S),
     )
 
@@ -51,11 +50,11 @@ def sample_five_lobes(key: jax.Array) -> jax.Array:
 
 
 def five_lobes(parameters: jax.Array, n_frames: int = 1000) -> Sequence:
-    """Sequences like the paper's, by eight numbers: five half-sine lobes of equal length, and a wave of the TR.
+    """Sequences like that of the GAN-MRF paper, by eight numbers: five half-sine lobes and a wave of the TR.
 
     Args:
-      parameters: (8,), each from -1 to 1: peaks of the lobes, 45 +- 25 degrees; scale of the repetition time,
-        1.05 +- 0.25; amplitudes of its cosine and its sine, +- 1.3 ms, of a period of 170 frames of 1000.
+      parameters: (8,), each from -1 to 1: peaks of the equally long lobes, 45 +- 25 degrees; scale of the repetition
+        time, 1.05 +- 0.25; amplitudes of its cosine and its sine, +- 1.3 ms, of a period of 170 frames of 1000.
       n_frames: length of the sequence.
 
     Returns:
@@ -68,7 +67,7 @@ def five_lobes(parameters: jax.Array, n_frames: int = 1000) -> Sequence:
     return Sequence(
         flip_angle=lobes(peaks, jnp.ones(5), jnp.deg2rad(5.0), n_frames),
         repetition_time=(1.05 + 0.25 * parameters[5]) * (_MEAN_TR_S + _TR_SWING_S * wave),
-        echo_time=_ECHO_TIME_S,
+        echo_time=ECHO_TIME_S,
         inversion_time=20e-3,
     )
 
@@ -95,7 +94,7 @@ def splines(knots, n_knots, n_frames: int) -> jax.Array:
 
     Args:
       knots: flip angles, rad, (at least ``n_knots``,).
-      n_knots: how many of them count, 4 or more.
+      n_knots: number of knots that are used, 4 or more.
       n_frames: length of the sequence.
 
     Returns:
@@ -109,12 +108,12 @@ def splines(knots, n_knots, n_frames: int) -> jax.Array:
 
 
 def piecewise_constant(values, lengths, n_frames: int) -> jax.Array:
-    """Flip angles that hold each value for its share of the sequence; (n_frames,), in the unit of ``values``."""
+    """Flip angles, (n_frames,): each of ``values`` for its share of the frames, ``lengths`` in any unit."""
     return values[_segments(lengths, n_frames)[0]]
 
 
 def random_walk(key: jax.Array, window, n_frames: int) -> jax.Array:
-    """A random walk, averaged over ``window`` frames before and after each, and scaled to 0..1; (n_frames,)."""
+    """A random walk, averaged over ``window`` frames before and after each frame, and scaled to 0..1; (n_frames,)."""
     total = jnp.cumsum(jnp.cumsum(jax.random.normal(key, (n_frames,))))
     total = jnp.concatenate([jnp.zeros(1), total])
     frames = jnp.arange(n_frames)
@@ -138,7 +137,7 @@ def sample_repetition_times(key: jax.Array, n_frames: int) -> jax.Array:
 
 
 def _segments(lengths, n_frames):
-    """For each frame the segment it lies in, and where in it, 0 to 1; ``lengths`` fill all frames."""
+    """For each frame its segment and its place in the segment, 0 to 1; ``lengths`` fill all frames."""
     ends = jnp.cumsum(lengths) * (n_frames / jnp.sum(lengths))
     middle = jnp.arange(n_frames) + 0.5
     segment = jnp.minimum(jnp.searchsorted(ends, middle, side="right"), len(lengths) - 1)
@@ -156,7 +155,7 @@ def _degrees(key, shape=(), low=_FLIP_ANGLES_DEG[0], high=_FLIP_ANGLES_DEG[1]):
 
 
 def _shares(key, most, n):
-    """Lengths of ``n`` segments, of ``most`` at most, none much shorter than the others."""
+    """Lengths of ``n`` segments, in an array of ``most``; the shortest is a fifth of the longest at least."""
     return jnp.where(jnp.arange(most) < n, jax.random.uniform(key, (most,), minval=0.2), 0)
 
 
