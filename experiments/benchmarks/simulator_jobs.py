@@ -17,6 +17,7 @@ from experiments.benchmarks.timing import timed
 from ganmrf import Sequence, Tissue, build_dictionary, mrf_fisp, simulate, tissue_grid
 from ganmrf.design.cramer_rao_objective import CramerRaoObjective
 from ganmrf.design.signal_models import simulator_model
+from ganmrf.imaging.phantom import BRAIN_TISSUES, TISSUES
 from ganmrf.parallel import bound_to, keep_compiled_programs
 from ganmrf.physics.bloch import isochromat_signal
 from ganmrf.physics.epg import exact_n_states
@@ -100,7 +101,7 @@ def _derivative_jobs(sequence, tissue, n_states):
 
 def _bound_job(sequence, n_states):
     """Value and gradient of what sequence design minimises, for white matter, grey matter and CSF."""
-    goal = CramerRaoObjective(Tissue(np.array([0.832, 1.331, 2.569]), np.array([0.0792, 0.110, 0.329])))
+    goal = CramerRaoObjective(Tissue(*np.transpose([TISSUES[name][:2] for name in BRAIN_TISSUES])))
 
     def bound(flip_angle, repetition_time):
         changed = dataclasses.replace(sequence, flip_angle=flip_angle, repetition_time=repetition_time)

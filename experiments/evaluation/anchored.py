@@ -18,11 +18,12 @@ from ganmrf.anchors.generator_file import load_anchored
 from ganmrf.anchors.joint_features import sample_sequences
 from ganmrf.anchors.prepared import anchored_fingerprints, prepare
 from ganmrf.dictionary.build import build_dictionary
+from ganmrf.dictionary.grids import at_each_b1
 from ganmrf.dictionary.match import match
 from ganmrf.io.schedule import read_schedule
 from ganmrf.metrics import fingerprint_errors
 from ganmrf.physics.sequences.fisp import Sequence
-from ganmrf.physics.sequences.published import mrf_fisp
+from ganmrf.physics.sequences.published import ECHO_TIME_S, mrf_fisp
 from ganmrf.physics.simulate import simulate_reverse
 from ganmrf.physics.tissue import Tissue
 from ganmrf.scanner import Scanner
@@ -82,8 +83,7 @@ def read_subject(path, tissue: Tissue) -> Subject:
         tissue = generator.features.tissue
     elif "b1" in generator.box.names and tissue.b1.ndim == 0:
         axis = generator.box.names.index("b1")
-        b1 = np.linspace(generator.box.low[axis], generator.box.high[axis], _N_B1)
-        tissue = Tissue(np.tile(tissue.t1, _N_B1), np.tile(tissue.t2, _N_B1), np.repeat(b1, tissue.size))
+        tissue = at_each_b1(tissue, np.linspace(generator.box.low[axis], generator.box.high[axis], _N_B1))
     tissue = jax.tree.map(np.asarray, tissue.ravel())
     generator.require_inside(tissue)
     return Subject(path.parent.name, generator, core_seconds, tissue)
@@ -95,7 +95,7 @@ def unseen_sequences(seed: int, number: int, n_frames: int) -> dict[str, list[Se
     cardiac = [sequence for sequence in drawn if np.ptp(sequence.repetition_time) > 0.1]
     others = [sequence for sequence in drawn if np.ptp(sequence.repetition_time) <= 0.1]
     schedule = importlib.resources.files("ganmrf") / "data" / "mrf_fisp_cao2019.csv"
-    short = read_schedule(schedule, echo_time=1.908e-3, inversion_time=20e-3)
+    short = read_schedule(schedule, echo_time=ECHO_TIME_S, inversion_time=20e-3)
     return {PUBLISHED[0]: [mrf_fisp()], PUBLISHED[1]: [short], "random": others, "heart rhythms": cardiac}
 
 

@@ -1,4 +1,4 @@
-"""What is wanted of a sequence, as one number to be made small: its precision in the tissues that matter."""
+"""The objective of a design: the standard deviations of T1 and T2 in chosen tissues, reduced to one number."""
 
 import dataclasses
 
@@ -8,6 +8,7 @@ import numpy as np
 
 from ganmrf.design.bounds import Precision, per_root_second, precision_of, scan_time
 from ganmrf.design.signal_models import SignalModel
+from ganmrf.dictionary import grids
 from ganmrf.physics.sequences.fisp import Sequence
 from ganmrf.physics.tissue import Tissue
 from ganmrf.pytrees import is_traced, pytree, require
@@ -19,13 +20,13 @@ REDUCTIONS = ("worst", "mean", "rms")
 @pytree
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What a goal makes of a sequence.
+    """The value of an objective for one sequence, and the standard deviations it was reduced from.
 
     Attributes:
-      value: the goal, to be made small.
-      worst: the largest weighted standard deviation, exactly.
+      value: of the objective; smaller is better.
+      worst: the largest weighted standard deviation; exactly, where the objective may smooth the maximum.
       mean: the mean of the weighted standard deviations.
-      precision: of each voxel, without weights and not per scan time.
+      precision: of each voxel, neither weighted nor per scan time.
       scan_time: s.
     """
 
@@ -39,19 +40,20 @@ class Outcome:
 @pytree
 @dataclasses.dataclass(frozen=True)
 class CramerRaoObjective:
-    """A goal for sequences, to be minimised: one number from the relative standard deviations in some tissues.
+    """An objective for sequences, to be minimised: one number from the relative standard deviations in some tissues.
 
-    ``goal(sequence, engine)`` is that number: dimensionless, for noise of ``noise`` times M0, or in sqrt(s) per scan
-    time. With weights scaled to a mean of 1 over what has a weight at all, ``weight * std`` is reduced by its
+    ``objective(sequence, signal_model)`` returns the number: dimensionless, for noise of ``noise`` times M0, or in
+    sqrt(s) where ``per_scan_time``. Weights are scaled to a mean of 1 over the pairs of a parameter and a voxel that have
+    a weight above 0; then ``weight * std`` is reduced by its
 
-    - ``worst``: p-norm with p = ``sharpness``, a smooth maximum: from 1 to n^(1/p) times the exact one, n their number;
+    - ``worst``: p-norm with p = ``sharpness``, a smooth maximum, 1 to n^(1/p) times the exact one of n values;
     - ``mean``: mean;
     - ``rms``: root of the mean of weight * std^2, that is, of the weighted trace of the covariance.
 
-    Robustness against B1 is a matter of ``tissue``: every tissue at several B1 (`at_each_b1`).
+    For a design that is robust against B1, ``tissue`` holds every tissue at several B1 (`at_each_b1`).
 
     Attributes:
-      tissue: voxels of any shape that the sequence is for.
+      tissue: voxels that the sequence is designed for, of any shape.
       weight_t1: of the relative standard deviation of T1.
       weight_t2: of that of T2.
       weight_m0: of that of abs(M0).
@@ -62,19 +64,19 @@ class CramerRaoObjective:
       with_b1: whether B1 is unknown too, and estimated.
       per_scan_time: whether the number is multiplied by the root of the scan time, and so is per root second.
       noise: standard deviation of noise over M0.
-      alias_power: variance of the real, and of the imaginary, part of the factor with which the image's signal aliases
-        into a voxel, dimensionless. Spirals that change from frame to frame make it a factor of zero mean that is new
-        in every frame: noise that is as strong as the signal is, ``alias_power`` times the mean of the voxels'
-        squared signals, weighted by ``tissue_weights``. With it the standard deviations are those of unweighted least
-        squares (`precision_of`). What correlates between frames, such as the smooth errors of slowly turning spirals,
-        is outside this model.
+      alias_power: None for white noise alone; or the variance of the real, and of the imaginary, part of the factor
+        with which the image's signal aliases into a voxel, dimensionless. Where spirals change from frame to frame this
+        factor has zero mean and is new in every frame: aliases then are noise of variance ``alias_power`` times the
+        mean of the voxels' squared signals in that frame, weighted by ``tissue_weights``. The standard deviations are
+        those of least squares with equal weights (`precision_of`). Errors that correlate between frames, such as the
+        smooth ones of slowly turning spirals, are outside this model.
       basis: as for `precision`, or None.
-      reference: None, or standard deviations of the voxels that those of a sequence are divided by, such as those of
-        the sequence to improve on: weights are then the gains that are wanted over it.
+      reference: None, or standard deviations of the voxels by which those of a sequence are divided, such as those of
+        the sequence to improve on: the weights then are the gains wanted over that sequence.
 
     Raises:
-      ValueError: no tissue; weights that are negative, not finite, of another shape or all 0; a weight of a B1 that is
-        known; another ``reduce``; a ``sharpness`` below 1; or noise that is not positive.
+      ValueError: no tissue; weights that are negative, not finite, of another shape or all 0; a ``weight_b1`` for a known
+        B1; another ``reduce``; a ``sharpness`` below 1; or noise that is not positive.
 
     References:
       Stolk & Sbrizzi 2019, doi:10.1109/TMI.2019.2900585, for aliases as errors that go with the signals of the object.
@@ -125,17 +127,17 @@ class CramerRaoObjective:
             rule = "0 or more, and finite (None for white noise alone)"
             require("CramerRaoObjective.alias_power", self.alias_power, lambda x: (x >= 0) & np.isfinite(x), rule)
 
-    def __call__(self, sequence: Sequence, engine: SignalModel) -> jax.Array:
-        """The number to minimise, differentiable by the sequence in reverse mode; inf where nothing is determined."""
-        return self.evaluate(sequence, engine).value
+    def __call__(self, sequence: Sequence, signal_model: SignalModel) -> jax.Array:
+        """The number to minimise, differentiable by the sequence in reverse mode; inf for an undetermined voxel."""
+        return self.evaluate(sequence, signal_model).value
 
-    def evaluate(self, sequence: Sequence, engine: SignalModel) -> Outcome:
-        """The number and what it is made of.
+    def evaluate(self, sequence: Sequence, signal_model: SignalModel) -> Outcome:
+        """The number to minimise, with the standard deviations it is reduced from.
 
         Raises:
-          ValueError: what the engine raises, or a basis of other frames or not orthonormal.
+          ValueError: what the signal model raises, or a basis of other frames or not orthonormal.
         """
-        tangents = engine(sequence, self.tissue, with_b1=self.with_b1)
+        tangents = signal_model(sequence, self.tissue, with_b1=self.with_b1)
         found = precision_of(
             tangents, self.tissue, basis=self.basis, noise=self.noise, aliases=self._aliases(tangents.signal)
         )
@@ -155,7 +157,7 @@ class CramerRaoObjective:
         return jnp.broadcast_to(jnp.asarray(self.tissue_weights, dtype), self.tissue.shape).ravel()
 
     def _aliases(self, signal):
-        """Variance by aliases at each frame, (frames,), or None."""
+        """Variance that aliases add to each frame, (frames,); None without aliases."""
         if self.alias_power is None:
             return None
         shares = self._voxel_weights(signal.dtype)
@@ -163,7 +165,7 @@ class CramerRaoObjective:
         return self.alias_power * jnp.sum((shares / jnp.sum(shares))[:, None] * energies, axis=0)
 
     def _weighted(self, found):
-        """Standard deviations and their weights, (parameters, voxels); 0 where the weight is."""
+        """Standard deviations and their weights, (parameters, voxels) each; both 0 where the weight is 0."""
         names = PARAMETERS if self.with_b1 else PARAMETERS[:-1]
         stds = jnp.stack([getattr(found, name).ravel() for name in names])
         if self.reference is not None:
@@ -175,10 +177,10 @@ class CramerRaoObjective:
 
 
 def at_each_b1(tissue: Tissue, b1, tissue_weights=1.0, b1_weights=1.0) -> tuple[Tissue, np.ndarray]:
-    """Every tissue at every B1, and weights of the pairs, for a `CramerRaoObjective` that is robust against B1.
+    """Every tissue at every B1, and the weights of these pairs, for a `CramerRaoObjective` that is robust against B1.
 
     Args:
-      tissue: voxels of any shape; a B1 of theirs is multiplied.
+      tissue: voxels of any shape; their own B1 is multiplied by each value.
       b1: values, (values,): a grid, or draws of a distribution.
       tissue_weights: of the tissues, of their shape or one number.
       b1_weights: of the values, as a distribution has them, (values,) or one number.
@@ -189,26 +191,24 @@ def at_each_b1(tissue: Tissue, b1, tissue_weights=1.0, b1_weights=1.0) -> tuple[
     Raises:
       ValueError: a B1 that is not positive and finite.
     """
-    b1, flat = np.atleast_1d(np.asarray(b1, float)), jax.tree.map(np.asarray, tissue.ravel())
-    own = np.broadcast_to(flat.b1, flat.shape)
-    pairs = Tissue(flat.t1.repeat(b1.size), flat.t2.repeat(b1.size), np.outer(own, b1).ravel())
     weights = np.outer(
-        np.broadcast_to(tissue_weights, tissue.shape).ravel(), np.broadcast_to(b1_weights, b1.shape).ravel()
+        np.broadcast_to(tissue_weights, tissue.shape).ravel(), np.broadcast_to(b1_weights, np.size(b1)).ravel()
     )
-    return pairs, weights.ravel()
+    return grids.at_each_b1(tissue, b1, b1_slowest=False), weights.ravel()
 
 
-def require_finite(goal: CramerRaoObjective, sequence: Sequence, engine: SignalModel) -> Outcome:
-    """Evaluates a goal where a design starts; a sequence that does not determine a tissue has no gradient to follow.
+def require_finite(objective: CramerRaoObjective, sequence: Sequence, signal_model: SignalModel) -> Outcome:
+    """Evaluates an objective where a design starts, and refuses a start without a gradient to follow.
 
     Raises:
-      ValueError: a standard deviation with a weight that is not finite; it names the tissue.
+      ValueError: the sequence leaves a tissue undetermined, which the error names: its standard deviations are
+        infinite, and have no gradient.
     """
-    outcome = goal.evaluate(sequence, engine)
-    stds, weights = goal._weighted(outcome.precision)
+    outcome = objective.evaluate(sequence, signal_model)
+    stds, weights = objective._weighted(outcome.precision)
     unknown = np.asarray((weights > 0) & ~jnp.isfinite(stds)).any(axis=0)
     if unknown.any():
-        tissue = goal.tissue.ravel()
+        tissue = objective.tissue.ravel()
         first = int(np.argmax(unknown))
         t1, t2, b1 = (np.broadcast_to(np.asarray(v), unknown.shape)[first] for v in (tissue.t1, tissue.t2, tissue.b1))
         raise ValueError(
@@ -216,7 +216,7 @@ def require_finite(goal: CramerRaoObjective, sequence: Sequence, engine: SignalM
             f"the first with T1 = {t1:.4g} s, T2 = {t2:.4g} s, B1 = {b1:.4g}: design needs a start that does"
         )
     if not np.isfinite(outcome.value):
-        raise ValueError(f"the goal is {float(outcome.value):g} for the sequence: too large a number for its dtype")
+        raise ValueError(f"the objective is {float(outcome.value):g} for the sequence: beyond the range of its dtype")
     return outcome
 
 

@@ -2,6 +2,7 @@
 
 import itertools
 
+import jax
 import numpy as np
 
 from ganmrf.physics.tissue import Tissue
@@ -28,7 +29,7 @@ def tissue_grid(name: str = "paper", b1=1.0) -> Tissue:
 
     Args:
       name: ``paper`` (Table 1), ``coarse`` or ``fine`` (Table 2).
-      b1: as `grid_of`; with values of B1, each has all those atoms.
+      b1: actual over nominal flip angle, one number, or values at each of which all those atoms are (`grid_of`).
 
     Returns:
       Tissue as `grid_of`.
@@ -43,16 +44,16 @@ def tissue_grid(name: str = "paper", b1=1.0) -> Tissue:
 
 
 def grid_of(t1, t2, b1=1.0) -> Tissue:
-    """Every pair of the given values with T2 <= T1, T1 slowest; all of them for every B1, where B1 is an axis.
+    """Every pair of the given T1 and T2 with T2 <= T1, T1 slowest; every pair at each B1, where B1 is an axis.
 
     Args:
       t1: values of T1, s, one dimension.
       t2: values of T2, s, one dimension.
-      b1: actual over nominal flip angle: one number for all atoms, or values, one dimension: a third axis, slowest of
-        all, so that the atoms of one B1 follow each other.
+      b1: actual over nominal flip angle: one number for all atoms, or values of a third axis, (values,), the slowest of
+        the three, so that the atoms of one B1 follow each other.
 
     Returns:
-      Tissue with t1 and t2, (atoms,), and b1, likewise or one number.
+      Tissue with t1 and t2, (atoms,), and b1, (atoms,) or one number.
 
     Raises:
       ValueError: no pair has T2 <= T1, or a value that no tissue can have.
@@ -62,10 +63,28 @@ def grid_of(t1, t2, b1=1.0) -> Tissue:
     if not allowed.any():
         raise ValueError("no pair of the given T1 and T2 has T2 <= T1")
     t1, t2 = t1[allowed], t2[allowed]
-    if np.ndim(b1) == 0:
-        return Tissue(t1, t2, b1)
-    n_b1 = len(b1)
-    return Tissue(np.tile(t1, n_b1), np.tile(t2, n_b1), np.repeat(b1, t1.size))
+    return Tissue(t1, t2, b1) if np.ndim(b1) == 0 else at_each_b1(Tissue(t1, t2), b1)
+
+
+def at_each_b1(tissue: Tissue, b1, *, b1_slowest: bool = True) -> Tissue:
+    """Every voxel or atom at every B1.
+
+    Args:
+      tissue: any shape; its own B1 is multiplied.
+      b1: actual over nominal flip angle, (values,).
+      b1_slowest: whether all tissues of one B1 follow each other, as in `grid_of`; else all B1 of one tissue.
+
+    Returns:
+      Tissue, (values * tissues,).
+
+    Raises:
+      ValueError: a B1 that is not positive and finite.
+    """
+    b1, flat = np.atleast_1d(np.asarray(b1, float)), jax.tree.map(np.asarray, tissue.ravel())
+    own = np.broadcast_to(flat.b1, flat.shape)
+    if b1_slowest:
+        return Tissue(np.tile(flat.t1, b1.size), np.tile(flat.t2, b1.size), np.outer(b1, own).ravel())
+    return Tissue(flat.t1.repeat(b1.size), flat.t2.repeat(b1.size), np.outer(own, b1).ravel())
 
 
 def values_in_ranges(text: str, name: str) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Maps between the atoms of a dictionary, with error bars: least squares through the batched_simulator, voxel by voxel.
+"""Maps between the atoms of a dictionary, with error bars: least squares through the simulator, voxel by voxel.
 
 The model of a voxel is ``m0 s(T1, T2)``, linear in its complex amplitude: for any T1 and T2 the best m0 is an inner
 product (variable projection), and Gauss-Newton steps are left for log T1 and log T2. Inner products of the signal s,
@@ -191,7 +191,7 @@ class _Model:
 
 
 def _signal_and_derivatives(sequence, tissue, slice_profile, **form):
-    """Signals and their derivatives by log T1 and log T2, (voxels, frames) each, by forward mode of the batched_simulator.
+    """Signals and their derivatives by log T1 and log T2, (voxels, frames) each, by forward mode of the simulator.
 
     Unlike `fisp_tangents` it has no adjoint, but the one-kernel form: one program for all numbers of orders.
     """

@@ -31,6 +31,7 @@ TISSUES = {
     "skull": (0.586, 0.049, 0.1),
     "scalp": (0.382, 0.068, 0.95),
 }
+BRAIN_TISSUES = ("white matter", "grey matter", "CSF")  # without skull and scalp
 PURE = 0.95  # a voxel has a true T1 and T2 where one tissue fills at least this much of it
 
 # Shells around the brain mask: outer distance of CSF, skull and scalp, mm.
@@ -89,7 +90,7 @@ class Brain:
     @property
     def brain_mask(self) -> np.ndarray:
         """Where white matter, grey matter and CSF fill half the voxel or more, bool, (y, x)."""
-        inside = [name in ("white matter", "grey matter", "CSF") for name in self.tissue_names]
+        inside = [name in BRAIN_TISSUES for name in self.tissue_names]
         return self.fractions[np.array(inside)].sum(axis=0) >= 0.5
 
     @property

@@ -16,6 +16,7 @@ from ganmrf.design.optimise import init_state, make_optimiser, optimise
 from ganmrf.design.parametrisations import Frames, Lobes, Parametrisation, Spline
 from ganmrf.design.separation import Separation
 from ganmrf.design.signal_models import SignalModel, generator_model, simulator_model
+from ganmrf.imaging.phantom import BRAIN_TISSUES, TISSUES
 from ganmrf.physics.n_states import sufficient_n_states
 from ganmrf.physics.sequences.fisp import Sequence
 from ganmrf.physics.tissue import Tissue
@@ -44,7 +45,8 @@ class DesignConfig:
 
     simulation: SimulationConfig = group(SimulationConfig)
     tissues: tuple[str, ...] = setting(
-        ("white matter:832/79.2", "grey matter:1331/110", "CSF:2569/329"), "tissues to serve, name:T1/T2 in ms"
+        tuple("{}:{:g}/{:g}".format(name, *(1e3 * time for time in TISSUES[name][:2])) for name in BRAIN_TISSUES),
+        "tissues to serve, name:T1/T2 in ms",
     )
     design_b1: tuple[float, ...] = setting((1.0,), "B1 values that the design must serve", above=0)
     flip_angle_deg: tuple[float, ...] = setting(

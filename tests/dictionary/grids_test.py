@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from ganmrf.dictionary.grids import grid_of, tissue_grid, values_in_ranges
+from ganmrf.dictionary.grids import at_each_b1, grid_of, tissue_grid, values_in_ranges
+from ganmrf.physics.tissue import Tissue
 
 
 @pytest.mark.parametrize(("name", "atoms"), [("paper", 5970), ("coarse", 297), ("fine", 106160)])
@@ -68,3 +69,18 @@ def test_ranges_of_fractions_keep_their_ends_and_have_no_value_twice(text, count
 def test_bad_ranges_name_themselves(text):
     with pytest.raises(ValueError, match=r"--t1_ms must be a number or first:last:step .*; got '"):
         values_in_ranges(text, "--t1_ms")
+
+
+@pytest.mark.parametrize("own", [1.0, [0.8, 1.0, 1.25]])
+def test_every_tissue_at_each_b1(own):
+    tissue, values = Tissue([0.3, 0.5, 1.0], [0.05, 0.06, 0.07], own), [0.9, 1.0, 1.1]
+    by_b1, by_tissue = at_each_b1(tissue, values), at_each_b1(tissue, values, b1_slowest=False)
+    assert by_b1.shape == by_tissue.shape == (9,)
+    # In a table of B1 times tissues the one runs along columns, the other along rows.
+    for table in (
+        lambda name: np.reshape(getattr(by_b1, name), (3, 3)),
+        lambda name: np.reshape(getattr(by_tissue, name), (3, 3)).T,
+    ):
+        for name in ("t1", "t2"):
+            np.testing.assert_array_equal(table(name), np.broadcast_to(getattr(tissue, name), (3, 3)))
+        np.testing.assert_allclose(table("b1"), np.outer(values, np.broadcast_to(own, 3)), rtol=1e-7)  # float32
