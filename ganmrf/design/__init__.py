@@ -1,1 +1,1 @@
-"""Sequence design: what a sequence is worth, what it must not do, and how to find a better one."""
+"""Sequence design: the precision that a sequence allows, the limits it must keep, and the search for a better one."""

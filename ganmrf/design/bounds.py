@@ -1,7 +1,7 @@
-"""What a sequence is worth: how precisely it lets T1, T2, M0 and B1 be estimated.
+"""Cramer-Rao bounds of a sequence: how precisely T1, T2, M0 and B1 can be estimated from its signals.
 
-All standard deviations are relative (of T1 over T1, of abs(M0) over abs(M0)), for noise as large as M0: an M0 of 100
-times the noise makes them 100 times smaller. They are lower bounds for unbiased estimates from one voxel's signal.
+All standard deviations are relative (that of T1 divided by T1) and hold for noise of standard deviation abs(M0): where
+M0 is 100 times the noise, they are 100 times smaller. They bound unbiased estimates from one voxel's signal from below.
 """
 
 import dataclasses
@@ -18,13 +18,13 @@ from ganmrf.physics.slice_profile import SliceProfile
 from ganmrf.physics.tissue import Tissue
 from ganmrf.pytrees import is_traced, pytree
 
-_ORTHONORMAL = 1e-3  # largest error of inner products; a float32 basis stays far below it
+_ORTHONORMAL = 1e-3  # largest error of the inner products of a basis; one in float32 stays far below it
 
 
 @pytree
 @dataclasses.dataclass(frozen=True)
 class Precision:
-    """Relative standard deviations, dimensionless, each of the tissue's shape; inf where nothing determines them.
+    """Relative standard deviations, dimensionless, each of the tissue's shape; inf for a parameter no signal shows.
 
     Attributes:
       t1: of T1.
@@ -53,10 +53,10 @@ def precision(
     Args:
       sequence: the pulse sequence; reverse mode by it has a hand-written adjoint.
       tissue: voxels of any shape.
-      n_states: as for `fisp_tangents.simulate_with_tangents`.
+      n_states: as for `simulate_with_tangents`.
       slice_profile: quadrature over the slice; None for a uniform slice.
       with_b1: whether B1 is unknown too, and estimated.
-      basis: orthonormal, (frames, rank), whose coefficients are all that is measured; None for all frames.
+      basis: orthonormal, (frames, rank): the coefficients of the signal in it are measured; None for all frames.
 
     Raises:
       ValueError: ``n_states`` below 1, or a basis of other frames or not orthonormal.
@@ -64,20 +64,21 @@ def precision(
     References:
       Zhao et al. 2018, arXiv:1710.08062.
     """
-    engine = simulator_model(n_states=n_states, slice_profile=slice_profile)
-    return precision_of(engine(sequence, tissue, with_b1=with_b1), tissue, basis=basis)
+    signal_model = simulator_model(n_states=n_states, slice_profile=slice_profile)
+    return precision_of(signal_model(sequence, tissue, with_b1=with_b1), tissue, basis=basis)
 
 
 def precision_of(tangents: SignalTangents, tissue: Tissue, *, basis=None, noise=1.0, aliases=None) -> Precision:
-    """`precision` of signals that are there already; B1 is unknown where they have a derivative by it.
+    """`precision` from signals and their derivatives; B1 counts as unknown where ``tangents`` has a derivative by B1.
 
     Args:
-      tangents: what an engine returns for the tissue.
+      tangents: what a signal model returns for the tissue.
       tissue: the tissue, of any shape.
       basis: as for `precision`.
-      noise: standard deviation over abs(M0) of the real, and of the imaginary, part of each frame.
-      aliases: variance over abs(M0)^2 that is added to each frame's, (frames,); the result then is not the bound but
-        what least squares attains that weights all frames alike, as matching does (`cramer_rao.least_squares_std`).
+      noise: standard deviation of the real, and of the imaginary, part of each frame, divided by abs(M0).
+      aliases: None, or the variance that aliases add to each frame, divided by abs(M0)^2, (frames,). With aliases the
+        result is not the bound but what least squares with equal weights attains, as matching has them
+        (`cramer_rao.least_squares_std`).
 
     Raises:
       ValueError: a basis of other frames or not orthonormal.
@@ -101,15 +102,15 @@ def precision_of(tangents: SignalTangents, tissue: Tissue, *, basis=None, noise=
 
 
 def scan_time(sequence: Sequence) -> jax.Array:
-    """From the inversion to the end of the last frame, s, one number."""
+    """Time from the inversion to the end of the last frame, s, a scalar."""
     total = jnp.sum(sequence.repetition_time)
     return total if sequence.inversion_time is None else sequence.inversion_time + total
 
 
 def per_root_second(precision: Precision, sequence: Sequence) -> Precision:
-    """The precision that one second of scanning would have, the sequence repeated, in sqrt(s).
+    """The precision of one second of scanning, in sqrt(s): a sequence of half a second is averaged over two repeats.
 
-    A sequence twice as long must be sqrt(2) times as precise to be as good.
+    Sequences of different lengths are compared by it: one twice as long must be sqrt(2) times as precise to be as good.
     """
     root = jnp.sqrt(scan_time(sequence))
     return jax.tree.map(lambda std: root * std, precision)

@@ -1,19 +1,18 @@
-"""Constraints that hold by construction: maps onto the sequences within `Limits`, differentiable, of any values.
+"""Constraints that hold by construction: differentiable maps from any values to sequences within `Limits`.
 
-The maps are made so that each keeps what those before it reached. In this order:
+The maps follow one another, and each keeps the limits that the maps before it have met:
 
-1. The inversion time is put in its range, less those values that no repetition times could complete to a scan time
-   that is allowed (`inversion_bounds`).
+1. The inversion time is clipped to its range, without the values that no repetition times could complete to an allowed
+   scan time (`inversion_bounds`).
 2. Repetition times lie in their range; `meet_sum` shifts all of them, within the range, until the scan time is allowed.
-   That includes the least scan time that spreads the smallest flip angles over the power budget (`scan_bounds`).
-3. Flip angles lie in their range; `limit_change` lowers them to the highest angles below them whose changes are
-   allowed. All angles were at least the smallest allowed one, the constant sequence of it has no change, so it lies
-   below them, and what remains is at least as high.
-4. `limit_power` moves all flip angles to the smallest one by one factor s <= 1 where their power is above the budget.
-   That keeps the range, and multiplies every change by s, so changes stay allowed. s = 0 gives the smallest angles
-   everywhere, which step 2 made affordable: s exists.
+   The shortest allowed scan time is the one in which the smallest flip angles use up the RF power (`scan_bounds`).
+3. Flip angles are clipped to their range; `limit_change` lowers them to the highest angles below them whose changes are
+   allowed. These are at least the smallest allowed angle: the constant sequence of that angle has no change.
+4. `limit_power` moves all flip angles towards the smallest allowed one by one factor s <= 1 where their power is too
+   high. Angles stay in their range, and every change is multiplied by s. An s exists: s = 0 gives the smallest angle
+   in every frame, whose power step 2 has made allowed.
 
-Each aims a few float32 roundings inside its limit (`MARGIN`), so that rounding does not lead out of it again.
+Each map aims a few float32 roundings inside its limit (`MARGIN`), so that rounding does not lead out of the limit.
 """
 
 import jax
@@ -23,17 +22,17 @@ import numpy as np
 from ganmrf.design.limits import Limits, check_feasible, check_inversion
 from ganmrf.physics.sequences.fisp import Sequence
 
-MARGIN = 2.5e-7  # of a limit: four float32 roundings; a quarter of what `violations` forgives
+MARGIN = 2.5e-7  # of a limit: four float32 roundings, and a quarter of the excess that `violations` forgives
 
 
-def project(sequence: Sequence, limits: Limits) -> Sequence:
-    """A sequence within the limits and near a given one, for those who parametrise sequences in their own way.
+def nearest_within(sequence: Sequence, limits: Limits) -> Sequence:
+    """A sequence within the limits, near a given one; for parametrisations of one's own.
 
     Repetition times are the nearest (least squares) with an allowed sum; flip angles are clipped, then lowered until
     changes and power are allowed. Differentiable wherever the set of active limits does not change.
 
     Args:
-      sequence: any sequence, (frames,) values; one within the limits comes back as it is, but for `MARGIN`.
+      sequence: any sequence; one within the limits comes back unchanged, but for `MARGIN`.
       limits: its limits.
 
     Raises:
@@ -61,11 +60,11 @@ def project(sequence: Sequence, limits: Limits) -> Sequence:
 
 
 def restrict_angles(flip_angle: jax.Array, limits: Limits, scan_time) -> jax.Array:
-    """Flip angles within their range, with changes and power that are allowed in ``scan_time`` s: steps 3 and 4."""
+    """Flip angles, rad, (frames,), with allowed range, changes and, in a ``scan_time`` in s, power: steps 3 and 4."""
     low, high = inside(limits.flip_angle)
     flip_angle = jnp.clip(flip_angle, low, high)
     if limits.max_flip_change is not None:
-        # Differences carry the rounding of the angles.
+        # A difference of angles carries the rounding of the angles, which is relative to the largest one.
         change = limits.max_flip_change
         flip_angle = limit_change(flip_angle, max(change - 4 * MARGIN * high, change / 2), high - low)
     if limits.rf_power is not None:
@@ -76,8 +75,8 @@ def restrict_angles(flip_angle: jax.Array, limits: Limits, scan_time) -> jax.Arr
 def limit_change(values: jax.Array, change: float, span: float) -> jax.Array:
     """The largest values below the given ones that change by ``change`` at most from one to the next.
 
-    These are ``min_j values[j] + change |i - j|``, here by doubling: after step k the minimum holds for
-    ``|i - j| < 2^k``, and a j farther than ``span / change`` cannot matter.
+    The result at frame i is ``min_j values[j] + change |i - j|``. It is computed by doubling: after step k the minimum
+    is over ``|i - j| < 2^k``; frames j farther than ``span / change`` cannot matter.
 
     Args:
       values: (frames,).
@@ -96,7 +95,7 @@ def limit_change(values: jax.Array, change: float, span: float) -> jax.Array:
 
 
 def limit_power(flip_angle: jax.Array, low: float, budget) -> jax.Array:
-    """Moves flip angles to ``low`` by one factor, until their squares sum to ``budget`` rad^2; none where they do not.
+    """Moves flip angles towards ``low`` by one factor until their squares sum to ``budget``, unless they sum to less.
 
     Args:
       flip_angle: rad, (frames,), ``low`` or more.
@@ -104,29 +103,29 @@ def limit_power(flip_angle: jax.Array, low: float, budget) -> jax.Array:
       budget: ``frames * low**2`` or more, rad^2.
     """
     above = flip_angle - low
-    # sum (low + s above)^2 = budget, a quadratic in s solved in the form that does not cancel.
+    # sum (low + s above)^2 = budget is quadratic in s; of the two forms of its root this one does not cancel.
     square, cross = pairwise_sum(above**2), low * pairwise_sum(above)
     left = jnp.maximum(budget - flip_angle.shape[0] * low**2, 0)
     exceeded = square + 2 * cross > left
-    square = jnp.where(exceeded, square, 1.0)  # where it is not, the root below might have no derivative
+    square = jnp.where(exceeded, square, 1.0)  # elsewhere the derivative of the root below may be infinite
     left = jnp.where(exceeded, left, 1.0)
     scale = left / (cross + jnp.sqrt(cross**2 + square * left))
     return jnp.where(exceeded, low + jnp.minimum(scale, 1) * above, flip_angle)
 
 
 def meet_sum(values, bracket, box, least, most, *, fixed: bool) -> jax.Array:
-    """``values(shift)`` with the shift nearest 0 whose sum is between ``least`` and ``most``; exactly so.
+    """``values(shift)`` with the shift nearest 0 for which their sum lies between ``least`` and ``most``.
 
-    Derivatives are those of the implicit function theorem. What the shift cannot meet, where values are at their ends
-    to rounding, is left to a move of all values to one end of their range, by one factor.
+    Derivatives are those of the implicit function theorem. Where values are at the ends of their range a shift meets
+    the sum only to rounding: the rest is met by moving all values towards one end of their range, by one factor.
 
     Args:
-      values: function of a scalar shift, (frames,), nowhere decreasing, within ``box``.
+      values: function from a scalar shift to (frames,), nowhere decreasing, within ``box``.
       bracket: shifts that take all values to the lower and to the upper end.
       box: smallest and largest value.
-      least: smallest sum; ``frames * box`` can reach it.
-      most: largest sum.
-      fixed: whether ``least`` and ``most`` are one, so that the sum has no freedom.
+      least: smallest sum allowed; values within ``box`` can reach it.
+      most: largest sum allowed.
+      fixed: whether ``least`` equals ``most``.
     """
     natural = values(0.0)
     total = pairwise_sum(natural)
@@ -159,9 +158,9 @@ def scan_bounds(limits: Limits, n_frames: int, energy: float | None = None) -> t
     """Shortest and longest scan time, s, that the limits allow.
 
     Args:
-      limits: they bound it from above, or fix it; the power budget bounds it from below.
+      limits: their scan time bounds it from above, or fixes it; their RF power bounds it from below.
       n_frames: number of frames.
-      energy: sum of squared flip angles to be spent, rad^2; None for the least that the limits allow.
+      energy: sum of squared flip angles, rad^2; None for the least that the limits allow.
     """
     longest = np.inf
     if limits.scan_time is not None:
@@ -174,20 +173,27 @@ def scan_bounds(limits: Limits, n_frames: int, energy: float | None = None) -> t
 
 
 def inversion_bounds(limits: Limits, scan, n_frames: int, times: float | None = None) -> tuple[float, float]:
-    """Inversion times, s, that some repetition times, or those that sum to ``times`` s, complete to the scan times."""
+    """Range of inversion times, s, that repetition times can complete to the ``scan`` times.
+
+    Args:
+      limits: of inversion and repetition times.
+      scan: shortest and longest scan time, s (`scan_bounds`).
+      n_frames: number of frames.
+      times: sum of the repetition times where it is given, s; None where they may be any that the limits allow.
+    """
     low, high = inside(limits.inversion_range)
     least, most = (n_frames * end for end in inside(limits.repetition_time)) if times is None else (times, times)
     return float(np.clip(scan[0] - most, low, high)), float(np.clip(scan[1] - least, low, high))
 
 
 def inside(ends) -> tuple[float, float]:
-    """A range less `MARGIN` at both ends; its middle where that leaves nothing."""
+    """A range without `MARGIN` at either end; its middle, twice, where nothing is left."""
     low, high = ends[0] * (1 + MARGIN), ends[1] * (1 - MARGIN)
     return (low, high) if low < high else ((ends[0] + ends[1]) / 2,) * 2
 
 
 def pairwise_sum(values: jax.Array) -> jax.Array:
-    """Sum of (frames,) values, halved again and again: its rounding grows with the logarithm of their number."""
+    """Sum of (frames,) values by pairs, and pairs of pairs: its rounding grows with the logarithm of frames."""
     while (size := values.shape[0]) > 1:
         values = jnp.pad(values, (0, size % 2))
         values = values[: (size + 1) // 2] + values[(size + 1) // 2 :]
@@ -195,9 +201,9 @@ def pairwise_sum(values: jax.Array) -> jax.Array:
 
 
 def roughness(sequence: Sequence, limits: Limits) -> jax.Array:
-    """Mean squared second difference of flip angles and repetition times, each in units of its range; a penalty.
+    """A penalty: mean squared second difference of flip angles and repetition times, each divided by its range.
 
-    0 for straight lines; 1 for each of the two that jumps across its whole range and back, frame after frame.
+    0 for straight lines. Flip angles, or repetition times, that jump across their range and back in every frame add 1.
     """
 
     def of(values, ends):
@@ -211,11 +217,11 @@ def roughness(sequence: Sequence, limits: Limits) -> jax.Array:
 
 
 def _power(limits):
-    return limits.rf_power * (1 - 2 * MARGIN)  # it is the quotient of two sums
+    return limits.rf_power * (1 - 2 * MARGIN)  # twice the margin: the power is a quotient of two sums
 
 
 def _move_to_end(values, box, total):
-    """Values moved to one end of their box by one factor, so that they sum to ``total``."""
+    """Values moved towards one end of their box by one factor, so that they sum to ``total``."""
     low, high = box
     excess = pairwise_sum(values) - total
     down, up = values - low, high - values

@@ -43,8 +43,8 @@ class CramerRaoObjective:
     """An objective for sequences, to be minimised: one number from the relative standard deviations in some tissues.
 
     ``objective(sequence, signal_model)`` returns the number: dimensionless, for noise of ``noise`` times M0, or in
-    sqrt(s) where ``per_scan_time``. Weights are scaled to a mean of 1 over the pairs of a parameter and a voxel that have
-    a weight above 0; then ``weight * std`` is reduced by its
+    sqrt(s) where ``per_scan_time``. Weights are scaled to a mean of 1 over all pairs of a parameter and a voxel whose
+    weight is not 0; then ``weight * std`` is reduced by its
 
     - ``worst``: p-norm with p = ``sharpness``, a smooth maximum, 1 to n^(1/p) times the exact one of n values;
     - ``mean``: mean;
@@ -75,8 +75,8 @@ class CramerRaoObjective:
         the sequence to improve on: the weights then are the gains wanted over that sequence.
 
     Raises:
-      ValueError: no tissue; weights that are negative, not finite, of another shape or all 0; a ``weight_b1`` for a known
-        B1; another ``reduce``; a ``sharpness`` below 1; or noise that is not positive.
+      ValueError: no tissue; weights that are negative, not finite, of another shape or all 0; a ``weight_b1`` where B1
+        is known; another ``reduce``; a ``sharpness`` below 1; or noise that is not positive.
 
     References:
       Stolk & Sbrizzi 2019, doi:10.1109/TMI.2019.2900585, for aliases as errors that go with the signals of the object.

@@ -1,4 +1,4 @@
-"""What a scanner, a patient and a timetable allow of a sequence: the limits, and where a sequence stands in them."""
+"""Limits of a sequence by scanner, patient and timetable, and how far a sequence keeps or exhausts them."""
 
 import dataclasses
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from ganmrf.physics.sequences.fisp import Sequence
 
-ROUNDING = 1e-6  # of a limit: what float32 values, their sums, and six decimals of degrees and ms can be off
+ROUNDING = 1e-6  # of a limit: the error of float32 values, of their sums, and of six decimals of degrees and ms
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,15 +18,15 @@ class Limits:
       repetition_time: shortest and longest repetition time, s.
       echo_time: echo time of every frame, s.
       inversion_time: shortest and longest inversion time, s; one number where it is fixed; None for no inversion.
-      scan_time: most that the inversion time and all repetition times may sum to, s; None for any.
-      scan_time_fixed: whether they must sum to just that.
+      scan_time: largest sum of the inversion time and all repetition times, s; None for any.
+      scan_time_fixed: whether the sum must equal ``scan_time``.
       max_flip_change: largest change of the flip angle from one frame to the next, rad; None for any.
-      rf_power: largest sum of squared flip angles over the scan time, rad^2/s, to which the RF energy absorbed per
-        second is proportional where the pulses differ in amplitude alone; None for any.
+      rf_power: largest sum of squared flip angles divided by the scan time, rad^2/s; None for any. The RF power that is
+        absorbed is proportional to it where pulses differ in amplitude alone.
 
     Raises:
-      ValueError: a range that is upside down or beyond what a sequence can have, or limits that exclude each other
-        whatever the number of frames.
+      ValueError: a range whose ends are reversed or that no sequence can have, or limits that exclude each other for
+        any number of frames.
     """
 
     flip_angle: tuple[float, float]
@@ -41,7 +41,7 @@ class Limits:
     def __post_init__(self):
         for name in ("echo_time", "scan_time", "max_flip_change", "rf_power"):
             if (value := getattr(self, name)) is not None:
-                object.__setattr__(self, name, float(value))  # arrays of a sequence would be traced under `jit`
+                object.__setattr__(self, name, float(value))  # arrays would be traced under `jit`
         low, high = _range("flip_angle", self.flip_angle)
         if not 0 <= low <= high <= 2 * np.pi * (1 + ROUNDING):
             raise ValueError(f"Limits.flip_angle must rise from 0 or more to 2 pi rad at most; got {low:g} to {high:g}")
@@ -84,14 +84,14 @@ def check_feasible(
     inversion_time: float | None = None,
     energy: float | None = None,
 ):
-    """Raises `ValueError` naming the limits in conflict, and the least change that ends it, unless a sequence fits.
+    """Raises `ValueError` unless a sequence meets the limits; it names those in conflict and the change needed.
 
     Args:
       limits: the limits.
       n_frames: number of frames.
-      repetition_times: their sum where it is given, s; None where they may be any that the limits allow.
+      repetition_times: sum of the repetition times where they are given, s; None for any that the limits allow.
       inversion_time: the inversion time where it is given, s.
-      energy: sum of the squared flip angles where it is given, rad^2.
+      energy: sum of the squared flip angles where they are given, rad^2.
     """
     if n_frames < 1:
         raise ValueError(f"n_frames must be 1 or more; got {n_frames}")
@@ -119,17 +119,17 @@ def check_feasible(
 
 
 def violations(sequence: Sequence, limits: Limits) -> dict[str, float]:
-    """How far a sequence is beyond each limit, in the limit's unit; 0 where it holds, to the rounding of its values.
+    """How far a sequence is beyond each limit, in the unit of the limit; 0 where the limit is kept, to `ROUNDING`.
 
     Args:
       sequence: a sequence whose values can be read (not under `jit`).
       limits: its limits.
 
     Returns:
-      A number for each limit that is set, by its name; that of a range is the largest of all frames.
+      Name of each limit that is set -> its excess; for a limit of frames, the largest of all frames.
 
     Raises:
-      ValueError: an inversion that the limits do not know, or none where they bound its time.
+      ValueError: an inversion in only one of the sequence and its limits.
     """
     check_inversion(sequence, limits)
     angle, time, echo = _values(sequence)
@@ -146,7 +146,7 @@ def violations(sequence: Sequence, limits: Limits) -> dict[str, float]:
         shortest = limits.scan_time if limits.scan_time_fixed else 0.0
         found["scan_time"] = _outside(scan_time, shortest, limits.scan_time)
     if limits.max_flip_change is not None:
-        # A difference is as exact as the angles it is made of.
+        # A difference of angles is as exact as the angles are.
         change = _outside(np.abs(np.diff(angle)), 0.0, limits.max_flip_change, rounding=ROUNDING * high)
         found["max_flip_change"] = change
     if limits.rf_power is not None:
@@ -155,18 +155,18 @@ def violations(sequence: Sequence, limits: Limits) -> dict[str, float]:
 
 
 def activity(sequence: Sequence, limits: Limits, *, tolerance: float = 0.01) -> dict[str, np.ndarray]:
-    """Which limits a sequence exhausts.
+    """Which limits a sequence reaches, frame by frame where they are limits of frames.
 
     Args:
       sequence: a sequence whose values can be read (not under `jit`).
       limits: its limits.
-      tolerance: how near to a bound counts as at it, as a fraction of the range, or of the limit.
+      tolerance: values this near to a bound count as at it: a fraction of the range, or of the limit.
 
     Returns:
       Whether each frame is at "flip_angle min", "flip_angle max", "repetition_time min", "repetition_time max" and
-      "max_flip_change" (from the frame before to this one), (frames,) each; and whether the sequence is at
-      "inversion_time min", "inversion_time max", "scan_time" and "rf_power". Limits that are not set, and ranges of
-      one value, which all frames would be at, are left out.
+      "max_flip_change" (from the frame before), bool, (frames,) each; and whether the sequence is at "inversion_time
+      min", "inversion_time max", "scan_time" and "rf_power", bool, (). Limits that are not set, and ranges of a single
+      value, are left out.
 
     Raises:
       ValueError: as `violations`.

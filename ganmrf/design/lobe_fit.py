@@ -1,4 +1,4 @@
-"""The half-sine lobes nearest to given values."""
+"""Half-sine lobes fitted to given values: dynamic programming on a raster, then least squares."""
 
 import itertools
 
@@ -7,21 +7,21 @@ import numpy as np
 import scipy.optimize
 from jax.flatten_util import ravel_pytree
 
-SHORTEST_SHARE = 0.1  # of the mean length of a lobe
-_RASTER = 80  # ends of lobes are first looked for at so many places
-_PERCENTILE_OF_FLOOR = 5
+SHORTEST_SHARE = 0.1  # shortest lobe, as a fraction of the mean length
+_RASTER = 80  # places where a lobe may end in the first search: it costs their square, 0.1 s
+_PERCENTILE_OF_FLOOR = 5  # of the values: the first guess of the floor, above a few outliers
 
 
-def coarse(values: np.ndarray, n_lobes: int, shortest: float) -> tuple[np.ndarray, np.ndarray, float]:
-    """The best lobes that end on a raster, by dynamic programming over their ends.
+def fit_on_raster(values: np.ndarray, n_lobes: int, shortest: float) -> tuple[np.ndarray, np.ndarray, float]:
+    """The best lobes whose ends lie on a raster, by dynamic programming over the ends.
 
     Args:
       values: (frames,), from 0 to 1.
       n_lobes: how many lobes fill the frames.
-      shortest: smallest length, as a fraction of the mean.
+      shortest: smallest length of a lobe, as a fraction of the mean length.
 
     Returns:
-      Peaks, (lobes,); shares of the frames, (lobes,); floor.
+      Peaks, (lobes,); lengths as shares of the frames, (lobes,); floor.
     """
     n_frames = len(values)
     ends = np.linspace(0, n_frames, max(n_lobes, min(_RASTER, n_frames)) + 1)
@@ -43,8 +43,14 @@ def coarse(values: np.ndarray, n_lobes: int, shortest: float) -> tuple[np.ndarra
     return floor + height[path[:-1], path[1:]], np.diff(ends[path]) / n_frames, floor
 
 
-def refine(decode, start, values: np.ndarray):
-    """Least squares in all parameters, from a start, float64; a pytree as ``start``."""
+def least_squares_fit(decode, start, values: np.ndarray):
+    """Parameters that minimise the squared error of ``decode(params)``, float64.
+
+    Args:
+      decode: parameters -> (frames,).
+      start: parameters to begin at, a pytree; the result has its structure.
+      values: to fit, (frames,).
+    """
     with jax.enable_x64(True):
         flat, unravel = ravel_pytree(jax.tree.map(lambda leaf: jax.numpy.asarray(leaf, float), start))
         forward = jax.jit(lambda flat: decode(unravel(flat)))
@@ -58,18 +64,18 @@ def refine(decode, start, values: np.ndarray):
 
 
 def decode_shares(params: jax.Array) -> jax.Array:
-    """Shares of the frames, (lobes,), summing to 1, none below `SHORTEST_SHARE` of the mean, by any real parameters."""
+    """Lengths as shares of the frames, from real parameters, (lobes,): their sum is 1, none is below the shortest."""
     return SHORTEST_SHARE / params.shape[0] + (1 - SHORTEST_SHARE) * jax.nn.softmax(params)
 
 
 def encode_shares(shares: np.ndarray) -> np.ndarray:
-    """The parameters of mean 0 whose `decode_shares` these shares are."""
+    """The inverse of `decode_shares`: parameters of mean 0."""
     free = np.log(np.maximum(shares - SHORTEST_SHARE / len(shares), 1e-3 / len(shares)))
     return free - free.mean()
 
 
 def _one(values, floor, first, end):
-    """Squared error, and height over the floor, of the best half sine from ``first`` to ``end``."""
+    """Squared error and height above the floor of the half sine from ``first`` to ``end`` that fits best."""
     frames = np.arange(np.ceil(first - 0.5), np.ceil(end - 0.5)).astype(int)
     sine = np.sin(np.pi * (frames + 0.5 - first) / (end - first))
     over = values[frames] - floor

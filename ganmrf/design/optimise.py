@@ -1,4 +1,4 @@
-"""Minimises an objective of a sequence by gradient, from many starts at once."""
+"""Gradient descent of an objective from many starts at once."""
 
 import dataclasses
 from collections.abc import Callable, Iterator
@@ -7,20 +7,22 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from ganmrf.pytrees import pytree
+
 OPTIMISERS = ("adam", "lbfgs")
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclasses.dataclass(frozen=True)
 class DesignState:
-    """Where all starts are; every array has them along its first axis, but for ``step``.
+    """The state of all starts; every array but ``step`` has the starts along its first axis.
 
     Attributes:
       step: number of updates so far, int32.
       params: unconstrained parameters, a pytree.
       opt_state: of the optimiser.
-      best_params: those of the lowest objective so far.
-      best_value: that objective, (starts,).
+      best_params: the parameters of each start with its lowest objective so far.
+      best_value: the lowest objective of each start so far, (starts,).
     """
 
     step: jax.Array
@@ -31,7 +33,7 @@ class DesignState:
 
 
 def make_optimiser(name: str, learning_rate: float, steps: int) -> optax.GradientTransformationExtraArgs:
-    """Adam whose rate falls to 0 along a cosine, or L-BFGS with a line search, which needs no rate.
+    """Adam with a learning rate that falls to 0 along a cosine, or L-BFGS with a line search, which needs no rate.
 
     Raises:
       ValueError: another name, or a rate or number of steps that is not positive.
@@ -60,7 +62,7 @@ def init_state(objective: Callable, optimiser: optax.GradientTransformation, sta
     if not jnp.isfinite(values).all():
         start = int(jnp.argmin(jnp.isfinite(values)))
         raise ValueError(f"the objective is {float(values[start]):g} at start {start}: no derivative leads on from it")
-    # Two copies: buffers that are donated must not be shared.
+    # Two copies: `optimise` donates the state, and donated buffers must not be shared.
     best = jax.tree.map(jnp.copy, starts)
     return DesignState(jnp.int32(0), starts, jax.vmap(optimiser.init)(starts), best, values)
 
@@ -100,16 +102,16 @@ def optimise(
 
     Args:
       objective: parameters of one start -> scalar.
-      optimiser: `make_optimiser`, that of the state.
-      state: `init_state`, or one that was yielded before: what follows does not depend on where it was cut. It is
-        donated.
-      steps: number of updates in all, those that the state has behind it included.
+      optimiser: `make_optimiser`, the one that the state was made with.
+      state: of `init_state`, or one that was yielded before: a search that is cut there and resumed goes the same way.
+        Its buffers are donated.
+      steps: number of updates in all, ``state.step`` included.
       chunk: updates between two records.
-      tolerance: ends when a chunk lowers no start's best objective by this fraction.
+      tolerance: the search ends when a chunk lowers no start's best objective by this fraction.
 
     Yields:
-      The state, and a record: ``step``, ``values`` (the objectives of the chunk, (updates, starts)), ``best`` (that of
-      each start so far), ``converged``.
+      The state, and a record: ``step``, ``values`` (the objectives of the chunk, (updates, starts)), ``best`` (the
+      lowest objective of each start so far, (starts,)), ``converged``.
     """
     step = make_step(objective, optimiser)
 
@@ -121,7 +123,7 @@ def optimise(
         before = jax.device_get(state.best_value)
         state, values = compiled(state, min(chunk, steps - done))
         best = jax.device_get(state.best_value)
-        # The first update knows no more than the start: a chunk of it alone could only look converged.
+        # The first update lowers nothing yet: its value is that of the start, before the update.
         converged = bool((before - best <= tolerance * abs(before)).all()) and int(state.step) > 1
         yield state, {"step": int(state.step), "values": jax.device_get(values), "best": best, "converged": converged}
         if converged:

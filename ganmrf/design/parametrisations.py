@@ -1,4 +1,4 @@
-"""Sequences within `Limits` as functions of unconstrained parameters: what a gradient may change, and how freely."""
+"""Sequences within `Limits` as functions of unconstrained parameters, which a gradient may change freely."""
 
 import dataclasses
 from collections.abc import Iterable
@@ -13,8 +13,8 @@ from ganmrf.design.constraints import (
     inside,
     inversion_bounds,
     meet_sum,
+    nearest_within,
     pairwise_sum,
-    project,
     restrict_angles,
     scan_bounds,
 )
@@ -23,19 +23,19 @@ from ganmrf.physics.sequences import random
 from ganmrf.physics.sequences.fisp import Sequence
 
 FIELDS = ("flip_angle", "repetition_time", "inversion_time")
-EDGE = 1e-3  # of a range: nearer to its ends no start is put, where the derivative of a logistic function would vanish
-_BEYOND = 30.0  # a logistic function this far from its middle is 0 or 1 in float32
+EDGE = 1e-3  # starts keep this share of a range from either bound: at the bound the sigmoid's gradient is 0
+_BEYOND = 30.0  # the sigmoid of +-30 is 0 or 1 in float32
 
 
 @dataclasses.dataclass(frozen=True)
 class Frames:
-    """One free value for each frame."""
+    """One free value for every frame."""
 
     def encode_angles(self, values: np.ndarray):
         return _logit(values)
 
     def decode_angles(self, params, n_frames: int) -> jax.Array:
-        del n_frames  # it is that of the parameters
+        del n_frames  # the parameters have it as their length
         return jax.nn.sigmoid(params)
 
     encode_times, decode_times = encode_angles, decode_angles
@@ -43,7 +43,7 @@ class Frames:
 
 @dataclasses.dataclass(frozen=True)
 class Spline:
-    """Uniform cubic B-splines, which stay within the range of their coefficients.
+    """Uniform cubic B-splines; their values stay within the range of their coefficients.
 
     Attributes:
       knot_spacing: frames between two knots.
@@ -63,7 +63,7 @@ class Spline:
         with jax.enable_x64(True):
             basis = jax.vmap(lambda knots: random.splines(knots, n_knots, len(values)), out_axes=1)(jnp.eye(n_knots))
         q, r = np.linalg.qr(np.asarray(basis))
-        # About the middle of the range: where there are more coefficients than frames, the least deviation from it.
+        # Offsets from the middle of the range: of many solutions, with few frames, the one with the smallest offsets.
         half = 0.5 - EDGE
         return _logit(0.5 + scipy.optimize.lsq_linear(r, q.T @ (values - 0.5), (-half, half)).x)
 
@@ -78,7 +78,7 @@ class Lobes:
     """Flip angles of half-sine lobes over a floor, with free peaks, lengths and floor; repetition times of a spline.
 
     Attributes:
-      n_lobes: number of lobes; none shorter than a tenth of their mean length.
+      n_lobes: number of lobes; none becomes shorter than a tenth of the mean length.
       knot_spacing: frames between two knots of the repetition times.
 
     Raises:
@@ -94,10 +94,10 @@ class Lobes:
         Spline(self.knot_spacing)
 
     def encode_angles(self, values: np.ndarray):
-        """Parameters of the nearest lobes: a search over ends on a coarse raster, then least squares in all of them."""
-        peaks, shares, floor = lobe_fit.coarse(values, self.n_lobes, lobe_fit.SHORTEST_SHARE)
+        """Parameters of the nearest lobes: the best ends on a raster, then least squares in all parameters."""
+        peaks, shares, floor = lobe_fit.fit_on_raster(values, self.n_lobes, lobe_fit.SHORTEST_SHARE)
         start = {"peaks": _logit(peaks), "lengths": lobe_fit.encode_shares(shares), "floor": _logit(floor)}
-        params = lobe_fit.refine(lambda params: self.decode_angles(params, len(values)), start, values)
+        params = lobe_fit.least_squares_fit(lambda params: self.decode_angles(params, len(values)), start, values)
         return params | {name: np.clip(params[name], _logit(0), _logit(1)) for name in ("peaks", "floor")}
 
     def decode_angles(self, params, n_frames: int) -> jax.Array:
@@ -112,7 +112,7 @@ class Lobes:
 
 
 class Parametrisation:
-    """Sequences within limits, by any real parameters; what is not optimised stays as it is in a start.
+    """Sequences within limits from any real parameters; fields that are not optimised keep the values of the start.
 
     Example::
 
@@ -121,32 +121,32 @@ class Parametrisation:
         sequence = parametrisation.to_sequence(params)  # jit, grad and vmap work on it
 
     Attributes:
-      start: the sequence it was made with.
+      start: the sequence that the parametrisation was made with.
       limits: the limits of all its sequences.
       shape: `Frames`, `Spline` or `Lobes`.
-      free: names of the fields that parameters change: those to optimise that the limits leave a choice.
+      free: names of the fields that parameters change: those of ``optimise`` whose limits allow more than one value.
     """
 
     def __init__(
         self, start: Sequence, limits: Limits, shape: Frames | Spline | Lobes, optimise: Iterable[str] = FIELDS
     ):
-        """Checks that the limits can be met, and by what stays as it is.
+        """Checks that the limits can be met, with the fields that are kept.
 
         Args:
-          start: gives the number of frames, and what is not optimised.
+          start: gives the number of frames, and the values of the fields that are kept.
           limits: see `Limits`.
-          shape: how the flip angles and repetition times depend on parameters.
+          shape: how flip angles and repetition times depend on parameters.
           optimise: which of "flip_angle", "repetition_time" and "inversion_time" are free.
 
         Raises:
-          ValueError: a field that is not one of these, nothing left to optimise, limits that exclude each other or a
-            field of the start that is not optimised, or an inversion in only one of the start and the limits.
+          ValueError: another field, no field left to optimise, limits that exclude each other or a field that is kept,
+            or an inversion in only one of the start and the limits.
         """
         optimise = tuple(optimise)
         if not optimise or not set(optimise) <= set(FIELDS):
             raise ValueError(f"optimise must be some of {', '.join(FIELDS)}; got {', '.join(optimise) or 'none'}")
         self.start, self.limits, self.shape = start, limits, shape
-        self._project = jax.jit(lambda sequence: project(sequence, limits))
+        self._nearest = jax.jit(lambda sequence: nearest_within(sequence, limits))
         kept = _kept(start, limits, optimise)
         sums = {
             "energy": _sum(kept.get("flip_angle"), 2),
@@ -169,10 +169,10 @@ class Parametrisation:
             self._held["inversion_time"] = None
 
     def initial(self, sequence: Sequence | None = None) -> dict:
-        """Parameters of the sequence nearest a given one, None for the start; a dict of float arrays by field.
+        """Parameters of the sequence nearest to a given one; None for the start; name of a field -> float arrays.
 
-        It is first projected onto the limits, then onto the shape; no value is nearer to an end of its range than a
-        thousandth of it (`EDGE`).
+        The given sequence is first moved within the limits (`nearest_within`), then fitted by the shape; values keep a
+        thousandth of their range from either bound (`EDGE`).
 
         Raises:
           ValueError: another number of frames than the start's, or an inversion in only one of it and the limits.
@@ -182,7 +182,7 @@ class Parametrisation:
             raise ValueError(
                 f"sequence must have the {self.start.n_frames} frames of the start; it has {sequence.n_frames}"
             )
-        near = self._project(sequence)
+        near = self._nearest(sequence)
         params = {}
         if "flip_angle" in self.free:
             params["flip_angle"] = self.shape.encode_angles(_share(near.flip_angle, inside(self.limits.flip_angle)))
@@ -194,7 +194,7 @@ class Parametrisation:
         return jax.tree.map(lambda leaf: jnp.asarray(leaf, float), params)
 
     def to_sequence(self, params: dict) -> Sequence:
-        """The sequence of parameters as `initial` returns them; within the limits whatever their values."""
+        """The sequence of parameters such as `initial` returns; within the limits for any values of them."""
         dtype = jnp.result_type(*jax.tree.leaves(params))
         held = {name: None if value is None else jnp.asarray(value, dtype) for name, value in self._held.items()}
         inversion_time, times, angles = held["inversion_time"], held["repetition_time"], held["flip_angle"]
@@ -211,7 +211,7 @@ class Parametrisation:
         return Sequence(angles, times, self.limits.echo_time, inversion_time)
 
     def _times(self, params, taken):
-        """Repetition times within their range and, with the ``taken`` time, within the scan time; s, (frames,)."""
+        """Repetition times within their range, whose sum and the ``taken`` time keep the scan time; s, (frames,)."""
         low, high = box = inside(self.limits.repetition_time)
 
         def shifted(shift):
@@ -225,7 +225,7 @@ class Parametrisation:
 
 
 def _kept(start, limits, optimise):
-    """The fields of the start that are not optimised, float64; they must be within their own limits."""
+    """The fields of the start that are not optimised, float64; each must be within its own limits."""
     found = violations(start, limits)
     kept = {}
     for name in FIELDS:
@@ -243,7 +243,7 @@ def _sum(values, power):
 
 
 def _share(values, ends):
-    """Where in a range values are, from 0 to 1; float64."""
+    """Positions of values in a range, 0 at its lower and 1 at its upper bound; float64."""
     low, high = ends
     return (np.asarray(values, np.float64) - low) / (high - low)
 

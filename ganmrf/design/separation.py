@@ -1,4 +1,4 @@
-"""A goal made of what matching itself looks at: how much the fingerprints of similar tissues are alike."""
+"""An objective from the inner products that matching compares: how alike the fingerprints of similar tissues are."""
 
 import dataclasses
 
@@ -17,15 +17,15 @@ REDUCTIONS = ("worst", "mean")
 @pytree
 @dataclasses.dataclass(frozen=True)
 class Separation:
-    """A goal to be minimised: the inner products of unit fingerprints of tissues a little apart in T1, or in T2.
+    """An objective to be minimised: the inner products of unit fingerprints of tissues a little apart in T1, or in T2.
 
-    ``separation(sequence, engine)`` is the mean, or the largest, of them: from 0 to 1, and 1 where two tissues look the
-    same. Unlike a bound it needs no noise, and knows none: it does not see how strong a signal is, nor that a change of
-    T1 and one of T2 may look the same.
+    ``separation(sequence, signal_model)`` is the mean, or the largest, of the inner products: 0 to 1, and 1 where two
+    tissues have the same fingerprint. Unlike a Cramer-Rao bound it knows no noise: it sees neither how strong a signal
+    is nor that a change of T1 and a change of T2 may alter the fingerprint alike.
 
     Attributes:
       tissue: voxels of any shape.
-      distance: relative, of the neighbours in T1 and T2, to either side.
+      distance: of the neighbours to either side, relative to T1 or T2.
       reduce: ``worst`` or ``mean``.
 
     Raises:
@@ -57,26 +57,26 @@ class Separation:
 
     @property
     def compared(self) -> Tissue:
-        """All tissues that are simulated: each itself, and its neighbours in T1 and T2, (5, ...)."""
+        """All tissues that are simulated: each tissue, then its neighbours in T1 and T2, (5, ...)."""
         t1, t2, b1 = (jnp.broadcast_to(v, self.tissue.shape) for v in (self.tissue.t1, self.tissue.t2, self.tissue.b1))
         low, high = 1 - self.distance, 1 + self.distance
         fields = [t1, low * t1, high * t1, t1, t1], [t2, t2, t2, low * t2, high * t2], [b1] * 5
         return Tissue(*map(jnp.stack, fields))
 
-    def __call__(self, sequence: Sequence, engine: SignalModel) -> jax.Array:
+    def __call__(self, sequence: Sequence, signal_model: SignalModel) -> jax.Array:
         """The number to minimise, differentiable by the sequence in reverse mode.
 
         Raises:
-          ValueError: what the engine raises; one of a generator is made for ``compared``.
+          ValueError: what the signal model raises; a `generator_model` must be made for the tissues ``compared``.
         """
-        products = self.products(sequence, engine)
+        products = self.products(sequence, signal_model)
         return jnp.max(products) if self.reduce == "worst" else jnp.mean(products)
 
-    def products(self, sequence: Sequence, engine: SignalModel) -> jax.Array:
+    def products(self, sequence: Sequence, signal_model: SignalModel) -> jax.Array:
         """Inner products of each fingerprint with its neighbours: T1 shorter, longer, T2 shorter, longer; (4, ...)."""
-        signals = engine(sequence, self.compared).signal
+        signals = signal_model(sequence, self.compared).signal
         own, *others = signals / jnp.linalg.norm(signals, axis=-1, keepdims=True)
-        # By their distance: near 1 a sum of products would be rounding. Matching does not see a sign.
+        # From the distance of the two: near 1 the sum of products would be rounded away. Matching does not see a sign.
         return jnp.stack(
             [
                 1 - jnp.minimum(jnp.sum((own - other) ** 2, axis=-1), jnp.sum((own + other) ** 2, axis=-1)) / 2

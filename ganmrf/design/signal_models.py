@@ -1,7 +1,7 @@
-"""Where design takes signals and their derivatives from: the simulator, or a generator trained once for all sequences.
+"""Signal models: functions from sequence and tissue to signals and their derivatives, by simulator or generator.
 
-An engine is called as ``engine(sequence, tissue, with_b1=False)`` and returns `fisp_tangents.SignalTangents`, with the
-derivative by B1 where it was asked for. It is differentiable by the sequence, in reverse mode.
+A signal model is called as ``signal_model(sequence, tissue, with_b1=False)`` and returns `SignalTangents`, with the
+derivative by B1 where ``with_b1``. It is differentiable by the sequence, in reverse mode.
 """
 
 import dataclasses
@@ -21,25 +21,25 @@ from ganmrf.pytrees import is_traced
 
 SignalModel = Callable[..., SignalTangents]
 
-_ASIDE = 1e-9  # relative; at an anchor itself derivatives of radial basis functions are 0 times infinity
+_ASIDE = 1e-9  # relative step off the tissue: at an anchor the derivative of a radial basis function is 0 * infinity
 
 
 def simulator_model(*, n_states: int | None = None, slice_profile: SliceProfile | None = None) -> SignalModel:
-    """The engine that simulates: exact, for any tissue.
+    """The signal model of the simulator: exact, for any tissue.
 
     Args:
-      n_states: orders of the extended phase graph to keep; None keeps all that matter, frames // 2 + 1, wherever the
-        sequence is traced, as under `jax.grad`.
+      n_states: states of the extended phase graph; None for as many as T2 and TR ask for, or, where the sequence is
+        traced, as under `jax.grad`, for all that can come back: frames // 2 + 1.
       slice_profile: quadrature over the slice; None for a uniform slice.
 
     Raises:
-      ValueError: ``n_states`` below 1, when it is called.
+      ValueError: ``n_states`` below 1, when the signal model is called.
     """
 
-    def engine(sequence: Sequence, tissue: Tissue, *, with_b1: bool = False) -> SignalTangents:
+    def signal_model(sequence: Sequence, tissue: Tissue, *, with_b1: bool = False) -> SignalTangents:
         return simulate_with_tangents(sequence, tissue, n_states=n_states, slice_profile=slice_profile, with_b1=with_b1)
 
-    return engine
+    return signal_model
 
 
 def generator_model(
@@ -50,22 +50,23 @@ def generator_model(
     n_states: int | None = None,
     allow_extrapolation: bool = False,
 ) -> SignalModel:
-    """The engine that combines a generator's anchors: their simulation is all that depends on the sequence.
+    """The signal model of a generator: its anchors, simulated for the sequence, combined with weights over tissue.
 
-    Weights, and their derivatives by tissue, are computed here, once, in float64. It simulates fewer tissues than
-    `simulator_model` where there are more of them than anchors. Derivatives are less accurate than signals, and a design can
-    exploit what a generator gets wrong: check the result with `simulator_model`.
+    The weights, and their derivatives by tissue, are computed here, once, in float64. It pays where tissues
+    outnumber anchors: a call simulates the anchors alone. Derivatives are less accurate than signals, and a design can
+    exploit the generator's errors: check its result with `simulator_model`.
 
     Args:
-      generator: of kind trunk or radial; its slice profile is that of the engine.
-      tissue: any shape, the only one that the engine is for.
+      generator: of kind trunk or radial; its slice profile is that of the signal model.
+      tissue: the tissue that the signal model will be called with, of any shape.
       n_anchors: one of ``generator.sizes``; the largest by default.
       n_states: as for `simulator_model`.
       allow_extrapolation: whether tissues may lie outside the generator's box.
 
     Raises:
-      ValueError: a table, which knows no tissue but its own and so no derivatives; tissue outside the box; another
-        number of anchors; or, when it is called, other tissue, or B1 to be differentiated by without an axis for it.
+      ValueError: a table, which has weights for its own tissues alone and so no derivatives; tissue outside the box;
+        another number of anchors; or, when the signal model is called, other tissue, or ``with_b1`` for a generator
+        without an axis for B1.
     """
     n_anchors = generator.require_size(n_anchors)
     if generator.kind == "table":
@@ -77,7 +78,7 @@ def generator_model(
     own, anchors = tissue, generator.anchors.rows(slice(n_anchors))
     combinations = _combinations(generator, tissue, n_anchors)
 
-    def engine(sequence: Sequence, tissue: Tissue, *, with_b1: bool = False) -> SignalTangents:
+    def signal_model(sequence: Sequence, tissue: Tissue, *, with_b1: bool = False) -> SignalTangents:
         _require_same(tissue, own)
         if with_b1 and "b1" not in generator.box.names:
             raise ValueError("the generator has no axis for b1: it has no derivative by B1")
@@ -86,23 +87,23 @@ def generator_model(
         t1, t2, b1 = (jnp.broadcast_to(jnp.asarray(v, signals.dtype), own.shape) for v in (own.t1, own.t2, own.b1))
         exponent = sequence.echo_time[None, :] / t2.reshape(-1, 1)
         names = ["signal", "t1", "t2", *(["b1"] if with_b1 else [])]
-        pools = {
+        combined = {
             name: jnp.exp(-exponent)
             * jnp.matmul(jnp.asarray(combinations[name], signals.dtype), signals, precision="highest")
             for name in names
         }
-        pools["t2"] += exponent * pools["signal"]
-        pools = {name: pool.reshape(*own.shape, -1) for name, pool in pools.items()}
-        d_b1 = pools["b1"] / b1[..., None] if with_b1 else None
-        return SignalTangents(pools["signal"], pools["t1"] / t1[..., None], pools["t2"] / t2[..., None], d_b1)
+        combined["t2"] += exponent * combined["signal"]
+        combined = {name: values.reshape(*own.shape, -1) for name, values in combined.items()}
+        d_b1 = combined["b1"] / b1[..., None] if with_b1 else None
+        return SignalTangents(combined["signal"], combined["t1"] / t1[..., None], combined["t2"] / t2[..., None], d_b1)
 
-    return engine
+    return signal_model
 
 
 def _combinations(generator, tissue, n_anchors):
-    """What anchors' signals are combined with: for signals, and for their derivatives by log T1, log T2 and log B1.
+    """Weights of the anchors' signals, for the signal and for its derivatives by log T1, log T2 and log B1.
 
-    Name -> (tissues, anchors), float64. Echo times, which the generator leaves out, are not in them.
+    Name -> (tissues, anchors), float64. Decay until the echo is not in them: the generator leaves it out.
     """
     flat = tissue.ravel()
     names = [name for name in ("t1", "t2", "b1") if name in generator.box.names]
@@ -125,10 +126,10 @@ def _combinations(generator, tissue, n_anchors):
 
 def _require_same(tissue, own):
     if tissue.shape != own.shape:
-        raise ValueError(f"the engine was made for tissue of shape {own.shape}; got {tissue.shape}")
+        raise ValueError(f"the signal model was made for tissue of shape {own.shape}; got {tissue.shape}")
     if is_traced(tissue):
         return
     for field in dataclasses.fields(Tissue):
         values, expected = np.asarray(getattr(tissue, field.name)), np.asarray(getattr(own, field.name))
         if not np.allclose(values, expected, rtol=1e-5, atol=0):
-            raise ValueError(f"the engine was made for other tissue: {field.name} differs; make one for this tissue")
+            raise ValueError(f"the signal model was made for other tissue: {field.name} differs; make one for this one")

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis.extra import numpy as hnp
 
-from ganmrf.design.constraints import limit_change, limit_power, meet_sum, pairwise_sum, project, roughness
+from ganmrf.design.constraints import limit_change, limit_power, meet_sum, nearest_within, pairwise_sum, roughness
 from ganmrf.design.limits import Limits, violations
 from ganmrf.physics.sequences.fisp import Sequence
 from ganmrf.physics.sequences.published import mrf_fisp
@@ -42,7 +42,7 @@ def float64():
 
 
 def projected(sequence, limits=LIMITS):
-    return quickly(lambda sequence: project(sequence, limits))(sequence)
+    return quickly(lambda sequence: nearest_within(sequence, limits))(sequence)
 
 
 @functools.cache
@@ -171,9 +171,9 @@ def test_the_power_budget_of_the_smallest_angles_lengthens_the_scan():
 
 def test_projection_refuses_what_cannot_be_met():
     with pytest.raises(ValueError, match="too short for 50 frames"):
-        project(random_sequence(50), LIMITS)
+        nearest_within(random_sequence(50), LIMITS)
     with pytest.raises(ValueError, match="in both or neither"):
-        project(dataclasses.replace(random_sequence(), inversion_time=None), LIMITS)
+        nearest_within(dataclasses.replace(random_sequence(), inversion_time=None), LIMITS)
 
 
 def test_roughness_counts_turns_and_not_slopes():

@@ -36,42 +36,42 @@ def case():
 
 
 def recorded(tangents):
-    """An engine that simulates nothing: it returns these tangents, those by B1 where they are asked for."""
+    """A signal model that simulates nothing: it returns these tangents, those by B1 where they are asked for."""
 
-    def engine(sequence, tissue, *, with_b1=False):
+    def model(sequence, tissue, *, with_b1=False):
         assert tissue.shape == tangents.signal.shape[:-1]
         assert sequence.n_frames == tangents.signal.shape[-1]
         return tangents if with_b1 else dataclasses.replace(tangents, d_b1=None)
 
-    return engine
+    return model
 
 
 @pytest.fixture(scope="module")
-def engine():
+def model():
     """That of `case`."""
     with jax.enable_x64(True):
         return recorded(simulate_with_tangents(*case(), with_b1=True))
 
 
-def test_goals_are_reductions_of_weighted_precision(engine):
+def test_objectives_are_reductions_of_weighted_precision(model):
     sequence, tissue = case()
-    found = precision_of(engine(sequence, tissue), tissue)
+    found = precision_of(model(sequence, tissue), tissue)
     # T1 counts three times as much as T2, the first tissue is left out, and the others count 1 to 2.
     weights = np.outer([3, 1], [1, 2]) / np.mean([3, 1, 6, 2])
     stds = np.stack([np.asarray(found.t1), np.asarray(found.t2)])[:, 1:]
     form = {"weight_t1": 3.0, "tissue_weights": np.array([0.0, 1.0, 2.0])}
     values = {
-        kind: CramerRaoObjective(tissue, **form, reduce=kind)(sequence, engine) for kind in ("worst", "mean", "rms")
+        kind: CramerRaoObjective(tissue, **form, reduce=kind)(sequence, model) for kind in ("worst", "mean", "rms")
     }
     assert float(values["mean"]) == pytest.approx(np.mean(weights * stds), rel=1e-12)
     assert float(values["rms"]) == pytest.approx(np.sqrt(np.mean(weights * stds**2)), rel=1e-12)
     assert float(values["worst"]) == pytest.approx(np.sum((weights * stds) ** 20) ** (1 / 20), rel=1e-12)
-    outcome = CramerRaoObjective(tissue, **form, reduce="worst").evaluate(sequence, engine)
+    outcome = CramerRaoObjective(tissue, **form, reduce="worst").evaluate(sequence, model)
     assert float(outcome.worst) == pytest.approx(np.max(weights * stds), rel=1e-12)
     assert float(outcome.mean) == float(values["mean"])
     assert float(outcome.scan_time) == float(scan_time(sequence))
     np.testing.assert_array_equal(outcome.precision.t1, found.t1)
-    m0 = CramerRaoObjective(tissue, weight_t1=0, weight_t2=0, weight_m0=2.0)(sequence, engine)
+    m0 = CramerRaoObjective(tissue, weight_t1=0, weight_t2=0, weight_m0=2.0)(sequence, model)
     assert float(m0) == pytest.approx(np.mean(np.asarray(found.m0)), rel=1e-12)
 
 
@@ -80,32 +80,32 @@ WEIGHTS = st.lists(st.floats(0, 10), min_size=3, max_size=3).filter(lambda weigh
 
 @hypothesis.given(WEIGHTS, st.floats(0, 5), st.floats(0.1, 5), st.floats(1, 60), st.floats(1e-3, 1e3))
 def test_the_worst_is_no_better_than_the_mean_and_smooth_within_its_bounds(
-    engine, tissue_weights, weight_t1, weight_t2, sharpness, scale
+    model, tissue_weights, weight_t1, weight_t2, sharpness, scale
 ):
     sequence, tissue = case()
     form = {"weight_t1": weight_t1, "weight_t2": weight_t2, "reduce": "worst", "sharpness": sharpness}
-    outcome = CramerRaoObjective(tissue, **form, tissue_weights=np.array(tissue_weights)).evaluate(sequence, engine)
+    outcome = CramerRaoObjective(tissue, **form, tissue_weights=np.array(tissue_weights)).evaluate(sequence, model)
     rounding = 1 + 1e-12
     assert outcome.mean <= outcome.worst * rounding
     assert outcome.worst <= outcome.value * rounding
     assert outcome.value <= 6 ** (1 / sharpness) * outcome.worst * rounding
     scaled = CramerRaoObjective(tissue, **form, tissue_weights=scale * np.array(tissue_weights)).evaluate(
-        sequence, engine
+        sequence, model
     )
     assert float(scaled.value) == pytest.approx(float(outcome.value), rel=1e-12)
 
 
-def test_time_noise_b1_and_a_basis_have_their_effect(engine):
+def test_time_noise_b1_and_a_basis_have_their_effect(model):
     sequence, tissue = case()
-    plain = float(CramerRaoObjective(tissue)(sequence, engine))
-    per_time = CramerRaoObjective(tissue, per_scan_time=True).evaluate(sequence, engine)
+    plain = float(CramerRaoObjective(tissue)(sequence, model))
+    per_time = CramerRaoObjective(tissue, per_scan_time=True).evaluate(sequence, model)
     assert float(per_time.value) == pytest.approx(plain * np.sqrt(scan_time(sequence)), rel=1e-12)
-    assert float(CramerRaoObjective(tissue, noise=0.01)(sequence, engine)) == pytest.approx(0.01 * plain, rel=1e-12)
-    assert CramerRaoObjective(tissue, with_b1=True)(sequence, engine) > plain
-    alone = CramerRaoObjective(tissue, weight_t1=0, weight_t2=0, weight_b1=1, with_b1=True).evaluate(sequence, engine)
+    assert float(CramerRaoObjective(tissue, noise=0.01)(sequence, model)) == pytest.approx(0.01 * plain, rel=1e-12)
+    assert CramerRaoObjective(tissue, with_b1=True)(sequence, model) > plain
+    alone = CramerRaoObjective(tissue, weight_t1=0, weight_t2=0, weight_b1=1, with_b1=True).evaluate(sequence, model)
     assert float(alone.value) == pytest.approx(np.mean(np.asarray(alone.precision.b1)), rel=1e-12)
     basis = np.linalg.qr(np.random.default_rng(1).standard_normal((FRAMES, 8)))[0]
-    assert CramerRaoObjective(tissue, basis=basis)(sequence, engine) > plain
+    assert CramerRaoObjective(tissue, basis=basis)(sequence, model) > plain
 
 
 @pytest.mark.parametrize("rank", [None, 8])
@@ -118,24 +118,24 @@ def test_aliases_scatter_estimates_as_drawn_ones_do(rank):
     basis = np.eye(FRAMES) if rank is None else np.linalg.qr(rng.standard_normal((FRAMES, rank)))[0]
     factors = np.sqrt(power * shares) * rng.standard_normal((20000, FRAMES, 3))
     errors = noise * rng.standard_normal((20000, FRAMES)) + np.einsum("dnu,un->dn", factors, tangents.signal)
-    goal = CramerRaoObjective(
+    objective = CramerRaoObjective(
         tissue, tissue_weights=shares, noise=noise, alias_power=power, basis=None if rank is None else basis
     )
-    found = goal.evaluate(sequence, recorded(tangents)).precision
+    found = objective.evaluate(sequence, recorded(tangents)).precision
     for voxel in range(3):
         rows = np.stack([tangents.d_t1[voxel], tangents.d_t2[voxel], tangents.signal[voxel]]) @ basis
         t1, t2, m0 = np.std(errors @ basis @ np.linalg.pinv(rows), axis=0)
         drawn = t1 / tissue.t1[voxel], t2 / tissue.t2[voxel], m0
         expected = found.t1[voxel], found.t2[voxel], found.m0[voxel]
         np.testing.assert_allclose(drawn, expected, rtol=0.03)  # 20000 draws know a spread to 0.5 %, six times that
-    without = dataclasses.replace(goal, alias_power=0.0)(sequence, recorded(tangents))
+    without = dataclasses.replace(objective, alias_power=0.0)(sequence, recorded(tangents))
     assert float(without) == pytest.approx(
-        float(dataclasses.replace(goal, alias_power=None)(sequence, recorded(tangents))), rel=1e-9
+        float(dataclasses.replace(objective, alias_power=None)(sequence, recorded(tangents))), rel=1e-9
     )
-    assert goal(sequence, recorded(tangents)) > 1.5 * without
+    assert objective(sequence, recorded(tangents)) > 1.5 * without
 
 
-def goals(tissue):
+def objectives(tissue):
     basis = np.linalg.qr(np.random.default_rng(3).standard_normal((FRAMES, 8)))[0]
     return [
         CramerRaoObjective(tissue),
@@ -153,7 +153,9 @@ def test_gradients_are_those_of_central_differences():
     @jax.value_and_grad
     def total(sequence, weights):
         once = recorded(simulate(sequence, tissue, with_b1=True))
-        return sum(weight * goal(sequence, once) for weight, goal in zip(weights, goals(tissue), strict=True))
+        return sum(
+            weight * objective(sequence, once) for weight, objective in zip(weights, objectives(tissue), strict=True)
+        )
 
     rng = np.random.default_rng(4)
     direction = jax.tree.map(lambda leaf: 0.02 * leaf * rng.standard_normal(leaf.shape), sequence)
@@ -168,7 +170,7 @@ def test_gradients_are_those_of_central_differences():
 def test_a_goal_can_be_an_argument_and_has_starts_side_by_side():
     sequence, tissue = case()
     starts = jax.tree.map(lambda leaf: jnp.stack([leaf, 0.9 * leaf]), sequence)
-    values = jax.jit(jax.vmap(lambda goal, s: goal(s, simulator_model()), in_axes=(None, 0)))(
+    values = jax.jit(jax.vmap(lambda objective, s: objective(s, simulator_model()), in_axes=(None, 0)))(
         CramerRaoObjective(tissue), starts
     )
     for n in range(2):
@@ -188,11 +190,11 @@ def test_every_tissue_at_every_b1():
         at_each_b1(tissue, [0.8, -1.0])
 
 
-def test_a_start_that_determines_nothing_is_refused(engine):
+def test_a_start_that_determines_nothing_is_refused(model):
     sequence, tissue = case()
-    outcome = require_finite(CramerRaoObjective(tissue), sequence, engine)
+    outcome = require_finite(CramerRaoObjective(tissue), sequence, model)
     assert np.isfinite(outcome.value)
-    tangents = engine(sequence, tissue)
+    tangents = model(sequence, tissue)
     alike = SignalTangents(tangents.signal, tangents.d_t1, tangents.d_t2.at[1].set(tangents.d_t1[1]))
     with pytest.raises(
         ValueError, match=r"of 14 frames does not determine 1 of 3 tissues, the first with T1 = 1.331 s, T2 = 0.11 s"
@@ -200,8 +202,8 @@ def test_a_start_that_determines_nothing_is_refused(engine):
         require_finite(CramerRaoObjective(tissue), sequence, recorded(alike))
     left_out = np.array([1.0, 0.0, 1.0])
     for kind in ("worst", "mean", "rms"):
-        goal = CramerRaoObjective(tissue, tissue_weights=left_out, reduce=kind)
-        assert np.isfinite(require_finite(goal, sequence, recorded(alike)).value)
+        objective = CramerRaoObjective(tissue, tissue_weights=left_out, reduce=kind)
+        assert np.isfinite(require_finite(objective, sequence, recorded(alike)).value)
         assert np.isinf(CramerRaoObjective(tissue, reduce=kind)(sequence, recorded(alike)))
     nothing = SignalTangents(*[jnp.zeros_like(tangents.signal)] * 3)
     with pytest.raises(ValueError, match="does not determine 3 of 3 tissues"):
@@ -239,17 +241,17 @@ def test_no_tissue_is_refused():
 
 
 def test_relative_to_a_reference_weights_are_wanted_gains():
-    tissue, engine, sequence = (
+    tissue, model, sequence = (
         Tissue(np.array([0.9, 1.4]), np.array([0.08, 0.11])),
         simulator_model(n_states=30),
         mrf_fisp(60),
     )
-    reference = CramerRaoObjective(tissue).evaluate(sequence, engine).precision
-    same = CramerRaoObjective(tissue, reference=reference).evaluate(sequence, engine)
+    reference = CramerRaoObjective(tissue).evaluate(sequence, model).precision
+    same = CramerRaoObjective(tissue, reference=reference).evaluate(sequence, model)
     assert float(same.value) == pytest.approx(1, rel=1e-5)  # float32
     longer = mrf_fisp(120)
     found = CramerRaoObjective(tissue, weight_t1=1.0, weight_t2=3.0, reduce="mean", reference=reference).evaluate(
-        longer, engine
+        longer, model
     )
     gains = [found.precision.t1 / reference.t1, 3 * found.precision.t2 / reference.t2]
     assert float(found.value) == pytest.approx(np.mean(gains) / 2, rel=1e-5)

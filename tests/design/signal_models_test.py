@@ -1,4 +1,4 @@
-"""The generator's engine against the simulator's, and what it cannot do."""
+"""The generator's signal model against the simulator's, and its refusals."""
 
 import dataclasses
 
@@ -9,7 +9,6 @@ import pytest
 from ganmrf.anchors.anchor_set import fit_norms
 from ganmrf.anchors.generator import AnchoredGenerator
 from ganmrf.anchors.radial import RadialFeatures, weight_matrix
-from ganmrf.anchors.tissue_box import TissueBox
 from ganmrf.design.bounds import precision_of
 from ganmrf.design.cramer_rao_objective import CramerRaoObjective
 from ganmrf.design.separation import Separation
@@ -17,6 +16,7 @@ from ganmrf.design.signal_models import generator_model, simulator_model
 from ganmrf.physics.sequences.published import mrf_fisp
 from ganmrf.physics.simulate import simulate
 from ganmrf.physics.tissue import Tissue
+from ganmrf.physics.tissue_box import TissueBox
 
 FRAMES = 30
 SEQUENCE = mrf_fisp(FRAMES)
@@ -91,9 +91,9 @@ def test_at_an_anchor_itself_nothing_is_lost(generator):
 
 def test_goals_have_nearly_the_same_gradient(two_parameters):
     tissue = Tissue(TISSUE.t1.reshape(2, 1), TISSUE.t2.reshape(1, 2))
-    goal = CramerRaoObjective(tissue)
-    engines = simulator_model(), generator_model(two_parameters, tissue)
-    pairs = [jax.jit(jax.value_and_grad(lambda s, e=e: goal(s, e)))(SEQUENCE) for e in engines]
+    objective = CramerRaoObjective(tissue)
+    signal_models = simulator_model(), generator_model(two_parameters, tissue)
+    pairs = [jax.jit(jax.value_and_grad(lambda s, e=e: objective(s, e)))(SEQUENCE) for e in signal_models]
     values, gradients = zip(*pairs, strict=True)
     assert float(values[1]) == pytest.approx(float(values[0]), rel=0.02)  # as the bounds above
     for name in ("flip_angle", "repetition_time", "echo_time"):
@@ -113,13 +113,13 @@ def test_what_an_engine_of_a_generator_cannot_do_is_named(generator, two_paramet
     with pytest.raises(ValueError, match="n_anchors must be one of 125; got 7"):
         generator_model(generator, TISSUE, n_anchors=7)
     known = Tissue(TISSUE.t1, TISSUE.t2)
-    engine = generator_model(two_parameters, known)
+    model = generator_model(two_parameters, known)
     with pytest.raises(ValueError, match="no axis for b1: it has no derivative by B1"):
-        engine(SEQUENCE, known, with_b1=True)
+        model(SEQUENCE, known, with_b1=True)
     with pytest.raises(ValueError, match="made for other tissue: t2 differs"):
-        engine(SEQUENCE, Tissue(known.t1, 1.1 * known.t2))
+        model(SEQUENCE, Tissue(known.t1, 1.1 * known.t2))
     with pytest.raises(ValueError, match=r"made for tissue of shape \(2,\); got \(1,\)"):
-        engine(SEQUENCE, known.rows(slice(1)))
+        model(SEQUENCE, known.rows(slice(1)))
 
 
 def test_separation_takes_an_engine_made_for_what_it_compares(two_parameters):
