@@ -1,1 +1,1 @@
-"""How generators, scans and designs are evaluated."""
+"""Evaluation of generators and designs."""

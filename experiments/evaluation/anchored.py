@@ -1,4 +1,4 @@
-"""A generator for any sequence, evaluated on sequences that it has never seen."""
+"""Errors, gradients and costs of generators for any sequence, on sequences that they were not trained with."""
 
 import importlib.resources
 import json
@@ -29,22 +29,22 @@ from ganmrf.physics.tissue import Tissue
 from ganmrf.scanner import Scanner
 
 PUBLISHED = ("published, 1000 frames", "published, 500 frames")
-BEYOND = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8)  # distances outside the box, relative to the end that is passed
+BEYOND = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8)  # distances outside the box, relative to the bound that is passed
 
-_ACCURACY = 1e-5  # of the simulations that errors are against
-_STREAM = 1000  # of a seed, for sequences; none of `train_anchored` has it
-_N_B1 = 9
-_EXTRAPOLATED = 256  # tissues at each distance
+_ACCURACY = 1e-5  # of reference simulations: below the errors of every generator
+_STREAM = 1000  # folded into the seed of the sequences: a stream that `train_anchored` does not use
+_N_B1 = 9  # values of B1 for each T1 and T2
+_EXTRAPOLATED = 256  # tissues at each distance outside the box
 
 
 class Subject(NamedTuple):
-    """A generator, what its making took, and the atoms of its dictionaries.
+    """A generator to evaluate, the cost of making it, and the atoms of its dictionaries.
 
     Attributes:
-      name: the folder that it is in.
+      name: of the folder with its file.
       generator: the generator.
-      core_seconds: of its making.
-      tissue: in one dimension; with B1 as an axis, nine values of it.
+      core_seconds: of making it.
+      tissue: of the atoms, (atoms,); with nine values of B1 where B1 is an axis.
     """
 
     name: str
@@ -54,7 +54,7 @@ class Subject(NamedTuple):
 
 
 class Cost(NamedTuple):
-    """What one dictionary costs, by the medians of jobs that took turns: s, and core-seconds."""
+    """Cost of one dictionary, (s, core-seconds) each: medians over interleaved rounds."""
 
     simulate: tuple[float, float]
     generate: tuple[float, float]
@@ -62,7 +62,7 @@ class Cost(NamedTuple):
 
 
 class GradientErrors(NamedTuple):
-    """Relative L2 differences of a loss's derivatives from the simulator's; seconds of value and gradient by both."""
+    """Relative L2 errors of a loss's derivatives by flip angles and times, and seconds of value and gradient."""
 
     flip_angle: float
     repetition_time: float
@@ -72,15 +72,23 @@ class GradientErrors(NamedTuple):
 
 
 def read_subject(path, tissue: Tissue) -> Subject:
-    """Reads a generator and the record of its making; a table has atoms of its own, others take ``tissue``."""
+    """Reads a generator and the record of how it was made.
+
+    Args:
+      path: the generator's file; ``made.json`` lies beside it.
+      tissue: of the atoms; a table, which has weights for its own tissues alone, keeps its own.
+
+    Raises:
+      ValueError: no record, or tissue outside the generator's box.
+    """
     path = pathlib.Path(path)
     generator = load_anchored(path)
     record = path.with_name("made.json")
     if not record.exists():
-        raise ValueError(f"{record} is missing: what the making of the generator took is not known")
+        raise ValueError(f"{record} is missing: it records the core-seconds that the generator took")
     core_seconds = json.loads(record.read_text(encoding="utf-8"))["core_seconds"]
-    if generator.kind == "table":
-        tissue = generator.features.tissue
+    if not generator.model.any_tissue:
+        tissue = generator.model.tissue
     elif "b1" in generator.box.names and tissue.b1.ndim == 0:
         axis = generator.box.names.index("b1")
         tissue = at_each_b1(tissue, np.linspace(generator.box.low[axis], generator.box.high[axis], _N_B1))
@@ -90,7 +98,7 @@ def read_subject(path, tissue: Tissue) -> Subject:
 
 
 def unseen_sequences(seed: int, number: int, n_frames: int) -> dict[str, list[Sequence]]:
-    """Name of a group -> sequences: the two published ones, and random ones of the families and of hearts."""
+    """Name of a group -> sequences: the two published ones, random ones of all families, and random heart rhythms."""
     drawn = sample_sequences(jax.random.fold_in(jax.random.key(seed), _STREAM), number, n_frames)
     cardiac = [sequence for sequence in drawn if np.ptp(sequence.repetition_time) > 0.1]
     others = [sequence for sequence in drawn if np.ptp(sequence.repetition_time) <= 0.1]
@@ -105,7 +113,7 @@ def errors_by_size(subject: Subject, sequences: list[Sequence], n_tissues: int, 
     The tissues are random: of the box, or of a table's atoms.
     """
     generator, rng = subject.generator, np.random.default_rng(seed)
-    if generator.kind == "table":
+    if not generator.model.any_tissue:
         rows = rng.integers(subject.tissue.size, size=n_tissues)
         tissue = subject.tissue.rows(rows)
         weights = {size: generator.weights(subject.tissue, size).rows(rows) for size in generator.sizes}
@@ -122,7 +130,7 @@ def errors_by_size(subject: Subject, sequences: list[Sequence], n_tissues: int, 
 
 
 def extrapolation(generator: AnchoredGenerator, sequences: list[Sequence], seed: int) -> dict[str, list[float]]:
-    """End of an axis, such as ``t1 above`` -> mean error of tissues `BEYOND` it, the other axes inside the box."""
+    """Bound of an axis, such as ``t1 above`` -> mean error at each distance `BEYOND` it, other axes inside the box."""
     box, rng, found = generator.box, np.random.default_rng(seed), {}
     prepared = [prepare(generator, sequence) for sequence in sequences]
     for axis, name in enumerate(box.names):
@@ -137,9 +145,10 @@ def extrapolation(generator: AnchoredGenerator, sequences: list[Sequence], seed:
 
 
 def gradient_errors(generator: AnchoredGenerator, weights: Weights, sequence: Sequence) -> GradientErrors:
-    """Derivatives by the sequence of the mean inner product of neighbouring atoms, which a design makes small.
+    """Errors of the derivatives, by the sequence, of the mean inner product of neighbouring atoms.
 
-    The atoms are those nearest to B1 = 1; with a slice profile fewer, so that the simulator has as much to do.
+    The atoms are those with B1 nearest to 1; with a slice profile of n nodes every n-th of them, so that the simulator
+    has the same work.
     """
     weights = _central(weights)
     if generator.slice_profile is not None:
@@ -159,7 +168,7 @@ def gradient_errors(generator: AnchoredGenerator, weights: Weights, sequence: Se
         signals = simulate_reverse(sequence, weights.tissue, slice_profile=generator.slice_profile)
         return coherence(signals / jnp.linalg.norm(signals, axis=1, keepdims=True))
 
-    jax.block_until_ready((generated(sequence), simulated(sequence)))  # compiled
+    jax.block_until_ready((generated(sequence), simulated(sequence)))  # compiles both
     (ours, seconds), (truth, simulator_seconds) = (_timed_gradient(f, sequence) for f in (generated, simulated))
     differences = [
         float(jnp.linalg.norm(getattr(ours, name) - getattr(truth, name)) / jnp.linalg.norm(getattr(truth, name)))
@@ -171,7 +180,7 @@ def gradient_errors(generator: AnchoredGenerator, weights: Weights, sequence: Se
 def brain_map_errors(
     generator: AnchoredGenerator, weights: Weights, sequence: Sequence, *, size: int, snr: float, seed: int
 ) -> MapErrors:
-    """Maps of the digital brain by the generated dictionary, against those by the simulated one, for B1 = 1."""
+    """Errors of maps of the digital brain by the generated dictionary against those by the simulated one, at B1 = 1."""
     weights = _central(weights)
     simulated = build_dictionary(sequence, weights.tissue, slice_profile=generator.slice_profile)
     generated = prepare(generator, sequence).generate(weights)
@@ -181,7 +190,7 @@ def brain_map_errors(
 
 
 def dictionary_cost(generator: AnchoredGenerator, weights: Weights, sequence: Sequence, rounds: int) -> Cost:
-    """Times of one dictionary of all atoms, simulated, and generated from the sequence on with weights at hand."""
+    """Cost of a dictionary of all atoms: simulated, or generated for a new sequence with given weights."""
     n_anchors = weights.values.shape[1]
     jobs = {
         "simulate": lambda: build_dictionary(sequence, weights.tissue, slice_profile=generator.slice_profile),
@@ -194,7 +203,7 @@ def dictionary_cost(generator: AnchoredGenerator, weights: Weights, sequence: Se
 
 
 def _central(weights):
-    """Those of the atoms whose B1 is nearest to 1."""
+    """Weights of the atoms whose B1 is nearest to 1."""
     distance = np.abs(np.broadcast_to(weights.tissue.b1, weights.tissue.shape) - 1)
     return weights.rows(np.flatnonzero(distance <= distance.min() + 1e-6))
 
@@ -212,7 +221,7 @@ def _errors(prepared, weights):
 
 
 def _at(tissue, name, value):
-    """Tissue with one parameter replaced, T2 <= T1 kept by moving the other one."""
+    """Tissue with one parameter replaced; where T2 would exceed T1 the other one moves with it."""
     moved = {"t1": tissue.t1, "t2": tissue.t2, "b1": tissue.b1, name: jnp.full(tissue.shape, value)}
     if name == "t2":
         moved["t1"] = jnp.maximum(moved["t1"], moved["t2"])

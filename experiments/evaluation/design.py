@@ -1,4 +1,4 @@
-"""Whether a designed sequence keeps its promise: noisy voxels, a digital brain, other B1 and other tissues."""
+"""Checks of a designed sequence: noisy voxels, maps of the digital brain, other B1 and other tissues."""
 
 from typing import NamedTuple
 
@@ -17,27 +17,27 @@ from ganmrf.scanner import Scanner
 
 
 class MonteCarlo(NamedTuple):
-    """Standard deviations of T1 and T2 over their values, (tissues, 2): the bound, and the spread of estimates."""
+    """Relative standard deviations of T1 and T2, (tissues, 2) each: the Cramer-Rao bound, and that of estimates."""
 
     predicted: np.ndarray
     measured: np.ndarray
 
 
 def atoms(sequence: Sequence, slice_profile) -> Dictionary:
-    """What estimates start from: the paper's grid."""
+    """The dictionary on the paper's grid, from whose atoms the checks refine."""
     return build_dictionary(sequence, tissue_grid("paper"), slice_profile=slice_profile)
 
 
 def monte_carlo(
     sequence: Sequence, dictionary: Dictionary, tissue: Tissue, *, snr: float, draws: int, seed: int
 ) -> MonteCarlo:
-    """Noisy voxels of each tissue, matched and refined, against the bound.
+    """Spread of T1 and T2 in noisy voxels of each tissue, matched and refined, beside the bound.
 
     Args:
-      sequence: what is evaluated.
+      sequence: to check.
       dictionary: `atoms` of it.
       tissue: (tissues,).
-      snr: M0 over the standard deviation of the real, and of the imaginary, part of the noise of a frame.
+      snr: M0 divided by the standard deviation of the real, and of the imaginary, part of a frame's noise.
       draws: voxels of each tissue.
       seed: of the noise.
     """
@@ -56,7 +56,20 @@ def monte_carlo(
 def noise_in_maps(
     sequence: Sequence, dictionary: Dictionary, *, size: int, snr: float, seed: int
 ) -> dict[str, tuple[float, float]]:
-    """Maps of the digital brain with and without noise, image by image, matched and refined; arguments as above."""
+    """Root mean square of the changes by noise in T1 and T2 maps of the digital brain, relative.
+
+    Images are perfect but for white noise; maps with and without noise are matched and refined.
+
+    Args:
+      sequence: to check.
+      dictionary: `atoms` of it.
+      size: rows and columns of the image.
+      snr: as for `monte_carlo`.
+      seed: of the brain and the noise.
+
+    Returns:
+      Name of a tissue -> (T1, T2).
+    """
     scan = Scanner(size).image(sequence, slice_profile=dictionary.slice_profile, seed=seed)
     brain, images = scan.brain, scan.images
     rng = np.random.default_rng(seed)
@@ -77,14 +90,14 @@ def noise_in_maps(
 
 
 def over_b1(sequence: Sequence, tissue: Tissue, b1: np.ndarray, slice_profile) -> dict[str, np.ndarray]:
-    """Bounds of T1 and T2 at each B1, which is known: name -> (tissues, values)."""
+    """Bounds of T1 and T2 at each known B1: name -> (tissues, values)."""
     pairs, _ = at_each_b1(tissue, b1)
     found = exact_precision(sequence, pairs, slice_profile)
     return {name: np.reshape(getattr(found, name), (tissue.size, b1.size)) for name in ("t1", "t2")}
 
 
 def over_tissues(before: Sequence, after: Sequence, slice_profile) -> tuple[Tissue, np.ndarray, np.ndarray]:
-    """Tissues that nothing was designed for, and by what factors their T1 and T2 are more precise after than before."""
+    """Tissues of the coarse grid, and the factors by which T1 and T2 are more precise after the design than before."""
     grid = tissue_grid("coarse")
     old, new = (exact_precision(sequence, grid, slice_profile) for sequence in (before, after))
     return grid, np.asarray(old.t1 / new.t1), np.asarray(old.t2 / new.t2)

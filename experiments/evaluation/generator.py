@@ -37,7 +37,7 @@ class Method(NamedTuple):
 
     Attributes:
       make: tissue -> unit fingerprints (atoms, frames).
-      core_seconds: what its training or fitting took.
+      core_seconds: of its training or fitting.
     """
 
     make: Callable[[Tissue], np.ndarray]
@@ -51,8 +51,8 @@ class MapErrors(NamedTuple):
       t1: relative root-mean-square difference of T1.
       t2: that of T2.
       changed: share of voxels that were matched to another atom.
-      tissues: differences tissue by tissue, where one fills a voxel to 95 %.
-      maps: what the generated dictionary gave.
+      tissues: differences tissue by tissue, over voxels that one tissue fills to 95 %.
+      maps: by the generated dictionary.
     """
 
     t1: float
@@ -63,20 +63,20 @@ class MapErrors(NamedTuple):
 
 
 class Evaluation(NamedTuple):
-    """What came out for one grid.
+    """Errors of all methods on one grid.
 
     Attributes:
-      simulated: the dictionary that everything is held against.
+      simulated: the dictionary that is the reference.
       evaluated: which atoms the methods are compared on, bool, (atoms,).
-      evaluated_as: what those are, in words.
+      evaluated_as: a phrase that says which atoms these are.
       outside: atoms outside the generator's trained range, bool, (atoms,).
       errors: method -> relative error of every evaluated fingerprint.
-      core_seconds: method -> what its training took.
+      core_seconds: method -> core-seconds of its training.
       all_errors: relative error of every atom by the generator, (atoms,).
       norm_error: mean relative error of its norms over the evaluated atoms.
       reference_maps: signal-to-noise ratio -> maps by the simulated dictionary.
       maps: signal-to-noise ratio -> method -> errors.
-      final: the method that is the generator as its recipe ends.
+      final: the method that is the generator at the end of its recipe, with or without a refit of the output layer.
     """
 
     simulated: Dictionary
@@ -129,10 +129,10 @@ def evaluate_generator(
     map_baselines: bool = True,
     progress: bool = False,
 ) -> Evaluation:
-    """Compares a generator with the simulator, and with what was fitted to the same training set without a network.
+    """Compares a generator with the simulator, and with interpolations fitted to the same training set.
 
     Args:
-      run: the generator's.
+      run: of the generator.
       regression: the run of the same recipe without a discriminator, or None.
       scan: of the sequence of ``run``.
       simulated: None for the dictionary of ``run``: its test set counts or, where it has none, all its atoms; or a
@@ -150,7 +150,7 @@ def evaluate_generator(
         evaluated, evaluated_as = np.ones(outside.size, bool), "that it was trained on"
     else:
         evaluated, evaluated_as = ~outside, "within the trained range"
-    found, final = _networks(run, regression) | _interpolations(run), "generator" + REFIT * run.training.recipe.refit
+    found, final = _networks(run, regression) | _interpolations(run), "generator" + REFIT * run.recipe.refit
     atoms = _rows(simulated.tissue, evaluated)
     fingerprints = np.asarray(simulated.fingerprints)[evaluated]
     generated = generate(generator, simulated.tissue, allow_extrapolation=True, progress=progress)
@@ -185,9 +185,14 @@ def evaluate_generator(
 
 
 def errors_by_method(run: Run, *, baselines: bool) -> dict[str, tuple[np.ndarray, float]]:
-    """Relative errors of the test set's fingerprints, and core-seconds of training, of the generator and the baselines.
+    """Errors of the test set's fingerprints and core-seconds, before and after the refit of the output layer.
 
-    The generator's are those before and after its output layer is solved for.
+    Args:
+      run: of the generator; it must have a test set.
+      baselines: whether the interpolations are fitted too.
+
+    Returns:
+      Name of a method -> relative errors, (atoms,), and core-seconds.
     """
     rows = run.data.rows["test"]
     atoms, fingerprints = _rows(run.dictionary.tissue, rows), np.asarray(run.dictionary.fingerprints)[rows]
@@ -216,7 +221,7 @@ def _networks(run, regression):
     found = {}
     for name, each in (("generator", run), ("regression only", regression)):
         if each is not None:
-            for refit in (False, True) if each.training.recipe.head == "svd" else (False,):
+            for refit in (False, True) if each.recipe.head == "svd" else (False,):
                 make = _generates(each.generator(refit=refit))
                 found[name + REFIT * refit] = Method(make, each.rows[-1]["core_seconds"])
     return found

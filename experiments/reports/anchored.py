@@ -28,12 +28,12 @@ def print_evaluation(name: str, found: dict):
     print(f"  {_break_even(found)}", flush=True)
 
 
-def write_anchored_report(path, settings: dict, found: dict):
+def write_anchored_report(path, settings, found: dict):
     """Writes the report.
 
     Args:
       path: the HTML file.
-      settings: of `evaluate_anchored`.
+      settings: `evaluate_anchored.Config`.
       found: name of a generator -> what `evaluate_anchored` found.
     """
     least = {name: min(each["mean"] for each in of["errors"]["random"].values()) for name, of in found.items()}

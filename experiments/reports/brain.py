@@ -1,4 +1,4 @@
-"""The report of `map_brain`: what was scanned, the maps, and how far they are from the truth."""
+"""The report of `map_brain`: sequence and fingerprints, the maps, and their errors against the truth."""
 
 import numpy as np
 
@@ -18,16 +18,16 @@ from ganmrf.report.html import Picture, Section, Table, write_report
 _DIFFERENCE = "{} where it has a truth: true, matched, and their difference with ten times the contrast."
 
 
-def write_brain_report(path, config: dict, results):
+def write_brain_report(path, config, results):
     """Writes the report.
 
     Args:
       path: the HTML file.
-      config: the settings, a name or a dict of names to each value.
+      config: the settings, `map_brain.Config`.
       results: `map_brain.Results`.
     """
     metrics = results.metrics
-    noise = f"SNR {config['snr']:g}" if config["snr"] else "no noise"
+    noise = f"SNR {config.snr:g}" if config.snr else "no noise"
     write_report(
         path,
         title="T1 and T2 maps of a digital brain",
@@ -57,12 +57,13 @@ def maps_figure(results):
 def _sequence_section(results):
     dictionary = results.dictionary
     times = [f"{name} {1e3 * t1:.0f}/{1e3 * t2:.0f} ms" for name, (t1, t2) in REFERENCE_TIMES.items()]
-    signals = simulate(dictionary.sequence, Tissue(*np.transpose(list(REFERENCE_TIMES.values()))))
+    tissue = Tissue(*np.transpose(list(REFERENCE_TIMES.values())))
+    signals = simulate(dictionary.sequence, tissue, slice_profile=dictionary.slice_profile)
     pictures = [
         Picture(schedule_figure(dictionary.sequence), "Flip angle and repetition time of every frame."),
         Picture(
             fingerprint_figure(np.asarray(signals), times),
-            "Fingerprints of white matter, grey matter and CSF (T1/T2), for M0 = 1 and a uniform slice.",
+            "Fingerprints of white matter, grey matter and CSF (T1/T2), for M0 = 1.",
         ),
     ]
     if dictionary.slice_profile is not None:

@@ -1,4 +1,4 @@
-"""A designed sequence evaluated, and the report that shows it."""
+"""A designed sequence evaluated, and the report of `design_sequence`."""
 
 from typing import NamedTuple
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from experiments.evaluation.design import MonteCarlo, atoms, monte_carlo, noise_in_maps, over_b1, over_tissues
 from ganmrf.design.bounds import Precision, scan_time
-from ganmrf.design.limits import Limits, activity
+from ganmrf.design.limits import activity
 from ganmrf.physics.simulate import simulate
 from ganmrf.physics.tissue import Tissue
 from ganmrf.report.design_figures import (
@@ -27,25 +27,23 @@ NAMES = ("start", "design")
 
 
 class Evaluation(NamedTuple):
-    """A design and what the checks found; dicts by `NAMES`.
+    """A design and the results of all checks; dicts are by `NAMES`.
 
     Attributes:
       found: the design; its sequence is the one that was written.
-      config: what was wanted.
-      limits: its limits.
-      snr: M0 over noise, in the checks.
-      precision: bounds for noise as large as M0.
-      basins: those of the best sequence of every start.
-      monte_carlo: noisy voxels.
-      brain: noise in maps of the digital brain, name of a tissue -> (T1, T2).
+      config: what the design was asked for.
+      snr: M0 over the standard deviation of the noise, in the checks.
+      precision: Cramer-Rao bounds, for noise as large as M0.
+      basins: bounds of the best sequence of every start.
+      monte_carlo: bound and spread of noisy voxels.
+      brain: errors by noise in maps of the digital brain, name of a tissue -> (T1, T2).
       b1: bounds over B1, (2, tissues, values).
-      others: tissues of a grid, and how much more precise their T1 and T2 became.
-      draws: voxels of each tissue.
+      others: tissues of a grid, and the factors by which their T1 and T2 became more precise.
+      draws: noisy voxels of each tissue.
     """
 
     found: Design
     config: DesignConfig
-    limits: Limits
     snr: float
     precision: dict[str, Precision]
     basins: list[Precision]
@@ -56,13 +54,13 @@ class Evaluation(NamedTuple):
     draws: int
 
     def gains(self) -> dict[str, tuple[float, float]]:
-        """Tissue -> how many times as precise T1 and T2 are as with the start."""
+        """Tissue -> factors by which T1 and T2 are more precise than with the start."""
         before, after = (self.precision[name] for name in NAMES)
         ratios = np.stack([before.t1 / after.t1, before.t2 / after.t2], axis=1)
-        return dict(zip(self.config.tissues, map(tuple, ratios.tolist()), strict=True))
+        return dict(zip(self.config.named_tissues, map(tuple, ratios.tolist()), strict=True))
 
     def numbers(self) -> dict:
-        """Everything in plain numbers."""
+        """All results as numbers, lists and dicts, for a JSON file."""
         found = self.found
         return {
             "gains": self.gains(),
@@ -90,9 +88,17 @@ class Evaluation(NamedTuple):
         return self.found.start, self.found.sequence
 
 
-def evaluate_design(found: Design, config: DesignConfig, limits: Limits, settings: dict, slice_profile) -> Evaluation:
-    """Bounds with all orders, and all checks."""
-    tissue, snr = config.tissue, settings["snr"]
+def evaluate_design(found: Design, config: DesignConfig, *, snr: float, draws: int, brain_size: int) -> Evaluation:
+    """Bounds with every EPG state that matters, and all checks.
+
+    Args:
+      found: the design.
+      config: what the design was asked for.
+      snr: M0 over the standard deviation of the noise of a frame, in the checks.
+      draws: noisy voxels of each tissue.
+      brain_size: rows and columns of the digital brain.
+    """
+    tissue, slice_profile = config.tissue, config.simulation.slice_profile()
     sequences = dict(zip(NAMES, (found.start, found.sequence), strict=True))
     dictionaries = {name: atoms(sequence, slice_profile) for name, sequence in sequences.items()}
     drawn = {"snr": snr, "seed": config.seed}
@@ -104,20 +110,25 @@ def evaluate_design(found: Design, config: DesignConfig, limits: Limits, setting
     return Evaluation(
         found=found,
         config=config,
-        limits=limits,
         snr=snr,
         precision={name: exact_precision(sequence, tissue, slice_profile) for name, sequence in sequences.items()},
         basins=[exact_precision(sequence, tissue, slice_profile) for sequence in found.basins],
-        monte_carlo=of_both(monte_carlo, tissue=tissue, draws=settings["draws"]),
-        brain=of_both(noise_in_maps, size=settings["brain_size"]),
+        monte_carlo=of_both(monte_carlo, tissue=tissue, draws=draws),
+        brain=of_both(noise_in_maps, size=brain_size),
         b1={name: np.stack([each["t1"], each["t2"]]) for name, each in b1.items()},
         others=over_tissues(found.start, found.sequence, slice_profile),
-        draws=settings["draws"],
+        draws=draws,
     )
 
 
-def write_design_report(path, settings: dict, evaluated: Evaluation):
-    """Writes the report."""
+def write_design_report(path, settings, evaluated: Evaluation):
+    """Writes the report.
+
+    Args:
+      path: the HTML file.
+      settings: of `design_sequence`.
+      evaluated: the design and its checks.
+    """
     gains = evaluated.gains()
     words = ", ".join(f"{name} {t1:.2f} and {t2:.2f}" for name, (t1, t2) in gains.items())
     before, after = evaluated.sequences()
@@ -126,11 +137,11 @@ def write_design_report(path, settings: dict, evaluated: Evaluation):
         title="A designed MRF-FISP sequence",
         summary=(
             f"{after.n_frames} frames in {float(scan_time(after)):.2f} s, designed in {evaluated.found.seconds:.0f} s "
-            f"from a start of {float(scan_time(before)):.2f} s. T1 and T2 are that many times as precise as with the "
-            f"start: {words}. {_basins(evaluated)}"
+            f"from a start of {float(scan_time(before)):.2f} s. T1 and T2 are more precise than with the start by "
+            f"factors of {words}. {_basins(evaluated)}"
         ),
         sections=[
-            _sequence_section(evaluated),
+            sequence_section(evaluated),
             _precision_section(evaluated),
             _check_section(evaluated),
             _robustness_section(evaluated),
@@ -148,14 +159,18 @@ def _basins(evaluated):
     return f"The starts end up to {spread:.0f} % apart: start {int(np.argmin(best))} found the best basin."
 
 
-def _sequence_section(evaluated):
+def sequence_section(evaluated: Evaluation) -> Section:
+    """The start and the design, the signals that the design gives, and the limits it reaches."""
     before, after = evaluated.sequences()
     tissue = evaluated.config.tissue
-    names = list(evaluated.config.tissues)
-    signals = np.asarray(simulate(after, tissue, accuracy=1e-4))
-    reached = activity(after, evaluated.limits)
+    names = list(evaluated.config.named_tissues)
+    profile = evaluated.config.simulation.slice_profile()
+    signals = np.asarray(simulate(after, tissue, accuracy=1e-4, slice_profile=profile))
+    reached = activity(after, evaluated.found.limits)
     figures = [
-        Picture(design_figure(before, after, limits=evaluated.limits), "The start and the design; limits are dashed."),
+        Picture(
+            design_figure(before, after, limits=evaluated.found.limits), "The start and the design; limits are dashed."
+        ),
         Picture(fingerprint_figure(signals, names), "Signals of the design for M0 = 1."),
     ]
     if any(value.ndim for value in reached.values()):
@@ -164,7 +179,7 @@ def _sequence_section(evaluated):
 
 
 def _precision_section(evaluated):
-    names = list(evaluated.config.tissues)
+    names = list(evaluated.config.named_tissues)
     tables = {name: np.stack([p.t1, p.t2], axis=1) for name, p in evaluated.precision.items()}
     return Section(
         "Precision",
@@ -180,7 +195,7 @@ def _precision_section(evaluated):
 
 
 def _check_section(evaluated):
-    names = list(evaluated.config.tissues)
+    names = list(evaluated.config.named_tissues)
     predicted, measured = (
         {name: getattr(found, kind) for name, found in evaluated.monte_carlo.items()}
         for kind in ("predicted", "measured")
@@ -210,7 +225,7 @@ def _check_section(evaluated):
 
 def _robustness_section(evaluated):
     grid, t1, t2 = evaluated.others
-    marked = {name: (1e-3 * times[0], 1e-3 * times[1]) for name, times in evaluated.config.tissues.items()}
+    marked = {name: (1e-3 * times[0], 1e-3 * times[1]) for name, times in evaluated.config.named_tissues.items()}
     after = evaluated.b1["design"]
     middle = len(_B1) // 2
     loss = 100 * (after / after[:, :, middle : middle + 1] - 1).max()
@@ -223,7 +238,7 @@ def _robustness_section(evaluated):
         f"{t1.min():.2f} (T1) and {t2.min():.2f} (T2).",
         figures=[
             Picture(
-                robustness_figure(_B1, evaluated.b1, names=list(evaluated.config.tissues)),
+                robustness_figure(_B1, evaluated.b1, names=list(evaluated.config.named_tissues)),
                 "Bounds of T1 and T2 against B1.",
             ),
             Picture(
@@ -247,7 +262,7 @@ def _search_section(evaluated):
     meaning = "the inner product of neighbouring fingerprints"
     if evaluated.config.objective == "bound":
         meaning = f"1 where the wanted gains are reached, {evaluated.config.reduce} of T1, T2 and the tissues"
-    columns = [f"{quantity}, {name} (%)" for quantity in ("T1", "T2") for name in evaluated.config.tissues]
+    columns = [f"{quantity}, {name} (%)" for quantity in ("T1", "T2") for name in evaluated.config.named_tissues]
     return Section(
         "Search",
         _basins(evaluated),

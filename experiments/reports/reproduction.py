@@ -19,12 +19,12 @@ _PAPER_HOURS = 8.0
 _EXTRAPOLATE_FROM = 100_000  # steps: a shorter curve has not settled on a slope
 
 
-def write_reproduction_report(path, settings: dict, results):
+def write_reproduction_report(path, settings, results):
     """Writes the report.
 
     Args:
       path: the HTML file.
-      settings: of `reproduce`.
+      settings: `reproduce.Config`.
       results: `reproduce.Results`.
     """
     own, coarse, fine = (results.evaluations[name] for name in ("own", "coarse", "fine"))
@@ -55,7 +55,7 @@ def _summary(results):
     own, coarse, fine = (results.evaluations[name] for name in ("own", "coarse", "fine"))
     snr = next(iter(own.maps))
     ours, of_fine = own.maps[snr][own.final], fine.maps[snr][fine.final]
-    recipe, seconds = results.run.training.preset, results.run.rows[-1]["seconds"]
+    recipe, seconds = results.run.job.training.preset, results.run.rows[-1]["seconds"]
     return (
         f"A generator of MRF-FISP fingerprints was trained with the recipe {recipe!r} (lambda {results.chosen:g}) in "
         f"{seconds:.0f} s. Its mean relative error at the atoms {own.evaluated_as} is "
@@ -141,12 +141,12 @@ def _worth_section(results):
 
 
 def _training_section(results):
-    pictures = [training_picture(results.run.rows, f"The generator, recipe {results.run.training.preset!r}")]
+    pictures = [training_picture(results.run.rows, f"The generator, recipe {results.run.job.training.preset!r}")]
     text = ""
     if results.paper is not None:
         pictures.append(training_picture(results.paper.rows, "The paper's recipe beside it"))
         text = paper_sentence(results.paper.rows)
-    elif results.run.training.preset == "paper":
+    elif results.run.job.training.preset == "paper":
         text = paper_sentence(results.run.rows)
     return Section("Training (the paper's Fig. 4b)", text, figures=pictures)
 

@@ -1,4 +1,4 @@
-"""The report of `reconstruct_maps`: maps with error bars, and how they came about."""
+"""The report of `reconstruct_maps`: maps with error bars, and the reconstruction that they come from."""
 
 import numpy as np
 
@@ -15,20 +15,20 @@ from ganmrf.report.reconstruction_figures import (
 from ganmrf.scan_to_maps import Results
 
 
-def write_reconstruction_report(path, config: dict, results: Results):
+def write_reconstruction_report(path, config, results: Results):
     """Writes the report.
 
     Args:
       path: the HTML file.
-      config: the settings, a name or a dict of names to each value.
-      results: what `reconstruction.map_scan` gave.
+      config: the settings, `reconstruct_maps.Config`.
+      results: what `map_scan` found.
     """
     matched = results.maps.index >= 0
     best = results.refined or results.maps
     raw = results.trajectory is not None
     t1, t2 = (1e3 * np.median(values[matched]) for values in (best.t1, best.t2))
     source = f"raw data of {results.trajectory.shape[0]} frames" if raw else "an image series"
-    how = f", reconstructed by {METHODS[config['method']]}" if raw else ""
+    how = f", reconstructed by {METHODS[config.reconstruction.method]}" if raw else ""
     bars = ""
     if results.refined is not None:
         one, two = (
@@ -40,7 +40,7 @@ def write_reconstruction_report(path, config: dict, results: Results):
         path,
         title="T1 and T2 maps of a scan",
         summary=(
-            f"{config['input']}, {source}{how}, was matched with {len(results.dictionary.norms)} atoms: "
+            f"{config.input}, {source}{how}, was matched with {len(results.dictionary.norms)} atoms: "
             f"{np.count_nonzero(matched)} voxels, median T1 {t1:.0f} ms and T2 {t2:.0f} ms.{bars}"
         ),
         sections=[
