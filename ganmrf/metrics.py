@@ -116,6 +116,16 @@ def fingerprint_errors(generated, simulated) -> np.ndarray:
     return errors
 
 
+def direction_errors(generated, simulated) -> np.ndarray:
+    """`fingerprint_errors` of generated fingerprints of any norm, normalised first, (atoms,), dimensionless.
+
+    Args:
+      generated: (atoms, frames), real or complex, no row of it 0.
+      simulated: unit fingerprints, of the same shape.
+    """
+    return fingerprint_errors(generated / np.linalg.norm(generated, axis=1, keepdims=True), simulated)
+
+
 def tissue_table(truth_t1, truth_t2, t1, t2, labels, names: Mapping[int, str]) -> list[TissueRow]:
     """Errors of T1 and T2 maps, tissue by tissue, in the order of ``names``.
 

@@ -1,6 +1,7 @@
-"""Frozen dataclasses as JAX pytrees, and the checks of values that their constructors make."""
+"""Frozen dataclasses as JAX pytrees, the checks of values that their constructors make, and their form in files."""
 
 import dataclasses
+from collections.abc import Iterable, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -74,3 +75,55 @@ def floating(name, value):
     if jnp.issubdtype(value.dtype, jnp.integer):
         return value.astype(float)
     raise ValueError(f"{name} must hold real numbers; got dtype {value.dtype}")
+
+
+def arrays_and_structure(tree) -> tuple[dict[str, np.ndarray], dict]:
+    """A tree of dataclasses, dictionaries and arrays as named arrays, and everything else in a form that JSON holds.
+
+    Args:
+      tree: dataclasses and dictionaries, nested; their leaves are NumPy or JAX arrays, or values that JSON has.
+
+    Returns:
+      Path of field names and keys, joined by ``/`` -> array; and the structure that `tree_of` rebuilds the tree from.
+    """
+    arrays = {}
+
+    def structure(value, path):
+        if dataclasses.is_dataclass(value):
+            names = [field.name for field in dataclasses.fields(value)]
+            fields = [[name, structure(getattr(value, name), [*path, name])] for name in names]
+            return {"class": type(value).__name__, "fields": fields}
+        if isinstance(value, dict):
+            return {"items": [[key, structure(each, [*path, str(key)])] for key, each in value.items()]}
+        if isinstance(value, np.ndarray | np.generic | jax.Array):
+            arrays["/".join(path)] = np.asarray(value)
+            return {"array": "/".join(path), "jax": isinstance(value, jax.Array)}
+        return {"value": value}
+
+    return arrays, structure(tree, [])
+
+
+def tree_of(arrays: Mapping[str, np.ndarray], structure: dict, classes: Iterable[type]):
+    """The tree whose arrays and structure `arrays_and_structure` gives.
+
+    Args:
+      arrays: path -> array.
+      structure: of the tree, as JSON gives it back: its tuples are lists.
+      classes: dataclasses that the tree may hold. Their constructors are called, and check what they hold.
+
+    Raises:
+      KeyError: an array that is missing, or another class.
+      ValueError: a value that a constructor refuses.
+    """
+    known = {cls.__name__: cls for cls in classes}
+
+    def build(node):
+        if "class" in node:
+            return known[node["class"]](**{name: build(each) for name, each in node["fields"]})
+        if "items" in node:
+            return {key: build(each) for key, each in node["items"]}
+        if "array" in node:
+            return (jnp.asarray if node["jax"] else np.asarray)(arrays[node["array"]])
+        return node["value"]
+
+    return build(structure)

@@ -1,6 +1,6 @@
-"""A nuisance that fingerprints depend on and conditions do not name: a condition then has a distribution of them.
+"""A hidden parameter that fingerprints depend on: at given T1 and T2 they then have a distribution.
 
-The nuisance is the transmit field B1+, two-humped and independent of the tissue. A generator can follow the
+The parameter is the transmit field B1+, with two humps and independent of the tissue. A generator can follow the
 distribution at given T1 and T2 by its noise z alone, unless B1 is named as an input.
 """
 
@@ -13,8 +13,8 @@ import numpy as np
 
 from ganmrf.dictionary.build import Dictionary, build_dictionary
 from ganmrf.gan.data import Data, Scaling, split_and_scale
+from ganmrf.gan.emission import unit_fingerprints
 from ganmrf.gan.recipes import Recipe
-from ganmrf.gan.train import unit_fingerprints
 from ganmrf.physics.sequences.fisp import Sequence
 from ganmrf.physics.slice_profile import SliceProfile
 from ganmrf.physics.tissue import Tissue
@@ -38,17 +38,24 @@ def hidden_b1_dictionary(
       slice_profile: quadrature over the slice, or None.
       tissue: t1 and t2, s, (tissues,); its b1 is not read.
       n_draws: draws of B1 for each tissue.
-      rng: draws them.
+      rng: draws B1.
 
     Returns:
-      Atoms (tissues * n_draws,), those of a tissue one after the other.
+      Atoms (tissues * n_draws,): all draws of the first tissue, then all draws of the next.
     """
     t1, t2 = (np.repeat(np.asarray(times), n_draws) for times in (tissue.t1, tissue.t2))
     return build_dictionary(sequence, Tissue(t1, t2, draw_b1(rng, t1.size)), slice_profile=slice_profile)
 
 
 def prepare_hidden(dictionary: Dictionary, recipe: Recipe, *, name_b1: bool, seed: int = 0) -> Data:
-    """`data.split_and_scale` with all atoms for training; ``name_b1`` adds B1 to the condition, which hides it otherwise."""
+    """`data.split_and_scale` with all atoms for training.
+
+    Args:
+      dictionary: of `hidden_b1_dictionary`.
+      recipe: how to scale it.
+      name_b1: whether B1 is added to the condition; otherwise the networks do not see B1.
+      seed: of the noise of evaluations.
+    """
     data = split_and_scale(dictionary, recipe, split=(1, 0, 0), seed=seed)
     if not name_b1:
         return data
@@ -67,8 +74,8 @@ def sample_fingerprints(
       params: of the generator.
       scaling: that of its training set.
       tissue: t1 and t2, s, (tissues,).
-      n_draws: of z for each tissue, and of B1 where it is named.
-      rng: draws them.
+      n_draws: draws of z for each tissue, and of B1 where it is named.
+      rng: draws z and B1.
       name_b1: as for `prepare_hidden`.
 
     Returns:

@@ -1,16 +1,16 @@
-"""How far one distribution of fingerprints is from another, from samples of both, in float64."""
+"""Distances between two distributions of fingerprints, estimated from samples of both, in float64."""
 
 import numpy as np
 
 _DIRECTIONS = 100
-_SEED = 0  # of the directions: the same for all that are compared
+_SEED = 0  # of the directions: all distances are taken along the same ones
 
 
 def sliced_wasserstein(one, other) -> float:
     """Root mean square of the 2-Wasserstein distance along random directions, times the root of the dimension.
 
-    With that factor a shift of all samples by a vector has about the length of the vector as its distance, whatever the
-    number of frames, and about equals the relative error of fingerprints of unit norm.
+    With that factor a shift of all samples by a vector is at a distance of about the norm of the vector, for any number
+    of frames. For unit fingerprints the distance is then comparable with a relative error.
 
     Args:
       one: (samples, frames).

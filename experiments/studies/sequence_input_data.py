@@ -1,8 +1,8 @@
-"""The paper's direct conditioning: one network for a family of sequences, which is told the sequence beside T1 and T2.
+"""The paper's conditioning on the sequence: one network for a family of sequences, with the sequence as an input.
 
-The family is `families.five_lobes`. The network sees its eight parameters, or the flip angles and repetition times
-themselves. Every chunk of steps has fresh sequences and tissues, all of them functions of the seed and the step; what
-it is judged by are sequences that it has never seen.
+The family is `random.five_lobes`. The network sees the eight parameters of a sequence, or its flip angles and
+repetition times, beside T1 and T2. Every chunk of steps has fresh sequences and tissues, all of them functions of the
+seed and the step. Errors are evaluated on sequences that are never trained on.
 
 Reference: Yang et al. 2020, arXiv:2004.02270, Eqs. 5 to 7, whose condition y holds flip angles and repetition times.
 """
@@ -17,10 +17,12 @@ import numpy as np
 from ganmrf.dictionary.build import unit_fingerprints
 from ganmrf.dictionary.compress import svd_basis
 from ganmrf.gan.data import Data, Examples, Scaling
+from ganmrf.gan.emission import hidden_layers
+from ganmrf.gan.least_squares import least_squares
 from ganmrf.gan.recipes import Recipe
-from ganmrf.gan.train import hidden_layers
 from ganmrf.physics.engines.real import compiled
 from ganmrf.physics.epg import exact_n_states
+from ganmrf.physics.sequences.fisp import Sequence
 from ganmrf.physics.sequences.random import five_lobes, sample_five_lobes
 from ganmrf.physics.tissue import Tissue
 
@@ -28,26 +30,26 @@ SEQUENCE_INPUTS = ("parameters", "schedule")
 T1_LIMITS = (0.1, 3.0)  # s, of the tissues that are drawn
 T2_LIMITS = (0.01, 0.5)
 
-# Orders that keep every fingerprint of the family to 1e-4, and to 2e-6.
-_N_STATES, _N_STATES_JUDGED = 81, 129
-_TISSUES = 64  # of every sequence that is drawn
-_LARGEST_FLIP_ANGLE, _LARGEST_TR = np.deg2rad(70), 19.1e-3  # of the family
-_RIDGE = 1e-6  # of the least squares, relative to the largest singular value
-# What is drawn, each from keys of its own.
-_TRAINING, _REFIT, _BASIS, _JUDGED = range(4)
-_JUDGED_SETS = {"validation": 0, "test": 2}
+# Numbers of states with which every fingerprint of the family is accurate to 1e-4, for training, and to 2e-6.
+_N_STATES, _N_STATES_EVALUATED = 81, 129
+_TISSUES = 64  # drawn for every sequence
+_LARGEST_FLIP_ANGLE, _LARGEST_TR = np.deg2rad(70), 19.1e-3  # rad and s, of the family
+_RIDGE = 1e-6  # of the output layer: its hidden layers are float32, and 1e-6 is some ten times their rounding
+# Streams of keys: sequences and tissues for each purpose are drawn apart.
+_TRAINING, _REFIT, _BASIS, _EVALUATED = range(4)
+_EVALUATED_SETS = {"validation": 0, "test": 2}
 
 
 @dataclasses.dataclass(frozen=True)
-class DirectTask:
-    """What the network is told and shown.
+class SequenceInputTask:
+    """How sequences are an input of the network, and how many the network learns from.
 
     Attributes:
-      n_frames: of every sequence.
-      sequence_input: what the network sees of a sequence: its ``parameters``, or its ``schedule``, all flip angles and
+      n_frames: length of every sequence.
+      sequence_input: the input that stands for a sequence: its ``parameters``, or its ``schedule``, all flip angles and
         repetition times.
-      n_sequences: drawn for every chunk of steps, and for the basis, with 64 tissues each.
-      seed: of all that is trained on.
+      n_sequences: number of sequences, with 64 tissues each, of every chunk of steps, and of the basis.
+      seed: of the sequences and tissues of training.
 
     Raises:
       ValueError: a field out of its range.
@@ -70,24 +72,28 @@ class DirectTask:
 
         Args:
           scaling: of T1 and T2.
-          parameters: of `families.five_lobes`, (sequences, 8).
+          parameters: of `random.five_lobes`, (sequences, 8).
           t1: s, (sequences, tissues).
           t2: s, (sequences, tissues).
         """
         known = parameters
         if self.sequence_input == "schedule":
-            sequences = _sequences(parameters, self.n_frames)
-            times = sequences.flip_angle / _LARGEST_FLIP_ANGLE, sequences.repetition_time / _LARGEST_TR
-            # All of them together weigh about as much as the parameters would.
-            known = (2 * jnp.concatenate(times, axis=1) - 1) / np.sqrt(2 * self.n_frames / parameters.shape[1])
+            sequences = self.sequences(parameters)
+            schedule = sequences.flip_angle / _LARGEST_FLIP_ANGLE, sequences.repetition_time / _LARGEST_TR
+            # Divided so that the schedule in all weighs about as much as the parameters would.
+            known = (2 * jnp.concatenate(schedule, axis=1) - 1) / np.sqrt(2 * self.n_frames / parameters.shape[1])
         return jnp.concatenate([scaling.condition(t1.ravel(), t2.ravel()), jnp.repeat(known, t1.shape[1], 0)], axis=1)
+
+    def sequences(self, parameters: jax.Array) -> Sequence:
+        """The sequences of some parameters, (sequences, 8), as one batched `Sequence`: fields (sequences, frames)."""
+        return _sequences(parameters, self.n_frames)
 
     def draw(self, scaling: Scaling, step: int) -> Examples:
         """The examples of the chunk of steps that begins at ``step``; full fingerprints are not kept."""
         return self._examples(scaling, _key(self.seed, _TRAINING, step), self.n_sequences)
 
     def draw_for_refit(self, scaling: Scaling, part: int) -> Examples:
-        """One of the parts that the output layer is solved for on, likewise."""
+        """The examples of one part of the least squares for the output layer; full fingerprints are not kept."""
         return self._examples(scaling, _key(self.seed, _REFIT, part), self.n_sequences)
 
     def _examples(self, scaling, key, n_sequences):
@@ -98,20 +104,20 @@ class DirectTask:
         return Examples(self.condition(scaling, parameters, *times), target, fingerprints[:0], jnp.zeros((n_atoms, 0)))
 
 
-def prepare_direct(task: DirectTask, recipe: Recipe, *, n_judged: int = 128) -> Data:
+def prepare_task(task: SequenceInputTask, recipe: Recipe, *, n_evaluated: int = 128) -> Data:
     """The scaling, and two sets of sequences that are never trained on, the same for all seeds.
 
     Args:
-      task: what the network is told.
+      task: the task.
       recipe: its ``rank`` and ``encoding`` are used.
-      n_judged: sequences of each of the sets ``validation`` and ``test``, with 64 tissues each.
+      n_evaluated: number of sequences of each of the sets ``validation`` and ``test``, with 64 tissues each.
 
     Raises:
-      ValueError: a recipe with noise, or that is not of coefficients of T1 and T2 without a constant sequence.
+      ValueError: a recipe with noise, without an SVD basis, or with the sequence of a dictionary as an input.
     """
     if recipe.noise or recipe.head != "svd" or recipe.sequence_input != "none":
         raise ValueError(
-            "direct conditioning takes a recipe with noise=0, head=svd and sequence_input=none; got "
+            "the sequence as an input takes a recipe with noise=0, head=svd and sequence_input=none; got "
             f"{recipe.noise}, {recipe.head} and {recipe.sequence_input}"
         )
     parameters, times = _drawn(_key(0, _BASIS, 0), task.n_sequences)
@@ -122,42 +128,44 @@ def prepare_direct(task: DirectTask, recipe: Recipe, *, n_judged: int = 128) -> 
         high=np.float32([T1_LIMITS[1], T2_LIMITS[1]]),
         offset=np.float32(_LARGEST_TR / 3),  # about half the mean repetition time
         constant=np.zeros(0, np.float32),
-        gain=np.sqrt(np.mean((fingerprints @ basis) ** 2, axis=0)).astype(np.float32),
-        unit=np.ones((), np.float32),
+        output_scale=np.sqrt(np.mean((fingerprints @ basis) ** 2, axis=0)).astype(np.float32),
+        scale=np.ones((), np.float32),
         basis=basis,
         encoding=recipe.encoding,
     )
     sets = {}
-    for name, number in _JUDGED_SETS.items():
-        parameters, times = _drawn(_key(0, _JUDGED, number), n_judged)
-        fingerprints = _simulated(parameters, times, task.n_frames, _N_STATES_JUDGED)
+    for name, number in _EVALUATED_SETS.items():
+        parameters, times = _drawn(_key(0, _EVALUATED, number), n_evaluated)
+        fingerprints = _simulated(parameters, times, task.n_frames, _N_STATES_EVALUATED)
         condition, target = task.condition(scaling, parameters, *times), scaling.encode(np.asarray(fingerprints))
         sets[name] = Examples(condition, jnp.asarray(target), fingerprints, jnp.zeros((len(target), 0)))
     return Data(sets, {}, scaling)
 
 
-def refit(task: DirectTask, recipe: Recipe, params, scaling: Scaling, n_parts: int = 4):
+def refit(task: SequenceInputTask, recipe: Recipe, params, scaling: Scaling, n_parts: int = 4):
     """The same network with its output layer solved for by least squares, in float64, on fresh draws.
 
+    Hidden layers of all draws take gigabytes in float64. Each part is therefore reduced to the triangle of a QR
+    decomposition together with the parts before it, which leaves the least-squares problem as it is.
+
     Args:
-      task: what it was trained on.
+      task: the task that the network was trained on.
       recipe: how it was trained.
       params: ``TrainState.params``.
-      scaling: of `prepare_direct`.
-      n_parts: how many times ``task.n_sequences`` are drawn.
+      scaling: of `prepare_task`.
+      n_parts: number of parts, each with ``task.n_sequences`` sequences.
     """
     run = jax.jit(functools.partial(hidden_layers, recipe))
-    correlation, projection = 0.0, 0.0
+    triangle = None
     for part in range(n_parts):
         examples = task.draw_for_refit(scaling, part)
         hidden = run(params, scaling, examples.noise, examples.condition)
         hidden = np.asarray(hidden if recipe.skip else hidden[:, -recipe.width :], float)
-        hidden = np.concatenate([hidden, np.ones((len(hidden), 1))], axis=1)
-        correlation += hidden.T @ hidden
-        projection += hidden.T @ (np.asarray(examples.target, float) / scaling.gain[None])
-    ridge = _RIDGE**2 * np.linalg.eigvalsh(correlation)[-1]
-    weights = np.linalg.solve(correlation + ridge * np.eye(len(correlation)), projection)
-    weights = jnp.asarray(weights, jnp.float32)
+        targets = np.asarray(examples.target, float) / scaling.output_scale[None]
+        rows = np.concatenate([hidden, np.ones((len(hidden), 1)), targets], axis=1)
+        triangle = np.linalg.qr(rows if triangle is None else np.concatenate([triangle, rows]), mode="r")
+    size = hidden.shape[1] + 1
+    weights = jnp.asarray(least_squares(triangle[:size, :size], triangle[:size, size:], _RIDGE), jnp.float32)
     return {"params": params["params"] | {"output": {"kernel": weights[:-1], "bias": weights[-1]}}}
 
 
@@ -185,7 +193,7 @@ def _sequences(parameters, n_frames):
 
 
 def _simulated(parameters, times, n_frames, n_states):
-    """Unit fingerprints (sequences * tissues, frames): one compiled program, whatever the sequences."""
+    """Unit fingerprints (sequences * tissues, frames), by one compiled program for all sequences of a length."""
     run = compiled(_simulate_each, n_states=min(n_states, exact_n_states(n_frames)))
     return run(_sequences(parameters, n_frames), times, None)[0].reshape(-1, n_frames)
 

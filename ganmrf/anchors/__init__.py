@@ -1,1 +1,1 @@
-"""The generator for any sequence: exact signals of a few anchor tissues, combined with weights that depend on tissue alone."""
+"""Generators for any sequence: exact signals of a few anchor tissues, combined by weights that need no sequence."""

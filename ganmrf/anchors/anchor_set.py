@@ -1,4 +1,4 @@
-"""Anchors: a few tissues whose signals, combined with weights that no sequence changes, give those of all others."""
+"""Anchors: a few tissues whose signals, combined with the same weights for every sequence, give all other signals."""
 
 import dataclasses
 import itertools
@@ -16,21 +16,25 @@ from ganmrf.anchors.joint_features import (
     simulate_without_echo,
     spread_tissue,
 )
-from ganmrf.anchors.tissue_box import TissueBox
+from ganmrf.gan.least_squares import ridge_path
+from ganmrf.metrics import direction_errors
 from ganmrf.physics.sequences.fisp import Sequence
 from ganmrf.physics.slice_profile import SliceProfile
 from ganmrf.physics.tissue import Tissue
+from ganmrf.physics.tissue_box import TissueBox
 from ganmrf.pytrees import pytree
 
-LADDER = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512)  # numbers of anchors that there are weights for
+LADDER = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512)  # numbers of anchors that a generator has weights for
 
-_RIDGES = (1e-14, 1e-13, 1e-12, 1e-11, 1e-10, 1e-9, 1e-8)
-_FEATURES_PER_ANCHOR = 1.5
-_N_HELD_OUT = 128
+# Relative to the largest singular value, 1e-7 to 1e-4; the validation sequences choose one of them. Features are made
+# from float32 signals: a smaller ridge would fit the rounding of the signals.
+_RIDGES = np.sqrt([1e-14, 1e-13, 1e-12, 1e-11, 1e-10, 1e-9, 1e-8])
+_FEATURES_PER_ANCHOR = 1.5  # above 1, because pivoting chooses no more anchors than there are features
+_N_HELD_OUT = 128  # a 99 % quantile needs a hundred; all of them are simulated with every new sequence
 _N_VALIDATION = 256
-_N_SEQUENCES = 4  # to validate by
-_STREAMS = {"sequences": 0, "validation": 1, "held_out": 2, "validation_tissue": 3}  # of the seed
-_MOST_TERMS = 200
+_N_SEQUENCES = 4  # sequences that choices are validated by
+_STREAMS = {"sequences": 0, "validation": 1, "held_out": 2, "validation_tissue": 3}  # keys folded from the seed
+_MOST_TERMS = 200  # of the polynomial of norms
 _MOST_DEGREE = 10
 
 
@@ -40,7 +44,7 @@ class NormPolynomial:
     """exp of a Chebyshev series in coordinates from 0 to 1.
 
     Attributes:
-      coefficients: of the products of T_i, one axis for each coordinate, all of length degree + 1.
+      coefficients: one for each product of Chebyshev polynomials, an axis for each coordinate, of length degree + 1.
     """
 
     coefficients: np.ndarray
@@ -57,19 +61,19 @@ class NormPolynomial:
 
 @dataclasses.dataclass(frozen=True)
 class AnchorSet:
-    """What generators of every kind for one box have in common.
+    """The anchors of one box of tissue, and the features by which a generator of any kind learns their weights.
 
     Attributes:
-      box: the tissues that they are made for.
-      joint: the features of tissue that hold for many sequences.
-      norm: the length of a tissue's features; they are divided by it everywhere else.
+      box: the tissues that generators are made for.
+      joint: features of tissue, shared by all sequences.
+      norm: norm of a tissue's joint features; all other fields hold features divided by their norm.
       anchors: most important first, (anchors,).
       features: of the anchors, (anchors, features), float64.
       held_out: tissues that every prepared sequence is checked on, (tissues,).
-      validation: tissues by which choices are made, (tissues,).
-      sequences: those by which choices are made, which no feature knows.
-      signals: of each of them: signals of the anchors, over their norm, and unit fingerprints of the validation
-        tissues, (tissues, frames).
+      validation: tissues by which choices between models are made, (tissues,).
+      sequences: sequences by which choices are made; none of the joint features is made from them.
+      signals: for each of ``sequences`` the signals of the anchors over their norm, (anchors, frames), and unit
+        fingerprints of the validation tissues, (tissues, frames).
     """
 
     box: TissueBox
@@ -84,20 +88,24 @@ class AnchorSet:
 
     @property
     def sizes(self) -> list[int]:
-        """Numbers of anchors on the ladder."""
+        """Numbers of anchors that generators get weights for."""
         return [size for size in LADDER if size <= self.anchors.size]
 
     def features_of(self, tissue: Tissue) -> np.ndarray:
-        """Simulates every sequence of the features: (atoms, features), float64, over their norm."""
+        """Joint features over their norm, (atoms, features), float64; every sequence behind them is simulated."""
         return self.joint(tissue) / np.asarray(self.norm(self.box.coordinates(tissue)))[:, None]
 
     def validation_errors(self, weights: np.ndarray) -> np.ndarray:
-        """Relative errors of the validation tissues' fingerprints from weights (tissues, anchors), of all sequences."""
+        """Relative errors of the validation tissues' fingerprints under all ``sequences``, (sequences * tissues,).
+
+        Args:
+          weights: of the validation tissues, (tissues, anchors).
+        """
         size = weights.shape[1]
-        return np.concatenate([relative_errors(weights @ of[:size], truth) for of, truth in self.signals])
+        return np.concatenate([direction_errors(weights @ of[:size], truth) for of, truth in self.signals])
 
     def validation_error(self, weights: np.ndarray) -> float:
-        """Their mean."""
+        """Mean of `validation_errors`."""
         return float(self.validation_errors(weights).mean())
 
 
@@ -116,14 +124,14 @@ def build_anchor_set(
     Args:
       box: the tissues.
       slice_profile: quadrature over the slice, or None.
-      n_anchors: how many at most.
-      n_sequences: to make the features from.
-      n_frames: length of those that are not cardiac.
-      n_candidates: tissues to choose from.
+      n_anchors: the largest number of anchors.
+      n_sequences: number of sequences that the features are made from.
+      n_frames: length of sequences that are not cardiac.
+      n_candidates: number of tissues that anchors are chosen from.
       seed: of the sequences and of all tissues.
 
     Raises:
-      ValueError: fewer anchors than the shortest ladder, or more than candidates.
+      ValueError: ``n_anchors`` below 16, above 512 or above ``n_candidates``.
     """
     if not LADDER[0] <= n_anchors <= min(n_candidates, LADDER[-1]):
         raise ValueError(f"n_anchors must be {LADDER[0]} to {min(n_candidates, LADDER[-1])}; got {n_anchors}")
@@ -150,7 +158,7 @@ def build_anchor_set(
 
 
 def with_spread_anchors(anchor_set: AnchorSet) -> AnchorSet:
-    """The same with anchors spread evenly over the box, of which no features are known: for interpolation."""
+    """An anchor set whose anchors are spread evenly over the box, for interpolation; it has no features of them."""
     box, number = anchor_set.box, anchor_set.anchors.size
     anchors = box.spread(box.sobol(number, 0))
     norms = np.asarray(anchor_set.norm(box.coordinates(anchors)))[:, None]
@@ -162,7 +170,9 @@ def with_spread_anchors(anchor_set: AnchorSet) -> AnchorSet:
 
 
 def choose_anchors(features: np.ndarray, number: int) -> np.ndarray:
-    """Rows of which the others are combinations, most important first: the first ones of them are a choice of fewer.
+    """Candidates of whose features those of the others are combinations, most important first.
+
+    The first n of the rows are the choice of n anchors.
 
     Args:
       features: of candidates, (candidates, features), float64.
@@ -177,58 +187,41 @@ def choose_anchors(features: np.ndarray, number: int) -> np.ndarray:
 def learned_matrices(anchor_set: AnchorSet, anchors: np.ndarray, validation: np.ndarray) -> dict[int, np.ndarray]:
     """For every number of anchors the matrix M with weights = features @ M, by least squares.
 
+    M is the regularised inverse of the anchors' features: weights of an anchor are that anchor alone.
+
     Args:
-      anchor_set: whose validation sequences choose the ridge.
-      anchors: features of the anchors, (anchors, features), by the model whose features will be multiplied.
-      validation: of the validation tissues, (tissues, features).
+      anchor_set: its validation sequences choose the ridge.
+      anchors: features of the anchors, (anchors, features), by the model whose features M multiplies.
+      validation: of the validation tissues, (tissues, features), by the same model.
 
     Returns:
       Number of anchors -> M, (features, number), float64.
     """
 
     def best(size):
-        matrices = [least_squares_weights(anchors[:size], ridge) for ridge in _RIDGES]
+        matrices = list(ridge_path(anchors[:size], np.eye(size), _RIDGES))
         return least(matrices, lambda matrix: anchor_set.validation_error(validation @ matrix))
 
     return {size: best(size) for size in anchor_set.sizes}
 
 
-def least_squares_weights(anchors: np.ndarray, ridge: float) -> np.ndarray:
-    """The matrix M with weights = features @ M: least squares for features from those of anchors.
-
-    Args:
-      anchors: their features, (anchors, features), float64.
-      ridge: added to the squared singular values, relative to the largest.
-
-    Returns:
-      M, (features, anchors).
-    """
-    left, values, right = np.linalg.svd(anchors, full_matrices=False)
-    return (right.T * (values / (values**2 + ridge * values[0] ** 2))) @ left.T
-
-
 def features_at(features: Callable, coordinates) -> np.ndarray:
-    """A model's features at coordinates, (atoms, features), float64; a trunk computes in float32."""
+    """Values of a function of coordinates, (atoms, features), in float64; a trunk computes in float32 all the same."""
     with jax.enable_x64(True):
         return np.asarray(_evaluate(features, jnp.asarray(coordinates, float)), float)
 
 
 def least(candidates, cost: Callable):
-    """The candidate of least cost; a cost that is not finite is none."""
+    """The candidate of least cost; candidates whose cost is not finite are passed over."""
     costs = [cost(candidate) for candidate in candidates]
     return candidates[int(np.nanargmin(np.where(np.isfinite(costs), costs, np.inf)))]
-
-
-def relative_errors(generated: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """L2 distance of generated rows, normalised here, from unit rows: (rows,)."""
-    return np.linalg.norm(generated / np.linalg.norm(generated, axis=1, keepdims=True) - truth, axis=1)
 
 
 _evaluate = jax.jit(lambda features, coordinates: features(coordinates))
 
 
 def fit_norms(coordinates: np.ndarray, norms: np.ndarray) -> NormPolynomial:
-    """Least squares of log ``norms``, (atoms,), at ``coordinates``, (atoms, axes), in float64."""
+    """The polynomial nearest to log ``norms``, (atoms,), at ``coordinates``, (atoms, axes): float64 least squares."""
     n_atoms, n_axes = coordinates.shape
     terms = _terms(n_axes, min(_MOST_TERMS, n_atoms // 8))
     values = [_chebyshev(np, column, terms.max() + 1) for column in coordinates.T]
@@ -239,7 +232,7 @@ def fit_norms(coordinates: np.ndarray, norms: np.ndarray) -> NormPolynomial:
 
 
 def _terms(n_axes, most):
-    """Degrees along each axis, (terms, axes): all terms of the largest total degree that has no more than ``most``."""
+    """Degrees along each axis, (terms, axes): all terms up to the largest total degree with at most ``most`` terms."""
     for total in range(_MOST_DEGREE, 0, -1):
         terms = [each for each in itertools.product(range(total + 1), repeat=n_axes) if sum(each) <= total]
         if len(terms) <= most:

@@ -1,54 +1,39 @@
-"""A generator for any sequence: exact signals of a few anchor tissues, and weights over tissue that never change.
+"""A generator for any sequence: exact signals of a few anchor tissues, and weights that depend on the tissue alone.
 
 The signal of a tissue x under a sequence is, nearly, a combination of the signals of anchors a::
 
     s(x) / n(x)  =  sum over a of  w_a(x) s(a) / n(a)
 
-The weights w and the norm n depend on the tissue alone, so they serve every sequence: they are the generator's. A new
+The weights w and the norm n depend on the tissue alone, so they serve every sequence, and a generator holds them. A new
 sequence is simulated for the anchors (`prepared.prepare`).
 """
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from ganmrf.anchors.anchor_set import AnchorSet, NormPolynomial, features_at, learned_matrices
-from ganmrf.anchors.radial import fit_radial
-from ganmrf.anchors.tissue_box import TissueBox
+from ganmrf.anchors.radial import RadialWeights, fit_radial
+from ganmrf.anchors.table import TableWeights
+from ganmrf.anchors.trunk import Trunk, TrunkWeights
 from ganmrf.parallel import one_blas_thread, run_chunks
 from ganmrf.physics.slice_profile import SliceProfile
 from ganmrf.physics.tissue import Tissue
+from ganmrf.physics.tissue_box import TissueBox
 from ganmrf.pytrees import pytree
 
-_CHUNK = 2048  # atoms whose weights are computed at a time
-
-
-@pytree
-@dataclasses.dataclass(frozen=True)
-class TableFeatures:
-    """Features of a fixed grid, simulated once.
-
-    Attributes:
-      tissue: the grid.
-      values: (atoms, features), float32.
-    """
-
-    tissue: Tissue
-    values: np.ndarray
+_CHUNK = 2048  # atoms whose weights are computed at a time, by one compiled program
 
 
 @pytree
 @dataclasses.dataclass(frozen=True)
 class Weights:
-    """Made by `AnchoredGenerator.weights`.
+    """Weights of some atoms, by `AnchoredGenerator.weights`: the same for every sequence.
 
     Attributes:
       tissue: the atoms, in one dimension.
-      values: combination of the anchors' signals, (atoms, anchors), float32.
+      values: w_a(x), of the anchors' signals, (atoms, anchors), float32.
       norms: n(x), (atoms,), float32.
     """
 
@@ -57,27 +42,24 @@ class Weights:
     norms: np.ndarray
 
     def rows(self, index) -> "Weights":
-        """Those of some atoms, by any index of one dimension."""
+        """The weights of some of the atoms, by any index of one dimension."""
         return Weights(self.tissue.rows(index), self.values[index], self.norms[index])
 
 
 @pytree
 @dataclasses.dataclass(frozen=True)
 class AnchoredGenerator:
-    """Anchors and weights over a box of tissue.
+    """Anchors, and their weights over a box of tissue.
 
     Attributes:
-      box: the tissues that it was made for.
-      anchors: most important first, (anchors,): the first ones of them are fewer anchors.
-      anchor_norms: n of them, (anchors,), float32.
-      norm: n of coordinates.
+      box: the tissues that the generator was made for.
+      anchors: most important first, (anchors,): the first n are the choice of n anchors.
+      anchor_norms: n(a), (anchors,), float32.
+      norm: n as a function of coordinates in the box.
       slice_profile: quadrature over the slice that the weights hold for, or None for a uniform slice.
-      features: what weights are linear in: of coordinates, by a trunk network; a table; or for every number of anchors
-        radial basis functions.
-      matrices: number of anchors -> features to weights, (features, number), float64.
+      model: what the weights are computed by.
       held_out: tissues that every prepared sequence is checked on, (tissues,).
-      held_out_weights: number of anchors -> their weights, (tissues, number), float32.
-      kind: ``trunk``, ``table`` or ``radial``.
+      held_out_weights: number of anchors -> weights of ``held_out``, (tissues, number), float32.
     """
 
     box: TissueBox
@@ -85,11 +67,14 @@ class AnchoredGenerator:
     anchor_norms: np.ndarray
     norm: NormPolynomial
     slice_profile: SliceProfile | None
-    features: Any
-    matrices: dict[int, np.ndarray]
+    model: TrunkWeights | TableWeights | RadialWeights
     held_out: Tissue
     held_out_weights: dict[int, np.ndarray]
-    kind: str = dataclasses.field(metadata={"static": True})
+
+    @property
+    def kind(self) -> str:
+        """Kind of the model, for files and reports: ``trunk``, ``table`` or ``radial``."""
+        return self.model.kind
 
     def outside(self, tissue: Tissue) -> np.ndarray:
         """Which atoms lie outside the box, (atoms,), bool."""
@@ -102,7 +87,7 @@ class AnchoredGenerator:
     @property
     def sizes(self) -> list[int]:
         """Numbers of anchors that there are weights for, ascending."""
-        return sorted(self.matrices)
+        return sorted(self.model.matrices)
 
     def require_size(self, n_anchors: int | None) -> int:
         """``n_anchors``, by default the largest; `ValueError` for a number that there are no weights for."""
@@ -115,7 +100,7 @@ class AnchoredGenerator:
     def weights(
         self, tissue: Tissue, n_anchors: int | None = None, *, allow_extrapolation: bool = False, progress: bool = False
     ) -> Weights:
-        """The weights of some atoms, to be used with every sequence.
+        """The weights of some atoms, for use with every sequence.
 
         Args:
           tissue: the atoms, any shape; they are raveled.
@@ -131,18 +116,17 @@ class AnchoredGenerator:
             self.box.require_known(atoms)
         else:
             self.require_inside(atoms)
-        if self.kind == "table":
-            self._require_own(atoms)
+        if not self.model.any_tissue:
+            self.model.require_own(atoms, self.box.names)
         values, norms = np.empty((atoms.size, n_anchors), np.float32), np.empty(atoms.size, np.float32)
-        model = self.features[n_anchors] if self.kind == "radial" else self.features
 
         def chunk(rows, _):
             n_rows = norms[rows].size
             padded = jax.tree.map(lambda leaf: np.resize(leaf[rows], _CHUNK) if leaf.ndim else leaf, atoms)
-            places, found = _place(self.box, self.norm, padded)
+            coordinates, found = _place(self.box, self.norm, padded)
             norms[rows] = np.asarray(found)[:n_rows]
-            features = model.values[rows].astype(float) if self.kind == "table" else features_at(model, places)[:n_rows]
-            values[rows] = features @ self.matrices[n_anchors]
+            features = self.model.features_of(rows, coordinates, n_anchors)[:n_rows]
+            values[rows] = features @ self.model.matrices[n_anchors]
 
         chunks = [slice(start, start + _CHUNK) for start in range(0, atoms.size, _CHUNK)]
         sizes = [norms[rows].size for rows in chunks]
@@ -158,82 +142,66 @@ class AnchoredGenerator:
         Raises:
           ValueError: a table: its weights are no function of the tissue.
         """
-        if self.kind == "table":
-            raise ValueError("a table has weights for its own atoms alone: AnchoredGenerator.weights gives them")
-        places = self.box.coordinates(tissue)
-        features = self.features if self.kind == "trunk" else self.features[n_anchors]
-        return features(places) @ jnp.asarray(self.matrices[n_anchors], places.dtype), self.norm(places)
-
-    def _require_own(self, atoms):
-        own = self.features.tissue
-        same = own.shape == atoms.shape and all(
-            np.allclose(getattr(own, name), getattr(atoms, name), rtol=1e-5) for name in self.box.names
-        )
-        if not same:
-            raise ValueError(
-                f"this generator is a table for its own {own.size} atoms; others need one of kind trunk or radial"
-            )
+        coordinates = self.box.coordinates(tissue)
+        return self.model.at(coordinates, n_anchors), self.norm(coordinates)
 
 
-def table_generator(anchor_set: AnchorSet, tissue: Tissue, values: np.ndarray) -> AnchoredGenerator:
-    """A generator for a fixed grid.
+def table_generator(anchor_set: AnchorSet, tissue: Tissue, features: np.ndarray) -> AnchoredGenerator:
+    """A generator for the atoms of one grid.
 
     Args:
-      anchor_set: what it is for.
+      anchor_set: its anchors.
       tissue: the grid, in one dimension.
-      values: its features, by `AnchorSet.features_of`.
+      features: of the grid, by `AnchorSet.features_of`.
     """
     matrices = learned_matrices(anchor_set, anchor_set.features, anchor_set.features_of(anchor_set.validation))
     held_out = anchor_set.features_of(anchor_set.held_out)
-    return _assembled(
-        anchor_set, TableFeatures(tissue, values.astype(np.float32)), matrices, "table", lambda _: held_out
-    )
+    model = TableWeights(tissue, features.astype(np.float32), matrices)
+    return _assembled(anchor_set, model, lambda _: held_out)
 
 
-def trunk_generator(anchor_set: AnchorSet, features: Callable) -> AnchoredGenerator:
-    """A generator from a trained trunk (`trunk.TrunkFeatures`)."""
+def trunk_generator(anchor_set: AnchorSet, trunk: Trunk) -> AnchoredGenerator:
+    """A generator for any tissue of the box, from a trained trunk (`trunk.finish_trunk`)."""
 
     def at(tissue):
-        return features_at(features, anchor_set.box.coordinates(tissue))
+        return features_at(trunk, anchor_set.box.coordinates(tissue))
 
-    matrices = learned_matrices(anchor_set, at(anchor_set.anchors), at(anchor_set.validation))
-    return _assembled(anchor_set, features, matrices, "trunk", lambda _: at(anchor_set.held_out))
+    model = TrunkWeights(trunk, learned_matrices(anchor_set, at(anchor_set.anchors), at(anchor_set.validation)))
+    return _assembled(anchor_set, model, lambda _: at(anchor_set.held_out))
 
 
 def radial_generator(anchor_set: AnchorSet) -> AnchoredGenerator:
-    """A generator without learning: radial basis functions over the anchor set's anchors."""
-    features, matrices = fit_radial(anchor_set)
-    places = anchor_set.box.coordinates(anchor_set.held_out)
-    return _assembled(anchor_set, features, matrices, "radial", lambda size: features_at(features[size], places))
+    """A generator for any tissue of the box without learning: radial basis functions around the anchors."""
+    model, coordinates = fit_radial(anchor_set), anchor_set.box.coordinates(anchor_set.held_out)
+    return _assembled(anchor_set, model, lambda size: features_at(model.features[size], coordinates))
 
 
 def validation_errors(generator: AnchoredGenerator, anchor_set: AnchorSet) -> dict[int, np.ndarray]:
     """Errors on the anchor set's validation sequences and tissues: number of anchors -> (sequences * tissues,)."""
-    if generator.kind == "table":
-        features = anchor_set.features_of(anchor_set.validation)
-        weights = {size: features @ matrix for size, matrix in generator.matrices.items()}
-    else:
+    if generator.model.any_tissue:
         weights = {size: generator.weights(anchor_set.validation, size).values for size in generator.sizes}
+    else:
+        features = anchor_set.features_of(anchor_set.validation)
+        weights = {size: features @ matrix for size, matrix in generator.model.matrices.items()}
     return {size: anchor_set.validation_errors(values) for size, values in weights.items()}
 
 
-def _assembled(anchor_set, features, matrices, kind, held_out_features):
+def _assembled(anchor_set, model, held_out_features):
+    matrices = model.matrices
     return AnchoredGenerator(
         box=anchor_set.box,
         anchors=anchor_set.anchors,
         anchor_norms=np.asarray(anchor_set.norm(anchor_set.box.coordinates(anchor_set.anchors))),
         norm=anchor_set.norm,
         slice_profile=anchor_set.joint.slice_profile,
-        features=features,
-        matrices=matrices,
+        model=model,
         held_out=anchor_set.held_out,
         held_out_weights={size: (held_out_features(size) @ m).astype(np.float32) for size, m in matrices.items()},
-        kind=kind,
     )
 
 
 @jax.jit
 def _place(box, norm, tissue):
-    """Coordinates of tissue, and n there."""
-    places = box.coordinates(tissue)
-    return places, norm(places)
+    """Coordinates of tissue in the box, and n(x)."""
+    coordinates = box.coordinates(tissue)
+    return coordinates, norm(coordinates)

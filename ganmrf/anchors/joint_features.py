@@ -1,8 +1,9 @@
-"""What the fingerprints of many sequences have in common: one row for a tissue that holds them all.
+"""Tissue features shared by all sequences: the SVD of fingerprints of many sequences, concatenated per tissue.
 
-The signals of a tissue under several sequences, side by side, are a long row; all rows lie near a space of a few
-hundred dimensions. Coordinates there are the tissue's joint features. A combination of some tissues' rows that gives
-another tissue's row gives its signal under each of those sequences, and, if they are varied enough, under others too.
+The signals of a tissue under several sequences, side by side, are a long row. The rows of all tissues lie near a space
+of a few hundred dimensions, and coordinates in that space are the tissue's joint features. Where the rows of some
+tissues combine to the row of another tissue, their signals combine to its signal under each of the sequences, and, if
+the sequences are varied enough, under other sequences too.
 """
 
 import dataclasses
@@ -10,7 +11,6 @@ import dataclasses
 import jax
 import numpy as np
 
-from ganmrf.anchors.tissue_box import TissueBox
 from ganmrf.dictionary.compress import svd_basis
 from ganmrf.physics.sequences.cardiac import cardiac_mrf, sample_rr_intervals
 from ganmrf.physics.sequences.fisp import Sequence
@@ -18,21 +18,22 @@ from ganmrf.physics.sequences.random import sample
 from ganmrf.physics.simulate_many import simulate_many
 from ganmrf.physics.slice_profile import SliceProfile
 from ganmrf.physics.tissue import Tissue
+from ganmrf.physics.tissue_box import TissueBox
 
 _RANK = 110  # of each sequence's basis: a few millionths of a signal lie outside
-_ACCURACY = 1e-5
-_SHARE_CARDIAC = 0.25
+_ACCURACY = 1e-5  # of simulated signals: below the error of the best generators
+_SHARE_CARDIAC = 0.25  # of the sequences drawn; the families of `physics.sequences.random` share the rest
 
 
 @dataclasses.dataclass(frozen=True)
 class JointFeatures:
-    """Coordinates in the space of joint rows.
+    """The function from a tissue to its joint features.
 
     Attributes:
-      sequences: those whose signals the rows hold.
-      slice_profile: quadrature over the slice that they are simulated with, or None.
-      bases: of each sequence's signals, (frames, rank), over their root mean square.
-      joint: orthonormal directions of the rows, (sum of ranks, features).
+      sequences: sequences whose signals are concatenated.
+      slice_profile: quadrature over the slice in their simulation, or None.
+      bases: for each sequence the SVD basis of its signals, (frames, rank), over the signals' root mean square.
+      joint: orthonormal directions of the concatenated coefficients, (sum of ranks, features).
     """
 
     sequences: list[Sequence]
@@ -49,13 +50,13 @@ class JointFeatures:
 def joint_features(
     sequences: list[Sequence], slice_profile: SliceProfile | None, tissue: Tissue, n_features: int
 ) -> tuple[JointFeatures, np.ndarray]:
-    """The leading directions of the joint rows of some tissues.
+    """The joint features that describe some tissues best.
 
     Args:
-      sequences: what the rows are made of, any lengths.
+      sequences: sequences of any lengths, whose signals are concatenated.
       slice_profile: quadrature over the slice, or None.
-      tissue: many of them, spread over the box, (atoms,).
-      n_features: number of directions.
+      tissue: many tissues, spread over the box, (atoms,).
+      n_features: number of features.
 
     Returns:
       The features, and those of ``tissue``, (atoms, n_features), float64.
@@ -87,7 +88,7 @@ def spread_tissue(box: TissueBox, number: int, seed: int) -> Tissue:
 
 
 def without_echo(sequence: Sequence) -> Sequence:
-    """The sequence observed right after each pulse: echo times are but a factor exp(-TE / T2) of every frame."""
+    """The sequence observed right after each pulse: an echo time only multiplies its frame by exp(-TE / T2)."""
     return dataclasses.replace(sequence, echo_time=0.0)
 
 

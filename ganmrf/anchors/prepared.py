@@ -1,4 +1,4 @@
-"""An anchored generator made ready for one sequence, and dictionaries from it."""
+"""A sequence prepared for an anchored generator: its anchors simulated once, and dictionaries from their signals."""
 
 import dataclasses
 
@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ganmrf.anchors.anchor_set import relative_errors
 from ganmrf.anchors.generator import AnchoredGenerator, Weights
 from ganmrf.anchors.joint_features import without_echo
 from ganmrf.dictionary.build import Dictionary
+from ganmrf.metrics import direction_errors
 from ganmrf.parallel import one_blas_thread, run_chunks
 from ganmrf.physics.sequences.fisp import Sequence
 from ganmrf.physics.simulate import simulate_reverse
@@ -17,21 +17,22 @@ from ganmrf.physics.simulate_many import simulate_few
 from ganmrf.physics.tissue import Tissue
 
 _CHUNK = 2048  # atoms generated at a time
-_LEFT_OUT = 1e-5  # of the anchors' signals, by the basis of compressed dictionaries
-_ROUNDING = 1e-6  # of the largest singular value: directions below it are noise of float32
+_LEFT_OUT = 1e-5  # share of the anchors' signals that may lie outside the basis of compressed dictionaries
+_ROUNDING = 1e-6  # relative to the largest singular value: directions with a smaller one are noise of float32
 
 
 @dataclasses.dataclass(frozen=True)
 class PreparedSequence:
-    """A generator and the anchors' signals of one sequence.
+    """A generator, and the signals of its anchors under one sequence.
 
     Attributes:
       generator: the generator.
       sequence: the sequence.
-      signals: of the anchors right after each pulse, over n, (anchors, frames), float32.
-      coefficients: of those, in orthonormal directions by size, (anchors, directions), float32.
-      basis: of the anchors' signals at the echoes, (frames, rank), float64: what compressed dictionaries are in.
-      errors: relative L2 errors of the unit fingerprints of the generator's held-out tissues, which were simulated,
+      signals: of the anchors right after each pulse, over n(a), (anchors, frames), float32.
+      coefficients: of ``signals`` along their principal directions, largest first, (anchors, directions), float32.
+      basis: principal directions of the anchors' signals at the echoes, (frames, rank), float64: compressed
+        dictionaries hold coefficients in it.
+      errors: relative L2 errors of the unit fingerprints of the generator's held-out tissues against simulation,
         (tissues,).
     """
 
@@ -48,7 +49,7 @@ class PreparedSequence:
         return len(self.signals)
 
     def summary(self) -> str:
-        """The errors in words."""
+        """``errors`` as a sentence."""
         high = np.quantile(self.errors, 0.99)
         return f"error at held-out tissues {self.errors.mean():.1e} on average, 99 % below {high:.1e}"
 
@@ -65,9 +66,9 @@ class PreparedSequence:
 
         Args:
           tissue: the atoms; or their weights, by `AnchoredGenerator.weights`, which are the same for all sequences.
-          compressed: whether to emit coefficients in ``basis`` in place of all frames.
+          compressed: whether to generate coefficients in ``basis`` in place of all frames.
           allow_extrapolation: whether atoms may lie outside the box.
-          out: where to put the fingerprints, (atoms, frames) or (atoms, rank), float32; a new array by default.
+          out: array that gets the fingerprints, (atoms, frames) or (atoms, rank), float32; by default a new one.
           progress: whether to show a progress bar.
 
         Raises:
@@ -91,17 +92,17 @@ class PreparedSequence:
     def stream(
         self, tissue: Tissue | Weights, *, compressed: bool = False, allow_extrapolation: bool = False
     ) -> Dictionary:
-        """A dictionary whose rows are generated when they are asked for: `match` never has all of it in memory.
+        """A dictionary whose rows are generated when they are asked for, so that `match` never holds the whole of it.
 
         Args:
-          tissue: the atoms, any number of them; or their weights. Those of a table are all made at once.
+          tissue: the atoms, any number of them; or their weights. The weights of a table are computed all at once.
           compressed: as for `generate`.
           allow_extrapolation: as for `generate`.
 
         Raises:
           ValueError: as `generate`.
         """
-        if isinstance(tissue, Weights) or self.generator.kind == "table":
+        if isinstance(tissue, Weights) or not self.generator.model.any_tissue:
             source = self._weights(tissue, allow_extrapolation)
             atoms = source.tissue
         else:
@@ -129,16 +130,16 @@ class PreparedSequence:
         if np.ptp(echo_time) > 0:  # every frame has a factor of its own
             made = (values @ self.signals) * np.exp(decay[:, None] * echo_time)
             made = made @ self.basis.astype(np.float32) if compressed else made
-            lengths = np.linalg.norm(made, axis=1)
-            np.divide(made, lengths[:, None], out=out)
-            return lengths * weights.norms[rows]
+            norms = np.linalg.norm(made, axis=1)
+            np.divide(made, norms[:, None], out=out)
+            return norms * weights.norms[rows]
         inside = values @ self.coefficients[:, : self.basis.shape[1] if compressed else None]
-        lengths = np.sqrt(np.einsum("ij,ij->i", inside, inside))
+        norms = np.sqrt(np.einsum("ij,ij->i", inside, inside))
         if compressed:
-            np.divide(inside, lengths[:, None], out=out)
+            np.divide(inside, norms[:, None], out=out)
         else:
-            np.matmul(values / lengths[:, None], self.signals, out=out)
-        return lengths * weights.norms[rows] * np.exp(decay * echo_time[0])
+            np.matmul(values / norms[:, None], self.signals, out=out)
+        return norms * weights.norms[rows] * np.exp(decay * echo_time[0])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,10 +147,10 @@ class GeneratedRows:
     """Fingerprints, (atoms, columns), or norms, (atoms,), in place of a NumPy array: indexing generates those rows.
 
     Attributes:
-      prepared: what they are generated with.
+      prepared: the prepared sequence that generates them.
       source: the atoms, in one dimension, or their weights.
-      n_atoms: their number.
-      compressed: whether fingerprints are coefficients in its basis.
+      n_atoms: number of atoms.
+      compressed: whether fingerprints are coefficients in ``prepared.basis``.
       part: 0 for fingerprints, 1 for norms.
     """
 
@@ -190,17 +191,14 @@ class GeneratedRows:
 def prepare(
     generator: AnchoredGenerator, sequence: Sequence, n_anchors: int | None = None, *, accuracy: float | None = None
 ) -> PreparedSequence:
-    """Simulates the anchors of a sequence, and the generator's held-out tissues, which tell the error.
+    """Simulates a generator's anchors under a sequence, and its held-out tissues, which show the error.
 
     Args:
       generator: the generator.
       sequence: any MRF-FISP sequence, of any length, not traced.
       n_anchors: how many anchors, one of ``generator.sizes``; the largest by default.
-      accuracy: in place of ``n_anchors``: the fewest anchors with which the 99 % quantile of the held-out tissues'
-        errors is no larger.
-
-    Returns:
-      What generates dictionaries of that sequence.
+      accuracy: in place of ``n_anchors``, the largest error: as few anchors are used as keep the 99 % quantile of the
+        held-out tissues' errors within it.
 
     Raises:
       ValueError: another number of anchors, an accuracy that is not positive or that no number of anchors reaches, or
@@ -238,8 +236,8 @@ def anchored_fingerprints(
     signals = simulate_reverse(without_echo(sequence), anchors, slice_profile=generator.slice_profile)
     combined = values @ (signals / generator.anchor_norms[:n_anchors, None])
     combined *= jnp.exp(sequence.echo_time[None] * (-1 / tissue.t2)[:, None])
-    lengths = jnp.linalg.norm(combined, axis=1)
-    return combined / lengths[:, None], lengths * norms
+    combined_norms = jnp.linalg.norm(combined, axis=1)
+    return combined / combined_norms[:, None], combined_norms * norms
 
 
 def _joined(one, other):
@@ -262,30 +260,30 @@ def _simulated(generator, sequence, tissue):
 def _prepared(generator, sequence, signals, truth):
     size = len(signals)
     signals = signals / generator.anchor_norms[:size, None]
-    directions, lengths = _directions(signals)
+    directions, sizes = _directions(signals)
     echo_time = np.asarray(sequence.echo_time)
     basis = directions
     if np.ptp(echo_time) > 0:
         decay = -1 / np.asarray(generator.anchors.t2)[:size, None]
-        basis, lengths = _directions(signals * np.exp(decay * (echo_time - echo_time.min())))
-    left_out = np.sqrt(np.maximum(1 - np.cumsum(lengths**2) / np.sum(lengths**2), 0))
-    rank = min(int(np.sum(left_out > _LEFT_OUT)) + 1, lengths.size)
-    errors = relative_errors(generator.held_out_weights[size] @ signals, truth)
+        basis, sizes = _directions(signals * np.exp(decay * (echo_time - echo_time.min())))
+    left_out = np.sqrt(np.maximum(1 - np.cumsum(sizes**2) / np.sum(sizes**2), 0))
+    rank = min(int(np.sum(left_out > _LEFT_OUT)) + 1, sizes.size)
+    errors = direction_errors(generator.held_out_weights[size] @ signals, truth)
     coefficients = (signals @ directions).astype(np.float32)
     return PreparedSequence(generator, sequence, signals, coefficients, basis[:, :rank], errors)
 
 
 def _directions(signals):
-    """Orthonormal directions (frames, directions) of rows, float64, most energy first, and that energy's root."""
+    """Principal directions (frames, directions) of rows, and their singular values, largest first, float64."""
     wide = signals.astype(float)
     squares, turn = np.linalg.eigh(wide @ wide.T)
     kept = slice(None, -1 - int(np.sum(squares > _ROUNDING**2 * squares[-1])), -1)
-    lengths = np.sqrt(squares[kept])
-    return wide.T @ (turn[:, kept] / lengths), lengths
+    sizes = np.sqrt(squares[kept])
+    return wide.T @ (turn[:, kept] / sizes), sizes
 
 
 def _prepare(generator, sequence, sizes, accuracy):
-    """The first of some numbers of anchors, ascending, that keeps the accuracy."""
+    """Prepared with the first of some ascending numbers of anchors that keeps the accuracy."""
     anchors, held_out = (jax.tree.map(np.asarray, each) for each in (generator.anchors, generator.held_out))
     signals, truth = np.empty((0, sequence.n_frames), np.float32), None
     for size in sizes:

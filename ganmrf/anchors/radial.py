@@ -1,4 +1,4 @@
-"""Radial basis functions over tissue coordinates: the interpolation that a learned generator must be judged beside.
+"""Radial basis functions over tissue coordinates, Gaussian and others: interpolation, the baseline of learned weights.
 
 References:
   Fasshauer 2007, "Meshfree Approximation Methods with MATLAB", doi:10.1142/6437, chapters 2, 4 and 6.
@@ -6,6 +6,7 @@ References:
 
 import dataclasses
 import itertools
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -14,35 +15,36 @@ import numpy as np
 from ganmrf.anchors.anchor_set import AnchorSet, features_at, least
 from ganmrf.pytrees import pytree
 
-# Kernel: degree of the polynomials beside it (-1 for none), and lengths of the unit cube in units of its own.
+# Kernel: degree of the polynomials added to it (-1 for none), and scales tried along the first axis. Cubic and quintic
+# are powers of the distance: a common scale changes nothing.
 _KERNELS = {
     "cubic": (1, (1.0,)),
     "quintic": (2, (1.0,)),
     "multiquadric": (0, (0.5, 1.0, 2.0, 4.0)),
     "gaussian": (-1, (0.25, 0.5, 1.0, 2.0, 3.0)),
 }
-_RATIOS = (0.5, 1.0, 2.0)  # of the axes' lengths to that of the first
-_NUGGET = 1e-11  # relative; added to the diagonal, for rounding
+_RATIOS = (0.5, 1.0, 2.0)  # tried for the scale of every other axis over that of the first
+_NUGGET = 1e-11  # relative; added to the diagonal, so that rounding cannot make the system singular
 
 
 @pytree
 @dataclasses.dataclass(frozen=True)
 class RadialFeatures:
-    """Kernels about some anchors, and polynomials: what weights are linear in.
+    """Kernels around anchors, and polynomials, of which weights are linear combinations.
 
     Attributes:
       centres: coordinates of the anchors, (anchors, axes).
-      lengths: that each axis of the unit cube has, in units of the kernel, (axes,).
+      scales: factors of the coordinates in the distance that a kernel is a function of, (axes,).
       kernel: ``cubic``, ``quintic``, ``multiquadric`` or ``gaussian``.
     """
 
     centres: np.ndarray
-    lengths: np.ndarray
+    scales: np.ndarray
     kernel: str = dataclasses.field(metadata={"static": True})
 
     def __call__(self, coordinates: jax.Array) -> jax.Array:
-        """(atoms, anchors + polynomials), from (atoms, axes). Weights need them in float64."""
-        scaled, centres = coordinates * self.lengths[None], self.centres * self.lengths[None]
+        """(atoms, anchors + polynomials), from coordinates (atoms, axes) in float64, which weights need."""
+        scaled, centres = coordinates * self.scales[None], self.centres * self.scales[None]
         squares = jnp.sum((scaled[:, None] - centres[None]) ** 2, axis=-1)
         values = {
             "cubic": lambda: squares * jnp.sqrt(squares),
@@ -53,12 +55,33 @@ class RadialFeatures:
         return jnp.concatenate([values, _polynomials(coordinates, _KERNELS[self.kernel][0])], axis=1)
 
 
-def fit_radial(anchor_set: AnchorSet) -> tuple[dict[int, RadialFeatures], dict[int, np.ndarray]]:
-    """For every number of anchors the kernel, and the lengths of its axes, that do best on the validation sequences.
+@pytree
+@dataclasses.dataclass(frozen=True)
+class RadialWeights:
+    """Weights of anchors by radial basis functions, with a kernel of its own for every number of anchors.
 
-    Returns:
-      Number of anchors -> features; number -> matrix M with weights = features @ M, (features, number), float64.
+    Attributes:
+      features: number of anchors -> radial basis functions.
+      matrices: number of anchors -> M with weights = features @ M, (features, number), float64.
     """
+
+    kind: ClassVar[str] = "radial"
+    any_tissue: ClassVar[bool] = True
+    features: dict[int, RadialFeatures]
+    matrices: dict[int, np.ndarray]
+
+    def features_of(self, rows: slice, coordinates: jax.Array, n_anchors: int) -> np.ndarray:
+        """Features that ``matrices`` multiply, (atoms, features), float64; see `table.TableWeights`."""
+        del rows
+        return features_at(self.features[n_anchors], coordinates)
+
+    def at(self, coordinates: jax.Array, n_anchors: int) -> jax.Array:
+        """Weights (atoms, anchors) at coordinates (atoms, axes), which need float64; traceable."""
+        return self.features[n_anchors](coordinates) @ jnp.asarray(self.matrices[n_anchors], coordinates.dtype)
+
+
+def fit_radial(anchor_set: AnchorSet) -> RadialWeights:
+    """For every number of anchors the kernel and the scales that have the least error on the validation sequences."""
     features, matrices = {}, {}
     anchors, validation = (
         np.asarray(anchor_set.box.coordinates(each), float) for each in (anchor_set.anchors, anchor_set.validation)
@@ -66,20 +89,20 @@ def fit_radial(anchor_set: AnchorSet) -> tuple[dict[int, RadialFeatures], dict[i
     for size in anchor_set.sizes:
         fits = [_fit(anchor_set, each, validation) for each in _candidates(anchors[:size])]
         features[size], matrices[size], _ = least([fit for fit in fits if fit], lambda fit: fit[2])
-    return features, matrices
+    return RadialWeights(features, matrices)
 
 
 def _candidates(centres):
     n_axes = centres.shape[1]
-    for (kernel, (_, lengths)), ratios in itertools.product(
+    for (kernel, (_, scales)), ratios in itertools.product(
         _KERNELS.items(), itertools.product(_RATIOS, repeat=n_axes - 1)
     ):
-        for length in lengths:
-            yield RadialFeatures(centres, length * np.array([1.0, *ratios]), kernel)
+        for scale in scales:
+            yield RadialFeatures(centres, scale * np.array([1.0, *ratios]), kernel)
 
 
 def weight_matrix(features: RadialFeatures) -> np.ndarray | None:
-    """M with weights = features @ M that interpolate, (features, anchors), or None where there is none."""
+    """M with weights = features @ M that interpolate, (features, anchors); None where no such matrix exists."""
     size = len(features.centres)
     rows = features_at(features, features.centres)
     extra = rows.shape[1] - size
@@ -101,7 +124,7 @@ def _fit(anchor_set, features, validation):
 
 
 def _polynomials(coordinates, degree):
-    """All monomials up to a total degree of 2 at most; none for -1."""
+    """All monomials up to total degree -1 (none), 0, 1 or 2, (atoms, monomials)."""
     ones = jnp.ones_like(coordinates[:, :1])
     if degree < 0:
         return ones[:, :0]

@@ -1,22 +1,26 @@
 """The trunk: a network from tissue to joint features, trained across sequences on tissues simulated on the fly.
 
-What it learns is the same for all sequences; a new one enters by the signals of its anchors alone.
+What the network learns is the same for all sequences; a new sequence enters by the signals of its anchors alone. The
+word is that of DeepONet, whose output is an inner product of a trunk, here of tissue, and a branch, here those signals.
+
+References:
+  Lu et al. 2021, "Learning nonlinear operators via DeepONet", doi:10.1038/s42256-021-00302-5.
 """
 
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ganmrf.anchors.anchor_set import AnchorSet
+from ganmrf.anchors.anchor_set import AnchorSet, features_at
 from ganmrf.gan.data import Data, Examples, Scaling, with_harmonics
-from ganmrf.gan.generate import least_squares
+from ganmrf.gan.emission import hidden_layers
+from ganmrf.gan.least_squares import least_squares
 from ganmrf.gan.recipes import Recipe
-from ganmrf.gan.train import hidden_layers
 from ganmrf.physics.tissue import Tissue
 from ganmrf.pytrees import pytree
 
@@ -31,18 +35,19 @@ RECIPE = Recipe(
     steps=3000,
 )
 
-_STREAMS = {"training": 10, "refit": 11}  # of the seed
+_RIDGE = 3e-7  # of the output layer: the hidden layers are float32, and 3e-7 is a few times their rounding
+_STREAMS = {"training": 10, "refit": 11}  # keys folded from the seed
 
 
 @pytree
 @dataclasses.dataclass(frozen=True)
-class TrunkFeatures:
+class Trunk:
     """A trained trunk.
 
     Attributes:
       params: of the network.
       kernel: hidden layers and 1 -> features, (depth * width + 1, features), float32.
-      recipe: its shape, and how it was trained.
+      recipe: the shape of the network, and how it was trained.
     """
 
     params: Any
@@ -55,22 +60,47 @@ class TrunkFeatures:
         return hidden @ self.kernel[:-1] + self.kernel[-1:]
 
 
+@pytree
+@dataclasses.dataclass(frozen=True)
+class TrunkWeights:
+    """Weights of anchors by a trunk, the same features for every number of anchors.
+
+    Attributes:
+      trunk: the network from tissue to features.
+      matrices: number of anchors -> M with weights = features @ M, (features, number), float64.
+    """
+
+    kind: ClassVar[str] = "trunk"
+    any_tissue: ClassVar[bool] = True
+    trunk: Trunk
+    matrices: dict[int, np.ndarray]
+
+    def features_of(self, rows: slice, coordinates: jax.Array, n_anchors: int) -> np.ndarray:
+        """Features that ``matrices`` multiply, (atoms, features), float64; see `table.TableWeights`."""
+        del rows, n_anchors
+        return features_at(self.trunk, coordinates)
+
+    def at(self, coordinates: jax.Array, n_anchors: int) -> jax.Array:
+        """Weights (atoms, anchors) at coordinates (atoms, axes); traceable."""
+        return self.trunk(coordinates) @ jnp.asarray(self.matrices[n_anchors], coordinates.dtype)
+
+
 def trunk_data(anchor_set: AnchorSet, validation: np.ndarray) -> Data:
-    """What `train.fit` is told of the features.
+    """The scaling and the validation set of a trunk's training by `train.fit`.
 
     Args:
-      anchor_set: what the trunk is for.
+      anchor_set: the anchor set that the trunk is for.
       validation: features of its validation tissues, (tissues, features).
     """
-    gain = np.sqrt(np.mean(validation**2, axis=0))
+    rms = np.sqrt(np.mean(validation**2, axis=0))
     nothing = np.zeros(0, np.float32)
-    scaling = Scaling(nothing, nothing, nothing, nothing, gain.astype(np.float32), np.ones(()), None, "log")
+    scaling = Scaling(nothing, nothing, nothing, nothing, rms.astype(np.float32), np.ones(()), None, "log")
     examples = _examples(anchor_set.box.coordinates(anchor_set.validation), validation)
     return Data({"validation": examples}, {}, scaling)
 
 
 def draw_tissue(anchor_set: AnchorSet, seed: int, n_tissues: int) -> Callable[[int], Examples]:
-    """``draw(step)``: fresh tissues and their features, the same whenever it is asked for."""
+    """``draw(step)``: fresh tissues and their features, a function of seed and step alone."""
     key = jax.random.fold_in(jax.random.key(seed), _STREAMS["training"])
 
     def draw(step):
@@ -80,18 +110,18 @@ def draw_tissue(anchor_set: AnchorSet, seed: int, n_tissues: int) -> Callable[[i
     return draw
 
 
-def finish_trunk(anchor_set: AnchorSet, recipe: Recipe, params, seed: int, n_tissues: int):
+def finish_trunk(anchor_set: AnchorSet, recipe: Recipe, params, seed: int, n_tissues: int) -> Trunk:
     """The trained trunk, its output layer solved for by least squares in float64 on fresh tissues."""
     key = jax.random.fold_in(jax.random.key(seed), _STREAMS["refit"])
     tissue = sample_tissue(anchor_set, key, n_tissues)
     hidden = np.asarray(_hidden(recipe, params, anchor_set.box.coordinates(tissue)), float)
     hidden = np.concatenate([hidden, np.ones((len(hidden), 1))], axis=1)
-    kernel = least_squares(hidden, anchor_set.features_of(tissue))
-    return TrunkFeatures(params, jnp.asarray(kernel, jnp.float32), recipe)
+    kernel = least_squares(hidden, anchor_set.features_of(tissue), _RIDGE)
+    return Trunk(params, jnp.asarray(kernel, jnp.float32), recipe)
 
 
 def sample_tissue(anchor_set: AnchorSet, key: jax.Array, number: int) -> Tissue:
-    """Random tissues of the box, two fifths of them with some parameters at an end of their range, (number,)."""
+    """Random tissues of the box, (number,), two fifths of which have parameters moved to an end of their range."""
     keys = jax.random.split(key, 3)
     shape = (number, len(anchor_set.box.names))
     cube, place, lot = map(jax.random.uniform, keys, (shape, shape, (number, 1)))

@@ -69,7 +69,7 @@ def generator_model(
         without an axis for B1.
     """
     n_anchors = generator.require_size(n_anchors)
-    if generator.kind == "table":
+    if not generator.model.any_tissue:
         raise ValueError("a table has no derivatives by tissue: design needs a generator of kind trunk or radial")
     if allow_extrapolation:
         generator.box.require_known(tissue)

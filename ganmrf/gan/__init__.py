@@ -1,1 +1,1 @@
-"""The learned generator: networks, losses, data, training, checkpoints, generation, and what it is judged beside."""
+"""The generator for one sequence: networks, losses, data, training, checkpoints, generation, and its baselines."""

@@ -1,4 +1,4 @@
-"""From a dictionary to what the networks see: the split, the scaling, and stateless batches."""
+"""From a dictionary to the networks' inputs and targets: the split, the scaling, and stateless batches."""
 
 import dataclasses
 
@@ -10,26 +10,31 @@ from ganmrf.dictionary.build import Dictionary
 from ganmrf.dictionary.compress import svd_basis
 from ganmrf.gan.recipes import Recipe
 from ganmrf.physics.sequences.fisp import Sequence
+from ganmrf.physics.tissue_box import log_time
 from ganmrf.pytrees import pytree
 
 SPLIT = (0.6, 0.2, 0.2)  # training, validation and test, as in the paper
-_HARMONICS = 2  # of the ``fourier`` encoding
+_HARMONICS = 2  # sines and cosines of the ``fourier`` encoding: half a period and a whole one over the trained range
 
 
 @pytree
 @dataclasses.dataclass(frozen=True)
 class Scaling:
-    """How tissue and fingerprints are scaled for the networks, and back: fingerprint = output * gain * unit @ basis.T.
+    """How tissue and fingerprints are scaled for the networks, and back.
+
+    The generator's outputs times ``output_scale`` are the fingerprints that discriminator and losses see; those times
+    ``scale``, and times the transposed ``basis`` if there is one, are unit fingerprints.
 
     Attributes:
-      low: least T1 and T2 of the set that it was made from, s, (2,).
+      low: least T1 and T2 of the set of atoms that the scaling was made from, s, (2,).
       high: largest T1 and T2, s, (2,).
-      offset: added to T1 and T2 before the logarithm, s: half the mean repetition time. Times far shorter than a
-        repetition leave the same fingerprint, and plain logarithms would set them far apart.
+      offset: of `log_time`, s: half the mean repetition time of the sequence.
       constant: the sequence as an input: flip angles and repetition times, each over its largest value,
-        (2 frames,); empty where the networks do not see it.
-      gain: of the generator's outputs: with a basis the root mean square of each coefficient, (rank,); else 1, ().
-      unit: of what the players see: 1 with a basis, else the largest absolute value of a fingerprint.
+        (2 frames,); empty where the networks do not see the sequence.
+      output_scale: with a basis the root mean square of each coefficient, (rank,), so that all of the generator's
+        outputs have the same size; else 1, ().
+      scale: fingerprints are divided by it before the networks see them: 1 for SVD coefficients, otherwise the largest
+        absolute value of a fingerprint.
       basis: None, or orthonormal columns (frames, rank), float64.
       encoding: of T1 and T2, see `Recipe`.
     """
@@ -38,23 +43,23 @@ class Scaling:
     high: np.ndarray
     offset: np.ndarray
     constant: np.ndarray
-    gain: np.ndarray
-    unit: np.ndarray
+    output_scale: np.ndarray
+    scale: np.ndarray
     basis: np.ndarray | None
     encoding: str = dataclasses.field(metadata={"static": True})
 
     def condition(self, t1: jax.Array, t2: jax.Array) -> jax.Array:
-        """Inputs of the networks, (atoms, features): T1 and T2, s, (atoms,), from -1 to 1 over the set; harmonics."""
+        """Inputs of the networks, (atoms, features), from T1 and T2, s, (atoms,): -1 to 1 from ``low`` to ``high``."""
         times, low, high = jnp.stack([t1, t2], axis=1), jnp.asarray(self.low)[None], jnp.asarray(self.high)[None]
         if self.encoding != "linear":
-            times, low, high = (jnp.log(each + self.offset) for each in (times, low, high))
+            times, low, high = (log_time(each, self.offset) for each in (times, low, high))
         x = 2 * (times - low) / (high - low) - 1
         return with_harmonics(x) if self.encoding == "fourier" else x
 
     def encode(self, fingerprints: np.ndarray) -> np.ndarray:
-        """Unit fingerprints (atoms, frames) as the players see them, (atoms, outputs), float32."""
+        """Unit fingerprints (atoms, frames) in the units that the networks see, (atoms, outputs), float32."""
         outputs = fingerprints if self.basis is None else fingerprints.astype(float) @ self.basis
-        return (outputs / self.unit).astype(np.float32)
+        return (outputs / self.scale).astype(np.float32)
 
 
 @pytree
@@ -63,10 +68,10 @@ class Examples:
     """One of the three sets, on the device.
 
     Attributes:
-      condition: what the networks know of the tissue, (atoms, features), float32.
-      target: the fingerprints as the players see them, (atoms, outputs), float32.
-      fingerprints: unit fingerprints, (atoms, frames), float32.
-      noise: z of every evaluation, drawn once, (atoms, noise), float32.
+      condition: encoded T1 and T2, an input of both networks, (atoms, features), float32.
+      target: simulated fingerprints in the units that the networks see (`Scaling.encode`), (atoms, outputs), float32.
+      fingerprints: simulated unit fingerprints, (atoms, frames), float32.
+      noise: z with which errors of this set are evaluated, drawn once, (atoms, noise), float32.
     """
 
     condition: jax.Array
@@ -80,8 +85,8 @@ class Data:
     """A dictionary, divided and scaled.
 
     Attributes:
-      sets: ``train``, ``validation`` and ``test``; those whose share is 0 are missing.
-      rows: rows of the dictionary in each of them.
+      sets: ``train``, ``validation`` and ``test``; a set whose share is 0 is missing.
+      rows: rows of the dictionary in each set.
       scaling: that of the training set, with which dictionaries are generated.
     """
 
@@ -91,7 +96,10 @@ class Data:
 
 
 def with_harmonics(x: jax.Array) -> jax.Array:
-    """Coordinates from -1 to 1, (atoms, axes); sines and cosines of them and of their pairs' sums and differences."""
+    """Coordinates from -1 to 1, (atoms, axes), followed by their Fourier features, (atoms, features).
+
+    The features are sines and cosines of each coordinate, and of sums and differences of each two coordinates.
+    """
     one, other = np.triu_indices(x.shape[1], 1)
     lines = jnp.concatenate([x, x[:, one] + x[:, other], x[:, one] - x[:, other]], axis=1)
     angles = jnp.concatenate([jnp.pi / 2 * k * lines for k in range(1, _HARMONICS + 1)], axis=1)
@@ -103,7 +111,7 @@ def split_and_scale(dictionary: Dictionary, recipe: Recipe, *, split=SPLIT, seed
 
     Args:
       dictionary: full length, real.
-      recipe: how to scale it.
+      recipe: its ``head``, ``rank``, ``encoding``, ``sequence_input``, ``separate_scaling`` and ``noise`` are used.
       split: shares of training, validation and test set; they add up to 1.
       seed: of the split and of the noise of evaluations.
 
@@ -143,17 +151,18 @@ def split_rows(n_atoms: int, split, rng: np.random.Generator) -> list[np.ndarray
 
 
 def batch(key: jax.Array, step: jax.Array, examples: Examples, size: int, noise: int):
-    """The batch of one step, the same whenever it is asked for.
+    """The batch of one step: a function of the key and the step alone, so that a resumed run repeats it.
 
     Args:
       key: of the run.
       step: number of the step.
       examples: the training set.
-      size: rows, drawn with replacement.
+      size: rows of a batch, drawn with replacement.
       noise: dimension of z.
 
     Returns:
-      condition (size, features), target (size, outputs), and two draws of z (2, size, noise): one for each player.
+      condition (size, features), target (size, outputs), and two draws of z (2, size, noise): the first for the
+      discriminator's update, the second for the generator's.
     """
     which, what = jax.random.split(jax.random.fold_in(key, step))
     rows = jax.random.randint(which, (size,), 0, len(examples.target))
@@ -161,7 +170,7 @@ def batch(key: jax.Array, step: jax.Array, examples: Examples, size: int, noise:
 
 
 def sequence_input(sequence: Sequence) -> np.ndarray:
-    """Flip angles and repetition times, each over the largest: (2 frames,), float32."""
+    """Flip angles and repetition times, each over its largest absolute value: (2 frames,), float32."""
     patterns = np.stack([np.asarray(sequence.flip_angle), np.asarray(sequence.repetition_time)])
     return (patterns / np.abs(patterns).max(axis=1, keepdims=True)).astype(np.float32).ravel()
 
@@ -175,11 +184,11 @@ def _scaling(dictionary, rows, recipe):
     fingerprints = np.asarray(dictionary.fingerprints)[rows]
     constant = np.zeros(0, np.float32) if recipe.sequence_input == "none" else sequence_input(dictionary.sequence)
     if recipe.head == "tanh":
-        gain, unit, basis = np.ones(()), np.abs(fingerprints).max(), None
+        output_scale, scale, basis = np.ones(()), np.abs(fingerprints).max(), None
     else:
         rank = min(recipe.rank, *fingerprints.shape)
         basis = svd_basis(fingerprints, rank)
-        gain, unit = np.sqrt(np.mean((fingerprints.astype(float) @ basis) ** 2, axis=0)), np.ones(())
+        output_scale, scale = np.sqrt(np.mean((fingerprints.astype(float) @ basis) ** 2, axis=0)), np.ones(())
     offset = np.mean(dictionary.sequence.repetition_time) / 2
-    offset, gain, unit = (np.asarray(x, np.float32) for x in (offset, gain, unit))
-    return Scaling(low, high, offset, constant, gain, unit, basis, recipe.encoding)
+    offset, output_scale, scale = (np.asarray(x, np.float32) for x in (offset, output_scale, scale))
+    return Scaling(low, high, offset, constant, output_scale, scale, basis, recipe.encoding)

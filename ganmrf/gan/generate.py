@@ -10,40 +10,42 @@ import numpy as np
 
 from ganmrf.dictionary.build import Dictionary
 from ganmrf.gan.data import Data, Scaling
+from ganmrf.gan.emission import emit, hidden_layers
+from ganmrf.gan.least_squares import least_squares
 from ganmrf.gan.recipes import Recipe
-from ganmrf.gan.train import emit, hidden_layers
 from ganmrf.parallel import one_blas_thread, run_chunks, workers
 from ganmrf.physics.sequences.fisp import Sequence
 from ganmrf.physics.slice_profile import SliceProfile
 from ganmrf.physics.tissue import Tissue
+from ganmrf.physics.tissue_box import TissueBox
 from ganmrf.pytrees import pytree
 
-_CHUNKS = (2048, 4096)  # least and most atoms a call
-_RIDGE = 3e-7  # of the least squares, relative to the largest singular value: fewer atoms than hidden units need it
+_CHUNKS = (2048, 4096)  # least and most atoms of one compiled call; a power of two, so that few programs are compiled
+# Of the least squares. Generation computes the hidden layers in float32. Large weights would amplify their rounding,
+# 6e-8; a ridge of a few times the rounding keeps weights small, also where there are fewer atoms than hidden units.
+_RIDGE = 3e-7
 
 
 @pytree
 @dataclasses.dataclass(frozen=True)
 class TrainedGenerator:
-    """What generation needs, and what it was trained on.
+    """A generator of the fingerprints of one sequence, and the range of tissue that it was trained on.
 
     Attributes:
       params: of the network.
       scaling: that of the training set.
       norm_weights: hidden layers and 1 -> logarithm of the fingerprint's norm for M0 = 1, (depth * width + 1,).
-      low: least T1 and T2 of the dictionary it was trained on, s, (2,).
-      high: largest T1 and T2, s, (2,).
-      b1: of that dictionary.
-      sequence: the sequence that the fingerprints are of.
-      slice_profile: the slice profile that they are of, or None.
+      box: ranges of T1 and T2 in the dictionary that it was trained on.
+      b1: of all atoms of that dictionary.
+      sequence: the sequence whose fingerprints it emits.
+      slice_profile: the slice profile of that dictionary, or None for a uniform slice.
       recipe: how it was trained.
     """
 
     params: Any
     scaling: Scaling
     norm_weights: jax.Array
-    low: np.ndarray
-    high: np.ndarray
+    box: TissueBox
     b1: np.ndarray
     sequence: Sequence
     slice_profile: SliceProfile | None
@@ -51,32 +53,28 @@ class TrainedGenerator:
 
     def outside(self, tissue: Tissue) -> np.ndarray:
         """Which atoms lie outside the trained range of T1 or T2, (atoms,), bool."""
-        times = np.stack([np.ravel(tissue.t1), np.ravel(tissue.t2)], axis=1)
-        margin = 1e-6  # float32 rounding
-        return ((times < self.low * (1 - margin)) | (times > self.high * (1 + margin))).any(axis=1)
+        return self.box.outside(tissue)
 
     def require_inside(self, tissue: Tissue):
-        """Raises `ValueError` where an atom lies outside the trained range."""
-        if (outside := self.outside(tissue)).any():
-            limits = zip(1e3 * self.low, 1e3 * self.high, strict=True)
-            t1, t2 = (f"{low:g} to {high:g} ms" for low, high in limits)
-            raise ValueError(
-                f"{outside.sum()} of {outside.size} atoms lie outside the trained range, T1 {t1} and T2 {t2}; "
-                "allow_extrapolation generates them all the same"
-            )
+        """Raises `ValueError` where an atom lies outside the trained range; it names the time and by how much.
+
+        B1 is no axis of the box: `generate` checks it.
+        """
+        self.box.require_inside(Tissue(tissue.t1, tissue.t2))
 
 
 def finish(recipe: Recipe, params, data: Data, dictionary: Dictionary) -> TrainedGenerator:
-    """The generator that training has made: its output layer solved for, if the recipe says so, and its norms fitted.
+    """The generator from trained parameters: its output layer solved for, if the recipe says so, and its norms fitted.
 
-    The output layer is linear in the hidden layers that it sees, and the logarithm of the norm, which unit fingerprints
-    lack, is made linear in all of them: both are least squares over the training set, in float64.
+    Fingerprints are linear in the hidden layers that the output layer sees. Their norms, which unit fingerprints lack,
+    get a model of their own: the logarithm of the norm, linear in all hidden layers. Both are solved for by least
+    squares over the training set, in float64.
 
     Args:
       recipe: how it was trained.
-      params: ``TrainState.params`` at the end.
-      data: what it was trained on.
-      dictionary: what ``data`` was made from.
+      params: ``TrainState.params`` after the last step.
+      data: the sets that it was trained on.
+      dictionary: the dictionary that ``data`` was made from.
     """
     rows, train, scaling = data.rows["train"], data.sets["train"], data.scaling
     with jax.enable_x64(True):
@@ -86,7 +84,8 @@ def finish(recipe: Recipe, params, data: Data, dictionary: Dictionary) -> Traine
     if recipe.refit:
         fingerprints = np.asarray(dictionary.fingerprints)[rows].astype(float)
         seen = hidden if recipe.skip else hidden[:, -recipe.width - 1 :]
-        weights = jnp.asarray(least_squares(seen, fingerprints @ scaling.basis / scaling.gain[None]), jnp.float32)
+        targets = fingerprints @ scaling.basis / scaling.output_scale[None]
+        weights = jnp.asarray(least_squares(seen, targets, _RIDGE), jnp.float32)
         layer = {"kernel": weights[:-1], "bias": weights[-1]}
         params = {"params": params["params"] | {"output": layer}}
     norms = np.log(np.asarray(dictionary.norms, float)[rows])
@@ -94,9 +93,8 @@ def finish(recipe: Recipe, params, data: Data, dictionary: Dictionary) -> Traine
     return TrainedGenerator(
         params=params,
         scaling=scaling,
-        norm_weights=jnp.asarray(least_squares(hidden, norms), jnp.float32),
-        low=times.min(axis=0),
-        high=times.max(axis=0),
+        norm_weights=jnp.asarray(least_squares(hidden, norms, _RIDGE), jnp.float32),
+        box=TissueBox(("t1", "t2"), times.min(axis=0), times.max(axis=0)),
         b1=np.asarray(dictionary.tissue.b1),
         sequence=dictionary.sequence,
         slice_profile=dictionary.slice_profile,
@@ -104,15 +102,8 @@ def finish(recipe: Recipe, params, data: Data, dictionary: Dictionary) -> Traine
     )
 
 
-def least_squares(features: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Weights (features, ...) with features @ weights nearest to targets (atoms, ...), with a small ridge; float64."""
-    left, values, right = np.linalg.svd(features, full_matrices=False)
-    damped = values / (values**2 + (_RIDGE * values[0]) ** 2)
-    return right.T @ (damped.reshape(-1, *[1] * (targets.ndim - 1)) * (left.T @ targets))
-
-
 def fingerprints(generator: TrainedGenerator, t1: jax.Array, t2: jax.Array, noise: jax.Array, *, compressed=False):
-    """Generated fingerprints and their norms: a pure function, for differentiating or calling inside your own.
+    """Generated fingerprints and their norms as a pure function, to be differentiated or called under `jax.jit`.
 
     Args:
       generator: the generator.
@@ -152,12 +143,12 @@ def generate(
       tissue: the atoms, any shape; they are raveled.
       compressed: whether to emit coefficients in the generator's basis in place of all frames.
       allow_extrapolation: whether atoms may lie outside the trained range (`TrainedGenerator.outside`).
-      out: where to put the fingerprints, (atoms, frames) float32, such as a `numpy.memmap`; a new array by default.
+      out: array that gets the fingerprints, (atoms, frames) float32, such as a `numpy.memmap`; by default a new one.
       seed: of z.
       progress: whether to show a progress bar.
 
     Returns:
-      The dictionary, float32; norms are estimates too.
+      The dictionary, float32; its norms are generated too.
 
     Raises:
       ValueError: atoms outside the trained range, another B1 than the trained one, or a generator without a basis
@@ -179,7 +170,6 @@ def generate(
     t1, t2 = np.asarray(atoms.t1, np.float32), np.asarray(atoms.t2, np.float32)
 
     size = 2 ** int(np.clip(np.ceil(np.log2(atoms.size / (4 * len(workers())))), *np.log2(_CHUNKS)))
-
     placed = {device: jax.device_put(generator, device) for device in set(workers())}
 
     def generate_rows(rows, device):

@@ -1,6 +1,6 @@
-"""The terms of the two players' losses: pure scalars, means over a batch.
+"""The terms of the losses of generator and discriminator: pure scalars, means over a batch.
 
-Reference: Yang et al. 2020, arXiv:2004.02270, Eqs. 5 to 7, negated so that both players minimise. A discriminator's
+Reference: Yang et al. 2020, arXiv:2004.02270, Eqs. 5 to 7, negated so that both networks minimise. A discriminator's
 output is the logit of its probability D, so that -log D = softplus(-logit) and -log(1 - D) = softplus(logit).
 """
 
@@ -22,10 +22,10 @@ def reconstruction_loss(real: jax.Array, generated: jax.Array, norm: str, n_term
     """Mean norm of the difference of two fingerprints. Second term of Eq. 7, without lambda.
 
     Args:
-      real: (batch, frames), or coefficients in an orthonormal basis for ``l2``, which it leaves unchanged.
+      real: (batch, frames); for ``l2`` also coefficients in an orthonormal basis, whose l2 norm is the same.
       generated: of the same shape.
       norm: ``l1`` or ``l2``.
-      n_terms: what a mean over the frames divides by, the root of it for l2; 1 for their sum.
+      n_terms: 1 to sum over the frames, or the number of frames for their mean: l1 is divided by it, l2 by its root.
     """
     difference = generated - real
     if norm == "l1":
@@ -41,7 +41,7 @@ def energy_score(real: jax.Array, one: jax.Array, other: jax.Array, n_terms: int
     Args:
       real: y, one draw for each condition, (batch, frames), or coefficients in an orthonormal basis.
       one: x, a generated draw for each condition, of the same shape.
-      other: x', another one, independent of it.
+      other: x', another generated draw, independent of x.
       n_terms: as for `reconstruction_loss`.
 
     References:
@@ -51,8 +51,8 @@ def energy_score(real: jax.Array, one: jax.Array, other: jax.Array, n_terms: int
     return (to_real - reconstruction_loss(one, other, "l2", n_terms)) / 2
 
 
-def r1_penalty(discriminate, real: jax.Array) -> jax.Array:
-    """Half the mean squared gradient of the discriminator at real fingerprints.
+def gradient_penalty(discriminate, real: jax.Array) -> jax.Array:
+    """Half the mean squared gradient of the discriminator at real fingerprints, called R1 in its paper.
 
     Args:
       discriminate: fingerprints (batch, features) -> logits (batch,), each row by itself.

@@ -1,7 +1,8 @@
-"""A mixture of Gaussians whose parameters a network emits: its density, and draws from it.
+"""A generator that emits a density: the parameters of a mixture of Gaussians, from which z draws fingerprints.
 
-Each component has a weight, a mean, and a full covariance C by the factor L of its inverse: C^-1 = L' L, where L is
-lower triangular with a positive diagonal. The density then needs no inverse.
+No adversary is needed: such a generator is trained by the likelihood of the simulated fingerprints alone. Each
+component of the mixture has a weight, a mean, and a full covariance C by the factor L of its inverse: C^-1 = L' L,
+where L is lower triangular with a positive diagonal. The density then needs no inverse.
 
 References:
   Bishop 1994, "Mixture density networks", Aston University, NCRG/94/004.
@@ -11,11 +12,39 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-_COMPONENTS = 2
+_COMPONENTS = 2  # the distributions studied have two humps (`experiments.studies.hidden_b1`)
+
+
+class MixtureOutputs:
+    """The network's outputs are a mixture's parameters; z is no input of the network, but draws from the mixture.
+
+    The counterpart of `emission.FingerprintOutputs`, with the same functions.
+    """
+
+    @staticmethod
+    def n_outputs(size: int) -> int:
+        """Outputs of the network for fingerprints of this size."""
+        return n_parameters(size)
+
+    @staticmethod
+    def input_noise(noise: jax.Array) -> jax.Array:
+        """The part of z that is an input of the network: none, (batch, 0)."""
+        return noise[:, :0]
+
+    @staticmethod
+    def fingerprints(outputs: jax.Array, noise: jax.Array) -> jax.Array:
+        """One draw from each mixture, (batch, size), from outputs (batch, n_outputs) and z (batch, 1 + size)."""
+        return draw_mixture(outputs, noise)
+
+    @staticmethod
+    def mismatch(recipe, scaling, outputs_of, noise: jax.Array, real: jax.Array, fake: jax.Array) -> jax.Array:
+        """Negative mean log likelihood of simulated fingerprints, a scalar; see `FingerprintOutputs.mismatch`."""
+        del recipe, fake
+        return -jnp.mean(log_density(outputs_of(noise[1]), real / scaling.output_scale[None]))
 
 
 def n_parameters(size: int) -> int:
-    """What a network emits for a mixture over vectors of this size."""
+    """Number of parameters of a mixture over vectors of this size."""
     return _COMPONENTS * (1 + 2 * size + size * (size - 1) // 2)
 
 
@@ -41,7 +70,7 @@ def draw_mixture(parameters: jax.Array, noise: jax.Array) -> jax.Array:
 
     Args:
       parameters: (batch, `n_parameters`).
-      noise: independent N(0, 1), (batch, 1 + size): the first one chooses the component.
+      noise: independent N(0, 1), (batch, 1 + size): the first column chooses the component.
     """
     size = noise.shape[1] - 1
     logits, mean, log_diagonal, below = _parts(parameters, size)

@@ -1,4 +1,4 @@
-"""What a generator is trained with: the paper's choices, and better ones beside them."""
+"""Recipes: every choice that shapes a training, with the paper's choices and better ones as presets."""
 
 import dataclasses
 
@@ -7,7 +7,7 @@ from ganmrf.settings import check_settings, setting
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """Everything that shapes a training run, but the dictionary and the seed.
+    """Everything that shapes a training run except the dictionary and the seed.
 
     Raises:
       ValueError: a field that breaks its rule, or two that do not go together.
@@ -25,7 +25,7 @@ class Recipe:
     encoding: str = setting(
         "fourier",
         "of T1 and T2, from -1 to 1 over the trained range: linear; log, of the time plus half a repetition time "
-        "(`data.Scaling.offset`); or fourier, which adds sines and cosines of those logarithms",
+        "(`tissue_box.log_time`); or fourier, which adds sines and cosines of those logarithms",
         choices=("linear", "log", "fourier"),
     )
     separate_scaling: bool = setting(
@@ -44,7 +44,7 @@ class Recipe:
     )
     rank: int = setting(64, "number of singular vectors of --head=svd", at_least=1)
     whiten: bool = setting(
-        False, "the discriminator sees each coefficient over its root mean square, and so the small ones too"
+        False, "the discriminator sees each coefficient over its root mean square, so that small ones weigh as much"
     )
     adversarial_weight: float = setting(
         1.0, "of the adversarial terms; 0 trains by regression alone, without a discriminator", at_least=0
@@ -55,14 +55,14 @@ class Recipe:
     reconstruction_weight: float = setting(100.0, "lambda of the paper's Eq. 5", at_least=0)
     reconstruction: str = setting(
         "l2",
-        "norm of the difference of two fingerprints, l1 or l2; energy, the score of two generated fingerprints "
-        "(`losses.energy_score`), which asks for their distribution; or likelihood of a mixture of Gaussians over the "
-        "coefficients (`mixture`), whose parameters the generator then emits, and from which z draws",
+        "the mismatch of generated and simulated fingerprints: l1 or l2, the norm of their difference; energy, a score "
+        "of distributions from two generated fingerprints for each simulated one (`losses.energy_score`); or "
+        "likelihood, where the generator emits a mixture of Gaussians over the coefficients, and z draws from it",
         choices=("l1", "l2", "energy", "likelihood"),
     )
     reduction: str = setting(
         "sum",
-        "of the differences over the frames: sum; or mean, which divides l1 by their number, l2 by its square root",
+        "of l1 or l2 over the frames: sum; or mean, which divides l1 by the number of frames, l2 by its square root",
         choices=("mean", "sum"),
     )
     optimiser: str = setting("soap", "of the generator", choices=("adam", "soap"))
@@ -73,17 +73,10 @@ class Recipe:
     )
     batch_size: int = setting(256, "atoms a step, drawn with replacement", at_least=1)
     steps: int = setting(3500, "updates of the generator, and as many of the discriminator", at_least=1)
-    averaging: float = setting(
-        0.0,
-        "decay of the exponential average of the generator's parameters, which is then what is used; 0: none",
-        at_least=0,
-    )
     refit: bool = setting(True, "solve for the output layer by least squares afterwards, in float64")
 
     def __post_init__(self):
         check_settings(self)
-        if not self.averaging < 1:
-            raise ValueError(f"averaging must be below 1; got {self.averaging}")
         if self.adversarial_weight == 0 and self.reconstruction_weight == 0:
             raise ValueError("adversarial_weight and reconstruction_weight are both 0: there is nothing to learn from")
         if self.sequence_input == "folded" and "soap" in (self.optimiser, self.discriminator_optimiser):
@@ -102,8 +95,8 @@ class Recipe:
 
 PRESETS = {
     "best": Recipe(),
-    # Where the paper leaves something open (noise, encoding, reduction), the plainest reading of its text. The number
-    # of steps is open too: its 8 hours are many times these.
+    # Where the paper leaves a choice open (noise, encoding, reduction), the plainest reading of its text. It leaves the
+    # number of steps open too: its 8 hours of training hold many times these.
     "paper": Recipe(
         noise=1,
         sequence_input="folded",

@@ -8,7 +8,8 @@ import pytest
 
 from ganmrf.anchors.anchor_set import fit_norms
 from ganmrf.anchors.generator import AnchoredGenerator
-from ganmrf.anchors.radial import RadialFeatures, weight_matrix
+from ganmrf.anchors.radial import RadialFeatures, RadialWeights, weight_matrix
+from ganmrf.anchors.table import TableWeights
 from ganmrf.design.bounds import precision_of
 from ganmrf.design.cramer_rao_objective import CramerRaoObjective
 from ganmrf.design.separation import Separation
@@ -32,10 +33,8 @@ def lattice_generator(names, low, high, per_axis):
     norm = fit_norms(places, np.linalg.norm(np.asarray(simulate(SEQUENCE, anchors), float), axis=1))
     features = RadialFeatures(places, np.ones(len(names)), "quintic")
     size, norms = anchors.size, np.asarray(norm(box.coordinates(anchors)))
-    matrices = {size: weight_matrix(features)}
-    return AnchoredGenerator(
-        box, anchors, norms, norm, None, {size: features}, matrices, anchors, {size: np.eye(size)}, kind="radial"
-    )
+    model = RadialWeights({size: features}, {size: weight_matrix(features)})
+    return AnchoredGenerator(box, anchors, norms, norm, None, model, anchors, {size: np.eye(size)})
 
 
 @pytest.fixture(scope="module")
@@ -108,8 +107,9 @@ def test_what_an_engine_of_a_generator_cannot_do_is_named(generator, two_paramet
     assert generator_model(generator, outside, allow_extrapolation=True)(SEQUENCE, outside).signal.shape == (2, FRAMES)
     with pytest.raises(ValueError, match="no axis for b1: it must be 1 for all atoms"):
         generator_model(two_parameters, TISSUE, allow_extrapolation=True)
+    table = TableWeights(TISSUE, np.ones((2, 3)), {125: np.ones((3, 125))})
     with pytest.raises(ValueError, match="a table has no derivatives by tissue"):
-        generator_model(dataclasses.replace(generator, kind="table"), TISSUE)
+        generator_model(dataclasses.replace(generator, model=table), TISSUE)
     with pytest.raises(ValueError, match="n_anchors must be one of 125; got 7"):
         generator_model(generator, TISSUE, n_anchors=7)
     known = Tissue(TISSUE.t1, TISSUE.t2)

@@ -16,13 +16,13 @@ from experiments.evaluation.design import atoms, monte_carlo
 from ganmrf.anchors.anchor_set import fit_norms
 from ganmrf.anchors.generator import AnchoredGenerator
 from ganmrf.anchors.generator_file import save_generator
-from ganmrf.anchors.radial import RadialFeatures, weight_matrix
-from ganmrf.anchors.tissue_box import TissueBox
+from ganmrf.anchors.radial import RadialFeatures, RadialWeights, weight_matrix
 from ganmrf.io.pulseq_read import read_pulseq
 from ganmrf.io.schedule import read_schedule
 from ganmrf.physics.sequences.published import mrf_fisp
 from ganmrf.physics.simulate import simulate
 from ganmrf.physics.tissue import Tissue
+from ganmrf.physics.tissue_box import TissueBox
 from tests.experiments.designs import CHECKS, FEW, ROUNDING, TISSUE, columns, degrees, main, ratios
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -179,10 +179,9 @@ def radial_generator(path):
     places = np.asarray(box.coordinates(anchors), float)
     norm = fit_norms(places, np.linalg.norm(np.asarray(simulate(mrf_fisp(FEW), anchors), float), axis=1))
     features, size = RadialFeatures(places, np.ones(2), "quintic"), anchors.size
-    weights, norms = {size: weight_matrix(features)}, np.asarray(norm(box.coordinates(anchors)))
-    generator = AnchoredGenerator(
-        box, anchors, norms, norm, None, {size: features}, weights, anchors, {size: np.eye(size)}, kind="radial"
-    )
+    model = RadialWeights({size: features}, {size: weight_matrix(features)})
+    norms = np.asarray(norm(box.coordinates(anchors)))
+    generator = AnchoredGenerator(box, anchors, norms, norm, None, model, anchors, {size: np.eye(size)})
     save_generator(path, generator)
 
 

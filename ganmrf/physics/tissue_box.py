@@ -1,4 +1,4 @@
-"""The ranges of tissue parameters that a generator is made for, and which tissue lies outside them."""
+"""Ranges of tissue parameters: which tissue lies outside them, and how tissue is spread evenly within them."""
 
 import dataclasses
 
@@ -9,11 +9,26 @@ import numpy as np
 from ganmrf.physics.tissue import Tissue
 from ganmrf.pytrees import pytree
 
-_OFFSET_S = 6.5e-3  # half a repetition time: times far shorter than one leave nearly the same fingerprint
-_LOGARITHMIC = ("t1", "t2")  # axes on which log(time + offset) is uniform; the others are linear
-_MARGIN = 1e-6  # relative; float32 rounding
-_PUSHED = 0.4  # share of tissue that `TissueBox.spread_to_faces` pushes
-_END = 0.2  # chance of each end, along every axis of it
+_HALF_REPETITION = 6.5e-3  # s, the offset of `log_time` for all sequences: published repetition times are near 13 ms
+_LOGARITHMIC = ("t1", "t2")  # on these axes `log_time` is uniform; the other axes are linear
+_MARGIN = 1e-6  # relative; a value rounded to float32 is off by less, and still counts as inside
+# Interpolation is worst at the ends of a range, and random tissues seldom lie there: `TissueBox.spread_to_faces` moves
+_PUSHED = 0.4  # this share of the tissues, and
+_END = 0.2  # along every axis moves this share of those to each end
+
+
+def log_time(time, offset):
+    """log(time + offset): the scale of T1 and T2 on which fingerprints change evenly.
+
+    Fingerprints change with the ratio of two relaxation times, but times far shorter than a repetition time all leave
+    the same fingerprint, and a plain logarithm would set those times far apart. The offset, half a repetition time,
+    ends the logarithm there.
+
+    Args:
+      time: T1 or T2, s.
+      offset: half a repetition time, s.
+    """
+    return jnp.log(time + offset)
 
 
 @pytree
@@ -28,7 +43,7 @@ class TissueBox:
 
     Raises:
       ValueError: a name that is no field of `Tissue`, none for ``t1`` or ``t2``, a range that is empty or not positive,
-        or a T1 that no T2 of the box is below.
+        or a T2 whose range begins above that of T1.
     """
 
     names: tuple[str, ...] = dataclasses.field(metadata={"static": True})
@@ -52,19 +67,20 @@ class TissueBox:
                     f"TissueBox: the range of {name} must be positive and not empty; got {low:g} to {high:g}"
                 )
         t1, t2 = (self.low[self.names.index(name)] for name in ("t1", "t2"))
-        if not t2 < t1:
-            raise ValueError(f"TissueBox: t2 must begin below t1; got {t2:g} and {t1:g} s")
+        if t2 > t1:
+            raise ValueError(f"TissueBox: t2 must not begin above t1; got {t2:g} and {t1:g} s")
 
     def sobol(self, number: int, rng) -> np.ndarray:
         """Places spread evenly over the unit cube, (number, axes): a scrambled Sobol sequence; ``rng`` or a seed."""
-        from scipy.stats import qmc  # here: it takes half a second, and only this needs it
+        from scipy.stats import qmc  # here: its import takes half a second, and only this method needs it
 
         return qmc.Sobol(len(self.names), rng=rng).random_base2(int(np.ceil(np.log2(number))))[:number]
 
     def spread(self, cube) -> Tissue:
         """The tissue at places in the unit cube, (..., axes), axes in the order of ``names``; all of it is in the box.
 
-        T1 and T2 go with log(time + 6.5 ms), and T2 from its least value to T1 where that is below its largest value.
+        T1 and T2 are uniform on the scale of `log_time` with 6.5 ms. T2 runs from its least value to the smaller of T1
+        and its largest value.
         """
         found, cube = {}, jnp.asarray(cube)
         for name in sorted(self.names):  # T1 before T2
@@ -72,7 +88,7 @@ class TissueBox:
             if name == "t2":
                 high = jnp.minimum(high, _scaled("t1", found["t1"]))
             found[name] = _unscaled(name, low + (high - low) * cube[..., self.names.index(name)])
-        found["t2"] = jnp.minimum(found["t1"], found["t2"])  # rounding
+        found["t2"] = jnp.minimum(found["t1"], found["t2"])  # T2 <= T1 in spite of rounding
         return Tissue(**found)
 
     def spread_to_faces(self, cube, place, lot) -> Tissue:
@@ -87,9 +103,9 @@ class TissueBox:
         return self.spread(jnp.where(lot < _PUSHED, faces, cube))
 
     def coordinates(self, tissue: Tissue) -> jax.Array:
-        """What generators see of tissue: from 0 to 1 along each axis, (..., axes).
+        """Coordinates of tissue in the unit cube, as generators see tissue: 0 to 1 along each axis, (..., axes).
 
-        Traceable, and smooth in the tissue. T1 and T2 go with log(time + 6.5 ms), the others linearly.
+        Traceable, and smooth in the tissue. T1 and T2 are on the scale of `log_time` with 6.5 ms, the others linear.
         """
         columns = []
         for name in self.names:
@@ -128,7 +144,7 @@ class TissueBox:
         )
 
     def require_known(self, tissue: Tissue):
-        """Raises `ValueError` where a parameter without an axis is not as `Tissue` has it by default."""
+        """Raises `ValueError` where a parameter without an axis differs from the default of `Tissue`."""
         plain = Tissue(1.0, 1.0)
         for name in (field.name for field in dataclasses.fields(Tissue) if field.name not in self.names):
             usual = float(getattr(plain, name))
@@ -141,8 +157,8 @@ class TissueBox:
 
 
 def _scaled(name, value):
-    return jnp.log(value + _OFFSET_S) if name in _LOGARITHMIC else value
+    return log_time(value, _HALF_REPETITION) if name in _LOGARITHMIC else value
 
 
 def _unscaled(name, value):
-    return jnp.exp(value) - _OFFSET_S if name in _LOGARITHMIC else value
+    return jnp.exp(value) - _HALF_REPETITION if name in _LOGARITHMIC else value

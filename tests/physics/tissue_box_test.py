@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ganmrf.anchors.tissue_box import TissueBox
+from ganmrf.physics.tissue_box import TissueBox
 from ganmrf.physics.tissue import Tissue
 
 BOX = TissueBox(("t1", "t2", "b1"), [0.01, 0.002, 0.7], [3.0, 0.5, 1.3])
@@ -72,7 +72,7 @@ def test_a_parameter_without_an_axis_must_be_as_usual():
         ({"names": ("t1", "t2", "t1")}, "each name once"),
         ({"low": [0.01, 0.002]}, "low must hold 3 values"),
         ({"high": [3, 0.5, 0.6]}, "the range of b1 must be positive and not empty; got 0.7 to 0.6"),
-        ({"low": [0.01, 0.01, 0.7]}, "t2 must begin below t1; got 0.01 and 0.01 s"),
+        ({"low": [0.01, 0.02, 0.7]}, "t2 must not begin above t1; got 0.02 and 0.01 s"),
     ],
 )
 def test_boxes_that_cannot_be(changes, message):
