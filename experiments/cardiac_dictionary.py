@@ -2,7 +2,7 @@ r"""The dictionary of one patient's heart rhythm, generated on the fly.
 
 Example::
 
-    python -m experiments.cardiac_dictionary --generator=runs/anchored/generator.npz --output=patient.npz \
+    ganmrf cardiac_dictionary --generator=runs/anchored/generator.npz --output=patient.npz \
         --rr_ms=850,910,870,905,1180,640,880,900
 
 ``--rr_ms`` lists the time from each beat to the next, as the scanner's physiological log has it. The sequence has a
@@ -11,14 +11,14 @@ block of frames in every beat, after an inversion before the first. Anchors of i
 time. A report beside ``--output`` shows the rhythm, the sequence and fingerprints.
 """
 
+import dataclasses
 import pathlib
 import time
 
 import numpy as np
-from absl import flags
 
-from experiments.flags import sequence_flags
-from experiments.flags.command_line import numbers_in, run
+from experiments.flags.command_line import command
+from experiments.flags.config import check_same_simulation
 from ganmrf.anchors.generator_file import load_anchored
 from ganmrf.anchors.prepared import prepare
 from ganmrf.dictionary.build import build_dictionary
@@ -29,40 +29,53 @@ from ganmrf.physics.sequences.cardiac import cardiac_mrf
 from ganmrf.report.anchored_figures import rhythm_figure
 from ganmrf.report.figures import fingerprint_figure, schedule_figure
 from ganmrf.report.html import Picture, Section, write_report
-
-flags.adopt_module_key_flags(sequence_flags)
-_GENERATOR = flags.DEFINE_string("generator", None, "generator.npz of train_anchored", required=True)
-_OUTPUT = flags.DEFINE_string("output", None, "file to write, .npz or .mat", required=True)
-_RR_MS = flags.DEFINE_list("rr_ms", None, "time from each beat to the next, in the order of the beats", required=True)
-_FRAMES = flags.DEFINE_integer("frames_per_beat", 50, "frames of a block", lower_bound=1)
-_TR_MS = flags.DEFINE_float("repetition_time_ms", 5.1, "repetition time within a block", lower_bound=0)
-_FLIP_ANGLES = flags.DEFINE_string("flip_angles", None, "CSV with flip angles of one beat or of all; default: 4-25 deg")
-_ANCHORS = flags.DEFINE_integer("anchors", None, "anchors to simulate; default: all that the generator has")
-_ACCURACY = flags.DEFINE_float("accuracy", None, "in place of --anchors: error that 99 % of held-out tissues must keep")
-_COMPRESSED = flags.DEFINE_bool("compressed", False, "coefficients in the anchors' basis, not all frames")
-_CHECK = flags.DEFINE_bool("check", False, "also simulate the dictionary, for its errors and its time")
-_OWN = (_GENERATOR, _OUTPUT, _RR_MS, _FRAMES, _TR_MS, _FLIP_ANGLES, _ANCHORS, _ACCURACY, _COMPRESSED, _CHECK)
+from ganmrf.runs.configs import SimulationConfig
+from ganmrf.settings import check_settings, group, setting
 
 _SHOWN_MS = ((1200, 45), (1900, 160), (350, 70))  # T1, T2: about those of myocardium, blood and fat at 3 T
 
 
-def main():
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """The rhythm, the generator and the dictionary's file."""
+
+    generator: str = setting(meaning="generator.npz of train_anchored")
+    output: str = setting(meaning="file to write, .npz or .mat")
+    rr_ms: tuple[float, ...] = setting(
+        meaning="time from each beat to the next in ms, in the order of the beats", above=0, repeats=True
+    )
+    frames_per_beat: int = setting(50, "frames of a block", at_least=1)
+    repetition_time_ms: float = setting(5.1, "repetition time within a block in ms", at_least=0)
+    flip_angles: str | None = setting(
+        None, "CSV with flip angles of one beat or of all; default: 4 to 25 degrees in every beat"
+    )
+    anchors: int | None = setting(None, "anchors to simulate; default: all that the generator has")
+    accuracy: float | None = setting(None, "in place of --anchors: error that 99 % of held-out tissues must keep")
+    compressed: bool = setting(False, "coefficients in the anchors' basis, not all frames")
+    check: bool = setting(False, "also simulate the dictionary, for its errors and its time")
+    simulation: SimulationConfig = group(SimulationConfig)
+
+    def __post_init__(self):
+        check_settings(self)
+        if pathlib.Path(self.output).suffix not in (".npz", ".mat"):
+            raise ValueError(f"output must end in .npz or .mat; got {self.output}")
+
+
+@command(Config)
+def main(config: Config, given: frozenset[str]):
     """Generates the dictionary, and shows it."""
-    output = pathlib.Path(_OUTPUT.value)
-    if output.suffix not in (".npz", ".mat"):
-        raise ValueError(f"--output must end in .npz or .mat; got {output}")
-    config, generator = sequence_flags.simulation_config(), load_anchored(_GENERATOR.value)
+    output, generator = pathlib.Path(config.output), load_anchored(config.generator)
     sequence, rr_intervals = _sequence(config)
-    sequence_flags.check_same_simulation(config, None, generator.slice_profile, _GENERATOR.value)
-    tissue = config.tissue()
+    check_same_simulation(config.simulation, given, None, generator.slice_profile, config.generator)
+    tissue = config.simulation.tissue()
     generator.require_inside(tissue)
     clock = time.perf_counter()
-    prepared = prepare(generator, sequence, _ANCHORS.value, accuracy=_ACCURACY.value)
+    prepared = prepare(generator, sequence, config.anchors, accuracy=config.accuracy)
     weights = generator.weights(tissue, prepared.n_anchors)
     first = time.perf_counter() - clock
     clock = time.perf_counter()
     prepared = prepare(generator, sequence, prepared.n_anchors)
-    dictionary = prepared.generate(weights, compressed=_COMPRESSED.value)
+    dictionary = prepared.generate(weights, compressed=config.compressed)
     again = time.perf_counter() - clock
     print(f"{rr_intervals.size} beats, {sequence.n_frames} frames, {prepared.n_anchors} anchors; {prepared.summary()}")
     print(
@@ -71,34 +84,37 @@ def main():
     save_dictionary(output, dictionary)
     print(f"saved as {output} ({output.stat().st_size / 1e6:.1f} MB)")
     checked = ""
-    if _CHECK.value:
+    if config.check:
         checked = _checked(prepared, weights, sequence, generator.slice_profile)
         print(checked)
     report = output.with_suffix(".html")
     words = (
         f"{tissue.size} atoms in {1e3 * again:.0f} ms. {checked} {prepared.n_anchors} anchors; {prepared.summary()}."
     )
-    _report(report, dictionary, rr_intervals, words)
+    _report(config, report, dictionary, rr_intervals, words)
     print(f"report: {report}")
 
 
 def _sequence(config):
+    simulation = config.simulation
     for name in ("schedule", "frames"):
-        if getattr(config, name) is not None:
-            raise ValueError(f"--{name}: the rhythm makes this sequence; see --flip_angles and --frames_per_beat")
-    rr_intervals = 1e-3 * np.array(numbers_in(_RR_MS.value, "--rr_ms", positive=True, repeats=True))
-    block_ms = _FRAMES.value * _TR_MS.value
+        if getattr(simulation, name) is not None:
+            raise ValueError(f"{name}: the rhythm makes this sequence; see --flip_angles and --frames_per_beat")
+    rr_intervals = 1e-3 * np.array(config.rr_ms)
+    block_ms = config.frames_per_beat * config.repetition_time_ms
     if rr_intervals.min() < 1e-3 * block_ms * (1 - 1e-6):
         shortest = 1e3 * rr_intervals.min()
-        raise ValueError(f"--rr_ms: {shortest:g} is shorter than a block of {_FRAMES.value} frames, {block_ms:g} ms")
-    times = {"echo_time": config.echo_time_ms, "inversion_time": config.inversion_time_ms}
+        raise ValueError(
+            f"rr_ms: {shortest:g} is shorter than a block of {config.frames_per_beat} frames, {block_ms:g} ms"
+        )
+    times = {"echo_time": simulation.echo_time_ms, "inversion_time": simulation.inversion_time_ms}
     settings = {name: 1e-3 * value for name, value in times.items() if value is not None}
-    if _FLIP_ANGLES.value is not None:
-        columns = read_columns(_FLIP_ANGLES.value)
+    if config.flip_angles is not None:
+        columns = read_columns(config.flip_angles)
         if "flip_angle" not in columns:
-            raise ValueError(f"--flip_angles: {_FLIP_ANGLES.value} has no column flip_angle_deg")
+            raise ValueError(f"flip_angles: {config.flip_angles} has no column flip_angle_deg")
         settings["flip_angle"] = columns["flip_angle"]
-    shape = {"frames_per_beat": _FRAMES.value, "repetition_time": 1e-3 * _TR_MS.value}
+    shape = {"frames_per_beat": config.frames_per_beat, "repetition_time": 1e-3 * config.repetition_time_ms}
     return cardiac_mrf(rr_intervals, **shape, **settings), rr_intervals
 
 
@@ -114,7 +130,7 @@ def _checked(prepared, weights, sequence, slice_profile):
     return f"Simulated in {1e3 * seconds:.0f} ms; the errors are {errors.mean():.1e} on average, 99 % below {high:.1e}."
 
 
-def _report(path, dictionary, rr_intervals, words):
+def _report(config, path, dictionary, rr_intervals, words):
     tissue, sequence = dictionary.tissue, dictionary.sequence
     times = np.log(np.stack([tissue.t1, tissue.t2], axis=1))
     shown = [int(np.argmin(np.abs(times - np.log(1e-3 * np.array(each))).sum(axis=1))) for each in _SHOWN_MS]
@@ -124,7 +140,7 @@ def _report(path, dictionary, rr_intervals, words):
     if dictionary.basis is not None:
         generated = generated @ dictionary.basis.T
     names = [f"{1e3 * tissue.t1[row]:.0f}/{1e3 * tissue.t2[row]:.0f} ms" for row in shown]
-    block = 1e-3 * _FRAMES.value * _TR_MS.value
+    block = 1e-3 * config.frames_per_beat * config.repetition_time_ms
     rhythm = Picture(
         rhythm_figure(rr_intervals, block), "Time from each beat to the next, and when frames are acquired."
     )
@@ -143,9 +159,9 @@ def _report(path, dictionary, rr_intervals, words):
             Section("Rhythm and sequence", figures=[rhythm, schedule]),
             Section("Fingerprints", figures=[fingerprints]),
         ],
-        settings={flag.name: flag.value for flag in _OWN},
+        settings=config,
     )
 
 
 if __name__ == "__main__":
-    run(main)
+    main.run()

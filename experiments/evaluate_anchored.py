@@ -2,7 +2,7 @@ r"""Evaluates generators for any sequence on sequences that they have never seen
 
 Example::
 
-    python -m experiments.evaluate_anchored --output=runs/evaluated --generator=runs/anchored/generator.npz \
+    ganmrf evaluate_anchored --output=runs/evaluated --generator=runs/anchored/generator.npz \
         --generator=runs/radial/generator.npz
 
 For each generator: errors of fingerprints against the number of anchors, on the two published schedules, on random ones
@@ -10,12 +10,9 @@ and on heart rhythms; errors outside its box; the derivative of a loss by the se
 the number of dictionaries from which on making it has paid. ``evaluation.json`` and ``report.html`` hold the results.
 """
 
-import json
-import sys
+import dataclasses
 
 import numpy as np
-import tqdm
-from absl import flags
 
 from experiments.evaluation.anchored import (
     brain_map_errors,
@@ -26,69 +23,72 @@ from experiments.evaluation.anchored import (
     read_subject,
     unseen_sequences,
 )
-from experiments.flags import sequence_flags
-from experiments.flags.command_line import run
+from experiments.flags.command_line import command
 from experiments.reports.anchored import print_evaluation, write_anchored_report
 from experiments.reports.generator import summary
-from ganmrf.files import make_folder, replacing
-
-flags.adopt_module_key_flags(sequence_flags)
-_GENERATORS = flags.DEFINE_multi_string("generator", None, "generator.npz; may be repeated", required=True)
-_OUTPUT = flags.DEFINE_string("output", None, "folder for the results", required=True)
-_SEED = flags.DEFINE_integer("seed", 0, "of the unseen sequences, the tissues, the brain and its noise", lower_bound=0)
-_SEQUENCES = flags.DEFINE_integer("sequences", 28, "unseen sequences, a quarter of them heart rhythms", lower_bound=4)
-_TISSUES = flags.DEFINE_integer("tissues", 512, "that errors are of", lower_bound=1)
-_MAPS = flags.DEFINE_integer("maps", 20, "unseen sequences that the brain is mapped with", lower_bound=1)
-_SIZE = flags.DEFINE_integer("size", 128, "rows and columns of the brain's image of 300 mm", lower_bound=8)
-_SNR = flags.DEFINE_float("snr", 20.0, "signal-to-noise ratio of its scans")
-_ROUNDS = flags.DEFINE_integer("rounds", 7, "how often each job is timed", lower_bound=1)
-_ANCHORS = flags.DEFINE_integer("timed_anchors", None, "anchors of the timed dictionaries; default: all")
+from ganmrf.files import make_folder, write_json
+from ganmrf.progress import Progress
+from ganmrf.runs.configs import SimulationConfig
+from ganmrf.settings import check_settings, group, setting
 
 
-def main():
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """What is evaluated, and on what."""
+
+    generator: tuple[str, ...] = setting(meaning="generator.npz of train_anchored", apart=True)
+    output: str = setting(meaning="folder for the results")
+    seed: int = setting(0, "of the unseen sequences, the tissues, the brain and its noise", at_least=0)
+    sequences: int = setting(28, "unseen sequences, a quarter of them heart rhythms", at_least=4)
+    tissues: int = setting(512, "tissues that errors are of", at_least=1)
+    maps: int = setting(20, "unseen sequences that the brain is mapped with", at_least=1)
+    size: int = setting(128, "rows and columns of the brain's image of 300 mm", at_least=8)
+    snr: float = setting(20.0, "signal-to-noise ratio of its scans", above=0)
+    rounds: int = setting(7, "how often each job is timed", at_least=1)
+    timed_anchors: int | None = setting(None, "anchors of the timed dictionaries; default: all")
+    simulation: SimulationConfig = group(SimulationConfig)
+
+    def __post_init__(self):
+        check_settings(self)
+
+
+@command(Config)
+def main(config: Config):
     """Evaluates, and writes what came out."""
-    folder = make_folder(_OUTPUT.value)
-    config = sequence_flags.simulation_config()
-    subjects = [read_subject(path, config.tissue()) for path in _GENERATORS.value]
+    folder = make_folder(config.output)
+    subjects = [read_subject(path, config.simulation.tissue()) for path in config.generator]
     if len({subject.name for subject in subjects}) < len(subjects):
-        raise ValueError("--generator: two of them are in folders of the same name; results could not be told apart")
-    unseen = unseen_sequences(_SEED.value, _SEQUENCES.value, config.frames or 1000)
+        raise ValueError("generator: two of them are in folders of the same name; results could not be told apart")
+    unseen = unseen_sequences(config.seed, config.sequences, config.simulation.frames or 1000)
     found = {}
     for subject in subjects:
-        found[subject.name] = _evaluate(subject, unseen)
+        found[subject.name] = _evaluate(subject, unseen, config)
         print_evaluation(subject.name, found[subject.name])
-    with replacing(folder / "evaluation.json") as path:
-        path.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-    settings = {"generator": _GENERATORS.value, "seed": _SEED.value, "sequences": _SEQUENCES.value}
-    settings |= {"tissues": _TISSUES.value, "maps": _MAPS.value, "size": _SIZE.value, "snr": _SNR.value}
-    settings |= {"rounds": _ROUNDS.value, "timed_anchors": _ANCHORS.value, "simulation": config}
-    write_anchored_report(folder / "report.html", settings, found)
+    write_json(folder / "evaluation.json", found)
+    write_anchored_report(folder / "report.html", config, found)
     print(f"report: {folder / 'report.html'}")
 
 
-def _evaluate(subject, unseen):
+def _evaluate(subject, unseen, config):
     """Everything about one generator, in plain numbers."""
-    random = unseen["random"]
-    mapped = (random * _MAPS.value)[: _MAPS.value]
-    with tqdm.tqdm(total=len(unseen) + len(mapped) + 3, desc=subject.name, disable=not sys.stderr.isatty()) as bar:
+    random, generator, seed = unseen["random"], subject.generator, config.seed
+    mapped = (random * config.maps)[: config.maps]
+    with Progress(len(unseen) + len(mapped) + 3, subject.name, unit="part") as bar:
 
         def done(value):
             bar.update()
             return value
 
-        generator = subject.generator
         weights = generator.weights(subject.tissue)
-        timed = weights if _ANCHORS.value is None else generator.weights(subject.tissue, _ANCHORS.value)
+        timed = weights if config.timed_anchors is None else generator.weights(subject.tissue, config.timed_anchors)
         errors = {
-            group: done(errors_by_size(subject, sequences, _TISSUES.value, _SEED.value))
-            for group, sequences in unseen.items()
+            kind: done(errors_by_size(subject, sequences, config.tissues, seed)) for kind, sequences in unseen.items()
         }
-        cost = done(dictionary_cost(generator, timed, random[0], _ROUNDS.value))
+        cost = done(dictionary_cost(generator, timed, random[0], config.rounds))
         gradient = done(gradient_errors(generator, weights, random[0]))
-        outside = done({} if generator.kind == "table" else extrapolation(generator, random[:4], _SEED.value))
-        settings = {"size": _SIZE.value, "snr": _SNR.value}
+        outside = done({} if not generator.model.any_tissue else extrapolation(generator, random[:4], seed))
         maps = [
-            done(brain_map_errors(generator, weights, each, seed=_SEED.value + i, **settings))
+            done(brain_map_errors(generator, weights, each, seed=seed + i, size=config.size, snr=config.snr))
             for i, each in enumerate(mapped)
         ]
     return {
@@ -98,7 +98,7 @@ def _evaluate(subject, unseen):
         "atoms": subject.tissue.size,
         "core_seconds": subject.core_seconds,
         "errors": {
-            group: {str(size): summary(values) for size, values in by_size.items()} for group, by_size in errors.items()
+            kind: {str(size): summary(values) for size, values in by_size.items()} for kind, by_size in errors.items()
         },
         "outside": outside,
         "gradient": gradient._asdict(),
@@ -108,4 +108,4 @@ def _evaluate(subject, unseen):
 
 
 if __name__ == "__main__":
-    run(main)
+    main.run()

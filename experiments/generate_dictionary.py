@@ -2,8 +2,8 @@
 
 Example::
 
-    python -m experiments.generate_dictionary --generator=runs/best/generator.npz --grid=fine --output=fine.npz
-    python -m experiments.generate_dictionary --generator=runs/anchored/generator.npz --schedule=my.csv --output=my.npz
+    ganmrf generate_dictionary --generator=runs/best/generator.npz --grid=fine --output=fine.npz
+    ganmrf generate_dictionary --generator=runs/anchored/generator.npz --schedule=my.csv --output=my.npz
 
 ``--grid`` or ``--t1_ms``, ``--t2_ms`` and ``--b1`` choose the atoms. A generator that `train` made is of one sequence,
 the one that it was trained on. One that `train_anchored` made takes any, that of ``--schedule`` or the paper's: its
@@ -11,89 +11,97 @@ anchors are simulated, ``--anchors`` of them or as many as ``--accuracy`` needs,
 told. Large dictionaries are written piece by piece, and never are in memory whole.
 """
 
+import dataclasses
 import pathlib
-import sys
 import time
 
 import numpy as np
-import tqdm
-from absl import flags
 
-from experiments.flags import sequence_flags
-from experiments.flags.command_line import run
+from experiments.flags.command_line import command
+from experiments.flags.config import check_same_simulation
 from ganmrf.anchors.generator import AnchoredGenerator
 from ganmrf.anchors.generator_file import load_any
 from ganmrf.anchors.prepared import prepare
 from ganmrf.dictionary.npz import save_dictionary, save_dictionary_in_blocks
 from ganmrf.gan.generate import generate
+from ganmrf.progress import Progress
+from ganmrf.runs.configs import SimulationConfig
+from ganmrf.settings import check_settings, group, setting
 
-flags.adopt_module_key_flags(sequence_flags)
-_GENERATOR = flags.DEFINE_string("generator", None, "generator.npz of train or of train_anchored", required=True)
-_OUTPUT = flags.DEFINE_string("output", None, "file to write, .npz or .mat", required=True)
-_COMPRESSED = flags.DEFINE_bool("compressed", False, "emit coefficients in the generator's basis, not all frames")
-_EXTRAPOLATE = flags.DEFINE_bool("allow_extrapolation", False, "also generate atoms outside the trained range")
-_SEED = flags.DEFINE_integer("seed", 0, "of z, for a generator of one sequence")
-_ANCHORS = flags.DEFINE_integer("anchors", None, "anchors, for a generator of any sequence; default: all it has")
-_ACCURACY = flags.DEFINE_float("accuracy", None, "in place of --anchors: error that 99 % of held-out tissues must keep")
-
-_BLOCK = 32768  # atoms in memory
+_BLOCK = 32768  # atoms in memory: 131 MB of 1000 frames
 
 
-def main():
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """The generator and the dictionary's file."""
+
+    generator: str = setting(meaning="generator.npz of train or of train_anchored")
+    output: str = setting(meaning="file to write, .npz or .mat")
+    compressed: bool = setting(False, "emit coefficients in the generator's basis, not all frames")
+    allow_extrapolation: bool = setting(False, "also generate atoms outside the trained range")
+    seed: int = setting(0, "of z, for a generator of one sequence", at_least=0)
+    anchors: int | None = setting(None, "anchors, for a generator of any sequence; default: all it has")
+    accuracy: float | None = setting(None, "in place of --anchors: error that 99 % of held-out tissues must keep")
+    simulation: SimulationConfig = group(SimulationConfig)
+
+    def __post_init__(self):
+        check_settings(self)
+        if pathlib.Path(self.output).suffix not in (".npz", ".mat"):
+            raise ValueError(f"output must end in .npz or .mat; got {self.output}")
+
+
+@command(Config)
+def main(config: Config, given: frozenset[str]):
     """Generates and saves."""
-    output = pathlib.Path(_OUTPUT.value)
-    if output.suffix not in (".npz", ".mat"):
-        raise ValueError(f"--output must end in .npz or .mat; got {output}")
-    config, generator = sequence_flags.simulation_config(), load_any(_GENERATOR.value)
-    tissue, start = config.tissue(), time.perf_counter()
+    output, generator = pathlib.Path(config.output), load_any(config.generator)
+    tissue, start = config.simulation.tissue(), time.perf_counter()
     kind = _of_any_sequence if isinstance(generator, AnchoredGenerator) else _of_one_sequence
-    sequence, make = kind(generator, config, tissue)
+    sequence, make = kind(generator, config, given, tissue)
     if output.suffix == ".mat":
         save_dictionary(output, make(slice(None)))
     else:
-        hidden = not sys.stderr.isatty()
-        with tqdm.tqdm(total=tissue.size, desc="generating", unit="atom", unit_scale=True, disable=hidden) as bar:
+        with Progress(tissue.size, "generating", unit="atom") as bar:
             save_dictionary_in_blocks(output, _blocks(make, tissue.size, bar), tissue.size)
     seconds = time.perf_counter() - start
     print(f"{tissue.size} atoms of {sequence.n_frames} frames in {seconds:.2f} s, with the writing")
     print(f"saved as {output} ({output.stat().st_size / 1e6:.1f} MB)")
 
 
-def _check_range(generator, tissue):
-    if _EXTRAPOLATE.value:
+def _check_range(generator, tissue, config):
+    if config.allow_extrapolation:
         print(f"{generator.outside(tissue).sum()} of {tissue.size} atoms are extrapolated")
     else:
         generator.require_inside(tissue)
 
 
-def _of_one_sequence(generator, config, tissue):
+def _of_one_sequence(generator, config, given, tissue):
     """The sequence, and a function from a slice of atoms to their dictionary."""
     for name in ("anchors", "accuracy"):
-        if flags.FLAGS[name].value is not None:
-            raise ValueError(f"--{name}: {_GENERATOR.value} is a generator for one sequence alone, without anchors")
-    sequence_flags.check_same_simulation(config, generator.sequence, generator.slice_profile, _GENERATOR.value)
-    _check_range(generator, tissue)
+        if getattr(config, name) is not None:
+            raise ValueError(f"{name}: {config.generator} is a generator for one sequence alone, without anchors")
+    check_same_simulation(config.simulation, given, generator.sequence, generator.slice_profile, config.generator)
+    _check_range(generator, tissue, config)
 
     def make(rows):
-        seed = np.random.SeedSequence([_SEED.value, rows.start or 0])
+        seed = np.random.SeedSequence([config.seed, rows.start or 0])
         atoms = tissue.rows(rows)
-        return generate(generator, atoms, allow_extrapolation=True, compressed=_COMPRESSED.value, seed=seed)
+        return generate(generator, atoms, allow_extrapolation=True, compressed=config.compressed, seed=seed)
 
     return generator.sequence, make
 
 
-def _of_any_sequence(generator, config, tissue):
-    """Likewise."""
-    sequence = config.sequence()
-    sequence_flags.check_same_simulation(config, sequence, generator.slice_profile, _GENERATOR.value)
-    _check_range(generator, tissue)
-    prepared = prepare(generator, sequence, _ANCHORS.value, accuracy=_ACCURACY.value)
+def _of_any_sequence(generator, config, given, tissue):
+    """The sequence, and a function from a slice of atoms to their dictionary."""
+    sequence = config.simulation.sequence()
+    check_same_simulation(config.simulation, given, sequence, generator.slice_profile, config.generator)
+    _check_range(generator, tissue, config)
+    prepared = prepare(generator, sequence, config.anchors, accuracy=config.accuracy)
     print(f"{prepared.n_anchors} anchors; {prepared.summary()}")
-    if generator.kind == "table":  # its weights are those of all its atoms
+    if not generator.model.any_tissue:  # its weights are those of all its atoms
         weights = generator.weights(tissue, prepared.n_anchors)
-        return sequence, lambda rows: prepared.generate(weights.rows(rows), compressed=_COMPRESSED.value)
+        return sequence, lambda rows: prepared.generate(weights.rows(rows), compressed=config.compressed)
     return sequence, lambda rows: prepared.generate(
-        tissue.rows(rows), compressed=_COMPRESSED.value, allow_extrapolation=True
+        tissue.rows(rows), compressed=config.compressed, allow_extrapolation=True
     )
 
 
@@ -105,4 +113,4 @@ def _blocks(make, n_atoms, bar):
 
 
 if __name__ == "__main__":
-    run(main)
+    main.run()

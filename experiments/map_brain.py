@@ -2,106 +2,89 @@
 
 Example::
 
-    python -m experiments.map_brain --output=runs/brain
+    ganmrf map_brain --output=runs/brain
 
 A noisy MRF-FISP scan of the digital brain is matched with the dictionary. The output folder gets ``report.html``, the
 maps (NIfTI, seconds; ``maps.png``), ``metrics.json`` and ``config.json``.
 """
 
 import dataclasses
-import json
-import sys
 import time
 
 import numpy as np
-from absl import flags
 
-from experiments.flags import sequence_flags
-from experiments.flags.command_line import run
+from experiments.flags.command_line import command
 from experiments.reports.brain import maps_figure, write_brain_report
-from ganmrf.dictionary.build import build_dictionary
+from ganmrf.dictionary.build import Dictionary, build_dictionary
 from ganmrf.dictionary.compress import compress
-from ganmrf.dictionary.match import match
-from ganmrf.files import make_folder, replacing
-from ganmrf.imaging.phantom import acquire, add_noise, digital_brain
+from ganmrf.dictionary.match import Maps, match
+from ganmrf.files import make_folder, replacing, write_json
+from ganmrf.imaging.phantom import Brain
 from ganmrf.io.maps import describe, write_maps
 from ganmrf.metrics import exact_share, rrmse, tissue_table
 from ganmrf.runs.configs import SimulationConfig
-
-flags.adopt_module_key_flags(sequence_flags)
-_OUTPUT = flags.DEFINE_string("output", None, "folder for the report and the maps", required=True)
-_SIZE = flags.DEFINE_integer("size", 256, "rows and columns of the image of 300 mm")
-_SNR = flags.DEFINE_float("snr", 20.0, "RMS signal in the brain over the standard deviation of the real noise; 0: none")
-_SEED = flags.DEFINE_integer("seed", 0, "of the brain's variation and of the noise")
-_VARIATION = flags.DEFINE_float("variation", 0.05, "standard deviation of T1 and T2 within a tissue, as a fraction")
-_B1_VARIATION = flags.DEFINE_float("b1_variation", 0.0, "B1+ runs from 1 + this at the centre to 1 - this at the edge")
-_SAVE_SCAN = flags.DEFINE_bool("save_scan", False, "also write the noisy scan (scan.npz, 0.5 GB) and mask.npz")
-_RANK = flags.DEFINE_integer("rank", None, "match in a compressed basis of this rank; default: all frames")
+from ganmrf.scanner import Scanner
+from ganmrf.settings import check_settings, group, setting, to_plain
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """The whole experiment; the fields are the flags."""
+    """The brain and its scan."""
 
-    simulation: SimulationConfig
-    size: int
-    snr: float
-    seed: int
-    variation: float
-    b1_variation: float
-    rank: int | None
+    output: str = setting(meaning="folder for the report and the maps", kept=False)
+    size: int = setting(256, "rows and columns of the image of 300 mm", at_least=8)
+    snr: float = setting(
+        20.0, "RMS signal in the brain over the standard deviation of the real noise; 0: none", at_least=0
+    )
+    seed: int = setting(0, "of the brain's variation and of the noise", at_least=0)
+    variation: float = setting(0.05, "standard deviation of T1 and T2 within a tissue, as a fraction")
+    b1_variation: float = setting(0.0, "B1+ runs from 1 + this at the centre to 1 - this at the edge")
+    save_scan: bool = setting(
+        False, "also write the noisy scan (scan.npz, 0.5 GB) and mask.npz, for reconstruct_maps", kept=False
+    )
+    rank: int | None = setting(None, "match in a compressed basis of this rank; default: all frames", at_least=1)
+    simulation: SimulationConfig = group(SimulationConfig)
+
+    def __post_init__(self):
+        check_settings(self)
 
 
 @dataclasses.dataclass(frozen=True)
 class Results:
-    """What came out: the scan's brain, the dictionary, maps with and without noise, errors and seconds."""
+    """The scanned brain, the dictionary, maps with and without noise, errors and seconds."""
 
-    brain: object
-    dictionary: object
+    brain: Brain
+    dictionary: Dictionary
     kept_energy: float | None
-    maps: object
-    noise_free: object
+    maps: Maps
+    noise_free: Maps
     tissues: list
     metrics: dict
     seconds: dict
 
 
-def main():
+@command(Config)
+def main(config: Config):
     """Runs the experiment and writes its files."""
-    config = Config(
-        simulation=sequence_flags.simulation_config(),
-        size=_SIZE.value,
-        snr=_SNR.value,
-        seed=_SEED.value,
-        variation=_VARIATION.value,
-        b1_variation=_B1_VARIATION.value,
-        rank=_RANK.value,
-    )
-    if not config.snr >= 0:
-        raise ValueError(f"--snr must be 0 (no noise) or more; got {config.snr}")
-    folder = make_folder(_OUTPUT.value)
-    results = map_brain(config, folder if _SAVE_SCAN.value else None)
-    metrics = results.metrics | {"seconds": results.seconds}
-    for name, content in (("config", dataclasses.asdict(config)), ("metrics", metrics)):
-        with replacing(folder / f"{name}.json") as path:
-            path.write_text(json.dumps(content, indent=2) + "\n")
+    folder = make_folder(config.output)
+    results = map_brain(config, folder)
+    write_json(folder / "config.json", to_plain(config))
+    write_json(folder / "metrics.json", results.metrics | {"seconds": results.seconds})
     dictionary = results.dictionary
     with_b1 = np.ndim(dictionary.tissue.b1) > 0
     write_maps(folder, results.maps, affine=results.brain.affine, sidecar=describe(dictionary), with_b1=with_b1)
     with replacing(folder / "maps.png") as path:
         maps_figure(results).savefig(path, dpi=160)
-    write_brain_report(folder / "report.html", dataclasses.asdict(config), results)
+    write_brain_report(folder / "report.html", config, results)
     for row in results.tissues:
-        if not row.voxels:
-            continue
-        t1, t2 = (f"{100 * error:.2f} %" for error in (row.t1_rrmse, row.t2_rrmse))
-        print(f"{row.name:12s} {row.voxels:6d} voxels, RRMSE T1 {t1}, T2 {t2}")
+        if row.voxels:
+            t1, t2 = (f"{100 * error:.2f} %" for error in (row.t1_rrmse, row.t2_rrmse))
+            print(f"{row.name:12s} {row.voxels:6d} voxels, RRMSE T1 {t1}, T2 {t2}")
     print(f"report: {folder / 'report.html'}")
 
 
-def map_brain(config: Config, scan_folder=None) -> Results:
-    """Dictionary, brain, scan, noise, matching and errors; writes the scan and its mask to a folder if one is given."""
-    show = sys.stderr.isatty()
+def map_brain(config: Config, folder) -> Results:
+    """Dictionary, brain, scan, noise, matching and errors; ``folder`` gets the scan and its mask if they are wanted."""
     seconds = {}
 
     def timed(name, function, *args, **kwargs):
@@ -111,30 +94,29 @@ def map_brain(config: Config, scan_folder=None) -> Results:
         print(f"{name}: {seconds[name]:.1f} s", flush=True)
         return result
 
-    sequence, profile = config.simulation.sequence(), config.simulation.slice_profile()
-    tissue = config.simulation.tissue()
-    fields = {"variation": config.variation, "b1_variation": config.b1_variation, "seed": config.seed}
-    brain = digital_brain(size=config.size, **fields)
-    if not (brain.brain_mask & (brain.labels >= 0)).any():
-        raise ValueError(f"--size={config.size} is too coarse: no voxel of the brain is 95 % one tissue")
-    dictionary = timed("dictionary", build_dictionary, sequence, tissue, slice_profile=profile, progress=show)
+    sequence, played = config.simulation.sequence(), {"slice_profile": config.simulation.slice_profile()}
+    scanner = Scanner(size=config.size, variation=config.variation, b1_variation=config.b1_variation)
+    dictionary = timed("dictionary", build_dictionary, sequence, config.simulation.tissue(), **played, progress=True)
     kept = None
     if config.rank is not None:
         dictionary, kept = timed("compression", compress, dictionary, config.rank)
-    images = timed("scan", acquire, brain, sequence, slice_profile=profile, progress=show)
-    noise_free = maps = timed("matching without noise", match, dictionary, images, mask=brain.mask, progress=show)
+    scan = timed("scan", scanner.image, sequence, **played, seed=config.seed, progress=True)
+    brain = scan.brain
+    if not (brain.brain_mask & (brain.labels >= 0)).any():
+        raise ValueError(f"size={config.size} is too coarse: no voxel of the brain is 95 % one tissue")
+    noise_free = maps = timed("matching without noise", match, dictionary, scan.images, mask=brain.mask, progress=True)
     if config.snr:
-        images = add_noise(images, config.snr, mask=brain.brain_mask, seed=config.seed)
-        maps = timed("matching", match, dictionary, images, mask=brain.mask, progress=show)
-    if scan_folder is not None:
-        for name, arrays in (("scan", {"images": images}), ("mask", {"mask": brain.mask})):
-            with replacing(scan_folder / f"{name}.npz") as path:
+        scan = scan.with_noise(config.snr, config.seed)
+        maps = timed("matching", match, dictionary, scan.images, mask=brain.mask, progress=True)
+    if config.save_scan:
+        for name, arrays in (("scan", {"images": scan.images}), ("mask", {"mask": brain.mask})):
+            with replacing(folder / f"{name}.npz") as path:
                 np.savez(path, **arrays)
     tissues, metrics = errors(brain, maps, noise_free)
     return Results(brain, dictionary, kept, maps, noise_free, tissues, metrics, seconds)
 
 
-def errors(brain, maps, noise_free):
+def errors(brain: Brain, maps: Maps, noise_free: Maps) -> tuple[list, dict]:
     """Rows of the tissue table, and all errors as plain numbers; voxels that are at least 95 % one tissue count."""
     t1, t2 = brain.truth()
     names = dict(enumerate(brain.tissue_names))
@@ -150,4 +132,4 @@ def errors(brain, maps, noise_free):
 
 
 if __name__ == "__main__":
-    run(main)
+    main.run()

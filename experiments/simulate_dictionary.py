@@ -2,7 +2,7 @@
 
 Example::
 
-    python -m experiments.simulate_dictionary --output=paper.npz --slice_nodes=12
+    ganmrf simulate_dictionary --output=paper.npz --slice_nodes=12
 
 Without flags it is the paper's: 1000 frames of MRF-FISP, 5970 pairs of T1 and T2. A sequence of your own is a CSV file
 with columns ``flip_angle_deg``, ``repetition_time_ms`` and ``echo_time_ms`` (or ``--echo_time_ms``).
@@ -13,77 +13,94 @@ was killed. Several processes share the work when each is given the same flags, 
 """
 
 import contextlib
+import dataclasses
 import pathlib
-import sys
 import time
 
 import jax
-from absl import flags
 
-from experiments.flags import process_flags, sequence_flags
-from experiments.flags.command_line import run
+from experiments.flags.command_line import command
+from experiments.flags.processes import ProcessConfig, leave_processes
 from ganmrf.dictionary.build import build_dictionary
 from ganmrf.dictionary.compress import compress
 from ganmrf.dictionary.npz import save_dictionary
 from ganmrf.dictionary.zarr_fill import begin_store, fill_store, wait_until_whole
-
-flags.adopt_module_key_flags(sequence_flags)
-flags.adopt_module_key_flags(process_flags)
-_OUTPUT = flags.DEFINE_string("output", None, "file to write, .npz or .mat, or .zarr folder", required=True)
-_ACCURACY = flags.DEFINE_float("accuracy", 1e-4, "largest relative error of a fingerprint by leaving out orders")
-_STATES = flags.DEFINE_integer("states", None, "orders of the extended phase graph; default: as --accuracy needs")
-_PRECISION = flags.DEFINE_enum("precision", "float32", ["float32", "float64"], "of the simulation and of the file")
-_RANK = flags.DEFINE_integer("rank", None, "compress to this rank; default: all frames")
-_CHUNK_ATOMS = flags.DEFINE_integer("chunk_atoms", None, "atoms of a chunk of a .zarr folder; default: by their size")
+from ganmrf.runs.configs import SimulationConfig
+from ganmrf.settings import check_settings, group, setting
 
 
-def main():
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """The dictionary and its file."""
+
+    output: str = setting(meaning="file to write, .npz or .mat, or .zarr folder")
+    accuracy: float = setting(1e-4, "largest relative error of a fingerprint by leaving out EPG states")
+    states: int | None = setting(None, "states of the extended phase graph; default: as --accuracy needs")
+    precision: str = setting("float32", "of the simulation and of the file", choices=("float32", "float64"))
+    rank: int | None = setting(None, "compress to this rank; default: all frames")
+    chunk_atoms: int | None = setting(None, "atoms of a chunk of a .zarr folder; default: by their size")
+    simulation: SimulationConfig = group(SimulationConfig)
+    processes: ProcessConfig = group(ProcessConfig)
+
+    def __post_init__(self):
+        check_settings(self)
+        output = self.path
+        if output.suffix not in (".npz", ".mat", ".zarr"):
+            raise ValueError(f"output must end in .npz, .mat or .zarr; got {output}")
+        if not output.parent.is_dir():
+            raise ValueError(f"output: the folder {output.parent} does not exist")
+        of_stores = {"chunk_atoms": self.chunk_atoms} | vars(self.processes)
+        del of_stores["coordinator_timeout_s"]
+        for name, value in of_stores.items():
+            if output.suffix != ".zarr" and value is not None:
+                raise ValueError(f"{name} goes with --output=NAME.zarr")
+
+    @property
+    def path(self) -> pathlib.Path:
+        """The file or folder to write."""
+        return pathlib.Path(self.output)
+
+
+@command(Config)
+def main(config: Config):
     """Simulates, compresses if asked to, and saves."""
-    config = sequence_flags.simulation_config()
-    output = pathlib.Path(_OUTPUT.value)
-    if output.suffix not in (".npz", ".mat", ".zarr"):
-        raise ValueError(f"--output must end in .npz, .mat or .zarr; got {output}")
-    if not output.parent.is_dir():
-        raise ValueError(f"--output: the folder {output.parent} does not exist")
-    for name in ("coordinator", "processes", "process_id", "chunk_atoms"):
-        if output.suffix != ".zarr" and flags.FLAGS[name].value is not None:
-            raise ValueError(f"--{name} goes with --output=NAME.zarr")
-    process_flags.join_processes()
-    with jax.enable_x64(True) if _PRECISION.value == "float64" else contextlib.nullcontext():
-        states = {"n_states": _STATES.value, "accuracy": _ACCURACY.value, "slice_profile": config.slice_profile()}
-        make = _stream if output.suffix == ".zarr" else _build
-        make(output, config.sequence(), config.tissue(), states, sys.stderr.isatty())
+    config.processes.join()
+    with jax.enable_x64(True) if config.precision == "float64" else contextlib.nullcontext():
+        simulation = config.simulation
+        states = {"n_states": config.states, "accuracy": config.accuracy, "slice_profile": simulation.slice_profile()}
+        make = _stream if config.path.suffix == ".zarr" else _build
+        make(config, simulation.sequence(), simulation.tissue(), states)
 
 
-def _build(output, sequence, tissue, states, show):
+def _build(config, sequence, tissue, states):
     start = time.perf_counter()
-    dictionary = build_dictionary(sequence, tissue, progress=show, **states)
+    dictionary = build_dictionary(sequence, tissue, progress=True, **states)
     print(f"{tissue.size} atoms of {sequence.n_frames} frames in {time.perf_counter() - start:.2f} s")
-    if _RANK.value is not None:
-        dictionary, kept = compress(dictionary, _RANK.value)
-        print(f"rank {_RANK.value} keeps all but {1 - kept:.2e} of the energy")
-    save_dictionary(output, dictionary)
-    print(f"saved as {output} ({output.stat().st_size / 1e6:.1f} MB)")
+    if config.rank is not None:
+        dictionary, kept = compress(dictionary, config.rank)
+        print(f"rank {config.rank} keeps all but {1 - kept:.2e} of the energy")
+    save_dictionary(config.path, dictionary)
+    print(f"saved as {config.path} ({config.path.stat().st_size / 1e6:.1f} MB)")
 
 
-def _stream(output, sequence, tissue, states, show):
+def _stream(config, sequence, tissue, states):
     start = time.perf_counter()
-    store = begin_store(output, sequence, tissue, rank=_RANK.value, chunk_atoms=_CHUNK_ATOMS.value, **states)
-    process_flags.leave_processes()
+    store = begin_store(config.path, sequence, tissue, rank=config.rank, chunk_atoms=config.chunk_atoms, **states)
+    leave_processes()
     if found := store.n_chunks - len(store.missing()):
         print(f"{found} of {store.n_chunks} chunks are there already", flush=True)
-    written = fill_store(store, progress=show)
+    written = fill_store(store, progress=True)
     print(f"{written} chunks of {store.chunk_atoms} atoms in {time.perf_counter() - start:.2f} s, with the writing")
     if jax.process_index() > 0:
         return
     if missing := len(store.missing()):
         print(f"waiting for {missing} chunks of other processes (or: stop this one and run it alone)", flush=True)
     wait_until_whole(store)
-    if _RANK.value is not None:
+    if config.rank is not None:
         left_out = store.read("left_out", slice(None)).astype(float)
-        print(f"rank {_RANK.value} keeps all but {left_out.mean():.2e} of the energy, {left_out.max():.2e} at worst")
-    print(f"{output} is whole: {tissue.size} atoms of {sequence.n_frames} frames")
+        print(f"rank {config.rank} keeps all but {left_out.mean():.2e} of the energy, {left_out.max():.2e} at worst")
+    print(f"{config.path} is whole: {tissue.size} atoms of {sequence.n_frames} frames")
 
 
 if __name__ == "__main__":
-    run(main)
+    main.run()

@@ -2,71 +2,70 @@
 
 Example::
 
-    python -m experiments.sweep_lambda --workdir=runs/sweep --steps=2000 --lambdas=0.01,1,100,10000
+    ganmrf sweep_lambda --workdir=runs/sweep --steps=2000 --lambdas=0.01,1,100,10000
 
 Every lambda has a folder of its own, as `train` makes them. ``sweep.json`` has the errors, and ``report.html`` shows
 them as the paper's Fig. 4a does. Called again with the same ``--workdir`` it goes on where it was cut off.
 """
 
 import dataclasses
-import json
 import pathlib
 
-from absl import flags
-
-from experiments.flags import recipe_flags, sequence_flags
-from experiments.flags.command_line import given_flags, numbers_in, run
-from ganmrf.files import replacing
+from experiments.flags.command_line import command
+from ganmrf.files import write_json
 from ganmrf.report.html import Picture, Section, Table, write_report
 from ganmrf.report.training_figures import sweep_figure
-from ganmrf.runs.configs import SimulationConfig, TrainingConfig, stored_configs
-from ganmrf.runs.side_by_side import Job, train_side_by_side
+from ganmrf.runs.configs import TrainingJob
+from ganmrf.runs.side_by_side import train_side_by_side
 from ganmrf.runs.workdir import Workdir, read_records
-
-flags.adopt_module_key_flags(sequence_flags)
-flags.adopt_module_key_flags(recipe_flags)
-_WORKDIR = flags.DEFINE_string("workdir", None, "folder of the sweep", required=True)
-_LAMBDAS = flags.DEFINE_list("lambdas", ["0.01", "1", "100", "10000"], "weights, 0 or more, separated by commas")
-
-
-def main():
-    """Sweeps, and writes what came out."""
-    weights = numbers_in(_LAMBDAS.value, "--lambdas")
-    simulation, training = sequence_flags.simulation_config(), recipe_flags.training_config()
-    settings = {"simulation": dataclasses.asdict(simulation), **dataclasses.asdict(training), "lambdas": weights}
-    with Workdir(_WORKDIR.value, settings, given_flags()) as workdir:
-        simulation, training = stored_configs(workdir.config)
-        jobs = sweep_jobs(workdir.path, simulation, training, workdir.config["lambdas"])
-        train_side_by_side(jobs)
-        rows = sweep_rows(jobs)
-        chosen = best_weight(rows)
-        with replacing(workdir.path / "sweep.json") as path:
-            path.write_text(json.dumps({"chosen": chosen, "rows": rows}, indent=2) + "\n")
-        write_report(
-            workdir.path / "report.html",
-            title="Weight of the reconstruction term",
-            summary=f"The validation error after {training.recipe.steps} steps is least at lambda = {chosen:g}.",
-            sections=[sweep_section(rows)],
-            settings=workdir.config,
-        )
-    for row in rows:
-        print(f"lambda {row['lambda']:g}: RMSE", ", ".join(f"{name} {row[key]:.2e}" for name, key in SETS.items()))
-    print(f"lambda {chosen:g} has the least validation error: {workdir.path / 'report.html'}")
-
+from ganmrf.settings import check_settings, group, setting
 
 SETS = {"training": "train_rmse", "validation": "validation_rmse"}  # what is shown: key in a record
 
 
-def sweep_jobs(folder: pathlib.Path, simulation: SimulationConfig, training: TrainingConfig, weights) -> dict:
-    """Folder -> job of every weight.
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """The sweep."""
+
+    workdir: str = setting(meaning="folder of the sweep", kept=False)
+    lambdas: tuple[float, ...] = setting((0.01, 1.0, 100.0, 10000.0), "weights, separated by commas", at_least=0)
+    job: TrainingJob = group(TrainingJob)
+
+    def __post_init__(self):
+        check_settings(self)
+
+
+@command(Config)
+def main(config: Config, given: frozenset[str]):
+    """Sweeps, and writes what came out."""
+    with Workdir(config.workdir, config, given) as workdir:
+        config = workdir.config
+        jobs = sweep_jobs(workdir.path, config.job, config.lambdas)
+        train_side_by_side(jobs)
+        rows = sweep_rows(jobs)
+        chosen = best_weight(rows)
+        write_json(workdir.path / "sweep.json", {"chosen": chosen, "rows": rows})
+        steps = config.job.training.recipe.steps
+        section = sweep_section(rows)
+        write_report(
+            workdir.path / "report.html",
+            title="Weight of the reconstruction term",
+            summary=f"The validation error after {steps} steps is least at lambda = {chosen:g}.",
+            sections=[section],
+            settings=config,
+        )
+    print(section.tables[0].text())
+    print(f"lambda {chosen:g} has the least validation error: {workdir.path / 'report.html'}")
+
+
+def sweep_jobs(folder: pathlib.Path, job: TrainingJob, weights) -> dict[pathlib.Path, TrainingJob]:
+    """Folder -> job of every weight of the reconstruction term.
 
     Raises:
-      ValueError: no validation set to pick by, or a weight of 0 without an adversarial loss.
+      ValueError: no validation set to pick a weight by, or a weight of 0 without an adversarial loss.
     """
-    if not training.shares[1] > 0:
-        raise ValueError(f"--split={training.split} has no validation set to pick lambda by")
-
-    job = Job(simulation, training)
+    if len(job.training.split) > 1 and not job.training.split[1] > 0:
+        raise ValueError(f"split={job.training.split} has no validation set to pick lambda by")
     return {folder / f"lambda_{weight:g}": job.changed(reconstruction_weight=weight) for weight in sorted(weights)}
 
 
@@ -97,4 +96,4 @@ def sweep_section(rows) -> Section:
 
 
 if __name__ == "__main__":
-    run(main)
+    main.run()

@@ -2,43 +2,50 @@
 
 Example::
 
-    python -m experiments.benchmarks.dictionary
+    ganmrf benchmarks.dictionary
 
 Run it on a quiet machine. Every round times each job once, in turn; the table gives the median and the fastest round.
 Matching is quoted against one float32 product of the same matrices, two for complex images, which is the least work a
 search that looks at every atom can do. Everything is compiled before the first round.
 """
 
-import json
-import resource
+import dataclasses
 import statistics
-import sys
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import flags
 
 from experiments.benchmarks.timing import timed
-from experiments.flags.command_line import run
+from experiments.flags.command_line import command
 from ganmrf import build_dictionary, match, mrf_fisp, tissue_grid
 from ganmrf.dictionary.compress import compress
 from ganmrf.dictionary.refine import refine
-from ganmrf.files import replacing
+from ganmrf.files import write_json
 from ganmrf.imaging.phantom import acquire, add_noise, digital_brain
 from ganmrf.physics.simulate_many import simulate_many
 from ganmrf.physics.slice_profile import sinc_slice_profile
-from ganmrf.report.html import machine_facts
-
-_ROUNDS = flags.DEFINE_integer("rounds", 7, "how often each job is timed", lower_bound=1)
-_RANK = flags.DEFINE_integer("rank", 20, "of the compressed basis for the fine grid")
-_SIZE = flags.DEFINE_integer("size", 256, "rows and columns of the brain")
-_OUTPUT = flags.DEFINE_string("output", None, "JSON file for the table; none by default")
+from ganmrf.report.html import machine_facts, peak_memory
+from ganmrf.settings import check_settings, setting
 
 _REFINED = 10_000  # voxels
 
 
-def main():
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """The jobs."""
+
+    rounds: int = setting(7, "how often each job is timed", at_least=1)
+    rank: int = setting(20, "of the compressed basis for the fine grid", at_least=1)
+    size: int = setting(256, "rows and columns of the brain", at_least=8)
+    output: str | None = setting(None, "JSON file for the table; default: none")
+
+    def __post_init__(self):
+        check_settings(self)
+
+
+@command(Config)
+def main(config: Config):
     """Prints the tables."""
     sequence, grid, profile = mrf_fisp(), tissue_grid(), sinc_slice_profile(12)
     dictionary = build_dictionary(sequence, grid)
@@ -47,7 +54,7 @@ def main():
     print(f"automatic states: largest relative error {(error / np.linalg.norm(exact, axis=1)).max():.1e}")
     del exact
 
-    brain = digital_brain(size=_SIZE.value)
+    brain = digital_brain(size=config.size)
     images = add_noise(acquire(brain, sequence), 20.0, mask=brain.brain_mask)
     full = {
         "dictionary, uniform slice": lambda: build_dictionary(sequence, grid),
@@ -55,28 +62,27 @@ def main():
         "matching, all frames": lambda: match(dictionary, images, mask=brain.mask),
         "product, all frames": product(images[:, brain.mask].T, dictionary.fingerprints),
     }
-    rows = printed(full)
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9
-    print(f"{brain.mask.sum()} voxels; peak memory of the process so far {memory:.2f} GB")
+    rows = printed(full, config.rounds)
+    print(f"{brain.mask.sum()} voxels; peak memory of the process so far {peak_memory() / 1e9:.2f} GB")
 
-    rows |= printed(_refining(dictionary, images, brain))
+    rows |= printed(_refining(dictionary, images, brain), config.rounds)
 
-    fine, kept = compress(build_dictionary(sequence, tissue_grid("fine")), _RANK.value)
-    print(f"rank {_RANK.value} of the fine grid keeps all but {1 - kept:.1e} of the energy")
+    fine, kept = compress(build_dictionary(sequence, tissue_grid("fine")), config.rank)
+    print(f"rank {config.rank} of the fine grid keeps all but {1 - kept:.1e} of the energy")
     coefficients = images[:, brain.mask].T @ fine.basis.astype(np.float32)
-    name = f"rank {_RANK.value}, {len(fine.norms)} atoms"
+    name = f"rank {config.rank}, {len(fine.norms)} atoms"
     rows |= printed(
         {
             f"matching, {name}": lambda: match(fine, images, mask=brain.mask),
             f"product, {name}": product(coefficients, fine.fingerprints),
-        }
+        },
+        config.rounds,
     )
     for kind in ("all frames", name):
         share = statistics.median(rows[f"product, {kind}"]) / statistics.median(rows[f"matching, {kind}"])
         print(f"matching, {kind}: {100 * share:.0f} % of the speed of a matrix product")
-    if _OUTPUT.value:
-        with replacing(_OUTPUT.value) as path:
-            path.write_text(json.dumps({"machine": machine_facts(), "seconds": rows}, indent=2) + "\n")
+    if config.output:
+        write_json(config.output, {"machine": machine_facts(), "seconds": rows})
 
 
 def _refining(dictionary, images, brain):
@@ -91,9 +97,9 @@ def _refining(dictionary, images, brain):
     }
 
 
-def printed(jobs):
+def printed(jobs, rounds):
     """Seconds of every round of every job, the jobs in turn; prints median and fastest."""
-    rows = timed(jobs, _ROUNDS.value)
+    rows = timed(jobs, rounds)
     for name, seconds in rows.items():
         print(f"{name:34s} median {statistics.median(seconds):7.3f} s   fastest {min(seconds):7.3f} s", flush=True)
     return rows
@@ -112,4 +118,4 @@ def product(signals, atoms):
 
 
 if __name__ == "__main__":
-    run(main)
+    main.run()

@@ -2,9 +2,9 @@
 
 Example::
 
-    python -m experiments.benchmarks.simulator --output=benchmark
+    ganmrf benchmarks.simulator --output=benchmark
 
-Run it on a quiet machine, and bound to one core (``taskset -c 0 python -m ...``) for figures of one core; on several it
+Run it on a quiet machine, and bound to one core (``taskset -c 0 ganmrf ...``) for figures of one core; on several it
 also compares one core with two. Every round runs each job once, in turn; the table gives medians. Rates are atoms over
 the processor time of the whole process. They are given relative to the naive form too (`simulate_voxel` under
 `jax.vmap`: complex numbers and 3 x 3 matrices), and per GFLOP/s of a float32 matrix product on one core, so that
@@ -15,76 +15,85 @@ compiled before the first round.
 ``--output`` names a folder for the table as JSON, and for a plot of time against atoms, frames and orders.
 """
 
+import dataclasses
 import functools
-import json
 import statistics
 import time
 
 import jax
 import numpy as np
 import threadpoolctl
-from absl import flags
 
 from experiments.benchmarks.simulator_jobs import seconds_on, simulator_jobs
 from experiments.benchmarks.timing import timed
-from experiments.flags.command_line import run
+from experiments.flags.command_line import command
 from ganmrf import build_dictionary, mrf_fisp, tissue_grid
 from ganmrf.dictionary.grids import grid_of
-from ganmrf.files import make_folder, replacing
+from ganmrf.files import make_folder, replacing, write_json
 from ganmrf.parallel import cores
 from ganmrf.physics.simulate_many import simulate_many
 from ganmrf.report.figures import scaling_figure
-from ganmrf.report.html import machine_facts
+from ganmrf.report.html import Table, machine_facts
+from ganmrf.settings import check_settings, setting
 
-_ROUNDS = flags.DEFINE_integer("rounds", 5, "how often each job is timed", lower_bound=1)
-_STATES = flags.DEFINE_integer("states", 80, "orders, where their number is fixed", lower_bound=2)
-_PEER_ATOMS = flags.DEFINE_integer("peer_atoms", 64, "atoms for the slow peers", lower_bound=1)
-_LARGEST = flags.DEFINE_integer("largest", 100_000, "most atoms of the plot", lower_bound=1000)
-_OUTPUT = flags.DEFINE_string("output", None, "folder for the table and the plot; none by default")
 _PRODUCT = 2048  # rows and columns of the matrix product
 _PIECE = 100_000  # atoms simulated at once for the plot: a piece is forgotten before the next
 
 
-def main():
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """The jobs."""
+
+    rounds: int = setting(5, "how often each job is timed", at_least=1)
+    states: int = setting(80, "EPG states, where their number is fixed", at_least=2)
+    peer_atoms: int = setting(64, "atoms for the slow peers", at_least=1)
+    largest: int = setting(100_000, "most atoms of the plot", at_least=1000)
+    output: str | None = setting(None, "folder for the table and the plot; default: none")
+
+    def __post_init__(self):
+        check_settings(self)
+
+
+@command(Config)
+def main(config: Config):
     """Prints the table, and writes it and the plot."""
-    folder = make_folder(_OUTPUT.value) if _OUTPUT.value else None
+    folder = make_folder(config.output) if config.output else None
     sequence = mrf_fisp()
     with threadpoolctl.threadpool_limits(1, "blas"):
-        rows, gflops = table(list(simulator_jobs(sequence, tissue_grid(), _STATES.value, _PEER_ATOMS.value)))
-    print(f"a float32 product of {_PRODUCT} x {_PRODUCT} matrices on one core: {gflops:.0f} GFLOP/s")
-    print(f"{'':40s}  atoms  time (s)    core-s  per core-s  x naive  per GFLOP/s    error")
-    for row in rows:
-        error = "" if row["error"] is None else f"{row['error']:.1e}"
-        print(
-            f"{row['job']:40s}{row['atoms']:7d}{row['seconds']:10.4f}{row['core_seconds']:10.4f}{row['rate']:12.0f}"
-            f"{row['times_naive']:9.1f}{row['per_gflops']:13.1f}{error:>9s}"
+        rows, gflops = table(
+            list(simulator_jobs(sequence, tissue_grid(), config.states, config.peer_atoms)), config.rounds
         )
-    devices = several_devices() if jax.default_backend() == "cpu" and len(cores()) > 1 else {}
+    print(f"a float32 product of {_PRODUCT} x {_PRODUCT} matrices on one core: {gflops:.0f} GFLOP/s")
+    columns = ("job", "atoms", "time (s)", "core-s", "per core-s", "x naive", "per GFLOP/s", "error")
+    cells = [
+        (
+            row["job"],
+            *(f"{row['atoms']}", f"{row['seconds']:.4f}", f"{row['core_seconds']:.4f}", f"{row['rate']:.0f}"),
+            *(f"{row['times_naive']:.1f}", f"{row['per_gflops']:.1f}"),
+            "" if row["error"] is None else f"{row['error']:.1e}",
+        )
+        for row in rows
+    ]
+    print(Table(columns, cells).text())
+    devices = several_devices(config.rounds) if jax.default_backend() == "cpu" and len(cores()) > 1 else {}
     for name, seconds in devices.items():
         print(
             f"fine grid, {name}: {seconds:.3f} s, {next(iter(devices.values())) / seconds:.2f} times as fast as on one"
         )
     if folder:
-        curves = scaling(sequence)
-        with replacing(folder / "benchmark.json") as path:
-            contents = {
-                "machine": machine_facts(),
-                "gflops": gflops,
-                "rows": rows,
-                "devices": devices,
-                "scaling": curves,
-            }
-            path.write_text(json.dumps(contents, indent=2) + "\n")
+        curves = scaling(sequence, config.largest)
+        facts = {"machine": machine_facts(), "gflops": gflops, "rows": rows, "devices": devices, "scaling": curves}
+        write_json(folder / "benchmark.json", facts)
         with replacing(folder / "scaling.png") as path:
             scaling_figure(curves).savefig(path, dpi=150)
         print(f"table and plot in {folder}")
 
 
-def table(jobs):
+def table(jobs, rounds):
     """Rows of the table, and the rate of the matrix product, GFLOP/s."""
     matrix = np.random.default_rng(0).standard_normal((_PRODUCT, _PRODUCT), np.float32)
     runs = {"product": lambda: matrix @ matrix} | {job.name: job.run for job in jobs}
-    seconds = timed(runs, _ROUNDS.value, clock=lambda: np.array([time.perf_counter(), time.process_time()]))
+    seconds = timed(runs, rounds, clock=lambda: np.array([time.perf_counter(), time.process_time()]))
     medians = {name: np.median(values, axis=0).tolist() for name, values in seconds.items()}
     gflops = 2e-9 * _PRODUCT**3 / medians["product"][1]
     naive = jobs[0].atoms / medians[jobs[0].name][1]
@@ -107,16 +116,16 @@ def table(jobs):
     return rows, gflops
 
 
-def several_devices():
+def several_devices(rounds):
     """Seconds for the fine grid by what it was simulated on: one core, two, and two as a device of JAX each."""
     kinds = {"one core": (1, 1), "two cores": (2, 1), "two cores, a device each": (2, 2)}
-    return {name: seconds_on(set(cores()[:n]), devices, _ROUNDS.value) for name, (n, devices) in kinds.items()}
+    return {name: seconds_on(set(cores()[:n]), devices, rounds) for name, (n, devices) in kinds.items()}
 
 
-def scaling(sequence):
+def scaling(sequence, largest):
     """Median seconds against the number of atoms, frames and orders, one at a time."""
     grid, atoms = tissue_grid(), tissue_grid().rows(slice(512))
-    sizes = [100 * 10**power for power in range(10) if 100 * 10**power <= _LARGEST.value]
+    sizes = [100 * 10**power for power in range(10) if 100 * 10**power <= largest]
     lines = {
         "atoms": ("1000 frames, orders for 1e-4", {n: functools.partial(in_pieces, sequence, n) for n in sizes}),
         "frames": (
@@ -144,4 +153,4 @@ def in_pieces(sequence, size):
 
 
 if __name__ == "__main__":
-    run(main)
+    main.run()

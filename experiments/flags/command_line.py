@@ -1,62 +1,208 @@
-"""What every experiment does around its work: flags in, one clear line and exit code 2 for bad input."""
+"""A command: its flags are the fields of a dataclass; bad input is one clear line on stderr and exit code 2."""
 
+import dataclasses
+import difflib
+import importlib
+import inspect
+import os
+import pathlib
+import re
 import sys
+import textwrap
 
-from absl import app, flags
+from absl import flags
 
+from experiments.flags.jobs import job_modules
 from ganmrf.parallel import keep_compiled_programs
+from ganmrf.settings import kind_of
+
+_DEFINE = {
+    bool: flags.DEFINE_bool,
+    int: flags.DEFINE_integer,
+    float: flags.DEFINE_float,
+    str: flags.DEFINE_string,
+}
+_METAVAR = {int: "INT", float: "NUMBER", str: "TEXT"}
 
 
-def run(main):
-    """Parses the flags and calls ``main()``; a `ValueError` or `OSError` becomes one line on stderr and exit code 2.
+def command(config: type):
+    """Makes a command of a function of a configuration.
 
-    Compiled programs are kept in the user's cache folder, so that the next run with the same shapes starts at once.
+    Args:
+      config: the dataclass whose fields, those of its groups among them, are the flags.
+
+    Returns:
+      A decorator for ``main(config)``, or ``main(config, given)`` with the names of the flags that were given.
     """
+    return lambda function: Command(function, config)
 
-    def guarded(arguments):
+
+class Command:
+    """A function of a configuration that can also be run from the command line."""
+
+    def __init__(self, function, config: type):
+        self.config = config
+        self._function = function
+        self._takes_given = len(inspect.signature(function).parameters) > 1
+
+    def __call__(self, *arguments):
+        return self._function(*arguments)
+
+    @property
+    def name(self) -> str:
+        """How the job is called."""
+        module = inspect.getmodule(self._function)
+        if module.__spec__ is not None:
+            return module.__spec__.name.removeprefix("experiments.")
+        return pathlib.Path(module.__file__).stem
+
+    def fields(self) -> dict[str, dataclasses.Field]:
+        """Flag -> the field that it sets."""
+        return {field.name: field for _, _, fields in _groups(self.config) for field in fields}
+
+    def run(self, arguments: list[str] | None = None):
+        """Parses the arguments, by default those of the process, and calls the function.
+
+        A `ValueError` or `OSError`, from the flags or from the work, becomes one line on stderr and exit code 2.
+        Compiled programs are kept in the user's cache folder, so that the next run with the same shapes starts at once.
+        """
+        arguments = sys.argv[1:] if arguments is None else list(map(str, arguments))
+        if any(argument.lstrip("-") in ("help", "h", "helpshort", "helpfull") for argument in arguments):
+            print(self.help())
+            return
         try:
-            if len(arguments) > 1:
-                raise ValueError(f"unexpected argument {arguments[1]!r}: every input is a --flag=value")
+            values = self._parse(arguments)
+            config = _read(self.config, values)
+            given = frozenset(name for name in values if values[name].present)
             keep_compiled_programs()
-            main()
+            self._function(config, given) if self._takes_given else self._function(config)
         except (ValueError, OSError) as error:
-            _fail(error)
+            self._fail(error)
 
-    app.run(guarded, flags_parser=_parse)
+    def help(self) -> str:
+        """What the job does, and its own flags with their units and defaults."""
+        lines = [inspect.getdoc(inspect.getmodule(self._function)).strip()]
+        for cls, _, fields in _groups(self.config):
+            summary = inspect.getdoc(cls).splitlines()[0].rstrip(".")
+            lines += ["", f"{summary}:", *(line for field in fields for line in _described(cls, field))]
+        return "\n".join(lines)
+
+    def _parse(self, arguments):
+        values = flags.FlagValues()
+        for cls, presets, fields in _groups(self.config):
+            for field in fields:
+                _define(values, cls, field, optional=presets is not None)
+        try:
+            rest = values([self.name, *arguments], known_only=False)
+        except flags.UnrecognizedFlagError as error:
+            raise ValueError(self._unknown(error.flagname)) from None
+        except flags.Error as error:
+            raise ValueError(str(error).removeprefix("flag ")) from None
+        if len(rest) > 1:
+            raise ValueError(f"unexpected argument {rest[1]!r}: every input is a --flag=value")
+        return values
+
+    def _unknown(self, name):
+        near = difflib.get_close_matches(name, self.fields(), n=3)
+        jobs = [job for job in job_modules() if name in _flags_of(job)]
+        other = f"; it is a flag of {', '.join(jobs)}" if jobs else ""
+        nearest = f"; did you mean {', '.join(f'--{each}' for each in near)}?" if near else ""
+        return f"--{name} is not a flag of {self.name}{other}{nearest}"
+
+    def _fail(self, error):
+        message = " ".join(str(error).split())
+        first = re.match(r"\w+", message)
+        if first and first[0] in self.fields():
+            message = f"--{message}"
+        print(f"error: {message}", file=sys.stderr)
+        sys.exit(2)
 
 
-def numbers_in(texts: list[str], flag: str, *, positive: bool = False, repeats: bool = False) -> list[float]:
-    """Numbers of 0 or more from a list flag, each once unless ``repeats``; ``positive`` ones, if so.
+def _flags_of(job):
+    return importlib.import_module(f"experiments.{job}").main.fields()
 
-    Raises:
-      ValueError: no number, or another text; it names the flag.
-    """
+
+def _groups(cls, presets=None):
+    """(class, presets, fields that are flags) of a configuration and, after it, of its groups."""
+    fields, groups = [], []
+    for field in dataclasses.fields(cls):
+        kind, _ = kind_of(cls, field.name)
+        if dataclasses.is_dataclass(kind):
+            groups += _groups(kind, field.metadata.get("presets"))
+        else:
+            fields.append(field)
+    return [(cls, presets, fields), *groups]
+
+
+def _default(field, optional):
+    return None if optional or field.default is dataclasses.MISSING else field.default
+
+
+def _define(values, cls, field, *, optional):
+    kind, several = kind_of(cls, field.name)
+    facts, default = field.metadata, _default(field, optional)
+    if several and facts["apart"]:
+        flags.DEFINE_multi_string(field.name, default, facts["meaning"], flag_values=values)
+    elif several:
+        default = default and [f"{each:g}" if isinstance(each, float) else str(each) for each in default]
+        flags.DEFINE_list(field.name, default, facts["meaning"], flag_values=values)
+    elif facts["choices"] is not None:
+        flags.DEFINE_enum(field.name, default, facts["choices"], facts["meaning"], flag_values=values)
+    else:
+        _DEFINE[kind](field.name, default, facts["meaning"], flag_values=values)
+
+
+def _read(cls, values, base=None):
+    """The configuration that the flags give; of ``base``, where there is one, those fields that were given differ."""
+    found = {}
+    for field in dataclasses.fields(cls):
+        kind, several = kind_of(cls, field.name)
+        if dataclasses.is_dataclass(kind):
+            presets = field.metadata["presets"]
+            found[field.name] = _read(kind, values, presets and presets[found[field.metadata["by"]]])
+            continue
+        value = values[field.name].value
+        if value is None and base is None and field.default is dataclasses.MISSING:
+            raise ValueError(f"{field.name} is required: {field.metadata['meaning']}")
+        if value is not None or base is None:
+            found[field.name] = _entries(field, kind, value) if several and value is not None else value
+    return cls(**found) if base is None else dataclasses.replace(base, **found)
+
+
+def _entries(field, kind, texts):
     try:
-        numbers = [float(text) for text in texts]
-        if not repeats:
-            numbers = list(dict.fromkeys(numbers))
-        if not numbers or not all(
-            (number > 0 if positive else number >= 0) and number < float("inf") for number in numbers
-        ):
-            raise ValueError
+        entries = [kind(float(text)) if kind is int and float(text).is_integer() else kind(text) for text in texts]
     except ValueError:
-        rule = "positive numbers" if positive else "numbers of 0 or more"
-        raise ValueError(f"{flag} must be {rule}, separated by commas; got {','.join(texts) or 'none'}") from None
-    return numbers
+        raise ValueError(f"{field.name} must be numbers separated by commas; got {','.join(texts)}") from None
+    if not entries:
+        raise ValueError(f"{field.name} must hold one value at least; got none")
+    return tuple(entries) if field.metadata["repeats"] else tuple(dict.fromkeys(entries))
 
 
-def given_flags() -> frozenset[str]:
-    """Names of all flags on the command line."""
-    return frozenset(name for name in flags.FLAGS if flags.FLAGS[name].present)
-
-
-def _parse(arguments):
-    try:
-        return flags.FLAGS(arguments, known_only=False)
-    except flags.Error as error:
-        _fail(error)
-
-
-def _fail(error):
-    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-    sys.exit(2)
+def _described(cls, field):
+    """Lines of ``--help`` for a flag: its values, its meaning and its default."""
+    kind, several = kind_of(cls, field.name)
+    facts = field.metadata
+    if kind is bool:
+        title = f"--[no]{field.name}"
+    else:
+        values = "|".join(map(str, facts["choices"])) if facts["choices"] else _METAVAR[kind]
+        title = f"--{field.name}={values}{',...' if several and not facts['apart'] else ''}"
+    meaning = facts["meaning"]
+    if facts["apart"]:
+        meaning += "; may be repeated"
+    if field.default is dataclasses.MISSING:
+        meaning += " (required)"
+    elif field.default is not None and kind is bool:
+        meaning += f" (default: {'yes' if field.default else 'no'})"
+    elif field.default is not None:
+        entries = field.default if several else (field.default,)
+        meaning += f" (default: {', '.join(f'{each:g}' if kind is float else str(each) for each in entries)})"
+    width = min(max(os.get_terminal_size().columns if sys.stdout.isatty() else 100, 60), 120)
+    body = textwrap.wrap(meaning, width - 30)
+    if len(title) < 27:
+        head, *body = body
+        yield f"  {title:<27s} {head}"
+    else:
+        yield f"  {title}"
+    yield from (f"{'':30s}{line}" for line in body)

@@ -1,4 +1,4 @@
-"""The report of `study_nuisance`: distances between distributions, and the distributions at two tissues."""
+"""The report of `studies.hidden_b1`: distances between distributions, and the distributions at two tissues."""
 
 import numpy as np
 
@@ -19,15 +19,15 @@ def result_rows(found, variants, seeds) -> list[dict]:
     """Mean, least and largest of every measure over the seeds, for each variant and for a second simulated set.
 
     Args:
-      found: (variant, seed) -> what `train_and_judge` found.
+      found: (variant, seed) -> what `train_and_evaluate` found.
       variants: names of the variants.
       seeds: the seeds.
     """
-    judged = {name: [found[name, seed][name] for seed in seeds] for name in variants}
-    judged[FLOOR] = [found[variants[0], seed][FLOOR] for seed in seeds]  # the same for all variants
+    evaluated = {name: [found[name, seed][name] for seed in seeds] for name in variants}
+    evaluated[FLOOR] = [found[variants[0], seed][FLOOR] for seed in seeds]  # the same for all variants
     return [
         {"variant": name} | {measure: _spread([each[measure] for each in by_seed]) for measure in _MEASURES}
-        for name, by_seed in judged.items()
+        for name, by_seed in evaluated.items()
     ]
 
 
@@ -40,7 +40,7 @@ def result_table(rows, settings) -> Table:
     return Table(("", *_MEASURES.values()), cells, caption)
 
 
-def write_nuisance_report(path, settings: dict, rows, table: Table, folders):
+def write_hidden_b1_report(path, settings: dict, rows, table: Table, folders):
     """Writes the report.
 
     Args:

@@ -1,21 +1,22 @@
 """One generator of fingerprints under a hidden B1: trained in a folder, resumed, and judged by its distribution."""
 
 import dataclasses
-import json
+import functools
 import pathlib
 
 import numpy as np
 
 from experiments.studies.hidden_b1_data import hidden_b1_dictionary, prepare_hidden, sample_fingerprints
 from experiments.studies.hidden_b1_metrics import covariance_error, mean_error, sliced_wasserstein
-from ganmrf.files import replacing
-from ganmrf.gan.checkpoint import Checkpoints
+from ganmrf.files import read_json, replacing, write_json
 from ganmrf.gan.generate import finish
 from ganmrf.gan.recipes import Recipe
 from ganmrf.gan.train import fit, init_state
 from ganmrf.physics.tissue import Tissue
 from ganmrf.report.figures import REFERENCE_TIMES
 from ganmrf.runs.configs import SimulationConfig
+from ganmrf.runs.loop import advance
+from ganmrf.runs.workdir import Workdir
 
 SHOWN = ("WM", "GM")  # tissues of the figures
 FLOOR = "simulated again"
@@ -38,11 +39,11 @@ VARIANTS = {
 }
 
 
-def train_and_judge(folder: pathlib.Path, settings: dict, variant: str, seed: int) -> dict:
-    """Trains from the newest checkpoint to the end, and judges; at once where the folder has a judgement already.
+def train_and_evaluate(folder: pathlib.Path, settings: dict, variant: str, seed: int) -> dict:
+    """Trains from the newest checkpoint to the end, and evaluates; at once where the folder has a evaluation already.
 
     Args:
-      folder: gets ``checkpoints``, ``judgement.json`` and ``shown.npz``, samples of the tissues `SHOWN`.
+      folder: gets ``checkpoints``, ``evaluation.json`` and ``shown.npz``, samples of the tissues `SHOWN`.
       settings: of the study.
       variant: one of `VARIANTS`.
       seed: of everything that is drawn, but which tissues are held out.
@@ -50,9 +51,9 @@ def train_and_judge(folder: pathlib.Path, settings: dict, variant: str, seed: in
     Returns:
       For the variant and for `FLOOR`: errors by name, means over the tissues that are held out.
     """
-    judgement = folder / "judgement.json"
-    if judgement.exists():
-        return json.loads(judgement.read_text(encoding="utf-8"))
+    evaluation = folder / "evaluation.json"
+    if evaluation.exists():
+        return read_json(evaluation)
     simulation = SimulationConfig(**settings["simulation"])
     scan = simulation.sequence(), simulation.slice_profile()
     seen, held_out = _split(simulation.tissue(), settings["conditions"])
@@ -75,13 +76,12 @@ def train_and_judge(folder: pathlib.Path, settings: dict, variant: str, seed: in
     found = {variant: _errors(generated(held_out, settings["samples"]), truth), FLOOR: _errors(again, truth)}
     with replacing(folder / "shown.npz") as path:
         np.savez(path, simulated=simulated(shown, _N_SHOWN), generated=generated(shown, _N_SHOWN))
-    with replacing(judgement) as path:
-        path.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    write_json(evaluation, found)
     return found
 
 
 def _split(tissue, n_held_out):
-    """Tissues to learn from, and tissues to judge by."""
+    """Tissues to learn from, and tissues to evaluate by."""
     order = np.random.default_rng(0).permutation(tissue.size)
     if not 0 < n_held_out < tissue.size:
         raise ValueError(f"--conditions must be 1 to {tissue.size - 1}, fewer than the grid has; got {n_held_out}")
@@ -98,15 +98,18 @@ def _recipe(variant, settings, dictionary):
     return dataclasses.replace(recipe, reconstruction_weight=weight)
 
 
+@dataclasses.dataclass(frozen=True)
+class _Run:
+    """What a run's own folder keeps: the settings that change its steps."""
+
+    recipe: Recipe
+    seed: int
+
+
 def _trained(folder, recipe, data, seed):
-    with Checkpoints(folder / "checkpoints", keep=1) as checkpoints:
-        state = init_state(recipe, data, seed)
-        if (restored := checkpoints.restore(state)) is not None:
-            _, state = restored
-        for trained, metrics in fit(recipe, data, state, seed=seed, chunk=max(recipe.steps // 5, 1)):
-            state = trained
-            checkpoints.save(metrics["step"], state)
-    return state
+    chunks = functools.partial(fit, recipe, data, seed=seed, chunk=max(recipe.steps // 5, 1))
+    with Workdir(folder, _Run(recipe, seed)) as workdir:
+        return advance(chunks, init_state(recipe, data, seed), workdir, recipe.steps, keep=1, progress=False)[0]
 
 
 def _errors(samples, truth):

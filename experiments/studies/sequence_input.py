@@ -2,78 +2,78 @@
 
 Example::
 
-    python -m experiments.studies.sequence_input --workdir=runs/direct --seeds=0,1,2
+    ganmrf studies.sequence_input --workdir=runs/sequence_input --seeds=0,1,2
 
-The family has eight parameters (`ganmrf.physics.sequences.random.five_lobes`). A residual network takes them beside T1 and T2,
-as regression or as the paper's conditional GAN with an l1 term and R1; the regression is trained once for as many
-steps, once for as long, and once in the GAN's own norm. Another one takes all flip angles and repetition times in
-place of the parameters. Every variant is trained with every seed, side by side; simulating what it is trained on counts
-in its core-seconds. ``direct.json`` and ``report.html`` hold the results. Called again with the same ``--workdir`` it
-goes on where it was cut off.
+The family has eight parameters (`ganmrf.physics.sequences.random.five_lobes`). A residual network takes the parameters
+beside T1 and T2, as regression or as the paper's conditional GAN with an l1 term and gradient penalty; the regression
+is trained once for as many steps, once for as long, and once in the GAN's own norm. Another network takes all flip
+angles and repetition times in place of the parameters. Every variant is trained with every seed, side by side;
+simulating its examples counts in its core-seconds. ``sequence_input.json`` and ``report.html`` hold the results. Called
+again with the same ``--workdir`` the command goes on where it was cut off.
 """
 
-import json
+import dataclasses
 
-from absl import flags
-
-from experiments.flags.command_line import given_flags, numbers_in, run
-from experiments.studies.sequence_input_report import result_rows, result_table, write_direct_report
+from experiments.flags.command_line import command
+from experiments.studies.sequence_input_report import result_rows, result_table, write_sequence_input_report
 from experiments.studies.sequence_input_runs import (
     GAN,
     LONGER,
     REGRESSION,
     VARIANTS,
     steps_of_equal_time,
-    train_and_judge,
+    train_and_evaluate,
 )
-from ganmrf.files import replacing
+from ganmrf.files import write_json
 from ganmrf.runs.side_by_side import run_side_by_side
 from ganmrf.runs.workdir import Workdir
-
-_WORKDIR = flags.DEFINE_string("workdir", None, "folder of all runs", required=True)
-_SEEDS = flags.DEFINE_list("seeds", ["0"], "seeds that every variant is trained with")
-_VARIANTS = flags.DEFINE_multi_enum("variant", list(VARIANTS), list(VARIANTS), "what to train; may be repeated")
-_WEIGHT = flags.DEFINE_float("reconstruction_weight", 100.0, "lambda, the weight of the GAN's l1 term", lower_bound=0.0)
-_NUMBERS = {
-    "frames": (1000, "length of the sequences"),
-    "steps": (5000, "updates of each player; regression as long as the GAN has more"),
-    "every": (200, "steps between two draws of sequences and tissues, and two records"),
-    "sequences": (512, "sequences of every draw, of 64 tissues each"),
-    "width": (256, "units of a hidden layer"),
-    "depth": (5, "hidden layers"),
-    "rank": (160, "coefficients that the network emits"),
-    "batch_size": (512, "atoms a step"),
-    "refit_draws": (4, "draws that the output layer is solved for on"),
-    "judged": (128, "sequences never seen to judge by"),
-}
-_FLAGS = {
-    name: flags.DEFINE_integer(name, default, meaning, lower_bound=1) for name, (default, meaning) in _NUMBERS.items()
-}
+from ganmrf.settings import check_settings, setting, to_plain
 
 
-def main():
-    """Trains and judges all variants, and writes what came out."""
-    settings = {name: flag.value for name, flag in _FLAGS.items()} | {"reconstruction_weight": _WEIGHT.value}
-    settings |= {"variant": _VARIANTS.value, "seeds": [int(seed) for seed in numbers_in(_SEEDS.value, "--seeds")]}
-    given = given_flags()
-    with Workdir(_WORKDIR.value, settings, given) as workdir:
-        settings = workdir.config
-        variants, seeds = settings["variant"], settings["seeds"]
-        if LONGER in variants and not {REGRESSION, GAN} <= set(variants):
-            raise ValueError(f"--variant={LONGER} needs the variants {REGRESSION} and {GAN} too")
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """The study."""
+
+    workdir: str = setting(meaning="folder of all runs", kept=False)
+    seeds: tuple[int, ...] = setting((0,), "seeds that every variant is trained with", at_least=0)
+    variant: tuple[str, ...] = setting(tuple(VARIANTS), "what to train", choices=tuple(VARIANTS), apart=True)
+    reconstruction_weight: float = setting(100.0, "lambda, the weight of the GAN's l1 term", at_least=0)
+    frames: int = setting(1000, "length of the sequences", at_least=1)
+    steps: int = setting(
+        5000, "updates of the generator, and of the discriminator; regression as long as the GAN has more", at_least=1
+    )
+    every: int = setting(200, "steps between two draws of sequences and tissues, and two records", at_least=1)
+    sequences: int = setting(512, "sequences of every draw, of 64 tissues each", at_least=1)
+    width: int = setting(256, "units of a hidden layer", at_least=1)
+    depth: int = setting(5, "hidden layers", at_least=1)
+    rank: int = setting(160, "coefficients that the network emits", at_least=1)
+    batch_size: int = setting(512, "atoms a step", at_least=1)
+    refit_draws: int = setting(4, "draws that the output layer is solved for on", at_least=1)
+    judged: int = setting(128, "sequences never seen to evaluate on", at_least=1)
+
+    def __post_init__(self):
+        check_settings(self)
+        if LONGER in self.variant and not {REGRESSION, GAN} <= set(self.variant):
+            raise ValueError(f"variant={LONGER} needs the variants {REGRESSION} and {GAN} too")
+
+
+@command(Config)
+def main(config: Config, given: frozenset[str]):
+    """Trains and evaluates all variants, and writes what came out."""
+    with Workdir(config.workdir, config, given) as workdir:
+        config, settings = workdir.config, to_plain(workdir.config)
+        variants, seeds = config.variant, config.seeds
         jobs = [_job(workdir, settings, name, seed) for seed in seeds for name in variants if name != LONGER]
-        found = run_side_by_side(_judge, jobs)
+        found = dict(run_side_by_side(_evaluate, jobs))
         if LONGER in variants:
             steps = {seed: steps_of_equal_time(*(found[name, seed] for name in (REGRESSION, GAN))) for seed in seeds}
             jobs = [_job(workdir, settings | {"steps": steps[seed]}, LONGER, seed) for seed in seeds]
-            found |= run_side_by_side(_judge, jobs)
+            found |= dict(run_side_by_side(_evaluate, jobs))
         rows = result_rows(found, variants, seeds)
-        with replacing(workdir.path / "direct.json") as path:
-            path.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+        write_json(workdir.path / "sequence_input.json", rows)
         table = result_table(rows, settings)
-        write_direct_report(workdir.path / "report.html", rows, table, settings)
-    for name, *cells in (table.columns, *table.rows):
-        print(f"{name:34s}" + "".join(f"{cell:>15s}" for cell in cells))
+        write_sequence_input_report(workdir.path / "report.html", rows, table, settings)
+    print(table.text())
     print(f"report: {workdir.path / 'report.html'}")
 
 
@@ -82,10 +82,10 @@ def _job(workdir, settings, variant, seed):
     return folder, settings, variant, seed
 
 
-def _judge(job):
+def _evaluate(job):
     _, _, variant, seed = job
-    return (variant, seed), train_and_judge(*job)
+    return (variant, seed), train_and_evaluate(*job)
 
 
 if __name__ == "__main__":
-    run(main)
+    main.run()

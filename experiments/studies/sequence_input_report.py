@@ -1,4 +1,4 @@
-"""The report of `study_direct`: errors on sequences never seen, at equal steps and at equal time."""
+"""The report of `studies.sequence_input`: errors on sequences never seen, at equal steps and at equal time."""
 
 import numpy as np
 
@@ -13,7 +13,7 @@ def result_rows(found, variants, seeds) -> list[dict]:
     """For each variant the means over the seeds, before and after the output layer is solved for, and all runs.
 
     Args:
-      found: (variant, seed) -> what `train_and_judge` found.
+      found: (variant, seed) -> what `train_and_evaluate` found.
       variants: names of the variants.
       seeds: the seeds.
     """
@@ -48,7 +48,7 @@ def result_table(rows, settings) -> Table:
     return Table(_COLUMNS, cells, caption)
 
 
-def write_direct_report(path, rows, table: Table, settings):
+def write_sequence_input_report(path, rows, table: Table, settings):
     """Writes the report.
 
     Args:

@@ -1,18 +1,19 @@
 """One network for a whole family of sequences: trained in a folder, resumed, and judged on sequences never seen."""
 
 import dataclasses
-import json
+import functools
 import pathlib
 import time
 
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.studies.sequence_input_data import DirectTask, prepare_direct, refit
-from ganmrf.files import replacing
-from ganmrf.gan.checkpoint import Checkpoints
+from experiments.studies.sequence_input_data import SequenceInputTask, prepare_task, refit
+from ganmrf.files import read_json, write_json
+from ganmrf.gan.emission import generator_errors
 from ganmrf.gan.recipes import Recipe
-from ganmrf.gan.train import DivergedError, fit, init_state, relative_errors
+from ganmrf.gan.train import fit, init_state
+from ganmrf.runs.loop import advance
 from ganmrf.runs.workdir import Workdir
 
 GAN, REGRESSION, LONGER = "conditional GAN", "regression", "regression, as long as the GAN"
@@ -30,11 +31,11 @@ VARIANTS = {
 }
 
 
-def train_and_judge(folder: pathlib.Path, settings: dict, variant: str, seed: int) -> dict:
-    """Trains from the newest checkpoint to the end, and judges; at once where the folder has a judgement already.
+def train_and_evaluate(folder: pathlib.Path, settings: dict, variant: str, seed: int) -> dict:
+    """Trains from the newest checkpoint to the end, and evaluates; at once where the folder has a evaluation already.
 
     Args:
-      folder: gets ``config.json``, ``metrics.jsonl``, ``checkpoints`` and ``judgement.json``.
+      folder: gets ``config.json``, ``metrics.jsonl``, ``checkpoints`` and ``evaluation.json``.
       settings: of the study; its ``steps`` are those of this run.
       variant: one of `VARIANTS`.
       seed: of the network and of everything that is trained on.
@@ -47,18 +48,18 @@ def train_and_judge(folder: pathlib.Path, settings: dict, variant: str, seed: in
     Raises:
       ValueError: a training that diverges, or a folder in use.
     """
-    judgement = folder / "judgement.json"
-    if judgement.exists():
-        return json.loads(judgement.read_text(encoding="utf-8"))
+    evaluation = folder / "evaluation.json"
+    if evaluation.exists():
+        return read_json(evaluation)
     start = time.process_time()
-    task = DirectTask(
+    task = SequenceInputTask(
         n_frames=settings["frames"],
         sequence_input="schedule" if variant == FLATTENED else "parameters",
         n_sequences=settings["sequences"],
         seed=seed,
     )
     recipe = _recipe(variant, settings)
-    data = prepare_direct(task, recipe, n_judged=settings["judged"])
+    data = prepare_task(task, recipe, n_evaluated=settings["judged"])
     if recipe.adversarial_weight:
         # The paper's fingerprints are over the largest value, ours have unit norm.
         largest = float(jnp.abs(data.sets["validation"].fingerprints).max())
@@ -76,13 +77,12 @@ def train_and_judge(folder: pathlib.Path, settings: dict, variant: str, seed: in
         "trained": {"core_seconds": trained} | _errors(recipe, state.params, data),
         "refit": {"core_seconds": trained + solving} | _errors(recipe, solved, data),
     }
-    with replacing(judgement) as path:
-        path.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    write_json(evaluation, found)
     return found
 
 
 def steps_of_equal_time(regression: dict, gan: dict) -> int:
-    """Steps of regression that take as long as the GAN's, from what `train_and_judge` found of both."""
+    """Steps of regression that take as long as the GAN's, from what `train_and_evaluate` found of both."""
     return round(gan["steps"] * gan["seconds_per_step"] / regression["seconds_per_step"])
 
 
@@ -92,28 +92,24 @@ def _recipe(variant, settings):
     return Recipe(**{"residual": True, "refit": False} | common | VARIANTS[variant])
 
 
+@dataclasses.dataclass(frozen=True)
+class _Run:
+    """What a run's own folder keeps."""
+
+    steps: int
+
+
 def _trained(folder, task, recipe, data, every, start):
     """The last state, and a row for every chunk; its core-seconds count from ``start``, over all attempts."""
     shown = dataclasses.replace(data, sets={"validation": data.sets["validation"]})
-    with Workdir(folder, {"steps": recipe.steps}, frozenset()) as workdir, Checkpoints(folder / "checkpoints") as saved:
-        recipe = dataclasses.replace(recipe, steps=workdir.config["steps"])  # where times decide, the first ones do
+    with Workdir(folder, _Run(recipe.steps), frozenset()) as workdir:
+        # A resumed run keeps the number of steps that was first fitted into the time budget.
+        recipe = dataclasses.replace(recipe, steps=workdir.config.steps)
+        draw = functools.partial(task.draw, data.scaling)
+        chunks = functools.partial(fit, recipe, shown, seed=task.seed, chunk=every, draw=draw)
+        spent = time.process_time() - start
         state = init_state(recipe, data, task.seed)
-        if (restored := saved.restore(state)) is not None:
-            _, state = restored
-        rows = workdir.rows(int(state.step))
-        before = rows[-1]["core_seconds"] if rows else 0.0
-        try:
-            for trained, row in fit(
-                recipe, shown, state, seed=task.seed, chunk=every, draw=lambda step: task.draw(data.scaling, step)
-            ):
-                state = trained
-                row |= {"core_seconds": round(before + time.process_time() - start, 3)}
-                workdir.record(row)  # before the checkpoint: a resumed run then has every record up to it
-                saved.save(row["step"], state)
-                rows.append(row)
-        except DivergedError as error:
-            raise ValueError(f"{folder}: {error}") from error
-    return state, rows
+        return advance(chunks, state, workdir, recipe.steps, core_seconds=spent, progress=False)
 
 
 def _seconds_per_step(rows):
@@ -124,5 +120,5 @@ def _seconds_per_step(rows):
 
 
 def _errors(recipe, params, data):
-    errors = np.asarray(relative_errors(recipe, params, data.scaling, data.sets["test"]), float)
+    errors = np.asarray(generator_errors(recipe, params, data.scaling, data.sets["test"]), float)
     return {"mean": float(errors.mean()), "quantile": float(np.quantile(errors, 0.99))}

@@ -2,27 +2,22 @@
 
 Example::
 
-    python -m experiments.studies.slice_profile_accuracy --time_bandwidth=8 --window=hann --nodes=8,12,16,24,32
+    ganmrf studies.slice_profile_accuracy --time_bandwidth=8 --window=hann --nodes=8,12,16,24,32
 """
 
 import dataclasses
-import json
 
 import jax
 import numpy as np
-from absl import flags
 
-from experiments.flags.command_line import run
-from ganmrf.files import replacing
+from experiments.flags.command_line import command
+from ganmrf.files import write_json
 from ganmrf.physics.sequences.published import mrf_fisp
 from ganmrf.physics.simulate import simulate
 from ganmrf.physics.slice_profile import SliceProfile, sinc_profile, sinc_slice_profile
 from ganmrf.physics.tissue import Tissue
-
-TIME_BANDWIDTH = flags.DEFINE_float("time_bandwidth", 8.0, "pulse duration times bandwidth")
-WINDOW = flags.DEFINE_string("window", "hann", "hann, hamming or none")
-NODES = flags.DEFINE_list("nodes", ["8", "12", "16", "24", "32"], "numbers of nodes to judge")
-OUTPUT = flags.DEFINE_string("output", None, "JSON file for the table; none by default")
+from ganmrf.report.html import Table
+from ganmrf.settings import check_settings, setting, to_plain
 
 # Tissues that span the paper's grid, s.
 T1 = (2.95, 2.95, 1.0, 0.3, 0.1, 0.8, 2.0, 0.5)
@@ -34,26 +29,30 @@ N_STATES = 112
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """What is judged: the pulse and the numbers of nodes."""
+    """The pulse and the numbers of nodes."""
 
-    time_bandwidth: float
-    window: str
-    nodes: tuple[int, ...]
+    time_bandwidth: float = setting(8.0, "pulse duration times bandwidth")
+    window: str = setting("hann", "hann, hamming or none")
+    nodes: tuple[int, ...] = setting((8, 12, 16, 24, 32), "numbers of nodes to evaluate", at_least=1)
+    output: str | None = setting(None, "JSON file for the table; default: none", kept=False)
+
+    def __post_init__(self):
+        check_settings(self)
 
 
-def main():
+@command(Config)
+def main(config: Config):
     """Prints the table and writes it to ``--output``."""
-    jax.config.update("jax_enable_x64", True)
-    config = Config(TIME_BANDWIDTH.value, WINDOW.value, _counts(NODES.value))
-    rows = measure(config)
-    print(f"largest relative L2 error of {len(T1)} fingerprints against {POSITIONS} positions")
-    print(f"{config.window} sinc, time-bandwidth {config.time_bandwidth:g}\n")
-    print(f"{'nodes':>5}  {'gauss':>8}  {'uniform':>8}")
-    for row in rows:
-        print(f"{row['nodes']:5d}  {row['gauss']:8.1e}  {row['uniform']:8.1e}")
-    if OUTPUT.value:
-        with replacing(OUTPUT.value) as path:
-            path.write_text(json.dumps({"config": dataclasses.asdict(config), "errors": rows}, indent=2) + "\n")
+    with jax.enable_x64(True):
+        rows = measure(config)
+    cells = [(f"{row['nodes']}", f"{row['gauss']:.1e}", f"{row['uniform']:.1e}") for row in rows]
+    caption = (
+        f"largest relative L2 error of {len(T1)} fingerprints against {POSITIONS} positions; {config.window} sinc, "
+        f"time-bandwidth {config.time_bandwidth:g}"
+    )
+    print(Table(("nodes", "gauss", "uniform"), cells, caption).text())
+    if config.output:
+        write_json(config.output, {"config": to_plain(config), "errors": rows})
 
 
 def measure(config: Config) -> list[dict]:
@@ -78,12 +77,5 @@ def measure(config: Config) -> list[dict]:
     return [{"nodes": n, "gauss": error(gauss[n]), "uniform": error(uniform(n))} for n in config.nodes]
 
 
-def _counts(entries):
-    wrong = [entry for entry in entries if not entry.strip().isdecimal() or int(entry) < 1]
-    if wrong or not entries:
-        raise ValueError(f"--nodes must hold whole numbers of 1 or more; got {', '.join(wrong)!r}")
-    return tuple(int(entry) for entry in entries)
-
-
 if __name__ == "__main__":
-    run(main)
+    main.run()

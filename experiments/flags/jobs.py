@@ -1,0 +1,41 @@
+"""Which jobs there are, grouped as a user thinks."""
+
+import ast
+import pathlib
+
+GROUPS = {
+    "simulate": ("simulate_dictionary", "simulate_acquisition", "map_brain"),
+    "learn": (
+        "reproduce",
+        "train",
+        "evaluate",
+        "sweep_lambda",
+        "ablate",
+        "generate_dictionary",
+        "train_anchored",
+        "evaluate_anchored",
+        "cardiac_dictionary",
+    ),
+    "map": ("reconstruct_maps",),
+    "design": ("design_sequence", "export_pulseq"),
+    "study": (
+        "studies.hidden_b1",
+        "studies.sequence_input",
+        "studies.compare_reconstructions",
+        "studies.slice_profile_accuracy",
+        "benchmarks.simulator",
+        "benchmarks.dictionary",
+        "benchmarks.generation",
+    ),
+}
+
+
+def job_modules() -> list[str]:
+    """Names of all jobs: ``experiments.NAME`` is the module of each."""
+    return [job for jobs in GROUPS.values() for job in jobs]
+
+
+def summary(job: str) -> str:
+    """The first line of a job's docstring, read without importing the job."""
+    path = pathlib.Path(__file__).parents[1].joinpath(*job.split(".")).with_suffix(".py")
+    return ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))).splitlines()[0]
