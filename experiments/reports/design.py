@@ -9,17 +9,15 @@ from ganmrf.design.bounds import Precision, scan_time
 from ganmrf.design.limits import activity
 from ganmrf.physics.simulate import simulate
 from ganmrf.physics.tissue import Tissue
-from ganmrf.report.design_figures import (
-    activity_figure,
-    descent_figure,
-    design_figure,
+from ganmrf.report.design_figures import activity_figure, descent_figure, design_figure
+from ganmrf.report.figures import fingerprint_figure
+from ganmrf.report.html import Picture, Section, Table, write_report
+from ganmrf.report.precision_figures import (
     monte_carlo_figure,
     precision_figure,
     robustness_figure,
     tissue_ratio_figure,
 )
-from ganmrf.report.figures import fingerprint_figure
-from ganmrf.report.html import Picture, Section, Table, write_report
 from ganmrf.runs.designing import Design, DesignConfig, exact_precision
 
 _B1 = np.linspace(0.8, 1.2, 9)

@@ -7,7 +7,7 @@ from cmcrameri import cm
 from matplotlib.figure import Figure
 
 from ganmrf.physics.tissue import Tissue
-from ganmrf.report.figures import COLOURS, WIDTH, stacked_axes
+from ganmrf.report.drawing import COLOURS, WIDTH, stacked_axes
 
 
 def accuracy_figure(errors: Mapping[str, Mapping[int, Mapping[str, float]]]) -> Figure:

@@ -1,26 +1,14 @@
-"""Figures of a sequence design: what was changed, which limits it runs into, and how precise T1 and T2 become.
+"""Figures of a sequence design: start and design, the limits that it reaches, and the search."""
 
-Standard deviations are relative, for noise as large as M0, as `design.bounds` gives them: at an M0 of 100 times the
-noise, which the figures are labelled for, the same numbers are in per cent. The first of several sequences is the one
-that the others are compared with: it is grey.
-"""
-
-import textwrap
 from collections.abc import Mapping
 
 import numpy as np
-from cmcrameri import cm
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FormatStrFormatter, FuncFormatter, LogLocator, NullFormatter
-from scipy.stats import chi2
 
 from ganmrf.physics.sequences.fisp import Sequence
 from ganmrf.pytrees import require
-from ganmrf.report.figures import COLOURS, WIDTH, colour_bar, percentile, plain, stacked_axes
+from ganmrf.report.drawing import COLOURS, legend_above, plain_logarithm, stacked_axes
 
-QUANTITIES = ("T1", "T2")
-
-_SEQUENCES = (("0.55", "-"), (COLOURS[0], "--"), (COLOURS[1], ":"), (COLOURS[2], "-."))  # colour or dashes of each
 _BOUNDS = {  # of `design.limits.activity`
     "flip_angle max": "Largest flip angle",
     "flip_angle min": "Smallest flip angle",
@@ -32,13 +20,6 @@ _BOUNDS = {  # of `design.limits.activity`
     "scan_time": "scan time",
     "rf_power": "RF power",
 }
-_BARS = 12  # that fit into half the width
-_AXIS = 0.9  # inches, of its numbers and its name
-_LETTER = 0.085  # inches, a generous mean at 9 points
-_MARK = 0.6  # inches, of a line or a bar in a legend
-_NUMBER = 0.3  # inches, of three digits and a point
-_RATIOS = (1.02, 1.05, 1.1, 1.2, 1.5, 2, 3, 5, 10)  # with a tick, and the range of their colour bar at the most
-_BAND = 0.1  # to either side of the bound
 
 
 def design_figure(before: Sequence, after: Sequence, *, limits=None) -> Figure:
@@ -70,7 +51,7 @@ def design_figure(before: Sequence, after: Sequence, *, limits=None) -> Figure:
     bottom.set_ylim(low - margin, high + margin)
     bottom.set(xlabel="Frame", xlim=(0, max(before.n_frames, after.n_frames)))
     top.set_title("\n".join(f"{name}: {_timing(one)}" for name, (one, *_) in sequences.items()), fontsize=10)
-    _legend(figure, *top.get_legend_handles_labels())
+    legend_above(figure, *top.get_legend_handles_labels())
     return figure
 
 
@@ -133,200 +114,10 @@ def descent_figure(values, best) -> Figure:
     axes.axhline(best[chosen], color=COLOURS[0], linewidth=1, linestyle=":")
     axes.set(xlabel="Updates", ylabel="Objective", xlim=(0, max(len(values) - 1, 1)), yscale="log")
     axes.xaxis.get_major_locator().set_params(integer=True)
-    _plain_logarithm(axes.yaxis)
+    plain_logarithm(axes.yaxis)
     many = f"start {chosen}, best of {best.size}" if best.size > 1 else "1 start"
     axes.set_title(f"{best[chosen]:.4g} from {values[0, chosen]:.4g} ({many})", fontsize=10)
     return figure
-
-
-def precision_figure(precisions: Mapping[str, np.ndarray], names, *, labels=QUANTITIES) -> Figure:
-    """Standard deviation of each quantity in each tissue as bars, one colour a sequence, and what the design gained.
-
-    Args:
-      precisions: name of a sequence -> relative standard deviations for noise as large as M0, positive, inf where
-        nothing determines them, (tissues, quantities); 1 to 4 sequences.
-      names: of the tissues.
-      labels: of the quantities, one panel each.
-
-    Raises:
-      ValueError: too many sequences or none, no tissue, shapes that do not fit, or a value that is not positive.
-    """
-    tables = _tables("precisions", precisions, (len(names), len(labels)))
-    first, *others = tables
-    figure, panels, width = _tissue_panels(labels, names, len(tables))
-    width *= 0.84 / len(tables)
-    upright = width < _NUMBER
-    for i, (axes, label) in enumerate(zip(panels, labels, strict=True)):
-        finite = [table[:, i][np.isfinite(table[:, i])] for table in tables.values()]
-        highest = max((column.max() for column in finite if column.size), default=1.0)
-        for j, (name, table) in enumerate(tables.items()):
-            places = np.arange(len(names)) + 0.84 * ((j + 0.5) / len(tables) - 0.5)
-            heights = np.where(np.isfinite(table[:, i]), table[:, i], 0)
-            axes.bar(places, heights, 0.8 / len(tables), color=_SEQUENCES[j][0], label=name)
-            for x, height, value in zip(places, heights, table[:, i], strict=True):
-                style = {"rotation": 90 if upright else 0, "ha": "center", "va": "bottom", "fontsize": 8}
-                axes.annotate(f"{value:.3g}", (x, height), (0, 2), textcoords="offset points", **style)
-        axes.set_ylim(0, (1.3 if upright else 1.12) * highest)
-        axes.set_ylabel(f"Standard deviation of {label} (%)\nat an M0 of 100 times the noise", fontsize=9)
-        axes.grid(visible=False, axis="x")
-        with np.errstate(invalid="ignore"):  # NaN where neither determines it
-            gains = [tables[first][:, i] / tables[name][:, i] for name in others]
-        for tissue, tick in enumerate(ticks := [text.get_text() for text in axes.get_xticklabels()]):
-            ticks[tissue] = "\n".join([tick, *(f"$\\div$ {gain[tissue]:.2f}" for gain in gains)])
-        axes.set_xticklabels(ticks)
-    if others:
-        those = f"that with {others[0]}" if len(others) == 1 else "those with the others, in their order"
-        figure.supxlabel(f"$\\div$: standard deviation with {first} over {those}", fontsize=9)
-    _legend(figure, *panels[0].get_legend_handles_labels())
-    return figure
-
-
-def robustness_figure(b1, stds: Mapping[str, np.ndarray], *, names) -> Figure:
-    """Standard deviation of T1 and of T2 against B1, one colour a tissue, one kind of line a sequence.
-
-    Args:
-      b1: actual over nominal flip angle, ascending, (b1,).
-      stds: name of a sequence -> relative standard deviations of T1 and of T2 for noise as large as M0, positive, inf
-        where nothing determines them, (2, tissues, b1); 1 to 4 sequences.
-      names: of the tissues.
-
-    Raises:
-      ValueError: B1 that does not rise from above 0, too many sequences or none, shapes that do not fit, or a standard
-        deviation that is not positive.
-    """
-    b1 = np.asarray(b1, float)
-    if b1.ndim != 1 or not b1.size or not np.isfinite(b1).all() or not (np.diff(b1, prepend=0.0) > 0).all():
-        raise ValueError(f"b1 must rise from above 0, (b1,); got {np.array2string(b1, precision=3, threshold=8)}")
-    tables = _tables("stds", stds, (len(QUANTITIES), len(names), b1.size))
-    figure = Figure(figsize=(WIDTH, 4.0), layout="constrained")
-    panels = figure.subplots(1, len(QUANTITIES))
-    colours = COLOURS if len(names) <= len(COLOURS) else cm.batlow(np.linspace(0, 0.9, len(names)))
-    for i, (axes, quantity) in enumerate(zip(panels, QUANTITIES, strict=True)):
-        for table, (_, dashes) in zip(tables.values(), _SEQUENCES, strict=False):
-            for values, colour in zip(np.where(np.isfinite(table[i]), table[i], np.nan), colours, strict=False):
-                axes.plot(b1, values, dashes, marker="o", markersize=3, color=colour, linewidth=1.6)
-        axes.axvline(1, color="0.6", linewidth=0.8, zorder=0)
-        axes.set(yscale="log", xlabel="B1 (actual / nominal flip angle)")
-        axes.set_ylabel(f"Standard deviation of {quantity} (%)\nat an M0 of 100 times the noise", fontsize=9)
-        _plain_logarithm(axes.yaxis)
-        plain(axes)
-    for name, colour in zip(names, colours, strict=False):
-        panels[0].plot([], [], color=colour, label=name)
-    for name, (_, dashes) in zip(tables, _SEQUENCES, strict=False):
-        panels[0].plot([], [], dashes, color="0.2", label=name)
-    _legend(figure, *panels[0].get_legend_handles_labels())
-    return figure
-
-
-def tissue_ratio_figure(t1, t2, ratio_t1, ratio_t2, *, marked: Mapping[str, tuple[float, float]]) -> Figure:
-    """How much more precise T1 and T2 became, over the plane of T1 and T2; blue is better, red is worse than before.
-
-    Args:
-      t1: s, (tissues,).
-      t2: s, (tissues,).
-      ratio_t1: standard deviation of T1 before over after, (tissues,); crosses stand where it is 0, infinite or NaN.
-      ratio_t2: the same of T2.
-      marked: name -> T1 and T2, s, of what gets a ring, such as the tissues that were designed for.
-
-    Raises:
-      ValueError: shapes that differ, times that are not positive, or a negative ratio.
-    """
-    arrays = {"t1": t1, "t2": t2, "ratio_t1": ratio_t1, "ratio_t2": ratio_t2}
-    arrays = {name: np.asarray(value, float) for name, value in arrays.items()}
-    if {value.shape for value in arrays.values()} != {(arrays["t1"].size,)}:
-        shapes = ", ".join(f"{name} {value.shape}" for name, value in arrays.items())
-        raise ValueError(f"tissue_ratio_figure: all must be (tissues,); got {shapes}")
-    t1, t2, *ratios = arrays.values()
-    for name, time in (("t1", t1), ("t2", t2), *((f"marked[{name!r}]", time) for name, time in marked.items())):
-        require(name, time, lambda x: (x > 0) & np.isfinite(x), "positive and finite (s)")
-    for name, ratio in zip(("ratio_t1", "ratio_t2"), ratios, strict=True):
-        require(name, ratio, lambda x: ~(x < 0), "0 or more")
-    known = [np.isfinite(ratio) & (ratio > 0) for ratio in ratios]
-    octaves = [np.log2(ratio[here]) for ratio, here in zip(ratios, known, strict=True)]
-    # A few extremes must not take the colour from the rest.
-    span = np.clip(percentile(np.abs(np.concatenate(octaves)), 98), np.log2(1.1), np.log2(_RATIOS[-1]))
-    figure = Figure(figsize=(WIDTH, 4.3), layout="constrained")
-    panels = figure.subplots(1, 2, sharex=True, sharey=True)
-    images = []
-    for axes, quantity, ratio, here, values in zip(panels, QUANTITIES, ratios, known, octaves, strict=True):
-        images.append(_ratio_panel(axes, t1, t2, here, values, span))
-        title = f"{quantity}: none"
-        if values.size:
-            title = f"{quantity}: better in {100 * np.mean(values > 0):.3g} %, median {np.median(ratio[here]):.3g}"
-        lacking = np.count_nonzero(~here)
-        axes.set_title(title + (f"\n{lacking} of {here.size} without" if lacking else ""), fontsize=10)
-        for name, time in marked.items():
-            x, y = 1e3 * np.asarray(time, float)
-            axes.plot(x, y, "o", markerfacecolor="none", markeredgecolor="black", markersize=10, markeredgewidth=1.4)
-            box = {"boxstyle": "round,pad=0.1", "facecolor": "white", "alpha": 0.75, "linewidth": 0}
-            axes.annotate(name, (x, y), (-6, 8), textcoords="offset points", ha="right", fontsize=9, bbox=box)
-    panels[0].set_ylabel("T2 (ms)")
-    steps = np.log2([ratio for ratio in _RATIOS if 0.15 * span <= np.log2(ratio) <= span * (1 + 1e-9)])
-    ticks = FixedLocator([*-steps[::-1], 0, *steps])
-    style = {"ticks": ticks, "format": FuncFormatter(lambda octave, _: f"{2**octave:.3g}"), "pad": 0.01, "aspect": 25}
-    colour_bar(images, panels.tolist(), "Standard deviation before / after", **style)
-    return figure
-
-
-def monte_carlo_figure(
-    predicted: Mapping[str, np.ndarray], measured: Mapping[str, np.ndarray], names, *, draws: int
-) -> Figure:
-    """Measured spread of T1 and T2 over the predicted one, with the 95 % interval of its estimate.
-
-    The interval is that of the standard deviation of normal variates: (draws - 1) s^2 / sigma^2 is chi-squared.
-
-    Args:
-      predicted: name of a sequence -> standard deviations of T1 and T2, (tissues, 2); 1 to 4 sequences.
-      measured: the same, with divisor ``draws - 1``, in the same unit, of the same sequences.
-      names: of the tissues.
-      draws: number of noisy fits that each measured one is from, 2 or more.
-
-    Raises:
-      ValueError: different sequences, too many or none, shapes that do not fit, values that are not positive and
-        finite, or fewer than 2 draws.
-    """
-    shape = (len(names), len(QUANTITIES))
-    if list(predicted) != list(measured):
-        raise ValueError(f"measured must be of the sequences {list(predicted)}, as predicted is; got {list(measured)}")
-    if draws < 2:
-        raise ValueError(f"draws must be 2 or more; got {draws}")
-    predicted = _tables("predicted", predicted, shape, finite=True)
-    measured = _tables("measured", measured, shape, finite=True)
-    low, high = np.sqrt((draws - 1) / chi2.ppf([0.975, 0.025], draws - 1))
-    figure, panels, _ = _tissue_panels(QUANTITIES, names, len(predicted))
-    for i, (axes, quantity) in enumerate(zip(panels, QUANTITIES, strict=True)):
-        axes.axhspan(
-            1 - _BAND, 1 + _BAND, color="0.92", zorder=0, label=f"within {100 * _BAND:.0f} %" if i == 0 else ""
-        )
-        axes.axhline(1, color="0.4", linewidth=1)
-        holding, farthest = 0, 2 * _BAND
-        for j, (name, bound) in enumerate(predicted.items()):
-            ratio = measured[name][:, i] / bound[:, i]
-            places = np.arange(len(names)) + 0.6 * ((j + 0.5) / len(predicted) - 0.5)
-            errors = ratio * np.array([[1 - low], [high - 1]])
-            style = {"fmt": "o", "color": _SEQUENCES[j][0], "markersize": 5, "capsize": 3, "linewidth": 1.4}
-            axes.errorbar(places, ratio, errors, label=name, **style)
-            holding += np.count_nonzero((low * ratio <= 1) & (high * ratio >= 1))
-            farthest = max(farthest, 1.1 * (high * ratio - 1).max(), 1.1 * (1 - low * ratio).max())
-        axes.set_ylim(1 - farthest, 1 + farthest)
-        axes.set_ylabel(f"Spread of {quantity}, measured / predicted")
-        axes.set_title(f"{holding} of {len(predicted) * len(names)} intervals of 95 % hold 1", fontsize=10)
-        axes.grid(visible=False, axis="x")
-    _legend(figure, *panels[0].get_legend_handles_labels())
-    return figure
-
-
-def _ratio_panel(axes, t1, t2, known, octaves, span):
-    """Coloured dots where the ratio is known, crosses where it is not, over T1 and T2 in ms."""
-    plain(axes)
-    sizes = np.clip(1.2e4 / max(t1.size, 1), 6, 60)
-    style = {"cmap": cm.vik_r, "vmin": -span, "vmax": span, "linewidths": 0.3, "edgecolors": "0.6"}
-    dots = axes.scatter(1e3 * t1[known], 1e3 * t2[known], sizes, octaves, **style)
-    axes.plot(1e3 * t1[~known], 1e3 * t2[~known], "x", color="0.3", markersize=5)
-    axes.set(xscale="log", yscale="log", xlabel="T1 (ms)")
-    for axis in (axes.xaxis, axes.yaxis):
-        _plain_logarithm(axis)
-    return dots
 
 
 def _timing(sequence):
@@ -335,53 +126,3 @@ def _timing(sequence):
     scan_time = np.asarray(sequence.repetition_time, float).sum() + (inversion or 0.0)
     preparation = "no inversion" if inversion is None else f"TI {1e3 * inversion:.3g} ms"
     return f"{sequence.n_frames} frames, scan time {scan_time:.2f} s, {preparation}"
-
-
-def _tables(name, tables, shape, *, finite=False):
-    """The arrays of 1 to 4 sequences, each of this shape and positive."""
-    if not 1 <= len(tables) <= len(_SEQUENCES):
-        raise ValueError(f"{name} must be of 1 to {len(_SEQUENCES)} sequences; got {len(tables)}")
-    if 0 in shape:
-        raise ValueError(f"{name} must hold one tissue at least; got none")
-    tables = {sequence: np.asarray(values, float) for sequence, values in tables.items()}
-    for sequence, values in tables.items():
-        if values.shape != shape:
-            raise ValueError(f"{name}[{sequence!r}] must have shape {shape}; got {values.shape}")
-        holds, rule = (lambda x: x > 0), "positive"
-        if finite:
-            holds, rule = (lambda x: (x > 0) & np.isfinite(x)), "positive and finite"
-        require(f"{name}[{sequence!r}]", values, holds, rule)
-    return tables
-
-
-def _tissue_panels(labels, names, n_sequences):
-    """Panels with the tissues along x, below each other where they would be narrow; and inches a tissue has."""
-    longest = _LETTER * max(len(word) for name in names for word in f"{name}".split())
-    narrow = len(names) * n_sequences > _BARS or (WIDTH / len(labels) - _AXIS) / len(names) < longest
-    columns = 1 if narrow else len(labels)
-    rows = len(labels) // columns
-    figure = Figure(figsize=(WIDTH, 0.9 + 2.7 * rows), layout="constrained")
-    panels = figure.subplots(rows, columns, squeeze=False).ravel()
-    width = (WIDTH / columns - _AXIS) / len(names)
-    for axes in panels:
-        plain(axes)
-        wrapped = [textwrap.fill(f"{name}", max(int(width / _LETTER), 1)) for name in names]
-        axes.set_xticks(range(len(names)), wrapped, fontsize=9)
-        axes.set_xlim(-0.6, len(names) - 0.4)
-    return figure, panels, width
-
-
-def _legend(figure, handles, texts):
-    """The legend above all panels, in as many columns as fit."""
-    columns = int(WIDTH / (_LETTER * max(map(len, texts)) + _MARK))
-    figure.legend(handles, texts, loc="outside upper center", ncols=max(columns, 1), frameon=False, fontsize=9)
-
-
-def _plain_logarithm(axis):
-    """Ticks of a logarithmic axis, once it holds its data, as ordinary numbers, the more the fewer decades it spans."""
-    low, high = axis.get_view_interval()
-    decades = np.log10(high / low)
-    subs = (1, 1.5, 2, 3, 5, 7) if decades < 1 else (1, 2, 5) if decades < 2.5 else (1,)
-    axis.set_major_locator(LogLocator(subs=subs))
-    axis.set_major_formatter(FormatStrFormatter("%g"))
-    axis.set_minor_formatter(NullFormatter())

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 from matplotlib.figure import Figure
 
-from ganmrf.report.figures import COLOURS, WIDTH
+from ganmrf.report.drawing import COLOURS, WIDTH
 
 _QUANTILES = (0.05, 0.95)
 _BINS = 50

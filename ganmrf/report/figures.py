@@ -1,10 +1,4 @@
-"""Figures for MR physicists: pure functions from arrays (SI units) to matplotlib figures (ms and degrees on the axes).
-
-Relaxation times are drawn in the colour maps recommended for them, lipari (T1) and navia (T2), on ranges that all
-figures share, so that two maps can be compared by eye. Voxels outside the mask or without a value are black.
-
-Reference: Fuderer et al. 2025, "Color-map recommendation for MR relaxometry maps", doi:10.1002/mrm.30290.
-"""
+"""Figures for MR physicists: pure functions from arrays (SI units) to matplotlib figures (ms and degrees on the axes)."""
 
 from collections.abc import Mapping
 
@@ -14,17 +8,26 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 
 from ganmrf.physics.sequences.fisp import Sequence
+from ganmrf.report.drawing import (
+    COLOURS,
+    RELAXATION,
+    T1_LIMIT,
+    T2_LIMIT,
+    WIDTH,
+    bounding_box,
+    checked_mask,
+    draw_map,
+    percentile,
+    plain,
+    relaxation,
+    shown,
+    stacked_axes,
+)
 
-T1_LIMIT = 3.0  # s, top of the colour bar; CSF saturates
-T2_LIMIT = 0.15
 MAGNIFICATION = 10  # of difference maps, as the GAN-MRF paper shows them
 
 # T1 and T2 (s) whose fingerprints Yang et al. 2020, arXiv:2004.02270, show in Fig. 5.
 REFERENCE_TIMES = {"WM": (0.95, 0.04), "GM": (1.5, 0.06), "CSF": (2.95, 0.5)}
-
-WIDTH = 9.6  # inches, of every figure
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")  # Okabe and Ito
-_RELAXATION = {"T1": (cm.lipari, T1_LIMIT), "T2": (cm.navia, T2_LIMIT)}
 
 
 def schedule_figure(sequence: Sequence) -> Figure:
@@ -185,7 +188,7 @@ def agreement_figure(truth_t1, estimate_t1, truth_t2, estimate_t2, *, labels, na
         raise ValueError(f"agreement_figure: no voxel with a label of {list(names)} has finite positive T1 and T2")
     figure = Figure(figsize=(WIDTH, 7.2), layout="constrained")
     columns = figure.subplots(2, 2, sharex="col", height_ratios=(2, 1)).T
-    for axes, quantity, truth, estimate in zip(columns, _RELAXATION, maps[::2], maps[1::2], strict=True):
+    for axes, quantity, truth, estimate in zip(columns, RELAXATION, maps[::2], maps[1::2], strict=True):
         _agreement(*axes, quantity, 1e3 * truth[usable], 1e3 * estimate[usable], labels[usable], names)
     handles, texts = columns[0][0].get_legend_handles_labels()
     figure.legend(handles, texts, loc="outside upper center", ncols=len(texts), frameon=False)
@@ -244,82 +247,13 @@ def _agreement(above, below, quantity, truth, estimate, labels, names):
         plain(axes)
 
 
-def stacked_axes(height, rows=1, **subplots):
-    """A figure of this height in inches and of the report's width, with panels one above the other."""
-    figure = Figure(figsize=(WIDTH, height), layout="constrained")
-    axes = figure.subplots(rows, 1, squeeze=False, **subplots).ravel()
-    for one in axes:
-        plain(one)
-    return figure, axes
-
-
-def plain(axes):
-    """No frame but the axes themselves, and a faint grid behind the data."""
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(color="0.9", linewidth=0.8)
-    axes.set_axisbelow(True)
-
-
 def _panels(mask, count):
     """A row of panels, as high as the mask's bounding box, the titles and the colour bars (0.85 inches) ask for."""
-    rows, columns = _box(mask)
+    rows, columns = bounding_box(mask)
     ratio = np.clip((rows.stop - rows.start) / (columns.stop - columns.start), 0.3, 2)
     figure = Figure(figsize=(WIDTH, 1.04 * WIDTH / count * ratio + 0.85), layout="constrained")
     figure.get_layout_engine().set(wspace=0.05)
     return figure, figure.subplots(1, count)
-
-
-def relaxation(quantity):
-    """Colour map and top of the colour bar, s, of "T1" or "T2"."""
-    if quantity not in _RELAXATION:
-        raise ValueError(f"quantity must be one of {', '.join(_RELAXATION)}; got {quantity!r}")
-    return _RELAXATION[quantity]
-
-
-def draw_map(axes, title, label, values, colours, low, high):
-    """One map with its colour bar."""
-    image = draw_image(axes, title, values, colours, low, high)
-    colour_bar([image], [axes], label, location="bottom", pad=0.03, shrink=0.88, aspect=22)
-
-
-def draw_image(axes, title, values, colours, low, high):
-    """One map, black where it has no value."""
-    axes.set(title=title, facecolor="black", xticks=[], yticks=[])
-    axes.spines[:].set_visible(False)
-    return axes.imshow(np.ma.masked_invalid(values), cmap=colours, vmin=low, vmax=high, interpolation="nearest")
-
-
-def colour_bar(images, axes, label, **place):
-    """The colour bar that images share, beside these axes; arrows say that values lie beyond it."""
-    low, high = images[0].get_clim()
-    values = [image.get_array() for image in images]
-    beyond = (any((one < low).any() for one in values), any((one > high).any() for one in values))
-    extend = {(False, False): "neither", (True, False): "min", (False, True): "max", (True, True): "both"}[beyond]
-    bar = axes[0].figure.colorbar(images[0], ax=axes, extend=extend, **place)
-    bar.set_label(label)
-    bar.outline.set_visible(False)
-
-
-def shown(name, values, mask):
-    """The values inside the mask, NaN elsewhere, cropped to the mask."""
-    values = np.asarray(values)
-    if values.shape != mask.shape:
-        raise ValueError(f"{name} has shape {values.shape}, but mask has {mask.shape}")
-    return np.where(mask, values, np.nan)[_box(mask)]
-
-
-def checked_mask(mask):
-    """The mask as booleans (y, x), with one voxel at least."""
-    mask = np.asarray(mask, bool)
-    if mask.ndim != 2 or not mask.any():
-        raise ValueError(f"mask must be (y, x) with one voxel at least; got {mask.shape}, {mask.sum()} voxels")
-    return mask
-
-
-def _box(mask):
-    """Rows and columns that hold the mask, with a margin of two voxels."""
-    found = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
-    return tuple(slice(max(where[0] - 2, 0), where[-1] + 3) for where in found)
 
 
 def _curves(name, values):
@@ -327,12 +261,6 @@ def _curves(name, values):
     if values.ndim != 2 or np.iscomplexobj(values):
         raise ValueError(f"{name} must be real, (curves, frames); got {values.dtype} {values.shape}")
     return values
-
-
-def percentile(values, percent):
-    """Percentile of the finite values; 1 where there is none above 0."""
-    values = values[np.isfinite(values)]
-    return float(np.percentile(values, percent)) or 1.0 if values.size else 1.0
 
 
 def _span(values):

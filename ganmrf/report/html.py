@@ -109,7 +109,7 @@ def write_report(
     Raises:
       ValueError: the file cannot be written.
     """
-    run = dict(facts or {}) | {"Peak memory of this run": f"{_peak_memory() / 1e9:.2f} GB"}
+    run = dict(facts or {}) | {"Peak memory of this run": f"{peak_memory() / 1e9:.2f} GB"}
     sections = [*sections, Section("Settings and machine", facts=settings_facts(settings) | run | machine_facts())]
     style = importlib.resources.files("ganmrf.report").joinpath("style.css").read_text(encoding="utf-8")
     contents = "\n".join(f'<li><a href="#s{i}">{escape(s.heading)}</a></li>' for i, s in enumerate(sections, 1))
@@ -176,7 +176,7 @@ def _processor():
     return found[1].strip() if found else platform.processor() or platform.machine()
 
 
-def _peak_memory():
+def peak_memory():
     """The most memory that this process has held, bytes."""
     if sys.platform == "win32":
         return psutil.Process().memory_info().peak_wset

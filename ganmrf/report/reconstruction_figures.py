@@ -10,8 +10,9 @@ from matplotlib.figure import Figure
 
 from ganmrf.metrics import rrmse
 from ganmrf.pytrees import require
-from ganmrf.report.figures import (
+from ganmrf.report.drawing import (
     COLOURS,
+    LETTER,
     WIDTH,
     checked_mask,
     colour_bar,
@@ -32,7 +33,6 @@ _ERROR_LIMIT = 20  # %, both ends of the bar of errors
 _WIDEST = 3.2  # inches, of a panel where there are few
 _LOWEST = 1.2  # inches, of a panel: what the label of a colour bar at its side takes
 _BAR = 0.8  # inches, of a colour bar at the side
-_LETTER = 0.085  # inches, a generous mean at 9 points
 
 
 def trajectory_figure(trajectory, *, gradient=None, raster: float = 1e-5) -> Figure:
@@ -199,7 +199,7 @@ def reconstructions_figure(maps: Mapping[str, np.ndarray], truth, *, mask, quant
     Args:
       maps: name of a reconstruction -> its map, s, (y, x); 1 to 6 of them, NaN where there is no match.
       truth: s, (y, x); NaN where it is unknown.
-      mask: voxels to show, bool, (y, x); those with a truth and a match are judged.
+      mask: voxels to show, bool, (y, x); those with a truth and a match are compared.
       quantity: "T1" or "T2".
 
     Raises:
@@ -213,7 +213,7 @@ def reconstructions_figure(maps: Mapping[str, np.ndarray], truth, *, mask, quant
     known = np.isfinite(truth) & (truth > 0)
     if not known.any():
         raise ValueError("truth must be finite and positive in one voxel of the mask at least; got none")
-    letters = int(_panel_width(2, 1 + len(maps), _BAR) / _LETTER)
+    letters = int(_panel_width(2, 1 + len(maps), _BAR) / LETTER)
     names = [textwrap.fill(f"{name}", letters) for name in ("truth", *maps)]
     lines = max(name.count("\n") for name in names) + 2
     figure, (above, below) = _grid(truth.shape, 2, 1 + len(maps), besides=0.4 + 0.16 * lines, aside=_BAR)
@@ -221,12 +221,12 @@ def reconstructions_figure(maps: Mapping[str, np.ndarray], truth, *, mask, quant
     images = [draw_image(axes, "", 1e3 * one, colours, 0, 1e3 * limit) for axes, one in zip(above, values, strict=True)]
     errors = []
     for axes, one in zip(below[1:], values[1:], strict=True):
-        judged = known & np.isfinite(one)
+        compared = known & np.isfinite(one)
         percent = np.full(truth.shape, np.nan)
-        percent[judged] = 100 * (one[judged] / truth[judged] - 1)
+        percent[compared] = 100 * (one[compared] / truth[compared] - 1)
         errors.append(draw_image(axes, "", percent, cm.vik, -_ERROR_LIMIT, _ERROR_LIMIT))
-        title = f"RRMSE {100 * rrmse(one[judged], truth[judged]):.2f} %" if judged.any() else "no match"
-        lacking = known.sum() - judged.sum()
+        title = f"RRMSE {100 * rrmse(one[compared], truth[compared]):.2f} %" if compared.any() else "no match"
+        lacking = known.sum() - compared.sum()
         axes.set_title(title + (f"\n{lacking} unmatched" if lacking else ""), fontsize=9)
     for axes, name in zip(above, names, strict=True):
         axes.set_title(name, fontsize=9)

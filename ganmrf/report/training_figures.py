@@ -7,7 +7,8 @@ from cmcrameri import cm
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
-from ganmrf.report.figures import COLOURS, REFERENCE_TIMES, stacked_axes
+from ganmrf.report.drawing import COLOURS, stacked_axes
+from ganmrf.report.figures import REFERENCE_TIMES
 
 
 def sweep_figure(weights, errors: Mapping[str, np.ndarray], *, chosen: float) -> Figure:
