@@ -20,7 +20,7 @@ T1_STEP, T2_STEP, B1_STEP = 1.08, 1.08, 0.05  # of the grid, T1 and T2 as factor
 @pytest.fixture(scope="module")
 def dictionary():
     tissue = grid_of(0.5 * T1_STEP ** np.arange(12), 0.03 * T2_STEP ** np.arange(14), np.arange(0.8, 1.21, B1_STEP))
-    return build_dictionary(mrf_fisp(), tissue, n_states=N_STATES)
+    return build_dictionary(mrf_fisp(500), tissue, n_states=N_STATES)
 
 
 @pytest.fixture(scope="module")

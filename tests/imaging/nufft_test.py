@@ -1,6 +1,6 @@
 """The transforms against the sum that defines them, in float64."""
 
-import functools
+import importlib.util
 
 import hypothesis
 import hypothesis.strategies as st
@@ -8,8 +8,8 @@ import jax
 import numpy as np
 import pytest
 
-from ganmrf.imaging import nufft
 from ganmrf.imaging.nufft import image_to_kspace, kspace_to_image
+from ganmrf.pytrees import is_traced
 
 VOXEL_SIZE = (5e-3, 4e-3)  # along y, x
 ACCURACY = 1e-4  # of the coarser grid of finufft, whose floor is 5e-5
@@ -89,13 +89,29 @@ def test_leading_axes_are_further_images():
     np.testing.assert_allclose(back[1, 2], alone, atol=1e-5 * np.abs(alone).max())
 
 
-def test_one_transform_comes_before_all_others():
+@pytest.mark.parametrize("name", ["image_to_kspace", "kspace_to_image"])
+def test_one_transform_comes_before_all_others(monkeypatch, name):
     """Two threads that come first at once crash finufft, in one of 200 processes: tracing is enough to be ready."""
+    fresh = importlib.util.module_from_spec(importlib.util.find_spec("ganmrf.imaging.nufft"))  # as a new process has it
+    fresh.__spec__.loader.exec_module(fresh)
+    calls = []
+
+    def recorded(transform):
+        def call(*arguments, **settings):
+            calls.append(is_traced(arguments[-1]))
+            return transform(*arguments, **settings)
+
+        return call
+
+    for transform in ("nufft1", "nufft2"):
+        monkeypatch.setattr(fresh, transform, recorded(getattr(fresh, transform)))
     place = {"points": np.zeros((7, 2), np.float32), "voxel_size": VOXEL_SIZE}
-    for transform, shape in (
-        (functools.partial(image_to_kspace, **place), (4, 6)),
-        (functools.partial(kspace_to_image, shape=(4, 6), **place), (7,)),
-    ):
-        nufft._transform_one.cache_clear()
-        jax.jit(transform).lower(np.ones(shape, np.complex64))
-        assert nufft._transform_one.cache_info().currsize == 1
+    shape = (4, 6) if name == "image_to_kspace" else (7,)
+    place |= {} if name == "image_to_kspace" else {"shape": (4, 6)}
+    for _ in range(2):
+        # A transform by a new name each time, so that JAX traces it again.
+        jax.jit(lambda values: getattr(fresh, name)(values, **place)).lower(np.ones(shape, np.complex64))
+    made, traced = [n for n, call in enumerate(calls) if not call], [n for n, call in enumerate(calls) if call]
+    assert made
+    assert len(traced) == 2
+    assert max(made) < min(traced)  # and not again
