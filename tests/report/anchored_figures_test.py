@@ -10,6 +10,7 @@ from ganmrf.report.anchored_figures import (
     extrapolation_figure,
     rhythm_figure,
 )
+from tests.report.drawn import numbers
 
 
 def test_errors_against_anchors():
@@ -25,15 +26,18 @@ def test_anchors_have_the_size_of_their_b1():
     axes, bar = anchor_figure(tissue).axes
     np.testing.assert_allclose(axes.collections[0].get_sizes(), [30, 75, 120], rtol=1e-5)
     np.testing.assert_allclose(axes.collections[0].get_offsets()[:, 0], [500, 1000, 2000], rtol=1e-5)
-    assert (axes.get_xlabel(), axes.get_ylabel(), bar.get_ylabel()) == ("T1 (ms)", "T2 (ms)", "Order of choice")
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("T1 (ms)", "T2 (ms)")
+    np.testing.assert_array_equal(axes.collections[0].get_array(), [1, 2, 3])  # the order of the anchors
+    assert bar.get_ylabel()
 
 
 def test_a_panel_for_each_end_of_an_axis():
     outside = {"trunk": {f"{name} {side}": [1e-5, 1e-3] for name in ("t1", "t2") for side in ("below", "above")}}
     panels = extrapolation_figure([0.0, 0.5], outside).axes
-    assert [axes.get_title("left") for axes in panels] == [
-        f"{name} {side} its range" for name in ("T1", "T2") for side in ("below", "above")
-    ]
+    ends = [(name, side) for name in ("T1", "T2") for side in ("below", "above")]
+    for (name, side), axes in zip(ends, panels, strict=True):
+        assert name in axes.get_title("left")
+        assert side in axes.get_title("left")
     np.testing.assert_allclose(panels[0].lines[0].get_xdata(), [0, 50])
 
 
@@ -45,5 +49,5 @@ def test_break_even_is_marked_where_there_is_one():
 
 def test_a_rhythm_shows_its_rate():
     (axes,) = rhythm_figure([0.75, 1.25], 0.255).axes
-    assert axes.get_title() == "60 beats a minute"
+    assert numbers(axes.get_title()) == [60]  # beats a minute
     np.testing.assert_allclose(axes.lines[0].get_ydata(), [750, 1250])

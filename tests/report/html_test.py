@@ -1,4 +1,7 @@
+"""A report is one file that asks for nothing, says every word, and ends with all settings and the machine."""
+
 import base64
+import dataclasses
 import html.parser
 import io
 import platform
@@ -46,15 +49,18 @@ def figure():
     return made
 
 
+SETTINGS = {"frames": 400, "design": {"t1_ms": (950.0, 1500.0), "schedule": None}, "size": 64}
+
+
 @pytest.fixture
 def page(tmp_path):
     path = tmp_path / "report.html"
     sections = [
         Section("Maps", "First.\n\nSecond.", figures=[Picture(figure(), "A map", alt='T1 "map"')]),
         Section("Errors", tables=[Table(("Tissue", "T1 (ms)"), [("White matter", "950"), ("Grey <matter>", "1450")])]),
-        Section("Settings & machine", facts={"--t1_ms": "<script>alert(1)</script>"}),
+        Section("Notes & facts", facts={"Said": "<script>alert(1)</script>"}),
     ]
-    write_report(path, title="Brain & <phantom>", summary="T1 < T2 is wrong.", sections=sections)
+    write_report(path, title="Brain & <phantom>", summary="T1 < T2 is wrong.", sections=sections, settings=SETTINGS)
     return path
 
 
@@ -73,7 +79,7 @@ def test_contents_lead_to_the_sections(page):
     parsed = Page(page.read_text(encoding="utf-8"))
     targets = [heading["id"] for heading in parsed.all("h2")]
     assert [link["href"] for link in parsed.all("a")] == [f"#{target}" for target in targets]
-    assert len(set(targets)) == 3
+    assert len(set(targets)) == 4  # the last one is that of settings and machine
 
 
 def test_the_file_asks_for_nothing_outside_itself(page):
@@ -95,7 +101,11 @@ def test_figures_are_embedded_at_twice_their_size(page):
 
 def test_caption_stands_in_for_a_missing_alt(tmp_path):
     write_report(
-        tmp_path / "r.html", title="t", summary="s", sections=[Section("h", figures=[Picture(figure(), "Flip & TR")])]
+        tmp_path / "r.html",
+        title="t",
+        summary="s",
+        sections=[Section("h", figures=[Picture(figure(), "Flip & TR")])],
+        settings={},
     )
     assert Page((tmp_path / "r.html").read_text(encoding="utf-8")).all("img")[0]["alt"] == "Flip & TR"
 
@@ -104,14 +114,40 @@ def test_a_report_that_fails_leaves_the_old_one(page):
     before = page.read_bytes()
     unwritable = "\ud800"  # a lone surrogate has no UTF-8 form: the write itself fails
     with pytest.raises(UnicodeEncodeError):
-        write_report(page, title=unwritable, summary="s", sections=[])
+        write_report(page, title=unwritable, summary="s", sections=[], settings={})
     assert page.read_bytes() == before
     assert [file.name for file in page.parent.iterdir()] == [page.name]
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"cannot write .*nowhere.*r\.html"):
-        write_report(tmp_path / "nowhere" / "r.html", title="t", summary="s", sections=[])
+        write_report(tmp_path / "nowhere" / "r.html", title="t", summary="s", sections=[], settings={})
+
+
+def test_every_report_ends_with_all_its_settings_and_the_machine(page, tmp_path):
+    words = Page(page.read_text(encoding="utf-8")).words
+    given = {
+        "--frames": "400",
+        "--t1_ms": "950.0,1500.0",
+        "--size": "64",
+    }  # groups flag by flag, lists as flags take them
+    for name, value in (given | machine_facts()).items():
+        assert words[words.index(name) + 1] == value
+    assert "--schedule" not in words  # None: it has no value
+    made = dataclasses.make_dataclass("Config", [("frames", int), ("design", dict)])(400, SETTINGS["design"])
+    write_report(tmp_path / "other.html", title="t", summary="s", sections=[], settings=made, facts={"Time": "3 s"})
+    others = Page((tmp_path / "other.html").read_text(encoding="utf-8")).words
+    assert {"--frames", "--t1_ms", "Time"} <= set(others)
+
+
+def test_a_table_is_aligned_text():
+    table = Table(("Tissue", "T1 (ms)"), [("White matter", "950"), ("CSF", "12345678")], "Times")
+    assert table.text().splitlines() == [
+        "Times",
+        "Tissue         T1 (ms)",
+        "White matter       950",
+        "CSF           12345678",
+    ]
 
 
 def test_a_row_of_the_wrong_length_is_refused():
