@@ -174,7 +174,7 @@ def _entries(field, kind, texts):
         entries = [kind(float(text)) if kind is int and float(text).is_integer() else kind(text) for text in texts]
     except ValueError:
         raise ValueError(f"{field.name} must be numbers separated by commas; got {','.join(texts)}") from None
-    if not entries:
+    if not entries and field.default != ():
         raise ValueError(f"{field.name} must hold one value at least; got none")
     return tuple(entries) if field.metadata["repeats"] else tuple(dict.fromkeys(entries))
 

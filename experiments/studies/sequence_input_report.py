@@ -3,7 +3,7 @@
 import numpy as np
 
 from experiments.studies.sequence_input_runs import FLATTENED, GAN, L1, LONGER, REGRESSION
-from ganmrf.report.figures import COLOURS, stacked_axes
+from ganmrf.report.drawing import COLOURS, stacked_axes
 from ganmrf.report.html import Picture, Section, Table, write_report
 
 _COLUMNS = ("", "Steps", "Mean error", "99 % quantile", "Core-s", "Refit: mean", "99 % quantile", "Core-s")
