@@ -27,12 +27,12 @@ def test_stages_are_made_once_or_again(tmp_path, damage):
 
 def test_stages_of_other_files_are_not_gone_on_with(tmp_path):
     for name in ("scan", "mask"):
-        (tmp_path / name).write_text(name)
+        (tmp_path / name).write_text(name, encoding="utf-8")
     Stages(tmp_path / "stages", [tmp_path / "scan", tmp_path / "mask"])
     Stages(tmp_path / "stages", [tmp_path / "scan", tmp_path / "mask"])
     with pytest.raises(ValueError, match=r"mask has changed since .*stages was begun: use another folder"):
         Stages(tmp_path / "stages", [tmp_path / "scan"])
-    (tmp_path / "mask").write_text("other")
+    (tmp_path / "mask").write_text("other", encoding="utf-8")
     with pytest.raises(ValueError, match=r"mask has changed since .*stages was begun: use another folder"):
         Stages(tmp_path / "stages", [tmp_path / "scan", tmp_path / "mask"])
     with pytest.raises(ValueError, match=r"cannot read .*none: No such file or directory"):

@@ -85,7 +85,10 @@ class ChunkedStore:
                 _create_array(begun, name, shape, (chunk, *shape[1:]), dtype)
             for name, array in fields.items():
                 _create_array(begun, name, array.shape, array.shape, array.dtype).write(array).result()
-            members = {name: json.loads((begun / name / "zarr.json").read_text()) for name in (*shapes, *fields)}
+            members = {
+                name: json.loads((begun / name / "zarr.json").read_text(encoding="utf-8"))
+                for name in (*shapes, *fields)
+            }
             group = {
                 "zarr_format": 3,
                 "node_type": "group",

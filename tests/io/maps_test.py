@@ -95,7 +95,7 @@ def test_names_and_sidecars(tmp_path, prefix):
     assert files == {f"sub-01_ses-2_{name}.{suffix}" for name in NAMES for suffix in ("nii.gz", "json")}
     units = {}
     for name in NAMES:
-        sidecar = json.loads((tmp_path / "new" / "folder" / f"sub-01_ses-2_{name}.json").read_text())
+        sidecar = json.loads((tmp_path / "new" / "folder" / f"sub-01_ses-2_{name}.json").read_text(encoding="utf-8"))
         units[name] = sidecar["Units"]
         assert sidecar["Sources"] == ["scan.nii.gz"]
         assert "matching" in sidecar["EstimationAlgorithm"]
@@ -112,7 +112,7 @@ def test_b1_is_written_in_percent_and_read_back(tmp_path):
     b1 = np.where(expected.index >= 0, expected.b1, 0)
     np.testing.assert_allclose(nibabel.load(path).get_fdata().T, 100 * b1, rtol=1e-6)  # float32
     np.testing.assert_allclose(read_b1_map(path, (2, 3, 4), scale=0.01), b1, rtol=1e-6)
-    sidecar = json.loads((tmp_path / "sub-01_TB1map.json").read_text())
+    sidecar = json.loads((tmp_path / "sub-01_TB1map.json").read_text(encoding="utf-8"))
     assert sidecar["Units"] == "arbitrary"  # as BIDS has it
     assert "in percent of the nominal one" in sidecar["Description"]
 
@@ -152,7 +152,7 @@ def test_refined_maps_take_the_place_of_matched_ones(tmp_path):
         assert paths[name] == tmp_path / f"sub-01_{name}.nii.gz"
         values = np.where(matched.index >= 0, values, 0)
         np.testing.assert_allclose(nibabel.load(paths[name]).get_fdata()[..., 0].T, values, rtol=1e-6)  # float32
-        sidecar = json.loads((tmp_path / f"sub-01_{name}.json").read_text())
+        sidecar = json.loads((tmp_path / f"sub-01_{name}.json").read_text(encoding="utf-8"))
         algorithm = sidecar["EstimationAlgorithm"]
         assert (algorithm == "dictionary matching, refined by Gauss-Newton") == (name != "quality")
         if name.startswith("desc-std"):

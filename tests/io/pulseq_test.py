@@ -258,11 +258,11 @@ def test_inversion_pulse_inverts(tmp_path):
 )
 def test_what_cannot_be_played_is_refused_and_nothing_written(tmp_path, change, options, message):
     path = tmp_path / "scan.seq"
-    path.write_text("before")
+    path.write_text("before", encoding="utf-8")
     with pytest.raises(ValueError, match=message):
         write(path, scan(**change), **options)
     assert [file.name for file in tmp_path.iterdir()] == ["scan.seq"]
-    assert path.read_text() == "before"
+    assert path.read_text(encoding="utf-8") == "before"
 
 
 def test_limits_must_be_possible():
@@ -478,24 +478,24 @@ def test_missing_or_other_files_are_named(tmp_path):
 
 @pytest.mark.parametrize("signed", [True, False])
 def test_truncated_file_is_refused_wherever_it_is_cut(tmp_path, signed):
-    text = build(tmp_path / "whole.seq", fisp, prepare=inversion).read_text()
+    text = build(tmp_path / "whole.seq", fisp, prepare=inversion).read_text(encoding="utf-8")
     if not signed:
         text = text[: text.index("\n[SIGNATURE]")]
-    (tmp_path / "cut.seq").write_text(text)
+    (tmp_path / "cut.seq").write_text(text, encoding="utf-8")
     assert read_pulseq(tmp_path / "cut.seq").n_frames == 4
     start = text.index("[BLOCKS]")
     # Blank lines at the end are all that an unsigned file can lose.
     for length in np.linspace(start, len(text.rstrip()) - 2, 60).astype(int):
-        (tmp_path / "cut.seq").write_text(text[:length])
+        (tmp_path / "cut.seq").write_text(text[:length], encoding="utf-8")
         with pytest.raises(ValueError, match=r"cut\.seq: "):
             read_pulseq(tmp_path / "cut.seq")
 
 
 def test_edited_file_is_refused_until_its_signature_is_removed(tmp_path):
     path = build(tmp_path / "scan.seq", fisp)
-    edited = path.read_text().replace("[DEFINITIONS]\n", "[DEFINITIONS]\nScanner ours\n")
-    path.write_text(edited)
+    edited = path.read_text(encoding="utf-8").replace("[DEFINITIONS]\n", "[DEFINITIONS]\nScanner ours\n")
+    path.write_text(edited, encoding="utf-8")
     with pytest.raises(ValueError, match=r"scan\.seq: .*does not match its signature"):
         read_pulseq(path)
-    path.write_text(edited[: edited.index("\n[SIGNATURE]")])
+    path.write_text(edited[: edited.index("\n[SIGNATURE]")], encoding="utf-8")
     assert read_pulseq(path).n_frames == 4
