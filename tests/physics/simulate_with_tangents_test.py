@@ -13,6 +13,7 @@ from ganmrf.physics.sequences.published import mrf_fisp
 from ganmrf.physics.simulate import SignalTangents, simulate, simulate_with_tangents
 from ganmrf.physics.slice_profile import SliceProfile
 from ganmrf.physics.tissue import Tissue
+from tests.quick import quickly
 
 
 def random_case():
@@ -47,7 +48,7 @@ def outputs_and_gradients(simulator, with_b1=True):
         squares = jax.tree.map(lambda leaf, weight: jnp.vdot(weight, leaf**2), outputs, weights)
         return sum(jax.tree.leaves(squares)), outputs
 
-    return jax.jit(jax.grad(total, has_aux=True))
+    return quickly(jax.grad(total, has_aux=True))
 
 
 def random_weights():
