@@ -7,11 +7,11 @@ from cmcrameri import cm
 from matplotlib.figure import Figure
 
 from ganmrf.physics.tissue import Tissue
-from ganmrf.report.drawing import COLOURS, WIDTH, stacked_axes
+from ganmrf.report.drawing import COLOURS, WIDTH, plain_logarithm, stacked_axes
 
 
 def accuracy_figure(errors: Mapping[str, Mapping[int, Mapping[str, float]]]) -> Figure:
-    """Mean and 99 % quantile of the error against the number of anchors, one colour a generator.
+    """Mean (solid) and 99 % quantile (dotted) of the error against the number of anchors, one colour a generator.
 
     Args:
       errors: name of a generator -> number of anchors -> ``mean`` and ``quantile_99`` of relative errors.
@@ -32,7 +32,7 @@ def accuracy_figure(errors: Mapping[str, Mapping[int, Mapping[str, float]]]) -> 
 
 
 def anchor_figure(anchors: Tissue) -> Figure:
-    """The anchors over T1 and T2: the colour is their order, and where B1 is an axis the size of a mark their B1."""
+    """The anchors over T1 and T2: colour is the order in which they were chosen; size is B1, where B1 is an axis."""
     figure, (axes,) = stacked_axes(4.2)
     order = 1 + np.arange(anchors.size)
     b1 = np.broadcast_to(np.asarray(anchors.b1), anchors.shape)
@@ -48,6 +48,8 @@ def anchor_figure(anchors: Tissue) -> Figure:
         linewidths=0,
     )
     axes.set(xscale="log", yscale="log", xlabel="T1 (ms)", ylabel="T2 (ms)")
+    for axis in (axes.xaxis, axes.yaxis):
+        plain_logarithm(axis)
     if span.any():
         for value in (b1.min(), b1.max()):
             size = 30 + 90 * (value - b1.min()) / span.max()
@@ -60,7 +62,7 @@ def anchor_figure(anchors: Tissue) -> Figure:
 
 
 def rhythm_figure(rr_intervals, block: float) -> Figure:
-    """Time from each beat to the next, and the part of it in which frames are acquired.
+    """Time from each beat to the next, and the part of that time in which frames are acquired.
 
     Args:
       rr_intervals: s, (beats,).
@@ -73,17 +75,18 @@ def rhythm_figure(rr_intervals, block: float) -> Figure:
     axes.plot(beats, rr_ms, "o", color=COLOURS[0], markersize=5)
     axes.vlines(beats, 0, 1e3 * block, color=COLOURS[1], linewidth=7, label="frames acquired")
     axes.set(xlabel="Beat", ylabel="R to R (ms)", ylim=(0, None))
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_title(f"{60e3 / rr_ms.mean():.0f} beats a minute", fontsize=10)
     figure.legend(loc="outside upper right", ncols=2, frameon=False)
     return figure
 
 
 def extrapolation_figure(distances, errors: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
-    """Error against the distance outside the box, one panel an end of an axis, one colour a generator.
+    """Error against the distance outside the tissue box, a panel for each bound of each axis, a colour a generator.
 
     Args:
-      distances: relative to the end that is passed, (distances,).
-      errors: name of a generator -> end of an axis, such as ``t1 above`` -> mean relative error, (distances,).
+      distances: relative to the bound that is passed, (distances,).
+      errors: name of a generator -> bound of an axis, such as ``t1 above`` -> mean relative error, (distances,).
     """
     ends = list(dict.fromkeys(end for by_end in errors.values() for end in by_end))
     rows = -(-len(ends) // 2)
@@ -109,7 +112,7 @@ def break_even_figure(costs: Mapping[str, tuple[float, float, float]]) -> Figure
     """Core-seconds against the number of dictionaries, simulated and generated, one panel a generator.
 
     Args:
-      costs: name -> core-seconds of making the generator, of generating one dictionary, of simulating one.
+      costs: name -> core-seconds of making the generator, of generating a dictionary, and of simulating it.
     """
     figure = Figure(figsize=(WIDTH, 3.4), layout="constrained")
     panels = figure.subplots(1, len(costs), sharey=True, squeeze=False)[0]

@@ -9,7 +9,7 @@ from ganmrf.physics.sequences.fisp import Sequence
 from ganmrf.pytrees import require
 from ganmrf.report.drawing import COLOURS, legend_above, plain_logarithm, stacked_axes
 
-_BOUNDS = {  # of `design.limits.activity`
+_BOUNDS = {  # labels of the limits that `design.limits.activity` names
     "flip_angle max": "Largest flip angle",
     "flip_angle min": "Smallest flip angle",
     "max_flip_change": "Largest change of flip angle",
@@ -28,8 +28,7 @@ def design_figure(before: Sequence, after: Sequence, *, limits=None) -> Figure:
     Args:
       before: the sequence that the design is compared with.
       after: the design; it may have another number of frames.
-      limits: None, or what has ``flip_angle`` (smallest, largest), rad, and ``repetition_time`` (shortest, longest),
-        s, such as `design.limits.Limits`; both are drawn dashed.
+      limits: None, or `design.limits.Limits`, whose ranges of flip angle and repetition time are drawn dashed.
     """
     figure, (top, bottom) = stacked_axes(5.2, 2, sharex=True)
     sequences = {"before": (before, "0.55", 1.0), "after": (after, COLOURS[0], 2.0)}
@@ -45,7 +44,7 @@ def design_figure(before: Sequence, after: Sequence, *, limits=None) -> Figure:
             axes.axhline(scale * bound, **style)
         axes.set_ylabel(label)
     top.set_ylim(bottom=min(0, top.get_ylim()[0]))
-    # Equal times that differ by their rounding must not look like a schedule.
+    # Equal repetition times that differ by rounding must not look like a varied schedule.
     low, high = bottom.get_ylim()
     margin = max(0.0, 0.02 * high - (high - low)) / 2
     bottom.set_ylim(low - margin, high + margin)
@@ -56,11 +55,11 @@ def design_figure(before: Sequence, after: Sequence, *, limits=None) -> Figure:
 
 
 def activity_figure(activity: Mapping[str, np.ndarray]) -> Figure:
-    """Which frames are at which limit, one row a limit, with their share at the right.
+    """The frames at each limit, one row a limit, with their share at the right.
 
     Args:
-      activity: `design.limits.activity`: name of a limit -> whether each frame is at it, bool, (frames,); or one bool
-        for a limit of the whole sequence, which the title names where it is reached.
+      activity: of `design.limits.activity`: name of a limit -> whether each frame is at the limit, bool, (frames,); or
+        one bool for a limit of the whole sequence, which the title names where it is reached.
 
     Raises:
       ValueError: no limit of frames, or limits of different numbers of frames.
@@ -93,11 +92,11 @@ def descent_figure(values, best) -> Figure:
     """The objective of every start against the number of updates, on a logarithmic scale; the best start is bold.
 
     Args:
-      values: the objective before each update, (updates, starts), positive; left out where it is infinite or NaN.
-      best: the lowest objective of each start, (starts,), positive and finite.
+      values: objective before each update, (updates, starts), positive; infinite values and NaN are not drawn.
+      best: lowest objective of each start, (starts,), positive and finite.
 
     Raises:
-      ValueError: shapes that do not fit, or values without a logarithm.
+      ValueError: shapes that do not fit, or values that have no logarithm.
     """
     values, best = np.asarray(values, float), np.asarray(best, float)
     if values.ndim != 2 or not values.size or best.shape != values.shape[1:]:
@@ -107,7 +106,7 @@ def descent_figure(values, best) -> Figure:
     values, chosen = np.where(np.isfinite(values), values, np.nan), int(np.argmin(best))
     figure, (axes,) = stacked_axes(3.4)
     updates = np.arange(len(values))
-    for start in np.argsort(np.arange(best.size) == chosen, stable=True):  # the chosen one lies above the others
+    for start in np.argsort(np.arange(best.size) == chosen, stable=True):  # the chosen one is drawn last
         colour, width = (COLOURS[0], 2.2) if start == chosen else ("0.65", 0.9)
         mark = "o" if len(values) < 3 else None
         axes.plot(updates, values[:, start], color=colour, linewidth=width, marker=mark, label=f"start {start}")

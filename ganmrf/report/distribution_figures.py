@@ -9,15 +9,15 @@ from ganmrf.report.drawing import COLOURS, WIDTH
 
 _QUANTILES = (0.05, 0.95)
 _BINS = 50
-_REFERENCE = "0.72"  # grey of the simulated distribution
+_REFERENCE = "0.72"  # grey, of the simulated distribution
 
 
 def distribution_figure(simulated, generated: Mapping[str, np.ndarray]) -> Figure:
-    """Each generated distribution on the simulated one: bands over the frames, and density along one direction.
+    """Each generated distribution over the simulated one: bands against frame, and density along one direction.
 
-    Left, the 5 to 95 % band and the mean, less the simulated mean; right, the density of the projections on the
-    direction in which the simulated fingerprints vary most. Both are in per cent: of the root mean square of the
-    simulated mean over the frames, and of its norm.
+    Left: the 5 to 95 % band and the mean, less the simulated mean, in per cent of the root mean square of the simulated
+    mean over the frames. Right: the density of projections on the direction in which simulated fingerprints vary most,
+    in per cent of the norm of the simulated mean.
 
     Args:
       simulated: fingerprints at one tissue, (samples, frames).

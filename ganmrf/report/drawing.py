@@ -20,7 +20,7 @@ WIDTH = 9.6  # inches, of every figure
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")  # Okabe and Ito
 LETTER = 0.085  # inches, a generous mean width at 9 points
 
-_MARK = 0.6  # inches, of a line or a bar in a legend
+_MARK = 0.6  # inches, width of a line or a bar in a legend
 
 
 def stacked_axes(height, rows=1, **subplots):
@@ -33,14 +33,14 @@ def stacked_axes(height, rows=1, **subplots):
 
 
 def plain(axes):
-    """No frame but the axes themselves, and a faint grid behind the data."""
+    """Removes the frame but for the two axes, and draws a faint grid behind the data."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(color="0.9", linewidth=0.8)
     axes.set_axisbelow(True)
 
 
 def plain_logarithm(axis):
-    """Ticks of a logarithmic axis, once it holds its data, as ordinary numbers, the more the fewer decades it spans."""
+    """Ordinary numbers as ticks of a logarithmic axis that holds its data: the fewer decades, the more ticks."""
     low, high = axis.get_view_interval()
     decades = np.log10(high / low)
     subs = (1, 1.5, 2, 3, 5, 7) if decades < 1 else (1, 2, 5) if decades < 2.5 else (1,)
@@ -76,7 +76,7 @@ def draw_image(axes, title, values, colours, low, high):
 
 
 def colour_bar(images, axes, label, **place):
-    """The colour bar that images share, beside these axes; arrows say that values lie beyond it."""
+    """The colour bar that images share, beside these axes; its arrows show that values lie beyond its ends."""
     low, high = images[0].get_clim()
     values = [image.get_array() for image in images]
     beyond = (any((one < low).any() for one in values), any((one > high).any() for one in values))

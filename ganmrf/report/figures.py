@@ -1,4 +1,4 @@
-"""Figures for MR physicists: pure functions from arrays (SI units) to matplotlib figures (ms and degrees on the axes)."""
+"""Figures of sequences, fingerprints and maps: pure functions from arrays in SI units to figures in ms and degrees."""
 
 from collections.abc import Mapping
 
@@ -60,13 +60,13 @@ def schedule_figure(sequence: Sequence) -> Figure:
 
 
 def fingerprint_figure(signals, names, *, overlay=None, labels=("simulated", "generated")) -> Figure:
-    """Fingerprints against frame; with ``overlay`` also a second set drawn dashed, and the difference below.
+    """Fingerprints against frame; with ``overlay`` a second set drawn dashed, and its difference below.
 
     Args:
       signals: real, (curves, frames), in any one unit.
-      names: what each curve is, such as "WM 950/40 ms", (curves,).
+      names: one for each curve, such as "WM 950/40 ms", (curves,).
       overlay: None, or real, (curves, frames), in the same unit.
-      labels: what ``signals`` and ``overlay`` are.
+      labels: names of ``signals`` and ``overlay``.
 
     Raises:
       ValueError: shapes that do not fit, or complex signals.
@@ -137,15 +137,15 @@ def map_figure(t1, t2, m0, *, mask, quality=None, t1_limit: float = T1_LIMIT, t2
 def comparison_figure(
     truth, estimate, *, mask, quantity: str = "T1", limit: float | None = None, names=("truth", "estimate")
 ) -> Figure:
-    """Truth, estimate and their difference, ten times magnified: its colour bar spans a tenth of the maps' range.
+    """Truth, estimate and their difference, whose colour bar spans a tenth of the maps' range: ten times the contrast.
 
     Args:
       truth: s, (y, x).
       estimate: s, (y, x).
       mask: voxels to show, bool, (y, x).
       quantity: "T1" or "T2".
-      limit: top of the maps' colour bar, s; None for the range all figures share.
-      names: what ``truth`` and ``estimate`` are.
+      limit: top of the maps' colour bar, s; None for the range that all figures share.
+      names: of ``truth`` and ``estimate``, in the titles.
 
     Raises:
       ValueError: an unknown quantity, shapes that differ, or an empty mask.
@@ -237,7 +237,7 @@ def _agreement(above, below, quantity, truth, estimate, labels, names):
         axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.set_major_formatter(FormatStrFormatter("%g"))
         axis.set_minor_formatter(NullFormatter())
-    # A few outliers must not flatten the rest: they are counted instead.
+    # A few outliers must not flatten the rest: the figure counts them instead.
     span = 1.3 * max(percentile(np.abs(error), 99), 0.1)
     below.set(ylim=(-span, span), xlabel=f"True {quantity} (ms)", ylabel="Relative error (%)")
     if beyond := np.count_nonzero(np.abs(error) > span):
@@ -269,7 +269,7 @@ def _span(values):
 
 
 def scaling_figure(curves: Mapping[str, Mapping[str, Mapping[str, list]]]) -> Figure:
-    """Time against size on logarithmic axes, a panel for each size that was varied, a dotted line of slope 1 in each.
+    """Time against size on logarithmic axes, a panel for each quantity that was varied; dotted: proportional time.
 
     Args:
       curves: what was varied, such as ``atoms`` -> name of a curve -> ``{"size": [...], "seconds": [...]}``, ascending.

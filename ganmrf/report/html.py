@@ -1,4 +1,4 @@
-"""One self-contained HTML file that shows what was done, with which settings, and what came out."""
+"""Reports: one self-contained HTML file with words, figures, tables, all settings and the machine."""
 
 import base64
 import dataclasses
@@ -26,8 +26,8 @@ class Picture:
 
     Attributes:
       figure: the matplotlib figure.
-      caption: what to see in it, shown below.
-      alt: what it shows, for those who cannot see it; the caption where empty.
+      caption: says what there is to see; shown below.
+      alt: description for readers who cannot see the figure; empty for the caption.
     """
 
     figure: Figure
@@ -37,12 +37,12 @@ class Picture:
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """A table whose first column names its rows; all others hold numbers, formatted already.
+    """A table whose first column names its rows; all other columns hold formatted numbers.
 
     Attributes:
       columns: names with units, (columns,).
       rows: cells as text, (rows, columns).
-      caption: shown above the table; none where empty.
+      caption: shown above the table; empty for none.
 
     Raises:
       ValueError: a row whose length is not that of ``columns``.
@@ -67,7 +67,7 @@ class Table:
 
 @dataclasses.dataclass(frozen=True)
 class Section:
-    """One section of a report: its parts are shown in the order of the attributes.
+    """One section of a report; its parts are shown in the order of the attributes.
 
     Attributes:
       heading: shown in the table of contents too.
@@ -95,12 +95,12 @@ def write_report(
 ):
     """Writes a report as one HTML file that needs no other file, no network and no script.
 
-    A section with all settings and the machine ends every report, so that what it shows can be made again.
+    The last section holds all settings and the machine, so that every report can be made again.
 
     Args:
       path: the file to write, replaced as a whole.
       title: of the document.
-      summary: what came out, in a few sentences; an empty line starts a new paragraph.
+      summary: the results in a few sentences; an empty line starts a new paragraph.
       sections: in order; the table of contents lists them.
       settings: flag -> value, a mapping or a dataclass; groups of settings in it, mappings or dataclasses themselves,
         are shown flag by flag; values of None are left out.
@@ -155,7 +155,7 @@ def settings_facts(settings) -> dict[str, str]:
 
 
 def machine_facts() -> dict[str, str]:
-    """What timings are quoted with: processor, usable cores, memory, Python, JAX and the devices it computes on."""
+    """Facts that timings are quoted with: processor, usable cores, memory, system, Python, JAX and its devices."""
     kinds = [device.device_kind for device in jax.devices()]
     return {
         "Processor": _processor(),
@@ -169,7 +169,7 @@ def machine_facts() -> dict[str, str]:
 
 
 def _processor():
-    """Name of the processor; Linux alone keeps it from `platform`, in a file of its own."""
+    """Name of the processor; `platform` knows it on macOS and Windows, on Linux a file holds it."""
     cpuinfo = pathlib.Path("/proc/cpuinfo")
     text = cpuinfo.read_text(encoding="utf-8") if cpuinfo.exists() else ""
     found = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)

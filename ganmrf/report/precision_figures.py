@@ -1,8 +1,8 @@
 """Figures of the precision of sequences: bounds, noisy voxels, other B1 and other tissues.
 
 Standard deviations are relative, for noise as large as M0, as `design.bounds` returns them: at an M0 of 100 times the
-noise, which the figures are labelled for, the same numbers are in per cent. The first of several sequences is the one
-that the others are compared with: it is grey.
+noise, which the figures are labelled for, the same numbers are in per cent. The first of several sequences, in grey, is
+the one that the others are compared with.
 """
 
 import textwrap
@@ -28,20 +28,25 @@ from ganmrf.report.drawing import (
 
 QUANTITIES = ("T1", "T2")
 
-_SEQUENCES = (("0.55", "-"), (COLOURS[0], "--"), (COLOURS[1], ":"), (COLOURS[2], "-."))  # colour or dashes of each
-_BARS = 12  # that fit into half the width
-_AXIS = 0.9  # inches, of its numbers and its name
-_NUMBER = 0.3  # inches, of three digits and a point
-_RATIOS = (1.02, 1.05, 1.1, 1.2, 1.5, 2, 3, 5, 10)  # with a tick, and the range of their colour bar at the most
-_BAND = 0.1  # to either side of the bound
+_SEQUENCES = (
+    ("0.55", "-"),
+    (COLOURS[0], "--"),
+    (COLOURS[1], ":"),
+    (COLOURS[2], "-."),
+)  # of each sequence
+_BARS = 12  # bars that fit into half the width of a figure
+_AXIS = 0.9  # inches, width of the numbers and the label of a y axis
+_NUMBER = 0.3  # inches, width of three digits and a point
+_RATIOS = (1.02, 1.05, 1.1, 1.2, 1.5, 2, 3, 5, 10)  # ticks of the colour bar, and the largest end of its range
+_BAND = 0.1  # shaded, to either side of the bound
 
 
 def precision_figure(precisions: Mapping[str, np.ndarray], names, *, labels=QUANTITIES) -> Figure:
-    """Standard deviation of each quantity in each tissue as bars, one colour a sequence, and what the design gained.
+    """Standard deviation of each quantity in each tissue as bars, one colour a sequence, and the gains below them.
 
     Args:
       precisions: name of a sequence -> relative standard deviations for noise as large as M0, positive, inf where
-        nothing determines them, (tissues, quantities); 1 to 4 sequences.
+        the signals do not determine a quantity, (tissues, quantities); 1 to 4 sequences.
       names: of the tissues.
       labels: of the quantities, one panel each.
 
@@ -116,14 +121,14 @@ def robustness_figure(b1, stds: Mapping[str, np.ndarray], *, names) -> Figure:
 
 
 def tissue_ratio_figure(t1, t2, ratio_t1, ratio_t2, *, marked: Mapping[str, tuple[float, float]]) -> Figure:
-    """How much more precise T1 and T2 became, over the plane of T1 and T2; blue is better, red is worse than before.
+    """Gains of precision of T1 and T2 over the plane of T1 and T2: blue is better, red is worse than before.
 
     Args:
       t1: s, (tissues,).
       t2: s, (tissues,).
       ratio_t1: standard deviation of T1 before over after, (tissues,); crosses stand where it is 0, infinite or NaN.
       ratio_t2: the same of T2.
-      marked: name -> T1 and T2, s, of what gets a ring, such as the tissues that were designed for.
+      marked: name -> T1 and T2, s, of tissues that get a ring, such as those that were designed for.
 
     Raises:
       ValueError: shapes that differ, times that are not positive, or a negative ratio.
@@ -140,7 +145,7 @@ def tissue_ratio_figure(t1, t2, ratio_t1, ratio_t2, *, marked: Mapping[str, tupl
         require(name, ratio, lambda x: ~(x < 0), "0 or more")
     known = [np.isfinite(ratio) & (ratio > 0) for ratio in ratios]
     octaves = [np.log2(ratio[here]) for ratio, here in zip(ratios, known, strict=True)]
-    # A few extremes must not take the colour from the rest.
+    # A few extreme ratios must not take the colour from the rest.
     span = np.clip(percentile(np.abs(np.concatenate(octaves)), 98), np.log2(1.1), np.log2(_RATIOS[-1]))
     figure = Figure(figsize=(WIDTH, 4.3), layout="constrained")
     panels = figure.subplots(1, 2, sharex=True, sharey=True)
@@ -170,13 +175,13 @@ def monte_carlo_figure(
 ) -> Figure:
     """Measured spread of T1 and T2 over the predicted one, with the 95 % interval of its estimate.
 
-    The interval is that of the standard deviation of normal variates: (draws - 1) s^2 / sigma^2 is chi-squared.
+    The interval is that of a standard deviation s of normal variates: (draws - 1) s^2 / sigma^2 is chi-squared.
 
     Args:
       predicted: name of a sequence -> standard deviations of T1 and T2, (tissues, 2); 1 to 4 sequences.
       measured: the same, with divisor ``draws - 1``, in the same unit, of the same sequences.
       names: of the tissues.
-      draws: number of noisy fits that each measured one is from, 2 or more.
+      draws: number of noisy fits behind each measured value, 2 or more.
 
     Raises:
       ValueError: different sequences, too many or none, shapes that do not fit, values that are not positive and
@@ -244,7 +249,7 @@ def _tables(name, tables, shape, *, finite=False):
 
 
 def _tissue_panels(labels, names, n_sequences):
-    """Panels with the tissues along x, below each other where they would be narrow; and inches a tissue has."""
+    """Panels with tissues along x, stacked where they would be narrow; and the width of a tissue, inches."""
     longest = LETTER * max(len(word) for name in names for word in f"{name}".split())
     narrow = len(names) * n_sequences > _BARS or (WIDTH / len(labels) - _AXIS) / len(names) < longest
     columns = 1 if narrow else len(labels)

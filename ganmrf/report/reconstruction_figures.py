@@ -1,4 +1,4 @@
-"""Figures of a reconstruction from k-space: how it was sampled, what the coils saw, and how good the maps are."""
+"""Figures of a reconstruction from k-space: trajectory, coils, coefficients, residuals, and errors of the maps."""
 
 import textwrap
 from collections.abc import Mapping
@@ -20,29 +20,30 @@ from ganmrf.report.drawing import (
     draw_map,
     percentile,
     plain,
+    plain_logarithm,
     relaxation,
     shown,
     stacked_axes,
 )
 
-_READOUTS = 48  # shown: a whole turn of the paper's spirals
-_COILS, _COILS_A_ROW = 24, 8  # shown
-_COEFFICIENTS = 8  # shown
-_METHODS = 6  # that fit beside the truth
-_ERROR_LIMIT = 20  # %, both ends of the bar of errors
-_WIDEST = 3.2  # inches, of a panel where there are few
-_LOWEST = 1.2  # inches, of a panel: what the label of a colour bar at its side takes
-_BAR = 0.8  # inches, of a colour bar at the side
+_READOUTS = 48  # frames shown: a whole turn of the paper's spirals
+_COILS, _COILS_A_ROW = 24, 8  # coils shown: three rows of them are legible
+_COEFFICIENTS = 8  # coefficients shown: later ones hold little but noise
+_METHODS = 6  # maps that fit beside the truth
+_ERROR_LIMIT = 20  # %, at both ends of the colour bar of errors
+_WIDEST = 3.2  # inches, largest width of a panel
+_LOWEST = 1.2  # inches, smallest height of a panel: the label of a colour bar at its side needs it
+_BAR = 0.8  # inches, width of a colour bar at the side
 
 
 def trajectory_figure(trajectory, *, gradient=None, raster: float = 1e-5) -> Figure:
-    """K-space of the first frame, the next ones behind it, and the gradients that play it or its distance from 0.
+    """Trajectory of the first frame, of the next frames behind it, and the first frame's gradients or distance from 0.
 
     Args:
       trajectory: kx and ky, cycles/m, (frames, samples, 2).
-      gradient: None, or the waveform of the first frame, x and y in the middle of each raster time, T/m, (raster
-        times, 2); it begins and ends at 0, half a raster time outside them.
-      raster: s between values of ``gradient``.
+      gradient: None for the distance from 0; or the waveform of the first frame, x and y in the middle of each raster
+        time, T/m, (raster times, 2), which begins and ends at 0 half a raster time before the first and after the last.
+      raster: time between values of ``gradient``, s.
 
     Raises:
       ValueError: shapes that do not fit, or a raster time that is not positive.
@@ -91,7 +92,9 @@ def sensitivities_figure(sensitivities) -> Figure:
     rows = -(-len(few) // columns)
     figure, panels = _grid(few.shape[1:], 2 * rows, columns, besides=0.3 + 0.25 * rows, aside=_BAR)
     magnitude = np.abs(few)
-    top = percentile(magnitude[magnitude > 0], 97)  # the field at a loop, outside the body, must not darken the rest
+    top = percentile(
+        magnitude[magnitude > 0], 97
+    )  # the strong field at a loop, outside the body, must not darken the rest
     magnitudes, phases = [], []
     for coil, one in enumerate(few):
         row, column = 2 * (coil // columns), coil % columns
@@ -109,11 +112,11 @@ def sensitivities_figure(sensitivities) -> Figure:
 
 
 def coefficients_figure(coefficients, *, mask) -> Figure:
-    """Magnitude of each coefficient image, on a scale of its own, with its share of the energy of all of them.
+    """Magnitude of each coefficient image, on a scale of its own, with its share of the energy of all coefficients.
 
     Args:
-      coefficients: of a temporal basis, complex, any unit, (rank, y, x); the first 8 are shown.
-      mask: voxels to show, and to take the energy and the scale from, bool, (y, x).
+      coefficients: in a temporal basis, complex, any unit, (rank, y, x); the first 8 are shown.
+      mask: voxels that are shown, and that energy and scale are taken over, bool, (y, x).
 
     Raises:
       ValueError: another number of axes, no coefficient, shapes that differ, or an empty mask.
@@ -189,17 +192,18 @@ def convergence_figure(residuals) -> Figure:
     axes.plot(np.arange(1, residuals.size + 1), residuals, "o-", color=COLOURS[0], markersize=4)
     axes.set(yscale="log", xlabel="Iteration", ylabel="Relative residual", xlim=(0, residuals.size + 1))
     axes.xaxis.get_major_locator().set_params(integer=True)
+    plain_logarithm(axes.yaxis)
     axes.set_title(f"{residuals[-1]:.2g} after iteration {residuals.size}", fontsize=10)
     return figure
 
 
 def reconstructions_figure(maps: Mapping[str, np.ndarray], truth, *, mask, quantity: str = "T1") -> Figure:
-    """The true map and that of each reconstruction; below each its relative error, with the RRMSE.
+    """The true map and the map of each reconstruction; below each map its relative error, with the RRMSE.
 
     Args:
       maps: name of a reconstruction -> its map, s, (y, x); 1 to 6 of them, NaN where there is no match.
       truth: s, (y, x); NaN where it is unknown.
-      mask: voxels to show, bool, (y, x); those with a truth and a match are compared.
+      mask: voxels to show, bool, (y, x); errors are of those with a truth and a match.
       quantity: "T1" or "T2".
 
     Raises:
@@ -247,7 +251,7 @@ def _waveform(above, below, gradient, raster):
     highest = 1e3 * max(np.abs(gradient).max(), 1e-9)
     above.set(ylabel="Gradient (mT/m)", ylim=(-1.1 * highest, 1.5 * highest))  # room for the legend
     above.tick_params(labelbottom=False)
-    # From 0 and to 0 in half a raster time, at the ends.
+    # At the ends the gradient rises from 0, and falls to 0, in half a raster time.
     slew_rate = np.linalg.norm(np.diff(np.concatenate([-gradient[:1], gradient, -gradient[-1:]]), axis=0), axis=1)
     slew_rate /= raster
     below.plot(1e3 * raster * np.arange(len(slew_rate)), slew_rate, color=COLOURS[2], linewidth=1.2)
@@ -257,7 +261,7 @@ def _waveform(above, below, gradient, raster):
 
 
 def _points(name, values, axes):
-    """Real values whose axes are as ``axes`` says, the last one x and y."""
+    """Values as real floats, of the axes that ``axes`` names, the last one x and y."""
     values = np.asarray(values)
     if values.ndim != axes.count(",") + 1 or values.shape[-1] != 2 or 0 in values.shape or np.iscomplexobj(values):
         raise ValueError(f"{name} must be real, {axes}, none of them 0; got {values.dtype} {values.shape}")
@@ -265,9 +269,9 @@ def _points(name, values, axes):
 
 
 def _grid(shape, rows, columns, *, besides, aside=0.0):
-    """Equal panels for maps of this shape, (rows, columns), in the middle of the figure where they are few.
+    """Equal panels for maps of this shape, (rows, columns), in the middle of the figure where panels are few.
 
-    ``besides`` is the height, ``aside`` the width, inches, of titles and colour bars.
+    ``besides`` is the height of titles and colour bars, ``aside`` the width of colour bars, inches.
     """
     width = _panel_width(rows, columns, aside)
     height = max(width * np.clip(shape[0] / shape[1], 0.3, 2), _LOWEST)

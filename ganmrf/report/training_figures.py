@@ -1,4 +1,4 @@
-"""Figures of how a generator was trained and how well it generates."""
+"""Figures of the training of a generator and of the errors of its fingerprints."""
 
 from collections.abc import Mapping
 
@@ -7,17 +7,17 @@ from cmcrameri import cm
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
-from ganmrf.report.drawing import COLOURS, stacked_axes
+from ganmrf.report.drawing import COLOURS, plain_logarithm, stacked_axes
 from ganmrf.report.figures import REFERENCE_TIMES
 
 
 def sweep_figure(weights, errors: Mapping[str, np.ndarray], *, chosen: float) -> Figure:
-    """RMSE against lambda, one curve a set, the chosen lambda marked; lambda = 0 has a place of its own at the left.
+    """RMSE against lambda, one curve a set, the chosen lambda marked; lambda = 0, which has no logarithm, at the left.
 
     Args:
       weights: lambda, ascending, 0 or more, (weights,).
       errors: name of a set -> RMSE, (weights,).
-      chosen: the lambda that was picked.
+      chosen: the lambda to mark.
 
     References:
       Yang et al. 2020, arXiv:2004.02270, Fig. 4a.
@@ -32,6 +32,7 @@ def sweep_figure(weights, errors: Mapping[str, np.ndarray], *, chosen: float) ->
     axes.set(xscale="log", yscale="log", xlabel="Weight of the reconstruction term, $\\lambda$", ylabel="RMSE")
     axes.set_xticks(places, [f"{weight:g}" for weight in weights])
     axes.set_xticks([], minor=True)
+    plain_logarithm(axes.yaxis)
     figure.legend(loc="outside upper center", ncols=4, frameon=False)
     return figure
 
@@ -82,6 +83,8 @@ def tissue_plane_figure(t1, t2, errors, *, outside=None) -> Figure:
         axes.plot(x, y, "o", markerfacecolor="none", markeredgecolor="black", markersize=8)
         axes.annotate(name, (x, y), (-6, 6), textcoords="offset points", ha="right", fontsize=9)
     axes.set(xscale="log", yscale="log", xlabel="T1 (ms)", ylabel="T2 (ms)")
+    for axis in (axes.xaxis, axes.yaxis):
+        plain_logarithm(axis)
     bar = figure.colorbar(points, ax=axes, extend="both", pad=0.02)
     bar.set_label("Relative L2 error")
     bar.outline.set_visible(False)
