@@ -52,14 +52,9 @@ def main(config: Config, given: frozenset[str]):
     """Designs, checks, and writes what came out."""
     with Workdir(config.workdir, config, given) as workdir:
         config, folder = workdir.config, workdir.path
-        try:
-            limits = config.design.limits(config.design.simulation.sequence())
-            _check_playable(limits, config)
-            found = design(workdir, config.design)
-        except ValueError:
-            if not workdir.begun and not any(folder.glob("checkpoints/*")):  # bad input, and nothing made yet
-                workdir.abandon()
-            raise
+        limits = config.design.limits(config.design.simulation.sequence())
+        _check_playable(limits, config)
+        found = design(workdir, config.design)
         path = folder / "sequence.csv"
         write_schedule(path, found.sequence)
         _write_pulseq(folder / "sequence.seq", found.sequence, config)

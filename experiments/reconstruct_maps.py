@@ -64,11 +64,9 @@ def main(config: Config, given: frozenset[str]):
         fresh = not (folder / "stages").exists()
         try:
             results = _map(config, folder / "stages")
-        except ValueError:
-            if not workdir.begun:  # bad input: the same folder may be used again once it is mended
-                workdir.abandon()
-                if fresh:
-                    shutil.rmtree(folder / "stages", ignore_errors=True)
+        except (ValueError, OSError):
+            if fresh:  # bad input: the same folder may be used again once the input is mended
+                shutil.rmtree(folder / "stages", ignore_errors=True)
             raise
         _write(folder, config, results)
         write_reconstruction_report(folder / "report.html", config, results)

@@ -115,15 +115,16 @@ def reproduce(folder, config: Config) -> Results:
     generator, of_297 = runs["generator"], runs["generator_297"]
 
     print("timing generation", flush=True)
-    fine, final = simulate_accurately(config.job.simulation.on_grid("fine")), generator.generator()
+    fine_grid, final = config.job.simulation.on_grid("fine"), generator.generator()
     profiles = {1: None, 12: sinc_slice_profile(12)}
     cost = [
         generation_cost(final, generator.dictionary.tissue, profiles, rounds=config.rounds),
-        generation_cost(final, fine.tissue, {1: None}, rounds=config.rounds),
+        generation_cost(final, fine_grid.tissue().ravel(), {1: None}, rounds=config.rounds),
     ]
 
     print("scanning the brain, matching it, and comparing the maps", flush=True)
     scan, acquired = _scan(generator.dictionary, config)
+    fine = simulate_accurately(fine_grid)  # after the scan: neither fits the memory of this job beside the other
     evaluations = {
         "own": evaluate_generator(generator, runs.get("regression"), scan, progress=True),
         "coarse": evaluate_generator(of_297, None, scan, progress=True),

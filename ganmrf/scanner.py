@@ -6,7 +6,7 @@ import numpy as np
 
 from ganmrf.imaging.acquisition import add_thermal_noise, sample_kspace
 from ganmrf.imaging.coils import head_array
-from ganmrf.imaging.phantom import Brain, acquire, add_noise, digital_brain
+from ganmrf.imaging.phantom import Brain, acquire, add_noise, digital_brain, noisy_voxels
 from ganmrf.io.mrd import RawData
 from ganmrf.parallel import require_memory
 from ganmrf.physics.sequences.fisp import Sequence
@@ -31,6 +31,10 @@ class ImageScan:
         if not _positive(snr):
             return self
         return dataclasses.replace(self, images=add_noise(self.images, snr, mask=self.brain.brain_mask, seed=seed))
+
+    def noisy_voxels(self, snr: float, seed: int = 0) -> np.ndarray:
+        """The signals of `with_noise` in the voxels of the brain alone, (frames, voxels), for an ``snr`` above 0."""
+        return noisy_voxels(self.images, snr, mask=self.brain.brain_mask, seed=seed)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Configurations as plain frozen dataclasses: each field says its meaning and its rule, once for Python, files and flags."""
+"""Configurations as plain frozen dataclasses: a field says its meaning and its rule once, for Python, files and flags."""
 
 import dataclasses
 import json
@@ -15,6 +15,7 @@ def setting(
     above: float | None = None,
     kept: bool = True,
     repeats: bool = False,
+    apart: bool = False,
 ):
     """A field of a configuration, with what everybody who asks for its value needs to know.
 
@@ -26,12 +27,13 @@ def setting(
       above: value that it must exceed, likewise.
       kept: whether it belongs to a run, and so to the ``config.json`` of its folder; folders and formats do not.
       repeats: of a tuple, whether a value may stand in it more than once.
+      apart: of a tuple, whether each entry is given by a flag of its own, since entries hold commas.
 
     Returns:
       The `dataclasses.Field`.
     """
     facts = {"meaning": meaning, "choices": choices, "at_least": at_least, "above": above}
-    return dataclasses.field(default=default, metadata=facts | {"kept": kept, "repeats": repeats})
+    return dataclasses.field(default=default, metadata=facts | {"kept": kept, "repeats": repeats, "apart": apart})
 
 
 def group(cls, *, presets: dict | None = None, by: str | None = None):

@@ -19,7 +19,6 @@ from ganmrf.anchors.joint_features import sample_sequences
 from ganmrf.anchors.prepared import anchored_fingerprints, prepare
 from ganmrf.dictionary.build import build_dictionary
 from ganmrf.dictionary.grids import at_each_b1
-from ganmrf.dictionary.match import match
 from ganmrf.io.schedule import read_schedule
 from ganmrf.metrics import fingerprint_errors
 from ganmrf.physics.sequences.fisp import Sequence
@@ -185,7 +184,7 @@ def brain_map_errors(
     simulated = build_dictionary(sequence, weights.tissue, slice_profile=generator.slice_profile)
     generated = prepare(generator, sequence).generate(weights)
     scan = scan_brain(simulated, Scanner(size), snrs=[snr], seed=seed)
-    truth, ours = (match(each, scan.images[snr], mask=scan.brain.brain_mask) for each in (simulated, generated))
+    truth, ours = (scan.match(each, snr) for each in (simulated, generated))
     return map_errors(ours, truth, scan.brain)
 
 

@@ -12,7 +12,7 @@ from ganmrf.dictionary.build import Dictionary
 from ganmrf.dictionary.compress import svd_basis
 from ganmrf.dictionary.match import Maps, match
 from ganmrf.gan.baselines import linear_interpolation, radial_basis_functions
-from ganmrf.gan.generate import generate
+from ganmrf.gan.generate import generate, stream
 from ganmrf.imaging.coils import compress_coils
 from ganmrf.imaging.phantom import Brain
 from ganmrf.imaging.pipeline import reconstruct
@@ -23,13 +23,30 @@ from ganmrf.scanner import Scanner
 
 REFIT = ", output layer solved for"
 _CALIBRATION_RANK, _VIRTUAL_COILS = 2, 10
+_BLOCK = 16384  # atoms whose fingerprints are in memory at a time: 66 MB of 1000 frames
 
 
 class Scan(NamedTuple):
-    """A digital brain and its noisy series, signal-to-noise ratio -> images (frames, y, x)."""
+    """A digital brain and its noisy signals.
+
+    Attributes:
+      brain: what was scanned.
+      signals: signal-to-noise ratio -> signals of the brain's voxels, (frames, voxels).
+    """
 
     brain: Brain
-    images: dict[float, np.ndarray]
+    signals: dict[float, np.ndarray]
+
+    def match(self, dictionary: Dictionary, snr: float, *, progress: bool = False) -> Maps:
+        """Maps of the brain, (y, x), by a dictionary; 0 (index -1) outside the brain."""
+        found, mask = match(dictionary, self.signals[snr], progress=progress), self.brain.brain_mask
+
+        def placed(name, values):
+            whole = np.full(mask.shape, -1 if name == "index" else 0, values.dtype)
+            whole[mask] = values
+            return whole
+
+        return Maps(**{name: placed(name, values) for name, values in vars(found).items()})
 
 
 class Method(NamedTuple):
@@ -109,15 +126,16 @@ def scan_brain(
     played = {"slice_profile": dictionary.slice_profile, "seed": seed, "progress": progress}
     if trajectory is None:
         scan = scanner.image(dictionary.sequence, **played)
-        return Scan(scan.brain, {snr: scan.with_noise(snr, seed + i).images for i, snr in enumerate(snrs)})
+        return Scan(scan.brain, {snr: scan.noisy_voxels(snr, seed + i) for i, snr in enumerate(snrs)})
     basis = svd_basis(dictionary.fingerprints, _CALIBRATION_RANK)
-    scan, images = scanner.sample(dictionary.sequence, trajectory, **played), {}
+    scan, signals = scanner.sample(dictionary.sequence, trajectory, **played), {}
     for snr in snrs:
         raw = scan.with_noise(snr, seed).raw
         kspace, _ = compress_coils(raw.kspace, min(_VIRTUAL_COILS, scanner.coils))
         arrays = trajectory, basis, raw.matrix, raw.voxel_size
-        images[snr] = reconstruct(kspace, *arrays, method="frames", progress=progress).images
-    return Scan(scan.brain, images)
+        images = reconstruct(kspace, *arrays, method="frames", progress=progress).images
+        signals[snr] = images[:, scan.brain.brain_mask]
+    return Scan(scan.brain, signals)
 
 
 def evaluate_generator(
@@ -151,37 +169,50 @@ def evaluate_generator(
     else:
         evaluated, evaluated_as = ~outside, "within the trained range"
     found, final = _networks(run, regression) | _interpolations(run), "generator" + REFIT * run.recipe.refit
-    atoms = _rows(simulated.tissue, evaluated)
-    fingerprints = np.asarray(simulated.fingerprints)[evaluated]
-    generated = generate(generator, simulated.tissue, allow_extrapolation=True, progress=progress)
-    reference = {snr: match(simulated, images, mask=scan.brain.brain_mask) for snr, images in scan.images.items()}
+    generated = stream(generator, simulated.tissue, allow_extrapolation=True)
+    reference = {snr: scan.match(simulated, snr) for snr in scan.signals}
 
-    def maps_by(dictionary, snr):
-        maps = match(dictionary, scan.images[snr], mask=scan.brain.brain_mask, progress=progress)
-        return map_errors(maps, reference[snr], scan.brain)
+    def maps_by(fingerprints, norms, snr):
+        dictionary = dataclasses.replace(simulated, fingerprints=fingerprints, norms=norms)
+        return map_errors(scan.match(dictionary, snr, progress=progress), reference[snr], scan.brain)
 
-    maps = {snr: {final: maps_by(generated, snr)} for snr in scan.images}
+    maps = {snr: {final: maps_by(generated.fingerprints, generated.norms, snr)} for snr in scan.signals}
     if map_baselines:
         first = next(iter(maps))
         for name, method in found.items():
             if name != final:
-                maps[first][name] = maps_by(
-                    dataclasses.replace(simulated, fingerprints=method.make(simulated.tissue)), first
-                )
+                maps[first][name] = maps_by(method.make(simulated.tissue), simulated.norms, first)
     norms = np.asarray(simulated.norms, float)[evaluated]
     return Evaluation(
         simulated=simulated,
         evaluated=evaluated,
         evaluated_as=evaluated_as,
         outside=outside,
-        errors={name: fingerprint_errors(method.make(atoms), fingerprints) for name, method in found.items()},
+        errors={name: _errors(method.make, simulated, np.flatnonzero(evaluated)) for name, method in found.items()},
         core_seconds={name: method.core_seconds for name, method in found.items()},
-        all_errors=fingerprint_errors(generated.fingerprints, simulated.fingerprints),
+        all_errors=_errors_of_rows(generated.fingerprints, simulated),
         norm_error=float(np.mean(np.abs(generated.norms[evaluated] / norms - 1))),
         reference_maps=reference,
         maps=maps,
         final=final,
     )
+
+
+def _errors(make, simulated, rows):
+    """Relative errors of the fingerprints that ``make`` gives for some atoms, a block of them in memory at a time."""
+    blocks = np.array_split(rows, -(-rows.size // _BLOCK))
+    return np.concatenate(
+        [
+            fingerprint_errors(make(simulated.tissue.rows(block)), np.asarray(simulated.fingerprints[block]))
+            for block in blocks
+        ]
+    )
+
+
+def _errors_of_rows(fingerprints, simulated):
+    """Relative errors of all rows, likewise a block at a time."""
+    blocks = [slice(start, start + _BLOCK) for start in range(0, len(fingerprints), _BLOCK)]
+    return np.concatenate([fingerprint_errors(fingerprints[rows], simulated.fingerprints[rows]) for rows in blocks])
 
 
 def errors_by_method(run: Run, *, baselines: bool) -> dict[str, tuple[np.ndarray, float]]:

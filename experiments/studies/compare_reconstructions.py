@@ -122,8 +122,9 @@ def _write_report(path, config, table, shown):
         path,
         title="Reconstructions of an undersampled scan",
         summary=(
-            f"A digital brain of {sampling.size} x {sampling.size} voxels was scanned with one of {sampling.interleaves} spirals a "
-            f"frame by {config.coils} coils at SNR {config.snr:g}, reconstructed, matched and refined."
+            f"A digital brain of {sampling.size} x {sampling.size} voxels was scanned with one of "
+            f"{sampling.interleaves} spirals a frame by {config.coils} coils at SNR {config.snr:g}, reconstructed, "
+            "matched and refined."
         ),
         sections=sections,
         settings=vars(config)

@@ -1,6 +1,7 @@
 """A sequence prepared for an anchored generator: its anchors simulated once, and dictionaries from their signals."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +10,7 @@ import numpy as np
 from ganmrf.anchors.generator import AnchoredGenerator, Weights
 from ganmrf.anchors.joint_features import without_echo
 from ganmrf.dictionary.build import Dictionary
+from ganmrf.dictionary.rows import RowsOnDemand
 from ganmrf.metrics import direction_errors
 from ganmrf.parallel import one_blas_thread, run_chunks
 from ganmrf.physics.sequences.fisp import Sequence
@@ -109,7 +111,17 @@ class PreparedSequence:
             source = atoms = jax.tree.map(np.asarray, tissue.ravel())
             if not allow_extrapolation:
                 self.generator.require_inside(atoms)
-        parts = (GeneratedRows(self, source, atoms.size, compressed, part) for part in (0, 1))
+
+        def made(part, rows):
+            some = self.generate(source.rows(rows), compressed=compressed, allow_extrapolation=True)
+            return (some.fingerprints, some.norms)[part]
+
+        columns = self.basis.shape[1] if compressed else self.sequence.n_frames
+        shapes = (atoms.size, columns), (atoms.size,)
+        parts = (
+            RowsOnDemand(functools.partial(made, part), shape, np.dtype(np.float32))
+            for part, shape in enumerate(shapes)
+        )
         return self._dictionary(atoms, *parts, compressed)
 
     def _weights(self, tissue, allow_extrapolation):
@@ -140,52 +152,6 @@ class PreparedSequence:
         else:
             np.matmul(values / norms[:, None], self.signals, out=out)
         return norms * weights.norms[rows] * np.exp(decay * echo_time[0])
-
-
-@dataclasses.dataclass(frozen=True)
-class GeneratedRows:
-    """Fingerprints, (atoms, columns), or norms, (atoms,), in place of a NumPy array: indexing generates those rows.
-
-    Attributes:
-      prepared: the prepared sequence that generates them.
-      source: the atoms, in one dimension, or their weights.
-      n_atoms: number of atoms.
-      compressed: whether fingerprints are coefficients in ``prepared.basis``.
-      part: 0 for fingerprints, 1 for norms.
-    """
-
-    prepared: PreparedSequence
-    source: Tissue | Weights
-    n_atoms: int
-    compressed: bool
-    part: int
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        columns = self.prepared.basis.shape[1] if self.compressed else self.prepared.sequence.n_frames
-        return (self.n_atoms, columns)[: 2 - self.part]
-
-    @property
-    def ndim(self) -> int:
-        return len(self.shape)
-
-    @property
-    def dtype(self) -> np.dtype:
-        return np.dtype(np.float32)
-
-    def __len__(self):
-        return self.n_atoms
-
-    def __getitem__(self, rows):
-        some = self.source.rows(rows)
-        made = self.prepared.generate(some, compressed=self.compressed, allow_extrapolation=True)
-        return (made.fingerprints, made.norms)[self.part]
-
-    def __array__(self, dtype=None, copy=None):
-        """Everything, in memory."""
-        if copy is False:
-            raise ValueError("generating rows makes a copy")
-        return self[:].astype(dtype or self.dtype, copy=False)
 
 
 def prepare(

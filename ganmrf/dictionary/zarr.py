@@ -7,6 +7,7 @@ in it, so the chunks that it lacks are all that a killed run has left to do.
 """
 
 import dataclasses
+import functools
 import json
 import os
 import pathlib
@@ -17,6 +18,7 @@ import tensorstore
 
 from ganmrf.dictionary.build import Dictionary
 from ganmrf.dictionary.npz import AXES, OPTIONAL, SCHEMA_VERSION, dictionary_of, load_dictionary
+from ganmrf.dictionary.rows import RowsOnDemand
 
 _CHUNKED = ("dictionary", "norms", "left_out")
 _EXTRA_AXES = {"left_out": ("atoms",), "n_states": ("atoms",)}
@@ -29,7 +31,7 @@ def open_dictionary(path) -> Dictionary:
       path: a ``.zarr`` folder, or a file that `load_dictionary` reads.
 
     Returns:
-      The dictionary; ``fingerprints`` and ``norms`` of a ``.zarr`` one are `StoredRows`.
+      The dictionary; ``fingerprints`` and ``norms`` of a ``.zarr`` one are `RowsOnDemand`.
 
     Raises:
       ValueError: a store that is missing, not whole, damaged, something else or of a newer schema, or as
@@ -131,7 +133,7 @@ class ChunkedStore:
           ValueError: fields with values that they cannot have.
         """
         try:
-            return dictionary_of({**self.fields, **{name: StoredRows(self, name) for name in ("dictionary", "norms")}})
+            return dictionary_of({**self.fields, **{name: self._rows_of(name) for name in ("dictionary", "norms")}})
         except ValueError as error:
             raise ValueError(f"{self.path}: {error}") from error
 
@@ -196,44 +198,14 @@ class ChunkedStore:
         except ValueError as error:
             raise ValueError(f"{self.path}: {error}: {self.remedy}") from error
 
+    def _rows_of(self, name):
+        array = self.arrays[name]
+        return RowsOnDemand(functools.partial(self.read, name), array.shape, array.dtype.numpy_dtype)
+
     def _files(self, chunk):
         """The file of each array's ``chunk``, as Zarr names it."""
         for name, array in self.arrays.items():
             yield self.path.joinpath(name, "c", str(chunk), *["0"] * (array.ndim - 1))
-
-
-@dataclasses.dataclass(frozen=True)
-class StoredRows:
-    """An array of a `ChunkedStore` in place of a NumPy array: indexing its first axis reads those rows."""
-
-    store: ChunkedStore
-    name: str
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.store.arrays[self.name].shape
-
-    @property
-    def ndim(self) -> int:
-        return len(self.shape)
-
-    @property
-    def dtype(self) -> np.dtype:
-        return self.store.arrays[self.name].dtype.numpy_dtype
-
-    def __len__(self):
-        return self.shape[0]
-
-    def __getitem__(self, rows):
-        if isinstance(rows, slice):  # TensorStore refuses one that goes beyond the end
-            rows = slice(*rows.indices(len(self)))
-        return self.store.read(self.name, rows)
-
-    def __array__(self, dtype=None, copy=None):
-        """Everything, in memory."""
-        if copy is False:
-            raise ValueError(f"{self.store.path}: reading {self.name} makes a copy")
-        return self[:].astype(dtype or self.dtype, copy=False)
 
 
 def _create_array(folder, name, shape, chunk_shape, dtype):

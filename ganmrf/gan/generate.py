@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ganmrf.dictionary.build import Dictionary
+from ganmrf.dictionary.rows import RowsOnDemand
 from ganmrf.gan.data import Data, Scaling
 from ganmrf.gan.emission import emit, hidden_layers
 from ganmrf.gan.least_squares import least_squares
@@ -20,6 +21,7 @@ from ganmrf.physics.tissue import Tissue
 from ganmrf.physics.tissue_box import TissueBox
 from ganmrf.pytrees import pytree
 
+_BLOCK = 16384  # atoms of a stream that are made at once: 66 MB of 1000 frames
 _CHUNKS = (2048, 4096)  # least and most atoms of one compiled call; a power of two, so that few programs are compiled
 # Of the least squares. Generation computes the hidden layers in float32. Large weights would amplify their rounding,
 # 6e-8; a ridge of a few times the rounding keeps weights small, also where there are fewer atoms than hidden units.
@@ -134,6 +136,7 @@ def generate(
     allow_extrapolation: bool = False,
     out: np.ndarray | None = None,
     seed: int = 0,
+    noise: np.ndarray | None = None,
     progress: bool = False,
 ) -> Dictionary:
     """Generates a dictionary, on every device present, chunk by chunk.
@@ -145,6 +148,7 @@ def generate(
       allow_extrapolation: whether atoms may lie outside the trained range (`TrainedGenerator.outside`).
       out: array that gets the fingerprints, (atoms, frames) float32, such as a `numpy.memmap`; by default a new one.
       seed: of z.
+      noise: z itself, (atoms, ``recipe.noise``), in place of what ``seed`` draws.
       progress: whether to show a progress bar.
 
     Returns:
@@ -154,8 +158,7 @@ def generate(
       ValueError: atoms outside the trained range, another B1 than the trained one, or a generator without a basis
         asked for coefficients.
     """
-    recipe, scaling = generator.recipe, generator.scaling
-    atoms = tissue.ravel()
+    scaling, atoms = generator.scaling, tissue.ravel()
     if compressed and scaling.basis is None:
         raise ValueError("a generator with head=tanh has no basis to be compressed in")
     if np.any(np.asarray(atoms.b1) != generator.b1):
@@ -166,7 +169,7 @@ def generate(
     columns = generator.sequence.n_frames if basis is None or not compressed else len(basis)
     rows_out = np.empty((atoms.size, columns), np.float32) if out is None else out
     norms = np.empty(atoms.size, np.float32)
-    noise = np.random.default_rng(seed).standard_normal((atoms.size, recipe.noise), np.float32)
+    noise = _draw(generator, atoms, seed) if noise is None else noise
     t1, t2 = np.asarray(atoms.t1, np.float32), np.asarray(atoms.t2, np.float32)
 
     size = 2 ** int(np.clip(np.ceil(np.log2(atoms.size / (4 * len(workers())))), *np.log2(_CHUNKS)))
@@ -189,6 +192,42 @@ def generate(
     return Dictionary(
         atoms, rows_out, norms, generator.sequence, generator.slice_profile, scaling.basis if compressed else None
     )
+
+
+def stream(
+    generator: TrainedGenerator, tissue: Tissue, *, allow_extrapolation: bool = False, seed: int = 0
+) -> Dictionary:
+    """The dictionary of `generate`, whose fingerprints are made when they are asked for: `match` asks block by block.
+
+    Args:
+      generator: the generator.
+      tissue: the atoms, any shape; they are raveled.
+      allow_extrapolation: whether atoms may lie outside the trained range.
+      seed: of z, all of which is drawn at once.
+
+    Returns:
+      The dictionary; its fingerprints are `RowsOnDemand`, its norms are in memory.
+
+    Raises:
+      ValueError: as `generate`.
+    """
+    atoms = tissue.ravel()
+    if not allow_extrapolation:
+        generator.require_inside(atoms)
+    noise = _draw(generator, atoms, seed)
+
+    def made(rows):
+        return generate(generator, atoms.rows(rows), allow_extrapolation=True, noise=noise[rows])
+
+    blocks = (slice(start, start + _BLOCK) for start in range(0, atoms.size, _BLOCK))
+    norms = np.concatenate([made(rows).norms for rows in blocks])
+    shape = atoms.size, generator.sequence.n_frames
+    fingerprints = RowsOnDemand(lambda rows: made(rows).fingerprints, shape, np.dtype(np.float32))
+    return Dictionary(atoms, fingerprints, norms, generator.sequence, generator.slice_profile)
+
+
+def _draw(generator, atoms, seed):
+    return np.random.default_rng(seed).standard_normal((atoms.size, generator.recipe.noise), np.float32)
 
 
 _generate = jax.jit(functools.partial(fingerprints, compressed=True))

@@ -237,13 +237,27 @@ def add_noise(images: np.ndarray, snr: float, *, mask: np.ndarray, seed: int = 0
             f"mask must be bool, of shape {images.shape[-2:]}, with a voxel at least; got {mask.dtype}, {mask.shape}, "
             f"{np.count_nonzero(mask)} voxels"
         )
-    power = np.mean([np.mean(np.abs(image[mask]) ** 2) for image in images.reshape(-1, *mask.shape)])
-    rng = np.random.default_rng(seed)
-    noisy = images.copy()
-    for image in noisy.reshape(-1, *mask.shape):  # one at a time: noise of the whole series would double its memory
-        noise = rng.standard_normal((*image.shape, 2), dtype=images.real.dtype).view(images.dtype)[..., 0]
-        image += np.sqrt(power).astype(images.real.dtype) / snr * noise
+    noisy = np.empty_like(images)
+    series = zip(noisy.reshape(-1, *mask.shape), _noisy_images(images, snr, mask, seed), strict=True)
+    for place, image in series:  # one at a time: noise of the whole series would double its memory
+        place[:] = image
     return noisy
+
+
+def noisy_voxels(images: np.ndarray, snr: float, *, mask: np.ndarray, seed: int = 0) -> np.ndarray:
+    """What `add_noise` gives in the voxels of the mask, (..., voxels), without ever holding all noisy images."""
+    flat = np.stack([image[mask] for image in _noisy_images(images, snr, mask, seed)])
+    return flat.reshape(*images.shape[:-2], -1)
+
+
+def _noisy_images(images, snr, mask, seed):
+    """The noisy images, one after the other."""
+    flat = images.reshape(-1, *mask.shape)
+    power = np.mean([np.mean(np.abs(image[mask]) ** 2) for image in flat])
+    rng = np.random.default_rng(seed)
+    for image in flat:
+        noise = rng.standard_normal((*image.shape, 2), dtype=images.real.dtype).view(images.dtype)[..., 0]
+        yield image + np.sqrt(power).astype(images.real.dtype) / snr * noise
 
 
 def _slab_fractions(thickness_mm):

@@ -8,11 +8,13 @@ from ganmrf.dictionary.grids import grid_of, tissue_grid, values_in_ranges
 from ganmrf.gan.data import SPLIT
 from ganmrf.gan.recipes import PRESETS, Recipe
 from ganmrf.imaging.trajectory import Spiral, design_spiral, rotated, rotation_angles
+from ganmrf.io.pulseq_settings import Excitation, Readout, ScannerLimits
 from ganmrf.io.schedule import read_schedule
 from ganmrf.physics.sequences.fisp import Sequence
 from ganmrf.physics.sequences.published import mrf_fisp
 from ganmrf.physics.slice_profile import SliceProfile, sinc_slice_profile
 from ganmrf.physics.tissue import Tissue
+from ganmrf.scanner import Scanner
 from ganmrf.settings import check_settings, group, setting
 
 
@@ -150,6 +152,48 @@ class SpiralConfig:
     def trajectory(self, n_frames: int) -> np.ndarray:
         """Where all frames sample k-space, 1/m, (frames, samples, 2)."""
         return rotated(self.spiral().k, self.angles(n_frames))
+
+    def readout(self, n_frames: int) -> Readout:
+        """The spirals as a Pulseq file plays them."""
+        spiral = self.spiral()
+        return Readout(
+            gradient=spiral.gradient,
+            angles=self.angles(n_frames),
+            n_samples=len(spiral.k),
+            dwell_time=spiral.dwell_time,
+            field_of_view=self.field_of_view,
+        )
+
+    def scanner(self, **fields) -> Scanner:
+        """What scans the digital brain with these spirals; ``fields`` are further ones of `Scanner`."""
+        return Scanner(size=self.size, field_of_view=self.field_of_view, dwell_time=1e-6 * self.dwell_time_us, **fields)
+
+    @property
+    def limits(self) -> ScannerLimits:
+        """What the spirals keep to."""
+        return ScannerLimits(max_gradient=1e-3 * self.max_gradient_mt_per_m, max_slew_rate=self.max_slew_rate_t_per_m_s)
+
+
+@dataclasses.dataclass(frozen=True)
+class PulseConfig:
+    """Slice-selective pulse and spoiler of a Pulseq file, beside --time_bandwidth and --window."""
+
+    slice_thickness_mm: float = setting(5.0, "thickness of the excited slice in mm", above=0)
+    pulse_duration_ms: float = setting(1.8, "duration of the pulse in ms", above=0)
+    spoil_cycles: int = setting(4, "turns of dephasing across the slice in each frame", at_least=1)
+
+    def __post_init__(self):
+        check_settings(self)
+
+    def excitation(self, simulation: SimulationConfig) -> Excitation:
+        """The pulse that the slice profile of ``simulation`` is of."""
+        return Excitation(
+            duration=1e-3 * self.pulse_duration_ms,
+            time_bandwidth=simulation.time_bandwidth,
+            window=simulation.window,
+            slice_thickness=1e-3 * self.slice_thickness_mm,
+            spoil_cycles=self.spoil_cycles,
+        )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """A sequence designed in its folder, gone on with where it was cut off."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -120,6 +121,15 @@ class DesignConfig:
             rf_power=self.rf_power,
         )
 
+    def parametrisation(self, start: Sequence) -> Parametrisation:
+        """The sequences that a search from ``start`` chooses from."""
+        shapes = {
+            "spline": Spline(self.knot_spacing),
+            "frames": Frames(),
+            "lobes": Lobes(knot_spacing=self.knot_spacing),
+        }
+        return Parametrisation(start, self.limits(start), shapes[self.shape], self.optimise)
+
 
 class Design(NamedTuple):
     """What came out.
@@ -170,23 +180,12 @@ def design(workdir: Workdir, config: DesignConfig, *, progress: bool = True) -> 
       ValueError: limits that cannot be met, an objective that is not finite at the start, or a generator that does not
         cover the tissues.
     """
-    start, slice_profile = config.simulation.sequence(), config.simulation.slice_profile()
-    limits = config.limits(start)
-    shape = {
-        "spline": Spline(config.knot_spacing),
-        "frames": Frames(),
-        "lobes": Lobes(knot_spacing=config.knot_spacing),
-    }
-    parametrisation = Parametrisation(start, limits, shape[config.shape], config.optimise)
-    precision, model = _objective(start, config, slice_profile)
-
-    # The objective's weights have a mean of 1: scaled back, that of the bound is 1 where the wanted gains are reached.
-    gains = [gain for gain in (config.gain_t1, config.gain_t2) if gain]
-    scale = 1.0 if config.objective == "separation" else np.mean(gains)
+    start = config.simulation.sequence()
+    parametrisation = config.parametrisation(start)
+    of_sequence = make_objective(config, start)
 
     def objective(params):
-        sequence = parametrisation.to_sequence(params)
-        return scale * precision(sequence, model) + config.smoothness * roughness(sequence, limits)
+        return of_sequence(parametrisation.to_sequence(params))
 
     optimiser = make_optimiser(config.optimiser, config.learning_rate, config.steps)
     state, rows = advance(
@@ -202,27 +201,42 @@ def design(workdir: Workdir, config: DesignConfig, *, progress: bool = True) -> 
     best = np.asarray(state.best_value)
     basins = [parametrisation.to_sequence(_of_start(state.best_params, i)) for i in range(config.starts)]
     values = np.concatenate([np.reshape(row["values"], (-1, config.starts)) for row in rows])
-    return Design(start, basins[int(np.argmin(best))], basins, best, values, rows[-1]["seconds"], limits)
+    return Design(start, basins[int(np.argmin(best))], basins, best, values, rows[-1]["seconds"], parametrisation.limits)
+
+
+def make_objective(config: DesignConfig, start: Sequence) -> Callable[[Sequence], jax.Array]:
+    """What a sequence is worth to a search from ``start``: a function to a scalar, which is less for a better sequence.
+
+    The value of the bound is 1 where the wanted gains are just reached; that of the separation is an inner product.
+
+    Raises:
+      ValueError: a start that does not determine the tissues, or a generator that does not cover them.
+    """
+    slice_profile, limits = config.simulation.slice_profile(), config.limits(start)
+    voxels, _ = at_each_b1(config.tissue, config.design_b1)
+    if config.objective == "separation":
+        if config.reduce == "rms":
+            raise ValueError("reduce=rms goes with --objective=bound; that of separation is worst or mean")
+        worth, scale = Separation(voxels, reduce=config.reduce), 1.0
+        voxels = worth.compared
+    else:
+        wanted = {"weight_t1": config.gain_t1, "weight_t2": config.gain_t2}
+        absolute = CramerRaoObjective(voxels, **wanted, reduce=config.reduce, sharpness=_SHARPNESS)
+        reference = require_finite(absolute, start, simulator_model(slice_profile=slice_profile)).precision
+        # The weights of the objective have a mean of 1: scaled back, 1 is where the wanted gains are reached.
+        scale = np.mean([gain for gain in (config.gain_t1, config.gain_t2) if gain])
+        worth = dataclasses.replace(absolute, reference=reference)
+    model = _signal_model(start, config, voxels, slice_profile)
+
+    def objective(sequence):
+        return scale * worth(sequence, model) + config.smoothness * roughness(sequence, limits)
+
+    return objective
 
 
 def exact_precision(sequence: Sequence, tissue: Tissue, slice_profile=None) -> Precision:
     """The Cramer-Rao bound with every EPG state that matters."""
     return precision_of(simulator_model(slice_profile=slice_profile)(sequence, tissue), tissue)
-
-
-def _objective(start, config, slice_profile):
-    """What a sequence is worth, less is better, and the model that it takes signals from."""
-    voxels, _ = at_each_b1(config.tissue, config.design_b1)
-    if config.objective == "separation":
-        if config.reduce == "rms":
-            raise ValueError("reduce=rms goes with --objective=bound; that of separation is worst or mean")
-        separation = Separation(voxels, reduce=config.reduce)
-        return separation, _signal_model(start, config, separation.compared, slice_profile)
-    wanted = {"weight_t1": config.gain_t1, "weight_t2": config.gain_t2}
-    absolute = CramerRaoObjective(voxels, **wanted, reduce=config.reduce, sharpness=_SHARPNESS)
-    reference = require_finite(absolute, start, simulator_model(slice_profile=slice_profile)).precision
-    relative = dataclasses.replace(absolute, reference=reference)
-    return relative, _signal_model(start, config, voxels, slice_profile)
 
 
 def _signal_model(start, config, tissue, slice_profile) -> SignalModel:

@@ -12,6 +12,8 @@ from ganmrf.settings import flat, from_plain, to_plain
 class Workdir:
     """A context manager: one run at a time, always with the settings it was begun with.
 
+    A `ValueError` or `OSError` before a new run has made anything in the folder leaves no settings there.
+
     Attributes:
       path: the folder.
       config: the settings in force.
@@ -39,6 +41,7 @@ class Workdir:
         except filelock.Timeout as error:
             raise ValueError(f"{self.path} is in use by another run") from error
         try:
+            self._found = self._names()
             self.config = self._settle(config, frozenset(flat(config)) if given is None else given, extendable)
         except BaseException:
             self._lock.release()
@@ -47,12 +50,10 @@ class Workdir:
     def __enter__(self):
         return self
 
-    def __exit__(self, *exception):
+    def __exit__(self, kind, error, _):
+        if isinstance(error, ValueError | OSError) and not self.begun and self._names() == self._found:
+            (self.path / "config.json").unlink()  # bad input, and nothing made: other settings may have the folder
         self._lock.release()  # as the end of the process would
-
-    def abandon(self):
-        """Forgets the settings, for a run that ended before it had made anything: others may begin in the folder."""
-        (self.path / "config.json").unlink()
 
     def record(self, row: dict):
         """Appends a row to ``metrics.jsonl``."""
@@ -68,6 +69,9 @@ class Workdir:
             with replacing(path) as temporary:
                 temporary.write_text(text, encoding="utf-8")
         return kept
+
+    def _names(self):
+        return {path.name for path in self.path.iterdir()} - {"config.json"}
 
     def _settle(self, config, given, extendable):
         path, plain = self.path / "config.json", to_plain(config)
