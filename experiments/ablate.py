@@ -22,7 +22,7 @@ from ganmrf.runs.configs import TrainingJob
 from ganmrf.runs.side_by_side import train_side_by_side
 from ganmrf.runs.training import read_run
 from ganmrf.runs.workdir import Workdir
-from ganmrf.settings import check_settings, group, setting
+from ganmrf.settings import configuration, group, setting
 
 # What differs from the recipe that the flags give.
 VARIANTS = {
@@ -41,7 +41,7 @@ VARIANTS = {
 _KEYS = ("mean", "worst_seed", "worst_atom")
 
 
-@dataclasses.dataclass(frozen=True)
+@configuration
 class Config:
     """The ablation."""
 
@@ -49,9 +49,6 @@ class Config:
     seeds: tuple[int, ...] = setting((0, 1, 2), "seeds that every variant is trained with", at_least=0)
     variant: tuple[str, ...] = setting(tuple(VARIANTS), "what to train", choices=tuple(VARIANTS), apart=True)
     job: TrainingJob = group(TrainingJob)
-
-    def __post_init__(self):
-        check_settings(self)
 
 
 @command(Config)

@@ -11,7 +11,6 @@ block of frames in every beat, after an inversion before the first. Anchors of i
 time. A report beside ``--output`` shows the rhythm, the sequence and fingerprints.
 """
 
-import dataclasses
 import pathlib
 import time
 
@@ -30,12 +29,12 @@ from ganmrf.report.anchored_figures import rhythm_figure
 from ganmrf.report.figures import fingerprint_figure, schedule_figure
 from ganmrf.report.html import Picture, Section, write_report
 from ganmrf.runs.configs import SimulationConfig
-from ganmrf.settings import check_settings, group, setting
+from ganmrf.settings import configuration, group, setting
 
 _SHOWN_MS = ((1200, 45), (1900, 160), (350, 70))  # T1, T2: about those of myocardium, blood and fat at 3 T
 
 
-@dataclasses.dataclass(frozen=True)
+@configuration
 class Config:
     """The rhythm, the generator and the dictionary's file."""
 
@@ -56,7 +55,6 @@ class Config:
     simulation: SimulationConfig = group(SimulationConfig)
 
     def __post_init__(self):
-        check_settings(self)
         if pathlib.Path(self.output).suffix not in (".npz", ".mat"):
             raise ValueError(f"output must end in .npz or .mat; got {self.output}")
 

@@ -11,7 +11,6 @@ ask for, in the worst case, in the same scan time. The folder gets the design as
 brain, other B1 and other tissues. Called again with the same ``--workdir`` it goes on where it was cut off.
 """
 
-import dataclasses
 import pathlib
 import tempfile
 
@@ -28,10 +27,10 @@ from ganmrf.report.design_figures import design_figure
 from ganmrf.runs.configs import PulseConfig, SpiralConfig
 from ganmrf.runs.designing import DesignConfig, design
 from ganmrf.runs.workdir import Workdir
-from ganmrf.settings import check_settings, group, setting
+from ganmrf.settings import configuration, group, setting
 
 
-@dataclasses.dataclass(frozen=True)
+@configuration
 class Config:
     """The folder, and the checks of the design."""
 
@@ -42,9 +41,6 @@ class Config:
     design: DesignConfig = group(DesignConfig)
     pulse: PulseConfig = group(PulseConfig)
     sampling: SpiralConfig = group(SpiralConfig)
-
-    def __post_init__(self):
-        check_settings(self)
 
 
 @command(Config)

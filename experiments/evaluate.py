@@ -10,7 +10,6 @@ the same recipe, is trained in ``--workdir``/regression the first time. ``--outp
 ``report.html``.
 """
 
-import dataclasses
 import pathlib
 
 from experiments.evaluation.generator import evaluate_generator, scan_brain
@@ -28,10 +27,10 @@ from ganmrf.report.html import Section, write_report
 from ganmrf.runs.side_by_side import train_side_by_side
 from ganmrf.runs.training import read_run, simulate_accurately
 from ganmrf.scanner import Scanner
-from ganmrf.settings import check_settings, setting
+from ganmrf.settings import configuration, setting
 
 
-@dataclasses.dataclass(frozen=True)
+@configuration
 class Config:
     """What is evaluated, and on what."""
 
@@ -44,9 +43,6 @@ class Config:
         (20.0, 1.0), "signal-to-noise ratios of the scans; a low one stands for aliasing", above=0
     )
     seed: int = setting(0, "of the brain and its noise", at_least=0)
-
-    def __post_init__(self):
-        check_settings(self)
 
 
 @command(Config)

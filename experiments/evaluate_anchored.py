@@ -10,8 +10,6 @@ and on heart rhythms; errors outside its box; the derivative of a loss by the se
 the number of dictionaries from which on making it has paid. ``evaluation.json`` and ``report.html`` hold the results.
 """
 
-import dataclasses
-
 import numpy as np
 
 from experiments.evaluation.anchored import (
@@ -29,10 +27,10 @@ from experiments.reports.generator import summary
 from ganmrf.files import make_folder, write_json
 from ganmrf.progress import Progress
 from ganmrf.runs.configs import SimulationConfig
-from ganmrf.settings import check_settings, group, setting
+from ganmrf.settings import configuration, group, setting
 
 
-@dataclasses.dataclass(frozen=True)
+@configuration
 class Config:
     """What is evaluated, and on what."""
 
@@ -47,9 +45,6 @@ class Config:
     rounds: int = setting(7, "how often each job is timed", at_least=1)
     timed_anchors: int | None = setting(None, "anchors of the timed dictionaries; default: all")
     simulation: SimulationConfig = group(SimulationConfig)
-
-    def __post_init__(self):
-        check_settings(self)
 
 
 @command(Config)

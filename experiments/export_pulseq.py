@@ -8,17 +8,15 @@ Example::
 The flags name the sequence and the spiral. Every experiment reads the file back as ``--schedule``.
 """
 
-import dataclasses
-
 import numpy as np
 
 from experiments.flags.command_line import command
 from ganmrf.io.pulseq_write import write_pulseq
 from ganmrf.runs.configs import PulseConfig, SimulationConfig, SpiralConfig
-from ganmrf.settings import group, setting
+from ganmrf.settings import configuration, group, setting
 
 
-@dataclasses.dataclass(frozen=True)
+@configuration
 class Config:
     """The file."""
 

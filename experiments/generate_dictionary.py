@@ -11,7 +11,6 @@ anchors are simulated, ``--anchors`` of them or as many as ``--accuracy`` needs,
 told. Large dictionaries are written piece by piece, and never are in memory whole.
 """
 
-import dataclasses
 import pathlib
 import time
 
@@ -26,12 +25,12 @@ from ganmrf.dictionary.npz import save_dictionary, save_dictionary_in_blocks
 from ganmrf.gan.generate import generate
 from ganmrf.progress import Progress
 from ganmrf.runs.configs import SimulationConfig
-from ganmrf.settings import check_settings, group, setting
+from ganmrf.settings import configuration, group, setting
 
 _BLOCK = 32768  # atoms in memory: 131 MB of 1000 frames
 
 
-@dataclasses.dataclass(frozen=True)
+@configuration
 class Config:
     """The generator and the dictionary's file."""
 
@@ -45,7 +44,6 @@ class Config:
     simulation: SimulationConfig = group(SimulationConfig)
 
     def __post_init__(self):
-        check_settings(self)
         if pathlib.Path(self.output).suffix not in (".npz", ".mat"):
             raise ValueError(f"output must end in .npz or .mat; got {self.output}")
 

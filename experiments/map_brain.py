@@ -24,10 +24,10 @@ from ganmrf.io.maps import describe, write_maps
 from ganmrf.metrics import exact_share, rrmse, tissue_table
 from ganmrf.runs.configs import SimulationConfig
 from ganmrf.scanner import Scanner
-from ganmrf.settings import check_settings, group, setting, to_plain
+from ganmrf.settings import configuration, group, setting, to_plain
 
 
-@dataclasses.dataclass(frozen=True)
+@configuration
 class Config:
     """The brain and its scan."""
 
@@ -44,9 +44,6 @@ class Config:
     )
     rank: int | None = setting(None, "match in a compressed basis of this rank; default: all frames", at_least=1)
     simulation: SimulationConfig = group(SimulationConfig)
-
-    def __post_init__(self):
-        check_settings(self)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,7 +18,6 @@ cut off.
 ``--dictionary`` in a ``.zarr`` folder is then read block by block, and never is in memory whole.
 """
 
-import dataclasses
 import pathlib
 import shutil
 
@@ -33,10 +32,10 @@ from ganmrf.io.mrd import write_mrd_images
 from ganmrf.runs.configs import SimulationConfig
 from ganmrf.runs.workdir import Workdir
 from ganmrf.scan_to_maps import ReconstructionConfig, is_raw, map_scan
-from ganmrf.settings import check_settings, group, setting
+from ganmrf.settings import configuration, group, setting
 
 
-@dataclasses.dataclass(frozen=True)
+@configuration
 class Config:
     """The scan, and the files of its maps."""
 
@@ -50,7 +49,6 @@ class Config:
     simulation: SimulationConfig = group(SimulationConfig)
 
     def __post_init__(self):
-        check_settings(self)
         file_stem(self.prefix)  # refused here, not after the work
         if "mrd" in self.also and not is_raw(self.input):
             raise ValueError(f"also=mrd goes with raw data, .h5 or .mrd; got --input={self.input}")
@@ -64,7 +62,7 @@ def main(config: Config, given: frozenset[str]):
         fresh = not (folder / "stages").exists()
         try:
             results = _map(config, folder / "stages")
-        except (ValueError, OSError):
+        except ValueError:
             if fresh:  # bad input: the same folder may be used again once the input is mended
                 shutil.rmtree(folder / "stages", ignore_errors=True)
             raise

@@ -26,10 +26,10 @@ from ganmrf.runs.configs import SpiralConfig, TrainingJob
 from ganmrf.runs.side_by_side import train_side_by_side
 from ganmrf.runs.training import Run, read_run, simulate_accurately
 from ganmrf.runs.workdir import Workdir
-from ganmrf.settings import check_settings, group, setting
+from ganmrf.settings import configuration, group, setting
 
 
-@dataclasses.dataclass(frozen=True)
+@configuration
 class Config:
     """The reproduction.
 
@@ -56,7 +56,6 @@ class Config:
     job: TrainingJob = group(TrainingJob)
 
     def __post_init__(self):
-        check_settings(self)
         kspace, training = self.acquisition == "kspace", self.job.training
         defaults = {
             "sweep_steps": max(training.recipe.steps // 5, 1),

@@ -10,7 +10,6 @@ coils. The file holds the trajectory and the sequence; ``--truth`` is a folder f
 tissue fills to 95 % (0 in the others), the brain's mask, and B1, as NIfTI.
 """
 
-import dataclasses
 import pathlib
 
 import numpy as np
@@ -22,10 +21,10 @@ from ganmrf.io.maps import write_image
 from ganmrf.io.mrd import write_mrd
 from ganmrf.io.series import read_array
 from ganmrf.runs.configs import SimulationConfig, SpiralConfig
-from ganmrf.settings import check_settings, group, setting
+from ganmrf.settings import configuration, group, setting
 
 
-@dataclasses.dataclass(frozen=True)
+@configuration
 class Config:
     """The scan and its files."""
 
@@ -42,7 +41,6 @@ class Config:
     sampling: SpiralConfig = group(SpiralConfig)
 
     def __post_init__(self):
-        check_settings(self)
         if pathlib.Path(self.output).suffix.lower() not in (".h5", ".mrd"):
             raise ValueError(f"output must end in .h5 or .mrd; got {self.output}")
 

@@ -13,7 +13,6 @@ was killed. Several processes share the work when each is given the same flags, 
 """
 
 import contextlib
-import dataclasses
 import pathlib
 import time
 
@@ -26,10 +25,10 @@ from ganmrf.dictionary.compress import compress
 from ganmrf.dictionary.npz import save_dictionary
 from ganmrf.dictionary.zarr_fill import begin_store, fill_store, wait_until_whole
 from ganmrf.runs.configs import SimulationConfig
-from ganmrf.settings import check_settings, group, setting
+from ganmrf.settings import configuration, group, setting
 
 
-@dataclasses.dataclass(frozen=True)
+@configuration
 class Config:
     """The dictionary and its file."""
 
@@ -43,7 +42,6 @@ class Config:
     processes: ProcessConfig = group(ProcessConfig)
 
     def __post_init__(self):
-        check_settings(self)
         output = self.path
         if output.suffix not in (".npz", ".mat", ".zarr"):
             raise ValueError(f"output must end in .npz, .mat or .zarr; got {output}")

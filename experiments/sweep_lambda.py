@@ -8,7 +8,6 @@ Every lambda has a folder of its own, as `train` makes them. ``sweep.json`` has 
 them as the paper's Fig. 4a does. Called again with the same ``--workdir`` it goes on where it was cut off.
 """
 
-import dataclasses
 import pathlib
 
 from experiments.flags.command_line import command
@@ -18,21 +17,18 @@ from ganmrf.report.training_figures import sweep_figure
 from ganmrf.runs.configs import TrainingJob
 from ganmrf.runs.side_by_side import train_side_by_side
 from ganmrf.runs.workdir import Workdir, read_records
-from ganmrf.settings import check_settings, group, setting
+from ganmrf.settings import configuration, group, setting
 
 SETS = {"training": "train_rmse", "validation": "validation_rmse"}  # what is shown: key in a record
 
 
-@dataclasses.dataclass(frozen=True)
+@configuration
 class Config:
     """The sweep."""
 
     workdir: str = setting(meaning="folder of the sweep", kept=False)
     lambdas: tuple[float, ...] = setting((0.01, 1.0, 100.0, 10000.0), "weights, separated by commas", at_least=0)
     job: TrainingJob = group(TrainingJob)
-
-    def __post_init__(self):
-        check_settings(self)
 
 
 @command(Config)

@@ -9,15 +9,13 @@ The folder gets ``config.json``, ``metrics.jsonl`` (losses and errors), ``checkp
 ``generator.npz``. Called again with the same ``--workdir`` it goes on from the newest checkpoint, on whatever device.
 """
 
-import dataclasses
-
 from experiments.flags.command_line import command
 from ganmrf.runs.configs import TrainingJob
 from ganmrf.runs.training import train_in_folder
-from ganmrf.settings import group, setting
+from ganmrf.settings import configuration, group, setting
 
 
-@dataclasses.dataclass(frozen=True)
+@configuration
 class Config:
     """Where it is trained."""
 

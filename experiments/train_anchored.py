@@ -12,7 +12,6 @@ where it was cut off. ``generator.npz`` is what `generate_dictionary`, `cardiac_
 take; ``report.html`` shows errors on sequences never learned from.
 """
 
-import dataclasses
 import pathlib
 
 from experiments.flags.command_line import command
@@ -22,10 +21,10 @@ from ganmrf.report.anchored_figures import accuracy_figure, anchor_figure
 from ganmrf.report.html import Picture, Section, Table, write_report
 from ganmrf.report.training_figures import training_figure
 from ganmrf.runs.anchoring import RADIAL, AnchoredConfig, anchored_as, make_in_folder
-from ganmrf.settings import group, setting
+from ganmrf.settings import configuration, group, setting
 
 
-@dataclasses.dataclass(frozen=True)
+@configuration
 class Config:
     """Where it is made."""
 

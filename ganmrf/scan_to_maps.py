@@ -32,13 +32,13 @@ from ganmrf.physics.sequences.fisp import Sequence
 from ganmrf.physics.sequences.published import mrf_fisp
 from ganmrf.physics.slice_profile import SliceProfile
 from ganmrf.physics.tissue import Tissue
-from ganmrf.settings import check_settings, setting
+from ganmrf.settings import configuration, setting
 from ganmrf.stages import Stages
 
 RAW = (".h5", ".mrd")  # suffixes of raw data
 
 
-@dataclasses.dataclass(frozen=True)
+@configuration
 class ReconstructionConfig:
     """How a scan becomes maps, and the files that belong to it beside the scan itself.
 
@@ -69,7 +69,6 @@ class ReconstructionConfig:
     refine: bool = setting(True, "fit T1 and T2 between the atoms, with error bars")
 
     def __post_init__(self):
-        check_settings(self)
         if self.b1_scale != 1 and self.b1_map is None:
             raise ValueError(f"b1_scale goes with a b1_map; got {self.b1_scale:g} without one")
 

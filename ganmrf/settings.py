@@ -1,4 +1,4 @@
-"""Configurations as plain frozen dataclasses: a field says its meaning and its rule once, for Python, files and flags."""
+"""Configurations as frozen dataclasses: a field says its meaning and its rule once, for Python, files and flags."""
 
 import dataclasses
 import json
@@ -45,6 +45,20 @@ def group(cls, *, presets: dict | None = None, by: str | None = None):
       by: name of the field, earlier in the outer class, that chooses the preset.
     """
     return dataclasses.field(default_factory=cls, metadata={"presets": presets, "by": by, "kept": True})
+
+
+@typing.dataclass_transform(frozen_default=True, field_specifiers=(setting, group))
+def configuration(cls: type) -> type:
+    """Makes a class a frozen dataclass that checks its fields by their rules, before its own ``__post_init__``."""
+    after = cls.__dict__.get("__post_init__")
+
+    def check(self):
+        check_settings(self)
+        if after is not None:
+            after(self)
+
+    cls.__post_init__ = check
+    return dataclasses.dataclass(frozen=True)(cls)
 
 
 def check_settings(config):

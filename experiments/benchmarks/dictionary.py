@@ -9,7 +9,6 @@ Matching is quoted against one float32 product of the same matrices, two for com
 search that looks at every atom can do. Everything is compiled before the first round.
 """
 
-import dataclasses
 import statistics
 
 import jax
@@ -26,12 +25,12 @@ from ganmrf.imaging.phantom import acquire, add_noise, digital_brain
 from ganmrf.physics.simulate_many import simulate_many
 from ganmrf.physics.slice_profile import sinc_slice_profile
 from ganmrf.report.html import machine_facts, peak_memory
-from ganmrf.settings import check_settings, setting
+from ganmrf.settings import configuration, setting
 
 _REFINED = 10_000  # voxels
 
 
-@dataclasses.dataclass(frozen=True)
+@configuration
 class Config:
     """The jobs."""
 
@@ -39,9 +38,6 @@ class Config:
     rank: int = setting(20, "of the compressed basis for the fine grid", at_least=1)
     size: int = setting(256, "rows and columns of the brain", at_least=8)
     output: str | None = setting(None, "JSON file for the table; default: none")
-
-    def __post_init__(self):
-        check_settings(self)
 
 
 @command(Config)

@@ -8,8 +8,6 @@ Run it on a quiet machine. Every round times each job once, in turn, and medians
 how well it was trained, sets its speed.
 """
 
-import dataclasses
-
 from experiments.benchmarks.timing import generation_cost
 from experiments.flags.command_line import command
 from ganmrf import tissue_grid
@@ -17,10 +15,10 @@ from ganmrf.anchors.generator_file import load_generator
 from ganmrf.files import write_json
 from ganmrf.physics.slice_profile import sinc_slice_profile
 from ganmrf.report.html import machine_facts
-from ganmrf.settings import check_settings, setting
+from ganmrf.settings import configuration, setting
 
 
-@dataclasses.dataclass(frozen=True)
+@configuration
 class Config:
     """The generator and the grids."""
 
@@ -28,9 +26,6 @@ class Config:
     rounds: int = setting(9, "how often each job is timed", at_least=1)
     grids: tuple[str, ...] = setting(("paper", "fine"), "tissue grids: paper (5970 atoms), coarse (297), fine (106160)")
     output: str | None = setting(None, "JSON file for the table; default: none")
-
-    def __post_init__(self):
-        check_settings(self)
 
 
 @command(Config)

@@ -15,7 +15,6 @@ compiled before the first round.
 ``--output`` names a folder for the table as JSON, and for a plot of time against atoms, frames and orders.
 """
 
-import dataclasses
 import functools
 import statistics
 import time
@@ -34,13 +33,13 @@ from ganmrf.parallel import cores
 from ganmrf.physics.simulate_many import simulate_many
 from ganmrf.report.figures import scaling_figure
 from ganmrf.report.html import Table, machine_facts
-from ganmrf.settings import check_settings, setting
+from ganmrf.settings import configuration, setting
 
 _PRODUCT = 2048  # rows and columns of the matrix product
 _PIECE = 100_000  # atoms simulated at once for the plot: a piece is forgotten before the next
 
 
-@dataclasses.dataclass(frozen=True)
+@configuration
 class Config:
     """The jobs."""
 
@@ -49,9 +48,6 @@ class Config:
     peer_atoms: int = setting(64, "atoms for the slow peers", at_least=1)
     largest: int = setting(100_000, "most atoms of the plot", at_least=1000)
     output: str | None = setting(None, "folder for the table and the plot; default: none")
-
-    def __post_init__(self):
-        check_settings(self)
 
 
 @command(Config)

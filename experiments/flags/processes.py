@@ -1,16 +1,15 @@
 """Several processes, on one machine or many, that share a job."""
 
-import dataclasses
 import threading
 
 import jax
 
-from ganmrf.settings import check_settings, setting
+from ganmrf.settings import configuration, setting
 
 _NEVER_S = 10**6  # the coordination service ends the process when its own time is out, so ours must be out before
 
 
-@dataclasses.dataclass(frozen=True)
+@configuration
 class ProcessConfig:
     """Several processes that share the job.
 
@@ -36,7 +35,6 @@ class ProcessConfig:
             raise ValueError(
                 f"process_id must be 0 to {self.processes - 1}, one less than --processes; got {self.process_id}"
             )
-        check_settings(self)
 
     def join(self):
         """Joins the other processes, if there are any, before JAX is used for anything else.

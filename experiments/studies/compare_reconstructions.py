@@ -31,14 +31,14 @@ from ganmrf.report.html import Picture, Section, Table, write_report
 from ganmrf.report.reconstruction_figures import reconstructions_figure
 from ganmrf.runs.configs import SimulationConfig, SpiralConfig
 from ganmrf.runs.workdir import Workdir
-from ganmrf.settings import check_settings, group, setting
+from ganmrf.settings import configuration, group, setting
 from ganmrf.stages import Stages
 
 TISSUES = ("white matter", "grey matter")
 _ROTATIONS = ("uniform", "golden")
 
 
-@dataclasses.dataclass(frozen=True)
+@configuration
 class Config:
     """The comparison."""
 
@@ -54,9 +54,6 @@ class Config:
     threshold: float = setting(5e-4, "of the locally low-rank prior", at_least=0)
     simulation: SimulationConfig = group(SimulationConfig)
     sampling: SpiralConfig = group(SpiralConfig)
-
-    def __post_init__(self):
-        check_settings(self)
 
 
 @command(Config)

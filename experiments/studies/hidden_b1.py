@@ -10,7 +10,6 @@ row of the table, a second simulated set, is what the best generator could reach
 hold the results. Called again with the same ``--workdir`` it goes on where it was cut off.
 """
 
-import dataclasses
 import functools
 
 from experiments.flags.command_line import command
@@ -20,10 +19,10 @@ from ganmrf.files import write_json
 from ganmrf.runs.configs import SimulationConfig
 from ganmrf.runs.side_by_side import run_side_by_side
 from ganmrf.runs.workdir import Workdir
-from ganmrf.settings import check_settings, group, setting, to_plain
+from ganmrf.settings import configuration, group, setting, to_plain
 
 
-@dataclasses.dataclass(frozen=True)
+@configuration
 class Config:
     """The study."""
 
@@ -38,9 +37,6 @@ class Config:
     conditions: int = setting(64, "tissues that are held out to evaluate on", at_least=1)
     samples: int = setting(256, "fingerprints of each of them", at_least=1)
     simulation: SimulationConfig = group(SimulationConfig)
-
-    def __post_init__(self):
-        check_settings(self)
 
 
 @command(Config)

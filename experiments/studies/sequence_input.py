@@ -12,8 +12,6 @@ simulating its examples counts in its core-seconds. ``sequence_input.json`` and 
 again with the same ``--workdir`` the command goes on where it was cut off.
 """
 
-import dataclasses
-
 from experiments.flags.command_line import command
 from experiments.studies.sequence_input_report import result_rows, result_table, write_sequence_input_report
 from experiments.studies.sequence_input_runs import (
@@ -27,10 +25,10 @@ from experiments.studies.sequence_input_runs import (
 from ganmrf.files import write_json
 from ganmrf.runs.side_by_side import run_side_by_side
 from ganmrf.runs.workdir import Workdir
-from ganmrf.settings import check_settings, setting, to_plain
+from ganmrf.settings import configuration, setting, to_plain
 
 
-@dataclasses.dataclass(frozen=True)
+@configuration
 class Config:
     """The study."""
 
@@ -52,7 +50,6 @@ class Config:
     judged: int = setting(128, "sequences never seen to evaluate on", at_least=1)
 
     def __post_init__(self):
-        check_settings(self)
         if LONGER in self.variant and not {REGRESSION, GAN} <= set(self.variant):
             raise ValueError(f"variant={LONGER} needs the variants {REGRESSION} and {GAN} too")
 

@@ -5,8 +5,6 @@ Example::
     ganmrf studies.slice_profile_accuracy --time_bandwidth=8 --window=hann --nodes=8,12,16,24,32
 """
 
-import dataclasses
-
 import jax
 import numpy as np
 
@@ -17,7 +15,7 @@ from ganmrf.physics.simulate import simulate
 from ganmrf.physics.slice_profile import SliceProfile, sinc_profile, sinc_slice_profile
 from ganmrf.physics.tissue import Tissue
 from ganmrf.report.html import Table
-from ganmrf.settings import check_settings, setting, to_plain
+from ganmrf.settings import configuration, setting, to_plain
 
 # Tissues that span the paper's grid, s.
 T1 = (2.95, 2.95, 1.0, 0.3, 0.1, 0.8, 2.0, 0.5)
@@ -27,7 +25,7 @@ POSITIONS = 1024
 N_STATES = 112
 
 
-@dataclasses.dataclass(frozen=True)
+@configuration
 class Config:
     """The pulse and the numbers of nodes."""
 
@@ -35,9 +33,6 @@ class Config:
     window: str = setting("hann", "hann, hamming or none")
     nodes: tuple[int, ...] = setting((8, 12, 16, 24, 32), "numbers of nodes to evaluate", at_least=1)
     output: str | None = setting(None, "JSON file for the table; default: none", kept=False)
-
-    def __post_init__(self):
-        check_settings(self)
 
 
 @command(Config)

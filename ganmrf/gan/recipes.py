@@ -2,10 +2,10 @@
 
 import dataclasses
 
-from ganmrf.settings import check_settings, setting
+from ganmrf.settings import configuration, setting
 
 
-@dataclasses.dataclass(frozen=True)
+@configuration
 class Recipe:
     """Everything that shapes a training run except the dictionary and the seed.
 
@@ -76,7 +76,6 @@ class Recipe:
     refit: bool = setting(True, "solve for the output layer by least squares afterwards, in float64")
 
     def __post_init__(self):
-        check_settings(self)
         if self.adversarial_weight == 0 and self.reconstruction_weight == 0:
             raise ValueError("adversarial_weight and reconstruction_weight are both 0: there is nothing to learn from")
         if self.sequence_input == "folded" and "soap" in (self.optimiser, self.discriminator_optimiser):

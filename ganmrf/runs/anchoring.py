@@ -20,7 +20,7 @@ from ganmrf.runs.configs import SimulationConfig
 from ganmrf.runs.loop import advance
 from ganmrf.runs.training import losses
 from ganmrf.runs.workdir import Workdir, read_config
-from ganmrf.settings import check_settings, group, setting
+from ganmrf.settings import configuration, group, setting
 
 RADIAL = ("radial", "radial_spread")
 KINDS = ("trunk", "table", *RADIAL)
@@ -30,7 +30,7 @@ _ANCHORS, _WIDTH, _DEPTH = (96, 256), (128, RECIPE.width), (3, RECIPE.depth)
 _DRAWS = 6  # of fresh tissues in the training of a trunk, a checkpoint after each
 
 
-@dataclasses.dataclass(frozen=True)
+@configuration
 class AnchoredConfig:
     """Anchors, and weights over a box of tissue.
 
@@ -67,7 +67,6 @@ class AnchoredConfig:
     seed: int = setting(0, "of sequences, tissues and the network", at_least=0)
 
     def __post_init__(self):
-        check_settings(self)
         for name, by_axes in (("anchors", _ANCHORS), ("width", _WIDTH), ("depth", _DEPTH)):
             if getattr(self, name) is None:
                 object.__setattr__(self, name, by_axes[self.b1_range is not None])

@@ -15,10 +15,10 @@ from ganmrf.physics.sequences.published import mrf_fisp
 from ganmrf.physics.slice_profile import SliceProfile, sinc_slice_profile
 from ganmrf.physics.tissue import Tissue
 from ganmrf.scanner import Scanner
-from ganmrf.settings import check_settings, group, setting
+from ganmrf.settings import configuration, group, setting
 
 
-@dataclasses.dataclass(frozen=True)
+@configuration
 class SimulationConfig:
     """Sequence, tissue grid and slice profile.
 
@@ -39,9 +39,6 @@ class SimulationConfig:
     slice_nodes: int = setting(0, "quadrature nodes of the slice profile; 0: uniform slice", at_least=0)
     time_bandwidth: float = setting(8.0, "time-bandwidth product of the sinc pulse")
     window: str = setting("hann", "window of the sinc pulse: hann, hamming or none")
-
-    def __post_init__(self):
-        check_settings(self)
 
     @property
     def names_sequence(self) -> bool:
@@ -103,7 +100,7 @@ class SimulationConfig:
         return dataclasses.replace(self, grid=grid, t1_ms=None, t2_ms=None)
 
 
-@dataclasses.dataclass(frozen=True)
+@configuration
 class SpiralConfig:
     """Spirals that sample k-space.
 
@@ -119,9 +116,6 @@ class SpiralConfig:
     max_gradient_mt_per_m: float = setting(40.0, "limit of the gradient in any direction, mT/m")
     max_slew_rate_t_per_m_s: float = setting(150.0, "limit of the slew rate in any direction, T/m/s")
     dwell_time_us: float = setting(4.0, "time between samples in us")
-
-    def __post_init__(self):
-        check_settings(self)
 
     @property
     def field_of_view(self) -> float:
@@ -174,16 +168,13 @@ class SpiralConfig:
         return ScannerLimits(max_gradient=1e-3 * self.max_gradient_mt_per_m, max_slew_rate=self.max_slew_rate_t_per_m_s)
 
 
-@dataclasses.dataclass(frozen=True)
+@configuration
 class PulseConfig:
     """Slice-selective pulse and spoiler of a Pulseq file, beside --time_bandwidth and --window."""
 
     slice_thickness_mm: float = setting(5.0, "thickness of the excited slice in mm", above=0)
     pulse_duration_ms: float = setting(1.8, "duration of the pulse in ms", above=0)
     spoil_cycles: int = setting(4, "turns of dephasing across the slice in each frame", at_least=1)
-
-    def __post_init__(self):
-        check_settings(self)
 
     def excitation(self, simulation: SimulationConfig) -> Excitation:
         """The pulse that the slice profile of ``simulation`` is of."""
@@ -196,7 +187,7 @@ class PulseConfig:
         )
 
 
-@dataclasses.dataclass(frozen=True)
+@configuration
 class TrainingConfig:
     """Training of a generator.
 
@@ -218,12 +209,11 @@ class TrainingConfig:
     )
 
     def __post_init__(self):
-        check_settings(self)
         if self.every is None:
             object.__setattr__(self, "every", max(self.recipe.steps // 20, 1))
 
 
-@dataclasses.dataclass(frozen=True)
+@configuration
 class TrainingJob:
     """What a training run learns from, and how."""
 

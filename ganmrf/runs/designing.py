@@ -24,7 +24,7 @@ from ganmrf.physics.tissue import Tissue
 from ganmrf.runs.configs import SimulationConfig
 from ganmrf.runs.loop import advance
 from ganmrf.runs.workdir import Workdir, read_config
-from ganmrf.settings import check_settings, group, setting
+from ganmrf.settings import configuration, group, setting
 
 _INVERSION_MS = (18.0, 40.0)  # unless the user says otherwise: from the start's own to twice as long
 _CHUNK = 50  # updates between two checkpoints
@@ -33,7 +33,7 @@ _SHARPNESS = 60.0  # of the worst of T1, T2 and the tissues: 3 % above the exact
 _SPREAD = 1.5  # standard deviation of what is added to the parameters of further starts
 
 
-@dataclasses.dataclass(frozen=True)
+@configuration
 class DesignConfig:
     """What precision is wanted, within which limits, and how it is looked for.
 
@@ -79,7 +79,6 @@ class DesignConfig:
     generator: str | None = setting(None, "anchored generator to take signals from in place of the simulator")
 
     def __post_init__(self):
-        check_settings(self)
         _ = self.named_tissues
         for name in ("flip_angle_deg", "repetition_time_ms", "inversion_range_ms"):
             if len(values := getattr(self, name) or (0,)) > 2:
@@ -201,7 +200,8 @@ def design(workdir: Workdir, config: DesignConfig, *, progress: bool = True) -> 
     best = np.asarray(state.best_value)
     basins = [parametrisation.to_sequence(_of_start(state.best_params, i)) for i in range(config.starts)]
     values = np.concatenate([np.reshape(row["values"], (-1, config.starts)) for row in rows])
-    return Design(start, basins[int(np.argmin(best))], basins, best, values, rows[-1]["seconds"], parametrisation.limits)
+    designed, seconds = basins[int(np.argmin(best))], rows[-1]["seconds"]
+    return Design(start, designed, basins, best, values, seconds, parametrisation.limits)
 
 
 def make_objective(config: DesignConfig, start: Sequence) -> Callable[[Sequence], jax.Array]:
