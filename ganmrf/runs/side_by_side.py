@@ -3,6 +3,7 @@
 import contextlib
 import multiprocessing
 import os
+import pathlib
 import queue
 import threading
 import time
@@ -13,7 +14,7 @@ import tqdm
 
 from ganmrf.parallel import bound_to, cores, keep_compiled_programs
 from ganmrf.progress import Progress
-from ganmrf.runs.training import train_in_folder
+from ganmrf.runs.training import losses, train_in_folder
 from ganmrf.runs.workdir import read_records
 
 _WAIT_S = 0.5  # between two looks at what has been done
@@ -29,7 +30,16 @@ def train_side_by_side(jobs: Mapping):
       ValueError: as `train_in_folder`; the other runs are left where they are, and go on when called again.
     """
     total = sum(job.training.recipe.steps for job in jobs.values())
-    run_side_by_side(_train, jobs.items(), total=total, count=lambda: sum(map(_steps_done, jobs)))
+
+    def done():
+        records = {folder: rows for folder in jobs if (rows := read_records(folder))}
+        under_way = [
+            folder for folder, rows in records.items() if rows[-1]["step"] < jobs[folder].training.recipe.steps
+        ]
+        note = "; ".join(f"{pathlib.Path(folder).name}: {losses(records[folder][-1])}" for folder in under_way)
+        return sum(rows[-1]["step"] for rows in records.values()), note
+
+    run_side_by_side(_train, jobs.items(), total=total, done=done)
 
 
 def run_side_by_side(
@@ -38,7 +48,7 @@ def run_side_by_side(
     *,
     label: str = "training",
     total: int | None = None,
-    count: Callable[[], int] | None = None,
+    done: Callable[[], tuple[int, str]] | None = None,
 ) -> list:
     """Results of a function for each of some items, in their order.
 
@@ -50,7 +60,7 @@ def run_side_by_side(
       items: what is to be done, in the order in which it is begun.
       label: what the progress is called.
       total: what the progress counts to; the number of items by default.
-      count: how far the work is; by default how many items are done.
+      done: how far the work is, and words about it; by default how many items are done.
 
     Raises:
       ValueError: that of a function, or a process that ended by itself; the other items are left where they are.
@@ -79,7 +89,9 @@ def run_side_by_side(
                     found[index] = result
                 if dead := [process.exitcode for process in processes if process.exitcode]:
                     raise ValueError(f"a process ended by itself (exit code {dead[0]}): out of memory?")
-                bar.update((count() if count else len(found)) - bar.n)
+                count, note = done() if done else (len(found), "")
+                bar.set_postfix_str(note, refresh=False)
+                bar.update(count - bar.n)
         return [found[index] for index in range(len(items))]
     finally:
         for process in processes:
@@ -90,10 +102,6 @@ def run_side_by_side(
 def _train(task):
     folder, job = task
     train_in_folder(folder, job, progress=jax.default_backend() != "cpu")
-
-
-def _steps_done(folder):
-    return max((row["step"] for row in read_records(folder)), default=0)
 
 
 def _work(function, tasks, finished, parent):

@@ -67,10 +67,11 @@ def train_in_folder(
     Raises:
       ValueError: a folder in use or of other settings, or a training that diverges.
     """
-    if job is None:
-        job = read_config(path, TrainingJob())
+    begun = (pathlib.Path(path) / "config.json").exists()
+    stored = read_config(path, TrainingJob()) if begun or job is None else job
+    job = job or stored
     # A longer run of a constant learning rate begins as the shorter one did.
-    extendable = frozenset({"steps"} if job.training.recipe.learning_rate_schedule == "constant" else ())
+    extendable = frozenset({"steps"} if stored.training.recipe.learning_rate_schedule == "constant" else ())
     with Workdir(path, job, given, extendable=extendable) as workdir:
         run = _begin(workdir.path, workdir.config)
         training = run.job.training
