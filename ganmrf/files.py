@@ -14,9 +14,9 @@ import scipy.io
 
 @contextlib.contextmanager
 def replacing(path):
-    """Yields a temporary path with the same suffixes in the same folder; on success it takes the place of ``path``.
+    """Yields a temporary path in the same folder, with the same suffixes, whose file replaces ``path`` on success.
 
-    When the block raises, the temporary file is removed and whatever stood at ``path`` stays as it was.
+    When the block raises, the temporary file is removed and a file at ``path`` stays as it was.
 
     Raises:
       ValueError: the folder does not exist or cannot be written.
@@ -41,10 +41,10 @@ def replacing(path):
 
 
 def make_folder(folder) -> pathlib.Path:
-    """Creates a folder where it is missing and proves that it can be written: before the work, not after it.
+    """Creates a folder where it is missing and makes sure, before any work, that files can be written to it.
 
     Raises:
-      ValueError: it cannot.
+      ValueError: the folder cannot be created or written.
     """
     folder = pathlib.Path(folder)
     try:
@@ -83,21 +83,21 @@ def read_json(path):
 def read_arrays(path, names=None) -> dict[str, np.ndarray]:
     """The arrays of a ``.npz`` or ``.mat`` (v5 to v7.3) file; nothing in it is ever unpickled.
 
-    Of a v7.3 file, which is HDF5, numbers alone are read: text, structures, cells, sparse matrices and whatever a
-    reference or a link points to are not there.
+    Of a v7.3 file, which is HDF5, only arrays of numbers are read; text, structures, cells, sparse matrices and the
+    targets of references and links are left out.
 
     Args:
       path: the file.
-      names: the variables to read, those that are there; None for all.
+      names: variables to read where the file has them; None for all.
 
     Returns:
       Arrays by name, in the shapes the file gives them (in MATLAB two axes at least).
 
     Raises:
-      ValueError: another suffix, or a file that is missing, truncated or something else.
+      ValueError: another suffix, or a file that is missing, truncated or of another kind.
     """
     path = pathlib.Path(path)
-    suffix = _suffix(path)
+    suffix = array_suffix(path)
     check_readable(path)
     try:
         contents = (_read_mat if suffix == ".mat" else _read_npz)(path, names)
@@ -145,19 +145,20 @@ def _from_hdf5(file, name):
     if kind not in _MATLAB_NUMBERS or (item.dtype.kind not in "biufc" and names != ("real", "imag")):
         return None
     stored = item[()]
-    if item.attrs.get("MATLAB_empty", 0):  # its shape stands in place of the data
+    if item.attrs.get("MATLAB_empty", 0):  # the data of an empty array are its shape
         return np.zeros(stored.astype(int).ravel(), kind if kind != "logical" else np.uint8)
     if names:
         array = np.empty(stored.shape, np.result_type(stored.dtype["real"], np.complex64))
         array.real, array.imag = stored["real"], stored["imag"]
         stored = array
-    return np.atleast_2d(stored).T  # HDF5 counts the axes from the other end
+    return np.atleast_2d(stored).T  # MATLAB stores the first axis fastest
 
 
 _MATLAB_NUMBERS = ("double", "single", "logical", *(f"{kind}{n}" for kind in ("int", "uint") for n in (8, 16, 32, 64)))
 
 
-def _suffix(path):
+def array_suffix(path: pathlib.Path) -> str:
+    """The suffix in lower case; raises `ValueError` unless it is ``.npz`` or ``.mat``."""
     suffix = path.suffix.lower()
     if suffix not in (".npz", ".mat"):
         raise ValueError(f"{path}: suffix {suffix!r} is not one of .npz, .mat")

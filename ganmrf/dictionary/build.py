@@ -1,4 +1,4 @@
-"""A dictionary: fingerprints of many tissues, simulated in bulk."""
+"""A dictionary: unit fingerprints of many tissues, and how it is simulated."""
 
 import dataclasses
 
@@ -17,15 +17,15 @@ from ganmrf.pytrees import pytree
 @pytree
 @dataclasses.dataclass(frozen=True)
 class Dictionary:
-    """Fingerprints of many tissues, of unit norm, with what they were simulated from.
+    """Fingerprints of many tissues, of unit norm, with the sequence and slice profile of their simulation.
 
     Attributes:
       tissue: the atoms' parameters; t1 and t2 (atoms,), s; b1 (atoms,) or one number.
       fingerprints: (atoms, frames), or (atoms, rank) when ``basis`` is given; every row has unit norm.
-      norms: norm of each row before it was normalised, (atoms,), for M0 = 1.
+      norms: norm of each fingerprint for M0 = 1, before it was normalised, (atoms,).
       sequence: the sequence that was simulated.
       slice_profile: the slice profile that was simulated, or None for a uniform slice.
-      basis: None, or orthonormal columns (frames, rank), float64: a signal's coordinates are ``signal @ basis``.
+      basis: None, or orthonormal columns (frames, rank), float64: a signal's coefficients are ``signal @ basis``.
     """
 
     tissue: Tissue
@@ -45,13 +45,13 @@ def build_dictionary(
     slice_profile: SliceProfile | None = None,
     progress: bool = False,
 ) -> Dictionary:
-    """Simulates a dictionary, on every device present, in chunks that fit the cache.
+    """Simulates a dictionary on every device, in chunks that fit the cache.
 
     Args:
       sequence: the pulse sequence.
       tissue: the atoms, any shape; they are raveled.
-      n_states: orders of the extended phase graph; None chooses them for every range of T2 (`choose_n_states`).
-      accuracy: largest relative L2 error of a fingerprint by leaving out orders, when ``n_states`` is None.
+      n_states: number of states of the extended phase graph; None chooses one for every range of T2.
+      accuracy: largest relative L2 error of a fingerprint by truncating the states, when ``n_states`` is None.
       slice_profile: quadrature over the slice, or None.
       progress: whether to show a progress bar with an estimate of the time left.
 
@@ -59,17 +59,17 @@ def build_dictionary(
       The dictionary, fingerprints (atoms, frames) in the dtype of the inputs (float32 unless they are float64).
 
     Raises:
-      ValueError: an atom without signal (it has no direction to match), or as `simulate`.
+      ValueError: an atom without signal, which nothing can match, or as `simulate`.
     """
     atoms = tissue.ravel()
-    orders = plan_n_states(sequence, atoms, n_states=n_states, accuracy=accuracy, slice_profile=slice_profile)
+    states = plan_n_states(sequence, atoms, n_states=n_states, accuracy=accuracy, slice_profile=slice_profile)
     fingerprints = empty_signals(sequence, atoms)
     norms = np.empty(atoms.size, fingerprints.dtype)
 
     def store(rows, unit):
         fingerprints[rows], norms[rows] = unit
 
-    simulate_all(store, unit_fingerprints, sequence, atoms, slice_profile, orders, progress)
+    simulate_all(store, unit_fingerprints, sequence, atoms, slice_profile, states, progress)
     require_signal(atoms, norms)
     return Dictionary(atoms, fingerprints, norms, sequence, slice_profile)
 
@@ -82,7 +82,7 @@ def unit_fingerprints(sequence, tissue, slice_profile, **form):
 
 
 def require_signal(atoms: Tissue, norms: np.ndarray, first: int = 0):
-    """Raises `ValueError` naming an atom without signal, if there is one; ``norms`` are those of atom ``first`` on."""
+    """Raises `ValueError` naming an atom without signal, if there is one; ``norms`` begin with atom ``first``."""
     if not norms.all():
         atom = first + int(np.argmin(norms))
         raise ValueError(f"atom {atom} (T1 {atoms.t1[atom]:.4g} s, T2 {atoms.t2[atom]:.4g} s) has no signal")

@@ -1,4 +1,4 @@
-"""Compressed dictionaries: fingerprints in the few directions that hold their energy."""
+"""Compressed dictionaries: coefficients of the fingerprints in a temporal basis of low rank."""
 
 import dataclasses
 
@@ -6,22 +6,22 @@ import numpy as np
 
 from ganmrf.dictionary.build import Dictionary
 
-_ROWS = 4096  # atoms taken to float64 at a time
+_ROWS = 4096  # atoms converted to float64 at a time, so that no second dictionary is in memory
 
 
 def compress(dictionary: Dictionary, rank: int, *, method: str = "svd", seed: int = 0) -> tuple[Dictionary, float]:
-    """A dictionary in the basis of its leading right singular vectors, with the share of energy that is kept.
+    """A dictionary in the basis of its leading right singular vectors, and the share of energy that the basis keeps.
 
     Args:
       dictionary: a dictionary that is not compressed yet.
       rank: number of basis vectors, 1 to the smaller of atoms and frames.
-      method: ``svd`` (exact), or ``randomised`` (a random sketch, for many frames).
-      seed: of the random sketch.
+      method: ``svd``, exact, or ``randomised``, by a random sketch, which is faster for many frames.
+      seed: of the sketch.
 
     Returns:
-      The compressed dictionary (fingerprints (atoms, rank) of unit norm, ``norms`` those in the basis, ``basis``
-      (frames, rank) float64), and the kept energy: mean over the atoms of the squared norm that their unit
-      fingerprints keep.
+      The compressed dictionary: ``fingerprints`` (atoms, rank) of unit norm, ``norms`` of the coefficients for M0 = 1,
+      ``basis`` (frames, rank), float64. And the kept energy: the mean over the atoms of the squared norm of a unit
+      fingerprint's coefficients.
 
     Raises:
       ValueError: a rank out of range, another method, or a dictionary that is compressed already.
@@ -44,7 +44,7 @@ def compress(dictionary: Dictionary, rank: int, *, method: str = "svd", seed: in
 
 
 def project(atoms, norms, basis: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Unit rows as unit rows of coefficients.
+    """Projects unit fingerprints onto the basis and normalises the coefficients again.
 
     Args:
       atoms: (atoms, frames), of unit norm.
@@ -52,38 +52,38 @@ def project(atoms, norms, basis: np.ndarray) -> tuple[np.ndarray, np.ndarray, np
       basis: orthonormal columns (frames, rank), float64 or complex128.
 
     Returns:
-      Coefficients (atoms, rank) of unit norm and their norms (atoms,), in the dtypes of ``atoms`` and ``norms``; the
-      share of each row's energy that the basis leaves out, (atoms,), float64.
+      Coefficients (atoms, rank) of unit norm, in the dtype of ``atoms``; norms (atoms,) of the coefficients for M0 = 1,
+      in the dtype of ``norms``; the share of each fingerprint's energy that the basis leaves out, (atoms,), float64.
     """
     parts = [(rows @ basis, np.linalg.norm(rows, axis=1)) for rows in _blocks(atoms)]
-    coefficients, lengths = (np.concatenate(part) for part in zip(*parts, strict=True))  # lengths: 1, but for rounding
+    coefficients, before = (np.concatenate(part) for part in zip(*parts, strict=True))  # before: 1, but for rounding
     kept = np.linalg.norm(coefficients, axis=1)
     norms = np.asarray(norms)
     coefficients = (coefficients / kept[:, None]).astype(atoms.dtype)
-    return coefficients, (kept * norms).astype(norms.dtype), np.maximum(1 - (kept / lengths) ** 2, 0)
+    return coefficients, (kept * norms).astype(norms.dtype), np.maximum(1 - (kept / before) ** 2, 0)
 
 
 def svd_basis(atoms: np.ndarray, rank: int) -> np.ndarray:
-    """Leading right singular vectors, from the eigenvectors of the frames' correlation matrix.
+    """Leading right singular vectors, as eigenvectors of the frames' correlation matrix.
 
     Args:
       atoms: (atoms, frames), real or complex.
       rank: number of vectors.
 
     Returns:
-      Orthonormal columns (frames, rank), float64 or complex128: a signal's coordinates are ``signal @ basis``.
+      Orthonormal columns (frames, rank), float64 or complex128: a signal's coefficients are ``signal @ basis``.
     """
     correlation = sum(rows.conj().T @ rows for rows in _blocks(atoms))
     return np.linalg.eigh(correlation)[1][:, : -rank - 1 : -1]
 
 
 def randomised_svd_basis(atoms: np.ndarray, rank: int, *, oversampling: int = 10, seed: int = 0) -> np.ndarray:
-    """As `svd_basis`, from a random sketch with two power iterations.
+    """The basis of `svd_basis`, approximated by a random sketch with two power iterations.
 
     Args:
       atoms: (atoms, frames), real or complex.
       rank: number of vectors.
-      oversampling: further columns of the sketch.
+      oversampling: columns of the sketch beyond ``rank``.
       seed: of the sketch.
 
     Returns:
@@ -94,7 +94,7 @@ def randomised_svd_basis(atoms: np.ndarray, rank: int, *, oversampling: int = 10
     """
     width = min(rank + oversampling, *atoms.shape)
     sketch = np.random.default_rng(seed).standard_normal((atoms.shape[1], width))
-    for _ in range(3):
+    for _ in range(3):  # the sketch and two power iterations: enough where singular values fall fast
         sketch = np.linalg.qr(sum(rows.conj().T @ (rows @ sketch) for rows in _blocks(atoms)))[0]
     inside = sum(part.conj().T @ part for part in (rows @ sketch for rows in _blocks(atoms)))
     return sketch @ np.linalg.eigh(inside)[1][:, : -rank - 1 : -1]

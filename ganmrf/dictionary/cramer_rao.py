@@ -1,9 +1,10 @@
 """How well noisy signals can determine tissue parameters and M0: the Cramer-Rao bound, and what least squares attains.
 
-M0 is complex and unknown too: what of a derivative lies along the signal M0 takes up. The rests of the derivatives are
-made orthogonal one after the other, ``d_n = r_n + sum over m < n of u_mn r_m``, so that with the unit triangle U of u
-and ``D_n = r_n . r_n`` the inverse Fisher information is ``U^-1 D^-1 U^-T``. Unlike a determinant of inner products
-this loses no more digits than the derivatives are close to dependent.
+M0 is complex and unknown too, so that the component of a derivative along the signal is indistinguishable from a change
+of M0 and counts for nothing. The remainders of the derivatives are made orthogonal one after the other,
+``d_n = r_n + sum over m < n of u_mn r_m``. With the unit upper triangle U of the u_mn and ``D_n = r_n . r_n`` the
+inverse Fisher information is ``U^-1 D^-1 U^-T``. A determinant of inner products would lose twice as many digits where
+derivatives are nearly dependent.
 """
 
 import functools
@@ -11,7 +12,8 @@ import functools
 import jax
 import jax.numpy as jnp
 
-_ROUNDING = 64  # of epsilon: sines of the angles between derivatives whose product is smaller may be rounding
+# Epsilons: where the product of the sines of the angles between derivatives is smaller, these sines may be rounding.
+_ROUNDING = 64
 
 
 @jax.jit
@@ -22,15 +24,15 @@ def cramer_rao(signal, derivatives, m0, noise):
 
     Args:
       signal: for M0 = 1, real or complex, (..., columns): frames, or coefficients in an orthonormal basis.
-      derivatives: of the signal by each real parameter that is unknown, (params, ..., columns) or a tuple of (...,
-        columns), each by its own unit: by T1, T2 and B1, say, or by their logarithms for relative bounds.
+      derivatives: of the signal by each unknown real parameter, (params, ..., columns) or a tuple of (..., columns):
+        by T1, T2 and B1 in their units, say, or by their logarithms for relative bounds.
       m0: amplitude, real or complex, (...).
-      noise: standard deviation of the real, and of the imaginary, part of each column, (...) or one number. Where
-        signals and M0 are real, that of real data gives the same bounds.
+      noise: standard deviation of the real, and of the imaginary, part of each column, (...) or one number. Real
+        data with real signals and M0 have the same bounds.
 
     Returns:
-      Bounds for the parameters, (params, ...), and for abs(M0), (...), differentiable; inf where the signal does not
-      determine them all.
+      Bounds for the parameters, (params, ...), in their units, and for abs(M0), (...); differentiable, and inf where
+      the signal does not determine all parameters.
 
     References:
       Zhao et al. 2018, arXiv:1710.08062.
@@ -50,23 +52,23 @@ def cramer_rao(signal, derivatives, m0, noise):
 def least_squares_std(signal, derivatives, m0, noise, basis=None):
     """Standard deviations of parameters and abs(M0) that least squares attains where the noise differs between frames.
 
-    To first order, of estimates that weight all columns alike, as matching does; at the same noise in all frames they
-    are those of `cramer_rao`.
+    To first order, for estimates that weight all columns alike, as matching does. Where all frames have the same noise
+    the standard deviations are those of `cramer_rao`.
 
     Args:
       signal: for M0 = 1, real or complex, (..., frames).
       derivatives: as for `cramer_rao`, (params, ..., frames) or a tuple.
       m0: amplitude, real or complex, (...).
       noise: standard deviation of the real, and of the imaginary, part of each frame, (..., frames) or (frames,).
-      basis: orthonormal, (frames, rank), whose coefficients are fitted; None fits frames.
+      basis: orthonormal columns, (frames, rank): coefficients in it are fitted; None fits frames.
 
     Returns:
-      As `cramer_rao`.
+      Standard deviations of the parameters, (params, ...), and of abs(M0), (...), as `cramer_rao` returns bounds.
     """
     project = (lambda rows: rows) if basis is None else (lambda rows: jnp.matmul(rows, basis, precision="highest"))
     energy, shares, rests, sizes, inverse, determined = _orthogonal(project(signal), [*map(project, derivatives)])
     scaled = [rest / size[..., None] for rest, size in zip(rests, sizes, strict=True)]
-    # What an error of 1 in a column adds to each estimate.
+    # Change of each estimate for an error of 1 in each column.
     responses = [sum(entry[..., None] * rest for entry, rest in zip(row, scaled, strict=True)) for row in inverse]
     slopes = [share.real[..., None] for share in shares]
     of_m0 = project(signal) / energy[..., None] - _combined(slopes, responses)
@@ -80,11 +82,11 @@ def least_squares_std(signal, derivatives, m0, noise, basis=None):
 
 
 def _orthogonal(signal, derivatives):
-    """The decomposition of the head of this file, its divisors 1 where they would be 0.
+    """The decomposition of this module's docstring, with 1 in place of divisors that are 0.
 
     Returns:
-      Energy of the signal; what of it each derivative holds, complex; the orthogonal rests, (..., columns) each; D;
-      rows of the inverse of U; and where all parameters are determined.
+      Energy of the signal; complex factor by which each derivative holds the signal; the orthogonal remainders,
+      (..., columns) each; D; rows of the inverse of U; and a mask of where all parameters are determined.
     """
     energy = _dot(signal, signal).real
     determined = energy > 0
@@ -116,5 +118,5 @@ def _combined(factors, values):
 
 
 def _root(determined, variance):
-    """Square root, inf where undetermined, and no NaN in its gradient."""
+    """Square root, inf where undetermined; its gradient is never NaN."""
     return jnp.where(determined, jnp.sqrt(jnp.where(determined, variance, 1)), jnp.inf)

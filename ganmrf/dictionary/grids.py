@@ -1,4 +1,4 @@
-"""Grids of tissue parameters: the paper's, and any other from ranges."""
+"""Grids of tissue parameters: those of the GAN-MRF paper, and any other from values or ranges."""
 
 import itertools
 
@@ -7,7 +7,8 @@ import numpy as np
 
 from ganmrf.physics.tissue import Tissue
 
-# Ranges in ms: (first, last, step), both ends included. Table 1 and Table 2 of Yang et al. 2020, arXiv:2004.02270.
+# Ranges of T1, then of T2, in ms: (first, last, step), both ends included.
+# Table 1 and Table 2 of Yang et al. 2020, arXiv:2004.02270.
 _GRIDS_MS = {
     "paper": (
         ((10, 85, 5), (90, 990, 10), (1000, 1480, 20), (1500, 2000, 50), (2050, 2950, 100)),
@@ -88,14 +89,14 @@ def at_each_b1(tissue: Tissue, b1, *, b1_slowest: bool = True) -> Tissue:
 
 
 def values_in_ranges(text: str, name: str) -> np.ndarray:
-    """Values written as ``first:last:step`` ranges or single numbers, separated by commas: ``10:85:5,100,200:400:50``.
+    """Parses ``first:last:step`` ranges and single numbers, separated by commas: ``10:85:5,100,200:400:50``.
 
     Args:
       text: the ranges; both ends are included.
-      name: what to call them in an error.
+      name: name of the values for error messages.
 
     Returns:
-      Sorted values without repeats, float64, in the unit they were written in.
+      Sorted values without repeats, float64, in the unit of ``text``.
 
     Raises:
       ValueError: a part that cannot be read as a range or number.
@@ -111,5 +112,5 @@ def values_in_ranges(text: str, name: str) -> np.ndarray:
             rule = "a number or first:last:step with first <= last and step > 0"
             raise ValueError(f"{name} must be {rule}; got {part!r}") from None
         values.append(first + step * np.arange(int((last - first) / step * (1 + 1e-9)) + 1))
-    # Rounded, 0.1 + 2 * 0.1 and 0.3 are one value.
+    # Rounded, so that 0.1 + 2 * 0.1 and 0.3 are one value.
     return np.unique(np.round(list(itertools.chain.from_iterable(values)), 9))

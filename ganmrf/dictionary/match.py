@@ -1,12 +1,13 @@
 """Pattern matching: for every voxel the atom whose fingerprint is most like its signal.
 
 The score of an atom d for a signal x is ``|<d, x>| / (|d| |x|)``. Blocks of atoms are read one after the other, so
-that the dictionary need not be in memory. All scores are computed in float32, and only the best of each small group of
-atoms is kept; every group of the block in which the winner could hide is then scored again in float64, over all frames,
-and the best atom so far is kept. The result is that of a search in float64.
+that the dictionary need not fit in memory. All scores of a block are computed in float32, and only the best score of
+each small group of atoms is kept. Every group that may hold the winner is then scored again in float64, over all
+frames, and the best atom so far is kept. The result is that of a search in float64.
 
-The first scores are taken in an orthonormal basis B of a few dozen directions that hold nearly all of every atom. What
-they leave out is bounded: ``|<d, x> - <B'd, B'x>| <= |d - BB'd| |x - BB'x|``, by Cauchy and Schwarz.
+The float32 scores are computed in an orthonormal basis B of a few dozen directions that hold nearly all energy of every
+atom. The error of such a score is bounded, by Cauchy and Schwarz:
+``|<d, x> - <B'd, B'x>| <= |d - BB'd| |x - BB'x|``.
 """
 
 import dataclasses
@@ -21,30 +22,30 @@ from ganmrf.dictionary.compress import svd_basis
 from ganmrf.parallel import one_blas_thread, run_chunks, workers
 from ganmrf.progress import Progress
 
-_GROUP = 16  # atoms whose best float32 score is kept
-_VOXELS = 2048  # voxels a chunk
-_BLOCK_ATOMS = 2**16  # in memory at a time, at most
-_BLOCK_BYTES = 2**28  # that they take, at most
-_BASIS_ATOMS = 4096  # from which the basis of the first scores is made
-_BASIS_RUN = 64  # of them that follow each other, so that few chunks are read from a disk
-_BASIS_RANKS = (64, 128, 192)  # of which the smallest that leaves out little is taken
-_LEFT_OUT = 1e-5  # of a typical atom; about the rounding of a score of all frames
-_WIDE = 64 * _GROUP  # atoms taken to float64 at a time
+_GROUP = 16  # atoms of which the best float32 score is kept
+_VOXELS = 2048  # voxels a chunk: one compiled program, and work for several cores
+_BLOCK_ATOMS = 2**16  # most atoms in memory at a time
+_BLOCK_BYTES = 2**28  # most memory of a block
+_BASIS_ATOMS = 4096  # atoms from which the basis of the float32 scores is computed
+_BASIS_RUN = 64  # consecutive atoms among these, so that few chunks are read from a disk
+_BASIS_RANKS = (64, 128, 192)  # the smallest rank that leaves out no more than _LEFT_OUT is taken
+_LEFT_OUT = 1e-5  # norm left out of a typical atom; about the rounding of a score over all frames
+_WIDE = 64 * _GROUP  # atoms converted to float64 at a time
 _TILE = {"voxels": 128, "atoms": 512}  # scores of a tile stay in the second-level cache
 
 
 @dataclasses.dataclass(frozen=True)
 class Maps:
-    """What matching found, each field of the images' spatial shape; 0 (index -1) outside the mask and without signal.
+    """Results of matching, each field of the images' spatial shape; 0 (index -1) outside the mask and without signal.
 
     Attributes:
       t1: longitudinal relaxation time, s, in the dtype of the dictionary.
-      t2: transverse relaxation time, s, likewise.
-      b1: actual over nominal flip angle of the matched atom, likewise.
+      t2: transverse relaxation time, s, in that dtype.
+      b1: actual over nominal flip angle of the matched atom, in that dtype.
       m0: complex amplitude: the image is ``m0`` times the fingerprint for M0 = 1; complex128. Fingerprints of
         `simulate` are real, so the constant phase -90 degrees of their magnetisation is part of ``m0``.
       index: row of the dictionary, int64.
-      quality: normalised inner product of signal and fingerprint, 0..1, float64; 1 for a signal of the dictionary.
+      quality: normalised inner product of signal and fingerprint, 0 to 1, float64; 1 for a signal of the dictionary.
     """
 
     t1: np.ndarray
@@ -56,7 +57,7 @@ class Maps:
 
 
 def match(dictionary: Dictionary, images, *, mask=None, axis: int = 0, progress: bool = False) -> Maps:
-    """Matches every voxel's signal with a dictionary; the decision is that of a search in float64.
+    """Matches every voxel's signal with a dictionary; the matched atom is that of a search in float64.
 
     Args:
       dictionary: the dictionary, full or in a compressed basis (`compress`), real or complex; in memory or on disk
@@ -64,7 +65,7 @@ def match(dictionary: Dictionary, images, *, mask=None, axis: int = 0, progress:
       images: real or complex series, frames along ``axis``: (frames, ..., y, x) by default; or coefficients in the
         dictionary's basis, (rank, ..., y, x). The length of the axis tells which; frames if both are equal.
       mask: voxels to match, boolean, of the spatial shape; all by default.
-      axis: where the frames are; -1 for signals as `simulate` returns them.
+      axis: axis of the frames in ``images``; -1 for signals as `simulate` returns them.
       progress: whether to show a progress bar with an estimate of the time left.
 
     Returns:
@@ -123,7 +124,7 @@ def frames_first(dictionary: Dictionary, images, axis: int) -> np.ndarray:
 def _search(dictionary, series, voxels, progress):
     """(index, inner product, quality) of the best atom of each voxel; index -1 where there is no signal."""
     atoms = dictionary.fingerprints
-    basis = _first_basis(atoms)
+    basis = _score_basis(atoms)
     best = _Best(np.zeros(voxels.size, int), np.zeros(voxels.size, complex), np.full(voxels.size, -1.0))
     norm = np.zeros(voxels.size)
     chunks = [slice(start, min(start + _VOXELS, voxels.size)) for start in range(0, voxels.size, _VOXELS)]
@@ -156,36 +157,36 @@ def _search(dictionary, series, voxels, progress):
 
 @dataclasses.dataclass(frozen=True)
 class _Best:
-    """The best atom so far of each voxel: its row, its inner product with the unit signal, and the size of that."""
+    """The best atom so far of each voxel: row, inner product with the unit signal, and magnitude of this product."""
 
     index: np.ndarray
     inner: np.ndarray
     score: np.ndarray
 
     def part(self, rows: slice):
-        """Some voxels; what is written there is written here."""
+        """A view of some voxels: writing to the view writes to the whole."""
         return _Best(self.index[rows], self.inner[rows], self.score[rows])
 
 
 class _Block:
-    """Atoms from row ``first`` of the dictionary on, laid out on every device for their first scores."""
+    """Atoms from row ``first`` of the dictionary on, laid out on every device for the float32 scores."""
 
     def __init__(self, atoms, first, size, basis):
-        """``size`` is the number of rows to make room for: blocks of one size share one compiled program."""
+        """Pads the atoms to ``size`` rows: blocks of one size share one compiled program."""
         self.atoms, self.first, self.basis = atoms, first, basis
         self.complex = np.iscomplexobj(atoms)
-        columns, self.left_out = (atoms, None) if basis is None else _coordinates(atoms, basis)
-        # Where much is left out of many atoms, many would be scored again.
+        columns, self.left_out = (atoms, None) if basis is None else _coefficients(atoms, basis)
+        # Where the basis leaves much out of many atoms, too many groups would have to be scored again.
         if basis is None or np.median(self.left_out) > _LEFT_OUT:
             self.basis, columns, self.left_out = None, atoms, np.zeros((1, 1))
         tiles = _tiles(np.concatenate([columns.real, columns.imag], axis=1) if self.complex else columns, size)
         # Rounding of a float32 inner product of unit vectors: the probabilistic bound of Higham and Mary 2019,
-        # doi:10.1137/18M1226312, with lambda = 4; that of the vectors' own entries, and that of `_decide`'s sums.
+        # doi:10.1137/18M1226312, with lambda = 4; plus rounding of the entries, and of the sums in `_decide`.
         self.rounding = (4 * np.sqrt(tiles.shape[1]) + 4) * np.finfo(np.float32).eps / 2
         self.placed = {device: jax.device_put(tiles, device) for device in set(workers())}
 
     def first_scores(self, unit, device):
-        """Largest score of each group of atoms for each unit signal, and how far off it may be: (voxels, groups)."""
+        """Largest score of each group of atoms for each unit signal, and its largest error: (voxels, groups) each."""
         inside = unit if self.basis is None else unit @ self.basis
         missed = np.sqrt(np.maximum(1 - np.linalg.norm(inside, axis=1) ** 2, 0))
         tiles = self.placed[device]
@@ -197,14 +198,14 @@ class _Block:
 
 
 def _block_size(atoms):
-    """Rows of the blocks, all alike as far as whole tiles allow."""
+    """Rows of a block: whole tiles, so many that all blocks are about equal."""
     most = min(_BLOCK_ATOMS, max(_BLOCK_BYTES // (atoms.shape[1] * atoms.dtype.itemsize), 1))
     blocks = -(-len(atoms) // most)
     return -(-len(atoms) // (blocks * _TILE["atoms"])) * _TILE["atoms"]
 
 
-def _first_basis(atoms):
-    """A basis for the first scores, from runs of atoms spread over the dictionary; None for few atoms or columns."""
+def _score_basis(atoms):
+    """A basis for the float32 scores, from runs of atoms spread over the dictionary; None for few atoms or columns."""
     ranks = [rank for rank in _BASIS_RANKS if 3 * rank <= min(len(atoms), atoms.shape[1])]
     if not ranks:
         return None
@@ -213,17 +214,17 @@ def _first_basis(atoms):
     some = np.asarray(atoms[some])
     basis = svd_basis(some, ranks[-1])
     bases = [basis[:, :rank] for rank in ranks]
-    return next((basis for basis in bases if np.median(_coordinates(some, basis)[1]) <= _LEFT_OUT), None)
+    return next((basis for basis in bases if np.median(_coefficients(some, basis)[1]) <= _LEFT_OUT), None)
 
 
-def _coordinates(atoms, basis):
-    """Coordinates of atoms in a basis, and the most that it leaves out of an atom of each group, (1, groups)."""
-    coordinates, left_out = [], []
+def _coefficients(atoms, basis):
+    """Coefficients of atoms in a basis, and the largest norm left out of an atom of each group, (1, groups)."""
+    coefficients, left_out = [], []
     for rows in _wide_blocks(atoms):
-        coordinates.append(rows @ basis)
-        missed = np.linalg.norm(rows - coordinates[-1] @ basis.conj().T, axis=1)
+        coefficients.append(rows @ basis)
+        missed = np.linalg.norm(rows - coefficients[-1] @ basis.conj().T, axis=1)
         left_out.append(np.maximum.reduceat(missed, range(0, len(rows), _GROUP)))
-    return np.concatenate(coordinates), np.concatenate(left_out)[None]
+    return np.concatenate(coefficients), np.concatenate(left_out)[None]
 
 
 def _wide_blocks(atoms):
@@ -240,7 +241,7 @@ def _tiles(atoms, size):
 
 
 def _features(signals, complex_atoms):
-    """Real rows whose products with real atoms are the real and imaginary parts of <d, x>: (2, voxels, features)."""
+    """Real rows whose products with real atoms are real and imaginary part of <d, x>: (2, voxels, features)."""
     real, imaginary = signals.real, signals.imag
     if complex_atoms:
         return np.stack([np.concatenate([real, imaginary], 1), np.concatenate([imaginary, -real], 1)])
@@ -265,11 +266,12 @@ def _group_best(features, tiles):
 
 
 def _decide(block, signals, score, slack, best):
-    """Puts the best atom of each voxel, among the groups that may hold it, into ``best`` where it beats it, in float64.
+    """Scores the groups that may hold a voxel's best atom in float64, and updates ``best`` where a score is higher.
 
-    Atoms of unit norm in float32 are not quite so in float64, enough to swap neighbours: it is divided out.
+    Norms that are 1 in float32 differ from 1 in float64 by enough to swap neighbours, so they are divided out.
     """
-    so_far = np.nextafter(best.score.astype(np.float32), np.float32(-2))  # no higher for having been rounded
+    # Rounded down, so that pruning by it never drops the best atom.
+    so_far = np.nextafter(best.score.astype(np.float32), np.float32(-2))
     voxel, group = np.nonzero(score + slack >= np.maximum((score - slack).max(axis=1), so_far)[:, None])
     order = np.argsort(group, kind="stable")
     voxel, group = voxel[order], group[order]

@@ -1,4 +1,4 @@
-"""Pattern matching where B1+ is known: each voxel with the atoms of its own B1."""
+"""Pattern matching where B1+ is known: each voxel is matched with the atoms of its own B1."""
 
 import dataclasses
 import warnings
@@ -15,21 +15,21 @@ from ganmrf.pytrees import require
 def match_with_b1(dictionary: Dictionary, images, b1_map, *, mask=None, axis: int = 0, progress: bool = False) -> Maps:
     """Matches every voxel's signal with the atoms of the B1 nearest to its own, in a dictionary with a B1 axis.
 
-    `match` would estimate B1 together with T1 and T2. Halfway between two values of B1 the lower one is taken. Voxels
+    (`match` estimates B1 together with T1 and T2.) Halfway between two values of B1 the lower value is taken. Voxels
     beyond the first or last value by more than half a step get that value, and a warning says how many they are.
 
     Args:
-      dictionary: the dictionary, full or compressed, its atoms in any order; those of one B1 are in memory at a time
-        where they follow each other, as in `grid_of`.
+      dictionary: the dictionary, full or compressed, its atoms in any order. Where the atoms of one B1 follow each
+        other, as in `grid_of`, only the atoms of one B1 are in memory at a time.
       images: real or complex series or coefficients, as for `match`: (frames, ..., y, x) by default.
-      b1_map: actual over nominal flip angle of each voxel, of the spatial shape; what it holds outside the mask, or
-        where there is no signal, does not matter.
+      b1_map: actual over nominal flip angle of each voxel, of the spatial shape; values outside the mask and where
+        there is no signal are not read.
       mask: voxels to match, boolean, of the spatial shape; all by default.
-      axis: where the frames are; -1 for signals as `simulate` returns them.
+      axis: axis of the frames in ``images``; -1 for signals as `simulate` returns them.
       progress: whether to show a progress bar with an estimate of the time left.
 
     Returns:
-      The maps; ``index`` is the row of the whole dictionary, and ``b1`` the value whose atoms were taken.
+      The maps; ``index`` is the row in the whole dictionary, and ``b1`` the dictionary's value nearest to the voxel's.
 
     Raises:
       ValueError: a B1 that is not positive and finite, a dictionary of a single B1 that is not the map's, a map or
@@ -72,14 +72,14 @@ def match_with_b1(dictionary: Dictionary, images, b1_map, *, mask=None, axis: in
 
 
 def _nearest(values, b1):
-    """Which of the sorted ``values`` is nearest to each ``b1``, the lower one of two; warns of those far outside."""
+    """Position of the nearest among the sorted ``values`` for each ``b1``; warns of ``b1`` far outside."""
     if values.size == 1:
         if not np.allclose(b1, values[0], rtol=1e-6, atol=0):
             raise ValueError(
                 f"the dictionary has no B1 axis: its atoms have b1 = {values[0]:.4g}, but b1_map holds {_range(b1)}"
             )
         return np.zeros(b1.shape, int)
-    half = 0.5001 * np.diff(values)  # and a little, so that rounding to float32 does not decide what is halfway
+    half = 0.5001 * np.diff(values)  # a little more than half, so that rounding to float32 does not decide
     if outside := np.sum((b1 < values[0] - half[0]) | (b1 > values[-1] + half[-1])):
         warnings.warn(
             f"{outside} of {b1.size} voxels have a B1 outside the dictionary's {_range(values)} and are matched with "
@@ -94,7 +94,7 @@ def _range(values):
 
 
 def _atoms(dictionary, tissue, rows):
-    """The part of a dictionary that these rows, in ascending order, are; not copied where they follow each other."""
+    """The atoms of a dictionary in these rows, which ascend; rows that follow each other are not copied."""
     arrays = dictionary.fingerprints, dictionary.norms
     if rows.size == rows[-1] - rows[0] + 1:
         rows = slice(rows[0], rows[-1] + 1)

@@ -1,7 +1,7 @@
-"""A dictionary on disk: NumPy `.npz`, or MATLAB `.mat` (v5; v7.3 is read as well) for those who match there.
+"""A dictionary in one file: NumPy `.npz`, or MATLAB `.mat` (written as v5, read up to v7.3) for matching in MATLAB.
 
-Both hold the same variables, named in `AXES` with their units; what a dictionary lacks (no inversion, no slice
-profile, no basis) is absent from its file.
+Both hold the same variables, named with their units in `AXES`. A dictionary without inversion, slice profile or basis
+has none of the variables for it in its file.
 """
 
 import pathlib
@@ -12,7 +12,7 @@ import numpy as np
 import scipy.io
 
 from ganmrf.dictionary.build import Dictionary
-from ganmrf.files import _suffix, read_arrays, replacing
+from ganmrf.files import array_suffix, read_arrays, replacing
 from ganmrf.physics.sequences.fisp import Sequence
 from ganmrf.physics.slice_profile import SliceProfile
 from ganmrf.physics.tissue import Tissue
@@ -20,7 +20,7 @@ from ganmrf.pytrees import require
 
 SCHEMA_VERSION = 1
 
-AXES = {  # variable in the file: its axes; b1 may also be one number
+AXES = {  # name of a variable in the file: its axes; b1 may also be one number
     "dictionary": ("atoms", "columns"),
     "norms": ("atoms",),
     "t1_s": ("atoms",),
@@ -55,7 +55,7 @@ def save_dictionary(path, dictionary: Dictionary):
         variable of 2 GB or more in a ``.mat`` file.
     """
     path = pathlib.Path(path)
-    suffix = _suffix(path)
+    suffix = array_suffix(path)
     fields = fields_of(dictionary)
     if suffix == ".mat":
         for name, array in fields.items():
@@ -72,19 +72,19 @@ def save_dictionary(path, dictionary: Dictionary):
 
 
 def save_dictionary_in_blocks(path, blocks: Iterable[Dictionary], n_atoms: int):
-    """Writes a dictionary that comes in blocks, and need never be in memory whole, as `save_dictionary` would.
+    """Writes the file of `save_dictionary` from blocks of atoms, so that the dictionary need not fit in memory.
 
     Args:
       path: the file, ``.npz``.
-      blocks: dictionaries of the same sequence, slice profile and basis, one at least; their atoms follow each other.
-      n_atoms: number of all atoms.
+      blocks: at least one dictionary; all of the same sequence, slice profile and basis, their atoms in order.
+      n_atoms: number of atoms of all blocks together.
 
     Raises:
-      ValueError: another suffix, a folder that cannot be written, or blocks that do not fit together or have another
-        number of atoms in all.
+      ValueError: another suffix, a folder that cannot be written, blocks that do not fit together, or another number of
+        atoms than ``n_atoms``.
     """
     path = pathlib.Path(path)
-    if _suffix(path) != ".npz":
+    if array_suffix(path) != ".npz":
         raise ValueError(f"{path}: a dictionary in blocks can be written to .npz alone")
     small, total = [], 0
     with replacing(path) as temporary, zipfile.ZipFile(temporary, "w", allowZip64=True) as archive:
@@ -114,10 +114,10 @@ def save_dictionary_in_blocks(path, blocks: Iterable[Dictionary], n_atoms: int):
 
 
 def load_dictionary(path) -> Dictionary:
-    """Reads what `save_dictionary` wrote.
+    """Reads a file of `save_dictionary`.
 
     Fingerprints, norms, slice profile and basis come back as NumPy arrays, tissue and sequence as JAX arrays, all in
-    the dtype they were saved in (float64 tissue and sequence only under ``jax.enable_x64``, as ever in JAX).
+    the dtype that they were saved in (JAX keeps float64 of tissue and sequence only under ``jax.enable_x64``).
 
     Args:
       path: a ``.npz`` or ``.mat`` file.
@@ -126,8 +126,8 @@ def load_dictionary(path) -> Dictionary:
       The dictionary, checked.
 
     Raises:
-      ValueError: a file that is missing, truncated, something else, or of a newer schema; a field that is missing, of
-        a wrong dtype, of a shape that disagrees with the others, or of values it cannot have. The line names the file.
+      ValueError: a file that is missing, truncated, no dictionary, or of a newer schema; a field that is missing, of a
+        wrong dtype, of a shape that disagrees with the others, or with impossible values. The message names the file.
     """
     path = pathlib.Path(path)
     contents = read_arrays(path)
@@ -135,7 +135,7 @@ def load_dictionary(path) -> Dictionary:
     if missing := [name for name in AXES if name not in contents and name not in OPTIONAL]:
         raise ValueError(f"{path}: no {', '.join(missing)}: not a whole dictionary")
     fields = {name: contents[name] for name in AXES if name in contents}
-    if _suffix(path) == ".mat":
+    if array_suffix(path) == ".mat":
         fields = {name: _from_matlab(array, AXES[name]) for name, array in fields.items()}
     if fields["b1"].size == 1 and np.array_equal(contents.get("b1_per_atom", np.zeros(1)).ravel(), [0]):
         fields["b1"] = fields["b1"].reshape(())
@@ -164,7 +164,7 @@ def _from_matlab(array, axes):
 
 
 def fields_of(dictionary: Dictionary) -> dict[str, np.ndarray]:
-    """The arrays of a dictionary under the names that they have on disk, in `AXES`; what is None is absent."""
+    """The arrays of a dictionary by their names on disk, `AXES`; fields that are None are absent."""
     tissue, sequence, profile = dictionary.tissue, dictionary.sequence, dictionary.slice_profile
     fields = {
         "dictionary": dictionary.fingerprints,
@@ -184,13 +184,13 @@ def fields_of(dictionary: Dictionary) -> dict[str, np.ndarray]:
 
 
 def _contents(fields):
-    """Everything that a file holds, by name."""
-    # A MATLAB array has two axes at least: one B1 for all and one B1 for each of one atom would look the same.
+    """All variables of a file, by name."""
+    # MATLAB arrays have at least two axes: for a single atom, B1 of the atom and B1 of all would look the same.
     return {**fields, "schema_version": SCHEMA_VERSION, "b1_per_atom": fields["b1"].ndim == 1}
 
 
 def dictionary_of(fields) -> Dictionary:
-    """The dictionary whose arrays `fields_of` gives."""
+    """The dictionary that has these fields: the inverse of `fields_of`."""
     profile = None
     if "slice_nodes" in fields:
         profile = SliceProfile(fields["slice_nodes"], fields["slice_weights"])
@@ -210,7 +210,7 @@ def dictionary_of(fields) -> Dictionary:
 
 
 def _check(path, fields):
-    """Raises `ValueError` unless dtypes, shapes and norms are those of a dictionary."""
+    """Raises `ValueError` unless dtypes, shapes and norms are possible for a dictionary."""
     lengths = {}
     for name, array in fields.items():
         allowed = _COMPLEX if name in ("dictionary", "basis") else _REAL
@@ -229,8 +229,8 @@ def _check(path, fields):
             f"{path}: dictionary has {lengths['columns']} columns, but the sequence has {lengths['frames']} frames"
         )
     require(f"{path}: norms", fields["norms"], lambda x: (x > 0) & np.isfinite(x), "positive and finite")
-    # Rounding of a norm in float32 stays below 1e-5; rows that never were normalised are off by far more.
-    with np.errstate(all="ignore"):  # infinite entries fail the checks
+    # Rounding of a norm in float32 stays below 1e-5; rows that were never normalised are off by far more.
+    with np.errstate(all="ignore"):  # infinite entries fail the checks below
         squares = np.linalg.vecdot(fields["dictionary"], fields["dictionary"]).real
         require(f"{path}: squared norm of a row of dictionary", squares, lambda x: np.abs(x - 1) < 1e-3, "1")
         if "basis" in fields:

@@ -1,8 +1,8 @@
-"""Maps between the atoms of a dictionary, with error bars: least squares through the simulator, voxel by voxel.
+"""Maps between the atoms of a dictionary, with error bars: least squares with the simulator as the model, per voxel.
 
-The model of a voxel is ``m0 s(T1, T2)``, linear in its complex amplitude: for any T1 and T2 the best m0 is an inner
-product (variable projection), and Gauss-Newton steps are left for log T1 and log T2. Inner products of the signal s,
-its derivatives by the two logarithms and the voxel's data are all that a step needs.
+The model of a voxel is ``m0 s(T1, T2)``, linear in the complex amplitude m0: for any T1 and T2 the best m0 is an inner
+product (variable projection), and Gauss-Newton steps remain for log T1 and log T2. A step needs inner products alone:
+of the signal s, its derivatives by the two logarithms, and the voxel's data.
 """
 
 import dataclasses
@@ -20,13 +20,13 @@ from ganmrf.physics.simulate_many import batched_simulator, plan_n_states
 from ganmrf.physics.tissue import Tissue
 from ganmrf.pytrees import require
 
-_VOXELS = 1024  # a chunk
-_LONGEST_STEP = 0.3  # of log T1 and log T2
-_CONVERGED = 1e-5  # step of log T1 and log T2 that is not taken any more
-_MARGIN = 2.0  # how far beyond the dictionary's T1 and T2, as a factor
-_FEW_COLUMNS = 100  # with fewer the noise of one voxel is known to no better than 7 %
-_T2_RATIO = 1.25  # between the T2 for which numbers of orders are chosen
-_ACCURACY = 1e-4  # of signals, by leaving out orders: it shifts T1 and T2 by less than `_CONVERGED`
+_VOXELS = 1024  # a chunk: one compiled program, and work for several cores
+_LONGEST_STEP = 0.3  # of log T1 and log T2: within 35 % the signal is linear enough for a step to help
+_CONVERGED = 1e-5  # a smaller step of log T1 and log T2 is not taken: far below any error bar
+_MARGIN = 2.0  # the fit may leave the dictionary's range of T1 and T2 by this factor
+_FEW_COLUMNS = 100  # with fewer columns the noise of one voxel is known to no better than 7 %
+_T2_RATIO = 1.25  # between neighbouring T2 for which a number of states is chosen: a few per cent of the time
+_ACCURACY = 1e-4  # of signals, by truncating the states: the error shifts T1 and T2 by less than `_CONVERGED`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,13 +36,13 @@ class Refined:
     Attributes:
       t1: longitudinal relaxation time, s, float64.
       t2: transverse relaxation time, s, float64.
-      m0: complex amplitude as in `match.Maps`, complex128.
+      m0: complex amplitude, as in `match.Maps`, complex128.
       b1: actual over nominal flip angle that was simulated, float64.
       t1_std: standard deviation of ``t1``, s (`cramer_rao`); inf where the signal does not determine it.
-      t2_std: that of ``t2``, s.
-      m0_std: that of ``abs(m0)``.
-      noise: standard deviation of the noise that the error bars are for, as `refine` was given or measured it.
-      converged: whether the last step was below 1e-5 of T1 and T2, away from the ends of their ranges.
+      t2_std: standard deviation of ``t2``, s.
+      m0_std: standard deviation of ``abs(m0)``.
+      noise: standard deviation of the noise, given to `refine` or measured by it, from which the error bars follow.
+      converged: whether the last step was below 1e-5 of T1 and T2, and both are away from the ends of their ranges.
     """
 
     t1: np.ndarray
@@ -68,26 +68,26 @@ def refine(
     iterations: int = 20,
     progress: bool = False,
 ) -> Refined:
-    """Least-squares T1, T2 and M0 of every matched voxel, from the atom it was matched with, and their error bars.
+    """Least-squares T1, T2 and M0 of every matched voxel, with error bars; the search starts from the matched atom.
 
     Gauss-Newton steps with exact derivatives, at most 0.3 in log T1 and log T2; a step that does not lower the residual
-    is halved instead of taken, so that no voxel ends with a larger one than its atom has at the voxel's B1. T1 and T2
+    is halved and tried again, so that no voxel ends with a larger residual than its atom at the voxel's B1. T1 and T2
     stay between half the smallest and twice the largest of the dictionary, and T2 does not exceed T1. Signals are
-    simulated in float32 (in float64 under `jax.enable_x64`), all else is float64.
+    simulated in float32 (in float64 under `jax.enable_x64`); everything else is float64.
 
     Args:
       dictionary: the dictionary that was matched; with a basis (`compress`) the fit is one of coefficients.
       images: real or complex series, frames along ``axis``: (frames, ..., y, x) by default; or coefficients in the
         dictionary's basis, (rank, ..., y, x). The length of the axis tells which; frames if both are equal.
-      maps: what `match` or `match_with_b1` found in these images.
-      mask: voxels to refine, boolean, of the spatial shape; all that are matched by default.
-      axis: where the frames are.
-      b1_map: actual over nominal flip angle of each voxel, of the spatial shape; that of the matched atom by default.
-      noise: standard deviation of white noise in the real, and in the imaginary, part of each frame (or coefficient: an
-        orthonormal basis keeps it), one number or of the spatial shape. None measures it from the residuals, and so
-        counts what the model does not explain as noise: for each voxel, but one number for all refined voxels (root
-        mean square) where there are fewer than 100 frames or coefficients, too few for a voxel by itself.
-      iterations: steps tried in each voxel, at most.
+      maps: result of `match` or `match_with_b1` for these images.
+      mask: voxels to refine, boolean, of the spatial shape; all matched voxels by default.
+      axis: axis of the frames in ``images``.
+      b1_map: actual over nominal flip angle of each voxel, of the spatial shape; the matched atom's by default.
+      noise: standard deviation of white noise in the real, and in the imaginary, part of each frame (coefficients of an
+        orthonormal basis have the same), one number or of the spatial shape. None measures the noise from the
+        residuals, so that errors of the model count as noise: voxel by voxel; with fewer than 100 frames or
+        coefficients, too few for one voxel, as one root mean square over all refined voxels.
+      iterations: largest number of steps that are tried in a voxel.
       progress: whether to show a progress bar with an estimate of the time left.
 
     Returns:
@@ -96,7 +96,7 @@ def refine(
     Raises:
       ValueError: images with neither the dictionary's frames nor its rank, or not finite in a refined voxel; maps of
         another dictionary; an array of another shape; a B1 or noise that is not positive; ``iterations`` below 1; or
-        noise to be measured where there are no more numbers than unknowns.
+        no noise given where a voxel has no more numbers than unknowns.
 
     References:
       Golub and Pereyra 1973, doi:10.1137/0710036, and Kaufman 1975, doi:10.1007/BF01932995 (variable projection).
@@ -134,15 +134,15 @@ def refine(
 
 @dataclasses.dataclass(frozen=True)
 class _Model:
-    """What to simulate, and where the voxels start.
+    """The signals that are fitted to the voxels, and where each voxel starts.
 
     Attributes:
-      dictionary: its sequence, slice profile and basis.
+      dictionary: the dictionary, for its sequence, slice profile and basis.
       start: T1 and T2 of each voxel's atom, s, (2, voxels).
-      b1: of each voxel.
+      b1: actual over nominal flip angle of each voxel.
       low: smallest T1 and T2 allowed, s, (2, 1).
-      high: largest, likewise.
-      ladder: T2, s, ascending, and the orders that T2 up to it need, (2, steps).
+      high: largest T1 and T2 allowed, s, (2, 1).
+      ladder: ascending T2, s, and the number of states that a T2 up to this value needs, (2, steps).
     """
 
     dictionary: Dictionary
@@ -161,8 +161,8 @@ class _Model:
         corners = [(max(t1, t), t, b) for t in t2 for t1 in (low[0, 0], high[0, 0]) for b in b1s]
         profile = dictionary.slice_profile
         tissue = Tissue(*np.transpose(corners))
-        orders = plan_n_states(dictionary.sequence, tissue, n_states=None, accuracy=_ACCURACY, slice_profile=profile)
-        return cls(dictionary, times[:, index], b1, low, high, np.stack([t2, orders[::4]]))
+        states = plan_n_states(dictionary.sequence, tissue, n_states=None, accuracy=_ACCURACY, slice_profile=profile)
+        return cls(dictionary, times[:, index], b1, low, high, np.stack([t2, states[::4]]))
 
     @property
     def n_columns(self):
@@ -173,8 +173,8 @@ class _Model:
         sequence, profile, basis = self.dictionary.sequence, self.dictionary.slice_profile, self.dictionary.basis
         distinct, copies = np.unique(np.stack([*times, b1]), axis=1, return_inverse=True)  # voxels may share an atom
         step = np.minimum(np.searchsorted(self.ladder[0], distinct[1]), self.ladder.shape[1] - 1)
-        orders = self.ladder[1, step].astype(np.int32)
-        simulate = batched_simulator(_signal_and_derivatives, sequence, Tissue(*distinct), profile, orders)
+        states = self.ladder[1, step].astype(np.int32)
+        simulate = batched_simulator(_signal_and_derivatives, sequence, Tissue(*distinct), profile, states)
         signals = np.empty((step.size, 3, self.n_columns), float if basis is None else basis.dtype)
 
         def store(places, results):
@@ -191,9 +191,10 @@ class _Model:
 
 
 def _signal_and_derivatives(sequence, tissue, slice_profile, **form):
-    """Signals and their derivatives by log T1 and log T2, (voxels, frames) each, by forward mode of the simulator.
+    """Signals and their derivatives by log T1 and log T2, (voxels, frames) each, by forward-mode differentiation.
 
-    Unlike `fisp_tangents` it has no adjoint, but the one-kernel form: one program for all numbers of orders.
+    Unlike `simulate_with_tangents` this function has no reverse mode, but one compiled program serves every number of
+    states.
     """
 
     def signal(t1, t2):
@@ -209,7 +210,7 @@ def _signal_and_derivatives(sequence, tissue, slice_profile, **form):
 
 
 def _fit(model, series, voxels, iterations, label):
-    """What `_gauss_newton` finds in all voxels, each array (voxels,), by name."""
+    """Results of `_gauss_newton` for all voxels, arrays (voxels,) by name."""
     basis = model.dictionary.basis if len(series) == model.dictionary.sequence.n_frames else None
     found = {"m0": np.zeros(voxels.size, complex), "converged": np.zeros(voxels.size, bool)}
     found.update({name: np.zeros(voxels.size) for name in ("t1", "t2", "residual", "t1_std", "t2_std", "m0_std")})
@@ -226,7 +227,7 @@ def _fit(model, series, voxels, iterations, label):
         for name, values in _gauss_newton(model, data, rows, mesh, iterations).items():
             found[name][rows] = values
 
-    order = np.argsort(-model.start[1], kind="stable")  # the slowest to simulate first, voxels of one atom together
+    order = np.argsort(-model.start[1], kind="stable")  # slowest simulations first, voxels of one atom together
     chunks = np.split(order, range(size, order.size, size)) if order.size else []
     with one_blas_thread():
         run_chunks(fit_chunk, chunks, places=meshes(), sizes=[len(rows) for rows in chunks], progress=label)

@@ -1,9 +1,9 @@
-"""A dictionary larger than memory: a Zarr v3 folder, written in chunks of atoms and read as far as it is needed.
+"""A dictionary that need not fit in memory: a Zarr v3 folder, written in chunks of atoms and read in blocks.
 
-The arrays have the names that `store` gives them. ``dictionary``, ``norms`` and, in a compressed one, ``left_out`` (the
-share of each atom's energy that the basis leaves out) are divided into chunks of the same atoms, each a file with a
-checksum that is renamed to its place when it is whole. The folder itself is renamed to its place with everything else
-in it, so the chunks that it lacks are all that a killed run has left to do.
+The arrays have the names of a dictionary in a file (`ganmrf.dictionary.npz.AXES`). Three of them are divided into
+chunks of the same atoms: ``dictionary``, ``norms`` and, in a compressed dictionary, ``left_out``, the share of each
+atom's energy that the basis leaves out. Each chunk is a file with a checksum, renamed to its place when it is whole.
+The folder is renamed to its place when it has everything but chunks: after a killed run only chunks can be missing.
 """
 
 import dataclasses
@@ -19,13 +19,14 @@ import tensorstore
 from ganmrf.dictionary.build import Dictionary
 from ganmrf.dictionary.npz import AXES, OPTIONAL, SCHEMA_VERSION, dictionary_of, load_dictionary
 from ganmrf.dictionary.rows import RowsOnDemand
+from ganmrf.files import check_readable, write_json
 
 _CHUNKED = ("dictionary", "norms", "left_out")
 _EXTRA_AXES = {"left_out": ("atoms",), "n_states": ("atoms",)}
 
 
 def open_dictionary(path) -> Dictionary:
-    """Opens a dictionary on disk; the rows of a ``.zarr`` one are read when they are asked for: `match` streams.
+    """Opens a dictionary on disk; rows of a ``.zarr`` folder are read when they are indexed, as `match` does in blocks.
 
     Args:
       path: a ``.zarr`` folder, or a file that `load_dictionary` reads.
@@ -34,7 +35,7 @@ def open_dictionary(path) -> Dictionary:
       The dictionary; ``fingerprints`` and ``norms`` of a ``.zarr`` one are `RowsOnDemand`.
 
     Raises:
-      ValueError: a store that is missing, not whole, damaged, something else or of a newer schema, or as
+      ValueError: a folder that is missing, not whole, damaged, no dictionary or of a newer schema, or as
         `load_dictionary`.
     """
     path = pathlib.Path(path)
@@ -51,11 +52,11 @@ def open_dictionary(path) -> Dictionary:
 
 @dataclasses.dataclass(frozen=True)
 class ChunkedStore:
-    """A dictionary's folder, whole or not.
+    """A dictionary's folder, with all of its chunks or only some.
 
     Attributes:
       path: the folder.
-      settings: what the dictionary was made with, plain values by name.
+      settings: settings of the simulation, plain values by name.
       fields: the small arrays by name, in memory.
       arrays: the chunked arrays by name, on disk.
     """
@@ -67,13 +68,13 @@ class ChunkedStore:
 
     @classmethod
     def create(cls, path, settings: dict, fields: dict[str, np.ndarray], *, columns: int, chunk: int, dtype):
-        """Makes the folder, without any chunk, whole or not at all.
+        """Makes the folder without any chunk, whole or not at all.
 
         Args:
           path: the folder, which must not exist.
-          settings: plain values to keep with it.
-          fields: everything but the chunked arrays, by name; with ``basis`` there will be ``left_out``.
-          columns: of ``dictionary``.
+          settings: plain values to keep in the folder.
+          fields: all arrays but the chunked ones, by name; ``basis`` among them adds ``left_out`` to the chunked ones.
+          columns: number of columns of ``dictionary``.
           chunk: atoms a chunk.
           dtype: of ``dictionary`` and ``norms``.
         """
@@ -95,10 +96,10 @@ class ChunkedStore:
                 "zarr_format": 3,
                 "node_type": "group",
                 "attributes": {"schema_version": SCHEMA_VERSION, "settings": settings},
-                # Where xarray looks for what the arrays' own files say.
+                # A copy of the arrays' metadata, where xarray looks for it.
                 "consolidated_metadata": {"kind": "inline", "must_understand": False, "metadata": members},
             }
-            (begun / "zarr.json").write_text(json.dumps(group, indent=2) + "\n", encoding="utf-8")
+            write_json(begun / "zarr.json", group)
             os.rename(begun, path)
 
     @classmethod
@@ -111,11 +112,10 @@ class ChunkedStore:
         path = pathlib.Path(path)
         metadata = path / "zarr.json"
         try:
+            check_readable(metadata)
             attributes = json.loads(metadata.read_text(encoding="utf-8"))["attributes"]
             version, settings = attributes["schema_version"], attributes["settings"]
-        except OSError as error:
-            raise ValueError(f"cannot read {metadata}: {error.strerror}") from error
-        except (ValueError, KeyError, TypeError) as error:
+        except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
             raise ValueError(f"{path}: no dictionary of ganmrf") from error
         if version != SCHEMA_VERSION:
             raise ValueError(f"{path} has schema {version}; this version reads {SCHEMA_VERSION}")
@@ -127,10 +127,10 @@ class ChunkedStore:
         return cls(path, settings, fields, {name: arrays[name] for name in names if name in _CHUNKED})
 
     def dictionary(self) -> Dictionary:
-        """What it holds, or will: rows that are missing cannot be read.
+        """The dictionary; rows of missing chunks cannot be read.
 
         Raises:
-          ValueError: fields with values that they cannot have.
+          ValueError: fields with values that a dictionary cannot have.
         """
         try:
             return dictionary_of({**self.fields, **{name: self._rows_of(name) for name in ("dictionary", "norms")}})
@@ -139,7 +139,7 @@ class ChunkedStore:
 
     @property
     def dtype(self) -> np.dtype:
-        """Of fingerprints and norms."""
+        """Dtype of fingerprints and norms."""
         return self.arrays["dictionary"].dtype.numpy_dtype
 
     @property
@@ -149,7 +149,7 @@ class ChunkedStore:
 
     @property
     def chunk_atoms(self) -> int:
-        """Atoms of a chunk, but for the last one, which may have fewer."""
+        """Atoms of a chunk; the last chunk may have fewer."""
         return self.arrays["dictionary"].chunk_layout.read_chunk.shape[0]
 
     @property
@@ -159,7 +159,7 @@ class ChunkedStore:
 
     @property
     def remedy(self) -> str:
-        """What to do about missing or damaged chunks."""
+        """Advice for missing or damaged chunks, to end an error message with."""
         return f"run simulate_dictionary --output={self.path} again, with the flags that it was begun with"
 
     def rows(self, chunk: int) -> slice:
@@ -167,11 +167,11 @@ class ChunkedStore:
         return slice(chunk * self.chunk_atoms, min((chunk + 1) * self.chunk_atoms, self.n_atoms))
 
     def missing(self) -> list[int]:
-        """The chunks that are not there."""
+        """The numbers of the missing chunks."""
         return [chunk for chunk in range(self.n_chunks) if not all(file.exists() for file in self._files(chunk))]
 
     def remove_damaged(self, chunks):
-        """Reads ``chunks`` and removes those that are not as they were written."""
+        """Reads ``chunks`` and removes those whose checksum is wrong."""
         for chunk in chunks:
             try:
                 for name in self.arrays:
@@ -181,17 +181,17 @@ class ChunkedStore:
                     file.unlink(missing_ok=True)
 
     def write(self, chunk: int, values):
-        """Writes a chunk of each chunked array: fingerprints, norms and, in a compressed dictionary, ``left_out``."""
+        """Writes a chunk of each chunked array: fingerprints, norms and, with a basis, ``left_out``."""
         pairs = zip(self.arrays.values(), values, strict=True)
         writes = [array[self.rows(chunk)].write(value.astype(self.dtype, copy=False)) for array, value in pairs]
         for write in writes:
             _result(write)
 
     def read(self, name: str, rows) -> np.ndarray:
-        """Rows of a chunked array; any index of a first axis that NumPy takes, but single numbers.
+        """Rows of a chunked array, by any NumPy index of the first axis except a single number.
 
         Raises:
-          ValueError: a chunk that is missing or damaged; it names the file.
+          ValueError: a chunk is missing or damaged; the message names the file.
         """
         try:
             return _result(self.arrays[name][rows].read())
@@ -203,7 +203,7 @@ class ChunkedStore:
         return RowsOnDemand(functools.partial(self.read, name), array.shape, array.dtype.numpy_dtype)
 
     def _files(self, chunk):
-        """The file of each array's ``chunk``, as Zarr names it."""
+        """Yields the file of ``chunk`` in each array, as Zarr names it."""
         for name, array in self.arrays.items():
             yield self.path.joinpath(name, "c", str(chunk), *["0"] * (array.ndim - 1))
 
@@ -215,7 +215,7 @@ def _create_array(folder, name, shape, chunk_shape, dtype):
         "data_type": dtype.name,
         "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [max(size, 1) for size in chunk_shape]}},
         "codecs": [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}],
-        "fill_value": "NaN" if dtype.kind == "f" else 0,  # a chunk of nothing else would not be written
+        "fill_value": "NaN" if dtype.kind == "f" else 0,  # a chunk of fill values would not be written
         "dimension_names": (AXES | _EXTRA_AXES)[name][: len(shape)],
     }
     return tensorstore.open({**_spec(folder, name), "metadata": metadata}, create=True).result()
@@ -231,7 +231,7 @@ def _spec(folder, name):
 
 
 def _result(future):
-    """What TensorStore found; its errors on one line, without the specification that it adds."""
+    """The result of a TensorStore future; error messages are cut to one line, without TensorStore's specification."""
     try:
         return future.result()
     except ValueError as error:

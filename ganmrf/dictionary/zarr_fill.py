@@ -1,7 +1,7 @@
-"""Simulates a dictionary straight to disk, chunk by chunk, by any number of processes, and goes on where one stopped.
+"""Simulates a dictionary straight to disk, chunk by chunk, in any number of processes; a killed run is continued.
 
-What decides an atom's bits is settled once, from the whole grid, and kept in the store before its first chunk: the
-number of orders of each atom and, in a compressed dictionary, the basis. So a chunk is the same whoever simulates it.
+The number of states of each atom and, in a compressed dictionary, the basis are computed once, from the whole grid, and
+kept in the folder before the first chunk. A chunk therefore has the same bits whichever process simulates it.
 """
 
 import pathlib
@@ -22,11 +22,11 @@ from ganmrf.physics.simulate_many import batched_simulator, plan_n_states
 from ganmrf.physics.slice_profile import SliceProfile
 from ganmrf.physics.tissue import Tissue
 
-_CHUNK_BYTES = 2**25
-_MOST_ATOMS = 2**14  # a chunk, so that there are enough of them for all workers when rows are short
-_BASIS_ATOMS = 4096  # from which the basis is made
-_BASIS_PART = 512  # of them that a worker simulates at a time
-_POLL_S = 0.5
+_CHUNK_BYTES = 2**25  # 32 MiB: large enough for fast files, small enough for many workers
+_MOST_ATOMS = 2**14  # in a chunk, so that short rows too make enough chunks for all workers
+_BASIS_ATOMS = 4096  # atoms from which the basis is computed
+_BASIS_PART = 512  # of these atoms, simulated at a time by a worker
+_POLL_S = 0.5  # between two looks for what another process writes
 
 
 def begin_store(
@@ -40,35 +40,35 @@ def begin_store(
     rank: int | None = None,
     chunk_atoms: int | None = None,
 ) -> ChunkedStore:
-    """Makes the folder of a dictionary, for `fill_store` to simulate; one that was begun with the same is gone on with.
+    """Makes the folder of a dictionary, for `fill_store` to fill, or opens one that was begun with the same arguments.
 
-    In a job of several processes (`jax.distributed`) all call this with the same arguments, each with the same folder
-    in sight: process 0 makes it, and the others wait for it.
+    In a job of several processes (`jax.distributed`) every process calls this function with the same arguments and a
+    path on a common disk: process 0 makes the folder, and the others wait for it.
 
     Args:
       path: the folder, ``.zarr``.
       sequence: the pulse sequence.
       tissue: the atoms, any shape; they are raveled.
-      n_states: orders of the extended phase graph; None chooses them for every range of T2.
-      accuracy: largest relative L2 error of a fingerprint by leaving out orders, when ``n_states`` is None.
+      n_states: number of states of the extended phase graph; None chooses one for every range of T2.
+      accuracy: largest relative L2 error of a fingerprint by truncating the states, when ``n_states`` is None.
       slice_profile: quadrature over the slice, or None.
-      rank: None, or the rank to compress to, chunk by chunk, in the basis of some thousand atoms spread over all.
-      chunk_atoms: atoms of a chunk; None for 32 MiB of them, at most 16384.
+      rank: None, or the rank to compress to, chunk by chunk, in the basis of 4096 atoms spread over the grid.
+      chunk_atoms: atoms in a chunk; None for chunks of 32 MiB and at most 16384 atoms.
 
     Returns:
       The store.
 
     Raises:
-      ValueError: a folder that holds another dictionary, or something else; too little room on its disk; a rank or
+      ValueError: a folder that holds another dictionary, or no dictionary; too little space on the disk; a rank or
         number of atoms out of range; or as `simulate`.
     """
     path = pathlib.Path(path)
     atoms = tissue.ravel()
     dtype = jnp.result_type(*jax.tree.leaves((sequence, atoms)))
     columns = sequence.n_frames if rank is None else rank
-    most = min(atoms.size, _BASIS_ATOMS, sequence.n_frames)
-    if rank is not None and not 1 <= rank <= most:
-        raise ValueError(f"rank must be 1 to {most}; got {rank}")
+    largest_rank = min(atoms.size, _BASIS_ATOMS, sequence.n_frames)
+    if rank is not None and not 1 <= rank <= largest_rank:
+        raise ValueError(f"rank must be 1 to {largest_rank}; got {rank}")
     if chunk_atoms is None:
         chunk_atoms = min(max(_CHUNK_BYTES // (columns * dtype.itemsize) // 128 * 128, 128), _MOST_ATOMS)
     if chunk_atoms < 1:
@@ -80,35 +80,29 @@ def begin_store(
         "chunk_atoms": chunk_atoms,
         "precision": dtype.name,
     }
-    bytes_per_atom = (columns + 6) * dtype.itemsize  # with norm, left_out, T1, T2, B1 and number of orders
-    given = fields_of(Dictionary(atoms, None, None, sequence, slice_profile))
+    bytes_per_atom = (columns + 6) * dtype.itemsize  # with norm, left_out, T1, T2, B1 and number of states
+    given = Dictionary(atoms, None, None, sequence, slice_profile)
     leader = jax.process_index() == 0
-
     if leader and not path.exists():
-        _require_room(path, atoms.size * bytes_per_atom)
-        orders = plan_n_states(sequence, atoms, n_states=n_states, accuracy=accuracy, slice_profile=slice_profile)
-        decided = {"n_states": orders}
-        if rank is not None:
-            simulate = batched_simulator(unit_fingerprints, sequence, atoms, slice_profile, orders)
-            decided["basis"] = _basis(simulate, atoms.size, sequence.n_frames, dtype, rank)
-        ChunkedStore.create(path, settings, given | decided, columns=columns, chunk=chunk_atoms, dtype=dtype)
+        _require_space(path, atoms.size * bytes_per_atom)
+        _create(path, settings, given, columns, dtype)
     while not path.exists():
         time.sleep(_POLL_S)
     store = ChunkedStore.open(path)
-    _require_same(store, settings, given)
+    _require_same(store, settings, fields_of(given))
     if leader:
-        _require_room(path, len(store.missing()) * chunk_atoms * bytes_per_atom)
+        _require_space(path, len(store.missing()) * chunk_atoms * bytes_per_atom)
     return store
 
 
 def fill_store(store: ChunkedStore, *, progress: bool = False) -> int:
-    """Simulates the chunks that a store lacks, on every device of this process; damaged ones are simulated again.
+    """Simulates missing and damaged chunks of a dictionary, on every device of this process.
 
-    In a job of several processes chunk ``i`` falls to process ``i % processes``, and none waits for another one's
-    chunks (`wait_until_whole` does).
+    In a job of several processes chunk ``i`` falls to process ``i % processes``. A process does not wait for the chunks
+    of others; `wait_until_whole` does.
 
     Args:
-      store: what `begin_store` gave; sequence, tissue and precision are those of the store.
+      store: the folder that `begin_store` returned, which holds sequence, tissue and precision.
       progress: whether to show a progress bar with an estimate of the time left.
 
     Returns:
@@ -123,11 +117,11 @@ def fill_store(store: ChunkedStore, *, progress: bool = False) -> int:
     sizes = [store.rows(chunk).stop - store.rows(chunk).start for chunk in missing]
     with (
         jax.enable_x64(store.dtype == np.float64),
-        one_blas_thread(),  # a worker is a core, and more threads would round otherwise
+        one_blas_thread(),  # every core has a worker already, and other numbers of threads round otherwise
     ):
         dictionary = store.dictionary()
-        atoms, orders, n_frames = dictionary.tissue, store.fields["n_states"], dictionary.sequence.n_frames
-        simulate = batched_simulator(unit_fingerprints, dictionary.sequence, atoms, dictionary.slice_profile, orders)
+        atoms, states, n_frames = dictionary.tissue, store.fields["n_states"], dictionary.sequence.n_frames
+        simulate = batched_simulator(unit_fingerprints, dictionary.sequence, atoms, dictionary.slice_profile, states)
 
         def simulate_chunk(chunk, mesh):
             rows = store.rows(chunk)
@@ -147,8 +141,19 @@ def wait_until_whole(store: ChunkedStore):
         time.sleep(_POLL_S)
 
 
+def _create(path, settings, given, columns, dtype):
+    """Decides the number of states of each atom and, for a rank, the basis, and makes the folder without chunks."""
+    sequence, atoms, profile, rank = given.sequence, given.tissue, given.slice_profile, settings["rank"]
+    accuracy = {name: settings[name] for name in ("n_states", "accuracy")}
+    fields = fields_of(given) | {"n_states": plan_n_states(sequence, atoms, slice_profile=profile, **accuracy)}
+    if rank is not None:
+        simulate = batched_simulator(unit_fingerprints, sequence, atoms, profile, fields["n_states"])
+        fields["basis"] = _basis(simulate, atoms.size, sequence.n_frames, dtype, rank)
+    ChunkedStore.create(path, settings, fields, columns=columns, chunk=settings["chunk_atoms"], dtype=dtype)
+
+
 def _basis(simulate, n_atoms, n_frames, dtype, rank):
-    """The leading directions of some atoms, spread over the grid whatever its axes: steps by the golden ratio."""
+    """The SVD basis of some atoms. Steps by the golden ratio spread them evenly over a grid of any axes."""
     steps = np.arange(min(n_atoms, _BASIS_ATOMS)) * (np.sqrt(5) - 1) / 2
     rows = np.unique((steps % 1 * n_atoms).astype(int)) if n_atoms > _BASIS_ATOMS else np.arange(n_atoms)
     parts = np.array_split(rows, -(-len(rows) // _BASIS_PART))
@@ -163,7 +168,7 @@ def _basis(simulate, n_atoms, n_frames, dtype, rank):
 
 
 def _simulated(simulate, rows, mesh, n_frames, dtype):
-    """Unit fingerprints of ``rows`` and their norms."""
+    """Unit fingerprints of the atoms ``rows``, and norms."""
     unit, norms = np.empty((len(rows), n_frames), dtype), np.empty(len(rows), dtype)
 
     def store(places, results):
@@ -173,14 +178,14 @@ def _simulated(simulate, rows, mesh, n_frames, dtype):
     return unit, norms
 
 
-def _require_room(path, needed):
+def _require_space(path, needed):
     free = shutil.disk_usage(path.parent).free
     if needed > free:
         raise ValueError(f"{path} needs {needed / 1e9:.3g} GB more, but its disk has {free / 1e9:.3g} GB left")
 
 
 def _require_same(store, settings, given):
-    """Raises `ValueError` naming what differs, unless ``store`` was begun with the same settings and arrays."""
+    """Raises `ValueError` naming the settings and arrays that differ from those which ``store`` was begun with."""
     different = [
         f"{name} ({store.settings.get(name)}, not {value})"
         for name, value in settings.items()

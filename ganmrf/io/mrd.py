@@ -16,7 +16,7 @@ import h5py
 import numpy as np
 
 from ganmrf.files import check_readable, replacing
-from ganmrf.io.mrd_frames import cartesian_points, frame_order, listed, records_of_slice, stored_points
+from ganmrf.io.mrd_frames import frame_order, given_points, listed, points_of, records_of_slice
 from ganmrf.io.mrd_header import (
     UNITS,
     affine_of,
@@ -34,7 +34,7 @@ with warnings.catch_warnings():  # the import changes which warnings a user sees
     import ismrmrd
     from ismrmrd import hdf5, xsd
 
-_MOST = 2**16 - 1  # of what MRD counts in 16 bits
+_MOST = 2**16 - 1  # frames, coils, samples or readouts: MRD counts each in 16 bits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +49,7 @@ class RawData:
       slice_thickness: m.
       dwell_time: between samples, s; None where it is not known.
       affine: (4, 4), from voxel indices (x, y, z) to positions in mm, as in NIfTI (RAS); None where it is not known.
-      sequence: what was played, as far as the file says; None where it does not say it for these frames.
+      sequence: the sequence that was played; None where the file does not say it for these frames.
 
     Raises:
       ValueError: arrays whose shapes disagree or that are not finite, or sizes that are not positive.
@@ -109,31 +109,31 @@ def read_mrd(
     """Reads one slice of raw data and puts it in order, frame by frame.
 
     Left out are readouts flagged as noise, parallel calibration alone, navigation, phase correction, feedback, dummy
-    scan, surface coil correction or phase stabilisation, those of any encoding space but the first that has others,
-    and of each readout the samples that ``discard_pre`` and ``discard_post`` count. Oversampled readouts stay so: the
-    trajectory says where the samples lie.
+    scan, surface coil correction or phase stabilisation; then all readouts but those of the first encoding space; and
+    of each readout the samples that ``discard_pre`` and ``discard_post`` count. Oversampled readouts stay oversampled:
+    the trajectory says where the samples lie.
 
     Args:
       path: the file.
-      trajectory: (frames, samples, 2) or, alike in all frames, (samples, 2): of the samples that stay, in their order
-        in `RawData`; an array, or a ``.npz`` or ``.mat`` file that has it as ``trajectory`` or has no other array. None
-        takes that of the file, or where it has none and is Cartesian, computes it from ``kspace_encode_step_1``,
-        ``center_sample`` and the encoded field of view.
-      trajectory_units: of either trajectory: ``voxel``, cycles per voxel (+-0.5, as Gadgetron has it); ``fov``, cycles
-        per field of view (+-matrix/2, as BART has it), both of the encoded space; or ``1/m``. MRD does not say. None is
-        ``voxel`` where nothing exceeds 1 in size, else ``fov``.
-      frame_counter: what numbers the frames: repetition, contrast, phase, set, average, segment,
-        kspace_encode_step_1, user_0 to user_7, or acquisition (each is a frame, in the order of the scan). None takes
-        the one of repetition, contrast, phase, set and user_0 to user_7 that varies, with equally many readouts a
-        value if any does so. Where none of them varies, a Cartesian scan is one frame, and in any other average,
-        segment and kspace_encode_step_1 are tried alike, and then acquisition.
+      trajectory: (frames, samples, 2), or (samples, 2) where all frames have the same: of the samples that are read, in
+        the order of `RawData`; an array, or a ``.npz`` or ``.mat`` file that holds one array or an array
+        ``trajectory``. None takes the trajectory of the file; for a Cartesian file without one, None computes it from
+        ``kspace_encode_step_1``, ``center_sample`` and the encoded field of view.
+      trajectory_units: of either trajectory: ``voxel``, cycles per voxel (+-0.5, as in Gadgetron); ``fov``, cycles per
+        field of view (+-matrix/2, as in BART), both of the encoded space; or ``1/m``. MRD files do not name their
+        units. None takes ``voxel`` where no value exceeds 1, else ``fov``.
+      frame_counter: the counter that numbers the frames: repetition, contrast, phase, set, average, segment,
+        kspace_encode_step_1, user_0 to user_7, or acquisition (each readout is a frame, in the order of the scan). None
+        takes the counter among repetition, contrast, phase, set and user_0 to user_7 that varies, preferably one with
+        equally many readouts at each value. Where none varies, a Cartesian scan is one frame; for any other scan
+        average, segment and kspace_encode_step_1 are tried in the same way, and then acquisition.
       slice_index: value of the counter ``slice``, where it has several.
       dataset: name of the HDF5 group.
 
     Returns:
-      The raw data. ``affine`` has the centre of the slice in voxel (nx // 2, ny // 2); ``sequence`` is there where
-      the header has TR, TE and flip angle for each frame, or one for all (converters may write one flip angle where
-      there are many), and they are such that a `Sequence` can have.
+      The raw data. ``affine`` has the centre of the slice in voxel (nx // 2, ny // 2). ``sequence`` is None unless the
+      header has TR, TE and flip angle, each once or for every frame, with values that a `Sequence` can have. (Some
+      converters write one flip angle where the scan had many.)
 
     Raises:
       ValueError: a file that is missing, truncated, not HDF5 or without MRD raw data; a malformed header; readouts
@@ -281,9 +281,9 @@ def _is_laid_out(dtype):
 
 
 def _assemble(header, records, trajectory, units, counter):
+    """The raw data of the acquisitions of one slice."""
     head = records["head"]
-    space = int(head["encoding_space_ref"][0])
-    encoding = encoding_of(header, space)
+    encoding = encoding_of(header, int(head["encoding_space_ref"][0]))
     cartesian = encoding.trajectory == xsd.trajectoryType.CARTESIAN
     order = frame_order(head, counter, encoding.encodingLimits, cartesian=cartesian)
     frames, readouts = order.shape
@@ -293,23 +293,10 @@ def _assemble(header, records, trajectory, units, counter):
         raise ValueError(f"discard_pre and discard_post leave none of the {length} samples of a readout")
     kspace = np.concatenate(list(records["data"][order.ravel()])).astype(np.float32, copy=False).view(np.complex64)
     kspace = kspace.reshape(frames, readouts, coils, length)[..., samples].swapaxes(1, 2).reshape(frames, coils, -1)
-
-    if trajectory is None and not head["trajectory_dimensions"][0]:
-        if not cartesian:
-            raise ValueError(f"no trajectory in the file ({encoding.trajectory.value}): give trajectory=")
-        points, units = cartesian_points(head[order.ravel()], samples, encoding), "1/m"
-    elif trajectory is None:
-        points = stored_points(records, order.ravel(), samples)
+    if trajectory is None:
+        points, units = points_of(records, order, samples, encoding, units)
     else:
-        points = np.asarray(trajectory)
-        if points.dtype.kind not in "iuf":
-            raise ValueError(f"the trajectory given must hold real numbers; got {points.dtype}")
-        if points.shape not in ((kspace.shape[2], 2), (frames, kspace.shape[2], 2)):
-            raise ValueError(
-                f"the trajectory given must be (frames, samples, 2) = {(frames, kspace.shape[2], 2)} or (samples, 2); "
-                f"got {points.shape}"
-            )
-        points = np.broadcast_to(points, (frames, kspace.shape[2], 2))
+        points = given_points(trajectory, frames, kspace.shape[2])
     matrix, size = encoding.reconSpace.matrixSize, encoding.reconSpace.fieldOfView_mm
     image = {
         "matrix": (matrix.y, matrix.x),
@@ -319,7 +306,7 @@ def _assemble(header, records, trajectory, units, counter):
     dwell_time = 1e-6 * float(head["sample_time_us"][0])
     return RawData(
         kspace=kspace,
-        trajectory=per_metre(points.reshape(frames, -1, 2), units, encoding.encodedSpace),
+        trajectory=per_metre(points, units, encoding.encodedSpace),
         **image,
         dwell_time=dwell_time if dwell_time > 0 else None,
         affine=affine_of(head[0], **image),

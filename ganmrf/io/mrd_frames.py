@@ -1,12 +1,12 @@
-"""Which acquisitions of an MRD file are the scan, which frame each belongs to, and where a Cartesian one samples.
+"""Which acquisitions of an MRD file are the scan, which frame each belongs to, and where it samples k-space.
 
-``head`` is throughout the structured array of acquisition headers, (acquisitions,), with the fields that MRD gives
-them (https://ismrmrd.readthedocs.io, "Raw Acquisition Data").
+``head`` always is the structured array of acquisition headers, (acquisitions,), whose fields have the names of the
+format (https://ismrmrd.readthedocs.io, "Raw Acquisition Data").
 """
 
 import numpy as np
 
-_LEFT_OUT = {  # bit of the flags, counted from 1
+_LEFT_OUT = {  # bit of the flags, counted from 1: kind of acquisition that is no part of the scan
     19: "noise",
     20: "parallel calibration",
     23: "navigation",
@@ -66,7 +66,7 @@ def frame_order(head, counter, limits, *, cartesian: bool) -> np.ndarray:
     Args:
       head: headers of the scan.
       counter: one of `COUNTERS`, or None to choose one, as `read_mrd` says.
-      limits: the header's encoding limits, which say how many frames there are to be, if they do.
+      limits: the header's encoding limits; they may say how many frames the scan has.
       cartesian: whether ``kspace_encode_step_1`` numbers the lines of an image.
 
     Returns:
@@ -74,8 +74,8 @@ def frame_order(head, counter, limits, *, cartesian: bool) -> np.ndarray:
       ``kspace_encode_step_1`` and then of the scan.
 
     Raises:
-      ValueError: an unknown counter, no clear choice of one, or frames that are missing or have more or fewer readouts
-        than most.
+      ValueError: an unknown counter, several counters that may number the frames, or frames that are missing or have
+        more or fewer readouts than most.
     """
     if counter is not None and counter not in COUNTERS:
         raise ValueError(f"frame_counter must be one of {', '.join(COUNTERS)}; got {counter!r}")
@@ -87,42 +87,52 @@ def frame_order(head, counter, limits, *, cartesian: bool) -> np.ndarray:
     return order.reshape(len(np.unique(values)), -1)
 
 
-def stored_points(records, order, samples: slice) -> np.ndarray:
-    """The trajectory of acquisitions in some order, in the units of the file, (acquisitions, samples, 2).
-
-    Raises:
-      ValueError: it has other dimensions than kx and ky.
-    """
-    dimensions = int(records["head"]["trajectory_dimensions"][0])
-    points = np.concatenate(list(records["traj"][order])).reshape(len(records), -1, dimensions)[:, samples]
-    if dimensions == 1 or points[..., 2:].any():  # kz, or weights as some files have
-        raise ValueError(f"trajectory_dimensions is {dimensions}, and kx and ky alone are read: give trajectory=")
-    return points[..., :2]
-
-
-def cartesian_points(head, samples: slice, encoding) -> np.ndarray:
-    """Where Cartesian readouts sample k-space, 1/m, (acquisitions, samples, 2).
+def points_of(records, order, samples: slice, encoding, units) -> tuple[np.ndarray, str | None]:
+    """The trajectory that the acquisitions hold, or that their counters give in a Cartesian scan.
 
     Args:
-      head: headers of the scan.
+      records: acquisitions of the scan.
+      order: (frames, readouts), as `frame_order` gives it.
       samples: those of each readout that are kept.
-      encoding: the encoding space of the header: its field of view, and its central line if it names one.
+      encoding: the encoding space of the header.
+      units: of a trajectory in the file.
+
+    Returns:
+      (frames, samples, 2), and its units.
 
     Raises:
-      ValueError: readouts that run backwards.
+      ValueError: no trajectory in a scan that is not Cartesian, one that is not of kx and ky, or Cartesian readouts
+        that run backwards.
     """
-    if (reverse := _flagged(head["flags"], _REVERSED)).any():
-        count = np.count_nonzero(reverse)
-        raise ValueError(f"{count} Cartesian readouts are flagged as reversed, which is not read: give trajectory=")
-    size, limit = encoding.encodedSpace.fieldOfView_mm, encoding.encodingLimits.kspace_encoding_step_1
-    centre = encoding.encodedSpace.matrixSize.y // 2 if limit is None else limit.center
-    column = np.arange(samples.start, samples.stop) - head["center_sample"].astype(int)[:, None]
-    line = head["idx"]["kspace_encode_step_1"].astype(int)[:, None] - centre
-    return np.stack(np.broadcast_arrays(1e3 * column / size.x, 1e3 * line / size.y), axis=-1)
+    head, flat = records["head"], order.ravel()
+    if head["trajectory_dimensions"][0]:
+        points = _stored_points(records, flat, samples)
+    elif encoding.trajectory.value == "cartesian":
+        points, units = _cartesian_points(head[flat], samples, encoding), "1/m"
+    else:
+        raise ValueError(f"no trajectory in the file ({encoding.trajectory.value}): give trajectory=")
+    return points.reshape(len(order), -1, 2), units
+
+
+def given_points(trajectory, frames: int, samples: int) -> np.ndarray:
+    """A trajectory that does not come from the file, (frames, samples, 2).
+
+    Raises:
+      ValueError: another shape, or no real numbers.
+    """
+    points = np.asarray(trajectory)
+    if points.dtype.kind not in "iuf":
+        raise ValueError(f"the trajectory given must hold real numbers; got {points.dtype}")
+    shape = (frames, samples, 2)
+    if points.shape not in (shape[1:], shape):
+        raise ValueError(
+            f"the trajectory given must be (frames, samples, 2) = {shape} or (samples, 2); got {points.shape}"
+        )
+    return np.broadcast_to(points, shape)
 
 
 def listed(values, most: int = 5) -> str:
-    """A few values, and how many more there are."""
+    """The first ``most`` values as text, and the number of the others."""
     rest = f" and {len(values) - most} more" if len(values) > most else ""
     return ", ".join(str(value) for value in values[:most]) + rest
 
@@ -190,7 +200,7 @@ def _choose(head, cartesian):
 def _check_frames(values, counter, limit):
     found, counts = np.unique(values, return_counts=True)
     first, last = found[0], found[-1]
-    if limit is not None and limit.maximum >= last:  # limits that nobody filled in are 0
+    if limit is not None and limit.maximum >= last:  # 0 where a converter left the limits empty
         first, last = min(limit.minimum, first), limit.maximum
     if len(missing := np.setdiff1d(np.arange(first, last + 1), found)):
         raise ValueError(f"{counter}: missing of {first} to {last}: {listed(missing)}")
@@ -199,3 +209,24 @@ def _check_frames(values, counter, limit):
         if wrong.any():
             rule = f"{counts[wrong][0]} readouts where most frames have {usual}"
             raise ValueError(f"{counter}: {word}: {listed(found[wrong])} ({rule})")
+
+
+def _stored_points(records, order, samples):
+    """The trajectory of acquisitions in some order, in the units of the file, (acquisitions, samples, 2)."""
+    dimensions = int(records["head"]["trajectory_dimensions"][0])
+    points = np.concatenate(list(records["traj"][order])).reshape(len(records), -1, dimensions)[:, samples]
+    if dimensions == 1 or points[..., 2:].any():  # kz, or weights as some files have
+        raise ValueError(f"trajectory_dimensions is {dimensions}, and kx and ky alone are read: give trajectory=")
+    return points[..., :2]
+
+
+def _cartesian_points(head, samples, encoding):
+    """Where Cartesian readouts sample k-space, 1/m, (acquisitions, samples, 2)."""
+    if (reverse := _flagged(head["flags"], _REVERSED)).any():
+        count = np.count_nonzero(reverse)
+        raise ValueError(f"{count} Cartesian readouts are flagged as reversed, which is not read: give trajectory=")
+    size, limit = encoding.encodedSpace.fieldOfView_mm, encoding.encodingLimits.kspace_encoding_step_1
+    centre = encoding.encodedSpace.matrixSize.y // 2 if limit is None else limit.center
+    column = np.arange(samples.start, samples.stop) - head["center_sample"].astype(int)[:, None]
+    line = head["idx"]["kspace_encode_step_1"].astype(int)[:, None] - centre
+    return np.stack(np.broadcast_arrays(1e3 * column / size.x, 1e3 * line / size.y), axis=-1)
