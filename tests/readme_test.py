@@ -106,11 +106,19 @@ def words(text):
     return " ".join(text.split())
 
 
-def commands(page):
-    """(job, names of flags) of every command of ganmrf in the blocks and between the backticks of a page."""
+def lines_of(text):
+    return text.replace("\\\n", " ").splitlines()
+
+
+def page_lines(page):
+    """The lines of a page that may be commands: those of its blocks, and what stands between backticks."""
     blocks = [block for kind, block in FENCED.findall(read(page)) if kind in ("", "bash", "console", "sh")]
-    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
-    for line in [*lines, *spans(page)]:
+    return [*lines_of("".join(blocks)), *spans(page)]
+
+
+def commands(lines):
+    """(job, names of flags) of every command of ganmrf in these lines."""
+    for line in lines:
         for part in re.split("&&|;", line):
             if COMMAND.match(part := part.strip().removeprefix("$ ")):
                 job, *rest = shlex.split(part[COMMAND.match(part).end() :], comments=True) or ["--help"]
@@ -118,19 +126,30 @@ def commands(page):
                     yield job, [word[2:].partition("=")[0] for word in [job, *rest] if word.startswith("--")]
 
 
-@each_page
-def test_commands_and_their_flags_exist(page):
-    for job, given in commands(page):
+def check_commands(lines, where):
+    for job, given in commands(lines):
         known = {"help", "version"}
         if not job.startswith("-"):
-            assert job in job_modules(), f"{page.relative_to(ROOT)}: {job} is no job"
+            assert job in job_modules(), f"{where}: {job} is no job"
             known |= importlib.import_module(f"experiments.{job}").main.fields().keys()
         for name in given:
-            assert {name, name.removeprefix("no")} & known, f"{page.relative_to(ROOT)}: {job} has no flag --{name}"
+            assert {name, name.removeprefix("no")} & known, f"{where}: {job} has no flag --{name}"
+
+
+@each_page
+def test_commands_and_their_flags_exist(page):
+    check_commands(page_lines(page), page.relative_to(ROOT))
+
+
+def test_examples_of_every_job_exist():
+    for job in job_modules():
+        lines = lines_of(importlib.import_module(f"experiments.{job}").main.help())
+        assert any(named == job for named, _ in commands(lines)), f"{job} --help shows no example of it"
+        check_commands(lines, f"{job} --help")
 
 
 def test_every_job_is_explained():
-    explained = {job for job, _ in commands(ROOT / "experiments/README.md")}
+    explained = {job for job, _ in commands(page_lines(ROOT / "experiments/README.md"))}
     assert set(job_modules()) <= explained
 
 
