@@ -61,7 +61,7 @@ class RawScan:
 
 @dataclasses.dataclass(frozen=True)
 class Scanner:
-    """What scans the digital brain, and how the brain is.
+    """The scanner, and the variation of the brain in it.
 
     Attributes:
       size: rows and columns of the image.
@@ -102,7 +102,7 @@ class Scanner:
     def sample(
         self, sequence: Sequence, trajectory, *, slice_profile=None, seed: int = 0, progress: bool = False
     ) -> RawScan:
-        """What the coils sample of every frame, without noise.
+        """Samples of every coil in every frame, without noise.
 
         Args:
           sequence: what is played.

@@ -11,7 +11,12 @@ _COST_COLUMNS = ("Simulated", "Generated", "Generated, compressed")
 
 
 def print_evaluation(name: str, found: dict):
-    """Prints what was found about one generator."""
+    """Prints the numbers of one generator.
+
+    Args:
+      name: of the generator.
+      found: its results, as `evaluate_anchored` writes them to ``evaluation.json``.
+    """
     print(f"{name}: {found['kind']} over {', '.join(found['axes'])}, slice positions: {found['slice_positions']}")
     print(_error_table(name, found).text())
     t1, t2, changed = (_percent(found["maps"][key]) for key in ("t1", "t2", "changed"))
@@ -34,7 +39,7 @@ def write_anchored_report(path, settings, found: dict):
     Args:
       path: the HTML file.
       settings: `evaluate_anchored.Config`.
-      found: name of a generator -> what `evaluate_anchored` found.
+      found: name of a generator -> its results, as `evaluate_anchored` writes them to ``evaluation.json``.
     """
     least = {name: min(each["mean"] for each in of["errors"]["random"].values()) for name, of in found.items()}
     best = min(least, key=least.get)

@@ -125,7 +125,7 @@ def _error_section(results):
 
 
 def _run_facts(results):
-    """What the basis leaves out, where one is used, and times: with compilation, where no program was kept yet."""
+    """Energy outside the compressed basis, and times; these include compilation where no compiled program was kept."""
     kept = results.kept_energy
     energy = {} if kept is None else {"Energy the basis leaves out": f"{1 - kept:.1e}"}
     return energy | {f"Time for {name}": f"{value:.2f} s" for name, value in results.seconds.items()}

@@ -101,7 +101,7 @@ def _time_table(results):
 
 
 def _worth_section(results):
-    """Whether the network, and its adversary, are worth it here: in plain words, from the numbers."""
+    """When a generator pays, and what the discriminator contributed, in words made from the numbers."""
     own, training = results.evaluations["own"], results.run.rows[-1]["seconds"]
     rows, verdicts = [], []
     for cost in results.cost:
@@ -131,7 +131,7 @@ def _worth_section(results):
         ending = REFIT if own.final.endswith(REFIT) else ""
         alone = means[f"regression only{ending}"]
         text += (
-            f"\n\nWhat the adversary contributed: the mean error is {means[own.final]:.2e} with it and {alone:.2e} by "
+            f"\n\nWhat the discriminator contributed: the mean error is {means[own.final]:.2e} with it, {alone:.2e} by "
             f"regression alone, at {own.core_seconds[own.final]:.0f} and "
             f"{own.core_seconds[f'regression only{ending}']:.0f} core-seconds of training."
         )
@@ -152,7 +152,11 @@ def _training_section(results):
 
 
 def paper_sentence(rows) -> str:
-    """Where a run of the paper's recipe stands, and where the paper's 8 hours would take it if it went on so."""
+    """Error of a run of the paper's recipe, and an extrapolation of its curve to the paper's 8 hours, in words.
+
+    Args:
+      rows: records of the run.
+    """
     last = rows[-1]
     # The first record holds the compilation.
     rate = (last["step"] - rows[0]["step"]) / (last["seconds"] - rows[0]["seconds"]) if len(rows) > 1 else 0

@@ -21,7 +21,7 @@ def write_reconstruction_report(path, config, results: Results):
     Args:
       path: the HTML file.
       config: the settings, `reconstruct_maps.Config`.
-      results: what `map_scan` found.
+      results: of `map_scan`.
     """
     matched = results.maps.index >= 0
     best = results.refined or results.maps

@@ -1,4 +1,4 @@
-"""What all figures share: width, colours, axes, maps with their colour bars, masks and legends.
+"""Parts that all figures share: width, colours, axes, maps with their colour bars, masks and legends.
 
 Relaxation times are drawn in the colour maps recommended for them, lipari (T1) and navia (T2), on ranges that all
 figures share, so that two maps can be compared by eye. Voxels outside the mask or without a value are black.
