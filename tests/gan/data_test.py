@@ -75,9 +75,11 @@ def test_targets_hold_the_fingerprints(dictionary, head):
     scaling, train = data.scaling, data.sets["train"]
     if head == "tanh":
         assert float(jnp.abs(train.target).max()) == 1
-        decoded = np.asarray(train.target) * scaling.unit
+        decoded = np.asarray(train.target) * scaling.scale
     else:
-        np.testing.assert_allclose(np.sqrt(np.mean(np.asarray(train.target, float) ** 2, 0)), scaling.gain, rtol=1e-5)
+        np.testing.assert_allclose(
+            np.sqrt(np.mean(np.asarray(train.target, float) ** 2, 0)), scaling.output_scale, rtol=1e-5
+        )
         decoded = np.asarray(train.target) @ scaling.basis.T
     np.testing.assert_allclose(decoded, dictionary.fingerprints[data.rows["train"]], atol=1e-6)
 
@@ -90,7 +92,7 @@ def test_batches_repeat_and_differ_by_step(dictionary):
         np.testing.assert_array_equal(a, b)
         assert (np.asarray(a) != np.asarray(c)).any()
     condition, target, noise = one
-    assert noise.shape == (2, 16, 3)  # each player has its own z
+    assert noise.shape == (2, 16, 3)  # each network has its own z
     assert (noise[0] != noise[1]).all()
     found = np.abs(np.asarray(train.target)[None] - np.asarray(target)[:, None]).sum(-1).argmin(1)
     np.testing.assert_array_equal(condition, np.asarray(train.condition)[found])  # pairs stay together

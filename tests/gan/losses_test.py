@@ -1,11 +1,11 @@
-"""The losses are Eqs. 6 and 7 of the paper, negated, and the R1 penalty is that of Mescheder et al."""
+"""The losses are Eqs. 6 and 7 of the paper, negated, and the gradient penalty is that of Mescheder et al."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ganmrf.gan.losses import adversarial_loss, discriminator_loss, energy_score, r1_penalty, reconstruction_loss
+from ganmrf.gan.losses import adversarial_loss, discriminator_loss, energy_score, gradient_penalty, reconstruction_loss
 
 
 def probability(logits):
@@ -52,12 +52,12 @@ def test_a_perfect_reconstruction_has_a_finite_gradient(norm):
     assert np.isfinite(jax.grad(lambda y: reconstruction_loss(x, y, norm))(x)).all()
 
 
-def test_r1_of_discriminators_with_known_slopes():
+def test_the_gradient_penalty_of_discriminators_with_known_slopes():
     x = jnp.array([[1.0, 2.0], [3.0, -1.0]])
     slope = jnp.array([3.0, 4.0])
-    np.testing.assert_allclose(r1_penalty(lambda rows: rows @ slope, x), 25 / 2, rtol=1e-6)
+    np.testing.assert_allclose(gradient_penalty(lambda rows: rows @ slope, x), 25 / 2, rtol=1e-6)
     # D = |x|^2 / 2 has the gradient x: squared norms 5 and 10.
-    np.testing.assert_allclose(r1_penalty(lambda rows: jnp.sum(rows**2, axis=1) / 2, x), 7.5 / 2, rtol=1e-6)
+    np.testing.assert_allclose(gradient_penalty(lambda rows: jnp.sum(rows**2, axis=1) / 2, x), 7.5 / 2, rtol=1e-6)
 
 
 def test_the_energy_score_by_hand():

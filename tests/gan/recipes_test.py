@@ -8,12 +8,11 @@ from ganmrf.gan.recipes import PRESETS, recipe
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"head": "softmax"}, "head must be one of tanh, svd; got 'softmax'"),
-        ({"reconstruction_weight": -1.0}, "reconstruction_weight must be at least 0; got -1.0"),
-        ({"r1_weight": float("nan")}, "r1_weight must be at least 0; got nan"),
-        ({"learning_rate": 0.0}, "learning_rate must be positive; got 0.0"),
-        ({"averaging": 1.0}, "averaging must be 0 to below 1; got 1.0"),
-        ({"steps": 0}, "steps must be at least 1; got 0"),
+        ({"head": "softmax"}, "head must be one of tanh, svd; got softmax"),
+        ({"reconstruction_weight": -1.0}, "reconstruction_weight must be at least 0.* got -1.0"),
+        ({"r1_weight": float("nan")}, "r1_weight must be at least 0.* got nan"),
+        ({"learning_rate": 0.0}, "learning_rate must be .* 0.* got 0.0"),
+        ({"steps": 0}, "steps must be at least 1.* got 0"),
         ({"adversarial_weight": 0.0, "reconstruction_weight": 0.0}, "nothing to learn from"),
         ({"sequence_input": "folded"}, "does not go with optimiser=soap"),
         ({"head": "tanh"}, "refit solves for a linear output layer"),
@@ -36,4 +35,4 @@ def test_the_papers_choices():
     assert (paper.batch_size, paper.reconstruction, paper.reconstruction_weight) == (30, "l1", 100.0)
     assert (paper.discriminator_optimiser, paper.learning_rate_schedule) == ("adam", "constant")
     assert paper.separate_scaling
-    assert not any((paper.r1_weight, paper.averaging, paper.refit, paper.skip))
+    assert not any((paper.r1_weight, paper.refit, paper.skip))

@@ -8,21 +8,22 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.studies.sequence_input_data import T1_LIMITS, T2_LIMITS, DirectTask, _sequences, prepare_direct, refit
+from experiments.studies.sequence_input_data import T1_LIMITS, T2_LIMITS, SequenceInputTask, prepare_task, refit
+from ganmrf.gan.emission import generator_errors
 from ganmrf.gan.recipes import Recipe
-from ganmrf.gan.train import fit, init_state, relative_errors
+from ganmrf.gan.train import fit, init_state
 from ganmrf.physics.sequences.fisp import simulate_voxel
-from ganmrf.physics.sequences.random import N_PARAMETERS, five_lobes
+from ganmrf.physics.sequences.random import five_lobes
 
 FRAMES, RANK = 40, 20
-TASK = DirectTask(n_frames=FRAMES, n_sequences=4)
+TASK = SequenceInputTask(n_frames=FRAMES, n_sequences=4)
 SMALL = {"width": 16, "depth": 2, "residual": True, "rank": RANK, "optimiser": "adam"}
 RECIPE = Recipe(**SMALL, adversarial_weight=0.0, batch_size=32, steps=60)
 
 
 @pytest.fixture(scope="module")
 def data():
-    return prepare_direct(TASK, RECIPE, n_judged=4)
+    return prepare_task(TASK, RECIPE, n_evaluated=4)
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +56,7 @@ def test_fingerprints_are_those_of_the_sequences_and_tissues_that_are_named(data
     t1, t2 = _times(data.scaling, examples.condition)
     named, simulate_one = jax.jit(functools.partial(five_lobes, n_frames=FRAMES)), jax.jit(simulate_voxel)
     for atom in (0, 63, 64, 200):  # of three sequences
-        sequence = named(examples.condition[atom, -N_PARAMETERS:])
+        sequence = named(examples.condition[atom, -8:])
         signal = -np.imag(simulate_one(sequence, t1[atom], t2[atom]))
         # What float32 makes of a logarithm.
         np.testing.assert_allclose(examples.fingerprints[atom], signal / np.linalg.norm(signal), atol=1e-5)
@@ -72,11 +73,11 @@ def test_fingerprints_are_those_of_the_sequences_and_tissues_that_are_named(data
 
 
 def test_judged_sequences_are_the_same_for_all_seeds_and_never_trained_on(data):
-    other = prepare_direct(dataclasses.replace(TASK, seed=1), RECIPE, n_judged=4)
+    other = prepare_task(dataclasses.replace(TASK, seed=1), RECIPE, n_evaluated=4)
     jax.tree.map(np.testing.assert_array_equal, data.sets, other.sets)
     jax.tree.map(np.testing.assert_array_equal, data.scaling, other.scaling)
-    peaks = [np.unique(examples.condition[:, -N_PARAMETERS]) for examples in data.sets.values()]
-    peaks += [np.unique(TASK.draw(data.scaling, step).condition[:, -N_PARAMETERS]) for step in (0, 30)]
+    peaks = [np.unique(examples.condition[:, -8]) for examples in data.sets.values()]
+    peaks += [np.unique(TASK.draw(data.scaling, step).condition[:, -8]) for step in (0, 30)]
     assert [len(each) for each in peaks] == [4, 4, 4, 4]
     assert len(np.unique(np.concatenate(peaks))) == 16
 
@@ -85,11 +86,11 @@ def test_the_schedule_is_an_input_of_its_own(data):
     task = dataclasses.replace(TASK, sequence_input="schedule")
     told, plain = (each.draw(data.scaling, 0) for each in (task, TASK))
     np.testing.assert_array_equal(told.target, plain.target)
-    n_tissue = plain.condition.shape[1] - N_PARAMETERS
+    n_tissue = plain.condition.shape[1] - 8
     np.testing.assert_array_equal(told.condition[:, :n_tissue], plain.condition[:, :n_tissue])
     flip_angles, times = np.split(np.asarray(told.condition[:, n_tissue:]), 2, axis=1)
     one_a_sequence = slice(None, None, len(plain.condition) // TASK.n_sequences)
-    sequences = _sequences(plain.condition[one_a_sequence, -N_PARAMETERS:], FRAMES)
+    sequences = TASK.sequences(plain.condition[one_a_sequence, -8:])
     for known, values in ((flip_angles, sequences.flip_angle), (times, sequences.repetition_time)):
         known = known[one_a_sequence]
         slope, start = np.polyfit(np.ravel(values), known.ravel(), 1)  # one linear scale for all frames and sequences
@@ -109,7 +110,7 @@ def test_solving_for_the_output_layer_lowers_the_error(data, trained):
     state, _ = trained[-1]
     solved = refit(TASK, RECIPE, state.params, data.scaling, n_parts=4)
     errors = [
-        float(relative_errors(RECIPE, params, data.scaling, data.sets["test"]).mean())
+        float(generator_errors(RECIPE, params, data.scaling, data.sets["test"]).mean())
         for params in (state.params, solved)
     ]
     assert errors[1] < 0.8 * errors[0]
@@ -119,8 +120,8 @@ def test_solving_for_the_output_layer_lowers_the_error(data, trained):
 
 def test_bad_input_is_named():
     with pytest.raises(ValueError, match="sequence_input must be one of parameters, schedule; got 'flips'"):
-        DirectTask(sequence_input="flips")
+        SequenceInputTask(sequence_input="flips")
     with pytest.raises(ValueError, match="n_sequences must be at least 1; got 0"):
-        DirectTask(n_sequences=0)
+        SequenceInputTask(n_sequences=0)
     with pytest.raises(ValueError, match="takes a recipe with noise=0, head=svd and sequence_input=none; got 2, svd"):
-        prepare_direct(TASK, dataclasses.replace(RECIPE, noise=2))
+        prepare_task(TASK, dataclasses.replace(RECIPE, noise=2))
