@@ -38,17 +38,18 @@ def by_forward_mode(sequence, tissue, *, n_states, slice_profile, with_b1):
     return SignalTangents(signals[0], *tangents)
 
 
+def total(case, weights, simulator, with_b1=True):
+    """A sum in which each number of the outputs has its own weight and is squared, and the outputs."""
+    sequence, tissue, profile = case
+    outputs = simulator(sequence, tissue, n_states=12, slice_profile=profile, with_b1=with_b1)
+    squares = jax.tree.map(lambda leaf, weight: jnp.vdot(weight, leaf**2), outputs, weights)
+    return sum(jax.tree.leaves(squares)), outputs
+
+
 @functools.cache
-def outputs_and_gradients(simulator, with_b1=True):
-    """Outputs, and the gradients of a sum in which each of their numbers has its own weight and is squared."""
-
-    def total(case, weights):
-        sequence, tissue, profile = case
-        outputs = simulator(sequence, tissue, n_states=12, slice_profile=profile, with_b1=with_b1)
-        squares = jax.tree.map(lambda leaf, weight: jnp.vdot(weight, leaf**2), outputs, weights)
-        return sum(jax.tree.leaves(squares)), outputs
-
-    return quickly(jax.grad(total, has_aux=True))
+def gradients_and_outputs(with_b1=True):
+    """Gradients of `total` and the outputs, by the hand-written adjoint."""
+    return quickly(jax.grad(lambda *inputs: total(*inputs, simulate_with_tangents, with_b1), has_aux=True))
 
 
 def random_weights():
@@ -67,17 +68,30 @@ def assert_same(trees, references, tolerance=1e-12):
 def test_outputs_and_their_gradients_are_those_of_forward_mode():
     with jax.enable_x64(True):
         case, weights = random_case(), random_weights()
-        both = (outputs_and_gradients(f)(case, weights) for f in (simulate_with_tangents, by_forward_mode))
-        assert_same(*both)  # float64 rounding over the frames; measured 1e-14
+        gradients, outputs = gradients_and_outputs()(case, weights)
+
+        @quickly
+        def slope_and_outputs(direction):
+            by_case = functools.partial(total, weights=weights, simulator=by_forward_mode)
+            return jax.jvp(by_case, (case,), (direction,), has_aux=True)[1:]
+
+        leaves, tree = jax.tree.flatten(case)
+        for n, gradient in enumerate(jax.tree.leaves(gradients)):  # every leaf along a random direction of its own
+            way = np.random.default_rng(n).standard_normal(np.shape(leaves[n]))
+            directions = [way if m == n else np.zeros(np.shape(leaf)) for m, leaf in enumerate(leaves)]
+            slope, expected = slope_and_outputs(jax.tree.unflatten(tree, directions))
+            # Float64 rounding over the frames; measured 1e-14.
+            assert abs(jnp.vdot(gradient, way) - slope) <= 1e-12 * np.linalg.norm(gradient) * np.linalg.norm(way)
+        assert_same(outputs, expected)
 
 
 def test_the_derivative_by_b1_can_be_left_out():
     with jax.enable_x64(True):
         case, weights = random_case(), random_weights()
         without = dataclasses.replace(weights, d_b1=None)
-        gradients, outputs = outputs_and_gradients(simulate_with_tangents, with_b1=False)(case, without)
+        gradients, outputs = gradients_and_outputs(with_b1=False)(case, without)
         unused = dataclasses.replace(weights, d_b1=jnp.zeros_like(weights.d_b1))
-        expected, all_outputs = outputs_and_gradients(simulate_with_tangents)(case, unused)
+        expected, all_outputs = gradients_and_outputs()(case, unused)
         assert outputs.d_b1 is None
         assert_same((gradients, outputs), (expected, dataclasses.replace(all_outputs, d_b1=None)))
 
