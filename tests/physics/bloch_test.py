@@ -1,3 +1,5 @@
+"""The isochromat sum has the closed forms of first pulse, echo and steady state; enough isochromats are exact."""
+
 import dataclasses
 
 import hypothesis

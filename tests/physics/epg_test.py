@@ -1,3 +1,5 @@
+"""The operators of the extended phase graph turn, relax and dephase isochromats, and give the echoes of textbooks."""
+
 import dataclasses
 
 import hypothesis

@@ -1,3 +1,5 @@
+"""Slice profiles are Fourier transforms of their pulses, and their rules integrate as Gauss quadrature does."""
+
 import hypothesis
 import hypothesis.strategies as st
 import jax
