@@ -13,6 +13,7 @@ from ganmrf.physics import epg
 from ganmrf.physics.bloch import isochromat_signal
 from ganmrf.physics.sequences.fisp import Sequence
 from ganmrf.physics.tissue import Tissue
+from tests.quick import quickly
 
 # All comparisons are in complex128: tens of operations on numbers of order 1, so rounding stays below 1e-13.
 ROUNDING = 1e-12
@@ -159,7 +160,7 @@ def test_stimulated_echo():
     np.testing.assert_allclose(states.f_plus[0], expected, rtol=ROUNDING)
 
 
-@jax.jit
+@quickly
 def fisp_by_operators(sequence, tissue):
     """The sequence of the conventions, frame by frame, with every order that can arise."""
     states = epg.equilibrium(FRAMES + 1, jnp.complex128)
