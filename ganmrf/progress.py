@@ -13,7 +13,16 @@ class Progress(tqdm.tqdm):
     Work that ends before the first line is due leaves no line.
     """
 
-    def __init__(self, total: float, label: str, *, unit: str = "it", initial: float = 0, shown: bool = True):
+    def __init__(
+        self,
+        total: float,
+        label: str,
+        *,
+        unit: str = "it",
+        initial: float = 0,
+        shown: bool = True,
+        interval: float = _LINE_S,
+    ):
         """Begins to count.
 
         Args:
@@ -22,15 +31,20 @@ class Progress(tqdm.tqdm):
           unit: what is counted.
           initial: units that were done before.
           shown: whether to show anything.
+          interval: time between two lines where stderr is no terminal, s.
         """
-        lines = (
-            {}
-            if sys.stderr.isatty()
-            else {"mininterval": _LINE_S, "delay": _LINE_S, "miniters": 1, "ncols": 0, "leave": False}
-        )
+        self._in_lines, lines = not sys.stderr.isatty(), {}
+        if self._in_lines:
+            lines = {"mininterval": interval, "delay": interval, "miniters": 1, "ncols": 0}
         super().__init__(
             total=total, desc=label, unit=unit, unit_scale=True, initial=initial, disable=not shown, **lines
         )
+
+    def close(self):
+        """Ends the count; a bar stays on a terminal, and nothing is added to lines."""
+        if self._in_lines:
+            self.delay = float("inf")  # tqdm has nothing to end before its first text is due
+        super().close()
 
     @staticmethod
     def status_printer(file):

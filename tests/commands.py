@@ -26,12 +26,18 @@ def run(job: str, *flags) -> Done:
     """Runs a command in this process, as ``ganmrf JOB --flag=...`` would."""
     out, err, code = io.StringIO(), io.StringIO(), 0
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), warnings.catch_warnings():
-        warnings.simplefilter("default")  # a user sees warnings on stderr
+        warnings.simplefilter("default")
+        warnings.showwarning = _on_stderr
         try:
             importlib.import_module(f"experiments.{job}").main.run(list(flags))
         except SystemExit as end:
             code = end.code or 0
     return Done(code, out.getvalue(), err.getvalue())
+
+
+def _on_stderr(message, category, filename, lineno, file=None, line=None):
+    """Shows a warning where a user sees it; pytest would keep it for its own summary."""
+    sys.stderr.write(warnings.formatwarning(message, category, filename, lineno, line))
 
 
 def words(job: str, *flags) -> list[str]:
