@@ -1,4 +1,4 @@
-"""What a generator is judged beside: interpolation of the dictionary, without a network."""
+"""Baselines of a generator: interpolation of the dictionary, without a network."""
 
 from collections.abc import Callable
 
@@ -8,8 +8,8 @@ import scipy.interpolate
 from ganmrf.dictionary.compress import svd_basis
 from ganmrf.physics.tissue import Tissue
 
-_RANK = 64  # of the basis that is interpolated in: a few millionths of a fingerprint's norm lie outside
-_BLOCK = 4096
+_RANK = 64  # of the basis whose coefficients are interpolated: a few millionths of a fingerprint's norm lie outside it
+_BLOCK = 4096  # atoms interpolated at a time, which bounds the memory
 
 
 def radial_basis_functions(tissue: Tissue, fingerprints: np.ndarray) -> Callable[[Tissue], np.ndarray]:
@@ -35,7 +35,7 @@ def radial_basis_functions(tissue: Tissue, fingerprints: np.ndarray) -> Callable
 
 
 def linear_interpolation(tissue: Tissue, fingerprints: np.ndarray) -> Callable[[Tissue], np.ndarray]:
-    """Linear interpolation over (log T1, log T2) in the triangles between atoms; outside them the nearest atom.
+    """Linear interpolation over (log T1, log T2) in triangles between atoms; the nearest atom outside all triangles.
 
     Args:
       tissue: atoms, t1 and t2 (atoms,), s.

@@ -14,18 +14,18 @@ import orbax.checkpoint as ocp
 class Checkpoints:
     """The newest checkpoints of one run, in one folder; a context manager.
 
-    Every checkpoint holds the leaves of a pytree as host arrays, and their shapes, dtypes and checksums. Orbax writes
-    it under another name and renames it when it is whole.
+    Every checkpoint holds the leaves of a pytree as host arrays, with their shapes, dtypes and checksums. Orbax writes
+    a checkpoint under a temporary name and renames it when it is whole.
     """
 
     def __init__(self, folder, keep: int = 3):
-        """Opens a folder, made if need be.
+        """Opens a folder, and makes it where it is missing.
 
         Args:
-          folder: where the checkpoints are, a folder for each.
-          keep: how many are kept, the newest ones.
+          folder: holds a folder for each checkpoint.
+          keep: number of checkpoints that are kept, the newest.
         """
-        logging.getLogger("absl").setLevel(logging.ERROR)  # it tells of every file
+        logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax logs every file that it writes
         self._folder = pathlib.Path(folder).absolute()
         options = ocp.CheckpointManagerOptions(
             max_to_keep=keep, enable_async_checkpointing=False, cleanup_tmp_directories=True
@@ -42,11 +42,11 @@ class Checkpoints:
         """Writes a checkpoint; when it returns, the checkpoint is on disk.
 
         Args:
-          step: its number, above all earlier ones.
+          step: number of the checkpoint, above those of all earlier checkpoints.
           state: a pytree of arrays.
 
         Raises:
-          ValueError: it cannot be written, on a full disk for one; earlier checkpoints stay as they are.
+          ValueError: the checkpoint cannot be written, as on a full disk; earlier checkpoints stay as they are.
         """
         leaves = _leaves(state)
         facts = {name: _facts(leaf) | {"crc32": zlib.crc32(leaf.tobytes())} for name, leaf in leaves.items()}
@@ -54,20 +54,21 @@ class Checkpoints:
             self._manager.save(
                 step, args=ocp.args.Composite(state=ocp.args.StandardSave(leaves), facts=ocp.args.JsonSave(facts))
             )
-        except Exception as error:  # the writer raises whatever the storage beneath it does
+        except Exception as error:  # Orbax passes on errors of its storage, of many types
             raise ValueError(f"cannot write checkpoint {self._folder / str(step)}: {_line(error)}") from error
 
     def restore(self, like):
-        """The newest whole checkpoint, on the default device; damaged ones are passed over with a warning.
+        """The newest whole checkpoint, on the default device; damaged checkpoints are skipped with a warning.
 
         Args:
-          like: a pytree with the shapes and dtypes to expect.
+          like: a pytree with the shapes and dtypes that the checkpoint must have.
 
         Returns:
           (step, state), or None where there is no checkpoint.
 
         Raises:
-          ValueError: a checkpoint of something else (it names the first leaf that differs), or only damaged ones.
+          ValueError: a checkpoint of another architecture (the message names the first leaf that differs), or only
+            damaged checkpoints.
         """
         steps = sorted(self._manager.all_steps(), reverse=True)
         for step in steps:
@@ -125,4 +126,4 @@ def _facts(leaf):
 
 def _line(error):
     line = " ".join(str(error).split()) or type(error).__name__
-    return line if len(line) <= 200 else f"{line[:80]} ... {line[-115:]}"  # the reason is said last
+    return line if len(line) <= 200 else f"{line[:80]} ... {line[-115:]}"  # an error's reason comes last

@@ -1,4 +1,4 @@
-"""The two networks, and the folding of an input that never changes into their first layer."""
+"""Generator and discriminator, and the folding of a constant input into their first layer."""
 
 import jax
 import jax.numpy as jnp
@@ -39,7 +39,7 @@ class Generator(nn.Module):
       body: its hidden layers.
       n_outputs: frames, or coefficients.
       bounded: whether a tanh bounds the outputs to -1..1.
-      skip: whether the output layer sees every hidden layer; else the last one alone.
+      skip: whether the output layer sees every hidden layer; else only the last.
     """
 
     body: Perceptron
@@ -79,15 +79,15 @@ class Discriminator(nn.Module):
 
 
 def fold_constant(params, constant: jax.Array):
-    """The same network without its last inputs, which always are ``constant``: their layer's bias takes them in.
+    """The same network without its last inputs, which always are ``constant``: the bias of the first layer holds them.
 
-    A constant input s with kernel W adds ``s @ W`` to the bias b of the first layer. Adam moves every row of W like b,
-    with the sign of its entry of s, because it divides a gradient by its size. Training W and b therefore moves the sum
-    ``b + s @ W`` as training it alone does at ``1 + sum(abs(s))`` times the learning rate (`fold_rates`): the same run,
-    up to rounding and Adam's epsilon.
+    A constant input s with kernel W adds ``s @ W`` to the bias b of the first layer. Adam divides a gradient by its
+    size, and so moves every row of W like b, with the sign of the row's entry of s. Training W and b therefore moves
+    the sum ``b + s @ W`` in the same way as training the sum alone at ``1 + sum(abs(s))`` times the learning rate
+    (`fold_rates`): the same run, up to rounding and Adam's epsilon.
 
     Args:
-      params: of a `Generator` or `Discriminator`, as ``init`` gives them.
+      params: of a `Generator` or `Discriminator`, from its ``init``.
       constant: the last inputs, (features,).
     """
     first = params["params"]["body"]["hidden_0"]

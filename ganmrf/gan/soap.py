@@ -1,5 +1,8 @@
 """SOAP: Adam in the slowly turning eigenbasis of Shampoo's preconditioner, as an optax transformation.
 
+The installed optax 0.2.8 has no SOAP; the development version has one in `optax.contrib`, which replaces this module
+when it is released.
+
 Reference: Vyas et al. 2024, "SOAP: Improving and Stabilizing Shampoo using Adam", arXiv:2409.11321, Algorithm 3.
 """
 
@@ -20,7 +23,7 @@ class SoapState(NamedTuple):
 
 
 class LeafState(NamedTuple):
-    """Adam's moments in the eigenbases; correlation and eigenbasis of every axis that is turned."""
+    """Adam's moments in the eigenbases, and the correlation and eigenbasis of every axis that has one."""
 
     first: jax.Array
     second: jax.Array
@@ -84,7 +87,7 @@ def _correlation(gradient, axis):
 
 
 def _turn(array, bases):
-    """The matrix in the coordinates of ``bases``, columns along each axis."""
+    """A matrix in the coordinates of ``bases``: axis -> orthonormal columns."""
     if 0 in bases:
         array = bases[0].T @ array
     return array @ bases[1] if 1 in bases else array
@@ -95,9 +98,10 @@ def _turn_back(array, bases):
 
 
 def _refined(first, bases, correlations, count, every):
-    """The eigenbases at the first step; then, every so often, one step of orthogonal iteration from the old ones.
+    """Mean gradient and eigenbases, refined at the first step and then at each multiple of ``every``.
 
-    Returns them with the mean gradient in their coordinates.
+    The first step decomposes the correlations; later refinements are one step of orthogonal iteration from the
+    eigenbases before. The mean gradient is returned in the coordinates of the eigenbases that are returned.
     """
 
     def refine():
