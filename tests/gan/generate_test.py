@@ -20,16 +20,17 @@ from ganmrf.physics.tissue import Tissue
 SMALL = {"width": 32, "depth": 2, "rank": 20, "steps": 200, "adversarial_weight": 0.0, "optimiser": "adam"}
 
 
-def trained(dictionary, **changes):
+def begun(dictionary, **changes):
     chosen = recipe(**SMALL | changes)
     data = split_and_scale(dictionary, chosen, split=(1, 0, 0))
-    *_, (state, _) = fit(chosen, data, init_state(chosen, data), chunk=200)
-    return chosen, state, data
+    return chosen, init_state(chosen, data), data
 
 
 @pytest.fixture(scope="module")
 def run(dictionary):
-    return trained(dictionary)
+    chosen, state, data = begun(dictionary)
+    *_, (state, _) = fit(chosen, data, state, chunk=200)
+    return chosen, state, data
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +89,7 @@ def test_range_and_b1_are_refused_unless_allowed(generator):
 
 
 def test_noise_is_an_input_where_the_recipe_has_it(dictionary):
-    chosen, state, data = trained(dictionary, noise=2, steps=20)
+    chosen, state, data = begun(dictionary, noise=2)
     noisy = finish(chosen, state.params, data, dictionary)
     tissue = Tissue(np.full(2, 1.0), np.full(2, 0.05))
     one, again, other = (generate(noisy, tissue, seed=seed).fingerprints for seed in (0, 0, 1))
@@ -98,7 +99,7 @@ def test_noise_is_an_input_where_the_recipe_has_it(dictionary):
 
 
 def test_a_tanh_head_has_no_coefficients(dictionary):
-    chosen, state, data = trained(dictionary, head="tanh", refit=False, steps=20)
+    chosen, state, data = begun(dictionary, head="tanh", refit=False)
     bounded = finish(chosen, state.params, data, dictionary)
     assert generate(bounded, dictionary.tissue).fingerprints.shape == (297, 60)
     with pytest.raises(ValueError, match="no basis"):

@@ -1,4 +1,4 @@
-"""Draws are functions of the step, truly simulated and never those of the judged sequences; the layer is solved for."""
+"""Draws depend on seed and step alone and are truly simulated; sequences for evaluation are never trained on."""
 
 import dataclasses
 import functools
@@ -72,7 +72,7 @@ def test_fingerprints_are_those_of_the_sequences_and_tissues_that_are_named(data
     assert abs(np.mean(t1 < np.sqrt(np.prod(T1_LIMITS))) - 0.5) < 0.125
 
 
-def test_judged_sequences_are_the_same_for_all_seeds_and_never_trained_on(data):
+def test_sequences_for_evaluation_are_the_same_for_all_seeds_and_never_trained_on(data):
     other = prepare_task(dataclasses.replace(TASK, seed=1), RECIPE, n_evaluated=4)
     jax.tree.map(np.testing.assert_array_equal, data.sets, other.sets)
     jax.tree.map(np.testing.assert_array_equal, data.scaling, other.scaling)
