@@ -1,4 +1,4 @@
-"""How far an estimate is from the truth: the numbers quoted for maps and fingerprints, in float64."""
+"""Errors of maps and fingerprints against a truth, computed in float64."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -17,16 +17,16 @@ TISSUE_COLUMNS = (
     "T2 RRMSE (%)",
 )
 
-_ROWS = 4096  # fingerprints taken to float64 at a time
+_ROWS = 4096  # fingerprints converted to float64 at a time, so that no second dictionary is in memory
 
 
 class TissueRow(NamedTuple):
-    """Errors of T1 and T2 in one tissue; NaN where no voxel can be judged.
+    """Errors of T1 and T2 in one tissue; NaN where no voxel can be compared.
 
     Attributes:
       name: the tissue.
-      voxels: number of voxels judged: those whose truth and estimate are finite.
-      unmatched: number of voxels of the tissue left out because they are not.
+      voxels: number of voxels compared: those whose truth and estimate are finite.
+      unmatched: number of voxels of the tissue without a finite truth or estimate.
       t1: mean true T1, s.
       t1_bias: mean relative error of T1, dimensionless.
       t1_rrmse: relative root-mean-square error of T1, dimensionless.
@@ -80,11 +80,11 @@ def bias(estimate, truth) -> float:
 
 
 def exact_share(index, reference_index) -> float:
-    """Share of voxels whose matched atom is the reference's, 0 to 1.
+    """Share of voxels that are matched with the same atom as in the reference, 0 to 1.
 
     Args:
-      index: matched atom of each voxel, integers, any shape.
-      reference_index: matched atom by the reference, the same shape.
+      index: row of the matched atom of each voxel, integers, any shape.
+      reference_index: row of the matched atom in the reference, the same shape.
 
     Raises:
       ValueError: shapes that differ, or no voxel.
@@ -153,19 +153,23 @@ def tissue_table(truth_t1, truth_t2, t1, t2, labels, names: Mapping[int, str]) -
     rows = []
     for label, name in names.items():
         of_tissue = labels == label
-        judged = of_tissue & finite
-        n_judged, n_tissue = np.count_nonzero(judged), np.count_nonzero(of_tissue)
-        truth_1, truth_2, t1_here, t2_here = (value[judged] for value in maps.values())
+        compared = of_tissue & finite
+        n_compared, n_tissue = np.count_nonzero(compared), np.count_nonzero(of_tissue)
+        truth_1, truth_2, t1_here, t2_here = (value[compared] for value in maps.values())
         rows.append(
             TissueRow(
-                name, int(n_judged), int(n_tissue - n_judged), *_errors(t1_here, truth_1), *_errors(t2_here, truth_2)
+                name,
+                int(n_compared),
+                int(n_tissue - n_compared),
+                *_errors(t1_here, truth_1),
+                *_errors(t2_here, truth_2),
             )
         )
     return rows
 
 
 def format_tissues(rows) -> list[tuple[str, ...]]:
-    """The rows of `tissue_table` as text under `TISSUE_COLUMNS`: ms, per cent, and a dash where nothing was judged."""
+    """The rows of `tissue_table` as text under `TISSUE_COLUMNS`: ms, per cent, and a dash without any voxel."""
 
     def number(value, form):
         return "-" if np.isnan(value) else format(value, form)
@@ -193,7 +197,7 @@ def _errors(estimate, truth):
 
 
 def _pair(caller, estimate, truth):
-    """Both flat, in float64 or complex128."""
+    """Both arrays, flat, in float64 or complex128."""
     pair = [np.asarray(value) for value in (estimate, truth)]
     _check_pair(caller, *pair)
     return [value.astype(np.result_type(value, np.float64)).ravel() for value in pair]

@@ -1,4 +1,4 @@
-"""From a series of images to what receive coils would sample of it."""
+"""From a series of images to the samples of k-space that receive coils take, with off-resonance and thermal noise."""
 
 import functools
 
@@ -10,14 +10,14 @@ from ganmrf.imaging.nufft import image_to_kspace
 from ganmrf.parallel import run_chunks
 from ganmrf.pytrees import require
 
-_SEGMENT_ERROR = 1e-4  # largest, of the phase factors of off-resonance
-_FREQUENCIES = 200  # between the extremes, at which the error is judged
+_SEGMENT_ERROR = 1e-4  # largest error of the phase factors of off-resonance: that of the transforms
+_FREQUENCIES = 200  # off-resonance frequencies between the extremes at which this error is computed
 
 
 def sample_kspace(
     images, sensitivities, trajectory, voxel_size, *, off_resonance=None, times=None, progress: bool = False
 ) -> np.ndarray:
-    """What each coil samples of each frame.
+    """The samples of each coil in each frame.
 
     Args:
       images: (frames, y, x), complex64.
@@ -25,8 +25,8 @@ def sample_kspace(
       trajectory: (frames, samples, 2), cycles/m.
       voxel_size: along (y, x), m.
       off_resonance: None, or (y, x), Hz: each voxel turns by ``exp(2 pi i off_resonance t)``.
-      times: of the samples, s, (samples,), with ``off_resonance``: from the start of the readout; add the echo time for
-        the phase that a voxel has by then.
+      times: of the samples, s from the start of the readout, (samples,), with ``off_resonance``; add the echo time to
+        include the phase that a voxel has at the start of the readout.
       progress: whether to show a progress bar.
 
     Returns:
@@ -70,11 +70,11 @@ def add_thermal_noise(kspace: np.ndarray, snr: float, images, *, mask: np.ndarra
 
     Args:
       kspace: (frames, coils, samples), complex64.
-      snr: that of an image of the same matrix whose k-space is sampled once, on the Cartesian grid, with this noise:
+      snr: SNR of an image of the same matrix whose k-space is sampled once, on the Cartesian grid, with this noise:
         root mean square of ``|images|`` over the mask and all frames, divided by the standard deviation of the real
-        part of its noise where the root sum of squares of the sensitivities is 1.
-      images: what was sampled, (frames, y, x).
-      mask: which voxels the signal is measured in, bool, (y, x), not empty.
+        part of the image's noise where the root sum of squares of the sensitivities is 1.
+      images: the images that were sampled, (frames, y, x).
+      mask: voxels in which the signal is measured, bool, (y, x), not empty.
       seed: of the noise.
 
     Returns:
@@ -92,21 +92,21 @@ def add_thermal_noise(kspace: np.ndarray, snr: float, images, *, mask: np.ndarra
     deviation = np.float32(np.sqrt(power * mask.size) / snr)
     rng = np.random.default_rng(seed)
     noisy = kspace.copy()
-    for frame in noisy:  # one at a time: noise of all of them would double the memory
+    for frame in noisy:  # one frame at a time: noise of all frames would double the memory
         frame += deviation * rng.standard_normal((*frame.shape, 2), np.float32).view(np.complex64)[..., 0]
     return noisy
 
 
 @functools.partial(jax.jit, static_argnums=4)
 def _sampled(image, points, turned, shares, voxel_size):
-    """Samples (coils, samples) of one image seen by (segments, coils, y, x), each segment with its share of them."""
+    """Samples (coils, samples) of an image: of each segment (segments, coils, y, x), summed by its shares."""
     return jnp.einsum("lcs,ls->cs", image_to_kspace(turned * image[None, None], points, voxel_size), shares)
 
 
 def _segments(off_resonance, times):
     """Instants t_l and shares b_l (segments, samples): ``exp(2 pi i f t)`` is nearly ``sum of b_l exp(2 pi i f t_l)``.
 
-    The shares are those of least squares over the frequencies, and as many instants are taken as it needs.
+    The shares are least-squares fits over the frequencies, with the fewest instants that keep the error below 1e-4.
 
     References:
       Sutton, Noll and Fessler 2003, doi:10.1109/TMI.2002.808360.

@@ -6,25 +6,25 @@ import numpy as np
 
 from ganmrf.pytrees import require
 
-_LOOP_RADIUS, _ARRAY_RADIUS, _ROW_SPACING = 0.045, 0.14, 0.08  # m
-_SEGMENTS = 64  # of a loop
-_HEAD_RADIUS = 0.09  # m, where the array's root sum of squares is 1 on average
+_LOOP_RADIUS, _ARRAY_RADIUS, _ROW_SPACING = 0.045, 0.14, 0.08  # m: loops of 9 cm on a helmet of 28 cm
+_SEGMENTS = 64  # straight pieces of a loop: the field's error is far below that of the geometry
+_HEAD_RADIUS = 0.09  # m: within this radius the array's root sum of squares is 1 on average
 
 
 def head_array(n_coils: int, size: int, field_of_view: float) -> np.ndarray:
     """Sensitivities of loops on a cylinder around the slice, half of them above it and half below.
 
     Args:
-      n_coils: number of loops; one row of them below eight.
+      n_coils: number of loops; fewer than eight form one row.
       size: rows and columns of the image.
       field_of_view: edge of the image, m.
 
     Returns:
-      (coils, y, x), complex64: ``Bx - i By`` of a current in each loop; the root sum of squares is 1 on average within
-      90 mm of the centre.
+      (coils, y, x), complex64: ``Bx - i By`` of a current in each loop, scaled so that the root sum of squares is 1 on
+      average within 90 mm of the centre.
 
     Raises:
-      ValueError: no coil.
+      ValueError: a number of coils below 1.
 
     References:
       Hoult and Richards 1976, doi:10.1016/0022-2364(76)90233-X: reciprocity.
@@ -36,7 +36,7 @@ def head_array(n_coils: int, size: int, field_of_view: float) -> np.ndarray:
     rows = 1 if n_coils < 8 else 2
     fields = []
     for coil in range(n_coils):
-        angle = 2 * np.pi * coil / n_coils  # rows take turns, so that their loops are staggered
+        angle = 2 * np.pi * coil / n_coils  # alternating rows, whose loops are therefore staggered
         height = (coil % rows - (rows - 1) / 2) * _ROW_SPACING
         fields.append(_loop_field(angle, height, points))
     fields = np.array(fields)
@@ -45,14 +45,14 @@ def head_array(n_coils: int, size: int, field_of_view: float) -> np.ndarray:
 
 
 def compress_coils(kspace: np.ndarray, n_coils: int) -> tuple[np.ndarray, float]:
-    """Fewer, virtual coils that hold most of the energy of all samples.
+    """Combines coils into fewer virtual ones that hold most of the energy of all samples.
 
     Args:
       kspace: (frames, coils, samples), complex.
-      n_coils: virtual coils, 1 to the number of coils.
+      n_coils: number of virtual coils, 1 to the number of coils.
 
     Returns:
-      (frames, n_coils, samples), complex64; the share of the energy that they keep.
+      (frames, n_coils, samples), complex64, and the share of the energy that the virtual coils keep.
 
     Raises:
       ValueError: a number out of range.
@@ -68,7 +68,7 @@ def compress_coils(kspace: np.ndarray, n_coils: int) -> tuple[np.ndarray, float]
 
 
 def _loop_field(angle, height, points):
-    """``Bx - i By`` at points (..., 3) of a loop that faces the axis, arbitrary unit."""
+    """``Bx - i By`` at points (..., 3) of a loop around a radial axis, in an arbitrary unit."""
     turns = 2 * np.pi * np.arange(_SEGMENTS + 1) / _SEGMENTS
     outward = np.array([np.cos(angle), np.sin(angle), 0])
     along = np.array([-np.sin(angle), np.cos(angle), 0])

@@ -1,4 +1,4 @@
-"""Images to samples of their k-space, anywhere, and back: the one place that calls jax-finufft.
+"""Images to samples of k-space at any points, and the adjoint: the one module that calls jax-finufft.
 
 ``kspace(k) = sum over voxels r of image(r) exp(-2 pi i k r)``, with voxel ``n // 2`` of each axis at the origin, rows
 along y and columns along x. `kspace_to_image` is the adjoint, without any weights.
@@ -12,9 +12,9 @@ import jax.numpy as jnp
 from jax_finufft import nufft1, nufft2
 from jax_finufft.options import Opts
 
-# The coarser grid of the two that finufft offers takes a quarter of the time; its error stays below 1e-4.
+# The coarser grid of the two that finufft offers (upsampfac) takes a quarter of the time; errors stay below 1e-4.
 _ACCURACY = 1e-5
-# One thread adds up in one order, so that results repeat to the bit; callers have a core for each coil or frame.
+# One thread sums in one order, so that results repeat to the bit; callers use a core for each coil or frame.
 _OPTIONS = Opts(upsampfac=1.25, nthreads=1)
 _SETTINGS = {"eps": _ACCURACY, "opts": _OPTIONS}
 _ONE_AT_A_TIME = threading.Lock()
@@ -39,7 +39,7 @@ def image_to_kspace(images, points, voxel_size) -> jax.Array:
 
 
 def kspace_to_image(samples, points, shape: tuple[int, int], voxel_size) -> jax.Array:
-    """The adjoint of `image_to_kspace`.
+    """The adjoint of `image_to_kspace`, without any weights.
 
     Args:
       samples: (..., samples), complex64.
@@ -58,10 +58,10 @@ def kspace_to_image(samples, points, shape: tuple[int, int], voxel_size) -> jax.
 
 
 def _make_ready():
-    """Transforms one sample, once in a process, before any others.
+    """Transforms one sample, once in a process, before any other transform.
 
-    finufft computes its kernel in the first transform and keeps it in a table without a lock: two threads that come
-    first at once crash.
+    The first transform of a process computes finufft's kernel and stores it in a table without a lock: two first
+    transforms in two threads at once crash.
     """
     with _ONE_AT_A_TIME:
         _transform_one()
@@ -76,6 +76,6 @@ def _transform_one():
 
 
 def _phases(points, voxel_size):
-    """Phase from one voxel to the next along y and x, rad, (samples,) each."""
+    """Phase between neighbouring voxels along y and x, rad, (samples,) each."""
     points = jnp.asarray(points, jnp.float32)
     return tuple(2 * jnp.pi * size * points[:, axis] for axis, size in ((1, voxel_size[0]), (0, voxel_size[1])))

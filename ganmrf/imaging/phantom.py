@@ -1,8 +1,8 @@
 """A digital brain: one axial slice of tissue fractions with known T1, T2, B1+ and proton density, and its signal.
 
 White matter, grey matter and CSF come from the shipped MNI152 slab; skull and scalp are shells around them. A voxel is
-a mixture: its signal is the sum of the signals of its tissues, each simulated from the T1 and T2 of that tissue there,
-so no single T1 or T2 is true of a mixed voxel, and the truth maps leave those out.
+a mixture: its signal is the sum of the signals of its tissues, each simulated with T1 and T2 of that tissue at that
+place. A mixed voxel therefore has no single true T1 or T2, and the truth maps leave mixed voxels out.
 """
 
 import dataclasses
@@ -23,28 +23,29 @@ TISSUES = {
     # Proton density: water content of Oros-Peusquens et al. 2019, doi:10.3389/fneur.2019.01333.
     "white matter": (0.832, 0.0792, 0.691),
     "grey matter": (1.331, 0.110, 0.837),
-    # BrainWeb's, at 1.5 T, because it is inside the published dictionaries. Measured CSF is not: T1 4.3 s at any field
-    # (Rooney et al. 2007, doi:10.1002/mrm.21122), T2 0.50 s at 3 T (Piechnik et al. 2009, Magn Reson Med 61:579).
+    # Values of BrainWeb, at 1.5 T, because they are inside the published dictionaries. Measured values are not: T1
+    # 4.3 s at any field (Rooney et al. 2007, doi:10.1002/mrm.21122), T2 0.50 s at 3 T (Piechnik et al. 2009, Magn Reson
+    # Med 61:579).
     "CSF": (2.569, 0.329, 1.0),
     # Marrow (L4) and subcutaneous fat of de Bazelaire et al. 2004, doi:10.1148/radiol.2303021331. Compact bone is
-    # silent, so the skull shows the little marrow it holds; the densities of both are ours.
+    # silent, so that only marrow contributes to the skull; the proton densities of both are assumed.
     "skull": (0.586, 0.049, 0.1),
     "scalp": (0.382, 0.068, 0.95),
 }
 BRAIN_TISSUES = ("white matter", "grey matter", "CSF")  # without skull and scalp
 PURE = 0.95  # a voxel has a true T1 and T2 where one tissue fills at least this much of it
 
-# Shells around the brain mask: outer distance of CSF, skull and scalp, mm.
+# Shells around the brain mask: outer distance of CSF, skull and scalp, mm; about those of an adult.
 _CSF_MM, _SKULL_MM, _SCALP_MM = 1.5, 7.0, 12.0
-_CLOSING_MM = 40.0  # no dent in the brain's outline sharper than this radius dents the skull
-_VARIATION_LENGTH, _PHASE_LENGTH, _HEAD_RADIUS = 0.03, 0.1, 0.1  # m
-_CLIP = 2.0  # smooth fields stay within this many standard deviations
+_CLOSING_MM = 40.0  # dents in the brain's outline of a smaller radius do not dent the skull
+_VARIATION_LENGTH, _PHASE_LENGTH, _HEAD_RADIUS = 0.03, 0.1, 0.1  # m: correlation of T1 and T2, of phase; B1's fall
+_CLIP = 2.0  # standard deviations within which smooth fields stay, so that T1 and T2 stay positive
 
 
 @pytree
 @dataclasses.dataclass(frozen=True)
 class Brain:
-    """One slice: what fills each voxel, and how each of those tissues relaxes there.
+    """One slice: the share of each tissue in each voxel, and T1 and T2 of each tissue at each place.
 
     Attributes:
       fractions: share of the voxel's volume that each tissue fills, (tissues, y, x), float32, sum at most 1; the rest
@@ -52,7 +53,7 @@ class Brain:
       tissue: t1 and t2 of each tissue at each place, (tissues, y, x), s; b1 (y, x), or one number for all.
       proton_density: of each tissue, relative to CSF, (tissues,).
       phase: receive phase, rad, (y, x).
-      affine: from (column, row, slice, 1) to RAS millimetres, (4, 4): that of a NIfTI file of the image with axes x, y.
+      affine: from (column, row, slice, 1) to RAS millimetres, (4, 4): the affine of a NIfTI file with axes x, y, z.
       tissue_names: name of each tissue.
 
     Raises:
@@ -84,12 +85,12 @@ class Brain:
 
     @property
     def mask(self) -> np.ndarray:
-        """Where tissue fills half the voxel or more, bool, (y, x)."""
+        """True where tissue fills half the voxel or more, bool, (y, x)."""
         return self.fractions.sum(axis=0) >= 0.5
 
     @property
     def brain_mask(self) -> np.ndarray:
-        """Where white matter, grey matter and CSF fill half the voxel or more, bool, (y, x)."""
+        """True where white matter, grey matter and CSF fill half the voxel or more, bool, (y, x)."""
         inside = [name in BRAIN_TISSUES for name in self.tissue_names]
         return self.fractions[np.array(inside)].sum(axis=0) >= 0.5
 
@@ -120,19 +121,19 @@ def digital_brain(
 ) -> Brain:
     """An axial slice through the lateral ventricles, in radiological convention.
 
-    Row 0 is anterior and column 0 is the patient's right, so that the image shows as a radiologist expects it. Every
-    voxel holds the average over its own volume, in the plane and through the slice. The anatomy does not depend on
-    ``seed``, and the fields drawn from it do not depend on ``size``.
+    Row 0 is anterior and column 0 is the patient's right, as radiologists view images. Every voxel holds the average
+    over its own volume, in the plane and through the slice. The anatomy does not depend on ``seed``, and the random
+    fields do not depend on ``size``.
 
     Args:
       size: rows and columns.
       field_of_view: edge of the image, m.
-      slice_thickness: m, at most 10 mm: the extent of the slab, at whose centre (z = 17.5 mm) the slice lies.
-      variation: standard deviation of T1 and of T2 within a tissue, as a fraction; each follows a smooth random field
-        of its own (correlation length 30 mm, cut at 2 standard deviations). Below 0.5.
+      slice_thickness: m, at most 0.01, the extent of the slab; the slice lies at the slab's centre, z = 17.5 mm.
+      variation: standard deviation of T1 and of T2 within a tissue, as a fraction below 0.5; each follows its own
+        smooth random field (correlation length 30 mm, cut at 2 standard deviations).
       b1_variation: B1+ falls from ``1 + b1_variation`` at the centre to ``1 - b1_variation`` at 100 mm, quadratically;
-        below 1. Zero gives ``b1 = 1.0``.
-      seed: of the fields of T1, T2 and receive phase.
+        below 1. 0 gives ``b1 = 1.0``.
+      seed: of the random fields of T1, T2 and receive phase.
 
     Returns:
       The brain.
@@ -179,20 +180,20 @@ def acquire(
     accuracy: float = 1e-4,
     progress: bool = False,
 ) -> np.ndarray:
-    """The image series of a perfect scan: no coil, no sampling, no noise.
+    """The image series of a perfect scan: no coils, no sampling, no noise.
 
-    Each tissue of each voxel is simulated by itself, and the signals add, weighted by volume and proton density.
+    Each tissue of each voxel is simulated by itself; the signals add, weighted by volume and proton density.
 
     Args:
-      brain: what is scanned.
+      brain: the brain to scan.
       sequence: the pulse sequence.
       slice_profile: quadrature over the slice; None for a uniform slice.
-      accuracy: of each simulated signal, as in `ganmrf.physics.simulate.simulate`.
+      accuracy: of each simulated signal, as in `simulate`.
       progress: whether to show a progress bar.
 
     Returns:
-      (frames, y, x), complex64: the transverse magnetisation over ``-1j``, as `simulate` returns it, times the receive
-      phase. A voxel of CSF read at once after 90 degrees from equilibrium would give magnitude 1.
+      (frames, y, x), complex64: the transverse magnetisation divided by ``-1j``, as `simulate` returns it, times the
+      factor of the receive phase. Immediately after 90 degrees from equilibrium a voxel of CSF would have magnitude 1.
 
     Raises:
       ValueError: ``accuracy`` not positive.
@@ -200,7 +201,7 @@ def acquire(
     tissue, shape, filled = brain.tissue, brain.fractions.shape, brain.fractions > 0
     t1, t2, b1 = (np.broadcast_to(values, shape)[filled] for values in (tissue.t1, tissue.t2, tissue.b1))
     mixture = Tissue(t1, t2, b1 if tissue.b1.ndim else tissue.b1)
-    # All tissues in one call: their voxels share buckets of T2, so that fewer programs are compiled.
+    # All tissues in one call, so that their voxels share numbers of states, and few programs are compiled.
     signals = simulate_many(sequence, mixture, slice_profile=slice_profile, accuracy=accuracy, progress=progress)
     weights = brain.proton_density[:, None, None] * brain.fractions * np.exp(1j * brain.phase)
     images = np.zeros((sequence.n_frames, *shape[1:]), np.complex64)
@@ -217,8 +218,8 @@ def add_noise(images: np.ndarray, snr: float, *, mask: np.ndarray, seed: int = 0
     Args:
       images: (..., y, x), complex.
       snr: root mean square of ``|images|`` over the voxels of ``mask`` in all frames, divided by the standard deviation
-        of the real part of the noise, which is that of the imaginary part.
-      mask: which voxels the signal is measured in, bool, (y, x), not empty.
+        of the noise in the real part, which equals that in the imaginary part.
+      mask: voxels in which the signal is measured, bool, (y, x), not empty.
       seed: of the noise.
 
     Returns:
@@ -239,7 +240,7 @@ def add_noise(images: np.ndarray, snr: float, *, mask: np.ndarray, seed: int = 0
         )
     noisy = np.empty_like(images)
     series = zip(noisy.reshape(-1, *mask.shape), _noisy_images(images, snr, mask, seed), strict=True)
-    for place, image in series:  # one at a time: noise of the whole series would double its memory
+    for place, image in series:  # one image at a time: noise of the whole series would double the memory
         place[:] = image
     return noisy
 
@@ -270,11 +271,11 @@ def _slab_fractions(thickness_mm):
     total = np.zeros((len(TISSUES), *head.shape[:2]))
     for index in np.flatnonzero(overlap):
         distance = _distance_outside(head[..., index] > 0)
-        # Across an edge the fraction falls over one voxel: what a flat edge at that distance leaves inside it.
+        # The fraction of a voxel that lies inside a flat edge at this distance: it falls from 1 to 0 over one voxel.
         inside, skull, scalp = (np.clip(0.5 + edge - distance, 0, 1) for edge in (_CSF_MM, _SKULL_MM, _SCALP_MM))
         csf = np.clip(1 - white[..., index] - grey[..., index], 0, 1)
-        # The maps are means over 152 people: squares take back some of that blur, so that the cortex of this one brain
-        # holds voxels of grey matter alone.
+        # The maps are blurred, as means over 152 people. Squaring the fractions sharpens them, so that the cortex has
+        # voxels of grey matter alone.
         brain = np.stack([white[..., index], grey[..., index], csf]) ** 2
         total[:3] += overlap[index] * inside * brain / brain.sum(axis=0)
         total[3:] += overlap[index] * np.stack([skull - inside, scalp - skull])
@@ -300,7 +301,7 @@ def _image_affine(centre, size, voxel_mm, thickness_mm):
 
 
 def _resample(volumes, transform, size):
-    """Means over the voxels of an image, (maps, y, x): ``transform`` takes (column, row, ...) to slab indices."""
+    """Means of maps over the voxels of an image, (maps, y, x); ``transform`` takes (column, row, ...) to the slab."""
     matrix, offset = transform[:2, 1::-1], transform[:2, 3]  # of (row, column)
     points = max(1, int(np.ceil(2 * np.abs(matrix).max())))  # a voxel's edge, at half the slab's spacing or finer
     offset = offset + matrix @ np.full(2, (1 / points - 1) / 2)
@@ -311,9 +312,9 @@ def _resample(volumes, transform, size):
 
 
 def _smooth_fields(rng, count, position, length):
-    """Gaussian random fields (count, y, x), unit variance, covariance exp(-d^2 / (2 length^2)), cut at ``_CLIP``.
+    """Gaussian random fields (count, y, x) of unit variance and covariance exp(-d^2 / (2 length^2)), cut at ``_CLIP``.
 
-    Sums of 64 plane waves of random direction: the field at a place does not depend on the grid.
+    Each is a sum of 64 plane waves of random direction, so that its value at a place does not depend on the grid.
     """
     wave_y, wave_x = rng.standard_normal((2, count, 64, 1)) / length
     start = rng.uniform(0, 2 * np.pi, (count, 64, 1))

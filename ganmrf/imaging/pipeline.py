@@ -1,4 +1,4 @@
-"""From raw data to what matching wants, in one call."""
+"""From raw data to images or coefficients for matching, in one call."""
 
 import dataclasses
 
@@ -24,13 +24,13 @@ METHODS = {
 
 @dataclasses.dataclass(frozen=True)
 class Reconstruction:
-    """What came out.
+    """Reconstructed images and the coil sensitivities that they were combined with.
 
     Attributes:
-      images: (frames, y, x) by the method ``frames``, else coefficients of the basis (rank, y, x), complex64; `match`
+      images: (frames, y, x) by the method ``frames``, else coefficients in the basis, (rank, y, x); complex64. `match`
         and `refine` take either.
       sensitivities: of the coils, (coils, y, x), complex64, root sum of squares 1.
-      residuals: relative norm after each iteration of conjugate gradients; None where there were none.
+      residuals: relative norm of the residual after each iteration of conjugate gradients; None for other methods.
     """
 
     images: np.ndarray
@@ -54,15 +54,15 @@ def reconstruct(
     """Images of raw data, or their coefficients in a temporal basis.
 
     Args:
-      kspace: (frames, coils, samples), complex64; fewer coils (`ganmrf.imaging.coils.compress_coils`) take less time.
+      kspace: (frames, coils, samples), complex64; fewer, virtual coils (`compress_coils`) take less time.
       trajectory: (frames, samples, 2), cycles/m.
-      basis: (frames, rank), real, orthonormal columns, the strongest first: that of a compressed dictionary.
+      basis: (frames, rank), real, orthonormal columns, the strongest first: the basis of a compressed dictionary.
       shape: (y, x) of the images.
       voxel_size: along (y, x), m.
       method: one of `METHODS`.
       sensitivities: of the coils, (coils, y, x), root sum of squares 1; None for `calibrate`.
-      iterations: of conjugate gradients, for ``sense`` and ``low_rank``.
-      threshold: of `locally_low_rank`.
+      iterations: number of iterations of conjugate gradients, for ``sense`` and ``low_rank``.
+      threshold: of `locally_low_rank`, for ``low_rank``.
       progress: whether to show progress bars.
 
     Returns:

@@ -16,13 +16,14 @@ from ganmrf.imaging.nufft import kspace_to_image
 from ganmrf.imaging.trajectory import distinct
 from ganmrf.parallel import run_chunks
 from ganmrf.progress import watched
+from ganmrf.pytrees import pytree
 
-_PATCH = 8  # voxels along an edge of a locally low-rank patch
-_POWER_ITERATIONS = 12
+_PATCH = 8  # voxels along an edge of a locally low-rank patch: a few tissues at most
+_POWER_ITERATIONS = 12  # leave an error below 5 %, which `largest_eigenvalue` adds
 
 
 def grid_frames(kspace, trajectory, weights, sensitivities, voxel_size, *, progress: bool = False) -> np.ndarray:
-    """The paper's way: each frame by itself, weighted samples to images, coils combined; aliased but for their sum.
+    """Grids each frame by itself and combines the coils, as the GAN-MRF paper did; each image is aliased.
 
     Args:
       kspace: (frames, coils, samples), complex64.
@@ -33,7 +34,7 @@ def grid_frames(kspace, trajectory, weights, sensitivities, voxel_size, *, progr
       progress: whether to show a progress bar.
 
     Returns:
-      (frames, y, x), complex64: the series whose frames are, on average over the trajectories, the images.
+      (frames, y, x), complex64. Averaged over trajectories that sample k-space completely, the aliasing cancels.
     """
     images = np.empty((len(kspace), *sensitivities.shape[1:]), np.complex64)
     scaled, size = len(kspace) * np.asarray(weights)[:, None], tuple(voxel_size)
@@ -49,10 +50,10 @@ def grid_frames(kspace, trajectory, weights, sensitivities, voxel_size, *, progr
 def grid_coefficients(
     kspace, trajectory, weights, basis, shape: tuple[int, int], voxel_size, *, progress: bool = False
 ) -> np.ndarray:
-    """The same in the space of a temporal basis, coil by coil: samples are projected before they are gridded.
+    """Grids the coefficients of a temporal basis, coil by coil: samples are projected before they are gridded.
 
-    Equal to projecting the images of each frame, at a fraction of the cost: frames with the same trajectory are added
-    up first, and there are fewer coefficients than frames.
+    The result is that of gridding each frame and projecting the images, at a fraction of the cost: frames with the same
+    trajectory are added first, and there are fewer coefficients than frames.
 
     Args:
       kspace: (frames, coils, samples), complex64.
@@ -64,7 +65,7 @@ def grid_coefficients(
       progress: whether to show a progress bar.
 
     Returns:
-      (coils, rank, y, x), complex64; `ganmrf.imaging.sensitivities.combine` makes one of the coils.
+      (coils, rank, y, x), complex64, for `ganmrf.imaging.sensitivities.combine`.
     """
     readouts, which = distinct(trajectory)
     projection = (len(kspace) * np.conj(basis).T).astype(np.complex64 if np.iscomplexobj(basis) else np.float32)
@@ -79,13 +80,13 @@ def grid_coefficients(
     return images
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclasses.dataclass(frozen=True)
-class Normal:
-    """What sampling and gridding back does to coefficients: a convolution on twice the grid, by FFT.
+class NormalOperator:
+    """Sampling, weighting and gridding of coefficients, ``A^H W A``: a convolution, by FFT on a grid of twice the size.
 
     Attributes:
-      kernel: real spectra of the point spread from each coefficient to each, (rank, rank, 2 y, 2 x), float32.
+      kernel: spectra of the point spread from each coefficient to each other, real, (rank, rank, 2 y, 2 x), float32.
       sensitivities: (coils, y, x), complex64.
     """
 
@@ -99,15 +100,15 @@ class Normal:
 
         def add_coil(total, sensitivity):
             seen = jnp.fft.fft2(sensitivity[None] * coefficients, (2 * rows, 2 * columns))
-            # A sum of few terms is one pass; XLA's reduction over so short an axis takes 50 times as long on CPUs.
+            # A sum of few terms is one pass; a reduction over so short an axis takes XLA 50 times as long on CPUs.
             spread = sum(self.kernel[:, i] * one[None] for i, one in enumerate(seen))
             return total + jnp.conj(sensitivity)[None] * jnp.fft.ifft2(spread)[:, :rows, :columns], None
 
         return jax.lax.scan(add_coil, jnp.zeros_like(coefficients), self.sensitivities)[0]
 
 
-def normal_operator(trajectory, weights, basis, sensitivities, voxel_size) -> Normal:
-    """The point spread of a trajectory in a real temporal basis; later its cost does not depend on the samples.
+def normal_operator(trajectory, weights, basis, sensitivities, voxel_size) -> NormalOperator:
+    """Computes the point spread of a trajectory in a real temporal basis: iterations then do not need the samples.
 
     Args:
       trajectory: (frames, samples, 2), cycles/m.
@@ -117,7 +118,7 @@ def normal_operator(trajectory, weights, basis, sensitivities, voxel_size) -> No
       voxel_size: along (y, x), m.
 
     Returns:
-      The operator, a function of coefficients (rank, y, x) that JAX transforms.
+      The operator, a function of coefficients (rank, y, x) that JAX can transform.
 
     Raises:
       ValueError: a complex basis.
@@ -137,17 +138,19 @@ def normal_operator(trajectory, weights, basis, sensitivities, voxel_size) -> No
         spectra[i, j] = spectra[j, i] = _spectrum(products, weights, readouts, which, twice, tuple(voxel_size))
 
     run_chunks(fill, [(i, j) for i in range(rank) for j in range(i + 1)])
-    return Normal(jnp.asarray(spectra), jnp.asarray(sensitivities, jnp.complex64))
+    return NormalOperator(jnp.asarray(spectra), jnp.asarray(sensitivities, jnp.complex64))
 
 
-def conjugate_gradients(normal: Normal, gridded, *, iterations: int = 20, damping: float = 0.0, progress: bool = False):
-    """Least squares: the coefficients whose samples, weighted, fit the measured ones best (CG-SENSE).
+def conjugate_gradients(
+    normal: NormalOperator, gridded, *, iterations: int = 20, damping: float = 0.0, progress: bool = False
+):
+    """Coefficients whose weighted samples fit the measured ones best in the least-squares sense (CG-SENSE).
 
     Args:
       normal: `normal_operator`.
       gridded: combined coefficients of the samples, ``A^H W y``, (rank, y, x).
-      iterations: of conjugate gradients; fewer leave noise and fine detail out.
-      damping: weight of the squared norm of the coefficients.
+      iterations: number of iterations; fewer leave out noise and fine detail.
+      damping: weight of the squared norm of the coefficients (Tikhonov).
       progress: whether to show a progress bar.
 
     Returns:
@@ -157,7 +160,7 @@ def conjugate_gradients(normal: Normal, gridded, *, iterations: int = 20, dampin
       Pruessmann et al. 2001, doi:10.1002/mrm.1241.
     """
     gridded = jnp.asarray(gridded, jnp.complex64)
-    scale = float(jnp.abs(gridded).max()) or 1.0  # squares of what a scanner gives may be beyond the range of float32
+    scale = float(jnp.abs(gridded).max()) or 1.0  # squares of a scanner's numbers may leave the range of float32
     gridded = gridded / scale
     first = _energy(gridded)
     state, residuals = (jnp.zeros_like(gridded), gridded, gridded, first), []
@@ -168,7 +171,7 @@ def conjugate_gradients(normal: Normal, gridded, *, iterations: int = 20, dampin
 
 
 def locally_low_rank(
-    normal: Normal,
+    normal: NormalOperator,
     gridded,
     start,
     *,
@@ -183,10 +186,10 @@ def locally_low_rank(
       normal: `normal_operator`.
       gridded: combined coefficients of the samples, ``A^H W y``, (rank, y, x).
       start: coefficients to start from, such as those of `conjugate_gradients`.
-      threshold: what is taken off the singular values of each patch of 8 x 8 voxels at convergence, as a fraction of
-        the largest of ``start``.
-      iterations: of the accelerated proximal gradient.
-      seed: of the shifts of the patches.
+      threshold: soft threshold of the singular values of each patch of 8 x 8 voxels, as a fraction of the largest
+        singular value of ``start``.
+      iterations: number of accelerated proximal gradient steps.
+      seed: of the random shifts of the patches.
       progress: whether to show a progress bar.
 
     Returns:
@@ -207,8 +210,8 @@ def locally_low_rank(
     return np.asarray(state[0])
 
 
-def largest_eigenvalue(normal: Normal, shape: tuple[int, int, int]) -> jax.Array:
-    """Of the normal operator on coefficients of this shape, by power iteration: an upper bound but for 5 %."""
+def largest_eigenvalue(normal: NormalOperator, shape: tuple[int, int, int]) -> jax.Array:
+    """Largest eigenvalue of the normal operator on coefficients of this shape, by power iteration, plus 5 %."""
     vector = jax.random.normal(jax.random.key(0), shape, jnp.complex64)
     for _ in range(_POWER_ITERATIONS):
         vector = normal(vector / jnp.linalg.norm(vector.ravel()))
@@ -232,10 +235,10 @@ def _coil_coefficients(samples, weights, projection, readouts, which, shape, vox
 
 @functools.partial(jax.jit, static_argnums=(4, 5))
 def _spectrum(products, weights, readouts, which, shape, voxel_size):
-    """Of the point spread of samples with these products of two basis functions."""
+    """Spectrum of the point spread, for the products of two basis functions in each frame."""
     added = jax.ops.segment_sum(products[:, None] * weights, which, len(readouts))
     spread = kspace_to_image(added.astype(jnp.complex64).ravel(), readouts.reshape(-1, 2), shape, voxel_size)
-    spread = spread.at[0].set(0).at[:, 0].set(0)  # offsets that no two voxels have, without a counterpart
+    spread = spread.at[0].set(0).at[:, 0].set(0)  # offsets of -n: no two voxels have them
     return jnp.fft.fft2(jnp.fft.ifftshift(spread)).real
 
 
@@ -244,7 +247,7 @@ def _energy(values):
 
 
 def _ratio(energy, of):
-    """0 once nothing is left to divide by."""
+    """``energy / of``, and 0 where ``of`` is 0: nothing is left to fit."""
     return jnp.where(of > 0, energy / jnp.where(of > 0, of, 1), 0)
 
 
@@ -252,8 +255,8 @@ def _ratio(energy, of):
 def _conjugate_step(normal, state, damping):
     solution, residual, direction, before = state
     image = normal(direction) + damping * direction
-    length = _ratio(before, jnp.sum(jnp.conj(direction) * image).real)
-    solution, residual = solution + length * direction, residual - length * image
+    step = _ratio(before, jnp.sum(jnp.conj(direction) * image).real)
+    solution, residual = solution + step * direction, residual - step * image
     after = _energy(residual)
     return solution, residual, residual + _ratio(after, before) * direction, after
 
@@ -267,7 +270,7 @@ def _proximal_step(normal, state, gridded, size, shrink_by, shift):
 
 
 def _patches(coefficients):
-    """(patches, voxels of a patch, rank); the image is padded to whole patches."""
+    """Patches of the image, padded to whole patches: (patches, voxels of a patch, rank)."""
     rank, rows, columns = coefficients.shape
     padded = jnp.pad(coefficients, ((0, 0), (0, -rows % _PATCH), (0, -columns % _PATCH)))
     blocks = padded.reshape(rank, padded.shape[1] // _PATCH, _PATCH, -1, _PATCH)
@@ -275,7 +278,7 @@ def _patches(coefficients):
 
 
 def _shrink(coefficients, threshold, shift):
-    """Singular values of all patches, laid from ``shift`` on, lowered by ``threshold``."""
+    """Soft-thresholds the singular values of all patches of a grid that is moved by ``shift``."""
     rank, rows, columns = coefficients.shape
     patches = _patches(jnp.roll(coefficients, shift, (1, 2)))
     squares, directions = jnp.linalg.eigh(jnp.swapaxes(patches.conj(), 1, 2) @ patches)

@@ -1,4 +1,4 @@
-"""Coil sensitivities from the scan itself, and one image of many coils."""
+"""Coil sensitivities from the scan itself, and the combination of coil images."""
 
 import functools
 
@@ -11,17 +11,17 @@ from ganmrf.imaging.reconstruct import conjugate_gradients, grid_coefficients, n
 from ganmrf.imaging.trajectory import density_compensation
 from ganmrf.pytrees import require
 
-_RESOLUTION = 6e-3  # m, of the images that sensitivities are taken from: they vary over centimetres
-_RANK = 2  # coefficients of those images
-_ITERATIONS = 15  # of conjugate gradients for each of them
-_WINDOW = 3  # voxels of them that are taken to have the same sensitivities
+_RESOLUTION = 6e-3  # m, of the calibration images: sensitivities vary over centimetres
+_RANK = 2  # coefficients that are reconstructed, so that the first is free of the second's aliases
+_ITERATIONS = 15  # of conjugate gradients: enough at a resolution that is fully sampled
+_WINDOW = 3  # voxels of a calibration image over which a sensitivity is taken to be constant
 
 
 def calibrate(kspace, trajectory, basis, shape: tuple[int, int], voxel_size) -> np.ndarray:
     """Sensitivities from the centre of k-space, where all frames together sample it densely.
 
-    Each coil's first coefficients are reconstructed by least squares at a resolution of 6 mm, which leaves no aliasing
-    in them; ratios between coils are taken there (`estimate_sensitivities`) and interpolated.
+    The first coefficients of each coil are reconstructed by least squares at a resolution of 6 mm, where they are free
+    of aliasing. `estimate_sensitivities` takes ratios between coils from these images; the ratios are interpolated.
 
     Args:
       kspace: (frames, coils, samples), complex64.
@@ -34,7 +34,7 @@ def calibrate(kspace, trajectory, basis, shape: tuple[int, int], voxel_size) -> 
       (coils, y, x), complex64, root sum of squares 1.
 
     Raises:
-      ValueError: no sample near the centre.
+      ValueError: the trajectory has no sample near the centre of k-space.
     """
     coarse = [
         min(count, max(2 * round(count * size / _RESOLUTION / 2), 2))
@@ -60,16 +60,16 @@ def calibrate(kspace, trajectory, basis, shape: tuple[int, int], voxel_size) -> 
 
 
 def estimate_sensitivities(coil_images, *, window: int = 5, iterations: int = 20) -> jax.Array:
-    """Sensitivities from the images themselves, voxel by voxel, where a window around it sees the same ratios.
+    """Sensitivities from coil images, voxel by voxel, assuming that they are constant in a window around the voxel.
 
     Args:
-      coil_images: (coils, ..., y, x), complex; axes between are further images of the same coils.
+      coil_images: (coils, ..., y, x), complex; the axes between are further images of the same coils.
       window: edge of the window, voxels, odd.
-      iterations: of the power method that finds the strongest combination of each window.
+      iterations: of the power method that finds the strongest combination of coils in each window.
 
     Returns:
-      (coils, y, x), complex64, root sum of squares 1. Their common phase is that of no coil, but of the combination
-      that is strongest in the whole image.
+      (coils, y, x), complex64, root sum of squares 1. The phase is relative to the combination of coils that is
+      strongest in the whole image.
 
     Raises:
       ValueError: fewer than three axes, or an even window.
@@ -85,7 +85,7 @@ def estimate_sensitivities(coil_images, *, window: int = 5, iterations: int = 20
 
 
 def combine(coil_images, sensitivities) -> jax.Array:
-    """One image of many, each coil weighted by how well it sees a voxel.
+    """Combines coil images: each coil is weighted by the conjugate of its sensitivity.
 
     Args:
       coil_images: (coils, ..., y, x).
@@ -102,7 +102,7 @@ def combine(coil_images, sensitivities) -> jax.Array:
 
 @functools.partial(jax.jit, static_argnums=(1, 2))
 def _strongest(images, window, iterations):
-    """Dominant eigenvector of each window's covariance of coils; images (coils, n, y, x)."""
+    """Dominant eigenvector of the coils' covariance in each window; images (coils, n, y, x)."""
     shifts = jnp.array([(row, column) for row in range(window) for column in range(window)]) - window // 2
 
     def times_covariance(vectors):
@@ -115,10 +115,10 @@ def _strongest(images, window, iterations):
 
     def improve(_, vectors):
         better = times_covariance(vectors)
-        length = jnp.sqrt(jnp.sum(jnp.abs(better) ** 2, axis=0, keepdims=True))
-        return jnp.where(length > 0, better / jnp.where(length > 0, length, 1), vectors)
+        norm = jnp.sqrt(jnp.sum(jnp.abs(better) ** 2, axis=0, keepdims=True))
+        return jnp.where(norm > 0, better / jnp.where(norm > 0, norm, 1), vectors)
 
-    largest = jnp.abs(images).max()  # fourth powers of the images are to come, beyond the range of float32
+    largest = jnp.abs(images).max()  # fourth powers of the images would leave the range of float32
     images = images / jnp.where(largest > 0, largest, 1)
     whole = jnp.einsum("cnyx,dnyx->cd", images, images.conj())
     reference = jnp.linalg.eigh(whole)[1][:, -1]

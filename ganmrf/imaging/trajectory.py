@@ -1,7 +1,7 @@
-"""Spiral readouts within the limits of the gradients, turned from frame to frame, and what each sample weighs.
+"""Spiral readouts within the limits of the gradients, turned from frame to frame, and density compensation.
 
-Trajectories are plain arrays, (frames, samples, 2): kx and ky in cycles per metre. Where one was measured, it takes the
-place of the designed one.
+Trajectories are plain arrays, (frames, samples, 2): kx and ky in cycles per metre. Measured trajectories of this form
+can be used in place of designed ones.
 """
 
 import dataclasses
@@ -18,20 +18,20 @@ from ganmrf.pytrees import require
 RASTER = 1e-5  # s, of gradient waveforms
 GOLDEN_ANGLE = np.pi * (3 - np.sqrt(5))  # rad
 _FINE = 16  # steps of the design in a raster time
-_MARGIN = 0.99  # of the limits, which the design holds in the continuum and a waveform in steps has to
-_ATTEMPTS = 5  # where the steps of a short waveform bend too sharply all the same: each at a lower slew rate
+_MARGIN = 0.99  # share of the limits to design for: the design is continuous, and the waveform in steps may exceed it
+_ATTEMPTS = 5  # designs, each at a lower slew rate, where the steps of a short waveform still exceed the limit
 _LONGEST = 0.2  # s, of a spiral: little signal lasts longer
 
 
 @dataclasses.dataclass(frozen=True)
 class Spiral:
-    """One readout: the waveform that gradient amplifiers play, and where its samples lie.
+    """One readout: the gradient waveform, and the points of k-space that are sampled.
 
     Attributes:
-      gradient: x and y, T/m, in the middle of each raster time, (raster times, 2); the first and the last are 0, and a
-        rewinder makes its moment 0.
+      gradient: x and y, T/m, in the middle of each raster time, (raster times, 2); the first and last values are 0, and
+        the rewinder at the end makes the moment 0.
       k: kx and ky of the samples, cycles/m, (samples, 2).
-      dwell_time: between samples, s; the first one is taken half of it after the waveform begins.
+      dwell_time: between samples, s; the first sample is half a dwell time after the start of the waveform.
     """
 
     gradient: np.ndarray
@@ -40,17 +40,17 @@ class Spiral:
 
     @property
     def times(self) -> np.ndarray:
-        """When the samples are taken, s from the start of the waveform, (samples,)."""
+        """Times of the samples, s from the start of the waveform, (samples,)."""
         return self.dwell_time * (np.arange(len(self.k)) + 0.5)
 
     @property
     def largest_gradient(self) -> float:
-        """T/m, in any direction: no rotation of the spiral asks more of one axis."""
+        """Largest magnitude of the gradient, T/m; no rotation of the spiral needs more on one axis."""
         return float(np.linalg.norm(self.gradient, axis=1).max())
 
     @property
     def largest_slew_rate(self) -> float:
-        """T/m/s, likewise; from 0 and to 0 in half a raster time, at the ends."""
+        """Largest magnitude of the slew rate, T/m/s; the ends rise from 0 and fall to 0 in half a raster time."""
         steps = np.diff(np.concatenate([-self.gradient[:1], self.gradient, -self.gradient[-1:]]), axis=0) / RASTER
         return float(np.linalg.norm(steps, axis=1).max())
 
@@ -66,21 +66,20 @@ def design_spiral(
     dwell_time: float = 4e-6,
     reach: float = 1.0,
 ) -> Spiral:
-    """A spiral of variable density, as short as the gradients allow, and the rewinder after it.
+    """Designs a spiral of variable density, as short as the gradients allow, with a rewinder after it.
 
     Args:
       matrix: voxels along an edge of the image.
       field_of_view: edge of the image, m.
-      interleaves: how many of it, turned evenly, sample the edge of k-space at the Nyquist rate.
-      centre_density: how many times more densely its centre is sampled; between, the density falls linearly.
+      interleaves: number of spirals, turned evenly, that together sample the edge of k-space at the Nyquist rate.
+      centre_density: density of the samples at the centre, relative to the edge; the density falls linearly between.
       max_gradient: T/m, in any direction.
       max_slew_rate: T/m/s, in any direction.
-      dwell_time: between samples, s; a long one slows the spiral down, for samples that resolve the field of view.
-      reach: radius of the sampled disc, in units of that of the circle in the Nyquist square; sqrt(2) has the corners
-        too.
+      dwell_time: between samples, s; a long dwell time slows the spiral, so that samples resolve the field of view.
+      reach: radius of the sampled disc, divided by half the edge of the Nyquist square; sqrt(2) includes the corners.
 
     Returns:
-      The spiral; its samples end where it reaches the edge.
+      The spiral; its samples end at the edge of the disc.
 
     Raises:
       ValueError: an argument out of range, or limits within which no such spiral is found.
@@ -102,7 +101,7 @@ def design_spiral(
     edge = reach * matrix / (2 * field_of_view)
     turn = 2 * np.pi * field_of_view / interleaves
     fastest = _MARGIN * GYROMAGNETIC_RATIO * max_gradient
-    fastest = min(fastest, 1 / (field_of_view * dwell_time))  # or samples would be too far apart along the spiral
+    fastest = min(fastest, 1 / (field_of_view * dwell_time))  # samples along the spiral resolve the field of view
     slew_rate = _MARGIN * max_slew_rate
     for _ in range(_ATTEMPTS):
         k = _shortest(turn, centre_density, edge, fastest, GYROMAGNETIC_RATIO * slew_rate)
@@ -117,12 +116,13 @@ def design_spiral(
 
 
 def rotation_angles(n_frames: int, rotation: str = "uniform", *, interleaves: int = 48) -> np.ndarray:
-    """By how much the readout of each frame is turned, rad, (frames,).
+    """Angles by which the readouts of the frames are turned, rad, (frames,).
 
     Args:
       n_frames: number of frames.
-      rotation: ``uniform``: by one interleaf a frame (7.5 degrees for 48); ``golden``: by the golden angle.
-      interleaves: of a whole turn.
+      rotation: ``uniform``, by one interleaf from frame to frame (7.5 degrees for 48), or ``golden``, by the golden
+        angle.
+      interleaves: number of interleaves in a whole turn, for ``uniform``.
 
     Raises:
       ValueError: another rotation.
@@ -136,10 +136,10 @@ def rotation_angles(n_frames: int, rotation: str = "uniform", *, interleaves: in
 
 
 def rotated(k: np.ndarray, angles: np.ndarray) -> np.ndarray:
-    """One readout turned counter-clockwise, in the plane of x and y, by each angle.
+    """Turns one readout counter-clockwise in the plane of x and y, by each angle.
 
     Args:
-      k: (samples, 2), cycles/m; or a waveform.
+      k: points, (samples, 2), cycles/m; or a waveform, (raster times, 2), T/m.
       angles: (frames,), rad.
 
     Returns:
@@ -151,18 +151,18 @@ def rotated(k: np.ndarray, angles: np.ndarray) -> np.ndarray:
 
 
 def density_compensation(trajectory, shape: tuple[int, int], voxel_size, *, iterations: int = 20) -> np.ndarray:
-    """What each sample weighs, so that all frames together, weighted, transform back to the image.
+    """Weights of the samples with which the adjoint transform of all frames together gives the image.
 
     Args:
       trajectory: (frames, samples, 2), cycles/m.
       shape: (y, x) of the image.
       voxel_size: along (y, x), m.
-      iterations: of the fixed point ``w = w / (C w)``, where C sums the samples around each one with a kernel that is
-        nowhere negative: in the image, the overlap of two discs as large as the field of view.
+      iterations: number of iterations of the fixed point ``w = w / (C w)``. C sums the weights around each sample with
+        a kernel that is nowhere negative: in image space, the overlap of two discs as large as the field of view.
 
     Returns:
-      (frames, samples), float32: with them ``A^H diag(w) A`` is nearly the identity, for images within the disc of
-      k-space that is sampled.
+      (frames, samples), float32: ``A^H diag(w) A`` is nearly the identity for images whose k-space lies within the
+      sampled disc.
 
     References:
       Pipe and Menon 1999, doi:10.1002/(SICI)1522-2594(199901)41:1<179::AID-MRM25>3.0.CO;2-V. Johnson and Pipe 2009,
@@ -180,7 +180,7 @@ def density_compensation(trajectory, shape: tuple[int, int], voxel_size, *, iter
 
 
 def distinct(trajectory) -> tuple[np.ndarray, np.ndarray]:
-    """The readouts of a trajectory that differ, and which of them each frame has.
+    """The distinct readouts of a trajectory, and which of these each frame has.
 
     Args:
       trajectory: (frames, samples, 2).
@@ -201,10 +201,10 @@ def _rebalanced(weights, points, repeats, overlap, voxel_size):
 
 
 def _shortest(turn, centre_density, edge, max_speed, max_acceleration):
-    """The spiral ``k = r exp(i theta(r))`` to the edge, run through as fast as the limits allow.
+    """The spiral ``k = r exp(i theta(r))`` to the edge, traversed as fast as the limits allow.
 
     With ``p = d theta / d r``, which falls linearly from ``centre_density * turn`` to ``turn``, the acceleration is
-    ``exp(i theta) (r'' (1 + i r p) + r'^2 (i (2 p + r dp/dr) - r p^2))``. ``r''`` is as large as may be.
+    ``exp(i theta) (r'' (1 + i r p) + r'^2 (i (2 p + r dp/dr) - r p^2))``. ``r''`` is the largest within the limits.
 
     Returns:
       k at the end of each raster time, cycles/m, (raster times, 2).
@@ -220,7 +220,7 @@ def _shortest(turn, centre_density, edge, max_speed, max_acceleration):
             )
         p = centre_density * turn + slope * radius
         stretch = 1 + (radius * p) ** 2
-        across, along = 2 * p + radius * slope, -radius * p**2  # of r'^2, in directions i and 1
+        across, along = 2 * p + radius * slope, -radius * p**2  # factors of r'^2 in the directions i and 1
         middle = speed**2 * (along + across * radius * p)
         rest = speed**4 * (along**2 + across**2) - max_acceleration**2
         push = (-middle + np.sqrt(max(middle**2 - stretch * rest, 0))) / stretch
@@ -234,7 +234,7 @@ def _shortest(turn, centre_density, edge, max_speed, max_acceleration):
 
 def _played(k, edge, dwell_time, max_gradient, max_slew_rate):
     """The waveform along k at the end of each raster time, its rewinder, and the samples up to the edge."""
-    k = np.concatenate([np.zeros((2, 2)), k])  # a first step of 0: half a raster time is little for the first rise
+    k = np.concatenate([np.zeros((2, 2)), k])  # a first step of 0, since half a raster time is short for the first rise
     out = np.diff(k, axis=0) / (GYROMAGNETIC_RATIO * RASTER)
     waveform = np.concatenate([out, _rewinder(out, max_gradient, max_slew_rate)])
     samples = _path(waveform, dwell_time * (np.arange(int(len(out) * RASTER / dwell_time)) + 0.5))
@@ -243,7 +243,7 @@ def _played(k, edge, dwell_time, max_gradient, max_slew_rate):
 
 
 def _rewinder(gradient, max_gradient, max_slew_rate):
-    """Brings a waveform to 0, and then its moment, in a straight line: (raster times, 2), the last one 0."""
+    """Gradients that bring a waveform to 0, and then its moment, in a straight line: (raster times, 2), ending in 0."""
     import pypulseq  # here: it takes a second, and most programs design no spiral
 
     last = gradient[-1]
@@ -266,7 +266,7 @@ def _rewinder(gradient, max_gradient, max_slew_rate):
 
 
 def _path(gradient, times):
-    """Where k is at some times, of a waveform that is linear between the middles of raster times and 0 at its start."""
+    """K at some times, for a waveform that is linear between the middles of raster times and 0 at its start."""
     knots = RASTER * np.concatenate([[0], np.arange(len(gradient)) + 0.5])
     values = np.concatenate([np.zeros((1, 2)), gradient])
     areas = np.diff(knots)[:, None] * (values[1:] + values[:-1]) / 2

@@ -1,1 +1,1 @@
-"""Files in, files out: one file a format family."""
+"""Files of scanners and other programs, in and out: one module for each family of formats."""

@@ -1,4 +1,4 @@
-"""Parameter maps to NIfTI with sidecars, as BIDS names quantitative maps, or to arrays; B1 maps from files."""
+"""Parameter maps to NIfTI with sidecars, named as in BIDS, or to array files; B1 maps from files."""
 
 import json
 import pathlib
@@ -28,21 +28,21 @@ def write_maps(
 ) -> dict[str, pathlib.Path]:
     """Writes ``T1map``, ``T2map`` (s), ``M0map`` (magnitude), ``part-phase_M0map`` (rad) and ``quality``.
 
-    ``TB1map``, if asked for, is in percent, as BIDS recommends: 100 where the flip angle is the nominal one.
-    ``desc-std_T1map`` and ``desc-std_T2map`` (s), standard deviations, come with ``refined``.
-    Each is a float32 ``.nii.gz`` with axes (x, y, z) and a ``.json`` of the same name; voxels outside the mask
-    (``maps.index`` < 0) are 0. Every file is written whole or not at all.
+    ``with_b1`` adds ``TB1map`` in percent, as BIDS recommends: 100 where the flip angle is the nominal one. ``refined``
+    adds the standard deviations ``desc-std_T1map`` and ``desc-std_T2map`` (s). Each map is a float32 ``.nii.gz`` with
+    axes (x, y, z) and a ``.json`` of the same name; voxels outside the mask (``maps.index`` < 0) are 0. Every file is
+    written whole or not at all.
 
     Args:
-      folder: where the files go; created where it is missing.
+      folder: folder of the files; created where it is missing.
       maps: the result of a match, fields of shape (x,), (y, x) or (z, y, x).
       prefix: BIDS entities before the names, such as ``sub-01``; the underscore after it may be left out.
       affine: (4, 4), from voxel indices (x, y, z) to positions in mm; None for a grid along the axes with
         ``voxel_size`` and the origin in its first voxel.
       voxel_size: size of a voxel along (z, y, x), m, where ``affine`` is None.
-      sidecar: entries to add to every sidecar, such as `describe` gives.
+      sidecar: entries to add to every sidecar, such as those of `describe`.
       with_b1: whether to write ``TB1map``.
-      refined: what `refine` made of them, from which all but ``quality`` is then taken.
+      refined: result of `refine` for these maps; all maps but ``quality`` are then taken from it.
 
     Returns:
       The paths of the images, by name (without the prefix).
@@ -74,7 +74,7 @@ def write_maps(
 
 
 def file_stem(prefix: str) -> str:
-    """What file names begin with: BIDS entities and an underscore, or nothing.
+    """The start of file names: BIDS entities and an underscore, or nothing.
 
     Raises:
       ValueError: a prefix with a path in it.
@@ -85,15 +85,15 @@ def file_stem(prefix: str) -> str:
 
 
 def save_maps(path, maps: Maps, *, refined: Refined | None = None):
-    """Writes maps to one ``.npz`` or ``.mat`` (v5) file, whole or not at all, every voxel where ``maps`` has it.
+    """Writes maps to one ``.npz`` or ``.mat`` (v5) file, whole or not at all, with the axes of ``maps``.
 
-    In the file: ``t1_s``, ``t2_s``, ``m0`` (complex), ``b1``, ``quality`` and ``index``, row of the dictionary from 0
-    on and -1 outside the mask; with ``refined`` also ``t1_std_s`` and ``t2_std_s``.
+    In the file: ``t1_s``, ``t2_s``, ``m0`` (complex), ``b1``, ``quality`` and ``index``, the row in the dictionary from
+    0 on, -1 outside the mask; with ``refined`` also ``t1_std_s`` and ``t2_std_s``.
 
     Args:
       path: the file; its suffix chooses the format.
       maps: the result of a match.
-      refined: what `refine` made of them, from which all but ``quality`` and ``index`` is then taken.
+      refined: result of `refine` for these maps; all maps but ``quality`` and ``index`` are then taken from it.
 
     Raises:
       ValueError: another suffix, a folder that cannot be written, or refined maps of another shape.
@@ -122,7 +122,7 @@ def write_image(path, values, affine, code: str = "scanner"):
       path: the file, ``.nii`` or ``.nii.gz``.
       values: real, (x,), (y, x) or (z, y, x).
       affine: (4, 4), from voxel indices (x, y, z) to positions in mm.
-      code: what NIfTI says of the affine: ``scanner``, or ``aligned`` where the place is not known.
+      code: NIfTI's code of the affine: ``scanner``, or ``aligned`` where the place in the scanner is not known.
     """
     values = np.asarray(values, np.float32).T
     image = nibabel.Nifti1Image(values.reshape(values.shape + (1,) * (3 - values.ndim)), affine)
@@ -134,7 +134,7 @@ def write_image(path, values, affine, code: str = "scanner"):
 
 
 def describe(dictionary: Dictionary) -> dict:
-    """What a dictionary was simulated from, in a few JSON entries for a sidecar; ranges are [lowest, highest]."""
+    """Tissue ranges and sequence of a dictionary as JSON entries for a sidecar; ranges are [lowest, highest]."""
 
     def bounds(values):
         return [float(f"{value:.6g}") for value in (np.min(values), np.max(values))]
@@ -169,11 +169,12 @@ def read_b1_map(path, shape: tuple[int, ...], *, scale: float = 1.0, affine=None
     Args:
       path: the file.
       shape: the spatial shape of the series; axes of length 1 may be absent from the file (MATLAB drops them).
-      scale: what its values are multiplied by: 0.01 where they are percent.
-      affine: (4, 4), that of the series (`Series.grid`), for a NIfTI map to be compared with; None for no check.
+      scale: factor for the values of the file: 0.01 where they are percent.
+      affine: (4, 4), the affine of the series (`Series.grid`), with which that of a NIfTI map must agree; None for no
+        check.
 
     Returns:
-      float64, of that shape; values that are not finite stay so.
+      float64, of ``shape``; values that are not finite are kept.
 
     Raises:
       ValueError: as `read_series`; a map of another shape or on another grid of voxels, complex values, or a scale that
@@ -194,7 +195,7 @@ def _check_refined(maps, refined):
 
 
 def _outputs(maps, refined, with_b1):
-    """Name: values and the sidecar entries of that map alone."""
+    """Name of each map -> its values, and the sidecar entries that belong to this map alone."""
     matching = "dictionary matching: the atom of largest normalised inner product"
     algorithm = matching if refined is None else "dictionary matching, refined by Gauss-Newton"
     best = maps if refined is None else refined

@@ -1,4 +1,4 @@
-"""What the XML header and the acquisitions' heads of an MRD file say about geometry and sequence, and how to say it."""
+"""Geometry and sequence in the XML header and the acquisition heads of MRD files: reading and writing."""
 
 import warnings
 
@@ -17,18 +17,18 @@ _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 def parse_header(xml):
     """The XML header as the library's dataclasses; raises `ValueError` where it is none."""
-    # What later versions of the format may add does no harm.
+    # Unknown properties, which later versions of the format may add, do no harm.
     config = ParserConfig(fail_on_unknown_properties=False, fail_on_converter_warnings=True)
     try:
         xml = xml.encode() if isinstance(xml, str) else xml
         header = XmlParser(config=config).from_bytes(xml, xsd.ismrmrdHeader)
-    except Exception as error:  # of the XML library beneath, of xsdata or of the classes it fills
+    except Exception as error:  # of the XML library, of xsdata, or of the classes that xsdata fills
         raise ValueError(f"xml: not an MRD header ({' '.join(str(error).split())})") from error
     return header
 
 
 def encoding_of(header, space: int):
-    """An encoding of the header, whose sizes are those of an image.
+    """An encoding of the header, with positive sizes.
 
     Raises:
       ValueError: the header has no such encoding, or a matrix or a field of view is not positive.
@@ -47,7 +47,7 @@ def encoding_of(header, space: int):
 
 
 def sequence_of(parameters, frames: int) -> Sequence | None:
-    """The sequence that a header's parameters (ms, degrees) give for some frames, if they do."""
+    """The sequence of some frames from a header's parameters (ms, degrees); None where these do not define one."""
     if parameters is None:
         return None
     values = [parameters.flipAngle_deg, parameters.TR, parameters.TE]
@@ -62,7 +62,7 @@ def sequence_of(parameters, frames: int) -> Sequence | None:
 
 
 def per_metre(points, units, space):
-    """A trajectory, (..., 2), from one of `UNITS` of an encoding space, or what None takes, to 1/m, float32."""
+    """A trajectory, (..., 2), from one of `UNITS` (None: by the size of the values) to 1/m, float32."""
     matrix = np.array([space.matrixSize.x, space.matrixSize.y], float)
     size = 1e-3 * np.array([space.fieldOfView_mm.x, space.fieldOfView_mm.y])
     if units is None:
@@ -76,10 +76,10 @@ def _voxel(matrix, field_of_view, slice_thickness):
 
 
 def affine_of(head, matrix, field_of_view, slice_thickness):
-    """From voxel indices (x, y, z) to positions in mm (RAS), from the head of one acquisition; None where it has none.
+    """From voxel indices (x, y, z) to positions in mm (RAS), from the head of one acquisition; None without any.
 
     Raises:
-      ValueError: directions that are not those of three axes.
+      ValueError: directions that are not those of three orthogonal axes.
     """
     axes = np.stack([head["read_dir"], head["phase_dir"], head["slice_dir"]], axis=1).astype(float)
     if not axes.any():
@@ -93,7 +93,7 @@ def affine_of(head, matrix, field_of_view, slice_thickness):
 
 
 def place_of(affine, matrix, field_of_view, slice_thickness):
-    """Position and directions by the names that MRD heads have for them; none for no affine.
+    """Position and directions, by their names in MRD heads; an empty dict for an affine of None.
 
     Raises:
       ValueError: an affine whose voxels have another size than the field of view gives.
@@ -102,7 +102,7 @@ def place_of(affine, matrix, field_of_view, slice_thickness):
         return {}
     affine = np.asarray(affine, float)
     voxel = _voxel(matrix, field_of_view, slice_thickness)
-    # A header of float32, or of NIfTI, is no more exact.
+    # The float32 numbers of MRD and NIfTI headers are no more exact than this.
     if affine.shape != (4, 4) or not np.allclose(np.linalg.norm(affine[:3, :3], axis=0), voxel, rtol=1e-4):
         raise ValueError(f"affine must be (4, 4) with voxels of {voxel.tolist()} mm; got {affine.tolist()}")
     affine = _LPS_TO_RAS @ affine
@@ -112,7 +112,7 @@ def place_of(affine, matrix, field_of_view, slice_thickness):
 
 
 def new_header(matrix, field_of_view, slice_thickness, sequence=None):
-    """A header with one encoding, (y, x) and m, not Cartesian, and the sequence where there is one."""
+    """A header with one non-Cartesian encoding (``matrix`` (y, x), sizes in m) and the sequence, unless it is None."""
     size = dict(zip("xyz", 1e3 * np.array([*field_of_view[::-1], slice_thickness], float), strict=True))
     space = xsd.encodingSpaceType(
         matrixSize=xsd.matrixSizeType(x=int(matrix[1]), y=int(matrix[0]), z=1),

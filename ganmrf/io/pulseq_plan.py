@@ -1,6 +1,6 @@
-"""When everything of an MRF-FISP scan happens, on the rasters of a scanner, and the events of its z gradient.
+"""Times of all events of an MRF-FISP scan, on the rasters of a scanner, and the events of its z gradient.
 
-One frame, the three blocks that it is made of, and the pulse of the next frame:
+The three blocks of one frame, and the pulse of the next frame:
 
             |    pulse     |           readout            |    rest    |
     RF           .-^-.                                                      .-^-.
@@ -20,12 +20,12 @@ import pypulseq
 from ganmrf.io.pulseq_settings import RASTER_US, Excitation
 from ganmrf.physics.slice_profile import WINDOWS
 
-_INVERSION_DURATION = 10e-3  # s
-_CRUSHER_CYCLES = 2  # times the dephasing of a repetition
+_INVERSION_DURATION = 10e-3  # s: inverts within +-300 Hz and at +-20 % of B1
+_CRUSHER_CYCLES = 2  # times the dephasing of a repetition, so that no later spoiler refocuses it
 
 
 def up(seconds):
-    """Whole microseconds on the raster of blocks, not before a time."""
+    """A time rounded up to the raster of blocks, whole microseconds."""
     return RASTER_US * int(np.ceil(1e6 * seconds / RASTER_US - 1e-6))
 
 
@@ -55,15 +55,15 @@ def excite(excitation: Excitation, system):
 
 
 def plan(sequence, pulse, readout, cycles, system):
-    """When everything begins, in whole microseconds from the start of the file, and what z gradients are needed.
+    """Start of every event, in whole microseconds, and the z gradients between them.
 
     Returns:
-      inversion: the pulse and its crusher; None without.
-      shift: by which pulses are later in their blocks than at the earliest, 0 to 9, (frames,).
-      wait: from the ends of these blocks to the readouts, (frames,).
+      inversion: the inversion pulse and its crusher; None without inversion.
+      shift: delay of each pulse in its block after the earliest possible time, 0 to 9, (frames,).
+      wait: from the end of each pulse's block to the readout, (frames,).
       readout: from the start of a readout to the end of its block, one number.
-      rest: from there to the block of the next RF pulse, or the end of the file, (frames,).
-      rephaser, spoiler: events, (frames,) each; the same object where they are the same.
+      rest: from the end of each readout's block to the block of the next RF pulse, or the end of the file, (frames,).
+      rephaser, spoiler: events, (frames,) each; equal events are the same object.
     """
     echo_time = np.round(1e6 * np.asarray(sequence.echo_time, float)).astype(int)
     time = np.concatenate([[0], np.cumsum(1e6 * np.asarray(sequence.repetition_time, float))])
@@ -72,7 +72,7 @@ def plan(sequence, pulse, readout, cycles, system):
         inversion_time = 1e6 * float(sequence.inversion_time)
         inversion = _inversion(inversion_time, cycles, echo_time[0], system)
         first = inversion.centre + inversion_time
-    # Readouts begin on the raster of gradients; RF pulses need not.
+    # Readouts begin on the raster of gradients; RF pulses begin on any microsecond.
     centre = RASTER_US * np.round((first + time[:-1] + echo_time) / RASTER_US).astype(int) - echo_time
     end = RASTER_US * round((first + time[-1]) / RASTER_US)
     shift = (centre - pulse.lead) % RASTER_US
@@ -97,7 +97,7 @@ def plan(sequence, pulse, readout, cycles, system):
 
 
 def _refuse_short(name, found, missing):
-    """Raises `ValueError` for the first time, of each frame or one, that lacks some microseconds."""
+    """Raises `ValueError` for the first frame whose time, in us, is too short by ``missing`` microseconds."""
     if (missing > 0).any():
         where = int(np.argmax(missing > 0))
         place = f" of frame {where}" if name != "inversion_time" else ""
@@ -112,7 +112,7 @@ def _length(event):
 
 
 def _inversion(inversion_time, cycles, echo_time, system):
-    """The pulse, at a delay such that the first readout begins on the raster, and its crusher."""
+    """The inversion pulse, at a delay that puts the first readout on the raster, and its crusher."""
     earliest = up(system.rf_dead_time)
     rf = pypulseq.make_adiabatic_pulse(
         "hypsec", duration=_INVERSION_DURATION, delay=system.rf_dead_time, system=system, use="inversion"

@@ -1,4 +1,4 @@
-"""What a Pulseq file plays, where that is MRF-FISP: the sequence to simulate, and where its samples lie."""
+"""MRF-FISP scans in Pulseq files: the sequence to simulate, and the trajectory of the samples."""
 
 import dataclasses
 import hashlib
@@ -13,12 +13,12 @@ import pypulseq
 from ganmrf.files import check_readable
 from ganmrf.physics.sequences.fisp import Sequence
 
-_SAME_PHASE = 1e-3  # rad; six digits of a frequency offset and of a phase are in a file
+_SAME_PHASE = 1e-3  # rad: a file has six digits of frequency offsets and phases
 _NO_FLIP = 1e-6  # rad: a pulse of amplitude 0, whose phase means nothing
 _BALANCED = 10.0  # cycles/m between pulses: a tenth of a cycle across 1 cm does not spoil
 _SAME_PLACE = 1e-3  # cycles/m: rounding of a gradient moment
-# Of a pulse whose use is not in the file. Adiabatic ones have 2 pi f / sqrt(df/dt) with f = B1 in Hz, by stationary
-# phase, which is 2.5 rad at an adiabaticity of 1, and more above.
+# Least integral, rad, of an inversion pulse whose use is not in the file. By stationary phase that of an adiabatic
+# pulse is 2 pi f / sqrt(df/dt) with f = B1 in Hz: 2.5 rad at an adiabaticity of 1, and more above.
 _LEAST_INVERSION = 2.5
 
 
@@ -40,14 +40,14 @@ class _Readout:
 def read_pulseq(path) -> Sequence:
     """Reads the sequence of an MRF-FISP scan, of any readout.
 
-    A frame is an RF pulse with the readout after it, pulses of amplitude 0 included. One pulse before the first frame
-    may be the inversion: the file says so, or, where it does not (before Pulseq 1.5), its integral is above 2.5 rad, as
-    that of adiabatic pulses is, and no readout follows. Delays before the first pulse do not count.
+    A frame is an RF pulse (also of amplitude 0) with the readout after it. One pulse before the first frame may be an
+    inversion: the file names its use, or (before Pulseq 1.5) its integral is above 2.5 rad, as that of adiabatic pulses
+    is, and no readout follows it. Delays before the first pulse are ignored.
 
-    Flip angles are integrals of the pulses on resonance; where all phases are 0 or pi, pi makes them negative. Times
-    are counted between the centres of pulses, as the file or else pypulseq says; the last repetition time ends with
-    the file. The echo is where, of the beginning, middle and end of each dwell time, k is nearest to 0 in x and y; of
-    several such, the first. A spiral that begins at k = 0 has it at the start of its readout, not at its first sample.
+    Flip angles are integrals of the pulses on resonance; where all phases are 0 or pi, a phase of pi makes the flip
+    angle negative. Times are counted between the centres of pulses, which come from the file or else from pypulseq; the
+    last repetition time ends with the file. The echo is the first beginning, middle or end of a dwell time at which k
+    is nearest to 0 in x and y: for a spiral that begins at k = 0, the start of the readout, not the first sample.
 
     Args:
       path: a ``.seq`` file, of Pulseq 1.2 to 1.5.
@@ -56,9 +56,9 @@ def read_pulseq(path) -> Sequence:
       The validated sequence.
 
     Raises:
-      ValueError: a file that is missing, truncated, altered since it was signed, or something else; or a scan that is
-        not MRF-FISP, with what was found: no RF pulse or readout, several readouts after a pulse, refocusing or
-        preparation pulses, a second inversion, phases that change from frame to frame, balanced gradients.
+      ValueError: a file that is missing, truncated, altered since it was signed, or of another kind; or a scan that is
+        not MRF-FISP, with the reason: no RF pulse or readout, several readouts after a pulse, refocusing or preparation
+        pulses, a second inversion, phases that change from frame to frame, balanced gradients.
 
     References:
       Layton et al. 2017, doi:10.1002/mrm.26235.
@@ -82,17 +82,17 @@ def read_pulseq(path) -> Sequence:
 
 
 def read_pulseq_trajectory(path) -> np.ndarray:
-    """Reads where the samples of an MRF-FISP scan lie.
+    """Reads the trajectory of an MRF-FISP scan.
 
     Args:
       path: as `read_pulseq`.
 
     Returns:
-      kx and ky, cycles/m, of each sample in the middle of its dwell time, from k = 0 at the centre of the RF pulse of
-      its frame; (frames, samples, 2), float32.
+      kx and ky, cycles/m, of each sample in the middle of its dwell time, with k = 0 at the centre of the frame's RF
+      pulse; (frames, samples, 2), float32.
 
     Raises:
-      ValueError: as `read_pulseq`, but for balanced gradients and times; or readouts of different lengths.
+      ValueError: as `read_pulseq`, except for balanced gradients and times; or readouts of different lengths.
     """
     path = pathlib.Path(path)
     scan = _opened(path)
@@ -111,7 +111,7 @@ def read_pulseq_trajectory(path) -> np.ndarray:
 
 
 def _opened(path):
-    """The file as pypulseq has it, once it is known to be whole."""
+    """The scan as a pypulseq object, once the file is known to be whole."""
     check_readable(path)
     try:
         text = path.read_text(encoding="utf-8")
@@ -122,25 +122,25 @@ def _opened(path):
     _check_whole(path, text)
     scan = pypulseq.Sequence()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # older versions, missing definitions: pypulseq fills in
-        warnings.simplefilter("error", DeprecationWarning)  # NumPy's way to say that a line holds no numbers
+        warnings.simplefilter("ignore")  # pypulseq warns of older versions and missing definitions, and fills in
+        warnings.simplefilter("error", DeprecationWarning)  # NumPy warns so of a line without numbers
         try:
             scan.read(str(path))
             for block in scan.block_events:
                 scan.get_block(block)
         except Exception as error:  # a damaged file makes the reader raise whatever it trips over
             cause = f"{type(error).__name__}: {' '.join(str(error).split())}"
-            traceback.clear_frames(error.__traceback__)  # closes the file, which the reader left open, with a warning
+            traceback.clear_frames(error.__traceback__)  # closes the file, which the reader leaves open
             raise ValueError(f"{path}: not a whole Pulseq file ({cause})") from error
     return scan
 
 
 def _check_whole(path, text):
-    """Refuses what its signature tells to be altered, and the cuts through shapes on which pypulseq does not return."""
+    """Refuses files that differ from their signature, and files cut within a shape, on which pypulseq never returns."""
     body, signed, signature = text.rpartition("\n[SIGNATURE]")
     if signed:
         found = re.search(r"^Hash\s+(\w+)\s*$", signature, re.MULTILINE)
-        either = body, body + "\n"  # the line break is of the signature; not every writer knows
+        either = body, body + "\n"  # the line break belongs to the signature, which some writers ignore
         if not found or found[1].lower() not in [hashlib.md5(signed.encode()).hexdigest() for signed in either]:
             raise ValueError(
                 f"{path}: truncated, damaged or edited: it does not match its signature (where the edit was meant, "
@@ -151,7 +151,7 @@ def _check_whole(path, text):
 
 
 def _frames(path, scan):
-    """The pulses and readouts of an MRF-FISP scan, as pairs, and the inversion or None."""
+    """Pairs of excitation and readout of an MRF-FISP scan, and the inversion or None."""
     pulses, readouts = _events(scan)
     if not pulses:
         raise ValueError(f"{path}: no RF pulse in {len(scan.block_events)} blocks")
@@ -201,7 +201,7 @@ def _events(scan):
 
 
 def _flip(scan, rf):
-    """Flip angle on resonance, rad, with the phase at the centre of the pulse."""
+    """Flip angle on resonance, rad, times the phase factor at the centre of the pulse."""
     regular = np.allclose(np.diff(rf.t), scan.rf_raster_time, rtol=1e-3) and len(rf.t) > 2
     area = scan.rf_raster_time * rf.signal.sum() if regular else np.trapezoid(rf.signal, rf.t)
     to_hz = 1e-6 * scan.system.gamma * scan.system.B0
@@ -217,7 +217,7 @@ def _inverts(pulse, n_readouts):
 
 
 def _flip_angles(path, frames):
-    """Signed, rad, (frames,); the sign is that of the phase, 0 or pi from that of the scan."""
+    """Signed flip angles, rad, (frames,): negative where the phase is pi from that of the scan."""
     flip = np.array([pulse.flip for pulse, _ in frames])
     plays = np.abs(flip) > _NO_FLIP
     if np.any(np.abs(flip.imag) > _SAME_PHASE * np.abs(flip) + _NO_FLIP):
@@ -242,12 +242,12 @@ def _moments(scan):
 
 
 def _k(moments, pulse, times):
-    """From 0 at the centre of a pulse, (times, axes)."""
+    """K at some times, 0 at the centre of a pulse, (times, axes)."""
     return np.stack([moment(times) - moment(np.array(pulse.time)) for moment in moments], axis=1)
 
 
 def _echo(moments, pulse, readout):
-    """When k is nearest to 0 in a readout, s."""
+    """Time at which k is nearest to 0 in a readout, s."""
     times = readout.start + readout.dwell_time / 2 * np.arange(2 * readout.n_samples + 1)
     distance = np.linalg.norm(_k(moments[:2], pulse, times), axis=1)
     return times[np.argmax(distance < distance.min() + _SAME_PLACE)]

@@ -117,9 +117,9 @@ def _add_frames(scan, timed, pulse, flip_angle, readout):
 
 
 def _register_pulses(scan, unit, flip_angle, shift):
-    """The RF events of the frames, (frames,); all share one shape."""
+    """Registers the RF events of the frames, (frames,), which all share one shape."""
     made, shape_ids = {}, None
-    for frame in np.argsort(-np.abs(flip_angle), kind="stable"):  # so that the first is not 0, and has a shape
+    for frame in np.argsort(-np.abs(flip_angle), kind="stable"):  # the largest first, since a pulse of 0 has no shape
         key = flip_angle[frame], shift[frame]
         if key in made:
             continue
@@ -136,7 +136,7 @@ def _register_pulses(scan, unit, flip_angle, shift):
 
 
 def _register_turned(scan, gradient, angle, delay):
-    """The waveform turned by an angle, as events of x and y."""
+    """Registers the waveform, turned by an angle, as events of x and y."""
     cosine, sine = np.cos(angle), np.sin(angle)
     turned = GYROMAGNETIC_RATIO * gradient @ np.array([[cosine, sine], [-sine, cosine]])
     events = []
@@ -147,7 +147,7 @@ def _register_turned(scan, gradient, angle, delay):
             first=0.0,
             last=0.0,
             delay=delay,
-            max_slew=2 * scan.system.max_slew,  # it counts the first and the last step as done in half a raster time
+            max_slew=2 * scan.system.max_slew,  # pypulseq counts the first and the last step as half a raster time
             system=scan.system,
         )
         event.id, _ = scan.register_grad_event(event)

@@ -1,4 +1,4 @@
-"""Schedules that users have as CSV files: degrees and milliseconds become rad and s here."""
+"""Schedules as CSV files: degrees and milliseconds in the files, rad and s inside."""
 
 import csv
 import pathlib
@@ -9,7 +9,7 @@ from ganmrf.files import replacing
 from ganmrf.physics.sequences.fisp import Sequence
 
 _SCALE = {"deg": np.pi / 180, "rad": 1.0, "us": 1e-6, "ms": 1e-3, "s": 1.0}
-_COLUMNS = {  # field: the names it goes by, the units it may have
+_COLUMNS = {  # field: names of its column, and units that the name may end with
     "flip_angle": (("flip_angle", "fa"), ("deg", "rad")),
     "repetition_time": (("repetition_time", "tr"), ("us", "ms", "s")),
     "echo_time": (("echo_time", "te"), ("us", "ms", "s")),
@@ -20,14 +20,14 @@ _COLUMNS = {  # field: the names it goes by, the units it may have
 def read_schedule(path, *, echo_time: float | None = None, inversion_time: float | None = None) -> Sequence:
     """Reads a sequence from a CSV file whose header names columns with their units.
 
-    Columns: ``flip_angle_deg`` (or ``_rad``; short name ``fa``), ``repetition_time_ms`` (or ``_us``, ``_s``; ``tr``)
-    and, unless ``echo_time`` is given, ``echo_time_ms`` (``te``); ``inversion_time_ms`` (``ti``), where there is one,
-    the same in every row. Other columns are left alone; one row a frame.
+    One row a frame. Columns: ``flip_angle_deg`` (or ``_rad``; short name ``fa``), ``repetition_time_ms`` (or ``_us``,
+    ``_s``; ``tr``), ``echo_time_ms`` (``te``), unless ``echo_time`` is given, and optionally ``inversion_time_ms``
+    (``ti``), with the same value in every row. Other columns are ignored.
 
     Args:
       path: the CSV file.
       echo_time: echo time of every frame, s, in place of the column.
-      inversion_time: time from the inversion to the first pulse, s, in place of the column; None without it for no
+      inversion_time: time from the inversion to the first pulse, s, in place of the column; None and no column: no
         inversion.
 
     Returns:
@@ -35,7 +35,7 @@ def read_schedule(path, *, echo_time: float | None = None, inversion_time: float
 
     Raises:
       ValueError: an empty file, a column that is missing or has no unit, a cell that is not a number (with its line),
-        an inversion time that changes from row to row, or values no sequence can have.
+        an inversion time that changes from row to row, or values that no sequence can have.
     """
     columns = read_columns(path)
     if echo_time is not None:
@@ -58,11 +58,11 @@ def read_schedule(path, *, echo_time: float | None = None, inversion_time: float
 
 
 def write_schedule(path, sequence: Sequence):
-    """Writes a sequence as a CSV file that `read_schedule` reads, in degrees and ms with six decimals; whole or not.
+    """Writes a sequence as a CSV file for `read_schedule`, in degrees and ms with six decimals, whole or not at all.
 
     Args:
       path: the file.
-      sequence: the sequence; an inversion time stands in every row.
+      sequence: the sequence; its inversion time, if any, is written in every row.
 
     Raises:
       ValueError: a folder that cannot be written.
@@ -83,7 +83,7 @@ def write_schedule(path, sequence: Sequence):
 
 
 def read_columns(path) -> dict[str, np.ndarray]:
-    """The columns of a schedule file that name a field of `Sequence`, in rad and s, float64, (frames,) each.
+    """The columns of a schedule file that are fields of `Sequence`, in rad and s, float64, (frames,) each.
 
     Raises:
       ValueError: as `read_schedule`.

@@ -1,4 +1,4 @@
-"""Image series and masks from the files scanners' users have: NumPy, MATLAB and NIfTI."""
+"""Image series and masks from NumPy, MATLAB and NIfTI files."""
 
 import dataclasses
 import pathlib
@@ -8,19 +8,19 @@ import numpy as np
 
 from ganmrf.files import check_readable, read_arrays
 
-_OFF_GRID = 0.1  # voxels, which no rounding of a header reaches
-_TO_MM = {"meter": 1e3, "micron": 1e-3}  # of the units a NIfTI header may name; anything else is taken as mm
+_OFF_GRID = 0.1  # voxels: far above the rounding of a header, far below an error in the grid
+_TO_MM = {"meter": 1e3, "micron": 1e-3}  # units that a NIfTI header may name; mm for any other
 
 
 @dataclasses.dataclass(frozen=True)
 class Series:
-    """One image a frame.
+    """A series of images, one a frame.
 
     Attributes:
       images: (frames, ...spatial), one to three spatial axes, float32, float64, complex64 or complex128, finite.
       affine: (4, 4), from voxel indices in the reverse order of the spatial axes, (x, y, z), to positions in mm, as in
         NIfTI; None where the file does not say.
-      has_place: whether the file says where the voxels are, and not their size alone.
+      has_place: whether the file says where the voxels are; if not, ``affine`` has their size alone.
     """
 
     images: np.ndarray
@@ -29,7 +29,7 @@ class Series:
 
     @property
     def grid(self) -> np.ndarray | None:
-        """The affine, for masks and B1 maps to be compared with; None where the place of the voxels is not known."""
+        """The affine that masks and B1 maps must agree with; None where the place of the voxels is not known."""
         return self.affine if self.has_place else None
 
     @property
@@ -57,8 +57,8 @@ def read_series(path, variable: str | None = None, *, frame_axis: int | None = N
       The series.
 
     Raises:
-      ValueError: another suffix, a file that is missing, truncated or something else, an array that is missing, not
-        numeric or of another number of axes, no way to choose between arrays, or values that are not finite.
+      ValueError: another suffix, a file that is missing, truncated or of another kind, an array that is missing, not
+        numeric or of another number of axes, several arrays and none chosen, or values that are not finite.
     """
     path = pathlib.Path(path)
     affine = None
@@ -84,7 +84,7 @@ def read_series(path, variable: str | None = None, *, frame_axis: int | None = N
 
 
 def read_mask(path, shape: tuple[int, ...], affine=None) -> np.ndarray:
-    """Reads a mask: whatever is not 0 is inside.
+    """Reads a mask: voxels that are not 0 are inside.
 
     The file is ``.nii`` or ``.nii.gz`` with (x, y, z), or ``.npz`` or ``.mat`` with an array ``mask`` or one numeric
     array only, in the order of the series' spatial axes.
@@ -92,10 +92,11 @@ def read_mask(path, shape: tuple[int, ...], affine=None) -> np.ndarray:
     Args:
       path: the file.
       shape: the spatial shape of the series; axes of length 1 may be absent from the file (MATLAB drops them).
-      affine: (4, 4), that of the series (`Series.grid`), for a NIfTI mask to be compared with; None for no check.
+      affine: (4, 4), the affine of the series (`Series.grid`), with which that of a NIfTI mask must agree; None for no
+        check.
 
     Returns:
-      Bool, of that shape.
+      Bool, of ``shape``.
 
     Raises:
       ValueError: as `read_series`; a mask of another shape, on another grid of voxels, with NaN, or with nothing
@@ -111,11 +112,11 @@ def read_mask(path, shape: tuple[int, ...], affine=None) -> np.ndarray:
 
 
 def read_on_grid(path, usual: str, what: str, shape: tuple[int, ...], affine) -> np.ndarray:
-    """An array that has the voxels of a series: of its shape but for axes of length 1, and where its affine has them.
+    """Reads an array with the voxels of a series: same shape, except for axes of length 1, and same place.
 
     Raises:
-      ValueError: another shape, or a NIfTI file that knows its place and has a corner of the volume more than 0.1
-        voxel from where ``affine`` has it.
+      ValueError: another shape, or a NIfTI file that has a corner of the volume more than 0.1 voxel from the corner by
+        ``affine``.
     """
     place = None
     if is_nifti(path):
@@ -135,7 +136,7 @@ def read_on_grid(path, usual: str, what: str, shape: tuple[int, ...], affine) ->
 
 
 def is_nifti(path) -> bool:
-    """Whether a file is NIfTI by its suffix; raises `ValueError` where that is none that is read here."""
+    """Whether a file is NIfTI by its suffix; raises `ValueError` for a suffix that this module does not read."""
     if path.name.lower().endswith((".nii", ".nii.gz")):
         return True
     if path.suffix.lower() not in (".npz", ".mat"):
@@ -144,19 +145,19 @@ def is_nifti(path) -> bool:
 
 
 def _has_place(path):
-    """Whether a NIfTI file says where it lies; without either code nibabel makes the affine up."""
+    """Whether a NIfTI file says where its voxels are; without either code nibabel invents the affine."""
     header = nibabel.load(path).header
     return bool(header["sform_code"] or header["qform_code"])
 
 
 def read_array(path, variable, usual, *, min_ndim):
-    """The array called ``variable``, or else ``usual``, or else the only one that may be meant."""
+    """The array called ``variable``; without a variable the one called ``usual``, or the only numeric one."""
     arrays = read_arrays(path, None if variable is None else [variable])
     if variable is not None and variable not in arrays:
         raise ValueError(f"{path}: no array {variable!r}; it holds {', '.join(read_arrays(path)) or 'none'}")
     name = variable or usual
     if name not in arrays:
-        # In MATLAB a number has two axes as well.
+        # In MATLAB a single number has two axes, too.
         found = [n for n, a in arrays.items() if a.dtype.kind in "biufc" and a.ndim >= min_ndim and a.size > 1]
         if len(found) != 1:
             raise ValueError(f"{path}: name the array that holds the {usual}: it has {', '.join(found) or 'none'}")
@@ -176,7 +177,7 @@ def read_nifti(path):
         image = nibabel.load(path, mmap=False)
         data = np.asarray(image.dataobj)
         unit = image.header.get_xyzt_units()[0]
-    except Exception as error:  # a damaged file makes nibabel raise whatever it trips over, half a dozen types
+    except Exception as error:  # a damaged file makes nibabel raise half a dozen types of error
         cause = " ".join(str(error).split())
         raise ValueError(f"{path}: not a whole NIfTI file ({cause})") from error
     if data.dtype.kind not in "biufc":
