@@ -48,9 +48,8 @@ class TableWeights:
     def require_own(self, atoms: Tissue, names: tuple[str, ...]):
         """Raises `ValueError` unless ``atoms`` are those of the grid, compared by the fields ``names``."""
         own = self.tissue
-        same = own.shape == atoms.shape and all(
-            np.allclose(getattr(own, name), getattr(atoms, name), rtol=1e-5)
-            for name in names  # float32 in files
+        same = own.shape == atoms.shape and all(  # to a hundred times the rounding of float32
+            np.allclose(getattr(own, name), getattr(atoms, name), rtol=1e-5) for name in names
         )
         if not same:
             raise ValueError(
