@@ -86,20 +86,25 @@ def run_block(source, page, first_line, names, capsys):
 
 
 def print_comments(source):
-    """The comment behind each statement that prints, by the statement's first line."""
+    """What each statement that prints is said to print, by the statement's first line.
+
+    That is what the comment lines right below the statement say, or else the comment at the end of a print's line.
+    """
     comments = {
         token.start[0]: token.string.removeprefix("#")
         for token in tokenize.generate_tokens(io.StringIO(source).readline)
         if token.type == tokenize.COMMENT
     }
-    return {
-        statement.lineno: comments[statement.end_lineno]
-        for statement in ast.parse(source).body
-        if isinstance(statement, ast.Expr)
-        and isinstance(statement.value, ast.Call)
-        and getattr(statement.value.func, "id", None) == "print"
-        and statement.end_lineno in comments
-    }
+    said, lines = {}, source.splitlines()
+    for statement in ast.parse(source).body:
+        if not any(getattr(node, "id", None) == "print" for node in ast.walk(statement)):
+            continue
+        below = list(itertools.takewhile(lambda line: line.startswith("#"), lines[statement.end_lineno :]))
+        if below:
+            said[statement.lineno] = " ".join(line.removeprefix("#") for line in below)
+        elif isinstance(statement, ast.Expr) and statement.end_lineno in comments:
+            said[statement.lineno] = comments[statement.end_lineno]
+    return said
 
 
 def words(text):
