@@ -128,7 +128,7 @@ def test_derivatives_are_those_of_central_differences(shape):
 
 @by_shape
 def test_a_sequence_it_can_express_comes_back(shape):
-    # Neither power nor changes are at their limits here: where they are, what they took away cannot be told.
+    # Neither power nor changes are limited here: angles that these limits have lowered cannot be told from others.
     limits = dataclasses.replace(LIMITS, max_flip_change=None, rf_power=None)
     with jax.enable_x64(True):
         parametrisation = Parametrisation(start(), limits, shape)
