@@ -2,6 +2,7 @@
 
 import difflib
 import importlib
+import os
 import sys
 
 from experiments.flags.jobs import GROUPS, job_modules, summary
@@ -11,7 +12,11 @@ def main(arguments: list[str] | None = None):
     """Runs the job that the first argument names; without arguments lists them."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if not arguments or arguments[0] in ("help", "--help", "-h", "--version"):
-        _list(version="--version" in arguments)
+        try:
+            _list(version="--version" in arguments)
+            sys.stdout.flush()
+        except BrokenPipeError:  # whoever reads the list has seen enough, as `head` does
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return
     job, *rest = arguments
     jobs = job_modules()
