@@ -24,7 +24,7 @@ def errors(sequence, tissue, n_states, slice_profile=None):
 
 
 @hypothesis.given(seed=st.integers(0, 10**6), n_frames=st.sampled_from([2, 250]))
-@hypothesis.settings(max_examples=12)
+@hypothesis.settings(max_examples=8)
 def test_the_choice_keeps_the_accuracy_on_random_schedules(seed, n_frames):
     schedule, tissue = random_case(seed, n_frames, voxels=150)
     sequence, tissue = Sequence(*schedule), Tissue(*tissue)

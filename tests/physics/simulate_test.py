@@ -48,7 +48,7 @@ def relative(signal, reference):
 
 
 @hypothesis.given(seed=st.integers(0, 10**6), form=st.sampled_from([(1, True), (101, False), (1200, True)]))
-@hypothesis.settings(max_examples=12)
+@hypothesis.settings(max_examples=8)
 def test_all_states_equal_the_isochromat_sum(seed, form):
     schedule, tissue = random_case(seed, form[0], inverted=form[1])
     with jax.enable_x64(True):
