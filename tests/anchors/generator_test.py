@@ -52,7 +52,7 @@ def radial(anchor_set):
 @pytest.fixture(scope="module")
 def trained(anchor_set):
     """A small trunk's recipe, and its states halfway and at the end."""
-    recipe = dataclasses.replace(RECIPE, width=64, depth=3, steps=200, batch_size=128)
+    recipe = dataclasses.replace(RECIPE, width=96, depth=2, steps=200, batch_size=128)
     data = trunk_data(anchor_set, anchor_set.features_of(anchor_set.validation))
     draw = draw_tissue(anchor_set, 0, 512)
     states = [jax.tree.map(np.asarray, s) for s, _ in fit(recipe, data, init_state(recipe, data), chunk=100, draw=draw)]
