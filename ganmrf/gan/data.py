@@ -170,9 +170,11 @@ def batch(key: jax.Array, step: jax.Array, examples: Examples, size: int, noise:
 
 
 def sequence_input(sequence: Sequence) -> np.ndarray:
-    """Flip angles and repetition times, each over its largest absolute value: (2 frames,), float32."""
+    """Flip angles and repetition times, each over its largest absolute value if that is not 0: (2 frames,), float32."""
     patterns = np.stack([np.asarray(sequence.flip_angle), np.asarray(sequence.repetition_time)])
-    return (patterns / np.abs(patterns).max(axis=1, keepdims=True)).astype(np.float32).ravel()
+    largest = np.abs(patterns).max(axis=1, keepdims=True)
+    largest[largest == 0] = 1  # flip angles that are all 0 stay 0
+    return (patterns / largest).astype(np.float32).ravel()
 
 
 def _scaling(dictionary, rows, recipe):

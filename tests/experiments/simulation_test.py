@@ -1,12 +1,10 @@
-"""The experiments as a user runs them: good flags give files, bad ones give one line and exit code 2."""
+"""Simulation and maps of the brain as a user runs them: good flags give files, bad ones one line and exit code 2."""
 
 import json
 import os
-import pathlib
 import signal
 import socket
 import subprocess
-import sys
 import time
 
 import nibabel
@@ -18,18 +16,13 @@ from ganmrf.dictionary.npz import load_dictionary
 from ganmrf.dictionary.zarr_fill import begin_store, fill_store
 from ganmrf.imaging.phantom import digital_brain
 from ganmrf.physics.sequences.published import mrf_fisp
-
-ROOT = pathlib.Path(__file__).parents[2]
-
-
-def run(experiment, *flags, **environment):
-    command = [sys.executable, "-m", f"experiments.{experiment}", *flags]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=os.environ | environment)
+from tests.commands import ROOT, run, run_apart, words
 
 
 def test_a_dictionary_of_ones_own(tmp_path):
     schedule = tmp_path / "own.csv"
-    schedule.write_text("fa_deg,tr_ms\n" + "".join(f"{10 + n},{12 + n / 10}\n" for n in range(20)))
+    rows = "".join(f"{10 + n},{12 + n / 10}\n" for n in range(20))
+    schedule.write_text(f"fa_deg,tr_ms\n{rows}", encoding="utf-8")
     path = tmp_path / "own.npz"
     done = run(
         "simulate_dictionary",
@@ -56,14 +49,14 @@ def test_a_dictionary_of_ones_own(tmp_path):
 
 
 def test_kept_programs_that_were_cut_short_are_compiled_again(tmp_path):
-    flags = ("simulate_dictionary", "--grid=coarse", "--frames=10")
-    first = run(*flags, f"--output={tmp_path / 'first.npz'}", XDG_CACHE_HOME=str(tmp_path))
+    flags = ("simulate_dictionary", "--t1_ms=300,800", "--t2_ms=40", "--frames=10")
+    first = run_apart(*flags, f"--output={tmp_path / 'first.npz'}", XDG_CACHE_HOME=str(tmp_path))
     assert first.returncode == 0, first.stderr
     kept = list((tmp_path / "ganmrf" / "compiled").iterdir())
     assert kept
     for program in kept:
         os.truncate(program, program.stat().st_size // 2)
-    again = run(*flags, f"--output={tmp_path / 'again.npz'}", XDG_CACHE_HOME=str(tmp_path))
+    again = run_apart(*flags, f"--output={tmp_path / 'again.npz'}", XDG_CACHE_HOME=str(tmp_path))
     assert (again.returncode, again.stderr) == (0, "")
     assert (tmp_path / "first.npz").read_bytes() == (tmp_path / "again.npz").read_bytes()
 
@@ -73,7 +66,7 @@ SHARED = ("--frames=30", "--chunk_atoms=64", "--rank=6", "--states=15")  # 94 ch
 
 def begin(output, port, process, *flags):
     place = (f"--coordinator=localhost:{port}", "--processes=2", f"--process_id={process}")
-    command = [sys.executable, "-m", "experiments.simulate_dictionary", f"--output={output}", *SHARED, *place, *flags]
+    command = words("simulate_dictionary", f"--output={output}", *SHARED, *place, *flags)
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -96,14 +89,14 @@ def test_processes_share_a_store_and_one_may_die(tmp_path):
     second.communicate()
     assert second.returncode == -signal.SIGKILL
     again = begin(path, port, 1)
-    said, error = again.communicate(timeout=60)
+    said, error = again.communicate(timeout=120)
     assert again.returncode == 0, error
     assert "of 94 chunks are there already" in said
-    said, error = first.communicate(timeout=60)
+    said, error = first.communicate(timeout=120)
     assert first.returncode == 0, error
     assert f"{path} is whole: 5970 atoms of 30 frames" in said
     devices = {"XLA_FLAGS": "--xla_force_host_platform_device_count=3"}  # and they do not divide the chunks evenly
-    alone = run("simulate_dictionary", f"--output={tmp_path / 'alone.zarr'}", *SHARED, **devices)
+    alone = run_apart("simulate_dictionary", f"--output={tmp_path / 'alone.zarr'}", *SHARED, **devices)
     assert alone.returncode == 0, alone.stderr
     assert contents(path) == contents(tmp_path / "alone.zarr")
 
@@ -111,7 +104,7 @@ def test_processes_share_a_store_and_one_may_die(tmp_path):
 def test_a_coordinator_that_is_not_there(tmp_path):
     port = free_port()
     process = begin(tmp_path / "a.zarr", port, 1, "--coordinator_timeout_s=1")
-    _, error = process.communicate(timeout=60)
+    _, error = process.communicate(timeout=120)
     assert process.returncode == 2
     assert error.startswith(f"error: --coordinator=localhost:{port}: it was not reached, or some process did not come")
     assert error.count("\n") == 1
@@ -122,43 +115,40 @@ def test_a_store_that_is_not_whole_is_not_matched_with(tmp_path):
     fill_store(begin_store(tmp_path / "a.zarr", mrf_fisp(20), tissue_grid("coarse"), chunk_atoms=50))
     (tmp_path / "a.zarr" / "norms" / "c" / "4").unlink()
     np.savez(tmp_path / "scan.npz", images=np.ones((20, 2, 2)))
-    files = {"dictionary": "a.zarr", "images": "scan.npz", "output": "maps"}
-    done = run("match_maps", *(f"--{flag}={tmp_path / name}" for flag, name in files.items()))
+    files = {"dictionary": "a.zarr", "input": "scan.npz", "output": "maps"}
+    flags = (f"--{flag}={tmp_path / name}" for flag, name in files.items())
+    done = run("reconstruct_maps", *flags, "--method=frames", "--norefine")
     assert done.returncode == 2
     assert "a.zarr is not whole: 1 of its 6 chunks are missing (4): run simulate_dictionary --output=" in done.stderr
     assert done.stderr.count("\n") == 1
 
 
+OF_STORES = ("--coordinator=localhost:1", "--processes=2", "--process_id=0")
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (("--output=a.txt",), "--output must end in .npz, .mat or .zarr; got a.txt"),
-        (("--output=/nowhere/a.npz",), "--output: the folder /nowhere does not exist"),
-        (("--output=a.npz", "--grid=medium"), "grid must be one of paper, coarse, fine; got 'medium'"),
-        (("--output=a.npz", "--coordinator=localhost:1"), "--coordinator goes with --output=NAME.zarr"),
-        (("--output=a.zarr", "--coordinator=localhost:1"), "--coordinator, --processes and --process_id go together"),
-        (
-            ("--output=a.zarr", "--coordinator=localhost", "--processes=2", "--process_id=0"),
-            "--coordinator must be host:port; got 'localhost'",
-        ),
-        (("--output=a.npz", "--t1_ms=100"), "--t1_ms and --t2_ms go together"),
-        (("--output=a.npz", "--schedule=none.csv"), "none.csv"),
-        (("--output=a.npz", "--accuracy=0", "--frames=5", "--grid=coarse"), "accuracy must be positive; got 0.0"),
+        (("--output=a.txt",), ("--output", ".npz, .mat or .zarr", "a.txt")),
+        (("--output=/nowhere/a.npz",), ("--output", "the folder /nowhere does not exist")),
+        (("--output=a.npz", "--grid=medium"), ("--grid", "paper, coarse, fine", "medium")),
+        (("--output=a.npz", "--chunk_atoms=9"), ("--chunk_atoms", "--output=NAME.zarr")),
+        (("--output=a.npz", *OF_STORES), ("--coordinator", "--output=NAME.zarr")),
+        (("--output=a.zarr", OF_STORES[0]), ("--coordinator, --processes and --process_id go together",)),
+        (("--output=a.zarr", "--coordinator=localhost", *OF_STORES[1:]), ("--coordinator", "host:port", "localhost")),
+        (("--output=a.zarr", *OF_STORES[:2], "--process_id=2"), ("--process_id", "0 to 1", "2")),
+        (("--output=a.npz", "--t1_ms=100"), ("--t1_ms and --t2_ms go together",)),
+        (("--output=a.npz", "--schedule=none.csv"), ("none.csv",)),
+        (("--output=a.npz", "--accuracy=0", "--frames=5", "--grid=coarse"), ("--accuracy", "positive", "0.0")),
     ],
 )
 def test_bad_flags_are_one_line(flags, message):
     done = run("simulate_dictionary", *flags)
     assert done.returncode == 2
     assert done.stderr.startswith("error: ")
-    assert message in done.stderr
+    assert all(part in done.stderr for part in message)
     assert done.stderr.count("\n") == 1
     assert not list(ROOT.glob("a.*"))
-
-
-def test_a_generator_takes_one_b1(tmp_path):
-    done = run("train", f"--workdir={tmp_path / 'run'}", "--b1=0.9:1.1:0.1", "--grid=coarse", "--frames=20")
-    assert done.returncode == 2
-    assert done.stderr == "error: --b1 must be one value: a generator learns T1 and T2 alone; got 0.9:1.1:0.1\n"
 
 
 def test_main_job_on_a_small_brain(tmp_path):
@@ -166,19 +156,19 @@ def test_main_job_on_a_small_brain(tmp_path):
     done = run("map_brain", f"--output={tmp_path / 'brain'}", *flags)
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "brain"
-    metrics = json.loads((folder / "metrics.json").read_text())
+    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     # The coarse grid steps T1 by 100 ms and T2 by 10 ms, half a step of 832 and 79 ms is 6 %; noise and mixture add.
     assert metrics["tissues"]["white matter"]["voxels"] > 20
     assert metrics["tissues"]["white matter"]["t1_rrmse"] < 0.12
     assert metrics["tissues"]["white matter"]["t2_rrmse"] < 0.12
-    config = json.loads((folder / "config.json").read_text())
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     assert (config["size"], config["simulation"]["frames"]) == (48, 120)
     image = nibabel.load(folder / "T1map.nii.gz")
     brain = digital_brain(size=48)
     np.testing.assert_allclose(image.affine, brain.affine)
     t1 = image.get_fdata()[..., 0].T
     np.testing.assert_array_equal(t1 > 0, brain.mask)
-    report = (folder / "report.html").read_text()
+    report = (folder / "report.html").read_text(encoding="utf-8")
     assert report.count("data:image/png;base64") == 7
     assert "Energy the basis leaves out" in report
     assert (folder / "maps.png").stat().st_size > 10_000
@@ -186,20 +176,24 @@ def test_main_job_on_a_small_brain(tmp_path):
 
 def test_the_table_of_slice_profiles(tmp_path):
     path = tmp_path / "table.json"
-    done = run("slice_profile_accuracy", "--nodes=16,32", f"--output={path}")
+    done = run("studies.slice_profile_accuracy", "--nodes=16,32", f"--output={path}")
     assert done.returncode == 0, done.stderr
-    errors = {row["nodes"]: row["gauss"] for row in json.loads(path.read_text())["errors"]}
+    errors = {row["nodes"]: row["gauss"] for row in json.loads(path.read_text(encoding="utf-8"))["errors"]}
     assert errors[16] <= 1e-3
     assert errors[32] <= 1e-4
 
 
 @pytest.mark.parametrize(
-    ("flag", "message"),
-    [("--size=8", "--size=8 is too coarse"), ("--snr=nan", "--snr must be 0 (no noise) or more; got nan")],
+    ("flags", "message"),
+    [
+        (("--size=7",), ("--size", "at least 8", "7")),
+        (("--size=8", "--grid=coarse", "--frames=10"), ("--size=8 is too coarse",)),
+        (("--snr=nan",), ("--snr", "at least 0", "nan")),
+    ],
 )
-def test_main_job_refuses_before_it_works(tmp_path, flag, message):
-    done = run("map_brain", f"--output={tmp_path}", flag)
+def test_the_brain_is_not_mapped_with_what_cannot_be_right(tmp_path, flags, message):
+    done = run("map_brain", f"--output={tmp_path}", *flags)
     assert done.returncode == 2
-    assert message in done.stderr
+    assert all(part in done.stderr for part in message)
     assert done.stderr.count("\n") == 1
     assert not list(tmp_path.iterdir())

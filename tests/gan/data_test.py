@@ -12,6 +12,7 @@ from hypothesis import given
 from ganmrf.dictionary.compress import compress
 from ganmrf.gan.data import batch, sequence_input, split_and_scale, split_rows
 from ganmrf.gan.recipes import recipe
+from ganmrf.physics.sequences.fisp import Sequence
 from ganmrf.physics.tissue import Tissue
 
 
@@ -103,3 +104,11 @@ def test_the_sequence_as_an_input(dictionary):
     assert values.shape == (120,)
     np.testing.assert_allclose(values[:60] * np.max(dictionary.sequence.flip_angle), dictionary.sequence.flip_angle)
     assert values[60:].max() == 1
+
+
+@pytest.mark.parametrize(("flip_angles", "expected"), [([0.0, 0.0], [0, 0]), ([0.0, -0.5], [0, -1])])
+def test_a_train_of_flip_angles_that_are_all_0_is_an_input_of_zeros(flip_angles, expected):
+    sequence = Sequence(jnp.array(flip_angles), jnp.array([0.006, 0.012]), 0.002)
+    values = sequence_input(sequence)
+    np.testing.assert_array_equal(values, np.float32([*expected, 0.5, 1]))
+    assert values.dtype == np.float32

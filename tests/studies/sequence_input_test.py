@@ -1,42 +1,41 @@
-"""The study of direct conditioning as a user runs it: trained, judged, and told in a table and a figure."""
+"""The study of direct conditioning as a user runs it: trained, evaluated, and told in a table and a figure."""
 
 import json
-import pathlib
-import subprocess
-import sys
 
 import pytest
 
-from experiments.studies.sequence_input_report import result_rows, result_table, write_direct_report
-from experiments.studies.sequence_input_runs import GAN, REGRESSION, steps_of_equal_time
+from experiments.studies.sequence_input_report import result_rows, result_table, write_sequence_input_report
+from experiments.studies.sequence_input_runs import GAN, LONGER, REGRESSION, steps_of_equal_time
+from tests.commands import run
 
-ROOT = pathlib.Path(__file__).parents[2]
-SMALL = {"frames": 40, "steps": 4, "every": 2, "sequences": 2, "width": 8, "depth": 1, "rank": 4, "batch_size": 16}
+SMALL = {"frames": 20, "steps": 4, "every": 2, "sequences": 2, "width": 8, "depth": 1, "rank": 4, "batch_size": 16}
 
 
 def test_the_study_small(tmp_path):
-    folder = tmp_path / "study"
     flags = [f"--{name}={value}" for name, value in SMALL.items()]
-    flags += [
-        f"--workdir={folder}",
-        f"--variant={REGRESSION}",
-        "--refit_draws=1",
-        "--judged=2",
-    ]  # as many as are drawn: one program
-    command = [sys.executable, "-m", "experiments.studies.sequence_input", *flags]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    # As many sequences to evaluate on as are drawn: one program.
+    flags += [f"--workdir={tmp_path}", f"--variant={REGRESSION}", "--refit_draws=1", "--judged=2"]
+    done = run("studies.sequence_input", *flags)
     assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
-    [row] = json.loads((folder / "direct.json").read_text())
+    assert "Warning" not in done.stderr
+    [row] = json.loads((tmp_path / "sequence_input.json").read_text(encoding="utf-8"))
     assert row["variant"] == REGRESSION
     assert row["steps"] == 4
     assert len(row["runs"]["0"]["curve"]) == 2
     assert 0 < row["trained"]["mean"] < row["trained"]["quantile"]
     assert row["refit"]["core_seconds"] > row["trained"]["core_seconds"]
-    assert (folder / "report.html").read_text().count("data:image/png;base64") == 1
+    assert (tmp_path / "report.html").read_text(encoding="utf-8").count("data:image/png;base64") == 1
 
 
-def test_equal_time_is_in_steps_of_the_dearer_player():
+def test_equal_time_needs_both_that_it_compares(tmp_path):
+    done = run("studies.sequence_input", f"--workdir={tmp_path / 's'}", f"--variant={LONGER}")
+    assert done.returncode == 2
+    assert all(part in done.stderr for part in ("--variant", LONGER, REGRESSION, GAN))
+    assert done.stderr.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_equal_time_is_in_steps_of_the_dearer_training():
     regression = {"steps": 100, "seconds_per_step": 0.02}
     assert steps_of_equal_time(regression, {"steps": 100, "seconds_per_step": 0.05}) == 250
 
@@ -55,7 +54,7 @@ def test_means_over_the_seeds_are_told_in_words_too(tmp_path):
     settings = {"seeds": [0, 1], "judged": 2, "steps": 5}
     table = result_table(rows, settings)
     assert table.rows[1] == [GAN, "5", "2.00e-03", "8.00e-03", "10", "1.00e-03", "8.00e-03", "10"]
-    write_direct_report(tmp_path / "report.html", rows, table, settings)
-    text = (tmp_path / "report.html").read_text()
+    write_sequence_input_report(tmp_path / "report.html", rows, table, settings)
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "Given as many steps, regression has 5.00e-04 and the GAN 1.00e-03." in text
     assert "loss is 1.300 at the end; one that guesses has 1.386" in text

@@ -1,0 +1,50 @@
+"""Generators for any sequence without a network, as a user makes and evaluates them."""
+
+import json
+
+import numpy as np
+
+from ganmrf.dictionary.build import build_dictionary
+from ganmrf.dictionary.npz import load_dictionary
+from ganmrf.runs.anchoring import AnchoredConfig, make_in_folder
+from ganmrf.runs.configs import SimulationConfig
+from tests.commands import run
+
+BOX = {"t1_range_ms": (100.0, 3000.0), "t2_range_ms": (10.0, 500.0)}
+GRID = ("--t1_ms=200:1400:400", "--t2_ms=20:120:20")
+
+
+def test_a_generator_is_evaluated(tmp_path):
+    config = AnchoredConfig(SimulationConfig(frames=40), "radial", **BOX, anchors=32, sequences=4, candidates=128)
+    make_in_folder(tmp_path / "radial", config)
+    small = ("--frames=40", "--sequences=4", "--tissues=20", "--maps=1", "--size=32", "--rounds=1")
+    generator = f"--generator={tmp_path / 'radial' / 'generator.npz'}"
+    done = run("evaluate_anchored", f"--output={tmp_path / 'evaluated'}", generator, *small, *GRID)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "evaluated" / "evaluation.json").read_text(encoding="utf-8"))["radial"]
+    assert set(found["errors"]) == {"published, 1000 frames", "published, 500 frames", "random", "heart rhythms"}
+    for by_size in found["errors"].values():
+        assert by_size["32"]["mean"] < by_size["16"]["mean"] < by_size["16"]["quantile_99"] < 1
+    assert set(found["outside"]) == {"t1 below", "t1 above", "t2 below", "t2 above"}
+    assert found["outside"]["t2 above"][-1] > found["outside"]["t2 above"][0]
+    assert found["gradient"]["flip_angle"] < 0.1
+    report = (tmp_path / "evaluated" / "report.html").read_text(encoding="utf-8")
+    assert report.count("data:image/png;base64") == 3
+
+
+def test_a_table_with_b1_and_a_slice_profile(tmp_path):
+    table, output, b1 = tmp_path / "table", tmp_path / "d.npz", "--b1=0.9,1.0"
+    small = ("--frames=40", "--t1_range_ms=100,3000", "--t2_range_ms=10,500", "--sequences=4", "--candidates=128")
+    flags = (f"--workdir={table}", "--kind=table", "--anchors=32", "--b1_range=0.8,1.2", *small, b1, *GRID)
+    done = run("train_anchored", *flags, "--slice_nodes=2")
+    assert done.returncode == 0, done.stderr
+    flags = (f"--generator={table / 'generator.npz'}", f"--output={output}", "--frames=40", b1, *GRID)
+    done = run("generate_dictionary", *flags)
+    assert done.returncode == 0, done.stderr
+    found = load_dictionary(output)
+    assert found.slice_profile.nodes.shape == (2,)
+    truth = build_dictionary(found.sequence, found.tissue, slice_profile=found.slice_profile)
+    assert np.linalg.norm(found.fingerprints - truth.fingerprints, axis=1).mean() < 0.05
+    done = run("generate_dictionary", *flags, "--slice_nodes=3")
+    assert done.returncode == 2
+    assert "--slice_nodes gives another slice profile" in done.stderr

@@ -1,0 +1,43 @@
+"""Generators for any sequence, made from Python in their folder, and made again from what is there."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from ganmrf.runs.anchoring import AnchoredConfig, make_in_folder
+from ganmrf.runs.configs import SimulationConfig
+
+SIMULATION = SimulationConfig(frames=40, t1_ms="200:1400:400", t2_ms="20:120:20")
+BOX = {"t1_range_ms": (100.0, 3000.0), "t2_range_ms": (10.0, 500.0)}
+TABLE = AnchoredConfig(SIMULATION, "table", **BOX, anchors=32, sequences=4, candidates=128)
+
+
+def same(one, other):
+    jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
+def test_a_generator_is_made_again_from_what_its_folder_holds(tmp_path):
+    made = make_in_folder(tmp_path, TABLE, progress=False)
+    tissue = SIMULATION.tissue().ravel()
+    same(made.generator.model.tissue, tissue)
+    [block] = (tmp_path / "table").iterdir()
+    written = block.stat().st_mtime_ns
+    (tmp_path / "generator.npz").unlink()
+    again = make_in_folder(tmp_path, progress=False)  # all settings from the folder
+    assert again.config == TABLE
+    assert block.stat().st_mtime_ns == written  # what was simulated is not simulated again
+    assert (tmp_path / "generator.npz").exists()
+    same(again.generator, made.generator)
+
+
+def test_what_does_not_go_together_is_refused(tmp_path):
+    outside = dataclasses.replace(TABLE, t1_range_ms=(100.0, 1000.0))
+    with pytest.raises(ValueError, match=r"t1 = 1\.4"):
+        make_in_folder(tmp_path / "outside", outside, progress=False)
+    scheduled = dataclasses.replace(TABLE, simulation=SimulationConfig(schedule="mine.csv"))
+    with pytest.raises(ValueError, match="schedule"):
+        make_in_folder(tmp_path / "scheduled", scheduled, progress=False)
+    with pytest.raises(ValueError, match=r"t1_range_ms .* got 1000,100"):
+        dataclasses.replace(TABLE, t1_range_ms=(1000.0, 100.0)).box()

@@ -1,0 +1,61 @@
+"""Configurations of runs: what their fields mean in SI units, and what they refuse."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from ganmrf.runs.configs import SimulationConfig, SpiralConfig, TrainingConfig
+
+
+def test_a_simulation_in_si_units(tmp_path):
+    schedule = tmp_path / "own.csv"
+    schedule.write_text("fa_deg,tr_ms\n10,12\n20,13\n30,14\n", encoding="utf-8")
+    config = SimulationConfig(str(schedule), 2, 3.0, 18.0, t1_ms="500,900", t2_ms="40", b1="0.9", slice_nodes=4)
+    sequence, tissue = config.sequence(), config.tissue()
+    np.testing.assert_allclose(sequence.flip_angle, np.deg2rad([10, 20]), rtol=1e-6)
+    np.testing.assert_allclose(sequence.repetition_time, [0.012, 0.013], rtol=1e-6)
+    np.testing.assert_allclose((sequence.echo_time[0], sequence.inversion_time), [0.003, 0.018], rtol=1e-6)
+    np.testing.assert_allclose(np.ravel(tissue.t1), [0.5, 0.9], rtol=1e-6)
+    assert np.ndim(tissue.b1) == 0  # one value is a number, and no axis
+    assert config.slice_profile().nodes.shape == (4,)
+    assert SimulationConfig().slice_profile() is None
+    assert config.on_grid("coarse").tissue().size == 297
+    assert config.names_sequence
+    assert not SimulationConfig(grid="fine").names_sequence
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"echo_time_ms": 3.0}, "echo_time_ms"),
+        ({"inversion_time_ms": 18.0}, "inversion_time_ms"),
+        ({"schedule": "a.seq", "echo_time_ms": 3.0}, "echo_time_ms .*seq"),
+        ({"frames": 1001}, "1001"),
+    ],
+)
+def test_fields_that_do_not_go_with_the_sequence_are_refused(fields, words):
+    with pytest.raises(ValueError, match=words):
+        SimulationConfig(**fields).sequence()
+
+
+def test_more_frames_than_the_schedule_has_are_refused(tmp_path):
+    schedule = tmp_path / "own.csv"
+    schedule.write_text("fa_deg,tr_ms\n10,12\n20,13\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"frames must be 1 to 2.*3"):
+        SimulationConfig(str(schedule), 3, 3.0).sequence()
+
+
+def test_spirals_in_si_units():
+    config = SpiralConfig(16, field_of_view_mm=200.0, interleaves=4)
+    assert config.field_of_view == pytest.approx(0.2)
+    assert config.voxel_size == pytest.approx((0.0125, 0.0125))
+    trajectory = config.trajectory(3)
+    assert trajectory.shape[::2] == (3, 2)
+    # Half the matrix over the field of view, 1/m, is the edge of k-space.
+    assert np.linalg.norm(trajectory, axis=-1).max() == pytest.approx(40.0, rel=0.05)
+
+
+def test_records_come_in_twentieths_of_a_training():
+    assert TrainingConfig().every == TrainingConfig().recipe.steps // 20
+    assert dataclasses.replace(TrainingConfig(), every=7).every == 7

@@ -1,0 +1,23 @@
+"""Jobs side by side: results in order, and what goes wrong in a process is an error of the caller's."""
+
+import math
+import operator
+import os
+
+import pytest
+
+from ganmrf.runs.side_by_side import run_side_by_side
+
+
+def test_results_come_in_the_order_of_the_items():
+    assert run_side_by_side(operator.neg, [3, 1, 2]) == [-3, -1, -2]
+
+
+def test_bad_input_of_a_job_is_the_callers_error():
+    with pytest.raises(ValueError, match="math domain error"):
+        run_side_by_side(math.sqrt, [-1.0])
+
+
+def test_a_process_that_ends_by_itself_ends_the_work():
+    with pytest.raises(ValueError, match=r"ended by itself \(exit code 3\)"):
+        run_side_by_side(os._exit, [3])

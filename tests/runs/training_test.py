@@ -1,0 +1,78 @@
+"""Training from Python: the same folder, resumed, extended or read, as the command does with flags."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from ganmrf.gan.recipes import Recipe
+from ganmrf.runs.configs import SimulationConfig, TrainingConfig, TrainingJob
+from ganmrf.runs.training import read_run, train_in_folder
+
+SMALL = Recipe(width=8, depth=1, rank=8, batch_size=16, optimiser="adam", learning_rate_schedule="constant", steps=4)
+
+
+def job(**recipe):
+    training = TrainingConfig(recipe=dataclasses.replace(SMALL, **recipe), every=2)
+    return TrainingJob(SimulationConfig(frames=20, grid="coarse"), training)
+
+
+def same(one, other):
+    jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "trained"
+    return folder, train_in_folder(folder, job(steps=8), progress=False)
+
+
+def test_a_finished_run_is_read_and_gone_on_with_as_it_is(trained):
+    folder, run = trained
+    assert [row["step"] for row in run.rows] == [2, 4, 6, 8]
+    for again in (read_run(folder), train_in_folder(folder, progress=False)):
+        assert again.job == run.job
+        assert again.rows == run.rows
+        same(again.state, run.state)
+
+
+def test_a_longer_run_of_a_constant_learning_rate_begins_as_the_shorter_one(trained, tmp_path):
+    _, longer = trained
+    shorter = train_in_folder(tmp_path, job(steps=4), progress=False)
+    assert shorter.state.step == 4
+    extended = train_in_folder(tmp_path, job(steps=8), progress=False)
+    same(extended.state, longer.state)
+    same(read_run(tmp_path).generator().params, longer.generator().params)
+
+
+def test_a_run_of_a_falling_learning_rate_is_not_extended(tmp_path):
+    train_in_folder(tmp_path, job(steps=2, learning_rate_schedule="cosine"), progress=False)
+    with pytest.raises(ValueError, match="steps=4 conflicts with 2"):
+        train_in_folder(tmp_path, job(steps=4, learning_rate_schedule="cosine"), progress=False)
+
+
+def test_a_schedule_that_changed_under_its_name_is_refused(tmp_path):
+    schedule = tmp_path / "own.csv"
+
+    def write(first):
+        rows = [f"{angle},12" for angle in (first, *range(11, 30))]
+        schedule.write_text("\n".join(["fa_deg,tr_ms", *rows]), encoding="utf-8")
+
+    write(10)
+    simulation = SimulationConfig(schedule=str(schedule), echo_time_ms=3.0, grid="coarse")
+    own = dataclasses.replace(job(steps=2), simulation=simulation)
+    train_in_folder(tmp_path / "run", own, progress=False)
+    write(20)
+    with pytest.raises(ValueError, match="another sequence or grid"):
+        train_in_folder(tmp_path / "run", progress=False)
+
+
+def test_folders_without_a_run_or_a_checkpoint_are_refused(trained, tmp_path):
+    folder, _ = trained
+    with pytest.raises(ValueError, match="holds no run"):
+        train_in_folder(tmp_path / "none", progress=False)
+    (tmp_path / "begun").mkdir()
+    (tmp_path / "begun" / "config.json").write_bytes((folder / "config.json").read_bytes())
+    with pytest.raises(ValueError, match="no checkpoint yet"):
+        read_run(tmp_path / "begun")

@@ -1,0 +1,131 @@
+"""The folder of a run: one run at a time, always with the settings it was begun with, and a record without gaps."""
+
+import json
+
+import pytest
+
+from ganmrf.runs.workdir import Workdir, read_config, read_records
+from ganmrf.settings import configuration, group, setting
+
+
+@configuration
+class Network:
+    """A group of settings."""
+
+    width: int = setting(8, "units", at_least=1)
+    shares: tuple[float, ...] = setting((0.5, 0.5), "of sets")
+
+
+@configuration
+class Run:
+    """Settings of a run."""
+
+    seed: int = setting(0, "of all", at_least=0)
+    shown: bool = setting(True, "a report", kept=False)
+    network: Network = group(Network)
+
+
+@configuration
+class Other:
+    """Settings of another kind of run."""
+
+    size: int = setting(3, "rows")
+
+
+def test_settings_that_are_not_given_are_those_of_the_folder(tmp_path):
+    with Workdir(tmp_path / "run", Run(3, network=Network(16, (0.2, 0.8)))) as workdir:
+        assert not workdir.begun
+    with Workdir(tmp_path / "run", Run(), frozenset()) as workdir:
+        assert workdir.begun
+        assert workdir.config == Run(3, network=Network(16, (0.2, 0.8)))
+    with Workdir(tmp_path / "run", Run(3, shown=False), frozenset({"seed", "shown"})) as workdir:
+        assert workdir.config == Run(3, False, Network(16, (0.2, 0.8)))
+    assert read_config(tmp_path / "run", Run()) == Run(3, network=Network(16, (0.2, 0.8)))
+
+
+@pytest.mark.parametrize(
+    ("config", "given", "conflict"),
+    [
+        (Run(4), {"seed"}, "seed=4 conflicts with 3"),
+        (Run(3, network=Network(32)), {"width"}, "width=32 conflicts with 8"),
+        (Run(3, network=Network(8, (1.0,))), None, "shares=1.0 conflicts with 0.5,0.5"),
+    ],
+)
+def test_a_conflict_names_the_setting_and_changes_nothing(tmp_path, config, given, conflict):
+    with Workdir(tmp_path, Run(3)):
+        pass
+    before = (tmp_path / "config.json").read_bytes()
+    with pytest.raises(ValueError, match=conflict):
+        Workdir(tmp_path, config, given and frozenset(given))
+    assert (tmp_path / "config.json").read_bytes() == before
+    with Workdir(tmp_path, Run(3)):  # the refusal left no lock behind
+        pass
+
+
+def test_some_settings_may_be_extended(tmp_path):
+    with Workdir(tmp_path, Run(3)):
+        pass
+    with Workdir(tmp_path, Run(3, network=Network(32)), extendable=frozenset({"width"})) as workdir:
+        assert workdir.config.network.width == 32
+    assert read_config(tmp_path, Run()).network.width == 32
+
+
+def test_one_run_at_a_time(tmp_path):
+    with Workdir(tmp_path, Run()), pytest.raises(ValueError, match=f"{tmp_path} is in use by another run"):
+        Workdir(tmp_path, Run())
+    with Workdir(tmp_path, Run()):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("{", "config.json"),
+        ("[]", "damaged"),
+        ('{"size": 3}', "another kind"),
+        ('{"seed": -1, "network": {"width": 8, "shares": [0.5]}}', "seed must be at least 0.*-1"),
+    ],
+)
+def test_settings_that_cannot_be_read_are_refused(tmp_path, content, words):
+    (tmp_path / "config.json").write_text(content, encoding="utf-8")
+    with pytest.raises(ValueError, match=words):
+        Workdir(tmp_path, Run(), frozenset())
+    with pytest.raises(ValueError, match=words):
+        read_config(tmp_path, Run())
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="holds no run"):
+        read_config(tmp_path, Run())
+
+
+@pytest.mark.parametrize(("made", "kept"), [((), False), (("metrics.jsonl",), True)])
+def test_bad_input_leaves_the_folder_to_others_unless_something_was_made(tmp_path, made, kept):
+    def work():
+        with Workdir(tmp_path, Run()):
+            for name in made:
+                (tmp_path / name).touch()
+            raise ValueError("bad input")
+
+    with pytest.raises(ValueError, match="bad input"):
+        work()
+    if kept:
+        with pytest.raises(ValueError, match="another kind"):
+            Workdir(tmp_path, Other())
+    else:
+        with Workdir(tmp_path, Other(5)) as workdir:
+            assert workdir.config == Other(5)
+
+
+def test_records_without_their_checkpoint_and_cut_off_lines_are_removed(tmp_path):
+    with Workdir(tmp_path, Run()) as workdir:
+        for step in (1, 2, 3):
+            workdir.record({"step": step, "loss": 1 / step})
+        with open(tmp_path / "metrics.jsonl", "a", encoding="utf-8") as file:
+            file.write('{"step": 4, "lo')
+        assert [row["step"] for row in read_records(tmp_path)] == [1, 2, 3]
+        assert [row["step"] for row in workdir.rows(2)] == [1, 2]
+        workdir.record({"step": 3, "loss": 0.0})
+    lines = (tmp_path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line)["loss"] for line in lines] == [1.0, 0.5, 0.0]
+    assert read_records(tmp_path / "nowhere") == []
