@@ -2,6 +2,7 @@
 
 import hypothesis
 import jax
+import pytest
 
 from ganmrf.parallel import keep_compiled_programs
 
@@ -9,3 +10,11 @@ keep_compiled_programs()
 jax.config.update("jax_numpy_rank_promotion", "raise")
 hypothesis.settings.register_profile("ganmrf", deadline=None, derandomize=True, max_examples=30)
 hypothesis.settings.load_profile("ganmrf")
+
+
+@pytest.fixture(scope="module")
+def quick_compiler():
+    """Programs that are compiled with few optimisations: for files of tests that compile longer than they run."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)

@@ -11,12 +11,13 @@ import numpy as np
 from ganmrf.anchors.generator_file import load_anchored
 from ganmrf.design.bounds import Precision, precision_of, scan_time
 from ganmrf.design.constraints import roughness
-from ganmrf.design.cramer_rao_objective import CramerRaoObjective, at_each_b1, require_finite
+from ganmrf.design.cramer_rao_objective import CramerRaoObjective, require_finite
 from ganmrf.design.limits import Limits
 from ganmrf.design.optimise import init_state, make_optimiser, optimise
 from ganmrf.design.parametrisations import Frames, Lobes, Parametrisation, Spline
 from ganmrf.design.separation import Separation
 from ganmrf.design.signal_models import SignalModel, generator_model, simulator_model
+from ganmrf.dictionary.grids import at_each_b1
 from ganmrf.imaging.phantom import BRAIN_TISSUES, TISSUES
 from ganmrf.physics.n_states import sufficient_n_states
 from ganmrf.physics.sequences.fisp import Sequence
@@ -213,7 +214,7 @@ def make_objective(config: DesignConfig, start: Sequence) -> Callable[[Sequence]
       ValueError: a start that does not determine the tissues, or a generator that does not cover them.
     """
     slice_profile, limits = config.simulation.slice_profile(), config.limits(start)
-    voxels, _ = at_each_b1(config.tissue, config.design_b1)
+    voxels = at_each_b1(config.tissue, config.design_b1, b1_slowest=False)
     if config.objective == "separation":
         if config.reduce == "rms":
             raise ValueError("reduce=rms goes with --objective=bound; that of separation is worst or mean")

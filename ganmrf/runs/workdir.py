@@ -12,7 +12,7 @@ from ganmrf.settings import flat, from_plain, to_plain
 class Workdir:
     """A context manager: one run at a time, always with the settings it was begun with.
 
-    A `ValueError` before a new run has made anything in the folder leaves no settings there.
+    A `ValueError` or `OSError` before a new run has made anything in the folder leaves no settings there.
 
     Attributes:
       path: the folder.
@@ -51,7 +51,7 @@ class Workdir:
         return self
 
     def __exit__(self, kind, error, _):
-        if isinstance(error, ValueError) and not self.begun and self._names() == self._found:
+        if isinstance(error, ValueError | OSError) and not self.begun and self._names() == self._found:
             (self.path / "config.json").unlink()  # bad input, and nothing made: other settings may have the folder
         self._lock.release()  # as the end of the process would
 
