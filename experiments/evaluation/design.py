@@ -4,9 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ganmrf.design.cramer_rao_objective import at_each_b1
 from ganmrf.dictionary.build import Dictionary, build_dictionary
-from ganmrf.dictionary.grids import tissue_grid
+from ganmrf.dictionary.grids import at_each_b1, tissue_grid
 from ganmrf.dictionary.match import match
 from ganmrf.dictionary.refine import refine
 from ganmrf.physics.sequences.fisp import Sequence
@@ -91,8 +90,7 @@ def noise_in_maps(
 
 def over_b1(sequence: Sequence, tissue: Tissue, b1: np.ndarray, slice_profile) -> dict[str, np.ndarray]:
     """Bounds of T1 and T2 at each known B1: name -> (tissues, values)."""
-    pairs, _ = at_each_b1(tissue, b1)
-    found = exact_precision(sequence, pairs, slice_profile)
+    found = exact_precision(sequence, at_each_b1(tissue, b1, b1_slowest=False), slice_profile)
     return {name: np.reshape(getattr(found, name), (tissue.size, b1.size)) for name in ("t1", "t2")}
 
 

@@ -1,4 +1,4 @@
-"""How well noisy signals can determine tissue parameters and M0: the Cramer-Rao bound, and what least squares attains.
+"""How well noisy signals can determine tissue parameters and M0: the Cramer-Rao bound.
 
 M0 is complex and unknown too, so that the component of a derivative along the signal is indistinguishable from a change
 of M0 and counts for nothing. The remainders of the derivatives are made orthogonal one after the other,
@@ -37,8 +37,7 @@ def cramer_rao(signal, derivatives, m0, noise):
     References:
       Zhao et al. 2018, arXiv:1710.08062.
     """
-    parts = _orthogonal(signal, derivatives)
-    energy, shares, _, sizes, inverse, determined = parts
+    energy, shares, sizes, inverse, determined = _orthogonal(signal, derivatives)
     variances = [sum(entry**2 / size for entry, size in zip(row, sizes, strict=True)) for row in inverse]
     slopes = [share.real for share in shares]
     of_m0 = 1 / energy + sum(
@@ -48,45 +47,12 @@ def cramer_rao(signal, derivatives, m0, noise):
     return jnp.stack([noise * root(each) / jnp.abs(m0) for each in variances]), noise * root(of_m0)
 
 
-@jax.jit
-def least_squares_std(signal, derivatives, m0, noise, basis=None):
-    """Standard deviations of parameters and abs(M0) that least squares attains where the noise differs between frames.
-
-    To first order, for estimates that weight all columns alike, as matching does. Where all frames have the same noise
-    the standard deviations are those of `cramer_rao`.
-
-    Args:
-      signal: for M0 = 1, real or complex, (..., frames).
-      derivatives: as for `cramer_rao`, (params, ..., frames) or a tuple.
-      m0: amplitude, real or complex, (...).
-      noise: standard deviation of the real, and of the imaginary, part of each frame, (..., frames) or (frames,).
-      basis: orthonormal columns, (frames, rank): coefficients in it are fitted; None fits frames.
-
-    Returns:
-      Standard deviations of the parameters, (params, ...), and of abs(M0), (...), as `cramer_rao` returns bounds.
-    """
-    project = (lambda rows: rows) if basis is None else (lambda rows: jnp.matmul(rows, basis, precision="highest"))
-    energy, shares, rests, sizes, inverse, determined = _orthogonal(project(signal), [*map(project, derivatives)])
-    scaled = [rest / size[..., None] for rest, size in zip(rests, sizes, strict=True)]
-    # Change of each estimate for an error of 1 in each column.
-    responses = [sum(entry[..., None] * rest for entry, rest in zip(row, scaled, strict=True)) for row in inverse]
-    slopes = [share.real[..., None] for share in shares]
-    of_m0 = project(signal) / energy[..., None] - _combined(slopes, responses)
-
-    def std(response):
-        response = response if basis is None else jnp.matmul(response, basis.conj().T, precision="highest")
-        squares = (response * response.conj()).real
-        return _root(determined, jnp.sum(squares * jnp.broadcast_to(noise, squares.shape) ** 2, axis=-1))
-
-    return jnp.stack([std(each) / jnp.abs(m0) for each in responses]), std(of_m0)
-
-
 def _orthogonal(signal, derivatives):
     """The decomposition of this module's docstring, with 1 in place of divisors that are 0.
 
     Returns:
-      Energy of the signal; complex factor by which each derivative holds the signal; the orthogonal remainders,
-      (..., columns) each; D; rows of the inverse of U; and a mask of where all parameters are determined.
+      Energy of the signal; complex factor by which each derivative holds the signal; D; rows of the inverse of U; and
+      a mask of where all parameters are determined.
     """
     energy = _dot(signal, signal).real
     determined = energy > 0
@@ -106,7 +72,7 @@ def _orthogonal(signal, derivatives):
         sines = sines * left / jnp.where(all_of_it > 0, all_of_it, 1)
         determined &= sines > rounding
         sizes.append(jnp.where(determined, left, 1))
-    return energy, shares, rests, sizes, inverse, determined
+    return energy, shares, sizes, inverse, determined
 
 
 def _dot(a, b):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from ganmrf.dictionary.cramer_rao import cramer_rao, least_squares_std
+from ganmrf.dictionary.cramer_rao import cramer_rao
 
 M0 = 0.7 - 0.4j
 
@@ -50,34 +50,6 @@ def test_bound_is_the_inverse_of_the_whole_fisher_information(n_params, kind):
         np.testing.assert_allclose(found_by(cramer_rao, signal, tuple(derivatives), M0, 0.01), expected, rtol=1e-9)
 
 
-@pytest.mark.parametrize("kind", [float, complex])
-@pytest.mark.parametrize("rank", [None, 8])
-def test_least_squares_scatters_as_its_linear_estimates(kind, rank):
-    signal, derivatives = case(3, kind)
-    rng = np.random.default_rng(1)
-    noise = rng.uniform(0.5, 2, 12)
-    basis = None if rank is None else np.linalg.qr(rng.standard_normal((12, rank)))[0]
-    project = np.eye(12) if rank is None else basis
-    rows = jacobian(signal @ project, derivatives @ project, M0)
-    # Estimates are the pseudoinverse times real and imaginary data, each the projection of its frames.
-    estimate = np.linalg.pinv(rows.T) @ np.kron(np.eye(2), project.T)
-    expected = stds_of(estimate * np.tile(noise, 2) ** 2 @ estimate.T, M0)
-    np.testing.assert_allclose(
-        found_by(least_squares_std, signal, derivatives, M0, noise, basis), expected, rtol=1e-9
-    )  # as above
-
-
-def test_least_squares_attains_the_bound_where_all_frames_are_alike_and_not_elsewhere():
-    signal, derivatives = case(3)
-    bound = found_by(cramer_rao, signal, derivatives, M0, 0.3)
-    np.testing.assert_allclose(
-        found_by(least_squares_std, signal, derivatives, M0, np.full(12, 0.3)), bound, rtol=1e-12
-    )
-    noise = np.random.default_rng(2).uniform(0.2, 3, 12)
-    weighted = found_by(cramer_rao, signal / noise, derivatives / noise, M0, 1.0)
-    assert (found_by(least_squares_std, signal, derivatives, M0, noise) > weighted).all()
-
-
 @hypothesis.given(st.integers(0, 1000), st.floats(1e-3, 1e3), st.floats(-3, 3), st.sampled_from([2, 5]))
 def test_more_signal_or_more_of_the_same_is_better_by_as_much(seed, scale, phase, times):
     signal, derivatives = case(2, complex, seed)
@@ -115,7 +87,7 @@ def test_float32_loses_no_more_digits_than_derivatives_are_alike():
 def test_what_signals_do_not_determine_has_no_bound():
     signal, (one, other) = case(2)
     signal, one, other = (rows.astype(np.float32) for rows in (signal, one, other))
-    bounds = jax.jit(lambda s, d: [*cramer_rao(s, d, 1.0, 0.1), *least_squares_std(s, d, 1.0, np.ones(12))])
+    bounds = jax.jit(lambda s, d: cramer_rao(s, d, 1.0, 0.1))
     sums = jax.jit(jax.grad(lambda s, d: sum(bound.sum() for bound in bounds(s, d)), argnums=(0, 1)))
     for last in (0 * signal, 2 * signal, 3 * one - signal, one + other):
         derivatives = np.stack([one, other, last])
