@@ -9,14 +9,12 @@ from ganmrf.dictionary.build import Dictionary
 _ROWS = 4096  # atoms converted to float64 at a time, so that no second dictionary is in memory
 
 
-def compress(dictionary: Dictionary, rank: int, *, method: str = "svd", seed: int = 0) -> tuple[Dictionary, float]:
+def compress(dictionary: Dictionary, rank: int) -> tuple[Dictionary, float]:
     """A dictionary in the basis of its leading right singular vectors, and the share of energy that the basis keeps.
 
     Args:
       dictionary: a dictionary that is not compressed yet.
       rank: number of basis vectors, 1 to the smaller of atoms and frames.
-      method: ``svd``, exact, or ``randomised``, by a random sketch, which is faster for many frames.
-      seed: of the sketch.
 
     Returns:
       The compressed dictionary: ``fingerprints`` (atoms, rank) of unit norm, ``norms`` of the coefficients for M0 = 1,
@@ -24,20 +22,17 @@ def compress(dictionary: Dictionary, rank: int, *, method: str = "svd", seed: in
       fingerprint's coefficients.
 
     Raises:
-      ValueError: a rank out of range, another method, or a dictionary that is compressed already.
+      ValueError: a rank out of range, or a dictionary that is compressed already.
 
     References:
-      McGivney et al. 2014, doi:10.1109/TMI.2014.2337321. Yang et al. 2018, doi:10.1002/mrm.26867 (randomised SVD).
+      McGivney et al. 2014, doi:10.1109/TMI.2014.2337321.
     """
     if dictionary.basis is not None:
         raise ValueError(f"the dictionary is compressed already, to rank {dictionary.basis.shape[1]}")
     atoms = dictionary.fingerprints
     if not 1 <= rank <= min(atoms.shape):
         raise ValueError(f"rank must be 1 to {min(atoms.shape)}; got {rank}")
-    methods = {"svd": svd_basis, "randomised": lambda atoms, rank: randomised_svd_basis(atoms, rank, seed=seed)}
-    if method not in methods:
-        raise ValueError(f"method must be one of {', '.join(methods)}; got {method!r}")
-    basis = methods[method](atoms, rank)
+    basis = svd_basis(atoms, rank)
     fingerprints, norms, left_out = project(atoms, dictionary.norms, basis)
     compressed = dataclasses.replace(dictionary, fingerprints=fingerprints, norms=norms, basis=basis)
     return compressed, float(1 - left_out.mean())
@@ -75,29 +70,6 @@ def svd_basis(atoms: np.ndarray, rank: int) -> np.ndarray:
     """
     correlation = sum(rows.conj().T @ rows for rows in _blocks(atoms))
     return np.linalg.eigh(correlation)[1][:, : -rank - 1 : -1]
-
-
-def randomised_svd_basis(atoms: np.ndarray, rank: int, *, oversampling: int = 10, seed: int = 0) -> np.ndarray:
-    """The basis of `svd_basis`, approximated by a random sketch with two power iterations.
-
-    Args:
-      atoms: (atoms, frames), real or complex.
-      rank: number of vectors.
-      oversampling: columns of the sketch beyond ``rank``.
-      seed: of the sketch.
-
-    Returns:
-      Orthonormal columns (frames, rank), float64 or complex128.
-
-    References:
-      Halko, Martinsson and Tropp 2011, doi:10.1137/090771806, Algorithms 4.4 and 5.1.
-    """
-    width = min(rank + oversampling, *atoms.shape)
-    sketch = np.random.default_rng(seed).standard_normal((atoms.shape[1], width))
-    for _ in range(3):  # the sketch and two power iterations: enough where singular values fall fast
-        sketch = np.linalg.qr(sum(rows.conj().T @ (rows @ sketch) for rows in _blocks(atoms)))[0]
-    inside = sum(part.conj().T @ part for part in (rows @ sketch for rows in _blocks(atoms)))
-    return sketch @ np.linalg.eigh(inside)[1][:, : -rank - 1 : -1]
 
 
 def _blocks(atoms):

@@ -141,16 +141,13 @@ def normal_operator(trajectory, weights, basis, sensitivities, voxel_size) -> No
     return NormalOperator(jnp.asarray(spectra), jnp.asarray(sensitivities, jnp.complex64))
 
 
-def conjugate_gradients(
-    normal: NormalOperator, gridded, *, iterations: int = 20, damping: float = 0.0, progress: bool = False
-):
+def conjugate_gradients(normal: NormalOperator, gridded, *, iterations: int = 20, progress: bool = False):
     """Coefficients whose weighted samples fit the measured ones best in the least-squares sense (CG-SENSE).
 
     Args:
       normal: `normal_operator`.
       gridded: combined coefficients of the samples, ``A^H W y``, (rank, y, x).
       iterations: number of iterations; fewer leave out noise and fine detail.
-      damping: weight of the squared norm of the coefficients (Tikhonov).
       progress: whether to show a progress bar.
 
     Returns:
@@ -165,7 +162,7 @@ def conjugate_gradients(
     first = _energy(gridded)
     state, residuals = (jnp.zeros_like(gridded), gridded, gridded, first), []
     for _ in watched(range(iterations), "conjugate gradients", shown=progress):
-        state = _conjugate_step(normal, state, damping)
+        state = _conjugate_step(normal, state)
         residuals.append(state[-1])
     return scale * np.asarray(state[0]), np.asarray(jnp.sqrt(_ratio(jnp.array(residuals), first)))
 
@@ -252,9 +249,9 @@ def _ratio(energy, of):
 
 
 @jax.jit
-def _conjugate_step(normal, state, damping):
+def _conjugate_step(normal, state):
     solution, residual, direction, before = state
-    image = normal(direction) + damping * direction
+    image = normal(direction)
     step = _ratio(before, jnp.sum(jnp.conj(direction) * image).real)
     solution, residual = solution + step * direction, residual - step * image
     after = _energy(residual)

@@ -64,19 +64,17 @@ def design_spiral(
     max_gradient: float = 0.04,
     max_slew_rate: float = 150.0,
     dwell_time: float = 4e-6,
-    reach: float = 1.0,
 ) -> Spiral:
     """Designs a spiral of variable density, as short as the gradients allow, with a rewinder after it.
 
     Args:
-      matrix: voxels along an edge of the image.
+      matrix: voxels along an edge of the image; the disc that is sampled touches the edges of its Nyquist square.
       field_of_view: edge of the image, m.
       interleaves: number of spirals, turned evenly, that together sample the edge of k-space at the Nyquist rate.
       centre_density: density of the samples at the centre, relative to the edge; the density falls linearly between.
       max_gradient: T/m, in any direction.
       max_slew_rate: T/m/s, in any direction.
       dwell_time: between samples, s; a long dwell time slows the spiral, so that samples resolve the field of view.
-      reach: radius of the sampled disc, divided by half the edge of the Nyquist square; sqrt(2) includes the corners.
 
     Returns:
       The spiral; its samples end at the edge of the disc.
@@ -95,10 +93,9 @@ def design_spiral(
         ("max_gradient", max_gradient),
         ("max_slew_rate", max_slew_rate),
         ("dwell_time", dwell_time),
-        ("reach", reach),
     ):
         require(name, value, lambda x: (x > 0) & np.isfinite(x), "positive and finite")
-    edge = reach * matrix / (2 * field_of_view)
+    edge = matrix / (2 * field_of_view)
     turn = 2 * np.pi * field_of_view / interleaves
     fastest = _MARGIN * GYROMAGNETIC_RATIO * max_gradient
     fastest = min(fastest, 1 / (field_of_view * dwell_time))  # samples along the spiral resolve the field of view

@@ -155,67 +155,56 @@ def read_mrd(
         raise ValueError(f"{path}: {error}") from error
 
 
-def write_mrd(path, raw: RawData, *, readouts: int = 1, dataset: str = "dataset"):
+def write_mrd(path, raw: RawData):
     """Writes raw data, whole or not at all; `read_mrd` gives it back, the trajectory to the rounding of float32.
 
-    Frames are numbered by ``repetition``, the readouts of one by ``kspace_encode_step_1`` (a single frame of several
-    readouts has to be read with ``frame_counter="repetition"``). The trajectory is stored in cycles per
-    voxel. The frequency of the protons, which MRD demands, is written as 0: unknown.
+    A frame is one readout, numbered by ``repetition``. The trajectory is stored in cycles per voxel. The frequency of
+    the protons, which MRD demands, is written as 0: unknown.
 
     Args:
       path: the file.
       raw: what to write; without a trajectory it has to be given again when the file is read.
-      readouts: into how many of equal length each frame is split.
-      dataset: name of the HDF5 group.
 
     Raises:
-      ValueError: a folder that cannot be written, samples that cannot be split so, more frames, coils or samples of a
-        readout than MRD can count (65535), a trajectory beyond one cycle per voxel, or an affine whose voxels have
-        another size than the field of view gives.
+      ValueError: a folder that cannot be written, more frames, coils or samples of a frame than MRD can count (65535),
+        a trajectory beyond one cycle per voxel, or an affine whose voxels have another size than the field of view
+        gives.
     """
     frames, coils, samples = raw.kspace.shape
-    if readouts < 1 or samples % readouts:
-        raise ValueError(f"readouts must divide the {samples} samples of a frame; got {readouts}")
-    length = samples // readouts
-    for name, count in (("frames", frames), ("coils", coils), ("samples of a readout", length), ("readouts", readouts)):
+    for name, count in (("frames", frames), ("coils", coils), ("samples of a frame", samples)):
         if count > _MOST:
             raise ValueError(f"{path}: {count} {name}, but MRD counts up to {_MOST}")
     header = new_header(raw.matrix, raw.field_of_view, raw.slice_thickness, raw.sequence)
     header.acquisitionSystemInformation = xsd.acquisitionSystemInformationType(receiverChannels=coils)
     limits = header.encoding[0].encodingLimits
     limits.repetition = xsd.limitType(maximum=frames - 1)
-    limits.kspace_encoding_step_1 = xsd.limitType(maximum=readouts - 1)
-    records = np.zeros(frames * readouts, hdf5.acquisition_dtype)
-    _fill_heads(records["head"], raw, readouts)
-    kspace = raw.kspace.reshape(frames, coils, readouts, length).swapaxes(1, 2)
-    kspace = np.ascontiguousarray(kspace).view(np.float32).reshape(len(records), -1)
-    points = np.zeros((len(records), 0), np.float32)
+    limits.kspace_encoding_step_1 = xsd.limitType(maximum=0)
+    records = np.zeros(frames, hdf5.acquisition_dtype)
+    _fill_heads(records["head"], raw)
+    kspace = np.ascontiguousarray(raw.kspace).view(np.float32).reshape(frames, -1)
+    points = np.zeros((frames, 0), np.float32)
     if raw.trajectory is not None:
         points = (raw.trajectory * (np.divide(raw.field_of_view, raw.matrix)[::-1])).astype(np.float32)
         if (beyond := np.abs(points).max()) > 1:
             raise ValueError(f"{path}: trajectory reaches {beyond:.3g} cycles per voxel; the most is 1")
-        points = points.reshape(len(records), -1)
-    for i in range(len(records)):
+        points = points.reshape(frames, -1)
+    for i in range(frames):
         records["data"][i], records["traj"][i] = kspace[i], points[i]
     with replacing(path) as temporary, h5py.File(temporary, "w") as file:
-        group = _group(file, dataset, header)
+        group = _group(file, header)
         group.create_dataset("data", data=records, maxshape=(None,))
 
 
-def write_mrd_images(
-    path, maps: dict, *, field_of_view, slice_thickness: float, affine=None, units=None, dataset: str = "dataset"
-):
+def write_mrd_images(path, maps: dict, *, field_of_view, slice_thickness: float, affine=None):
     """Writes maps of one slice as MRD images, one group a map, whole or not at all.
 
     Args:
       path: the file.
-      maps: (y, x) arrays by name, such as ``T1map`` and ``T2map`` in s and ``M0map``; real ones are stored in
-        float32, complex ones in complex64.
+      maps: (y, x) arrays by name; ``T1map`` and ``T2map`` are in s, and their attributes say so. Real ones are stored
+        in float32, complex ones in complex64.
       field_of_view: along (y, x), m.
       slice_thickness: m.
       affine: as in `RawData`.
-      units: of the maps, by name, for their attributes; ``T1map`` and ``T2map`` are in s without being named.
-      dataset: name of the HDF5 group.
 
     Raises:
       ValueError: no maps, maps of different shapes or with other axes, a folder that cannot be written, or an affine
@@ -226,10 +215,9 @@ def write_mrd_images(
     if len(shapes) != 1 or len(shape := shapes.pop()) != 2:
         held = ", ".join(f"{name} {values.shape}" for name, values in maps.items())
         raise ValueError(f"{path}: maps must be (y, x), all alike, one at least; got {held or 'none'}")
-    units = {"T1map": "s", "T2map": "s", **(units or {})}
     place = place_of(affine, shape, field_of_view, slice_thickness)
     with replacing(path) as temporary, h5py.File(temporary, "w") as file:
-        group = _group(file, dataset, new_header(shape, field_of_view, slice_thickness))
+        group = _group(file, new_header(shape, field_of_view, slice_thickness))
         for series, (name, values) in enumerate(maps.items()):
             complex_map = np.iscomplexobj(values)
             head = np.zeros(1, hdf5.image_header_dtype)
@@ -240,7 +228,7 @@ def write_mrd_images(
             head["field_of_view"] = np.multiply(1e3, (*field_of_view[::-1], slice_thickness))
             for field, value in place.items():
                 head[field] = value
-            unit = {"Unit": units[name]} if name in units else {}
+            unit = {"Unit": "s"} if name in ("T1map", "T2map") else {}
             meta = ismrmrd.Meta({"DataRole": ["Quantitative"], "SeriesDescription": [name], **unit}).serialize()
             meta = meta.decode() if isinstance(meta, bytes) else meta
             head["attribute_string_len"] = len(meta)
@@ -314,26 +302,25 @@ def _assemble(header, records, trajectory, units, counter):
     )
 
 
-def _fill_heads(head, raw, readouts):
+def _fill_heads(head, raw):
     frames, coils, samples = raw.kspace.shape
-    number = np.arange(frames * readouts)
-    head["version"], head["scan_counter"] = 1, number
-    head["number_of_samples"] = samples // readouts
+    head["version"], head["scan_counter"] = 1, np.arange(frames)
+    head["number_of_samples"] = samples
     head["available_channels"] = head["active_channels"] = coils
     head["trajectory_dimensions"] = 0 if raw.trajectory is None else 2
     head["sample_time_us"] = 0 if raw.dwell_time is None else 1e6 * raw.dwell_time
-    head["idx"]["repetition"], head["idx"]["kspace_encode_step_1"] = np.divmod(number, readouts)
+    head["idx"]["repetition"] = np.arange(frames)
     for field, value in place_of(raw.affine, raw.matrix, raw.field_of_view, raw.slice_thickness).items():
         head[field] = value
     for flag, rows in (
-        (ismrmrd.ACQ_FIRST_IN_REPETITION, slice(None, None, readouts)),
-        (ismrmrd.ACQ_LAST_IN_REPETITION, slice(readouts - 1, None, readouts)),
+        (ismrmrd.ACQ_FIRST_IN_REPETITION, slice(None)),
+        (ismrmrd.ACQ_LAST_IN_REPETITION, slice(None)),
         (ismrmrd.ACQ_LAST_IN_MEASUREMENT, slice(-1, None)),
     ):
         head["flags"][rows] |= np.uint64(1 << (flag - 1))
 
 
-def _group(file, dataset, header):
-    group = file.create_group(dataset)
+def _group(file, header):
+    group = file.create_group("dataset")
     group.create_dataset("xml", data=[xsd.ToXML(header).encode()], dtype=h5py.string_dtype("ascii"), maxshape=(None,))
     return group

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax
 import numpy as np
 import pytest
 import scipy.sparse.linalg
@@ -64,7 +65,7 @@ def random_problem(shape=(30, 27), rotation="uniform"):
     """Noise in a rectangle of rectangular voxels, seen by 3 coils in 18 frames; nothing fits a patch of 8."""
     rng = np.random.default_rng(0)
     # 18 frames of 6 interleaves, out to the corner of k-space, hypot(100, 125) cycles/m.
-    spiral = design_spiral(matrix=32, field_of_view=0.16, interleaves=6, reach=1.61)
+    spiral = design_spiral(matrix=52, field_of_view=0.16, interleaves=6)
     sensitivities = complex_normal(rng, 3, 1, 1) + 0.5 * complex_normal(rng, 3, shape[0], 1) * np.ones((1, 1, shape[1]))
     return Problem(
         complex_normal(rng, 3, *shape),
@@ -96,7 +97,7 @@ def brain():
     basis = modes[:3].T
     images = (head.fractions * np.exp(1j * head.phase))[crop]
     sensitivities = head_array(6, 32, 0.24)[crop]
-    spiral = design_spiral(matrix=32, field_of_view=0.24, interleaves=8, reach=np.sqrt(2))
+    spiral = design_spiral(matrix=46, field_of_view=0.24, interleaves=8)
     return Problem(
         np.einsum("nt,tr,nyx->ryx", signals, basis, images).astype(np.complex64),
         basis,
@@ -153,15 +154,10 @@ def test_a_fully_sampled_brain_without_noise_comes_back(brain):
 
 
 def test_least_squares_solves_its_normal_equations(problem):
-    for damping in (0.0, 0.3):
-        found, residuals = conjugate_gradients(problem.normal, problem.gridded, iterations=40, damping=damping)
-        left = relative(problem.normal(found) + damping * found, problem.gridded)
-        assert left == pytest.approx(residuals[-1], abs=1e-5)  # float32
-        assert left < 1e-3
-    weak, strong = (
-        np.linalg.norm(conjugate_gradients(problem.normal, problem.gridded, damping=d)[0]) for d in (0.01, 0.3)
-    )
-    assert strong < weak
+    found, residuals = conjugate_gradients(problem.normal, problem.gridded, iterations=40)
+    left = relative(problem.normal(found), problem.gridded)
+    assert left == pytest.approx(residuals[-1], abs=1e-5)  # float32
+    assert left < 1e-3
 
 
 @pytest.mark.parametrize("scale", [1e-24, 1e24])
@@ -176,8 +172,10 @@ def test_least_squares_of_nothing_is_nothing_and_stays_where_it_has_arrived(prob
     nothing, residuals = conjugate_gradients(problem.normal, np.zeros_like(problem.gridded), iterations=3)
     assert not nothing.any()
     assert not residuals.any()
-    solved, _ = conjugate_gradients(problem.normal, problem.gridded, iterations=60, damping=1.0)
-    further, residuals = conjugate_gradients(problem.normal, problem.gridded, iterations=300, damping=1.0)
+    # The identity added: its condition is so good that nothing is left after some dozens of iterations.
+    easy = jax.tree_util.Partial(lambda normal, coefficients: normal(coefficients) + coefficients, problem.normal)
+    solved, _ = conjugate_gradients(easy, problem.gridded, iterations=60)
+    further, residuals = conjugate_gradients(easy, problem.gridded, iterations=300)
     assert relative(further, solved) < 1e-4  # float32
     assert residuals[-1] < 1e-15  # where squares leave the range of float32
 

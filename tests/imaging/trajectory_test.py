@@ -25,7 +25,6 @@ spirals = st.fixed_dictionaries(
         "max_gradient": st.floats(5e-3, 0.08),
         "max_slew_rate": st.floats(20, 200),
         "dwell_time": st.sampled_from([1e-6, 2e-6, 4e-6, 1e-5]),
-        "reach": st.floats(0.5, 1.5),
     }
 )
 
@@ -61,7 +60,7 @@ def test_samples_lie_where_the_waveform_takes_them_until_it_reaches_the_edge(opt
     # Every sample is at one of the fine times, multiples of 0.5 us.
     at = np.searchsorted(times, spiral.times - 1e-9)
     np.testing.assert_allclose(spiral.k, k[at], atol=1e-6)  # cycles/m, rounding
-    radius, edge = np.linalg.norm(spiral.k, axis=1), options["reach"] * options["matrix"] / 2 / options["field_of_view"]
+    radius, edge = np.linalg.norm(spiral.k, axis=1), options["matrix"] / 2 / options["field_of_view"]
     nyquist = 1 / options["field_of_view"]
     assert radius.max() <= edge
     # The next sample would be beyond; it is not even a Nyquist distance away.
@@ -70,16 +69,13 @@ def test_samples_lie_where_the_waveform_takes_them_until_it_reaches_the_edge(opt
     assert edge - radius[-1] < min(nyquist, 1.5 * along.max())
 
 
-@hypothesis.given(
-    st.integers(32, 96), st.floats(0.15, 0.4), st.integers(4, 32), st.floats(0.5, 3), st.sampled_from([1, np.sqrt(2)])
-)
-def test_interleaves_meet_nyquist_at_the_edge_and_lie_closer_at_the_centre(matrix, fov, interleaves, density, reach):
+@hypothesis.given(st.integers(32, 96), st.floats(0.15, 0.4), st.integers(4, 32), st.floats(0.5, 3))
+def test_interleaves_meet_nyquist_at_the_edge_and_lie_closer_at_the_centre(matrix, fov, interleaves, density):
     spiral = design_spiral(
         matrix=matrix,
         field_of_view=fov,
         interleaves=interleaves,
         centre_density=density,
-        reach=reach,
         max_gradient=0.02,
         max_slew_rate=50,
         dwell_time=1e-6,
@@ -93,9 +89,9 @@ def test_interleaves_meet_nyquist_at_the_edge_and_lie_closer_at_the_centre(matri
         """Of neighbouring interleaves: from a radius to that of the same direction in the next one, 1 / fov."""
         return fov * (np.interp(np.interp(start, radius, angle) + 2 * np.pi / interleaves, angle, radius) - start)
 
-    edge = reach * matrix / 2 / fov
+    edge = matrix / 2 / fov
     # Within one spacing the density changes by that share of the whole change, 1 / (edge fov) of it or less.
-    change = max(density, 1 / density) / (reach * matrix / 2) + 0.01
+    change = max(density, 1 / density) / (matrix / 2) + 0.01
     assert spacing(edge - 1 / fov) == pytest.approx(1, rel=change)
     assert spacing(0.1 / fov) == pytest.approx(1 / density, rel=change)
     assert spacing(edge / 2) == pytest.approx(2 / (1 + density), rel=change)
@@ -175,7 +171,6 @@ def test_a_scanner_plays_the_trajectory(tmp_path):
         ("max_gradient", np.inf),
         ("max_slew_rate", np.nan),
         ("dwell_time", 0.0),
-        ("reach", -0.5),
     ],
 )
 def test_bad_arguments_are_named(keyword, value):

@@ -13,13 +13,13 @@ from ismrmrd import xsd
 from ganmrf.io.mrd import RawData, read_mrd, write_mrd, write_mrd_images
 from ganmrf.physics.sequences.fisp import Sequence
 
-FRAMES, READOUTS, COILS, SAMPLES = 4, 2, 3, 5
+FRAMES, COILS, SAMPLES = 4, 3, 10
 Y, X = 6, 8
 FOV_Y, FOV_X, THICKNESS = 0.24, 0.4, 0.005
 EPS = np.finfo(np.float32).eps
 
 
-def raw_data(frames=FRAMES, coils=COILS, samples=READOUTS * SAMPLES, seed=0, **changes):
+def raw_data(frames=FRAMES, coils=COILS, samples=SAMPLES, seed=0, **changes):
     rng = np.random.default_rng(seed)
     kspace = rng.standard_normal((frames, coils, samples, 2)).astype(np.float32).view(np.complex64)[..., 0]
     points = rng.uniform(-0.5, 0.5, (frames, samples, 2)) / [FOV_X / X, FOV_Y / Y]
@@ -49,25 +49,23 @@ def test_the_library_reads_what_is_written(tmp_path, with_trajectory):
     raw = raw_data(dwell_time=4e-6, affine=affine(), sequence=sequence)
     if not with_trajectory:
         raw = dataclasses.replace(raw, trajectory=None)
-    write_mrd(tmp_path / "raw.h5", raw, readouts=READOUTS)
+    write_mrd(tmp_path / "raw.h5", raw)
     with ismrmrd.Dataset(str(tmp_path / "raw.h5"), mode="r") as dataset:
         head = xsd.CreateFromDocument(dataset.read_xml_header())
         acquisitions = [dataset.read_acquisition(i) for i in range(dataset.number_of_acquisitions())]
-    assert len(acquisitions) == FRAMES * READOUTS
-    for i, acquisition in enumerate(acquisitions):
-        frame, part = divmod(i, READOUTS)
-        samples = slice(part * SAMPLES, (part + 1) * SAMPLES)
-        np.testing.assert_array_equal(acquisition.data, raw.kspace[frame, :, samples])
+    assert len(acquisitions) == FRAMES
+    for frame, acquisition in enumerate(acquisitions):
+        np.testing.assert_array_equal(acquisition.data, raw.kspace[frame])
         if with_trajectory:
-            voxels = raw.trajectory[frame, samples] * [FOV_X / X, FOV_Y / Y]
+            voxels = raw.trajectory[frame] * [FOV_X / X, FOV_Y / Y]
             np.testing.assert_allclose(acquisition.traj, voxels, rtol=EPS)
         assert acquisition.traj.shape == (SAMPLES, 2 if with_trajectory else 0)
-        assert (acquisition.idx.repetition, acquisition.idx.kspace_encode_step_1) == (frame, part)
-        assert acquisition.scan_counter == i
+        assert (acquisition.idx.repetition, acquisition.idx.kspace_encode_step_1) == (frame, 0)
+        assert acquisition.scan_counter == frame
         assert acquisition.sample_time_us == 4
-        assert acquisition.is_flag_set(ismrmrd.ACQ_FIRST_IN_REPETITION) == (part == 0)
-        assert acquisition.is_flag_set(ismrmrd.ACQ_LAST_IN_REPETITION) == (part == READOUTS - 1)
-        assert acquisition.is_flag_set(ismrmrd.ACQ_LAST_IN_MEASUREMENT) == (i == len(acquisitions) - 1)
+        assert acquisition.is_flag_set(ismrmrd.ACQ_FIRST_IN_REPETITION)
+        assert acquisition.is_flag_set(ismrmrd.ACQ_LAST_IN_REPETITION)
+        assert acquisition.is_flag_set(ismrmrd.ACQ_LAST_IN_MEASUREMENT) == (frame == FRAMES - 1)
     (encoding,) = head.encoding
     for space in (encoding.encodedSpace, encoding.reconSpace):
         assert (space.matrixSize.x, space.matrixSize.y, space.matrixSize.z) == (X, Y, 1)
@@ -82,18 +80,17 @@ def test_the_library_reads_what_is_written(tmp_path, with_trajectory):
 
 @given(
     frames=st.integers(1, 5),
-    readouts=st.integers(1, 3),
     coils=st.integers(1, 3),
-    length=st.integers(1, 4),
+    samples=st.integers(1, 12),
     inversion_time=st.sampled_from([None, 0.0, 0.0184]),
     seed=st.integers(0, 99),
 )
-def test_round_trip(tmp_path_factory, frames, readouts, coils, length, inversion_time, seed):
+def test_round_trip(tmp_path_factory, frames, coils, samples, inversion_time, seed):
     rng = np.random.default_rng(seed)
     sequence = Sequence(rng.uniform(0, 1, frames), rng.uniform(0.01, 0.02, frames), 0.003, inversion_time)
-    raw = raw_data(frames, coils, readouts * length, seed, sequence=sequence, dwell_time=2.5e-6, affine=affine())
+    raw = raw_data(frames, coils, samples, seed, sequence=sequence, dwell_time=2.5e-6, affine=affine())
     path = tmp_path_factory.mktemp("mrd") / "raw.h5"
-    write_mrd(path, raw, readouts=readouts)
+    write_mrd(path, raw)
     back = read_mrd(path, frame_counter="repetition")
     np.testing.assert_array_equal(back.kspace, raw.kspace)
     np.testing.assert_allclose(back.trajectory, raw.trajectory, rtol=EPS)  # to cycles per voxel and back
@@ -121,18 +118,13 @@ def test_raw_data_fit_together():
 
 def test_what_mrd_cannot_hold_is_not_written(tmp_path):
     raw, path = raw_data(), tmp_path / "raw.h5"
-    for bad, options, words in (
-        (raw, {"readouts": 3}, "readouts must divide the 10 samples of a frame; got 3"),
-        (raw_data(1, 1, 2**16), {}, "65536 samples of a readout, but MRD counts up to 65535"),
-        (
-            dataclasses.replace(raw, trajectory=4 * raw.trajectory),
-            {},
-            r"reaches [\d.]+ cycles per voxel; the most is 1",
-        ),
-        (dataclasses.replace(raw, affine=np.eye(4)), {}, r"affine must be \(4, 4\) with voxels of \[50.0, 40.0, 5.0\]"),
+    for bad, words in (
+        (raw_data(1, 1, 2**16), "65536 samples of a frame, but MRD counts up to 65535"),
+        (dataclasses.replace(raw, trajectory=4 * raw.trajectory), r"reaches [\d.]+ cycles per voxel; the most is 1"),
+        (dataclasses.replace(raw, affine=np.eye(4)), r"affine must be \(4, 4\) with voxels of \[50.0, 40.0, 5.0\]"),
     ):
         with pytest.raises(ValueError, match=words):
-            write_mrd(path, bad, **options)
+            write_mrd(path, bad)
     with pytest.raises(ValueError, match=r"cannot write .*: No such file or directory"):
         write_mrd(tmp_path / "none" / "raw.h5", raw)
     assert list(tmp_path.iterdir()) == []
@@ -160,12 +152,10 @@ def test_the_library_reads_images(tmp_path):
     t1 = rng.random((Y, X)).astype(np.float32)
     m0 = (rng.random((Y, X)) + 1j * rng.random((Y, X))).astype(np.complex64)
     space = {"field_of_view": (FOV_Y, FOV_X), "slice_thickness": THICKNESS}
-    write_mrd_images(
-        tmp_path / "maps.h5", {"T1map": t1, "M0map": m0}, affine=affine(), units={"M0map": "arbitrary"}, **space
-    )
+    write_mrd_images(tmp_path / "maps.h5", {"T1map": t1, "M0map": m0}, affine=affine(), **space)
     with ismrmrd.Dataset(str(tmp_path / "maps.h5"), mode="r") as dataset:
         assert xsd.CreateFromDocument(dataset.read_xml_header()).encoding[0].reconSpace.matrixSize.x == X
-        for name, expected, unit in (("T1map", t1, "s"), ("M0map", m0, "arbitrary")):
+        for name, expected, unit in (("T1map", t1, "s"), ("M0map", m0, None)):
             assert dataset.number_of_images(name) == 1
             image = dataset.read_image(name, 0)
             assert image.data.dtype == expected.dtype
@@ -174,7 +164,7 @@ def test_the_library_reads_images(tmp_path):
             lps = np.diag([-1, -1, 1, 1]) @ affine()
             np.testing.assert_allclose(image.position[:], (lps @ [X // 2, Y // 2, 0, 1])[:3], rtol=1e-5)  # float32
             np.testing.assert_allclose(image.read_dir[:], lps[:3, 0] / (1e3 * FOV_X / X), rtol=1e-5)
-            assert (image.meta["DataRole"], image.meta["Unit"]) == ("Quantitative", unit)
+            assert (image.meta["DataRole"], image.meta.get("Unit")) == ("Quantitative", unit)
     for maps in ({}, {"a": t1[0]}, {"a": t1, "b": t1[:, :2]}):
         with pytest.raises(ValueError, match=r"maps must be \(y, x\), all alike, one at least; got"):
             write_mrd_images(tmp_path / "maps.h5", maps, **space)

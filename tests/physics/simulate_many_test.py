@@ -1,10 +1,14 @@
 """Many voxels, each with as many states as it needs, get the signals that each would get alone with all states."""
 
+import sys
+
+import jax
 import numpy as np
 
 from ganmrf.physics.sequences.published import mrf_fisp
 from ganmrf.physics.simulate import simulate
 from ganmrf.physics.simulate_many import simulate_few, simulate_many
+from ganmrf.physics.slice_profile import sinc_slice_profile
 from ganmrf.physics.tissue import Tissue
 
 
@@ -17,3 +21,37 @@ def test_few_and_many_voxels_keep_the_accuracy_in_any_order():
         signals = simulated(mrf_fisp(150), tissue, accuracy=1e-4)
         errors = np.linalg.norm(signals - exact, axis=1) / np.linalg.norm(exact, axis=1)
         assert errors.max() <= 1e-4
+
+
+def test_fixed_states_are_used_as_they_are():
+    sequence, tissue = mrf_fisp(100), Tissue(t1=np.full(5, 2.0), t2=np.linspace(0.1, 0.5, 5))
+    expected = simulate(sequence, tissue, n_states=7)
+    np.testing.assert_allclose(simulate_many(sequence, tissue, n_states=7), expected, atol=1e-6)  # float32
+    assert np.abs(simulate_many(sequence, tissue) - expected).max() > 1e-3
+
+
+def test_slice_profile_b1_and_precision():
+    rng = np.random.default_rng(0)
+    with jax.enable_x64(True):
+        t1 = rng.uniform(0.3, 2, (7, 100))
+        tissue = Tissue(t1=t1, t2=0.1 * t1, b1=rng.uniform(0.8, 1.2, 100))
+        sequence, profile = mrf_fisp(40), sinc_slice_profile(2)
+        signals = simulate_many(sequence, tissue, slice_profile=profile)
+        assert signals.dtype == np.float64
+        expected = np.asarray(simulate(sequence, tissue.ravel(), slice_profile=profile, n_states=21))
+    error = np.linalg.norm(signals - expected, axis=1) / np.linalg.norm(expected, axis=1)
+    assert error.max() <= 1e-4  # the accuracy asked for
+
+
+def test_result_does_not_depend_on_company():
+    sequence = mrf_fisp(50)
+    t1 = np.linspace(0.2, 3, 2000)
+    many = simulate_many(sequence, Tissue(t1=t1, t2=0.3 * t1), n_states=26)
+    few = simulate_many(sequence, Tissue(t1=t1[700:703], t2=0.3 * t1[700:703]), n_states=26)
+    np.testing.assert_array_equal(many[700:703], few)
+
+
+def test_progress_counts_the_atoms(monkeypatch, capsys):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    simulate_many(mrf_fisp(10), Tissue(t1=np.linspace(1, 2, 30), t2=0.1), progress=True)
+    assert "30.0/30.0" in capsys.readouterr().err
