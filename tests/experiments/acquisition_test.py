@@ -1,12 +1,10 @@
 """Scans from the command line: gridded for an evaluation, played with a measured trajectory, and compared."""
 
 import json
-import pathlib
-import subprocess
-import sys
 
 import ismrmrd
 import numpy as np
+import pytest
 
 from experiments.evaluation.generator import scan_brain
 from experiments.studies.compare_reconstructions import Config, compare
@@ -16,37 +14,27 @@ from ganmrf.imaging.trajectory import rotated
 from ganmrf.physics.sequences.published import mrf_fisp
 from ganmrf.runs.configs import SimulationConfig, SpiralConfig
 from ganmrf.scanner import Scanner
+from tests.commands import run
 
-ROOT = pathlib.Path(__file__).parents[2]
+pytestmark = pytest.mark.usefixtures("quick_compiler")
 SIZE, FOV, FRAMES, COILS = 40, 0.22, 80, 4
 SAMPLING = SpiralConfig(size=SIZE, field_of_view_mm=1e3 * FOV, interleaves=6)
 SEQUENCE = mrf_fisp(FRAMES)
 SPIRALS = (f"--size={SIZE}", "--field_of_view_mm=220", "--interleaves=6", f"--frames={FRAMES}", f"--coils={COILS}")
 
 
-def begin(experiment, *options):
-    command = [sys.executable, "-m", f"experiments.{experiment}", *map(str, options)]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def end(process):
-    said, error = process.communicate(timeout=300)
-    return process.returncode, said, error
-
-
 def test_a_generator_is_evaluated_on_gridded_frames():
     scanner = Scanner(SIZE, FOV, coils=COILS)
     perfect = scanner.image(SEQUENCE, seed=0)
-    brain, images = perfect.brain, perfect.images
+    images = perfect.images[:, perfect.brain.brain_mask]
     dictionary = build_dictionary(SEQUENCE, tissue_grid("coarse"))
     found = scan_brain(dictionary, scanner, snrs=(1e4, 2.0), seed=0, trajectory=SAMPLING.trajectory(FRAMES))
-    np.testing.assert_array_equal(found.brain.fractions, brain.fractions)
-    other = images[:, brain.brain_mask]
-    assert {snr: one.shape for snr, one in found.signals.items()} == dict.fromkeys((1e4, 2.0), other.shape)
+    np.testing.assert_array_equal(found.brain.fractions, perfect.brain.fractions)
+    assert {snr: signals.shape for snr, signals in found.signals.items()} == dict.fromkeys((1e4, 2.0), images.shape)
 
-    def agreement(one):
-        size = np.linalg.norm(one, axis=0) * np.linalg.norm(other, axis=0)
-        return np.median(np.abs((one.conj() * other).sum(axis=0)) / size)
+    def agreement(signals):
+        size = np.linalg.norm(signals, axis=0) * np.linalg.norm(images, axis=0)
+        return np.median(np.abs((signals.conj() * images).sum(axis=0)) / size)
 
     # Of 80 frames: 0.11 for noise alone, 1 for the truth. Aliasing of one spiral in six adds to each frame alike.
     assert agreement(found.signals[1e4]) > 0.6
@@ -56,42 +44,49 @@ def test_a_generator_is_evaluated_on_gridded_frames():
 def test_a_measured_trajectory_is_the_one_of_the_file(tmp_path):
     spiral = 0.97 * SAMPLING.spiral().k  # what a slower gradient would trace
     np.savez(tmp_path / "measured.npz", trajectory=spiral)
-    np.savez(tmp_path / "wrong.npz", trajectory=np.zeros((FRAMES - 1, 50, 2)))
-    processes = {
-        name: begin("simulate_acquisition", f"--output={tmp_path / name}.h5", *SPIRALS, *options)
-        for name, options in {
-            "measured": (f"--trajectory={tmp_path / 'measured.npz'}",),
-            "wrong": (f"--trajectory={tmp_path / 'wrong.npz'}",),
-        }.items()
-    }
-    code, said, error = end(processes["measured"])
-    assert (code, error) == (0, "")
-    assert f"measured.h5: {FRAMES} frames, {COILS} coils, {len(spiral)} samples of a frame" in said
+    flags = (f"--trajectory={tmp_path / 'measured.npz'}", *SPIRALS)
+    done = run("simulate_acquisition", f"--output={tmp_path / 'scan.h5'}", *flags)
+    assert done.returncode == 0, done.stderr
+    assert f"scan.h5: {FRAMES} frames, {COILS} coils, {len(spiral)} samples of a frame" in done.stdout
     expected = np.asarray(rotated(spiral, SAMPLING.angles(FRAMES))) * FOV / SIZE  # cycles per voxel
-    with ismrmrd.Dataset(str(tmp_path / "measured.h5"), create_if_needed=False) as dataset:
+    with ismrmrd.Dataset(str(tmp_path / "scan.h5"), create_if_needed=False) as dataset:
         for frame in (0, 1, FRAMES - 1):
             points = dataset.read_acquisition(frame).traj
             np.testing.assert_allclose(points, expected[frame], atol=1e-6)  # float32, below 1
-    wrong = f"wrong.npz: trajectory must be (samples, 2), or ({FRAMES}, samples, 2); got ({FRAMES - 1}, 50, 2)"
-    code, said, error = end(processes["wrong"])
-    assert (code, said) == (2, "")
-    assert wrong in error
-    assert error.count("\n") == 1
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["measured.h5", "measured.npz", "wrong.npz"]
 
 
-def test_reconstructions_are_compared_and_kept(tmp_path, capsys):
-    settings = Config(
-        str(tmp_path),
-        seeds=(0,),
-        rotations=("golden",),
-        methods=("gridding", "sense"),
-        coils=COILS,
-        rank=4,
-        simulation=SimulationConfig(frames=FRAMES, grid="coarse"),
-        sampling=SAMPLING,
-    )
-    rows, _ = compare(tmp_path, settings)
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        (
+            np.zeros((FRAMES - 1, 50, 2)),
+            f"trajectory must be (samples, 2), or ({FRAMES}, samples, 2); got ({FRAMES - 1}, 50, 2)",
+        ),
+        (np.full((50, 2), np.nan), "wrong.npz: trajectory holds values that are not finite"),
+    ],
+    ids=["shape", "nan"],
+)
+def test_a_trajectory_that_is_none_is_refused(tmp_path, values, text):
+    np.savez(tmp_path / "wrong.npz", trajectory=values)
+    flags = (f"--trajectory={tmp_path / 'wrong.npz'}", *SPIRALS)
+    done = run("simulate_acquisition", f"--output={tmp_path / 'scan.h5'}", *flags)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert text in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["wrong.npz"]
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory):
+    """A comparison from Python, and its folder."""
+    folder = tmp_path_factory.mktemp("compared")
+    asked = {"seeds": (0,), "rotations": ("golden",), "methods": ("gridding", "sense"), "rank": 4}
+    simulation = SimulationConfig(frames=FRAMES, grid="coarse")
+    config = Config(str(folder), coils=COILS, simulation=simulation, sampling=SAMPLING, **asked)
+    return compare(folder, config)[0], folder
+
+
+def test_least_squares_undo_the_aliasing_that_gridding_leaves(compared):
+    rows, _ = compared
     keys = ("rotation", "seed", "method", "maps", "tissue")
     assert sorted(tuple(row[key] for key in keys) for row in rows) == sorted(
         ("golden", 0, method, kind, tissue)
@@ -100,32 +95,39 @@ def test_reconstructions_are_compared_and_kept(tmp_path, capsys):
         for tissue in ("white matter", "grey matter")
     )
     t2 = {row["method"]: row["rrmse_t2"] for row in rows if row["maps"] == "refined" and "white" in row["tissue"]}
-    assert 0 < t2["sense"] < t2["gridding"]  # least squares undoes the aliasing that gridding leaves
-    capsys.readouterr()
-    (tmp_path / "golden_0" / "gridding.npz").unlink()
-    kept = (tmp_path / "golden_0" / "sense.npz").read_bytes()
-    made_again, _ = compare(tmp_path, settings)
-    said = capsys.readouterr().out
-    assert "gridding: " in said  # with its seconds, once it is made
-    assert "sense: " not in said
-    assert (tmp_path / "golden_0" / "sense.npz").read_bytes() == kept
-    assert [row for row in made_again if row["method"] == "sense"] == [row for row in rows if row["method"] == "sense"]
-    flags = (f"--workdir={tmp_path}", "--grid=coarse", "--rank=4", "--seeds=0", "--rotations=golden", *SPIRALS)
-    wrong = begin("studies.compare_reconstructions", f"--workdir={tmp_path / 'none'}", "--rotations=golden,nonsense")
-    code, said, error = end(begin("studies.compare_reconstructions", *flags, "--methods=gridding,sense"))
-    assert (code, error) == (0, "")
-    assert "WM T1 (%)" in said
-    again = json.loads((tmp_path / "reconstructions.json").read_text())
-    assert again == made_again  # nothing was scanned
+    assert 0 < t2["sense"] < t2["gridding"]
+
+
+def test_what_was_reconstructed_is_kept(compared):
+    rows, folder = compared
+    (folder / "golden_0" / "gridding.npz").unlink()
+    kept = (folder / "golden_0" / "sense.npz").read_bytes()
+    flags = ("--grid=coarse", "--rank=4", "--seeds=0", "--rotations=golden", "--methods=gridding,sense", *SPIRALS)
+    done = run("studies.compare_reconstructions", f"--workdir={folder}", *flags)
+    assert done.returncode == 0, done.stderr
+    assert "gridding: " in done.stdout  # with its seconds, once it is made
+    assert "sense: " not in done.stdout
+    assert (folder / "golden_0" / "sense.npz").read_bytes() == kept
+    again = json.loads((folder / "reconstructions.json").read_text(encoding="utf-8"))
+    assert [row for row in again if row["method"] == "sense"] == [row for row in rows if row["method"] == "sense"]
     for row in again:
         if (row["maps"], row["tissue"], row["method"]) == ("refined", "white matter", "sense"):
-            assert f"{100 * row['rrmse_t1']:.2f} ({100 * row['rrmse_t1']:.2f})" in said
-    report = (tmp_path / "report.html").read_text()
+            assert f"{100 * row['rrmse_t1']:.2f} ({100 * row['rrmse_t1']:.2f})" in done.stdout
+    report = (folder / "report.html").read_text(encoding="utf-8")
     assert "least squares in the temporal basis" in report
     assert report.count("data:image/png;base64") == 2
-    code, said, error = end(wrong)
-    assert (code, said) == (2, "")
-    assert "--rotations must be one of uniform, golden" in error
-    assert "nonsense" in error
-    assert error.count("\n") == 1
-    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "text"),
+    [
+        (("--rotations=golden,nonsense",), "--rotations must be one of uniform, golden; got golden,nonsense"),
+        (("--seeds=-1",), "--seeds must be at least 0, and finite; got -1"),
+        (("--schedule=none.csv",), "none.csv"),
+    ],
+)
+def test_a_comparison_that_cannot_be_leaves_a_folder_that_can_be_used(tmp_path, flags, text):
+    done = run("studies.compare_reconstructions", f"--workdir={tmp_path / 'none'}", *flags)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert text in done.stderr
+    assert [path.name for path in tmp_path.glob("none/*")] in ([], ["lock"])
