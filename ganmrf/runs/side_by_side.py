@@ -6,7 +6,6 @@ import os
 import pathlib
 import queue
 import threading
-import time
 from collections.abc import Callable, Mapping
 
 import jax
@@ -72,7 +71,7 @@ def run_side_by_side(
     tasks, finished = context.Queue(), context.Queue()
     processes = []
     for core in cores()[: len(items)]:
-        process = context.Process(target=_work, args=(function, tasks, finished, os.getpid()), daemon=True)
+        process = context.Process(target=_work, args=(function, tasks, finished), daemon=True)
         with bound_to({core}):  # before it starts: XLA makes one thread for each core that it finds
             process.start()
         processes.append(process)
@@ -104,12 +103,11 @@ def _train(task):
     train_in_folder(folder, job, progress=jax.default_backend() != "cpu")
 
 
-def _work(function, tasks, finished, parent):
+def _work(function, tasks, finished):
     """One process: does what it takes from ``tasks``, and ends with its parent, however that is killed."""
 
     def watch():
-        while os.getppid() == parent:
-            time.sleep(_WAIT_S)
+        multiprocessing.parent_process().join()
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()

@@ -1,4 +1,4 @@
-"""The reproduction of the paper, evaluations and ablations as a user runs them, on small networks and a small brain."""
+"""The reproduction of the paper and evaluations as a user runs them, on small networks and a small brain."""
 
 import json
 
@@ -15,7 +15,7 @@ REFIT = ", output layer solved for"
 def reproduced(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "all"
     flags = (*SMALL, "--steps=5", "--lambdas=1,100", "--sweep_steps=5", "--paper_steps=5", "--size=32", "--rounds=1")
-    with bound_to(cores()[:1]):  # one process trains all: a second one would compile the same programs
+    with bound_to(cores()[-1:]):  # one process trains all: a second one would compile the same programs
         done = run("reproduce", f"--workdir={folder}", *flags)
     assert done.returncode == 0, done.stderr
     assert "Warning" not in done.stderr
@@ -59,23 +59,3 @@ def test_an_evaluation_beyond_the_trained_range_is_refused(reproduced):
     assert done.returncode == 2
     assert "allow_extrapolation" in done.stderr
     assert done.stderr.count("\n") == 1
-
-
-def test_ablations_are_tabled(tmp_path):
-    variants = ("no adversary", "tanh head")
-    flags = (*(f"--variant={name}" for name in variants), "--seeds=0,1", "--steps=4")
-    done = run("ablate", f"--workdir={tmp_path}", *SMALL, *flags)
-    assert done.returncode == 0, done.stderr
-    rows = {row["variant"]: row for row in json.loads((tmp_path / "ablation.json").read_text(encoding="utf-8"))}
-    expected = {"no adversary", f"no adversary{REFIT}", "tanh head", "radial basis functions", "linear interpolation"}
-    assert set(rows) == expected
-    for row in rows.values():
-        assert row["mean"] <= row["worst_seed"] <= row["worst_atom"]
-
-
-def test_weights_below_0_are_refused(tmp_path):
-    done = run("sweep_lambda", f"--workdir={tmp_path / 's'}", *SMALL, "--lambdas=1,-1")
-    assert done.returncode == 2
-    assert all(part in done.stderr for part in ("--lambdas", "at least 0", "1.0,-1.0"))
-    assert done.stderr.count("\n") == 1
-    assert not list(tmp_path.iterdir())

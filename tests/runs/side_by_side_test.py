@@ -3,10 +3,15 @@
 import math
 import operator
 import os
+import subprocess
+import sys
+import time
 
+import psutil
 import pytest
 
 from ganmrf.runs.side_by_side import run_side_by_side
+from tests.commands import ROOT
 
 
 def test_results_come_in_the_order_of_the_items():
@@ -21,3 +26,18 @@ def test_bad_input_of_a_job_is_the_callers_error():
 def test_a_process_that_ends_by_itself_ends_the_work():
     with pytest.raises(ValueError, match=r"ended by itself \(exit code 3\)"):
         run_side_by_side(os._exit, [3])
+
+
+def test_a_process_ends_with_its_parent_however_that_is_killed(tmp_path):
+    begun = tmp_path / "begun"
+    job = f"import os, time; os.mkdir({str(begun)!r}); time.sleep(600)"
+    script = f"from ganmrf.runs.side_by_side import run_side_by_side; run_side_by_side(exec, [{job!r}])"
+    parent = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT)
+    while parent.poll() is None and not begun.exists():
+        time.sleep(0.05)
+    children = psutil.Process(parent.pid).children(recursive=True)
+    assert children
+    parent.kill()
+    parent.wait()
+    _, alive = psutil.wait_procs(children, timeout=60)
+    assert not alive
