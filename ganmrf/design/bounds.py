@@ -9,10 +9,9 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from ganmrf.design.signal_models import simulator_model
 from ganmrf.dictionary.cramer_rao import cramer_rao
 from ganmrf.physics.sequences.fisp import Sequence
-from ganmrf.physics.simulate import SignalTangents
+from ganmrf.physics.simulate import SignalTangents, simulate_with_tangents
 from ganmrf.physics.slice_profile import SliceProfile
 from ganmrf.physics.tissue import Tissue
 from ganmrf.pytrees import pytree
@@ -59,8 +58,8 @@ def precision(
     References:
       Zhao et al. 2018, arXiv:1710.08062.
     """
-    signal_model = simulator_model(n_states=n_states, slice_profile=slice_profile)
-    return precision_of(signal_model(sequence, tissue, with_b1=with_b1), tissue)
+    form = {"n_states": n_states, "slice_profile": slice_profile, "with_b1": with_b1}
+    return precision_of(simulate_with_tangents(sequence, tissue, **form), tissue)
 
 
 def precision_of(tangents: SignalTangents, tissue: Tissue) -> Precision:

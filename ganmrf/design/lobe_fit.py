@@ -12,13 +12,12 @@ _RASTER = 80  # places where a lobe may end in the first search: it costs their 
 _PERCENTILE_OF_FLOOR = 5  # of the values: the first guess of the floor, above a few outliers
 
 
-def fit_on_raster(values: np.ndarray, n_lobes: int, shortest: float) -> tuple[np.ndarray, np.ndarray, float]:
+def fit_on_raster(values: np.ndarray, n_lobes: int) -> tuple[np.ndarray, np.ndarray, float]:
     """The best lobes whose ends lie on a raster, by dynamic programming over the ends.
 
     Args:
       values: (frames,), from 0 to 1.
       n_lobes: how many lobes fill the frames.
-      shortest: smallest length of a lobe, as a fraction of the mean length.
 
     Returns:
       Peaks, (lobes,); lengths as shares of the frames, (lobes,); floor.
@@ -29,7 +28,7 @@ def fit_on_raster(values: np.ndarray, n_lobes: int, shortest: float) -> tuple[np
     cost = np.full((len(ends),) * 2, np.inf)
     height = np.zeros_like(cost)
     for i, j in itertools.combinations(range(len(ends)), 2):
-        if ends[j] - ends[i] >= shortest * n_frames / n_lobes:
+        if ends[j] - ends[i] >= SHORTEST_SHARE * n_frames / n_lobes:
             cost[i, j], height[i, j] = _one(values, floor, ends[i], ends[j])
     total, previous = cost[0], []
     for _ in range(n_lobes - 1):

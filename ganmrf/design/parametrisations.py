@@ -95,7 +95,7 @@ class Lobes:
 
     def encode_angles(self, values: np.ndarray):
         """Parameters of the nearest lobes: the best ends on a raster, then least squares in all parameters."""
-        peaks, shares, floor = lobe_fit.fit_on_raster(values, self.n_lobes, lobe_fit.SHORTEST_SHARE)
+        peaks, shares, floor = lobe_fit.fit_on_raster(values, self.n_lobes)
         start = {"peaks": _logit(peaks), "lengths": lobe_fit.encode_shares(shares), "floor": _logit(floor)}
         params = lobe_fit.least_squares_fit(lambda params: self.decode_angles(params, len(values)), start, values)
         return params | {name: np.clip(params[name], _logit(0), _logit(1)) for name in ("peaks", "floor")}

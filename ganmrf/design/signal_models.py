@@ -1,10 +1,11 @@
 """Signal models: functions from sequence and tissue to signals and their derivatives, by simulator or generator.
 
-A signal model is called as ``signal_model(sequence, tissue, with_b1=False)`` and returns `SignalTangents`, with the
-derivative by B1 where ``with_b1``. It is differentiable by the sequence, in reverse mode.
+A signal model is called as ``signal_model(sequence, tissue)`` and returns `SignalTangents` by T1 and T2. It is
+differentiable by the sequence, in reverse mode.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 
 import jax
@@ -19,7 +20,7 @@ from ganmrf.physics.slice_profile import SliceProfile
 from ganmrf.physics.tissue import Tissue
 from ganmrf.pytrees import is_traced
 
-SignalModel = Callable[..., SignalTangents]
+SignalModel = Callable[[Sequence, Tissue], SignalTangents]
 
 _ASIDE = 1e-9  # relative step off the tissue: at an anchor the derivative of a radial basis function is 0 * infinity
 
@@ -35,21 +36,10 @@ def simulator_model(*, n_states: int | None = None, slice_profile: SliceProfile 
     Raises:
       ValueError: ``n_states`` below 1, when the signal model is called.
     """
-
-    def signal_model(sequence: Sequence, tissue: Tissue, *, with_b1: bool = False) -> SignalTangents:
-        return simulate_with_tangents(sequence, tissue, n_states=n_states, slice_profile=slice_profile, with_b1=with_b1)
-
-    return signal_model
+    return functools.partial(simulate_with_tangents, n_states=n_states, slice_profile=slice_profile)
 
 
-def generator_model(
-    generator: AnchoredGenerator,
-    tissue: Tissue,
-    *,
-    n_anchors: int | None = None,
-    n_states: int | None = None,
-    allow_extrapolation: bool = False,
-) -> SignalModel:
+def generator_model(generator: AnchoredGenerator, tissue: Tissue, *, n_states: int | None = None) -> SignalModel:
     """The signal model of a generator: its anchors, simulated for the sequence, combined with weights over tissue.
 
     The weights, and their derivatives by tissue, are computed here, once, in float64. It pays where tissues
@@ -59,54 +49,41 @@ def generator_model(
     Args:
       generator: of kind trunk or radial; its slice profile is that of the signal model.
       tissue: the tissue that the signal model will be called with, of any shape.
-      n_anchors: one of ``generator.sizes``; the largest by default.
       n_states: as for `simulator_model`.
-      allow_extrapolation: whether tissues may lie outside the generator's box.
 
     Raises:
       ValueError: a table, which has weights for its own tissues alone and so no derivatives; tissue outside the box;
-        another number of anchors; or, when the signal model is called, other tissue, or ``with_b1`` for a generator
-        without an axis for B1.
+        or, when the signal model is called, other tissue.
     """
-    n_anchors = generator.require_size(n_anchors)
     if not generator.model.any_tissue:
         raise ValueError("a table has no derivatives by tissue: design needs a generator of kind trunk or radial")
-    if allow_extrapolation:
-        generator.box.require_known(tissue)
-    else:
-        generator.require_inside(tissue)
-    own, anchors = tissue, generator.anchors.rows(slice(n_anchors))
-    combinations = _combinations(generator, tissue, n_anchors)
+    generator.require_inside(tissue)
+    own, n_anchors = tissue, generator.sizes[-1]
+    anchors, combinations = generator.anchors.rows(slice(n_anchors)), _combinations(generator, tissue, n_anchors)
 
-    def signal_model(sequence: Sequence, tissue: Tissue, *, with_b1: bool = False) -> SignalTangents:
+    def signal_model(sequence: Sequence, tissue: Tissue) -> SignalTangents:
         _require_same(tissue, own)
-        if with_b1 and "b1" not in generator.box.names:
-            raise ValueError("the generator has no axis for b1: it has no derivative by B1")
         profile = generator.slice_profile
         signals = simulate_reverse(without_echo(sequence), anchors, n_states=n_states, slice_profile=profile)
-        t1, t2, b1 = (jnp.broadcast_to(jnp.asarray(v, signals.dtype), own.shape) for v in (own.t1, own.t2, own.b1))
+        t1, t2 = (jnp.broadcast_to(jnp.asarray(time, signals.dtype), own.shape) for time in (own.t1, own.t2))
         exponent = sequence.echo_time[None, :] / t2.reshape(-1, 1)
-        names = ["signal", "t1", "t2", *(["b1"] if with_b1 else [])]
-        combined = {
-            name: jnp.exp(-exponent)
-            * jnp.matmul(jnp.asarray(combinations[name], signals.dtype), signals, precision="highest")
-            for name in names
-        }
-        combined["t2"] += exponent * combined["signal"]
-        combined = {name: values.reshape(*own.shape, -1) for name, values in combined.items()}
-        d_b1 = combined["b1"] / b1[..., None] if with_b1 else None
-        return SignalTangents(combined["signal"], combined["t1"] / t1[..., None], combined["t2"] / t2[..., None], d_b1)
+        signal, by_t1, by_t2 = (
+            jnp.exp(-exponent) * jnp.matmul(jnp.asarray(each, signals.dtype), signals, precision="highest")
+            for each in combinations
+        )
+        by_t2 += exponent * signal
+        signal, by_t1, by_t2 = (values.reshape(*own.shape, -1) for values in (signal, by_t1, by_t2))
+        return SignalTangents(signal, by_t1 / t1[..., None], by_t2 / t2[..., None])
 
     return signal_model
 
 
 def _combinations(generator, tissue, n_anchors):
-    """Weights of the anchors' signals, for the signal and for its derivatives by log T1, log T2 and log B1.
+    """Weights of the anchors' signals, for the signal and for its derivatives by log T1 and log T2.
 
-    Name -> (tissues, anchors), float64. Decay until the echo is not in them: the generator leaves it out.
+    Three times (tissues, anchors), float64. Decay until the echo is not in them: the generator leaves it out.
     """
-    flat = tissue.ravel()
-    names = [name for name in ("t1", "t2", "b1") if name in generator.box.names]
+    flat, names = tissue.ravel(), generator.box.names
     values = {name: np.broadcast_to(np.asarray(getattr(flat, name), float), flat.shape) for name in names}
     with jax.enable_x64(True):
 
@@ -116,12 +93,12 @@ def _combinations(generator, tissue, n_anchors):
             weights, norms = generator.weights_at(shifted, n_anchors)
             return norms[:, None] * weights / generator.anchor_norms[None, :n_anchors]
 
-        here, aside = ({name: jnp.float64(shift) for name in names} for shift in (0.0, _ASIDE))
-        found = {"signal": combination(here)}
-        for name in names:
+        def derivative(name):
             direction = {other: jnp.float64(other == name) for other in names}
-            found[name] = jax.jvp(combination, (aside,), (direction,))[1]
-        return jax.tree.map(np.asarray, found)
+            return jax.jvp(combination, (dict.fromkeys(names, jnp.float64(_ASIDE)),), (direction,))[1]
+
+        here = combination(dict.fromkeys(names, jnp.float64(0)))
+        return [np.asarray(each) for each in (here, derivative("t1"), derivative("t2"))]
 
 
 def _require_same(tissue, own):

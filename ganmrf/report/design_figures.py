@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 from matplotlib.figure import Figure
 
+from ganmrf.design.limits import Limits
 from ganmrf.physics.sequences.fisp import Sequence
 from ganmrf.pytrees import require
 from ganmrf.report.drawing import COLOURS, legend_above, plain_logarithm, stacked_axes
@@ -22,13 +23,13 @@ _BOUNDS = {  # labels of the limits that `design.limits.activity` names
 }
 
 
-def design_figure(before: Sequence, after: Sequence, *, limits=None) -> Figure:
+def design_figure(before: Sequence, after: Sequence, *, limits: Limits) -> Figure:
     """Flip angle and repetition time of two sequences against frame, stacked.
 
     Args:
       before: the sequence that the design is compared with.
       after: the design; it may have another number of frames.
-      limits: None, or `design.limits.Limits`, whose ranges of flip angle and repetition time are drawn dashed.
+      limits: their ranges of flip angle and repetition time are drawn dashed.
     """
     figure, (top, bottom) = stacked_axes(5.2, 2, sharex=True)
     sequences = {"before": (before, "0.55", 1.0), "after": (after, COLOURS[0], 2.0)}
@@ -39,7 +40,7 @@ def design_figure(before: Sequence, after: Sequence, *, limits=None) -> Figure:
         for name, (sequence, colour, width) in sequences.items():
             values = scale * np.asarray(getattr(sequence, field), float)
             axes.plot(np.arange(1, values.size + 1), values, color=colour, linewidth=width, label=name)
-        for i, bound in enumerate(() if limits is None else getattr(limits, field)):
+        for i, bound in enumerate(getattr(limits, field)):
             style = {"color": COLOURS[1], "linewidth": 1, "linestyle": "--", "label": "" if i else "limits"}
             axes.axhline(scale * bound, **style)
         axes.set_ylabel(label)

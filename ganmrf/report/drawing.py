@@ -12,9 +12,7 @@ from cmcrameri import cm
 from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 
-T1_LIMIT = 3.0  # s, top of the colour bar; CSF saturates
-T2_LIMIT = 0.15  # s, top of the colour bar; CSF saturates
-RELAXATION = {"T1": (cm.lipari, T1_LIMIT), "T2": (cm.navia, T2_LIMIT)}
+RELAXATION = {"T1": (cm.lipari, 3.0), "T2": (cm.navia, 0.15)}  # with the top of the colour bar, s; CSF saturates
 
 WIDTH = 9.6  # inches, of every figure
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")  # Okabe and Ito

@@ -5,20 +5,18 @@ from collections.abc import Mapping
 import numpy as np
 from cmcrameri import cm
 from matplotlib.figure import Figure
-from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 
 from ganmrf.physics.sequences.fisp import Sequence
 from ganmrf.report.drawing import (
     COLOURS,
     RELAXATION,
-    T1_LIMIT,
-    T2_LIMIT,
     WIDTH,
     bounding_box,
     checked_mask,
     draw_map,
     percentile,
     plain,
+    plain_logarithm,
     relaxation,
     shown,
     stacked_axes,
@@ -104,7 +102,7 @@ def fingerprint_figure(signals, names, *, overlay=None, labels=("simulated", "ge
     return figure
 
 
-def map_figure(t1, t2, m0, *, mask, quality=None, t1_limit: float = T1_LIMIT, t2_limit: float = T2_LIMIT) -> Figure:
+def map_figure(t1, t2, m0, *, mask, quality=None) -> Figure:
     """T1, T2 and M0 maps side by side, cropped to the mask; row 0 is at the top.
 
     Args:
@@ -113,8 +111,6 @@ def map_figure(t1, t2, m0, *, mask, quality=None, t1_limit: float = T1_LIMIT, t2
       m0: real or complex, any unit, (y, x); its magnitude is shown.
       mask: voxels to show, bool, (y, x).
       quality: None, or the inner product of signal and matched atom, both of unit norm, 0 to 1, (y, x).
-      t1_limit: top of the T1 colour bar, s.
-      t2_limit: top of the T2 colour bar, s.
 
     Raises:
       ValueError: shapes that differ, or an empty mask.
@@ -122,8 +118,9 @@ def map_figure(t1, t2, m0, *, mask, quality=None, t1_limit: float = T1_LIMIT, t2
     mask = checked_mask(mask)
     n_panels = 3 if quality is None else 4
     figure, panels = _panels(mask, n_panels)
-    draw_map(panels[0], "T1", "T1 (ms)", 1e3 * shown("t1", t1, mask), cm.lipari, 0, 1e3 * t1_limit)
-    draw_map(panels[1], "T2", "T2 (ms)", 1e3 * shown("t2", t2, mask), cm.navia, 0, 1e3 * t2_limit)
+    for axes, name, values in ((panels[0], "T1", t1), (panels[1], "T2", t2)):
+        colours, limit = relaxation(name)
+        draw_map(axes, name, f"{name} (ms)", 1e3 * shown(name.lower(), values, mask), colours, 0, 1e3 * limit)
     m0 = np.abs(shown("m0", m0, mask))
     # One bright voxel must not darken the whole map.
     draw_map(panels[2], "|M0|", "|M0| (a.u.)", m0, "gray", 0, percentile(m0, 99.5))
@@ -134,9 +131,7 @@ def map_figure(t1, t2, m0, *, mask, quality=None, t1_limit: float = T1_LIMIT, t2
     return figure
 
 
-def comparison_figure(
-    truth, estimate, *, mask, quantity: str = "T1", limit: float | None = None, names=("truth", "estimate")
-) -> Figure:
+def comparison_figure(truth, estimate, *, mask, quantity: str, names=("truth", "estimate")) -> Figure:
     """Truth, estimate and their difference, whose colour bar spans a tenth of the maps' range: ten times the contrast.
 
     Args:
@@ -144,15 +139,13 @@ def comparison_figure(
       estimate: s, (y, x).
       mask: voxels to show, bool, (y, x).
       quantity: "T1" or "T2".
-      limit: top of the maps' colour bar, s; None for the range that all figures share.
       names: of ``truth`` and ``estimate``, in the titles.
 
     Raises:
       ValueError: an unknown quantity, shapes that differ, or an empty mask.
     """
-    colours, default = relaxation(quantity)
-    top = 1e3 * (default if limit is None else limit)
-    mask = checked_mask(mask)
+    colours, limit = relaxation(quantity)
+    top, mask = 1e3 * limit, checked_mask(mask)
     truth, estimate = 1e3 * shown("truth", truth, mask), 1e3 * shown("estimate", estimate, mask)
     figure, panels = _panels(mask, 3)
     draw_map(panels[0], f"{quantity}, {names[0]}", f"{quantity} (ms)", truth, colours, 0, top)
@@ -234,9 +227,7 @@ def _agreement(above, below, quantity, truth, estimate, labels, names):
     above.set(xscale="log", yscale="log", xlim=(low, high), ylim=(low, high))
     above.set(title=quantity, ylabel=f"Estimated {quantity} (ms)")
     for axis in (above.xaxis, above.yaxis):
-        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axis.set_major_formatter(FormatStrFormatter("%g"))
-        axis.set_minor_formatter(NullFormatter())
+        plain_logarithm(axis)
     # A few outliers must not flatten the rest: the figure counts them instead.
     span = 1.3 * max(percentile(np.abs(error), 99), 0.1)
     below.set(ylim=(-span, span), xlabel=f"True {quantity} (ms)", ylabel="Relative error (%)")

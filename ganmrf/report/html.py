@@ -26,13 +26,11 @@ class Picture:
 
     Attributes:
       figure: the matplotlib figure.
-      caption: says what there is to see; shown below.
-      alt: description for readers who cannot see the figure; empty for the caption.
+      caption: says what there is to see; shown below, and read to those who cannot see the figure.
     """
 
     figure: Figure
     caption: str
-    alt: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -207,9 +205,9 @@ def _picture(picture):
     figure.savefig(buffer, format="png", dpi=2 * figure.dpi)
     data = base64.b64encode(buffer.getvalue()).decode("ascii")
     width, height = (round(side * figure.dpi) for side in figure.get_size_inches())
-    alt, caption = escape(picture.alt or picture.caption), escape(picture.caption)
+    caption = escape(picture.caption)
     return (
-        f'<figure>\n<img src="data:image/png;base64,{data}" width="{width}" height="{height}" alt="{alt}">\n'
+        f'<figure>\n<img src="data:image/png;base64,{data}" width="{width}" height="{height}" alt="{caption}">\n'
         f"<figcaption>{caption}</figcaption>\n</figure>"
     )
 

@@ -28,12 +28,7 @@ from ganmrf.report.drawing import (
 
 QUANTITIES = ("T1", "T2")
 
-_SEQUENCES = (
-    ("0.55", "-"),
-    (COLOURS[0], "--"),
-    (COLOURS[1], ":"),
-    (COLOURS[2], "-."),
-)  # of each sequence
+_SEQUENCES = (("0.55", "-"), (COLOURS[0], "--"), (COLOURS[1], ":"), (COLOURS[2], "-."))  # colour and dashes of each
 _BARS = 12  # bars that fit into half the width of a figure
 _AXIS = 0.9  # inches, width of the numbers and the label of a y axis
 _NUMBER = 0.3  # inches, width of three digits and a point
@@ -41,24 +36,23 @@ _RATIOS = (1.02, 1.05, 1.1, 1.2, 1.5, 2, 3, 5, 10)  # ticks of the colour bar, a
 _BAND = 0.1  # shaded, to either side of the bound
 
 
-def precision_figure(precisions: Mapping[str, np.ndarray], names, *, labels=QUANTITIES) -> Figure:
-    """Standard deviation of each quantity in each tissue as bars, one colour a sequence, and the gains below them.
+def precision_figure(precisions: Mapping[str, np.ndarray], names) -> Figure:
+    """Standard deviations of T1 and T2 in each tissue as bars, one colour a sequence, and the gains below them.
 
     Args:
       precisions: name of a sequence -> relative standard deviations for noise as large as M0, positive, inf where
-        the signals do not determine a quantity, (tissues, quantities); 1 to 4 sequences.
+        the signals do not determine T1 or T2, (tissues, 2); 1 to 4 sequences.
       names: of the tissues.
-      labels: of the quantities, one panel each.
 
     Raises:
       ValueError: too many sequences or none, no tissue, shapes that do not fit, or a value that is not positive.
     """
-    tables = _tables("precisions", precisions, (len(names), len(labels)))
+    tables = _tables("precisions", precisions, (len(names), len(QUANTITIES)))
     first, *others = tables
-    figure, panels, width = _tissue_panels(labels, names, len(tables))
+    figure, panels, width = _tissue_panels(names, len(tables))
     width *= 0.84 / len(tables)
     upright = width < _NUMBER
-    for i, (axes, label) in enumerate(zip(panels, labels, strict=True)):
+    for i, (axes, label) in enumerate(zip(panels, QUANTITIES, strict=True)):
         finite = [table[:, i][np.isfinite(table[:, i])] for table in tables.values()]
         highest = max((column.max() for column in finite if column.size), default=1.0)
         for j, (name, table) in enumerate(tables.items()):
@@ -195,7 +189,7 @@ def monte_carlo_figure(
     predicted = _tables("predicted", predicted, shape, finite=True)
     measured = _tables("measured", measured, shape, finite=True)
     low, high = np.sqrt((draws - 1) / chi2.ppf([0.975, 0.025], draws - 1))
-    figure, panels, _ = _tissue_panels(QUANTITIES, names, len(predicted))
+    figure, panels, _ = _tissue_panels(names, len(predicted))
     for i, (axes, quantity) in enumerate(zip(panels, QUANTITIES, strict=True)):
         axes.axhspan(
             1 - _BAND, 1 + _BAND, color="0.92", zorder=0, label=f"within {100 * _BAND:.0f} %" if i == 0 else ""
@@ -248,12 +242,11 @@ def _tables(name, tables, shape, *, finite=False):
     return tables
 
 
-def _tissue_panels(labels, names, n_sequences):
+def _tissue_panels(names, n_sequences):
     """Panels with tissues along x, stacked where they would be narrow; and the width of a tissue, inches."""
     longest = LETTER * max(len(word) for name in names for word in f"{name}".split())
-    narrow = len(names) * n_sequences > _BARS or (WIDTH / len(labels) - _AXIS) / len(names) < longest
-    columns = 1 if narrow else len(labels)
-    rows = len(labels) // columns
+    narrow = len(names) * n_sequences > _BARS or (WIDTH / 2 - _AXIS) / len(names) < longest
+    rows, columns = (2, 1) if narrow else (1, 2)
     figure = Figure(figsize=(WIDTH, 0.9 + 2.7 * rows), layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     width = (WIDTH / columns - _AXIS) / len(names)

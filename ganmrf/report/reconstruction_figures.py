@@ -36,41 +36,32 @@ _LOWEST = 1.2  # inches, smallest height of a panel: the label of a colour bar a
 _BAR = 0.8  # inches, width of a colour bar at the side
 
 
-def trajectory_figure(trajectory, *, gradient=None, raster: float = 1e-5) -> Figure:
-    """Trajectory of the first frame, of the next frames behind it, and the first frame's gradients or distance from 0.
+def trajectory_figure(trajectory) -> Figure:
+    """Trajectory of the first frame and of the next frames behind it, and the first frame's distance from 0.
 
     Args:
       trajectory: kx and ky, cycles/m, (frames, samples, 2).
-      gradient: None for the distance from 0; or the waveform of the first frame, x and y in the middle of each raster
-        time, T/m, (raster times, 2), which begins and ends at 0 half a raster time before the first and after the last.
-      raster: time between values of ``gradient``, s.
 
     Raises:
-      ValueError: shapes that do not fit, or a raster time that is not positive.
+      ValueError: complex values, another shape, or no sample.
     """
-    trajectory = _points("trajectory", trajectory, "(frames, samples, 2)")
-    require("raster", raster, lambda x: (x > 0) & np.isfinite(x), "positive and finite (s)")
-    n_frames, n_samples, _ = trajectory.shape
+    k = np.asarray(trajectory)
+    if k.ndim != 3 or k.shape[-1] != 2 or 0 in k.shape or np.iscomplexobj(k):
+        raise ValueError(f"trajectory must be real, (frames, samples, 2), none of them 0; got {k.dtype} {k.shape}")
+    n_frames, n_samples, _ = k.shape
     figure = Figure(figsize=(WIDTH, 4.7), layout="constrained")
-    grid = figure.add_gridspec(2, 2)
-    left = figure.add_subplot(grid[:, 0])
-    first, *others = trajectory[:_READOUTS]
+    left, right = figure.subplots(1, 2)
+    first, *others = k[:_READOUTS].astype(float)
     left.add_collection(LineCollection(others, colors="0.6", linewidths=0.5, alpha=0.5))
     left.plot(*first.T, color=COLOURS[0], linewidth=1.8)
     left.set(aspect="equal", xlabel="$k_x$ (1/m)", ylabel="$k_y$ (1/m)")
     many = f"first {1 + len(others)} of {n_frames} frames" if n_frames > 1 else "1 frame"
     left.set_title(f"K-space, {many}", fontsize=10)
-    if gradient is None:
-        right = [figure.add_subplot(grid[:, 1])]
-        radius = np.linalg.norm(first, axis=1)
-        right[0].plot(np.arange(1, n_samples + 1), radius, color=COLOURS[0], linewidth=1.4)
-        right[0].set(xlabel="Sample", ylabel="|k| (1/m)", ylim=(0, None))
-        right[0].set_title(f"First frame: {n_samples} samples, |k| up to {radius.max():.3g} 1/m", fontsize=10)
-    else:
-        above = figure.add_subplot(grid[0, 1])
-        right = [above, figure.add_subplot(grid[1, 1], sharex=above)]
-        _waveform(*right, _points("gradient", gradient, "(raster times, 2)"), raster)
-    for axes in (left, *right):
+    radius = np.linalg.norm(first, axis=1)
+    right.plot(np.arange(1, n_samples + 1), radius, color=COLOURS[0], linewidth=1.4)
+    right.set(xlabel="Sample", ylabel="|k| (1/m)", ylim=(0, None))
+    right.set_title(f"First frame: {n_samples} samples, |k| up to {radius.max():.3g} 1/m", fontsize=10)
+    for axes in (left, right):
         plain(axes)
     return figure
 
@@ -240,32 +231,6 @@ def reconstructions_figure(maps: Mapping[str, np.ndarray], truth, *, mask, quant
     colour_bar(images, above.tolist(), f"{quantity} (ms)", pad=0.01, aspect=15)
     colour_bar(errors, below.tolist(), "Relative error (%)", pad=0.01, aspect=15)
     return figure
-
-
-def _waveform(above, below, gradient, raster):
-    """Gradients and, below them, the magnitude of their slew rate; T/m, (raster times, 2)."""
-    times = 1e3 * raster * (np.arange(len(gradient)) + 0.5)
-    for values, name, colour in zip(gradient.T, "xy", COLOURS[:2], strict=True):
-        above.plot(times, 1e3 * values, color=colour, linewidth=1.2, label=f"$G_{name}$")
-    above.legend(loc="upper right", ncols=2, frameon=False, fontsize=9)
-    highest = 1e3 * max(np.abs(gradient).max(), 1e-9)
-    above.set(ylabel="Gradient (mT/m)", ylim=(-1.1 * highest, 1.5 * highest))  # room for the legend
-    above.tick_params(labelbottom=False)
-    # At the ends the gradient rises from 0, and falls to 0, in half a raster time.
-    slew_rate = np.linalg.norm(np.diff(np.concatenate([-gradient[:1], gradient, -gradient[-1:]]), axis=0), axis=1)
-    slew_rate /= raster
-    below.plot(1e3 * raster * np.arange(len(slew_rate)), slew_rate, color=COLOURS[2], linewidth=1.2)
-    below.set(xlabel="Time (ms)", ylabel="Slew rate (T/m/s)", ylim=(0, None), xlim=(0, 1e3 * raster * len(gradient)))
-    largest = 1e3 * np.linalg.norm(gradient, axis=1).max()
-    above.set_title(f"At most {largest:.3g} mT/m and {slew_rate.max():.0f} T/m/s", fontsize=10)
-
-
-def _points(name, values, axes):
-    """Values as real floats, of the axes that ``axes`` names, the last one x and y."""
-    values = np.asarray(values)
-    if values.ndim != axes.count(",") + 1 or values.shape[-1] != 2 or 0 in values.shape or np.iscomplexobj(values):
-        raise ValueError(f"{name} must be real, {axes}, none of them 0; got {values.dtype} {values.shape}")
-    return values.astype(float)
 
 
 def _grid(shape, rows, columns, *, besides, aside=0.0):

@@ -59,17 +59,16 @@ def training_figure(steps, errors: Mapping[str, np.ndarray], what: str = "RMSE")
     return figure
 
 
-def tissue_plane_figure(t1, t2, errors, *, outside=None) -> Figure:
+def tissue_plane_figure(t1, t2, errors, *, outside) -> Figure:
     """Error of every atom over T1 and T2; those outside the trained range are marked.
 
     Args:
       t1: s, (atoms,).
       t2: s, (atoms,).
       errors: relative, (atoms,), positive.
-      outside: None, or which atoms lie outside the trained range, (atoms,), bool.
+      outside: which atoms lie outside the trained range, (atoms,), bool.
     """
-    t1_ms, t2_ms, errors = 1e3 * np.asarray(t1), 1e3 * np.asarray(t2), np.asarray(errors)
-    outside = np.zeros(errors.size, bool) if outside is None else np.asarray(outside)
+    t1_ms, t2_ms, errors, outside = 1e3 * np.asarray(t1), 1e3 * np.asarray(t2), np.asarray(errors), np.asarray(outside)
     figure, (axes,) = stacked_axes(4.2)
     low, high = np.percentile(errors, [1, 99.9])
     size = np.clip(4e4 / errors.size, 0.5, 30)

@@ -62,13 +62,6 @@ def test_what_nothing_determines_has_no_bar():
     assert "inf" in t2.get_xticklabels()[0].get_text()
 
 
-def test_a_panel_for_each_quantity():
-    figure = figures.precision_figure({"one": np.ones((2, 3))}, TISSUES[:2], labels=("T1", "T2", "B1"))
-    assert len(figure.axes) == 3
-    assert "B1" in figure.axes[2].get_ylabel()
-    assert_laid_out(figure)
-
-
 @pytest.mark.parametrize(
     ("precisions", "names", "message"),
     [

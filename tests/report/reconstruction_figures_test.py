@@ -44,44 +44,18 @@ def test_nothing_of_the_other_frames_leaves_the_axes():
     assert left.get_ylim()[0] <= k[..., 1].min() < k[..., 1].max() <= left.get_ylim()[1]
 
 
-def test_gradients_are_in_millitesla_per_metre_and_their_slew_rate_below():
-    # A trapezoid along (3, 4) / 5: up to 20 mT/m in the middle of the third raster time of 10 us, and down again.
-    height = np.array([0.0, 0.01, 0.02, 0.02, 0.01, 0.0])
-    figure = figures.trajectory_figure(trajectory(1), gradient=height[:, None] * np.array([0.6, 0.8]))
-    _, above, below = figure.axes
-    np.testing.assert_allclose(above.lines[0].get_xdata(), [0.005, 0.015, 0.025, 0.035, 0.045, 0.055], rtol=UNITS)
-    np.testing.assert_allclose(above.lines[0].get_ydata(), 600 * height, rtol=UNITS)
-    np.testing.assert_allclose(above.lines[1].get_ydata(), 800 * height, rtol=UNITS)
-    # 10 mT/m in 10 us are 1000 T/m/s.
-    np.testing.assert_allclose(below.lines[0].get_xdata(), 0.01 * np.arange(7), rtol=UNITS)
-    np.testing.assert_allclose(below.lines[0].get_ydata(), [0, 1000, 1000, 0, 1000, 1000, 0], rtol=UNITS)
-    assert numbers(above.get_title()) == [20, 1000]
-    assert "(mT/m)" in above.get_ylabel()
-    assert "(T/m/s)" in below.get_ylabel()
-    assert "(ms)" in below.get_xlabel()
-    assert_laid_out(figure)
-
-
-def test_slew_rate_at_the_ends_is_from_and_to_0_in_half_a_raster_time():
-    below = figures.trajectory_figure(trajectory(1), gradient=np.full((3, 2), [1e-3, 0.0]), raster=2e-5).axes[2]
-    np.testing.assert_allclose(below.lines[0].get_ydata(), [100, 0, 0, 100], rtol=UNITS)  # 1 mT/m in 10 us
-    np.testing.assert_allclose(below.lines[0].get_xdata(), [0, 0.02, 0.04, 0.06], rtol=UNITS)
-
-
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("trajectory", "message"),
     [
-        ({"trajectory": np.ones((4, 5))}, r"trajectory must be real, \(frames, samples, 2\), .*; got float64 \(4, 5\)"),
-        ({"trajectory": np.ones((4, 5, 3))}, r"got float64 \(4, 5, 3\)"),
-        ({"trajectory": np.ones((4, 0, 2))}, r"got float64 \(4, 0, 2\)"),
-        ({"trajectory": np.ones((4, 5, 2), complex)}, "got complex128"),
-        ({"gradient": np.ones(5)}, r"gradient must be real, \(raster times, 2\), .*; got float64 \(5,\)"),
-        ({"raster": 0.0}, "raster must be positive and finite"),
+        (np.ones((4, 5)), r"trajectory must be real, \(frames, samples, 2\), .*; got float64 \(4, 5\)"),
+        (np.ones((4, 5, 3)), r"got float64 \(4, 5, 3\)"),
+        (np.ones((4, 0, 2)), r"got float64 \(4, 0, 2\)"),
+        (np.ones((4, 5, 2), complex), "got complex128"),
     ],
 )
-def test_trajectories_that_do_not_fit_are_refused(arguments, message):
+def test_trajectories_that_do_not_fit_are_refused(trajectory, message):
     with pytest.raises(ValueError, match=message):
-        figures.trajectory_figure(**{"trajectory": trajectory(2)} | arguments)
+        figures.trajectory_figure(trajectory)
 
 
 def test_coils_have_magnitude_and_phase_on_shared_ranges():
