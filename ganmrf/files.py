@@ -80,6 +80,20 @@ def read_json(path):
         raise ValueError(f"{path}: no JSON ({error})") from error
 
 
+def write_arrays(path, arrays: dict):
+    """Writes arrays by name to a ``.npz`` or ``.mat`` (v5) file, whole or not at all; in MATLAB vectors are columns.
+
+    Raises:
+      ValueError: another suffix, or a folder that cannot be written.
+    """
+    suffix = array_suffix(pathlib.Path(path))
+    with replacing(path) as temporary:
+        if suffix == ".mat":
+            scipy.io.savemat(temporary, arrays, oned_as="column")
+        else:
+            np.savez(temporary, allow_pickle=False, **arrays)
+
+
 def read_arrays(path, names=None) -> dict[str, np.ndarray]:
     """The arrays of a ``.npz`` or ``.mat`` (v5 to v7.3) file; nothing in it is ever unpickled.
 

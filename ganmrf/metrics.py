@@ -5,17 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-TISSUE_COLUMNS = (
-    "Tissue",
-    "Voxels",
-    "Unmatched",
-    "T1 (ms)",
-    "T1 bias (%)",
-    "T1 RRMSE (%)",
-    "T2 (ms)",
-    "T2 bias (%)",
-    "T2 RRMSE (%)",
-)
+# Columns of T1 and of T2, and what their values are multiplied by.
+_OF_TIMES = {"(ms)": 1e3, "bias (%)": 100, "RRMSE (%)": 100}
+TISSUE_COLUMNS = ("Tissue", "Voxels", "Unmatched", *(f"{t} {column}" for t in ("T1", "T2") for column in _OF_TIMES))
 
 _ROWS = 4096  # fingerprints converted to float64 at a time, so that no second dictionary is in memory
 
@@ -27,12 +19,9 @@ class TissueRow(NamedTuple):
       name: the tissue.
       voxels: number of voxels compared: those whose truth and estimate are finite.
       unmatched: number of voxels of the tissue without a finite truth or estimate.
-      t1: mean true T1, s.
-      t1_bias: mean relative error of T1, dimensionless.
-      t1_rrmse: relative root-mean-square error of T1, dimensionless.
-      t2: mean true T2, s.
-      t2_bias: mean relative error of T2, dimensionless.
-      t2_rrmse: relative root-mean-square error of T2, dimensionless.
+      t1: mean true T1, s; likewise ``t2``.
+      t1_bias: mean relative error of T1, dimensionless; likewise ``t2_bias``.
+      t1_rrmse: relative root-mean-square error of T1, dimensionless; likewise ``t2_rrmse``.
     """
 
     name: str
@@ -49,9 +38,7 @@ class TissueRow(NamedTuple):
 def rrmse(estimate, truth) -> float:
     """Relative root-mean-square error ``||estimate - truth|| / ||truth||`` over all entries, dimensionless.
 
-    Args:
-      estimate: real or complex, any shape; NaN anywhere gives NaN.
-      truth: of the same shape and unit.
+    Both are real or complex, of one shape and unit; NaN anywhere gives NaN.
 
     Raises:
       ValueError: shapes that differ, no entry, or a truth that is 0 everywhere.
@@ -66,9 +53,7 @@ def rrmse(estimate, truth) -> float:
 def bias(estimate, truth) -> float:
     """Mean relative error, the mean of ``(estimate - truth) / truth``, dimensionless; positive for overestimates.
 
-    Args:
-      estimate: real, any shape; NaN anywhere gives NaN.
-      truth: of the same shape and unit.
+    Both are real, of one shape and unit; NaN anywhere gives NaN.
 
     Raises:
       ValueError: shapes that differ, no entry, or a truth that is 0 somewhere.
@@ -80,11 +65,7 @@ def bias(estimate, truth) -> float:
 
 
 def exact_share(index, reference_index) -> float:
-    """Share of voxels that are matched with the same atom as in the reference, 0 to 1.
-
-    Args:
-      index: row of the matched atom of each voxel, integers, any shape.
-      reference_index: row of the matched atom in the reference, the same shape.
+    """Share of voxels, of any shape, that are matched with the same atom (row) as in the reference, 0 to 1.
 
     Raises:
       ValueError: shapes that differ, or no voxel.
@@ -97,9 +78,7 @@ def exact_share(index, reference_index) -> float:
 def fingerprint_errors(generated, simulated) -> np.ndarray:
     """Relative L2 error of every fingerprint, ``||generated - simulated|| / ||simulated||``, (atoms,), dimensionless.
 
-    Args:
-      generated: (atoms, frames), real or complex.
-      simulated: the reference, of the same shape and no row of it 0.
+    Both are (atoms, frames), real or complex, and no row of the simulated ones is 0.
 
     Raises:
       ValueError: shapes that differ, or no atom.
@@ -117,28 +96,15 @@ def fingerprint_errors(generated, simulated) -> np.ndarray:
 
 
 def direction_errors(generated, simulated) -> np.ndarray:
-    """`fingerprint_errors` of generated fingerprints of any norm, normalised first, (atoms,), dimensionless.
-
-    Args:
-      generated: (atoms, frames), real or complex, no row of it 0.
-      simulated: unit fingerprints, of the same shape.
-    """
+    """`fingerprint_errors` of generated fingerprints of any norm but 0, normalised first."""
     return fingerprint_errors(generated / np.linalg.norm(generated, axis=1, keepdims=True), simulated)
 
 
 def tissue_table(truth_t1, truth_t2, t1, t2, labels, names: Mapping[int, str]) -> list[TissueRow]:
-    """Errors of T1 and T2 maps, tissue by tissue, in the order of ``names``.
+    """Errors of T1 and T2 maps, s, tissue by tissue: one row for each of ``names``, such as ``{1: "white matter"}``.
 
-    Args:
-      truth_t1: true T1, s, any shape.
-      truth_t2: true T2, s, the same shape.
-      t1: estimated T1, s, the same shape; not finite where there is no match.
-      t2: estimated T2, s, the same shape; not finite where there is no match.
-      labels: tissue of each voxel, integers, the same shape; labels not in ``names`` are left out.
-      names: name of each label, such as ``{1: "white matter"}``.
-
-    Returns:
-      One row a name; a tissue without voxels has NaN for its errors.
+    All arrays have one shape. Estimates are not finite where there is no match; ``labels``, integers, say the tissue of
+    each voxel, and those not in ``names`` are left out. A tissue without voxels has NaN for its errors.
 
     Raises:
       ValueError: shapes that differ.
@@ -154,40 +120,20 @@ def tissue_table(truth_t1, truth_t2, t1, t2, labels, names: Mapping[int, str]) -
     for label, name in names.items():
         of_tissue = labels == label
         compared = of_tissue & finite
-        n_compared, n_tissue = np.count_nonzero(compared), np.count_nonzero(of_tissue)
+        counts = int(compared.sum()), int((of_tissue & ~finite).sum())
         truth_1, truth_2, t1_here, t2_here = (value[compared] for value in maps.values())
-        rows.append(
-            TissueRow(
-                name,
-                int(n_compared),
-                int(n_tissue - n_compared),
-                *_errors(t1_here, truth_1),
-                *_errors(t2_here, truth_2),
-            )
-        )
+        rows.append(TissueRow(name, *counts, *_errors(t1_here, truth_1), *_errors(t2_here, truth_2)))
     return rows
 
 
 def format_tissues(rows) -> list[tuple[str, ...]]:
     """The rows of `tissue_table` as text under `TISSUE_COLUMNS`: ms, per cent, and a dash without any voxel."""
+    factors, forms = 2 * [*_OF_TIMES.values()], (".0f", "+z.2f", ".2f", ".1f", "+z.2f", ".2f")
 
-    def number(value, form):
-        return "-" if np.isnan(value) else format(value, form)
+    def number(value, factor, form):
+        return "-" if np.isnan(value) else format(factor * value, form)
 
-    return [
-        (
-            row.name,
-            f"{row.voxels}",
-            f"{row.unmatched}",
-            number(1e3 * row.t1, ".0f"),
-            number(100 * row.t1_bias, "+z.2f"),
-            number(100 * row.t1_rrmse, ".2f"),
-            number(1e3 * row.t2, ".1f"),
-            number(100 * row.t2_bias, "+z.2f"),
-            number(100 * row.t2_rrmse, ".2f"),
-        )
-        for row in rows
-    ]
+    return [(row.name, f"{row.voxels}", f"{row.unmatched}", *map(number, row[3:], factors, forms)) for row in rows]
 
 
 def _errors(estimate, truth):

@@ -25,7 +25,7 @@ def workers() -> list[jax.Device]:
     """
     devices = jax.local_devices()
     if len(devices) == 1 and devices[0].platform == "cpu":
-        return devices * len(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count()))
+        return devices * len(cores())
     return devices
 
 
@@ -121,15 +121,9 @@ def keep_compiled_programs():
 
 
 def require_memory(needed: float, what: str, advice: str):
-    """Refuses a job that needs more memory than is available.
+    """Raises `ValueError` with both figures where a job's arrays need more bytes of memory than are available.
 
-    Args:
-      needed: bytes of the job's arrays.
-      what: the job, for the error.
-      advice: which flags need less.
-
-    Raises:
-      ValueError: it has both figures.
+    The error names the job, ``what``, and the flags that need less, ``advice``.
     """
     if needed + _BASE_BYTES > (available := psutil.virtual_memory().available):
         needed = (needed + _BASE_BYTES) / 1e9

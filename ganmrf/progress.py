@@ -10,7 +10,8 @@ _LINE_S = 30.0  # between two lines of a batch job: a day of work then fits a lo
 class Progress(tqdm.tqdm):
     """A `tqdm.tqdm` on stderr that writes whole lines where stderr is no terminal, the first after half a minute.
 
-    Work that ends before the first line is due leaves no line.
+    Work that ends before the first line is due leaves no line. ``total`` is the number of all units, of which
+    ``initial`` were done before. Nothing appears unless it is ``shown``. Lines are ``interval`` s apart.
     """
 
     def __init__(
@@ -23,16 +24,6 @@ class Progress(tqdm.tqdm):
         shown: bool = True,
         interval: float = _LINE_S,
     ):
-        """Begins to count.
-
-        Args:
-          total: of all units.
-          label: what is done.
-          unit: what is counted.
-          initial: units that were done before.
-          shown: whether to show anything.
-          interval: time between two lines where stderr is no terminal, s.
-        """
         self._in_lines, lines = not sys.stderr.isatty(), {}
         if self._in_lines:
             lines = {"mininterval": interval, "delay": interval, "miniters": 1, "ncols": 0}

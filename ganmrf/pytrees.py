@@ -51,6 +51,16 @@ def require(name: str, value, holds, rule: str):
         raise ValueError(f"{name} must be {rule}; got {first_wrong(value, wrong)}")
 
 
+def require_positive(name: str, value, rule: str = "positive and finite"):
+    """`require` that ``value`` is positive and finite everywhere."""
+    require(name, value, lambda x: (x > 0) & np.isfinite(x), rule)
+
+
+def require_whole(name: str, value, least: int = 1):
+    """`require` that ``value`` is a whole number, ``least`` or more."""
+    require(name, value, lambda n: (n >= least) & (n % 1 == 0), f"a whole number, {least} or more")
+
+
 def first_wrong(value, wrong) -> str:
     """The first entry of ``value`` where ``wrong`` holds, and its index, as text for an error message."""
     where = np.unravel_index(np.argmax(wrong), wrong.shape)
@@ -80,8 +90,7 @@ def floating(name, value):
 def arrays_and_structure(tree) -> tuple[dict[str, np.ndarray], dict]:
     """A tree of dataclasses, dictionaries and arrays as named arrays, and everything else in a form that JSON holds.
 
-    Args:
-      tree: dataclasses and dictionaries, nested; their leaves are NumPy or JAX arrays, or values that JSON has.
+    The leaves of the tree are NumPy or JAX arrays, or values that JSON has.
 
     Returns:
       Path of field names and keys, joined by ``/`` -> array; and the structure that `tree_of` rebuilds the tree from.
@@ -104,12 +113,9 @@ def arrays_and_structure(tree) -> tuple[dict[str, np.ndarray], dict]:
 
 
 def tree_of(arrays: Mapping[str, np.ndarray], structure: dict, classes: Iterable[type]):
-    """The tree whose arrays and structure `arrays_and_structure` gives.
+    """The tree whose arrays and structure `arrays_and_structure` gives; JSON may have made lists of tuples.
 
-    Args:
-      arrays: path -> array.
-      structure: of the tree, as JSON gives it back: its tuples are lists.
-      classes: dataclasses that the tree may hold. Their constructors are called, and check what they hold.
+    ``classes`` are the dataclasses that the tree may hold. Their constructors are called, and check what they hold.
 
     Raises:
       KeyError: an array that is missing, or another class.

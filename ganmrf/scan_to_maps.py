@@ -132,9 +132,6 @@ def map_scan(
       config: how; None for the defaults of `ReconstructionConfig`.
       progress: whether to show how far each stage is.
 
-    Returns:
-      The maps, and what they were made with.
-
     Raises:
       ValueError: a file that cannot be read or does not fit the others, too little memory, a folder with stages of
         another call, two dictionaries, or no voxel with any signal.

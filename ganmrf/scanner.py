@@ -82,13 +82,7 @@ class Scanner:
     dwell_time: float = 4e-6
 
     def image(self, sequence: Sequence, *, slice_profile=None, seed: int = 0, progress: bool = False) -> ImageScan:
-        """Perfect images of every frame, without noise.
-
-        Args:
-          sequence: what is played.
-          slice_profile: quadrature over the slice; None for a uniform slice.
-          seed: of the brain's variation.
-          progress: whether to show a progress bar.
+        """Perfect images of every frame, without noise: those of `acquire`. The ``seed`` is of the brain's variation.
 
         Raises:
           ValueError: a ``size`` whose voxels are too large for the brain.
@@ -102,14 +96,9 @@ class Scanner:
     def sample(
         self, sequence: Sequence, trajectory, *, slice_profile=None, seed: int = 0, progress: bool = False
     ) -> RawScan:
-        """Samples of every coil in every frame, without noise.
+        """Samples of every coil in every frame along a trajectory, cycles/m, (frames, samples, 2), without noise.
 
-        Args:
-          sequence: what is played.
-          trajectory: where each frame samples k-space, cycles/m, (frames, samples, 2).
-          slice_profile: quadrature over the slice; None for a uniform slice.
-          seed: of the brain's variation.
-          progress: whether to show progress bars.
+        The other arguments are those of `image`.
 
         Raises:
           ValueError: a ``size`` whose voxels are too large for the brain, or more than the memory holds.
@@ -135,12 +124,7 @@ class Scanner:
         return RawScan(scan.brain, scan.images, raw)
 
     def require_memory(self, frames: int, samples: int):
-        """Raises `ValueError` with both figures where `sample` would need more memory than is available.
-
-        Args:
-          frames: of the scan.
-          samples: of a frame.
-        """
+        """Raises `ValueError` with both figures where `sample` would need more memory than is available."""
         needed = 8 * frames * (1.5 * self.size**2 + 3 * samples * self.coils)
         advice = "fewer coils or frames, or a smaller size need less"
         require_memory(needed, f"a scan of {self.size} x {self.size}", advice)

@@ -37,12 +37,10 @@ def setting(
 
 
 def group(cls, *, presets: dict | None = None, by: str | None = None):
-    """A field that holds another configuration, whose fields are flags of their own.
+    """A field that holds another configuration, of class ``cls``, whose fields are flags of their own.
 
-    Args:
-      cls: its class.
-      presets: None, or name -> configuration that the fields which are not given are taken from.
-      by: name of the field, earlier in the outer class, that chooses the preset.
+    ``presets`` are None, or name -> configuration that the fields which are not given are taken from; the field ``by``,
+    earlier in the outer class, chooses the preset.
     """
     return dataclasses.field(default_factory=cls, metadata={"presets": presets, "by": by, "kept": True})
 

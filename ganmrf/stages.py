@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 
-from ganmrf.files import make_folder, read_arrays, read_json, replacing, write_json
+from ganmrf.files import make_folder, read_arrays, read_json, write_arrays, write_json
 
 
 class Stages:
@@ -17,13 +17,9 @@ class Stages:
     """
 
     def __init__(self, folder, sources=(), settings=None, *, announce: bool = True):
-        """Opens a folder of stages.
+        """Opens a folder of stages, made from source files and settings, plain values by name; makes it if need be.
 
-        Args:
-          folder: of the stages, made if need be.
-          sources: the files that the stages are made from.
-          settings: plain values by name that the stages depend on.
-          announce: whether to print the name and time of each stage that is made.
+        With ``announce`` the name and time of each stage that is made are printed.
 
         Raises:
           ValueError: the folder holds stages of other files or settings, or a source cannot be read.
@@ -49,8 +45,7 @@ class Stages:
         self.seconds[name] = time.perf_counter() - start
         if self._announce:
             print(f"{name}: {self.seconds[name]:.1f} s", flush=True)
-        with replacing(path) as temporary:
-            np.savez(temporary, allow_pickle=False, seconds=self.seconds[name], **arrays)
+        write_arrays(path, {"seconds": self.seconds[name], **arrays})
         return {key: np.asarray(value) for key, value in arrays.items()}
 
     def _require_same(self, files, settings):

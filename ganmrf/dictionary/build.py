@@ -47,16 +47,12 @@ def build_dictionary(
 ) -> Dictionary:
     """Simulates a dictionary on every device, in chunks that fit the cache.
 
-    Args:
-      sequence: the pulse sequence.
-      tissue: the atoms, any shape; they are raveled.
-      n_states: number of states of the extended phase graph; None chooses one for every range of T2.
-      accuracy: largest relative L2 error of a fingerprint by truncating the states, when ``n_states`` is None.
-      slice_profile: quadrature over the slice, or None.
-      progress: whether to show a progress bar with an estimate of the time left.
+    The arguments are those of `simulate`, not traced, and an ``n_states`` of None chooses one number for every range of
+    T2. ``progress`` shows a progress bar with an estimate of the time left.
 
     Returns:
-      The dictionary, fingerprints (atoms, frames) in the dtype of the inputs (float32 unless they are float64).
+      The dictionary of all voxels of ``tissue``, raveled: fingerprints (atoms, frames) in the dtype of the inputs
+      (float32 unless they are float64).
 
     Raises:
       ValueError: an atom without signal, which nothing can match, or as `simulate`.

@@ -39,18 +39,13 @@ def compress(dictionary: Dictionary, rank: int) -> tuple[Dictionary, float]:
 
 
 def project(atoms, norms, basis: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Projects unit fingerprints onto the basis and normalises the coefficients again.
-
-    Args:
-      atoms: (atoms, frames), of unit norm.
-      norms: norms of the rows before they were normalised, (atoms,).
-      basis: orthonormal columns (frames, rank), float64 or complex128.
+    """Projects unit fingerprints, (atoms, frames), of given norms onto a basis and normalises the coefficients again.
 
     Returns:
       Coefficients (atoms, rank) of unit norm, in the dtype of ``atoms``; norms (atoms,) of the coefficients for M0 = 1,
       in the dtype of ``norms``; the share of each fingerprint's energy that the basis leaves out, (atoms,), float64.
     """
-    parts = [(rows @ basis, np.linalg.norm(rows, axis=1)) for rows in _blocks(atoms)]
+    parts = [(rows @ basis, np.linalg.norm(rows, axis=1)) for rows in wide_blocks(atoms)]
     coefficients, before = (np.concatenate(part) for part in zip(*parts, strict=True))  # before: 1, but for rounding
     kept = np.linalg.norm(coefficients, axis=1)
     norms = np.asarray(norms)
@@ -59,19 +54,18 @@ def project(atoms, norms, basis: np.ndarray) -> tuple[np.ndarray, np.ndarray, np
 
 
 def svd_basis(atoms: np.ndarray, rank: int) -> np.ndarray:
-    """Leading right singular vectors, as eigenvectors of the frames' correlation matrix.
+    """``rank`` leading right singular vectors of ``atoms`` (atoms, frames), real or complex.
 
-    Args:
-      atoms: (atoms, frames), real or complex.
-      rank: number of vectors.
+    They are found as eigenvectors of the frames' correlation matrix.
 
     Returns:
       Orthonormal columns (frames, rank), float64 or complex128: a signal's coefficients are ``signal @ basis``.
     """
-    correlation = sum(rows.conj().T @ rows for rows in _blocks(atoms))
+    correlation = sum(rows.conj().T @ rows for rows in wide_blocks(atoms))
     return np.linalg.eigh(correlation)[1][:, : -rank - 1 : -1]
 
 
-def _blocks(atoms):
+def wide_blocks(atoms, size: int = _ROWS):
+    """Blocks of ``size`` rows of atoms in float64 or complex128, one after the other."""
     wide = np.result_type(atoms.dtype, float)
-    return (np.asarray(atoms[start : start + _ROWS]).astype(wide) for start in range(0, len(atoms), _ROWS))
+    return (np.asarray(atoms[start : start + size]).astype(wide) for start in range(0, len(atoms), size))

@@ -28,12 +28,8 @@ _GRIDS_MS = {
 def tissue_grid(name: str = "paper", b1=1.0) -> Tissue:
     """One of the GAN-MRF paper's grids, with T2 <= T1: ``paper`` 5970 | ``coarse`` 297 | ``fine`` 106160 atoms.
 
-    Args:
-      name: ``paper`` (Table 1), ``coarse`` or ``fine`` (Table 2).
-      b1: actual over nominal flip angle, one number, or values at each of which all those atoms are (`grid_of`).
-
-    Returns:
-      Tissue as `grid_of`.
+    ``b1`` is the actual over the nominal flip angle, one number, or values at each of which all those atoms are, as
+    `grid_of` returns them.
 
     Raises:
       ValueError: another name.
@@ -68,15 +64,9 @@ def grid_of(t1, t2, b1=1.0) -> Tissue:
 
 
 def at_each_b1(tissue: Tissue, b1, *, b1_slowest: bool = True) -> Tissue:
-    """Every voxel or atom at every B1.
+    """Every voxel or atom of a tissue at every B1, (values,), which its own B1 is multiplied by: (values * tissues,).
 
-    Args:
-      tissue: any shape; its own B1 is multiplied.
-      b1: actual over nominal flip angle, (values,).
-      b1_slowest: whether all tissues of one B1 follow each other, as in `grid_of`; else all B1 of one tissue.
-
-    Returns:
-      Tissue, (values * tissues,).
+    With ``b1_slowest`` all tissues of one B1 follow each other, as in `grid_of`; else all B1 of one tissue.
 
     Raises:
       ValueError: a B1 that is not positive and finite.

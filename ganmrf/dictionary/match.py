@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ganmrf.dictionary.build import Dictionary
-from ganmrf.dictionary.compress import svd_basis
+from ganmrf.dictionary.compress import svd_basis, wide_blocks
 from ganmrf.parallel import one_blas_thread, run_chunks, workers
 from ganmrf.progress import Progress
 
@@ -68,9 +68,6 @@ def match(dictionary: Dictionary, images, *, mask=None, axis: int = 0, progress:
       axis: axis of the frames in ``images``; -1 for signals as `simulate` returns them.
       progress: whether to show a progress bar with an estimate of the time left.
 
-    Returns:
-      The maps.
-
     Raises:
       ValueError: images with neither the dictionary's frames nor its rank, or not finite inside the mask, or a mask of
         another shape.
@@ -80,9 +77,7 @@ def match(dictionary: Dictionary, images, *, mask=None, axis: int = 0, progress:
     """
     images = frames_first(dictionary, images, axis)
     shape = images.shape[1:]
-    mask = np.ones(shape, bool) if mask is None else np.asarray(mask, bool)
-    if mask.shape != shape:
-        raise ValueError(f"mask has shape {mask.shape}, but the images have {shape}")
+    mask = np.ones(shape, bool) if mask is None else of_shape("mask", mask, shape, bool)
     index, inner, quality = _search(dictionary, images.reshape(len(images), -1), np.flatnonzero(mask), progress)
     found = index >= 0
     tissue = jax.tree.map(np.asarray, dictionary.tissue)
@@ -119,6 +114,14 @@ def frames_first(dictionary: Dictionary, images, axis: int) -> np.ndarray:
             f"{n_frames}{rank}"
         )
     return np.moveaxis(images, axis, 0)
+
+
+def of_shape(name: str, values, shape: tuple[int, ...], dtype) -> np.ndarray:
+    """The array of ``values``; raises `ValueError` unless it has the images' spatial shape."""
+    values = np.asarray(values, dtype)
+    if values.shape != shape:
+        raise ValueError(f"{name} has shape {values.shape}, but the images have {shape}")
+    return values
 
 
 def _search(dictionary, series, voxels, progress):
@@ -220,17 +223,11 @@ def _score_basis(atoms):
 def _coefficients(atoms, basis):
     """Coefficients of atoms in a basis, and the largest norm left out of an atom of each group, (1, groups)."""
     coefficients, left_out = [], []
-    for rows in _wide_blocks(atoms):
+    for rows in wide_blocks(atoms, _WIDE):
         coefficients.append(rows @ basis)
         missed = np.linalg.norm(rows - coefficients[-1] @ basis.conj().T, axis=1)
         left_out.append(np.maximum.reduceat(missed, range(0, len(rows), _GROUP)))
     return np.concatenate(coefficients), np.concatenate(left_out)[None]
-
-
-def _wide_blocks(atoms):
-    """Blocks of atoms, whole groups, in float64 or complex128."""
-    for start in range(0, len(atoms), _WIDE):
-        yield atoms[start : start + _WIDE].astype(np.result_type(atoms, float))
 
 
 def _tiles(atoms, size):

@@ -7,9 +7,9 @@ import jax
 import numpy as np
 
 from ganmrf.dictionary.build import Dictionary
-from ganmrf.dictionary.match import Maps, frames_first, match
+from ganmrf.dictionary.match import Maps, frames_first, match, of_shape
 from ganmrf.progress import Progress
-from ganmrf.pytrees import require
+from ganmrf.pytrees import require_positive
 
 
 def match_with_b1(dictionary: Dictionary, images, b1_map, *, mask=None, axis: int = 0, progress: bool = False) -> Maps:
@@ -18,15 +18,10 @@ def match_with_b1(dictionary: Dictionary, images, b1_map, *, mask=None, axis: in
     (`match` estimates B1 together with T1 and T2.) Halfway between two values of B1 the lower value is taken. Voxels
     beyond the first or last value by more than half a step get that value, and a warning says how many they are.
 
-    Args:
-      dictionary: the dictionary, full or compressed, its atoms in any order. Where the atoms of one B1 follow each
-        other, as in `grid_of`, only the atoms of one B1 are in memory at a time.
-      images: real or complex series or coefficients, as for `match`: (frames, ..., y, x) by default.
-      b1_map: actual over nominal flip angle of each voxel, of the spatial shape; values outside the mask and where
-        there is no signal are not read.
-      mask: voxels to match, boolean, of the spatial shape; all by default.
-      axis: axis of the frames in ``images``; -1 for signals as `simulate` returns them.
-      progress: whether to show a progress bar with an estimate of the time left.
+    The atoms may be in any order; where those of one B1 follow each other, as in `grid_of`, only the atoms of one B1
+    are in memory at a time. ``b1_map`` holds the actual over the nominal flip angle of each voxel, of the spatial
+    shape; its values outside the mask and where there is no signal are not read. The other arguments are those of
+    `match`.
 
     Returns:
       The maps; ``index`` is the row in the whole dictionary, and ``b1`` the dictionary's value nearest to the voxel's.
@@ -40,13 +35,9 @@ def match_with_b1(dictionary: Dictionary, images, b1_map, *, mask=None, axis: in
     """
     images = frames_first(dictionary, images, axis)
     shape = images.shape[1:]
-    b1_map = np.asarray(b1_map, float)
-    mask = np.ones(shape, bool) if mask is None else np.asarray(mask, bool)
-    for name, array in (("b1_map", b1_map), ("mask", mask)):
-        if array.shape != shape:
-            raise ValueError(f"{name} has shape {array.shape}, but the images have {shape}")
-    mask = mask & images.any(axis=0)
-    require("b1_map", np.where(mask, b1_map, 1), lambda x: (x > 0) & np.isfinite(x), "positive and finite in the mask")
+    b1_map = of_shape("b1_map", b1_map, shape, float)
+    mask = images.any(axis=0) & (True if mask is None else of_shape("mask", mask, shape, bool))
+    require_positive("b1_map", np.where(mask, b1_map, 1), "positive and finite in the mask")
     tissue = jax.tree.map(np.asarray, dictionary.tissue)
     values, value_of_atom = np.unique(np.broadcast_to(tissue.b1, tissue.t1.shape), return_inverse=True)
     nearest = np.full(shape, -1)

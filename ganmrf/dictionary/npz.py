@@ -9,14 +9,13 @@ import zipfile
 from collections.abc import Iterable
 
 import numpy as np
-import scipy.io
 
 from ganmrf.dictionary.build import Dictionary
-from ganmrf.files import array_suffix, read_arrays, replacing
+from ganmrf.files import array_suffix, read_arrays, replacing, write_arrays
 from ganmrf.physics.sequences.fisp import Sequence
 from ganmrf.physics.slice_profile import SliceProfile
 from ganmrf.physics.tissue import Tissue
-from ganmrf.pytrees import require
+from ganmrf.pytrees import require, require_positive
 
 SCHEMA_VERSION = 1
 
@@ -45,7 +44,7 @@ def save_dictionary(path, dictionary: Dictionary):
 
     Args:
       path: the file; its suffix chooses the format.
-      dictionary: what to write. In the file: ``dictionary`` (atoms, frames), or (atoms, rank) with ``basis`` (frames,
+      dictionary: in the file ``dictionary`` (atoms, frames), or (atoms, rank) with ``basis`` (frames,
         rank); ``norms``, ``t1_s``, ``t2_s``, ``b1`` (atoms,); ``flip_angle_rad``, ``repetition_time_s``,
         ``echo_time_s`` (frames,); ``inversion_time_s``; ``slice_nodes``, ``slice_weights`` (nodes,);
         ``schema_version``; ``b1_per_atom``. In MATLAB vectors are columns.
@@ -55,29 +54,20 @@ def save_dictionary(path, dictionary: Dictionary):
         variable of 2 GB or more in a ``.mat`` file.
     """
     path = pathlib.Path(path)
-    suffix = array_suffix(path)
     fields = fields_of(dictionary)
-    if suffix == ".mat":
+    if array_suffix(path) == ".mat":
         for name, array in fields.items():
             if array.nbytes >= _MAT_LIMIT:
                 size = array.nbytes / 2**30
                 raise ValueError(f"{path}: {name} takes {size:.1f} GiB; a MATLAB v5 variable must be below 2: use .npz")
     _check(path, fields)
-    contents = _contents(fields)
-    with replacing(path) as temporary:
-        if suffix == ".mat":
-            scipy.io.savemat(temporary, contents, oned_as="column")
-        else:
-            np.savez(temporary, allow_pickle=False, **contents)
+    write_arrays(path, _contents(fields))
 
 
 def save_dictionary_in_blocks(path, blocks: Iterable[Dictionary], n_atoms: int):
     """Writes the file of `save_dictionary` from blocks of atoms, so that the dictionary need not fit in memory.
 
-    Args:
-      path: the file, ``.npz``.
-      blocks: at least one dictionary; all of the same sequence, slice profile and basis, their atoms in order.
-      n_atoms: number of atoms of all blocks together.
+    The blocks, one at least, have the same sequence, slice profile and basis, and ``n_atoms`` atoms together, in order.
 
     Raises:
       ValueError: another suffix, a folder that cannot be written, blocks that do not fit together, or another number of
@@ -114,16 +104,10 @@ def save_dictionary_in_blocks(path, blocks: Iterable[Dictionary], n_atoms: int):
 
 
 def load_dictionary(path) -> Dictionary:
-    """Reads a file of `save_dictionary`.
+    """Reads a ``.npz`` or ``.mat`` file of `save_dictionary`, and checks it.
 
     Fingerprints, norms, slice profile and basis come back as NumPy arrays, tissue and sequence as JAX arrays, all in
     the dtype that they were saved in (JAX keeps float64 of tissue and sequence only under ``jax.enable_x64``).
-
-    Args:
-      path: a ``.npz`` or ``.mat`` file.
-
-    Returns:
-      The dictionary, checked.
 
     Raises:
       ValueError: a file that is missing, truncated, no dictionary, or of a newer schema; a field that is missing, of a
@@ -228,7 +212,7 @@ def _check(path, fields):
         raise ValueError(
             f"{path}: dictionary has {lengths['columns']} columns, but the sequence has {lengths['frames']} frames"
         )
-    require(f"{path}: norms", fields["norms"], lambda x: (x > 0) & np.isfinite(x), "positive and finite")
+    require_positive(f"{path}: norms", fields["norms"])
     # Rounding of a norm in float32 stays below 1e-5; rows that were never normalised are off by far more.
     with np.errstate(all="ignore"):  # infinite entries fail the checks below
         squares = np.linalg.vecdot(fields["dictionary"], fields["dictionary"]).real

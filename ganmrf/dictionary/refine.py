@@ -13,12 +13,12 @@ import numpy as np
 
 from ganmrf.dictionary.build import Dictionary
 from ganmrf.dictionary.cramer_rao import cramer_rao
-from ganmrf.dictionary.match import Maps, frames_first
+from ganmrf.dictionary.match import Maps, frames_first, of_shape
 from ganmrf.parallel import meshes, one_blas_thread, run_chunks
 from ganmrf.physics.simulate import simulate_in_chunks
 from ganmrf.physics.simulate_many import batched_simulator, plan_n_states
 from ganmrf.physics.tissue import Tissue
-from ganmrf.pytrees import require
+from ganmrf.pytrees import require_positive
 
 _VOXELS = 1024  # a chunk: one compiled program, and work for several cores
 _LONGEST_STEP = 0.3  # of log T1 and log T2: within 35 % the signal is linear enough for a step to help
@@ -77,11 +77,10 @@ def refine(
 
     Args:
       dictionary: the dictionary that was matched; with a basis (`compress`) the fit is one of coefficients.
-      images: real or complex series, frames along ``axis``: (frames, ..., y, x) by default; or coefficients in the
-        dictionary's basis, (rank, ..., y, x). The length of the axis tells which; frames if both are equal.
+      images: as for `match`.
       maps: result of `match` or `match_with_b1` for these images.
       mask: voxels to refine, boolean, of the spatial shape; all matched voxels by default.
-      axis: axis of the frames in ``images``.
+      axis: of the frames in ``images``.
       b1_map: actual over nominal flip angle of each voxel, of the spatial shape; the matched atom's by default.
       noise: standard deviation of white noise in the real, and in the imaginary, part of each frame (coefficients of an
         orthonormal basis have the same), one number or of the spatial shape. None measures the noise from the
@@ -89,9 +88,6 @@ def refine(
         coefficients, too few for one voxel, as one root mean square over all refined voxels.
       iterations: largest number of steps that are tried in a voxel.
       progress: whether to show a progress bar with an estimate of the time left.
-
-    Returns:
-      The refined maps.
 
     Raises:
       ValueError: images with neither the dictionary's frames nor its rank, or not finite in a refined voxel; maps of
@@ -281,11 +277,8 @@ def _least_squares(signals, data):
 
 def _voxels(dictionary, maps, mask, shape):
     """Flat positions of the voxels to refine."""
-    mask = np.ones(shape, bool) if mask is None else np.asarray(mask, bool)
-    for name, array in (("maps.index", maps.index), ("mask", mask)):
-        if array.shape != shape:
-            raise ValueError(f"{name} has shape {array.shape}, but the images have {shape}")
-    voxels = np.flatnonzero(mask & (maps.index >= 0))
+    has_atom = of_shape("maps.index", maps.index, shape, int) >= 0
+    voxels = np.flatnonzero(has_atom & (True if mask is None else of_shape("mask", mask, shape, bool)))
     index, n_atoms = maps.index.ravel()[voxels], len(dictionary.norms)
     if (index >= n_atoms).any():
         raise ValueError(f"maps.index holds {index.max()}, but the dictionary has {n_atoms} atoms: not matched with it")
@@ -302,9 +295,6 @@ def _voxels(dictionary, maps, mask, shape):
 
 def _positive(name, values, shape, voxels):
     """A map at the refined voxels, float64."""
-    values = np.asarray(values, float)
-    if values.shape != shape:
-        raise ValueError(f"{name} has shape {values.shape}, but the images have {shape}")
-    values = values.ravel()[voxels]
-    require(name, values, lambda x: (x > 0) & np.isfinite(x), "positive and finite in every refined voxel")
+    values = of_shape(name, values, shape, float).ravel()[voxels]
+    require_positive(name, values, "positive and finite in every refined voxel")
     return values

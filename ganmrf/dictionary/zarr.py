@@ -8,7 +8,6 @@ The folder is renamed to its place when it has everything but chunks: after a ki
 
 import dataclasses
 import functools
-import json
 import os
 import pathlib
 import tempfile
@@ -19,17 +18,16 @@ import tensorstore
 from ganmrf.dictionary.build import Dictionary
 from ganmrf.dictionary.npz import AXES, OPTIONAL, SCHEMA_VERSION, dictionary_of, load_dictionary
 from ganmrf.dictionary.rows import RowsOnDemand
-from ganmrf.files import check_readable, write_json
+from ganmrf.files import read_json, write_json
 
 _CHUNKED = ("dictionary", "norms", "left_out")
 _EXTRA_AXES = {"left_out": ("atoms",), "n_states": ("atoms",)}
 
 
 def open_dictionary(path) -> Dictionary:
-    """Opens a dictionary on disk; rows of a ``.zarr`` folder are read when they are indexed, as `match` does in blocks.
+    """Opens a ``.zarr`` folder, or a file that `load_dictionary` reads.
 
-    Args:
-      path: a ``.zarr`` folder, or a file that `load_dictionary` reads.
+    Rows of a folder are read when they are indexed, as `match` does in blocks.
 
     Returns:
       The dictionary; ``fingerprints`` and ``norms`` of a ``.zarr`` one are `RowsOnDemand`.
@@ -68,15 +66,11 @@ class ChunkedStore:
 
     @classmethod
     def create(cls, path, settings: dict, fields: dict[str, np.ndarray], *, columns: int, chunk: int, dtype):
-        """Makes the folder without any chunk, whole or not at all.
+        """Makes the folder, which must not exist, without any chunk, whole or not at all.
 
-        Args:
-          path: the folder, which must not exist.
-          settings: plain values to keep in the folder.
-          fields: all arrays but the chunked ones, by name; ``basis`` among them adds ``left_out`` to the chunked ones.
-          columns: number of columns of ``dictionary``.
-          chunk: atoms a chunk.
-          dtype: of ``dictionary`` and ``norms``.
+        ``settings`` are plain values to keep in the folder. ``fields`` are all arrays but the chunked ones, by name;
+        ``basis`` among them adds ``left_out`` to the chunked ones. ``dictionary`` gets so many ``columns``, ``chunk``
+        atoms a chunk and, like ``norms``, the ``dtype``.
         """
         n_atoms = fields["t1_s"].size
         shapes = {"dictionary": (n_atoms, columns), "norms": (n_atoms,)}
@@ -88,10 +82,7 @@ class ChunkedStore:
                 _create_array(begun, name, shape, (chunk, *shape[1:]), dtype)
             for name, array in fields.items():
                 _create_array(begun, name, array.shape, array.shape, array.dtype).write(array).result()
-            members = {
-                name: json.loads((begun / name / "zarr.json").read_text(encoding="utf-8"))
-                for name in (*shapes, *fields)
-            }
+            members = {name: read_json(begun / name / "zarr.json") for name in (*shapes, *fields)}
             group = {
                 "zarr_format": 3,
                 "node_type": "group",
@@ -110,19 +101,17 @@ class ChunkedStore:
           ValueError: a folder that is missing, damaged, something else, or of a newer schema.
         """
         path = pathlib.Path(path)
-        metadata = path / "zarr.json"
         try:
-            check_readable(metadata)
-            attributes = json.loads(metadata.read_text(encoding="utf-8"))["attributes"]
+            attributes = read_json(path / "zarr.json")["attributes"]
             version, settings = attributes["schema_version"], attributes["settings"]
-        except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
+        except (KeyError, TypeError) as error:
             raise ValueError(f"{path}: no dictionary of ganmrf") from error
         if version != SCHEMA_VERSION:
             raise ValueError(f"{path} has schema {version}; this version reads {SCHEMA_VERSION}")
         names = [name for name in (*AXES, *_EXTRA_AXES) if (path / name).is_dir()]
         if lost := [name for name in (*AXES, "n_states") if name not in names and name not in OPTIONAL]:
             raise ValueError(f"{path}: no {', '.join(lost)}: not a whole dictionary")
-        arrays = {name: _open_array(path, name) for name in names}
+        arrays = {name: _result(tensorstore.open(_spec(path, name))) for name in names}
         fields = {name: _result(array.read()) for name, array in arrays.items() if name not in _CHUNKED}
         return cls(path, settings, fields, {name: arrays[name] for name in names if name in _CHUNKED})
 
@@ -219,10 +208,6 @@ def _create_array(folder, name, shape, chunk_shape, dtype):
         "dimension_names": (AXES | _EXTRA_AXES)[name][: len(shape)],
     }
     return tensorstore.open({**_spec(folder, name), "metadata": metadata}, create=True).result()
-
-
-def _open_array(folder, name):
-    return _result(tensorstore.open(_spec(folder, name)))
 
 
 def _spec(folder, name):

@@ -45,18 +45,9 @@ def begin_store(
     In a job of several processes (`jax.distributed`) every process calls this function with the same arguments and a
     path on a common disk: process 0 makes the folder, and the others wait for it.
 
-    Args:
-      path: the folder, ``.zarr``.
-      sequence: the pulse sequence.
-      tissue: the atoms, any shape; they are raveled.
-      n_states: number of states of the extended phase graph; None chooses one for every range of T2.
-      accuracy: largest relative L2 error of a fingerprint by truncating the states, when ``n_states`` is None.
-      slice_profile: quadrature over the slice, or None.
-      rank: None, or the rank to compress to, chunk by chunk, in the basis of 4096 atoms spread over the grid.
-      chunk_atoms: atoms in a chunk; None for chunks of 32 MiB and at most 16384 atoms.
-
-    Returns:
-      The store.
+    ``path`` is the folder, ``.zarr``; the arguments that `build_dictionary` has, too, mean the same here. Each chunk is
+    compressed to a ``rank``, unless that is None, in the basis of 4096 atoms spread over the grid. A chunk has
+    ``chunk_atoms`` atoms; None takes 32 MiB and at most 16384 atoms.
 
     Raises:
       ValueError: a folder that holds another dictionary, or no dictionary; too little space on the disk; a rank or
@@ -100,10 +91,6 @@ def fill_store(store: ChunkedStore, *, progress: bool = False) -> int:
 
     In a job of several processes chunk ``i`` falls to process ``i % processes``. A process does not wait for the chunks
     of others; `wait_until_whole` does.
-
-    Args:
-      store: the folder that `begin_store` returned, which holds sequence, tissue and precision.
-      progress: whether to show a progress bar with an estimate of the time left.
 
     Returns:
       The number of chunks that this process wrote.

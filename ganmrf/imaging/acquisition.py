@@ -19,15 +19,10 @@ def sample_kspace(
 ) -> np.ndarray:
     """The samples of each coil in each frame.
 
-    Args:
-      images: (frames, y, x), complex64.
-      sensitivities: (coils, y, x), complex64.
-      trajectory: (frames, samples, 2), cycles/m.
-      voxel_size: along (y, x), m.
-      off_resonance: None, or (y, x), Hz: each voxel turns by ``exp(2 pi i off_resonance t)``.
-      times: of the samples, s from the start of the readout, (samples,), with ``off_resonance``; add the echo time to
-        include the phase that a voxel has at the start of the readout.
-      progress: whether to show a progress bar.
+    From images (frames, y, x) and sensitivities (coils, y, x), complex64, along a trajectory, (frames, samples, 2),
+    cycles/m, of voxels of a size along (y, x), m. With ``off_resonance``, (y, x), Hz, each voxel turns by
+    ``exp(2 pi i off_resonance t)`` by the ``times`` of the samples, (samples,), s from the start of the readout; add
+    the echo time to include the phase that a voxel has at the start of the readout.
 
     Returns:
       (frames, coils, samples), complex64.
@@ -76,9 +71,6 @@ def add_thermal_noise(kspace: np.ndarray, snr: float, images, *, mask: np.ndarra
       images: the images that were sampled, (frames, y, x).
       mask: voxels in which the signal is measured, bool, (y, x), not empty.
       seed: of the noise.
-
-    Returns:
-      The noisy samples.
 
     Raises:
       ValueError: an ``snr`` that is not positive, or a mask that does not fit.

@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 
-from ganmrf.pytrees import require
+from ganmrf.pytrees import require, require_whole
 
 _LOOP_RADIUS, _ARRAY_RADIUS, _ROW_SPACING = 0.045, 0.14, 0.08  # m: loops of 9 cm on a helmet of 28 cm
 _SEGMENTS = 64  # straight pieces of a loop: the field's error is far below that of the geometry
@@ -14,10 +14,7 @@ _HEAD_RADIUS = 0.09  # m: within this radius the array's root sum of squares is 
 def head_array(n_coils: int, size: int, field_of_view: float) -> np.ndarray:
     """Sensitivities of loops on a cylinder around the slice, half of them above it and half below.
 
-    Args:
-      n_coils: number of loops; fewer than eight form one row.
-      size: rows and columns of the image.
-      field_of_view: edge of the image, m.
+    Fewer than eight loops form one row. The image has ``size`` rows and columns and an edge of ``field_of_view``, m.
 
     Returns:
       (coils, y, x), complex64: ``Bx - i By`` of a current in each loop, scaled so that the root sum of squares is 1 on
@@ -29,7 +26,7 @@ def head_array(n_coils: int, size: int, field_of_view: float) -> np.ndarray:
     References:
       Hoult and Richards 1976, doi:10.1016/0022-2364(76)90233-X: reciprocity.
     """
-    require("n_coils", n_coils, lambda n: (n >= 1) & (n % 1 == 0), "a whole number, 1 or more")
+    require_whole("n_coils", n_coils)
     position = field_of_view * (np.arange(size) - size // 2) / size
     y, x = np.meshgrid(position, position, indexing="ij")
     points = np.stack([x, y, np.zeros_like(x)], axis=-1)
@@ -45,17 +42,13 @@ def head_array(n_coils: int, size: int, field_of_view: float) -> np.ndarray:
 
 
 def compress_coils(kspace: np.ndarray, n_coils: int) -> tuple[np.ndarray, float]:
-    """Combines coils into fewer virtual ones that hold most of the energy of all samples.
-
-    Args:
-      kspace: (frames, coils, samples), complex.
-      n_coils: number of virtual coils, 1 to the number of coils.
+    """Combines the coils of k-space (frames, coils, samples) into ``n_coils`` that hold most of the energy.
 
     Returns:
       (frames, n_coils, samples), complex64, and the share of the energy that the virtual coils keep.
 
     Raises:
-      ValueError: a number out of range.
+      ValueError: ``n_coils`` that is not 1 to the number of coils.
 
     References:
       Buehrer et al. 2007, doi:10.1002/mrm.21237.

@@ -1,7 +1,7 @@
 """Images to samples of k-space at any points, and the adjoint: the one module that calls jax-finufft.
 
 ``kspace(k) = sum over voxels r of image(r) exp(-2 pi i k r)``, with voxel ``n // 2`` of each axis at the origin, rows
-along y and columns along x. `kspace_to_image` is the adjoint, without any weights.
+along y and columns along x. Points are kx and ky, cycles/m, (samples, 2), and voxel sizes are along (y, x), m.
 """
 
 import functools
@@ -21,16 +21,7 @@ _ONE_AT_A_TIME = threading.Lock()
 
 
 def image_to_kspace(images, points, voxel_size) -> jax.Array:
-    """Samples of the Fourier transforms of images.
-
-    Args:
-      images: (..., y, x), complex64.
-      points: kx and ky of the samples, cycles/m, (samples, 2).
-      voxel_size: along (y, x), m.
-
-    Returns:
-      (..., samples), complex64.
-    """
+    """Samples, (..., samples), complex64, of the Fourier transforms of images, (..., y, x)."""
     _make_ready()
     images = jnp.asarray(images, jnp.complex64)
     flat = images.reshape(-1, *images.shape[-2:])
@@ -39,17 +30,7 @@ def image_to_kspace(images, points, voxel_size) -> jax.Array:
 
 
 def kspace_to_image(samples, points, shape: tuple[int, int], voxel_size) -> jax.Array:
-    """The adjoint of `image_to_kspace`, without any weights.
-
-    Args:
-      samples: (..., samples), complex64.
-      points: kx and ky of the samples, cycles/m, (samples, 2).
-      shape: (y, x) of the images.
-      voxel_size: along (y, x), m.
-
-    Returns:
-      (..., y, x), complex64.
-    """
+    """The adjoint of `image_to_kspace`, without any weights: images of a ``shape`` (y, x), (..., y, x), complex64."""
     _make_ready()
     samples = jnp.asarray(samples, jnp.complex64)
     flat = samples.reshape(-1, samples.shape[-1])

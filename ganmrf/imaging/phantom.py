@@ -15,7 +15,7 @@ from ganmrf.physics.sequences.fisp import Sequence
 from ganmrf.physics.simulate_many import simulate_many
 from ganmrf.physics.slice_profile import SliceProfile
 from ganmrf.physics.tissue import Tissue
-from ganmrf.pytrees import pytree, require
+from ganmrf.pytrees import pytree, require, require_positive, require_whole
 
 # Tissue: T1 (s), T2 (s) at 3 T, and proton density (CSF = 1).
 TISSUES = {
@@ -135,21 +135,18 @@ def digital_brain(
         below 1. 0 gives ``b1 = 1.0``.
       seed: of the random fields of T1, T2 and receive phase.
 
-    Returns:
-      The brain.
-
     Raises:
       ValueError: an argument outside its range.
 
     References:
       Slab: Fonov et al. 2011, doi:10.1016/j.neuroimage.2010.07.033. Values: `TISSUES`.
     """
-    require("size", size, lambda n: (n >= 1) & (n % 1 == 0), "a whole number, 1 or more")
-    require("field_of_view", field_of_view, lambda x: (x > 0) & np.isfinite(x), "positive and finite (m)")
+    require_whole("size", size)
+    require_positive("field_of_view", field_of_view, "positive and finite (m)")
     require("slice_thickness", slice_thickness, lambda x: (x > 0) & (x <= 0.01), "above 0 and at most 0.01 m")
     require("variation", variation, lambda x: (x >= 0) & (x < 1 / _CLIP), f"0 or more and below {1 / _CLIP}")
     require("b1_variation", b1_variation, lambda x: (x >= 0) & (x < 1), "0 or more and below 1")
-    require("seed", seed, lambda n: (n >= 0) & (n % 1 == 0), "a whole number, 0 or more")
+    require_whole("seed", seed, 0)
 
     volumes, slab_affine, centre = _slab_fractions(1e3 * slice_thickness)
     affine = _image_affine(centre, size, 1e3 * field_of_view / size, 1e3 * slice_thickness)
@@ -177,32 +174,21 @@ def acquire(
     sequence: Sequence,
     *,
     slice_profile: SliceProfile | None = None,
-    accuracy: float = 1e-4,
     progress: bool = False,
 ) -> np.ndarray:
     """The image series of a perfect scan: no coils, no sampling, no noise.
 
     Each tissue of each voxel is simulated by itself; the signals add, weighted by volume and proton density.
 
-    Args:
-      brain: the brain to scan.
-      sequence: the pulse sequence.
-      slice_profile: quadrature over the slice; None for a uniform slice.
-      accuracy: of each simulated signal, as in `simulate`.
-      progress: whether to show a progress bar.
-
     Returns:
       (frames, y, x), complex64: the transverse magnetisation divided by ``-1j``, as `simulate` returns it, times the
       factor of the receive phase. Immediately after 90 degrees from equilibrium a voxel of CSF would have magnitude 1.
-
-    Raises:
-      ValueError: ``accuracy`` not positive.
     """
     tissue, shape, filled = brain.tissue, brain.fractions.shape, brain.fractions > 0
     t1, t2, b1 = (np.broadcast_to(values, shape)[filled] for values in (tissue.t1, tissue.t2, tissue.b1))
     mixture = Tissue(t1, t2, b1 if tissue.b1.ndim else tissue.b1)
     # All tissues in one call, so that their voxels share numbers of states, and few programs are compiled.
-    signals = simulate_many(sequence, mixture, slice_profile=slice_profile, accuracy=accuracy, progress=progress)
+    signals = simulate_many(sequence, mixture, slice_profile=slice_profile, progress=progress)
     weights = brain.proton_density[:, None, None] * brain.fractions * np.exp(1j * brain.phase)
     images = np.zeros((sequence.n_frames, *shape[1:]), np.complex64)
     parts = np.split(signals, np.cumsum(filled.sum(axis=(1, 2)))[:-1])
@@ -229,7 +215,7 @@ def add_noise(images: np.ndarray, snr: float, *, mask: np.ndarray, seed: int = 0
       ValueError: images that are not complex, an ``snr`` that is not positive, or a mask that does not fit.
     """
     require("snr", snr, lambda x: x > 0, "positive")
-    require("seed", seed, lambda n: (n >= 0) & (n % 1 == 0), "a whole number, 0 or more")
+    require_whole("seed", seed, 0)
     images, mask = np.asarray(images), np.asarray(mask)
     if not np.iscomplexobj(images):
         raise ValueError(f"images must be complex; got dtype {images.dtype}")

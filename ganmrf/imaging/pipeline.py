@@ -51,22 +51,12 @@ def reconstruct(
     threshold: float = 5e-4,
     progress: bool = False,
 ) -> Reconstruction:
-    """Images of raw data, or their coefficients in a temporal basis.
+    """Images of raw data, or their coefficients in a temporal basis, by one of `METHODS`.
 
-    Args:
-      kspace: (frames, coils, samples), complex64; fewer, virtual coils (`compress_coils`) take less time.
-      trajectory: (frames, samples, 2), cycles/m.
-      basis: (frames, rank), real, orthonormal columns, the strongest first: the basis of a compressed dictionary.
-      shape: (y, x) of the images.
-      voxel_size: along (y, x), m.
-      method: one of `METHODS`.
-      sensitivities: of the coils, (coils, y, x), root sum of squares 1; None for `calibrate`.
-      iterations: number of iterations of conjugate gradients, for ``sense`` and ``low_rank``.
-      threshold: of `locally_low_rank`, for ``low_rank``.
-      progress: whether to show progress bars.
-
-    Returns:
-      The reconstruction.
+    The arguments are arrays of `ganmrf.imaging.reconstruct`; virtual coils (`compress_coils`) take less time. The basis
+    is that of a compressed dictionary: real, the strongest column first. Sensitivities of None come from
+    `calibrate`. ``sense`` and ``low_rank`` take so many ``iterations`` of conjugate gradients, and ``low_rank`` has the
+    ``threshold`` of `locally_low_rank`.
 
     Raises:
       ValueError: another method, or arrays that do not fit together.

@@ -1,8 +1,9 @@
 """From samples of k-space to images: frame by frame, or straight to the coefficients of a temporal basis.
 
 Everything is an array: k-space (frames, coils, samples), trajectories (frames, samples, 2) in cycles/m, weights
-(frames, samples) as `density_compensation` gives them, sensitivities (coils, y, x), and a basis with orthonormal
-columns (frames, rank), in which a series of images is ``x_t = sum over r of basis[t, r] c_r``.
+(frames, samples) as `density_compensation` gives them, sensitivities (coils, y, x) with a root sum of squares of 1, and
+a basis with orthonormal columns (frames, rank), in which a series of images is ``x_t = sum over r of basis[t, r] c_r``.
+``shape`` is that of an image, (y, x), and ``voxel_size`` is along (y, x), m.
 """
 
 import dataclasses
@@ -25,14 +26,6 @@ _POWER_ITERATIONS = 12  # leave an error below 5 %, which `largest_eigenvalue` a
 def grid_frames(kspace, trajectory, weights, sensitivities, voxel_size, *, progress: bool = False) -> np.ndarray:
     """Grids each frame by itself and combines the coils, as the GAN-MRF paper did; each image is aliased.
 
-    Args:
-      kspace: (frames, coils, samples), complex64.
-      trajectory: (frames, samples, 2), cycles/m.
-      weights: (frames, samples).
-      sensitivities: (coils, y, x), root sum of squares 1.
-      voxel_size: along (y, x), m.
-      progress: whether to show a progress bar.
-
     Returns:
       (frames, y, x), complex64. Averaged over trajectories that sample k-space completely, the aliasing cancels.
     """
@@ -54,15 +47,6 @@ def grid_coefficients(
 
     The result is that of gridding each frame and projecting the images, at a fraction of the cost: frames with the same
     trajectory are added first, and there are fewer coefficients than frames.
-
-    Args:
-      kspace: (frames, coils, samples), complex64.
-      trajectory: (frames, samples, 2), cycles/m.
-      weights: (frames, samples).
-      basis: (frames, rank), orthonormal columns.
-      shape: (y, x) of the images.
-      voxel_size: along (y, x), m.
-      progress: whether to show a progress bar.
 
     Returns:
       (coils, rank, y, x), complex64, for `ganmrf.imaging.sensitivities.combine`.
@@ -110,13 +94,6 @@ class NormalOperator:
 def normal_operator(trajectory, weights, basis, sensitivities, voxel_size) -> NormalOperator:
     """Computes the point spread of a trajectory in a real temporal basis: iterations then do not need the samples.
 
-    Args:
-      trajectory: (frames, samples, 2), cycles/m.
-      weights: (frames, samples).
-      basis: (frames, rank), real.
-      sensitivities: (coils, y, x).
-      voxel_size: along (y, x), m.
-
     Returns:
       The operator, a function of coefficients (rank, y, x) that JAX can transform.
 
@@ -144,11 +121,8 @@ def normal_operator(trajectory, weights, basis, sensitivities, voxel_size) -> No
 def conjugate_gradients(normal: NormalOperator, gridded, *, iterations: int = 20, progress: bool = False):
     """Coefficients whose weighted samples fit the measured ones best in the least-squares sense (CG-SENSE).
 
-    Args:
-      normal: `normal_operator`.
-      gridded: combined coefficients of the samples, ``A^H W y``, (rank, y, x).
-      iterations: number of iterations; fewer leave out noise and fine detail.
-      progress: whether to show a progress bar.
+    ``gridded`` are the combined coefficients of the samples, ``A^H W y``, (rank, y, x). Fewer ``iterations`` leave out
+    noise and fine detail.
 
     Returns:
       Coefficients (rank, y, x), complex64, and the norm of the residual, relative to ``gridded``, after each iteration.
@@ -174,20 +148,13 @@ def locally_low_rank(
     *,
     threshold: float = 5e-4,
     iterations: int = 30,
-    seed: int = 0,
     progress: bool = False,
 ):
     """Least squares with a prior: in small patches the coefficients of all voxels span few directions (FISTA).
 
-    Args:
-      normal: `normal_operator`.
-      gridded: combined coefficients of the samples, ``A^H W y``, (rank, y, x).
-      start: coefficients to start from, such as those of `conjugate_gradients`.
-      threshold: soft threshold of the singular values of each patch of 8 x 8 voxels, as a fraction of the largest
-        singular value of ``start``.
-      iterations: number of accelerated proximal gradient steps.
-      seed: of the random shifts of the patches.
-      progress: whether to show a progress bar.
+    ``gridded`` are the combined coefficients of the samples, ``A^H W y``, (rank, y, x). Accelerated proximal gradient
+    steps begin at the coefficients ``start``, such as those of `conjugate_gradients`. The soft ``threshold`` of the
+    singular values of each patch of 8 x 8 voxels is a fraction of the largest singular value of ``start``.
 
     Returns:
       Coefficients (rank, y, x), complex64.
@@ -196,7 +163,7 @@ def locally_low_rank(
       Beck and Teboulle 2009, doi:10.1137/080716542. Zhang, Pauly and Levesque 2015, doi:10.1002/mrm.25161.
     """
     gridded, start = (jnp.asarray(values, jnp.complex64) for values in (gridded, start))
-    key = jax.random.key(seed)
+    key = jax.random.key(0)  # of the shifts of the patches
     size = 1 / largest_eigenvalue(normal, gridded.shape)
     shrink_by = size * threshold * _largest_singular_value(start)
 

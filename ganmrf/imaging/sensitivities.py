@@ -14,6 +14,7 @@ from ganmrf.pytrees import require
 _RESOLUTION = 6e-3  # m, of the calibration images: sensitivities vary over centimetres
 _RANK = 2  # coefficients that are reconstructed, so that the first is free of the second's aliases
 _ITERATIONS = 15  # of conjugate gradients: enough at a resolution that is fully sampled
+_POWER_ITERATIONS = 20  # that find the strongest combination of coils in each window
 _WINDOW = 3  # voxels of a calibration image over which a sensitivity is taken to be constant
 
 
@@ -23,12 +24,7 @@ def calibrate(kspace, trajectory, basis, shape: tuple[int, int], voxel_size) -> 
     The first coefficients of each coil are reconstructed by least squares at a resolution of 6 mm, where they are free
     of aliasing. `estimate_sensitivities` takes ratios between coils from these images; the ratios are interpolated.
 
-    Args:
-      kspace: (frames, coils, samples), complex64.
-      trajectory: (frames, samples, 2), cycles/m.
-      basis: (frames, rank), real, orthonormal columns, the strongest first.
-      shape: (y, x) of the images.
-      voxel_size: along (y, x), m.
+    The arguments are arrays of `ganmrf.imaging.reconstruct`; the columns of the basis are real, the strongest first.
 
     Returns:
       (coils, y, x), complex64, root sum of squares 1.
@@ -59,13 +55,12 @@ def calibrate(kspace, trajectory, basis, shape: tuple[int, int], voxel_size) -> 
     return (fine / np.linalg.norm(fine, axis=0)).astype(np.complex64)
 
 
-def estimate_sensitivities(coil_images, *, window: int = 5, iterations: int = 20) -> jax.Array:
+def estimate_sensitivities(coil_images, *, window: int = 5) -> jax.Array:
     """Sensitivities from coil images, voxel by voxel, assuming that they are constant in a window around the voxel.
 
     Args:
       coil_images: (coils, ..., y, x), complex; the axes between are further images of the same coils.
       window: edge of the window, voxels, odd.
-      iterations: of the power method that finds the strongest combination of coils in each window.
 
     Returns:
       (coils, y, x), complex64, root sum of squares 1. The phase is relative to the combination of coils that is
@@ -81,18 +76,13 @@ def estimate_sensitivities(coil_images, *, window: int = 5, iterations: int = 20
     if coil_images.ndim < 3:
         raise ValueError(f"coil_images must be (coils, ..., y, x); got shape {coil_images.shape}")
     require("window", window, lambda n: (n >= 1) & (n % 2 == 1), "odd")
-    return _strongest(coil_images.reshape(len(coil_images), -1, *coil_images.shape[-2:]), window, iterations)
+    return _strongest(coil_images.reshape(len(coil_images), -1, *coil_images.shape[-2:]), window)
 
 
 def combine(coil_images, sensitivities) -> jax.Array:
     """Combines coil images: each coil is weighted by the conjugate of its sensitivity.
 
-    Args:
-      coil_images: (coils, ..., y, x).
-      sensitivities: (coils, y, x), with a root sum of squares of 1.
-
-    Returns:
-      (..., y, x).
+    From images (coils, ..., y, x) and sensitivities (coils, y, x), of root sum of squares 1, to images (..., y, x).
 
     References:
       Roemer et al. 1990, doi:10.1002/mrm.1910160203.
@@ -100,8 +90,8 @@ def combine(coil_images, sensitivities) -> jax.Array:
     return jnp.einsum("c...yx,cyx->...yx", jnp.asarray(coil_images), jnp.conj(sensitivities))
 
 
-@functools.partial(jax.jit, static_argnums=(1, 2))
-def _strongest(images, window, iterations):
+@functools.partial(jax.jit, static_argnums=1)
+def _strongest(images, window):
     """Dominant eigenvector of the coils' covariance in each window; images (coils, n, y, x)."""
     shifts = jnp.array([(row, column) for row in range(window) for column in range(window)]) - window // 2
 
@@ -123,6 +113,6 @@ def _strongest(images, window, iterations):
     whole = jnp.einsum("cnyx,dnyx->cd", images, images.conj())
     reference = jnp.linalg.eigh(whole)[1][:, -1]
     start = jnp.broadcast_to(reference[:, None, None], (len(images), *images.shape[2:]))
-    vectors = jax.lax.fori_loop(0, iterations, improve, start)
+    vectors = jax.lax.fori_loop(0, _POWER_ITERATIONS, improve, start)
     common = jnp.einsum("c,cyx->yx", reference.conj(), vectors)
     return vectors * jnp.where(common == 0, 1, jnp.exp(-1j * jnp.angle(common)))[None]

@@ -13,13 +13,14 @@ import numpy as np
 
 from ganmrf.imaging.nufft import image_to_kspace, kspace_to_image
 from ganmrf.physics.constants import GYROMAGNETIC_RATIO
-from ganmrf.pytrees import require
+from ganmrf.pytrees import require_positive, require_whole
 
 RASTER = 1e-5  # s, of gradient waveforms
 GOLDEN_ANGLE = np.pi * (3 - np.sqrt(5))  # rad
 _FINE = 16  # steps of the design in a raster time
 _MARGIN = 0.99  # share of the limits to design for: the design is continuous, and the waveform in steps may exceed it
 _ATTEMPTS = 5  # designs, each at a lower slew rate, where the steps of a short waveform still exceed the limit
+_ITERATIONS = 20  # of the fixed point in `density_compensation`
 _LONGEST = 0.2  # s, of a spiral: little signal lasts longer
 
 
@@ -85,16 +86,13 @@ def design_spiral(
     References:
       Lee et al. 2003, doi:10.1002/mrm.10644. Jiang et al. 2015, doi:10.1002/mrm.25559.
     """
-    require("matrix", matrix, lambda n: (n >= 2) & (n % 1 == 0), "a whole number, 2 or more")
-    require("interleaves", interleaves, lambda n: (n >= 1) & (n % 1 == 0), "a whole number, 1 or more")
-    for name, value in (
-        ("field_of_view", field_of_view),
-        ("centre_density", centre_density),
-        ("max_gradient", max_gradient),
-        ("max_slew_rate", max_slew_rate),
-        ("dwell_time", dwell_time),
-    ):
-        require(name, value, lambda x: (x > 0) & np.isfinite(x), "positive and finite")
+    require_whole("matrix", matrix, 2)
+    require_whole("interleaves", interleaves)
+    require_positive("field_of_view", field_of_view)
+    require_positive("centre_density", centre_density)
+    require_positive("max_gradient", max_gradient)
+    require_positive("max_slew_rate", max_slew_rate)
+    require_positive("dwell_time", dwell_time)
     edge = matrix / (2 * field_of_view)
     turn = 2 * np.pi * field_of_view / interleaves
     fastest = _MARGIN * GYROMAGNETIC_RATIO * max_gradient
@@ -115,11 +113,8 @@ def design_spiral(
 def rotation_angles(n_frames: int, rotation: str = "uniform", *, interleaves: int = 48) -> np.ndarray:
     """Angles by which the readouts of the frames are turned, rad, (frames,).
 
-    Args:
-      n_frames: number of frames.
-      rotation: ``uniform``, by one interleaf from frame to frame (7.5 degrees for 48), or ``golden``, by the golden
-        angle.
-      interleaves: number of interleaves in a whole turn, for ``uniform``.
+    The ``rotation`` from frame to frame is ``uniform``, by one of so many ``interleaves`` in a whole turn (7.5 degrees
+    for 48), or ``golden``, by the golden angle.
 
     Raises:
       ValueError: another rotation.
@@ -133,29 +128,21 @@ def rotation_angles(n_frames: int, rotation: str = "uniform", *, interleaves: in
 
 
 def rotated(k: np.ndarray, angles: np.ndarray) -> np.ndarray:
-    """Turns one readout counter-clockwise in the plane of x and y, by each angle.
+    """Turns one readout, (samples, 2), counter-clockwise from x to y, by angles (frames,), rad.
 
-    Args:
-      k: points, (samples, 2), cycles/m; or a waveform, (raster times, 2), T/m.
-      angles: (frames,), rad.
-
-    Returns:
-      (frames, samples, 2), float32.
+    The readout may be of points, cycles/m, or a waveform, T/m; turned it is (frames, samples, 2), float32.
     """
     cosine, sine = np.cos(angles), np.sin(angles)
     turn = np.array([[cosine, -sine], [sine, cosine]])
     return np.ascontiguousarray(np.einsum("ijf,sj->fsi", turn, k), np.float32)
 
 
-def density_compensation(trajectory, shape: tuple[int, int], voxel_size, *, iterations: int = 20) -> np.ndarray:
+def density_compensation(trajectory, shape: tuple[int, int], voxel_size) -> np.ndarray:
     """Weights of the samples with which the adjoint transform of all frames together gives the image.
 
-    Args:
-      trajectory: (frames, samples, 2), cycles/m.
-      shape: (y, x) of the image.
-      voxel_size: along (y, x), m.
-      iterations: number of iterations of the fixed point ``w = w / (C w)``. C sums the weights around each sample with
-        a kernel that is nowhere negative: in image space, the overlap of two discs as large as the field of view.
+    The trajectory is (frames, samples, 2), cycles/m, the shape of the image (y, x), and the voxel size along (y, x), m.
+    The weights are the fixed point of ``w = w / (C w)``. C sums the weights around each sample with a kernel that is
+    nowhere negative: in image space, the overlap of two discs as large as the field of view.
 
     Returns:
       (frames, samples), float32: ``A^H diag(w) A`` is nearly the identity for images whose k-space lies within the
@@ -171,20 +158,13 @@ def density_compensation(trajectory, shape: tuple[int, int], voxel_size, *, iter
     apart = np.minimum(np.hypot(y[:, None], x), 1)
     overlap = (2 / np.pi * (np.arccos(apart) - apart * np.sqrt(1 - apart**2))).astype(np.float32)
     weights = jnp.full(len(points), 1 / repeats.sum(), jnp.float32)
-    for _ in range(iterations):
+    for _ in range(_ITERATIONS):
         weights = _rebalanced(weights, points, repeats, overlap, tuple(voxel_size))
     return np.asarray(weights).reshape(len(readouts), -1)[which]
 
 
 def distinct(trajectory) -> tuple[np.ndarray, np.ndarray]:
-    """The distinct readouts of a trajectory, and which of these each frame has.
-
-    Args:
-      trajectory: (frames, samples, 2).
-
-    Returns:
-      (readouts, samples, 2), float32, and (frames,), int.
-    """
+    """The distinct readouts of a trajectory, (readouts, samples, 2), float32, and which each frame has, (frames,)."""
     trajectory = np.ascontiguousarray(trajectory, np.float32)
     flat = trajectory.reshape(len(trajectory), -1)
     _, first, which = np.unique(flat.view(f"V{flat.itemsize * flat.shape[1]}"), return_index=True, return_inverse=True)

@@ -1,17 +1,15 @@
 """Parameter maps to NIfTI with sidecars, named as in BIDS, or to array files; B1 maps from files."""
 
-import json
 import pathlib
 
 import nibabel
 import numpy as np
-import scipy.io
 
 import ganmrf
 from ganmrf.dictionary.build import Dictionary
 from ganmrf.dictionary.match import Maps
 from ganmrf.dictionary.refine import Refined
-from ganmrf.files import make_folder, replacing
+from ganmrf.files import make_folder, replacing, write_arrays, write_json
 from ganmrf.io.series import read_on_grid
 
 
@@ -67,9 +65,7 @@ def write_maps(
     for name, (values, entries) in _outputs(maps, refined, with_b1).items():
         paths[name] = folder / f"{stem}{name}.nii.gz"
         write_image(paths[name], np.where(maps.index >= 0, values, 0), affine, "scanner" if known else "aligned")
-        text = json.dumps({**entries, **(sidecar or {})}, indent=2)
-        with replacing(folder / f"{stem}{name}.json") as path:
-            path.write_text(text + "\n")
+        write_json(folder / f"{stem}{name}.json", entries | (sidecar or {}))
     return paths
 
 
@@ -90,39 +86,25 @@ def save_maps(path, maps: Maps, *, refined: Refined | None = None):
     In the file: ``t1_s``, ``t2_s``, ``m0`` (complex), ``b1``, ``quality`` and ``index``, the row in the dictionary from
     0 on, -1 outside the mask; with ``refined`` also ``t1_std_s`` and ``t2_std_s``.
 
-    Args:
-      path: the file; its suffix chooses the format.
-      maps: the result of a match.
-      refined: result of `refine` for these maps; all maps but ``quality`` and ``index`` are then taken from it.
+    All maps but ``quality`` and ``index`` are then taken from ``refined``, the result of `refine` for these maps.
 
     Raises:
       ValueError: another suffix, a folder that cannot be written, or refined maps of another shape.
     """
-    path = pathlib.Path(path)
-    suffix = path.suffix.lower()
-    if suffix not in (".npz", ".mat"):
-        raise ValueError(f"{path}: suffix {path.suffix!r} is not one of .npz, .mat")
     _check_refined(maps, refined)
     best = maps if refined is None else refined
     arrays = {"t1_s": best.t1, "t2_s": best.t2, "m0": best.m0, "b1": best.b1}
     arrays |= {"quality": maps.quality, "index": maps.index}
     if refined is not None:
         arrays |= {"t1_std_s": refined.t1_std, "t2_std_s": refined.t2_std}
-    with replacing(path) as temporary:
-        if suffix == ".mat":
-            scipy.io.savemat(temporary, arrays, oned_as="column")
-        else:
-            np.savez(temporary, allow_pickle=False, **arrays)
+    write_arrays(path, arrays)
 
 
 def write_image(path, values, affine, code: str = "scanner"):
-    """Writes one map as float32 NIfTI, whole or not at all.
+    """Writes one real map, (x,), (y, x) or (z, y, x), as float32 NIfTI, whole or not at all.
 
-    Args:
-      path: the file, ``.nii`` or ``.nii.gz``.
-      values: real, (x,), (y, x) or (z, y, x).
-      affine: (4, 4), from voxel indices (x, y, z) to positions in mm.
-      code: NIfTI's code of the affine: ``scanner``, or ``aligned`` where the place in the scanner is not known.
+    ``affine``, (4, 4), leads from voxel indices (x, y, z) to positions in mm; its NIfTI ``code`` is ``scanner``, or
+    ``aligned`` where the place in the scanner is not known.
     """
     values = np.asarray(values, np.float32).T
     image = nibabel.Nifti1Image(values.reshape(values.shape + (1,) * (3 - values.ndim)), affine)
@@ -161,17 +143,10 @@ def describe(dictionary: Dictionary) -> dict:
 
 
 def read_b1_map(path, shape: tuple[int, ...], *, scale: float = 1.0, affine=None) -> np.ndarray:
-    """Reads a map of B1+, actual over nominal flip angle.
+    """Reads a map of B1+, actual over nominal flip angle, from files as `read_mask` reads them; the array is ``b1``.
 
-    The file is ``.nii`` or ``.nii.gz`` with (x, y, z), or ``.npz`` or ``.mat`` with an array ``b1`` or one numeric
-    array only, in the order of the series' spatial axes.
-
-    Args:
-      path: the file.
-      shape: the spatial shape of the series; axes of length 1 may be absent from the file (MATLAB drops them).
-      scale: factor for the values of the file: 0.01 where they are percent.
-      affine: (4, 4), the affine of the series (`Series.grid`), with which that of a NIfTI map must agree; None for no
-        check.
+    The values of the file are multiplied by ``scale``: 0.01 where they are percent. ``shape`` and ``affine`` are those
+    of `read_mask`.
 
     Returns:
       float64, of ``shape``; values that are not finite are kept.

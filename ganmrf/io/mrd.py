@@ -159,11 +159,8 @@ def write_mrd(path, raw: RawData):
     """Writes raw data, whole or not at all; `read_mrd` gives it back, the trajectory to the rounding of float32.
 
     A frame is one readout, numbered by ``repetition``. The trajectory is stored in cycles per voxel. The frequency of
-    the protons, which MRD demands, is written as 0: unknown.
-
-    Args:
-      path: the file.
-      raw: what to write; without a trajectory it has to be given again when the file is read.
+    the protons, which MRD demands, is written as 0: unknown. A trajectory that is not written has to be given when the
+    file is read.
 
     Raises:
       ValueError: a folder that cannot be written, more frames, coils or samples of a frame than MRD can count (65535),

@@ -29,9 +29,8 @@ _LIMITS = {"kspace_encode_step_1": "kspace_encoding_step_1"}  # the header spell
 def records_of_slice(records, slice_index) -> np.ndarray:
     """The acquisitions of one slice of the scan, all of one size.
 
-    Args:
-      records: structured array of acquisitions, fields ``head``, ``traj`` and ``data``.
-      slice_index: value of the counter ``slice``; None where there is one only.
+    ``records`` is the structured array of all acquisitions, with the fields ``head``, ``traj`` and ``data``;
+    ``slice_index`` is a value of the counter ``slice``, or None where there is one only.
 
     Raises:
       ValueError: no acquisitions, several slices and none chosen, several partitions, acquisitions of different sizes,
@@ -61,17 +60,11 @@ def records_of_slice(records, slice_index) -> np.ndarray:
 
 
 def frame_order(head, counter, limits, *, cartesian: bool) -> np.ndarray:
-    """Acquisitions by frame.
+    """Indices of acquisitions, (frames, readouts of a frame).
 
-    Args:
-      head: headers of the scan.
-      counter: one of `COUNTERS`, or None to choose one, as `read_mrd` says.
-      limits: the header's encoding limits; they may say how many frames the scan has.
-      cartesian: whether ``kspace_encode_step_1`` numbers the lines of an image.
-
-    Returns:
-      (frames, readouts of a frame), indices of acquisitions, frames in the order of the counter, readouts in that of
-      ``kspace_encode_step_1`` and then of the scan.
+    Frames are in the order of the ``counter``, one of `COUNTERS`, or None to choose one, as `read_mrd` says; readouts
+    are in the order of ``kspace_encode_step_1``, which numbers the lines of an image in a ``cartesian`` scan, and then
+    in that of the scan. The header's encoding ``limits`` may say how many frames the scan has.
 
     Raises:
       ValueError: an unknown counter, several counters that may number the frames, or frames that are missing or have
@@ -88,17 +81,10 @@ def frame_order(head, counter, limits, *, cartesian: bool) -> np.ndarray:
 
 
 def points_of(records, order, samples: slice, encoding, units) -> tuple[np.ndarray, str | None]:
-    """The trajectory that the acquisitions hold, or that their counters give in a Cartesian scan.
+    """The trajectory, (frames, samples, 2), that acquisitions hold, or their counters in a Cartesian scan; its units.
 
-    Args:
-      records: acquisitions of the scan.
-      order: (frames, readouts), as `frame_order` gives it.
-      samples: those of each readout that are kept.
-      encoding: the encoding space of the header.
-      units: of a trajectory in the file.
-
-    Returns:
-      (frames, samples, 2), and its units.
+    ``order`` is that of `frame_order`, ``samples`` are those of each readout that are kept, and ``units`` are those of
+    a trajectory in the file.
 
     Raises:
       ValueError: no trajectory in a scan that is not Cartesian, one that is not of kx and ky, or Cartesian readouts
@@ -131,10 +117,10 @@ def given_points(trajectory, frames: int, samples: int) -> np.ndarray:
     return np.broadcast_to(points, shape)
 
 
-def listed(values, most: int = 5) -> str:
-    """The first ``most`` values as text, and the number of the others."""
-    rest = f" and {len(values) - most} more" if len(values) > most else ""
-    return ", ".join(str(value) for value in values[:most]) + rest
+def listed(values) -> str:
+    """The first five values as text, and the number of the others."""
+    rest = f" and {len(values) - 5} more" if len(values) > 5 else ""
+    return ", ".join(str(value) for value in values[:5]) + rest
 
 
 def _of_the_scan(head) -> np.ndarray:

@@ -113,10 +113,9 @@ def place_of(affine, matrix, field_of_view, slice_thickness):
 
 def new_header(matrix, field_of_view, slice_thickness, sequence=None):
     """A header with one non-Cartesian encoding (``matrix`` (y, x), sizes in m) and the sequence, unless it is None."""
-    size = dict(zip("xyz", 1e3 * np.array([*field_of_view[::-1], slice_thickness], float), strict=True))
+    size = dict(zip("xyz", (1e3 * np.array([*field_of_view[::-1], slice_thickness])).tolist(), strict=True))
     space = xsd.encodingSpaceType(
-        matrixSize=xsd.matrixSizeType(x=int(matrix[1]), y=int(matrix[0]), z=1),
-        fieldOfView_mm=xsd.fieldOfViewMm(**{axis: float(length) for axis, length in size.items()}),
+        matrixSize=xsd.matrixSizeType(x=int(matrix[1]), y=int(matrix[0]), z=1), fieldOfView_mm=xsd.fieldOfViewMm(**size)
     )
     encoding = xsd.encodingType(
         encodedSpace=space,

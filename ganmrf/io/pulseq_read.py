@@ -38,7 +38,7 @@ class _Readout:
 
 
 def read_pulseq(path) -> Sequence:
-    """Reads the sequence of an MRF-FISP scan, of any readout.
+    """Reads the sequence of an MRF-FISP scan, of any readout, from a ``.seq`` file of Pulseq 1.2 to 1.5.
 
     A frame is an RF pulse (also of amplitude 0) with the readout after it. One pulse before the first frame may be an
     inversion: the file names its use, or (before Pulseq 1.5) its integral is above 2.5 rad, as that of adiabatic pulses
@@ -48,12 +48,6 @@ def read_pulseq(path) -> Sequence:
     angle negative. Times are counted between the centres of pulses, which come from the file or else from pypulseq; the
     last repetition time ends with the file. The echo is the first beginning, middle or end of a dwell time at which k
     is nearest to 0 in x and y: for a spiral that begins at k = 0, the start of the readout, not the first sample.
-
-    Args:
-      path: a ``.seq`` file, of Pulseq 1.2 to 1.5.
-
-    Returns:
-      The validated sequence.
 
     Raises:
       ValueError: a file that is missing, truncated, altered since it was signed, or of another kind; or a scan that is
@@ -82,10 +76,7 @@ def read_pulseq(path) -> Sequence:
 
 
 def read_pulseq_trajectory(path) -> np.ndarray:
-    """Reads the trajectory of an MRF-FISP scan.
-
-    Args:
-      path: as `read_pulseq`.
+    """Reads the trajectory of an MRF-FISP scan from a file as `read_pulseq` takes.
 
     Returns:
       kx and ky, cycles/m, of each sample in the middle of its dwell time, with k = 0 at the centre of the frame's RF

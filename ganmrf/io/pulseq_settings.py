@@ -6,7 +6,7 @@ import numpy as np
 
 from ganmrf.physics.constants import GYROMAGNETIC_RATIO
 from ganmrf.physics.slice_profile import WINDOWS
-from ganmrf.pytrees import require
+from ganmrf.pytrees import require, require_positive, require_whole
 
 RASTER_US = 10  # of blocks and gradients
 _ADC_RASTER = 1e-7  # s
@@ -37,7 +37,7 @@ class Excitation:
 
     def __post_init__(self):
         for name in ("duration", "time_bandwidth", "slice_thickness"):
-            _positive(f"excitation.{name}", getattr(self, name))
+            require_positive(f"excitation.{name}", getattr(self, name))
         steps = 1e6 * self.duration / RASTER_US
         if abs(steps - round(steps)) > 1e-4:  # nanoseconds: rounding of a time in ms
             raise ValueError(
@@ -45,7 +45,7 @@ class Excitation:
             )
         if self.window not in WINDOWS:
             raise ValueError(f"excitation.window must be one of {', '.join(WINDOWS)}; got {self.window!r}")
-        _whole("excitation.spoil_cycles", self.spoil_cycles)
+        require_whole("excitation.spoil_cycles", self.spoil_cycles)
 
     @property
     def slice_gradient(self) -> float:
@@ -83,9 +83,9 @@ class Readout:
             raise ValueError(f"gradient must be (raster times, 2) and finite; got shape {gradient.shape}")
         if angles.ndim != 1 or not np.isfinite(angles).all():
             raise ValueError(f"angles must be (frames,) and finite; got shape {angles.shape}")
-        _positive("field_of_view", self.field_of_view)
-        _whole("n_samples", self.n_samples)
-        _positive("dwell_time", self.dwell_time)
+        require_positive("field_of_view", self.field_of_view)
+        require_whole("n_samples", self.n_samples)
+        require_positive("dwell_time", self.dwell_time)
         steps = self.dwell_time / _ADC_RASTER
         if abs(steps - round(steps)) > 1e-6:
             raise ValueError(f"dwell_time must be a multiple of {_ADC_RASTER:g} s; got {self.dwell_time:.9g} s")
@@ -127,7 +127,7 @@ class ScannerLimits:
 
     def __post_init__(self):
         for name in ("max_gradient", "max_slew_rate", "max_b1"):
-            _positive(f"limits.{name}", getattr(self, name))
+            require_positive(f"limits.{name}", getattr(self, name))
         for name in ("rf_dead_time", "rf_ringdown_time", "adc_dead_time"):
             value = getattr(self, name)
             require(f"limits.{name}", value, lambda x: (x >= 0) & np.isfinite(x), "0 or more, and finite")
@@ -137,11 +137,3 @@ class ScannerLimits:
         allowed, unit = getattr(self, name), {"max_gradient": "T/m", "max_slew_rate": "T/m/s", "max_b1": "T"}[name]
         if found > allowed * _WITHIN:
             raise ValueError(f"{what} needs {found:.6g} {unit}; limits.{name} is {allowed:.6g} {unit}")
-
-
-def _positive(name, value):
-    require(name, value, lambda x: (x > 0) & np.isfinite(x), "positive and finite")
-
-
-def _whole(name, value):
-    require(name, value, lambda n: (n >= 1) & (n % 1 == 0), "a whole number, 1 or more")

@@ -33,12 +33,7 @@ def write_pulseq(
     repetition times are rounded to it where echo times are equal; every pulse lies within 5 us of its time since the
     first one, however many came before it. The last repetition time ends with the file.
 
-    Args:
-      path: the file to write, ``.seq``.
-      sequence: the scan, any number of frames.
-      readout: gradient waveform, its angle in each frame, and its samples.
-      excitation: pulse, slice and spoiling; None for those of `Excitation`.
-      limits: of the scanner; None for those of `ScannerLimits`.
+    An ``excitation`` or ``limits`` of None have the defaults of `Excitation` and `ScannerLimits`.
 
     Raises:
       ValueError: another suffix, a number of angles that is not that of the frames, limits exceeded, or times too short
@@ -70,7 +65,8 @@ def write_pulseq(
     scan.set_definition("Name", "mrf_fisp")
     scan.set_definition("FOV", [readout.field_of_view, readout.field_of_view, excitation.slice_thickness])
     if timed.inversion:
-        _add_inversion(scan, timed)
+        scan.add_block(timed.inversion.rf, pypulseq.make_delay(1e-6 * timed.inversion.duration))
+        scan.add_block(timed.inversion.crusher, pypulseq.make_delay(1e-6 * timed.inversion.rest))
     _add_frames(scan, timed, pulse, np.asarray(sequence.flip_angle, float), readout)
     with replacing(path) as temporary:
         scan.write(str(temporary), check_timing=False, remove_duplicates=False)
@@ -91,11 +87,6 @@ def _check_b1(sequence, pulse, limits):
     peak = flip_angle[frame] * np.abs(pulse.rf.signal).max() / GYROMAGNETIC_RATIO
     what = f"flip_angle of frame {frame}, {np.rad2deg(flip_angle[frame]):.6g} degrees,"
     limits.require_within("max_b1", peak, what)
-
-
-def _add_inversion(scan, timed):
-    scan.add_block(timed.inversion.rf, pypulseq.make_delay(1e-6 * timed.inversion.duration))
-    scan.add_block(timed.inversion.crusher, pypulseq.make_delay(1e-6 * timed.inversion.rest))
 
 
 def _add_frames(scan, timed, pulse, flip_angle, readout):

@@ -30,9 +30,6 @@ def read_schedule(path, *, echo_time: float | None = None, inversion_time: float
       inversion_time: time from the inversion to the first pulse, s, in place of the column; None and no column: no
         inversion.
 
-    Returns:
-      The validated sequence.
-
     Raises:
       ValueError: an empty file, a column that is missing or has no unit, a cell that is not a number (with its line),
         an inversion time that changes from row to row, or values that no sequence can have.
@@ -60,9 +57,7 @@ def read_schedule(path, *, echo_time: float | None = None, inversion_time: float
 def write_schedule(path, sequence: Sequence):
     """Writes a sequence as a CSV file for `read_schedule`, in degrees and ms with six decimals, whole or not at all.
 
-    Args:
-      path: the file.
-      sequence: the sequence; its inversion time, if any, is written in every row.
+    Its inversion time, if any, is written in every row.
 
     Raises:
       ValueError: a folder that cannot be written.
@@ -74,12 +69,9 @@ def write_schedule(path, sequence: Sequence):
     }
     if sequence.inversion_time is not None:
         columns["inversion_time_ms"] = np.full(sequence.n_frames, 1e3 * float(sequence.inversion_time))
-    lines = [
-        ",".join(columns),
-        *(",".join(f"{value:.6f}" for value in row) for row in zip(*columns.values(), strict=True)),
-    ]
+    form = {"fmt": "%.6f", "delimiter": ",", "header": ",".join(columns), "comments": "", "encoding": "utf-8"}
     with replacing(path) as temporary:
-        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        np.savetxt(temporary, np.stack([*columns.values()], axis=1), **form)
 
 
 def read_columns(path) -> dict[str, np.ndarray]:

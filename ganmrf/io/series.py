@@ -53,9 +53,6 @@ def read_series(path, variable: str | None = None, *, frame_axis: int | None = N
         two axes or more.
       frame_axis: the axis of the frames in that array; None is the first in ``.npz`` and the last in ``.mat``.
 
-    Returns:
-      The series.
-
     Raises:
       ValueError: another suffix, a file that is missing, truncated or of another kind, an array that is missing, not
         numeric or of another number of axes, several arrays and none chosen, or values that are not finite.
@@ -89,11 +86,8 @@ def read_mask(path, shape: tuple[int, ...], affine=None) -> np.ndarray:
     The file is ``.nii`` or ``.nii.gz`` with (x, y, z), or ``.npz`` or ``.mat`` with an array ``mask`` or one numeric
     array only, in the order of the series' spatial axes.
 
-    Args:
-      path: the file.
-      shape: the spatial shape of the series; axes of length 1 may be absent from the file (MATLAB drops them).
-      affine: (4, 4), the affine of the series (`Series.grid`), with which that of a NIfTI mask must agree; None for no
-        check.
+    ``shape`` is the spatial shape of the series; axes of length 1 may be absent from the file (MATLAB drops them). The
+    affine of a NIfTI file must agree with ``affine``, (4, 4), that of the series (`Series.grid`), unless it is None.
 
     Returns:
       Bool, of ``shape``.

@@ -20,10 +20,7 @@ def isochromat_signal(sequence: Sequence, tissue: Tissue, n_isochromats: int | N
     One pass over the frames with all voxels at once, which holds about ``10 * 8 * voxels * n_isochromats`` bytes beside
     the result: 80 MB for 1000 voxels and 1000 frames.
 
-    Args:
-      sequence: the pulse sequence.
-      tissue: voxels of any shape.
-      n_isochromats: number of isochromats; None for ``frames + 1``, one more than exactness needs.
+    An ``n_isochromats`` of None is ``frames + 1``, one more than exactness needs.
 
     Returns:
       ``Mx + i My`` at each echo for M0 = 1, complex128, ``(*tissue.shape, frames)``. A flip angle is a right-handed

@@ -59,15 +59,9 @@ def choose_n_states(
 
 
 def sufficient_n_states(sequence: Sequence, t2, accuracy: float) -> np.ndarray:
-    """For each T2 a number of states that stands for all states, found without simulating: more than are needed.
+    """For each T2, s, a number of states that stands for all states, found without simulating: more than are needed.
 
-    Args:
-      sequence: the pulse sequence, not traced.
-      t2: s, (voxels,).
-      accuracy: relative L2 error of a signal; the error by leaving out states stays well below it.
-
-    Returns:
-      (voxels,), at most frames // 2 + 1.
+    The relative L2 error of a signal by leaving out states stays well below ``accuracy``.
     """
     times = np.sort(np.asarray(sequence.repetition_time, float))
     frames = np.searchsorted(np.cumsum(times), np.asarray(t2, float) * np.log(2e3 / accuracy)) + 1
@@ -75,14 +69,9 @@ def sufficient_n_states(sequence: Sequence, t2, accuracy: float) -> np.ndarray:
 
 
 def resolve_n_states(sequence, tissue, slice_profile, n_states: int | None, accuracy: float = 1e-4) -> int:
-    """The number of states to simulate with, from ``n_states`` as `simulate` takes it: at most frames // 2 + 1.
+    """The number of states to simulate with, from the arguments of `simulate`: at most frames // 2 + 1.
 
-    Args:
-      sequence: the pulse sequence.
-      tissue: voxels of any shape.
-      slice_profile: quadrature over the slice, or None.
-      n_states: a number, or None: `choose_n_states`, or the exact number where values are traced.
-      accuracy: for `choose_n_states`.
+    An ``n_states`` of None becomes that of `choose_n_states`, or the exact number where values are traced.
 
     Raises:
       ValueError: ``n_states`` below 1, or ``accuracy`` not positive.

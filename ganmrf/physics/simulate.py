@@ -58,16 +58,8 @@ def simulate(
 def simulate_in_chunks(sequence, tissue, slice_profile, *, n_states, max_states: int | None = None) -> jax.Array:
     """The signals of `simulate` for a given number of states, chunk by chunk, so that the states fit the cache.
 
-    Args:
-      sequence: the pulse sequence.
-      tissue: voxels of any shape.
-      slice_profile: quadrature over the slice, or None.
-      n_states: as for `fisp_signal`, at most `exact_n_states`. With ``max_states`` one number for all voxels, or one
-        for each run of `lanes` voxels.
-      max_states: as for `fisp_signal`.
-
-    Returns:
-      Real signals, the voxels' shape first: (..., frames), for M0 = 1, with the sign of `simulate`.
+    ``n_states`` (at most `exact_n_states`) and ``max_states`` are those of `fisp_signal`; with ``max_states`` the
+    number is one for all voxels, or one for each run of `lanes` voxels.
     """
     flat = tissue.ravel()
     size = lanes(n_states, max_states, jnp.result_type(*jax.tree.leaves((sequence, tissue))))
@@ -101,25 +93,13 @@ def _in_chunks(values, size):
 def simulate_reverse(
     sequence: Sequence, tissue: Tissue, *, n_states: int | None = None, slice_profile: SliceProfile | None = None
 ) -> jax.Array:
-    """The signals of `simulate`, for `jax.grad` and `jax.vjp`.
+    """The signals of `simulate`, for `jax.grad` and `jax.vjp`; its arguments, results and errors are the same.
 
     Gradients by every leaf (flip angle, repetition time, echo time, inversion time, T1, T2, B1, and the nodes and
     weights of the slice profile) cost four to six forward passes more, and memory for the states of some dozens of
     frames. `jax.jit` and `jax.vmap` work. Forward mode (`jax.jvp`, `jax.hessian`) works on `simulate` only, as this
-    function is a `jax.custom_vjp`.
-
-    Args:
-      sequence: the pulse sequence.
-      tissue: voxels of any shape.
-      n_states: states of the extended phase graph to keep. None chooses their number as `simulate` does: for 1e-4
-        relative L2 error, or frames // 2 + 1, which is exact, where values are traced, as under `jax.grad`.
-      slice_profile: quadrature over the slice; None for a uniform slice.
-
-    Returns:
-      Real signals, the voxels' shape first: (..., frames), for M0 = 1, with the sign of `simulate`.
-
-    Raises:
-      ValueError: ``n_states`` below 1.
+    function is a `jax.custom_vjp`. Where ``n_states`` is None, the relative L2 error is at most 1e-4; under `jax.grad`
+    values are traced, and all states that matter are kept.
     """
     n_states = resolve_n_states(sequence, tissue, slice_profile, n_states)
     return tangents_in_chunks(sequence, tissue, slice_profile, n_states=n_states, n_tangents=1)[SIGNAL]
@@ -157,17 +137,8 @@ def simulate_with_tangents(
     of sequence, tissue and slice profile has a hand-written adjoint, so that an objective of signal and derivatives,
     such as a Cramer-Rao bound, can be minimised over flip angles and times. Forward mode is not available.
 
-    Args:
-      sequence: the pulse sequence.
-      tissue: voxels of any shape.
-      n_states: states of the extended phase graph to keep. None chooses their number as `simulate` does: for 1e-4
-        relative L2 error of the signal, or frames // 2 + 1, which is exact, where values are traced, as under
-        `jax.grad`.
-      slice_profile: quadrature over the slice; None for a uniform slice.
-      with_b1: whether to return the derivative by B1 too, at a third more time.
-
-    Returns:
-      The signals and their derivatives at each voxel's own T1, T2 and B1.
+    The arguments that `simulate` has, too, mean the same here, with an ``accuracy`` of 1e-4. ``with_b1`` adds the
+    derivative by B1, at a third more time. All derivatives are those at each voxel's own T1, T2 and B1.
 
     Raises:
       ValueError: ``n_states`` below 1.

@@ -34,13 +34,8 @@ def simulate_many(
 ) -> np.ndarray:
     """The signals of `simulate`, for large numbers of voxels: on every device and core, with results on the host.
 
-    Args:
-      sequence: the pulse sequence, not traced.
-      tissue: voxels of any shape, not traced.
-      n_states: states to keep; None chooses their number for every range of T2.
-      accuracy: largest relative L2 error by leaving out states, when ``n_states`` is None.
-      slice_profile: quadrature over the slice, or None.
-      progress: whether to show a progress bar with an estimate of the time left.
+    The arguments are those of `simulate`, not traced, and an ``n_states`` of None chooses one number for every range of
+    T2. ``progress`` shows a progress bar with an estimate of the time left.
 
     Returns:
       Real signals (voxels, frames) for M0 = 1, the voxels raveled, with the sign of `simulate`.
@@ -60,16 +55,7 @@ def simulate_few(
 ) -> np.ndarray:
     """The signals of `simulate_many`, for some hundreds of voxels, where choosing states would take most of the time.
 
-    More states are kept than needed: `sufficient_n_states`.
-
-    Args:
-      sequence: the pulse sequence, not traced.
-      tissue: voxels in one dimension, not traced.
-      accuracy: relative L2 error of a signal; the error by leaving out states stays below it.
-      slice_profile: quadrature over the slice, or None.
-
-    Returns:
-      Real signals (voxels, frames) for M0 = 1, with the sign of `simulate`.
+    More states are kept than needed (`sufficient_n_states`). The voxels of ``tissue`` are in one dimension.
     """
     lanes = kernel_lanes(jnp.result_type(*jax.tree.leaves((sequence, tissue))))
     if lanes is None:  # each number of states is a program to compile
@@ -88,12 +74,7 @@ def simulate_few(
 def plan_n_states(sequence: Sequence, voxels: Tissue, *, n_states, accuracy, slice_profile) -> np.ndarray:
     """The number of states to simulate each voxel with.
 
-    Args:
-      sequence: the pulse sequence, not traced.
-      voxels: all voxels that are to be simulated, in one dimension: the numbers are chosen for ranges of their T2.
-      n_states: number of states for every voxel; None chooses them.
-      accuracy: largest relative L2 error by leaving out states, when ``n_states`` is None.
-      slice_profile: quadrature over the slice, or None.
+    The arguments are those of `simulate_many`; ``voxels`` are all that are to be simulated, in one dimension.
 
     Returns:
       Numbers of states (voxels,), int32.
@@ -119,13 +100,9 @@ def batched_simulator(
 ):
     """A function ``simulate(rows, mesh, store)`` that runs ``simulation`` for some of ``voxels``, batch by batch.
 
-    Args:
-      simulation: a function of sequence, tissue, slice profile and the keywords of `compiled`, which returns arrays
-        with one row for each voxel, such as `unit_fingerprints`.
-      sequence: the pulse sequence, not traced.
-      voxels: in one dimension.
-      slice_profile: quadrature over the slice, or None.
-      n_states: number of states of every voxel, (voxels,), from `plan_n_states`.
+    ``simulation`` is a function of sequence, tissue, slice profile and the keywords of `compiled`, which returns arrays
+    with one row for each voxel, such as `unit_fingerprints`. Nothing is traced; ``voxels`` are in one dimension, and
+    ``n_states``, (voxels,), come from `plan_n_states`.
 
     Returns:
       The function, safe to call from several threads. ``rows`` are indices of voxels, and ``mesh`` is one of `meshes`.
@@ -151,15 +128,10 @@ def batched_simulator(
 
 
 def calls(n_states: np.ndarray, lanes: int | None, n_devices: int) -> list[list[np.ndarray]]:
-    """Batches of voxels that need the same number of states, most expensive first, so that no device idles at the end.
+    """The batches, indices of voxels, of each call of a compiled program that ``n_devices`` share.
 
-    Args:
-      n_states: number of states of each voxel, (voxels,).
-      lanes: voxels of a batch, `kernel_lanes`.
-      n_devices: devices that share a call.
-
-    Returns:
-      The batches, indices of voxels, of each call of a compiled program.
+    The voxels of a batch, so many as `kernel_lanes`, need the same number of states. The most expensive batches come
+    first, so that no device idles at the end.
     """
     alike = [np.flatnonzero(n_states == n) for n in np.unique(n_states)[::-1]]
     batches = [
@@ -179,17 +151,10 @@ def empty_signals(sequence: Sequence, voxels: Tissue) -> np.ndarray:
 
 
 def simulate_all(store, simulation, sequence, voxels, slice_profile, n_states, progress):
-    """Runs ``simulation`` for all ``voxels``, on every device and core.
+    """Runs ``simulation`` of `batched_simulator` for all ``voxels``, on every device and core.
 
-    Args:
-      store: called with indices of voxels and the results of ``simulation`` for them, from several threads, until
-        every voxel was served.
-      simulation: as for `batched_simulator`.
-      sequence: the pulse sequence, not traced.
-      voxels: in one dimension.
-      slice_profile: quadrature over the slice, or None.
-      n_states: number of states of every voxel, (voxels,), from `plan_n_states`.
-      progress: whether to show a progress bar.
+    ``store`` is called with indices of voxels and the results for them, from several threads, until every voxel was
+    served.
     """
     simulate = batched_simulator(simulation, sequence, voxels, slice_profile, n_states)
     meshes_of_workers = meshes()

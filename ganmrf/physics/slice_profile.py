@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import scipy.special
 
-from ganmrf.pytrees import is_traced, pytree, require
+from ganmrf.pytrees import is_traced, pytree, require, require_positive
 
 WINDOWS = {"hann": 0.5, "hamming": 0.46, "none": 0.0}  # share a of the cosine: (1 - a) + a cos(2 pi t / duration)
 
@@ -40,7 +40,7 @@ class SliceProfile:
                 f"SliceProfile.nodes and weights must both be (nodes,), not empty; got {nodes} and {weights}"
             )
         require("SliceProfile.nodes", self.nodes, np.isfinite, "finite")
-        require("SliceProfile.weights", self.weights, lambda x: (x > 0) & np.isfinite(x), "positive and finite")
+        require_positive("SliceProfile.weights", self.weights)
         if not is_traced(self.weights):
             total = np.sum(np.asarray(self.weights, float))
             # Rounding of many float32 weights stays well below this; a forgotten normalisation does not.
@@ -69,7 +69,7 @@ def sinc_profile(position, *, time_bandwidth: float = 8.0, window: str = "hann")
     References:
       Pauly, Nishimura & Macovski 1989, doi:10.1016/0022-2364(89)90265-5.
     """
-    require("time_bandwidth", time_bandwidth, lambda x: (x > 0) & np.isfinite(x), "positive and finite")
+    require_positive("time_bandwidth", time_bandwidth)
     if window not in WINDOWS:
         raise ValueError(f"window must be one of {', '.join(WINDOWS)}; got {window!r}")
     position, share = np.asarray(position, float), WINDOWS[window]
@@ -92,7 +92,6 @@ def sinc_slice_profile(
     *,
     time_bandwidth: float = 8.0,
     window: str = "hann",
-    extent: float = 1.0,
     n_positions: int = 1024,
 ) -> SliceProfile:
     """The slice of a windowed-sinc pulse as a quadrature rule of ``n_nodes`` flip-angle scales.
@@ -103,23 +102,19 @@ def sinc_slice_profile(
 
     Args:
       n_nodes: nodes of the rule, 1 or more; a simulation takes so many times as long.
-      time_bandwidth: pulse duration times bandwidth, positive.
-      window: ``"hann"``, ``"hamming"`` or ``"none"``.
-      extent: half-width of the simulated range of positions, in slice thicknesses, positive.
-      n_positions: midpoints of equal steps over ``[0, extent]`` whose mean the rule reproduces, 1 or more.
+      time_bandwidth: as for `sinc_profile`.
+      window: as for `sinc_profile`.
+      n_positions: midpoints of equal steps from the slice's centre to one slice thickness away, whose mean the rule
+        reproduces, 1 or more.
 
     Returns:
       Nodes and weights, float64, (n_nodes,) each; fewer where the profile takes fewer values.
 
     Raises:
       ValueError: an argument outside its range, or an unknown window.
-
-    References:
-      As `sinc_profile` and `gauss_quadrature`.
     """
-    require("extent", extent, lambda x: (x > 0) & np.isfinite(x), "positive and finite")
     require("n_positions", n_positions, lambda x: x >= 1, "1 or more")
-    position = (np.arange(n_positions) + 0.5) / n_positions * extent
+    position = (np.arange(n_positions) + 0.5) / n_positions
     profile = sinc_profile(position, time_bandwidth=time_bandwidth, window=window)
     return gauss_quadrature(profile, np.full(n_positions, 1 / n_positions), n_nodes)
 

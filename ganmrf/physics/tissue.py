@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ganmrf.pytrees import first_wrong, floating, is_traced, pytree, require
+from ganmrf.pytrees import first_wrong, floating, is_traced, pytree, require_positive
 
 
 @pytree
@@ -31,7 +31,7 @@ class Tissue:
         for field in dataclasses.fields(self):
             value = floating(field.name, getattr(self, field.name))
             object.__setattr__(self, field.name, value)
-            require(f"Tissue.{field.name}", value, lambda x: (x > 0) & np.isfinite(x), "positive and finite")
+            require_positive(f"Tissue.{field.name}", value)
         try:
             _ = self.shape
         except ValueError as error:

@@ -22,11 +22,7 @@ def log_time(time, offset):
 
     Fingerprints change with the ratio of two relaxation times, but times far shorter than a repetition time all leave
     the same fingerprint, and a plain logarithm would set those times far apart. The offset, half a repetition time,
-    ends the logarithm there.
-
-    Args:
-      time: T1 or T2, s.
-      offset: half a repetition time, s.
+    ends the logarithm there. Both are in s.
     """
     return jnp.log(time + offset)
 

@@ -167,7 +167,7 @@ def test_every_tissue_has_pure_voxels_and_its_own_truth(brain):
 
 def test_a_mixed_voxel_is_the_sum_of_its_tissues_signals(small):
     sequence = mrf_fisp(20)
-    images = acquire(small, sequence, accuracy=1e-6)
+    images = acquire(small, sequence)
     assert images.dtype == np.complex64
     assert images.shape == (20, 24, 24)
     np.testing.assert_array_equal(images[:, small.fractions.sum(axis=0) == 0], 0)

@@ -273,11 +273,10 @@ def test_no_threshold_is_least_squares(problem):
     assert not nothing.any()
 
 
-def test_shifts_repeat_with_their_seed(problem):
-    first, again, other = (
-        locally_low_rank(problem.normal, problem.gridded, problem.gridded, iterations=3, seed=seed, threshold=0.05)
-        for seed in (0, 0, 1)
+def test_shifts_of_the_patches_repeat(problem):
+    first, again = (
+        locally_low_rank(problem.normal, problem.gridded, problem.gridded, iterations=3, threshold=0.05)
+        for _ in range(2)
     )
     np.testing.assert_array_equal(first, again)
-    assert relative(first, other) > 1e-4
     assert first.shape == (3, 30, 27)

@@ -86,15 +86,10 @@ def fisp_signal(sequence, t1, t2, b1, slice_profile=None, *, n_states, max_state
 def _scan(angle, e1, e2, passes, z0, n_states, max_states, lane_states):
     """Signals right after each pulse, (blocks, frames of a block, lanes).
 
-    Args:
-      angle: actual flip angles, rad, (blocks, frames of a block, lanes).
-      e1: longitudinal relaxation factors of each repetition, as ``angle``.
-      e2: transverse relaxation factors of each repetition, as ``angle``.
-      passes: blocks of states that each frame updates in the one-kernel form, int32, (blocks, frames of a block).
-      z0: longitudinal magnetisation before the first pulse, (lanes,) or one number.
-      n_states: as for `fisp_signal`.
-      max_states: as for `fisp_signal`.
-      lane_states: as for `fisp_signal`.
+    Actual flip angles ``angle``, rad, and the relaxation factors ``e1`` and ``e2`` of each repetition have that shape,
+    too. ``passes``, int32, (blocks, frames of a block), counts the blocks of states that each frame updates in the
+    one-kernel form; ``z0``, (lanes,) or one number, is the longitudinal magnetisation before the first pulse. The other
+    arguments are those of `fisp_signal`.
     """
     _, block, n_lanes = e1.shape
     # A row for each state, plus one scratch row: dephasing writes the highest state there and nothing reads it.

@@ -30,17 +30,9 @@ _BLOCK = 32
 
 @functools.partial(jax.jit, static_argnames=("n_states", "n_tangents"))
 def tangents_in_chunks(sequence, tissue, slice_profile, *, n_states: int, n_tangents: int) -> jax.Array:
-    """Signals of any number of voxels and their derivatives by log T1, log T2 and log B1.
+    """Signals of voxels of any shape and their derivatives by log T1, log T2 and log B1, (n_tangents, ..., frames).
 
-    Args:
-      sequence: the pulse sequence.
-      tissue: voxels of any shape.
-      slice_profile: quadrature over the slice, or None.
-      n_states: states to keep, static.
-      n_tangents: how many of `SIGNAL`, `T1`, `T2`, `B1` to return, static: 1, 3 or 4.
-
-    Returns:
-      Real signals at the echoes, (n_tangents, ..., frames); see `simulate` for their sign.
+    These are the first ``n_tangents`` (1, 3 or 4) of `SIGNAL`, `T1`, `T2`, `B1`, real; see `simulate` for their sign.
     """
     dtype = jnp.result_type(*jax.tree.leaves((sequence, tissue)))
     sequence, voxels = jax.tree.map(lambda leaf: leaf.astype(dtype), (sequence, tissue.ravel()))
@@ -99,16 +91,10 @@ def _on_site(pulses, voxels):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _after_pulses(n_states, pulses, voxels, start):
-    """Tangents right after each pulse.
+    """Tangents right after each pulse, (frames, n_tangents, lanes).
 
-    Args:
-      n_states: states to keep.
-      pulses: flip angles, rad, and repetition times, s: (frames,) each.
-      voxels: T1, s, T2, s, and B1: (lanes,) each.
-      start: longitudinal states of order 0 before the first pulse, (n_tangents, lanes).
-
-    Returns:
-      (frames, n_tangents, lanes).
+    ``pulses`` are flip angles, rad, and repetition times, s, (frames,) each; ``voxels`` are T1, s, T2, s, and B1,
+    (lanes,) each; ``start`` is the longitudinal state of order 0 before the first pulse, (n_tangents, lanes).
     """
     return _forward(n_states, pulses, voxels, start)[0]
 

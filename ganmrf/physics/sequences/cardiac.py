@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ganmrf.physics.sequences.fisp import Sequence
-from ganmrf.pytrees import is_traced, require
+from ganmrf.pytrees import is_traced, require, require_positive
 
 # Block, times and range of flip angles of the reference.
 _FRAMES_PER_BEAT = 50
@@ -60,7 +60,7 @@ def cardiac_mrf(
         raise ValueError(f"rr_intervals must be (beats,) with one beat at least; got shape {rr_intervals.shape}")
     if frames_per_beat < 1:
         raise ValueError(f"frames_per_beat must be at least 1; got {frames_per_beat}")
-    require("rr_intervals", rr_intervals, lambda x: (x > 0) & np.isfinite(x), "positive and finite (s)")
+    require_positive("rr_intervals", rr_intervals, "positive and finite (s)")
     if not is_traced(rr_intervals, repetition_time):
         block = frames_per_beat * float(repetition_time)
         rule = f"no shorter than a block of {frames_per_beat} frames, {block:.4g} s"

@@ -17,7 +17,7 @@ import numpy as np
 from jax import lax
 
 from ganmrf.physics import epg
-from ganmrf.pytrees import first_wrong, floating, is_traced, pytree, require
+from ganmrf.pytrees import first_wrong, floating, is_traced, pytree, require, require_positive
 
 
 @pytree
@@ -55,9 +55,7 @@ class Sequence:
             object.__setattr__(self, name, jnp.broadcast_to(value, flip_angle.shape))
         full_turn = 2 * np.pi * (1 + 1e-6)
         require("Sequence.flip_angle", flip_angle, lambda x: np.abs(x) <= full_turn, "within +-2 pi rad")
-        require(
-            "Sequence.repetition_time", self.repetition_time, lambda x: (x > 0) & np.isfinite(x), "positive and finite"
-        )
+        require_positive("Sequence.repetition_time", self.repetition_time)
         require("Sequence.echo_time", self.echo_time, lambda x: (x >= 0) & np.isfinite(x), "0 or more, and finite")
         if not is_traced(self.repetition_time, self.echo_time):
             late = np.asarray(self.echo_time > self.repetition_time)
@@ -82,14 +80,9 @@ class Sequence:
 
 
 def simulate_voxel(sequence: Sequence, t1, t2, b1=1.0, n_states: int | None = None) -> jax.Array:
-    """The definition: the signal of one voxel, written as the pulse diagram reads.
+    """The definition: the signal of one voxel, T1 and T2 in s, written as the pulse diagram reads.
 
-    Args:
-      sequence: the pulse sequence.
-      t1: longitudinal relaxation time, s.
-      t2: transverse relaxation time, s.
-      b1: actual over nominal flip angle.
-      n_states: states to keep; None for `epg.exact_n_states`.
+    An ``n_states`` of None is that of `epg.exact_n_states`.
 
     Returns:
       Complex transverse magnetisation Mx + i My at the echoes, (frames,), for M0 = 1.

@@ -22,14 +22,8 @@ def mrf_fisp(n_frames: int = 1000) -> Sequence:
     repetition times are the published list + 0.40 ms, which gives the range 12.07-14.73 ms of the GAN-MRF paper. Echo
     time 1.908 ms and inversion time 18 ms are those of public copies of the schedule.
 
-    Args:
-      n_frames: length of the prefix to return, 1 to 1000.
-
-    Returns:
-      The sequence of ``n_frames`` frames.
-
     Raises:
-      ValueError: ``n_frames`` outside 1 to 1000.
+      ValueError: ``n_frames``, the length of the prefix to return, outside 1 to 1000.
 
     References:
       Jiang et al. 2015, doi:10.1002/mrm.25559. Yang et al. 2020, arXiv:2004.02270.

@@ -23,13 +23,8 @@ _INVERSION_TIMES_S = (10e-3, 60e-3)  # about the 18 and 20 ms of published sched
 def sample(key: jax.Array, n_frames: int = 1000) -> Sequence:
     """A sequence whose flip angles are half-sine lobes, a spline, steps or a random walk, with random times.
 
-    Args:
-      key: a JAX random key.
-      n_frames: length of the sequence.
-
-    Returns:
-      Flip angles of 0 to 90 degrees, repetition times of 9.7 to 19.1 ms, an echo time of 1.908 ms, and an inversion
-      time of 10 to 60 ms.
+    Flip angles are 0 to 90 degrees, repetition times 9.7 to 19.1 ms, the echo time is 1.908 ms, and the inversion time
+    10 to 60 ms.
     """
     keys = jax.random.split(key, 4)
     shapes = [lambda key, draw=draw: draw(key, n_frames) for draw in _SAMPLERS.values()]
@@ -73,32 +68,19 @@ def five_lobes(parameters: jax.Array, n_frames: int = 1000) -> Sequence:
 
 
 def lobes(peaks, lengths, floor, n_frames: int, sharpness=1.0) -> jax.Array:
-    """Flip angles of half-sine lobes over a floor, one after the other.
+    """Flip angles of half-sine lobes over a floor, one after the other, rad, (n_frames,).
 
-    Args:
-      peaks: largest flip angle of each lobe, rad, (lobes,).
-      lengths: of each lobe, (lobes,), 0 or more, in any unit: together they fill the sequence.
-      floor: flip angle between the lobes, rad.
-      n_frames: length of the sequence.
-      sharpness: power that the half sines are raised to.
-
-    Returns:
-      Flip angles, rad, (n_frames,).
+    ``peaks``, rad, and ``lengths``, 0 or more in any unit, are (lobes,): together the lobes fill the sequence. The half
+    sines are raised to the power ``sharpness``; the ``floor`` is the flip angle between the lobes, rad.
     """
     lobe, place = _segments(lengths, n_frames)
     return floor + (peaks[lobe] - floor) * jnp.sin(jnp.pi * place) ** sharpness
 
 
 def splines(knots, n_knots, n_frames: int) -> jax.Array:
-    """Flip angles of a uniform cubic B-spline, which stays within the range of its knots.
+    """Flip angles of a uniform cubic B-spline, rad, (n_frames,), which stays within the range of its knots.
 
-    Args:
-      knots: flip angles, rad, (at least ``n_knots``,).
-      n_knots: number of knots that are used, 4 or more.
-      n_frames: length of the sequence.
-
-    Returns:
-      Flip angles, rad, (n_frames,).
+    The first ``n_knots`` of the ``knots``, 4 or more, are used.
     """
     place = (n_knots - 3) * (jnp.arange(n_frames) + 0.5) / n_frames
     first = jnp.floor(place).astype(int)
