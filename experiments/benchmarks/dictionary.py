@@ -60,20 +60,17 @@ def main(config: Config):
     }
     rows = printed(full, config.rounds)
     print(f"{brain.mask.sum()} voxels; peak memory of the process so far {peak_memory() / 1e9:.2f} GB")
-
     rows |= printed(_refining(dictionary, images, brain), config.rounds)
 
     fine, kept = compress(build_dictionary(sequence, tissue_grid("fine")), config.rank)
     print(f"rank {config.rank} of the fine grid keeps all but {1 - kept:.1e} of the energy")
     coefficients = images[:, brain.mask].T @ fine.basis.astype(np.float32)
     name = f"rank {config.rank}, {len(fine.norms)} atoms"
-    rows |= printed(
-        {
-            f"matching, {name}": lambda: match(fine, images, mask=brain.mask),
-            f"product, {name}": product(coefficients, fine.fingerprints),
-        },
-        config.rounds,
-    )
+    few = {
+        f"matching, {name}": lambda: match(fine, images, mask=brain.mask),
+        f"product, {name}": product(coefficients, fine.fingerprints),
+    }
+    rows |= printed(few, config.rounds)
     for kind in ("all frames", name):
         share = statistics.median(rows[f"product, {kind}"]) / statistics.median(rows[f"matching, {kind}"])
         print(f"matching, {kind}: {100 * share:.0f} % of the speed of a matrix product")

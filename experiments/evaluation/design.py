@@ -30,15 +30,10 @@ def atoms(sequence: Sequence, slice_profile) -> Dictionary:
 def monte_carlo(
     sequence: Sequence, dictionary: Dictionary, tissue: Tissue, *, snr: float, draws: int, seed: int
 ) -> MonteCarlo:
-    """Spread of T1 and T2 in noisy voxels of each tissue, matched and refined, beside the bound.
+    """Spread of T1 and T2 in noisy voxels of each tissue, (tissues,), matched and refined, beside the bound.
 
-    Args:
-      sequence: to check.
-      dictionary: `atoms` of it.
-      tissue: (tissues,).
-      snr: M0 divided by the standard deviation of the real, and of the imaginary, part of a frame's noise.
-      draws: voxels of each tissue.
-      seed: of the noise.
+    ``dictionary`` is the `atoms` of the sequence; ``snr`` is M0 divided by the standard deviation of the real, and of
+    the imaginary, part of a frame's noise; ``draws`` is the number of voxels of each tissue.
     """
     profile = dictionary.slice_profile
     clean = simulate_many(sequence, tissue, accuracy=1e-5, slice_profile=profile)
@@ -55,19 +50,10 @@ def monte_carlo(
 def noise_in_maps(
     sequence: Sequence, dictionary: Dictionary, *, size: int, snr: float, seed: int
 ) -> dict[str, tuple[float, float]]:
-    """Root mean square of the changes by noise in T1 and T2 maps of the digital brain, relative.
+    """Root mean square of the changes by noise in maps of the digital brain, relative: tissue's name -> (T1, T2).
 
-    Images are perfect but for white noise; maps with and without noise are matched and refined.
-
-    Args:
-      sequence: to check.
-      dictionary: `atoms` of it.
-      size: rows and columns of the image.
-      snr: as for `monte_carlo`.
-      seed: of the brain and the noise.
-
-    Returns:
-      Name of a tissue -> (T1, T2).
+    Images, of ``size`` rows and columns, are perfect but for white noise; maps with and without noise are matched and
+    refined. ``dictionary`` and ``snr`` are those of `monte_carlo`; ``seed`` is that of the brain and the noise.
     """
     scan = Scanner(size).image(sequence, slice_profile=dictionary.slice_profile, seed=seed)
     brain, images = scan.brain, scan.images
@@ -88,10 +74,10 @@ def noise_in_maps(
     return errors
 
 
-def over_b1(sequence: Sequence, tissue: Tissue, b1: np.ndarray, slice_profile) -> dict[str, np.ndarray]:
-    """Bounds of T1 and T2 at each known B1: name -> (tissues, values)."""
+def over_b1(sequence: Sequence, tissue: Tissue, b1: np.ndarray, slice_profile) -> np.ndarray:
+    """Bounds of T1 and T2 at each known B1, (2, tissues, values)."""
     found = exact_precision(sequence, at_each_b1(tissue, b1, b1_slowest=False), slice_profile)
-    return {name: np.reshape(getattr(found, name), (tissue.size, b1.size)) for name in ("t1", "t2")}
+    return np.reshape([found.t1, found.t2], (2, tissue.size, b1.size))
 
 
 def over_tissues(before: Sequence, after: Sequence, slice_profile) -> tuple[Tissue, np.ndarray, np.ndarray]:

@@ -201,12 +201,8 @@ def evaluate_generator(
 def _errors(make, simulated, rows):
     """Relative errors of the fingerprints that ``make`` gives for some atoms, a block of them in memory at a time."""
     blocks = np.array_split(rows, -(-rows.size // _BLOCK))
-    return np.concatenate(
-        [
-            fingerprint_errors(make(simulated.tissue.rows(block)), np.asarray(simulated.fingerprints[block]))
-            for block in blocks
-        ]
-    )
+    made = ((make(simulated.tissue.rows(block)), np.asarray(simulated.fingerprints[block])) for block in blocks)
+    return np.concatenate([fingerprint_errors(*pair) for pair in made])
 
 
 def _errors_of_rows(fingerprints, simulated):
@@ -216,14 +212,9 @@ def _errors_of_rows(fingerprints, simulated):
 
 
 def errors_by_method(run: Run, *, baselines: bool) -> dict[str, tuple[np.ndarray, float]]:
-    """Errors of the test set's fingerprints and core-seconds, before and after the refit of the output layer.
+    """Errors of the test set's fingerprints, before and after the refit of the output layer.
 
-    Args:
-      run: of the generator; it must have a test set.
-      baselines: whether the interpolations are fitted too.
-
-    Returns:
-      Name of a method -> relative errors, (atoms,), and core-seconds.
+    Name of a method -> relative errors, (atoms,), and core-seconds; ``baselines`` adds the interpolations.
     """
     rows = run.data.rows["test"]
     atoms, fingerprints = _rows(run.dictionary.tissue, rows), np.asarray(run.dictionary.fingerprints)[rows]
@@ -249,23 +240,19 @@ def map_errors(maps: Maps, simulated: Maps, brain: Brain) -> MapErrors:
 
 
 def _networks(run, regression):
-    found = {}
-    for name, each in (("generator", run), ("regression only", regression)):
-        if each is not None:
-            for refit in (False, True) if each.recipe.head == "svd" else (False,):
-                make = _generates(each.generator(refit=refit))
-                found[name + REFIT * refit] = Method(make, each.rows[-1]["core_seconds"])
-    return found
+    return {
+        name + REFIT * refit: Method(_generates(each.generator(refit=refit)), each.rows[-1]["core_seconds"])
+        for name, each in (("generator", run), ("regression only", regression))
+        if each is not None
+        for refit in ((False, True) if each.recipe.head == "svd" else (False,))
+    }
 
 
 def _interpolations(run):
-    found = {}
-    rows = run.data.rows["train"]
+    rows, found = run.data.rows["train"], {}
     tissue, fingerprints = _rows(run.dictionary.tissue, rows), np.asarray(run.dictionary.fingerprints)[rows]
-    for name, fit in (
-        ("radial basis functions", radial_basis_functions),
-        ("linear interpolation", linear_interpolation),
-    ):
+    fits = {"radial basis functions": radial_basis_functions, "linear interpolation": linear_interpolation}
+    for name, fit in fits.items():
         start = time.process_time()
         interpolate = fit(tissue, fingerprints)
         found[name] = Method(interpolate, time.process_time() - start)

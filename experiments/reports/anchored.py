@@ -11,22 +11,15 @@ _COST_COLUMNS = ("Simulated", "Generated", "Generated, compressed")
 
 
 def print_evaluation(name: str, found: dict):
-    """Prints the numbers of one generator.
-
-    Args:
-      name: of the generator.
-      found: its results, as `evaluate_anchored` writes them to ``evaluation.json``.
-    """
+    """Prints the numbers of one generator, its results in ``evaluation.json`` of `evaluate_anchored`."""
     print(f"{name}: {found['kind']} over {', '.join(found['axes'])}, slice positions: {found['slice_positions']}")
     print(_error_table(name, found).text())
     t1, t2, changed = (_percent(found["maps"][key]) for key in ("t1", "t2", "changed"))
     print(f"  maps of {len(found['maps']['t1'])} sequences, mean / largest: T1 {t1} %, T2 {t2} %, changed {changed} %")
     gradient = found["gradient"]
-    print(
-        f"  gradient: error {gradient['flip_angle']:.1e} by flip angles, {gradient['repetition_time']:.1e} by times; ",
-        end="",
-    )
-    print(f"{gradient['atoms']} atoms in {gradient['seconds']:.2f} s, simulated {gradient['simulator_seconds']:.2f} s")
+    errors = f"error {gradient['flip_angle']:.1e} by flip angles, {gradient['repetition_time']:.1e} by times"
+    seconds = f"{gradient['seconds']:.2f} s, simulated {gradient['simulator_seconds']:.2f} s"
+    print(f"  gradient: {errors}; {gradient['atoms']} atoms in {seconds}")
     times = zip(_COST_COLUMNS, Cost(**found["cost"]), strict=True)
     costs = ", ".join(f"{what.lower()} {1e3 * wall:.0f} ms ({1e3 * core:.0f} core-ms)" for what, (wall, core) in times)
     print(f"  {found['atoms']} atoms: {costs}")
@@ -34,22 +27,15 @@ def print_evaluation(name: str, found: dict):
 
 
 def write_anchored_report(path, settings, found: dict):
-    """Writes the report.
-
-    Args:
-      path: the HTML file.
-      settings: `evaluate_anchored.Config`.
-      found: name of a generator -> its results, as `evaluate_anchored` writes them to ``evaluation.json``.
-    """
+    """Writes an HTML file: ``found`` is name of a generator -> its results in ``evaluation.json``."""
     least = {name: min(each["mean"] for each in of["errors"]["random"].values()) for name, of in found.items()}
     best = min(least, key=least.get)
-    sections = [_error_section(found), _outside_section(found), _map_section(found), _gradient_section(found)]
-    sections.append(_cost_section(found))
+    makers = (_error_section, _outside_section, _map_section, _gradient_section, _cost_section)
     write_report(
         path,
         title="Generators for any sequence, evaluated",
         summary=f"The least mean error on random unseen sequences is {least[best]:.1e}, of {best}.",
-        sections=[section for section in sections if section],
+        sections=[section for make in makers if (section := make(found))],
         settings=settings,
     )
 

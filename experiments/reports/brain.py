@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from ganmrf import Tissue, simulate
+from experiments.reports.generator import REFERENCE, REFERENCE_NAMES
+from ganmrf import simulate
 from ganmrf.metrics import TISSUE_COLUMNS, format_tissues
 from ganmrf.report.figures import (
-    REFERENCE_TIMES,
     agreement_figure,
     comparison_figure,
     fingerprint_figure,
@@ -15,19 +15,12 @@ from ganmrf.report.figures import (
 )
 from ganmrf.report.html import Picture, Section, Table, write_report
 
-_DIFFERENCE = "{} where it has a truth: true, matched, and their difference with ten times the contrast."
-
 
 def write_brain_report(path, config, results):
-    """Writes the report.
-
-    Args:
-      path: the HTML file.
-      config: the settings, `map_brain.Config`.
-      results: `map_brain.Results`.
-    """
-    metrics = results.metrics
+    """Writes the report of `map_brain.Results`, made with a `map_brain.Config`, as one HTML file."""
+    metrics, kept = results.metrics, results.kept_energy
     noise = f"SNR {config.snr:g}" if config.snr else "no noise"
+    energy = {} if kept is None else {"Energy the basis leaves out": f"{1 - kept:.1e}"}
     write_report(
         path,
         title="T1 and T2 maps of a digital brain",
@@ -38,13 +31,10 @@ def write_brain_report(path, config, results):
             f"{100 * metrics['rrmse_t2']:.2f} % for T2; {100 * metrics['same_atom_as_without_noise']:.1f} % of them "
             "were matched to the atom that they match without noise."
         ),
-        sections=[
-            _sequence_section(results),
-            _maps_section(results),
-            _error_section(results),
-        ],
+        sections=[_sequence_section(results.dictionary), _maps_section(results), _error_section(results)],
         settings=config,
-        facts=_run_facts(results),
+        # Compilation is part of the times where no compiled program was kept.
+        facts=energy | {f"Time for {name}": f"{value:.2f} s" for name, value in results.seconds.items()},
     )
 
 
@@ -54,78 +44,53 @@ def maps_figure(results):
     return map_figure(maps.t1, maps.t2, maps.m0, mask=results.brain.mask, quality=maps.quality)
 
 
-def _sequence_section(results):
-    dictionary = results.dictionary
-    times = [f"{name} {1e3 * t1:.0f}/{1e3 * t2:.0f} ms" for name, (t1, t2) in REFERENCE_TIMES.items()]
-    tissue = Tissue(*np.transpose(list(REFERENCE_TIMES.values())))
-    signals = simulate(dictionary.sequence, tissue, slice_profile=dictionary.slice_profile)
+def _sequence_section(dictionary):
+    sequence, profile = dictionary.sequence, dictionary.slice_profile
+    signals = np.asarray(simulate(sequence, REFERENCE, slice_profile=profile))
+    words = "Fingerprints of white matter, grey matter and CSF (T1/T2), for M0 = 1."
     pictures = [
-        Picture(schedule_figure(dictionary.sequence), "Flip angle and repetition time of every frame."),
-        Picture(
-            fingerprint_figure(np.asarray(signals), times),
-            "Fingerprints of white matter, grey matter and CSF (T1/T2), for M0 = 1.",
-        ),
+        Picture(schedule_figure(sequence), "Flip angle and repetition time of every frame."),
+        Picture(fingerprint_figure(signals, REFERENCE_NAMES), words),
     ]
-    if dictionary.slice_profile is not None:
-        nodes, weights = dictionary.slice_profile.nodes, dictionary.slice_profile.weights
-        pictures.append(Picture(profile_figure(nodes, weights), "Flip angles across the slice, and their weights."))
+    if profile is not None:
+        figure = profile_figure(profile.nodes, profile.weights)
+        pictures.append(Picture(figure, "Flip angles across the slice, and their weights."))
     return Section("Sequence and fingerprints", figures=pictures)
 
 
 def _maps_section(results):
-    return Section(
-        "Maps",
-        "Each voxel got the atom whose fingerprint has the largest normalised inner product with its signal.",
-        figures=[
-            Picture(
-                maps_figure(results),
-                "Matched T1, T2 and M0, and the match quality. The patient's right is on the left.",
-            )
-        ],
-    )
+    words = "Each voxel got the atom whose fingerprint has the largest normalised inner product with its signal."
+    caption = "Matched T1, T2 and M0, and the match quality. The patient's right is on the left."
+    return Section("Maps", words, figures=[Picture(maps_figure(results), caption)])
 
 
 def _error_section(results):
     maps, brain = results.maps, results.brain
     t1, t2 = brain.truth()
     true = np.isfinite(t1)
-    brain_tissues = {label: name for label, name in enumerate(brain.tissue_names) if name not in ("skull", "scalp")}
+    pictures = [
+        Picture(
+            comparison_figure(truth, matched, mask=true, quantity=quantity),
+            f"{quantity} where it has a truth: true, matched, and their difference with ten times the contrast.",
+        )
+        for quantity, truth, matched in (("T1", t1, maps.t1), ("T2", t2, maps.t2))
+    ]
+    names = {label: name for label, name in enumerate(brain.tissue_names) if name not in ("skull", "scalp")}
+    figure = agreement_figure(t1, maps.t1, t2, maps.t2, labels=brain.labels, names=names)
+    pictures.append(Picture(figure, "Matched against true values, voxel by voxel, and their relative errors."))
     exact = [
         (name, f"{np.sum(here)}", f"{100 * np.mean((maps.index == results.noise_free.index)[here]):.1f}")
         for label, name in enumerate(brain.tissue_names)
         if (here := brain.labels == label).any()
     ]
+    columns, caption = ("Tissue", "Voxels", "Same atom (%)"), "Voxels matched to the atom of their noise-free signal"
     return Section(
         "Errors",
         "Truth exists where one tissue fills at least 95 % of a voxel: a mixed voxel has no single T1 or T2. The rest "
         "is black below.",
-        figures=[
-            Picture(
-                comparison_figure(t1, maps.t1, mask=true, quantity="T1"),
-                _DIFFERENCE.format("T1"),
-            ),
-            Picture(
-                comparison_figure(t2, maps.t2, mask=true, quantity="T2"),
-                _DIFFERENCE.format("T2"),
-            ),
-            Picture(
-                agreement_figure(t1, maps.t1, t2, maps.t2, labels=brain.labels, names=brain_tissues),
-                "Matched against true values, voxel by voxel, and their relative errors.",
-            ),
-        ],
+        figures=pictures,
         tables=[
             Table(TISSUE_COLUMNS, format_tissues(results.tissues), "Errors tissue by tissue"),
-            Table(
-                ("Tissue", "Voxels", "Same atom (%)"),
-                exact,
-                "Voxels matched to the atom of their noise-free signal",
-            ),
+            Table(columns, exact, caption),
         ],
     )
-
-
-def _run_facts(results):
-    """Energy outside the compressed basis, and times; these include compilation where no compiled program was kept."""
-    kept = results.kept_energy
-    energy = {} if kept is None else {"Energy the basis leaves out": f"{1 - kept:.1e}"}
-    return energy | {f"Time for {name}": f"{value:.2f} s" for name, value in results.seconds.items()}

@@ -12,12 +12,7 @@ from ganmrf.physics.tissue import Tissue
 from ganmrf.report.design_figures import activity_figure, descent_figure, design_figure
 from ganmrf.report.figures import fingerprint_figure
 from ganmrf.report.html import Picture, Section, Table, write_report
-from ganmrf.report.precision_figures import (
-    monte_carlo_figure,
-    precision_figure,
-    robustness_figure,
-    tissue_ratio_figure,
-)
+from ganmrf.report.precision_figures import monte_carlo_figure, precision_figure, robustness_figure, tissue_ratio_figure
 from ganmrf.runs.designing import Design, DesignConfig, exact_precision
 
 _B1 = np.linspace(0.8, 1.2, 9)
@@ -87,20 +82,15 @@ class Evaluation(NamedTuple):
 
 
 def evaluate_design(found: Design, config: DesignConfig, *, snr: float, draws: int, brain_size: int) -> Evaluation:
-    """Bounds with every EPG state that matters, and all checks.
+    """Bounds of a design with every EPG state that matters, and all checks.
 
-    Args:
-      found: the design.
-      config: what the design was asked for.
-      snr: M0 over the standard deviation of the noise of a frame, in the checks.
-      draws: noisy voxels of each tissue.
-      brain_size: rows and columns of the digital brain.
+    ``snr`` is M0 over the standard deviation of a frame's noise in the checks, ``draws`` the number of noisy voxels of
+    each tissue, ``brain_size`` the number of rows and columns of the digital brain.
     """
     tissue, slice_profile = config.tissue, config.simulation.slice_profile()
     sequences = dict(zip(NAMES, (found.start, found.sequence), strict=True))
     dictionaries = {name: atoms(sequence, slice_profile) for name, sequence in sequences.items()}
     drawn = {"snr": snr, "seed": config.seed}
-    b1 = {name: over_b1(sequence, tissue, _B1, slice_profile) for name, sequence in sequences.items()}
 
     def of_both(check, **keywords):
         return {name: check(sequences[name], dictionaries[name], **keywords, **drawn) for name in NAMES}
@@ -113,23 +103,18 @@ def evaluate_design(found: Design, config: DesignConfig, *, snr: float, draws: i
         basins=[exact_precision(sequence, tissue, slice_profile) for sequence in found.basins],
         monte_carlo=of_both(monte_carlo, tissue=tissue, draws=draws),
         brain=of_both(noise_in_maps, size=brain_size),
-        b1={name: np.stack([each["t1"], each["t2"]]) for name, each in b1.items()},
+        b1={name: over_b1(sequence, tissue, _B1, slice_profile) for name, sequence in sequences.items()},
         others=over_tissues(found.start, found.sequence, slice_profile),
         draws=draws,
     )
 
 
 def write_design_report(path, settings, evaluated: Evaluation):
-    """Writes the report.
-
-    Args:
-      path: the HTML file.
-      settings: of `design_sequence`.
-      evaluated: the design and its checks.
-    """
+    """Writes the report of a design and its checks, with the settings of `design_sequence`, as one HTML file."""
     gains = evaluated.gains()
     words = ", ".join(f"{name} {t1:.2f} and {t2:.2f}" for name, (t1, t2) in gains.items())
     before, after = evaluated.sequences()
+    makers = (sequence_section, _precision_section, _check_section, _robustness_section, _search_section)
     write_report(
         path,
         title="A designed MRF-FISP sequence",
@@ -138,13 +123,7 @@ def write_design_report(path, settings, evaluated: Evaluation):
             f"from a start of {float(scan_time(before)):.2f} s. T1 and T2 are more precise than with the start by "
             f"factors of {words}. {_basins(evaluated)}"
         ),
-        sections=[
-            sequence_section(evaluated),
-            _precision_section(evaluated),
-            _check_section(evaluated),
-            _robustness_section(evaluated),
-            _search_section(evaluated),
-        ],
+        sections=[make(evaluated) for make in makers],
         settings=settings,
     )
 
@@ -164,11 +143,10 @@ def sequence_section(evaluated: Evaluation) -> Section:
     names = list(evaluated.config.named_tissues)
     profile = evaluated.config.simulation.slice_profile()
     signals = np.asarray(simulate(after, tissue, accuracy=1e-4, slice_profile=profile))
-    reached = activity(after, evaluated.found.limits)
+    limits = evaluated.found.limits
+    reached = activity(after, limits)
     figures = [
-        Picture(
-            design_figure(before, after, limits=evaluated.found.limits), "The start and the design; limits are dashed."
-        ),
+        Picture(design_figure(before, after, limits=limits), "The start and the design; limits are dashed."),
         Picture(fingerprint_figure(signals, names), "Signals of the design for M0 = 1."),
     ]
     if any(value.ndim for value in reached.values()):
@@ -178,17 +156,13 @@ def sequence_section(evaluated: Evaluation) -> Section:
 
 def _precision_section(evaluated):
     names = list(evaluated.config.named_tissues)
-    tables = {name: np.stack([p.t1, p.t2], axis=1) for name, p in evaluated.precision.items()}
+    stds = {name: np.stack([p.t1, p.t2], axis=1) for name, p in evaluated.precision.items()}
+    gains = [(name, f"{t1:.2f}", f"{t2:.2f}") for name, (t1, t2) in evaluated.gains().items()]
     return Section(
         "Precision",
         "Cramer-Rao bounds of T1 and T2, relative, for an M0 of 100 times the noise of a frame; M0 is unknown too.",
-        figures=[Picture(precision_figure(tables, names), "Below the tissues: what the design gained.")],
-        tables=[
-            Table(
-                ("Tissue", "T1, times as precise", "T2, times as precise"),
-                [(name, f"{t1:.2f}", f"{t2:.2f}") for name, (t1, t2) in evaluated.gains().items()],
-            )
-        ],
+        figures=[Picture(precision_figure(stds, names), "Below the tissues: what the design gained.")],
+        tables=[Table(("Tissue", "T1, times as precise", "T2, times as precise"), gains)],
     )
 
 
@@ -207,16 +181,12 @@ def _check_section(evaluated):
         for name in evaluated.brain["start"]
     ]
     columns = ("Tissue", "T1, start (%)", "T1, design (%)", "T2, start (%)", "T2, design (%)", "T1 gain", "T2 gain")
+    figure = monte_carlo_figure(predicted, measured, names, draws=evaluated.draws)
     return Section(
         "Noisy voxels and a digital brain",
         f"{evaluated.draws} noisy voxels of each tissue, and every image of the digital brain with noise, at an M0 of "
         f"{evaluated.snr:g} times the noise of a frame: matched and refined.",
-        figures=[
-            Picture(
-                monte_carlo_figure(predicted, measured, names, draws=evaluated.draws),
-                "Spread of the estimates over the bound; the band is 10 %.",
-            )
-        ],
+        figures=[Picture(figure, "Spread of the estimates over the bound; the band is 10 %.")],
         tables=[Table(columns, rows, "Root mean square of what noise changes in maps of the digital brain")],
     )
 
@@ -228,6 +198,8 @@ def _robustness_section(evaluated):
     middle = len(_B1) // 2
     loss = 100 * (after / after[:, :, middle : middle + 1] - 1).max()
     worse = 100 * np.mean((t1 < 1) | (t2 < 1))
+    by_b1 = robustness_figure(_B1, evaluated.b1, names=list(evaluated.config.named_tissues))
+    by_tissue = tissue_ratio_figure(grid.t1, grid.t2, t1, t2, marked=marked)
     return Section(
         "Other B1, other tissues",
         f"Between B1 of {_B1[0]:g} and {_B1[-1]:g}, which is known, the design's standard deviations grow by at most "
@@ -235,14 +207,8 @@ def _robustness_section(evaluated):
         f"{worse:.0f} % have a T1 or a T2 that is less precise than with the start; the least gains are "
         f"{t1.min():.2f} (T1) and {t2.min():.2f} (T2).",
         figures=[
-            Picture(
-                robustness_figure(_B1, evaluated.b1, names=list(evaluated.config.named_tissues)),
-                "Bounds of T1 and T2 against B1.",
-            ),
-            Picture(
-                tissue_ratio_figure(grid.t1, grid.t2, t1, t2, marked=marked),
-                "How many times as precise T1 and T2 of other tissues are as with the start.",
-            ),
+            Picture(by_b1, "Bounds of T1 and T2 against B1."),
+            Picture(by_tissue, "How many times as precise T1 and T2 of other tissues are as with the start."),
         ],
     )
 
@@ -261,13 +227,7 @@ def _search_section(evaluated):
     if evaluated.config.objective == "bound":
         meaning = f"1 where the wanted gains are reached, {evaluated.config.reduce} of T1, T2 and the tissues"
     columns = [f"{quantity}, {name} (%)" for quantity in ("T1", "T2") for name in evaluated.config.named_tissues]
-    return Section(
-        "Search",
-        _basins(evaluated),
-        figures=[
-            Picture(descent_figure(found.values, found.best), f"Objective of every start against updates: {meaning}.")
-        ],
-        tables=[
-            Table(("Start", "Objective", *columns), rows, "Where the starts ended: standard deviations at M0 = noise")
-        ],
-    )
+    caption = f"Objective of every start against updates: {meaning}."
+    ends = Table(("Start", "Objective", *columns), rows, "Where the starts ended: standard deviations at M0 = noise")
+    figures = [Picture(descent_figure(found.values, found.best), caption)]
+    return Section("Search", _basins(evaluated), figures=figures, tables=[ends])

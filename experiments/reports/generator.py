@@ -11,17 +11,16 @@ from ganmrf.report.figures import REFERENCE_TIMES, comparison_figure, fingerprin
 from ganmrf.report.html import Picture, Section, Table
 from ganmrf.report.training_figures import error_distribution_figure, tissue_plane_figure, training_figure
 
-_NAMES = ("simulated", "generated")
+REFERENCE = Tissue(*np.transpose(list(REFERENCE_TIMES.values())))
+REFERENCE_NAMES = [f"{name} {1e3 * t1:.0f}/{1e3 * t2:.0f} ms" for name, (t1, t2) in REFERENCE_TIMES.items()]
 
 
 def fingerprint_section(generator: TrainedGenerator) -> Section:
     """The paper's Fig. 5: three fingerprints, generated on simulated."""
-    tissue = Tissue(*np.transpose(list(REFERENCE_TIMES.values())))
-    signals = np.asarray(simulate(generator.sequence, tissue, accuracy=1e-5, slice_profile=generator.slice_profile))
-    made = generate(generator, tissue, allow_extrapolation=True)
-    names = [f"{name} {1e3 * t1:.0f}/{1e3 * t2:.0f} ms" for name, (t1, t2) in REFERENCE_TIMES.items()]
-    figure = fingerprint_figure(signals, names, overlay=made.fingerprints * made.norms[:, None], labels=_NAMES)
-    outside = [name for name, out in zip(names, generator.outside(tissue), strict=True) if out]
+    signals = np.asarray(simulate(generator.sequence, REFERENCE, accuracy=1e-5, slice_profile=generator.slice_profile))
+    made = generate(generator, REFERENCE, allow_extrapolation=True)
+    figure = fingerprint_figure(signals, REFERENCE_NAMES, overlay=made.fingerprints * made.norms[:, None])
+    outside = [name for name, out in zip(REFERENCE_NAMES, generator.outside(REFERENCE), strict=True) if out]
     note = f" Outside the trained range: {', '.join(outside)}." if outside else ""
     caption = f"White matter, grey matter and CSF (T1/T2) for M0 = 1; below, generated minus simulated.{note}"
     return Section("Fingerprints (the paper's Fig. 5)", figures=[Picture(figure, caption)])
@@ -38,12 +37,8 @@ def training_picture(rows, what: str) -> Picture:
 def error_section(evaluation: Evaluation, heading: str) -> Section:
     """Errors of fingerprints: every method's distribution and numbers, and the generator's over T1 and T2."""
     count = np.count_nonzero(evaluation.evaluated)
-    plane = tissue_plane_figure(
-        evaluation.simulated.tissue.t1,
-        evaluation.simulated.tissue.t2,
-        np.maximum(evaluation.all_errors, 1e-9),
-        outside=evaluation.outside,
-    )
+    tissue, errors = evaluation.simulated.tissue, np.maximum(evaluation.all_errors, 1e-9)
+    plane = tissue_plane_figure(tissue.t1, tissue.t2, errors, outside=evaluation.outside)
     marked = ""
     if n_outside := np.count_nonzero(evaluation.outside):
         marked = f" {n_outside} of them lie outside the trained range and are marked: they are extrapolated."
@@ -90,7 +85,7 @@ def map_section(evaluation: Evaluation, scan: Scan, heading: str) -> Section:
     mask = scan.brain.brain_mask
     pictures = [
         Picture(
-            comparison_figure(simulated, generated, mask=mask, quantity=quantity, names=_NAMES),
+            comparison_figure(simulated, generated, mask=mask, quantity=quantity, names=("simulated", "generated")),
             f"{quantity} by both dictionaries at SNR {first:g}, and their difference with ten times the contrast: "
             f"{np.count_nonzero((simulated != generated) & mask)} of {np.count_nonzero(mask)} voxels differ.",
         )

@@ -3,12 +3,7 @@
 import numpy as np
 
 from experiments.evaluation.generator import REFIT
-from experiments.reports.generator import (
-    error_section,
-    fingerprint_section,
-    map_section,
-    training_picture,
-)
+from experiments.reports.generator import error_section, fingerprint_section, map_section, training_picture
 from experiments.sweep_lambda import sweep_section
 from ganmrf.report.figures import schedule_figure
 from ganmrf.report.html import Picture, Section, Table, write_report
@@ -20,24 +15,14 @@ _EXTRAPOLATE_FROM = 100_000  # steps: a shorter curve has not settled on a slope
 
 
 def write_reproduction_report(path, settings, results):
-    """Writes the report.
-
-    Args:
-      path: the HTML file.
-      settings: `reproduce.Config`.
-      results: `reproduce.Results`.
-    """
+    """Writes the report of `reproduce.Results`, made with a `reproduce.Config`, as one HTML file."""
     own, coarse, fine = (results.evaluations[name] for name in ("own", "coarse", "fine"))
     n_own, n_coarse, n_fine = (evaluation.all_errors.size for evaluation in (own, coarse, fine))
+    schedule = Picture(schedule_figure(own.simulated.sequence), "Flip angle and repetition time of every frame.")
     sections = [
         Section("The paper's numbers beside ours", tables=[_numbers_table(results), _time_table(results)]),
         _worth_section(results),
-        Section(
-            "Sequence (the paper's Fig. 2)",
-            figures=[
-                Picture(schedule_figure(own.simulated.sequence), "Flip angle and repetition time of every frame.")
-            ],
-        ),
+        Section("Sequence (the paper's Fig. 2)", figures=[schedule]),
         *([sweep_section(results.sweep)] if results.sweep else []),
         _training_section(results),
         fingerprint_section(results.run.generator()),
@@ -60,24 +45,19 @@ def _summary(results):
         f"A generator of MRF-FISP fingerprints was trained with the recipe {recipe!r} (lambda {results.chosen:g}) in "
         f"{seconds:.0f} s. Its mean relative error at the atoms {own.evaluated_as} is "
         f"{own.errors[own.final].mean():.1e}. Maps of a digital brain ({results.acquired}) at SNR {snr:g} by the "
-        f"generated dictionary of "
-        f"{own.all_errors.size} atoms differ "
-        f"from those by the simulated one by {100 * ours.t1:.3f} % (T1) and {100 * ours.t2:.3f} % (T2, RRMSE); trained "
-        f"on {coarse.all_errors.size} atoms and generating {fine.all_errors.size}, by {100 * of_fine.t1:.3f} % and "
-        f"{100 * of_fine.t2:.3f} %. The paper's scan was in vivo, undersampled and of another brain: its numbers stand "
-        "beside ours, not against them."
+        f"generated dictionary of {own.all_errors.size} atoms differ from those by the simulated one by "
+        f"{100 * ours.t1:.3f} % (T1) and {100 * ours.t2:.3f} % (T2, RRMSE); trained on {coarse.all_errors.size} atoms "
+        f"and generating {fine.all_errors.size}, by {100 * of_fine.t1:.3f} % and {100 * of_fine.t2:.3f} %. The paper's "
+        "scan was in vivo, undersampled and of another brain: its numbers stand beside ours, not against them."
     )
 
 
 def _numbers_table(results):
-    rows = []
-    for name, label in (
-        ("own", "{} atoms"),
-        ("coarse", "{} atoms"),
-        ("fine", "trained on {coarse}, generating {}"),
-    ):
-        evaluation = results.evaluations[name]
-        label = label.format(evaluation.all_errors.size, coarse=results.evaluations["coarse"].all_errors.size)
+    rows, n_coarse = [], results.evaluations["coarse"].all_errors.size
+    for name, evaluation in results.evaluations.items():
+        label = f"{evaluation.all_errors.size} atoms"
+        if name == "fine":
+            label = f"trained on {n_coarse}, generating {evaluation.all_errors.size}"
         for i, quantity in enumerate(("T1", "T2")):
             ours = [f"{100 * methods[evaluation.final][i]:.3f}" for methods in evaluation.maps.values()]
             rows.append([f"RRMSE of {quantity} (%), {label}", f"{_PAPER_RRMSE[name][i]:.2f}", *ours])
@@ -110,15 +90,10 @@ def _worth_section(results):
         for nodes, seconds in cost.simulate.items():
             saved = seconds - cost.generate
             needed = f"{int(np.ceil(training / saved))}" if saved > 0 else "never"
-            plural = "" if nodes == 1 else "s"
-            rows.append(
-                [f"simulated, {cost.atoms} atoms, {nodes} slice position{plural}", f"{1e3 * seconds:.1f}", "-", needed]
-            )
-            verdicts.append(
-                f"{needed} dictionaries of {cost.atoms} atoms with {nodes} slice position{plural}"
-                if saved > 0
-                else f"no number of dictionaries of {cost.atoms} atoms with {nodes} slice position{plural}"
-            )
+            positions = f"{nodes} slice position{'' if nodes == 1 else 's'}"
+            rows.append([f"simulated, {cost.atoms} atoms, {positions}", f"{1e3 * seconds:.1f}", "-", needed])
+            number = needed if saved > 0 else "no number of"
+            verdicts.append(f"{number} dictionaries of {cost.atoms} atoms with {positions}")
     means = {name: errors.mean() for name, errors in own.errors.items()}
     best = min(means, key=means.get)
     text = (
@@ -128,12 +103,11 @@ def _worth_section(results):
         "simulation is far dearer than this one."
     )
     if "regression only" in means:
-        ending = REFIT if own.final.endswith(REFIT) else ""
-        alone = means[f"regression only{ending}"]
+        alone = "regression only" + REFIT * own.final.endswith(REFIT)
         text += (
-            f"\n\nWhat the discriminator contributed: the mean error is {means[own.final]:.2e} with it, {alone:.2e} by "
-            f"regression alone, at {own.core_seconds[own.final]:.0f} and "
-            f"{own.core_seconds[f'regression only{ending}']:.0f} core-seconds of training."
+            f"\n\nWhat the discriminator contributed: the mean error is {means[own.final]:.2e} with it, "
+            f"{means[alone]:.2e} by regression alone, at {own.core_seconds[own.final]:.0f} and "
+            f"{own.core_seconds[alone]:.0f} core-seconds of training."
         )
     text += f" The least mean error of all has {best} ({means[best]:.1e})."
     columns = ("", "Time (ms)", "Of a matrix product's speed (%)", "Dictionaries until training is paid back")
@@ -152,11 +126,7 @@ def _training_section(results):
 
 
 def paper_sentence(rows) -> str:
-    """Error of a run of the paper's recipe, and an extrapolation of its curve to the paper's 8 hours, in words.
-
-    Args:
-      rows: records of the run.
-    """
+    """The last error of a run of the paper's recipe, and an extrapolation to the paper's 8 hours, in words."""
     last = rows[-1]
     # The first record holds the compilation.
     rate = (last["step"] - rows[0]["step"]) / (last["seconds"] - rows[0]["seconds"]) if len(rows) > 1 else 0

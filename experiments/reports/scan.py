@@ -16,13 +16,7 @@ from ganmrf.scan_to_maps import Results
 
 
 def write_reconstruction_report(path, config, results: Results):
-    """Writes the report.
-
-    Args:
-      path: the HTML file.
-      config: the settings, `reconstruct_maps.Config`.
-      results: of `map_scan`.
-    """
+    """Writes the report of maps by `map_scan`, made with a `reconstruct_maps.Config`, as one HTML file."""
     matched = results.maps.index >= 0
     best = results.refined or results.maps
     raw = results.trajectory is not None
@@ -36,6 +30,7 @@ def write_reconstruction_report(path, config, results: Results):
             for std, value in ((best.t1_std, best.t1), (best.t2_std, best.t2))
         )
         bars = f" Their standard deviations are {one:.2g} and {two:.2g} % in the median."
+    words = "Flip angle and repetition time of every frame."
     write_report(
         path,
         title="T1 and T2 maps of a scan",
@@ -46,19 +41,19 @@ def write_reconstruction_report(path, config, results: Results):
         sections=[
             *_map_sections(results),
             *([_reconstruction_section(results)] if raw else []),
-            Section("Sequence", figures=[Picture(schedule_figure(results.dictionary.sequence), _SEQUENCE)]),
+            Section("Sequence", figures=[Picture(schedule_figure(results.dictionary.sequence), words)]),
             _stages_section(results),
         ],
         settings=config,
     )
 
 
-_SEQUENCE = "Flip angle and repetition time of every frame."
-
-
 def _map_sections(results):
-    for number, cut in _slices(results.maps.t1.ndim, results.maps.t1.shape):
-        best = results.refined or results.maps
+    best, shape = results.refined or results.maps, results.maps.t1.shape
+    images = (
+        {f", slice {z}": z for z in range(shape[0])} if len(shape) == 3 else {"": np.s_[:] if len(shape) == 2 else None}
+    )
+    for number, cut in images.items():
         mask = (results.maps.index >= 0)[cut]
         if not mask.any():
             continue
@@ -79,31 +74,19 @@ def _map_sections(results):
         yield Section(f"Maps{number}", figures=figures)
 
 
-def _slices(ndim, shape):
-    """(name, index) of every image in maps of one to three axes."""
-    if ndim == 3:
-        return [(f", slice {z}", z) for z in range(shape[0])]
-    return [("", np.s_[:] if ndim == 2 else None)]
-
-
 def _reconstruction_section(results):
     coils = results.reconstruction["sensitivities"]
+    kept = f"{100 * float(results.reconstruction['energy']):.2f}"
+    words = f"Sensitivities of {len(coils)} virtual coils, which hold {kept} % of the energy of all coils."
     figures = [
         Picture(
-            trajectory_figure(results.trajectory),
-            "Where the first frame samples k-space, and the frames after it.",
+            trajectory_figure(results.trajectory), "Where the first frame samples k-space, and the frames after it."
         ),
-        Picture(
-            sensitivities_figure(coils),
-            f"Sensitivities of {len(coils)} virtual coils, which hold "
-            f"{100 * float(results.reconstruction['energy']):.2f} % of the energy of all coils.",
-        ),
+        Picture(sensitivities_figure(coils), words),
     ]
     if results.coefficients is not None:
-        mask = results.maps.index >= 0
-        figures.append(
-            Picture(coefficients_figure(results.coefficients, mask=mask), "Coefficients in the temporal basis.")
-        )
+        figure = coefficients_figure(results.coefficients, mask=results.maps.index >= 0)
+        figures.append(Picture(figure, "Coefficients in the temporal basis."))
     residuals = results.reconstruction.get("residuals", np.zeros(1))
     if residuals.all():  # where there is nothing left to fit, there is nothing to show
         figures.append(Picture(convergence_figure(residuals), "Residual of conjugate gradients."))
@@ -111,6 +94,6 @@ def _reconstruction_section(results):
 
 
 def _stages_section(results):
-    rows = [(name, f"{seconds:.1f}") for name, seconds in results.seconds.items()]
-    rows.append(("all stages", f"{sum(results.seconds.values()):.1f}"))
+    seconds = results.seconds | {"all stages": sum(results.seconds.values())}
+    rows = [(name, f"{value:.1f}") for name, value in seconds.items()]
     return Section("Stages", tables=[Table(("Stage", "Seconds"), rows, "When it was done, compilation included")])

@@ -12,6 +12,7 @@ cut off.
 
 import dataclasses
 import functools
+import itertools
 import time
 
 import numpy as np
@@ -73,26 +74,17 @@ def _table(rows, config):
     """Means over the seeds, and the largest, in %."""
 
     def cells(rotation, method):
+        own = [row for row in rows if (row["rotation"], row["method"]) == (rotation, method)]
         for tissue in TISSUES:
             for quantity in ("rrmse_t1", "rrmse_t2"):
-                of = [
-                    100 * row[quantity]
-                    for row in rows
-                    if (row["rotation"], row["method"], row["maps"], row["tissue"])
-                    == (rotation, method, "refined", tissue)
-                ]
+                of = [100 * row[quantity] for row in own if (row["maps"], row["tissue"]) == ("refined", tissue)]
                 yield f"{np.mean(of):.2f} ({np.max(of):.2f})"
-        seconds = [row["seconds"] for row in rows if (row["rotation"], row["method"]) == (rotation, method)]
-        yield f"{np.median(seconds):.1f}"
+        yield f"{np.median([row['seconds'] for row in own]):.1f}"
 
     columns = ("Method, rotation", "WM T1 (%)", "WM T2 (%)", "GM T1 (%)", "GM T2 (%)", "Reconstruction (s)")
-    made = [
-        (f"{method}, {rotation}", *cells(rotation, method))
-        for rotation in config.rotations
-        for method in config.methods
-    ]
-    caption = f"RRMSE against the truth, mean (largest) of {len(config.seeds)} seeds"
-    return Table(columns, made, caption)
+    pairs = itertools.product(config.rotations, config.methods)
+    made = [(f"{method}, {rotation}", *cells(rotation, method)) for rotation, method in pairs]
+    return Table(columns, made, f"RRMSE against the truth, mean (largest) of {len(config.seeds)} seeds")
 
 
 def _write_report(path, config, table, shown):
@@ -100,11 +92,10 @@ def _write_report(path, config, table, shown):
     sections = [Section("Errors", tables=[table])]
     for rotation in config.rotations:
         of = {method: found for (turn, method), found in shown.items() if turn == rotation}
-        mask = next(iter(of.values()))["t1"] > 0
-        pictures = []
+        first, pictures = next(iter(of.values())), []
         for quantity, name in (("T1", "t1"), ("T2", "t2")):
-            maps, truth = {method: found[name] for method, found in of.items()}, next(iter(of.values()))[f"true_{name}"]
-            figure = reconstructions_figure(maps, truth, mask=mask, quantity=quantity)
+            maps = {method: found[name] for method, found in of.items()}
+            figure = reconstructions_figure(maps, first[f"true_{name}"], mask=first["t1"] > 0, quantity=quantity)
             with replacing(path.parent / f"{quantity}_{rotation}.png") as picture:
                 figure.savefig(picture, dpi=120)
             caption = (
@@ -124,8 +115,7 @@ def _write_report(path, config, table, shown):
             "matched and refined."
         ),
         sections=sections,
-        settings=vars(config)
-        | {"sampling": {k: v for k, v in vars(sampling).items() if k != "rotation"}},  # see --rotations
+        settings=vars(config) | {"sampling": vars(sampling) | {"rotation": None}},  # see --rotations
     )
 
 
@@ -141,8 +131,7 @@ def compare(folder, config: Config) -> tuple[list[dict], dict]:
     rows, shown = [], {}
     for rotation in config.rotations:
         sampling = dataclasses.replace(config.sampling, rotation=rotation)
-        scanner = sampling.scanner(coils=config.coils)
-        trajectory = sampling.trajectory(sequence.n_frames)
+        scanner, trajectory = sampling.scanner(coils=config.coils), sampling.trajectory(sequence.n_frames)
         for seed in config.seeds:
             print(f"{rotation}, seed {seed}", flush=True)
             stages = Stages(folder / f"{rotation}_{seed}")
@@ -170,18 +159,9 @@ def _scanned(scanner, sequence, trajectory, profile, basis, config, seed):
 def _maps(method, used, compressed, brain, scan, config):
     kspace, sensitivities, raw = scan()
     start = time.perf_counter()
-    images = reconstruct(
-        kspace,
-        raw.trajectory,
-        compressed.basis,
-        raw.matrix,
-        raw.voxel_size,
-        method=method,
-        sensitivities=sensitivities,
-        iterations=config.iterations,
-        threshold=config.threshold,
-        progress=True,
-    ).images
+    arrays = kspace, raw.trajectory, compressed.basis, raw.matrix, raw.voxel_size
+    form = {"sensitivities": sensitivities, "iterations": config.iterations, "threshold": config.threshold}
+    images = reconstruct(*arrays, method=method, **form, progress=True).images
     reconstructed = time.perf_counter() - start
     maps = match(used, images, mask=brain.brain_mask)
     refined = refine(used, images, maps)
@@ -193,19 +173,12 @@ def _errors(rotation, seed, method, brain, found):
     t1, t2 = brain.truth()
     labels = np.where(brain.brain_mask, brain.labels, -1)
     names = dict(enumerate(brain.tissue_names))
+    scan = {"rotation": rotation, "seed": seed, "method": method, "seconds": float(found["reconstruction_seconds"])}
     for kind, prefix in (("matched", "matched_"), ("refined", "")):
         for row in tissue_table(t1, t2, found[f"{prefix}t1"], found[f"{prefix}t2"], labels, names):
             if row.name in TISSUES:
-                yield {
-                    "rotation": rotation,
-                    "seed": seed,
-                    "method": method,
-                    "maps": kind,
-                    "tissue": row.name,
-                    "rrmse_t1": row.t1_rrmse,
-                    "rrmse_t2": row.t2_rrmse,
-                    "seconds": float(found["reconstruction_seconds"]),
-                }
+                errors = {"rrmse_t1": row.t1_rrmse, "rrmse_t2": row.t2_rrmse}
+                yield scan | {"maps": kind, "tissue": row.name} | errors
 
 
 if __name__ == "__main__":

@@ -31,17 +31,9 @@ def draw_b1(rng: np.random.Generator, size: int) -> np.ndarray:
 def hidden_b1_dictionary(
     sequence: Sequence, slice_profile: SliceProfile | None, tissue: Tissue, n_draws: int, rng: np.random.Generator
 ) -> Dictionary:
-    """Fingerprints of each tissue at several B1.
+    """Fingerprints of each tissue, (tissues,), whose own B1 is not read, at several B1 drawn by ``rng``.
 
-    Args:
-      sequence: the pulse sequence.
-      slice_profile: quadrature over the slice, or None.
-      tissue: t1 and t2, s, (tissues,); its b1 is not read.
-      n_draws: draws of B1 for each tissue.
-      rng: draws B1.
-
-    Returns:
-      Atoms (tissues * n_draws,): all draws of the first tissue, then all draws of the next.
+    The atoms, (tissues * n_draws,), are all draws of the first tissue, then all draws of the next.
     """
     t1, t2 = (np.repeat(np.asarray(times), n_draws) for times in (tissue.t1, tissue.t2))
     return build_dictionary(sequence, Tissue(t1, t2, draw_b1(rng, t1.size)), slice_profile=slice_profile)

@@ -18,10 +18,7 @@ _MEASURES = {
 def result_rows(found, variants, seeds) -> list[dict]:
     """Mean, least and largest of every measure over the seeds, for each variant and for a second simulated set.
 
-    Args:
-      found: (variant, seed) -> what `train_and_evaluate` found.
-      variants: names of the variants.
-      seeds: the seeds.
+    ``found`` is (variant, seed) -> what `train_and_evaluate` found.
     """
     evaluated = {name: [found[name, seed][name] for seed in seeds] for name in variants}
     evaluated[FLOOR] = [found[variants[0], seed][FLOOR] for seed in seeds]  # the same for all variants
@@ -34,22 +31,13 @@ def result_rows(found, variants, seeds) -> list[dict]:
 def result_table(rows, settings) -> Table:
     """The rows of `result_rows` as text."""
     cells = [[row["variant"], *(_text(row[measure]) for measure in _MEASURES)] for row in rows]
-    caption = (
-        f"Mean over {settings['conditions']} tissues and {len(settings['seeds'])} seeds, and the range over the seeds"
-    )
+    n_tissues, n_seeds = settings["conditions"], len(settings["seeds"])
+    caption = f"Mean over {n_tissues} tissues and {n_seeds} seeds, and the range over the seeds"
     return Table(("", *_MEASURES.values()), cells, caption)
 
 
 def write_hidden_b1_report(path, settings: dict, rows, table: Table, folders):
-    """Writes the report.
-
-    Args:
-      path: the HTML file.
-      settings: of the study.
-      rows: of `result_rows`.
-      table: of `result_table`.
-      folders: variant -> folder of the run whose samples are shown.
-    """
+    """Writes an HTML file; ``folders`` is variant -> folder of the run whose samples are shown."""
     *generated, floor = rows
     best = min(generated, key=lambda row: row["sliced_wasserstein"]["mean"])
     humps = " and ".join(f"{hump:g}" for hump in B1_HUMPS)
@@ -59,10 +47,7 @@ def write_hidden_b1_report(path, settings: dict, rows, table: Table, folders):
         f"fingerprints at the same T1 and T2, {best['variant']} has the least: {_text(best['sliced_wasserstein'])}; a "
         f"second simulated set has {_text(floor['sliced_wasserstein'])}."
     )
-    sections = [
-        Section("Distances between distributions", tables=[table]),
-        *_figures(folders),
-    ]
+    sections = [Section("Distances between distributions", tables=[table]), *_figures(folders)]
     write_report(path, title="What is the adversary for?", summary=summary, sections=sections, settings=settings)
 
 

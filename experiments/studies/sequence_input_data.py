@@ -90,18 +90,18 @@ class SequenceInputTask:
 
     def draw(self, scaling: Scaling, step: int) -> Examples:
         """The examples of the chunk of steps that begins at ``step``; full fingerprints are not kept."""
-        return self._examples(scaling, _key(self.seed, _TRAINING, step), self.n_sequences)
+        return self._examples(scaling, _key(self.seed, _TRAINING, step))
 
     def draw_for_refit(self, scaling: Scaling, part: int) -> Examples:
         """The examples of one part of the least squares for the output layer; full fingerprints are not kept."""
-        return self._examples(scaling, _key(self.seed, _REFIT, part), self.n_sequences)
+        return self._examples(scaling, _key(self.seed, _REFIT, part))
 
-    def _examples(self, scaling, key, n_sequences):
-        parameters, times = _drawn(key, n_sequences)
+    def _examples(self, scaling, key):
+        parameters, times = _drawn(key, self.n_sequences)
         fingerprints = _simulated(parameters, times, self.n_frames, _N_STATES)
         target = _encoded(fingerprints, jnp.asarray(scaling.basis, jnp.float32))
-        n_atoms = len(target)
-        return Examples(self.condition(scaling, parameters, *times), target, fingerprints[:0], jnp.zeros((n_atoms, 0)))
+        condition = self.condition(scaling, parameters, *times)
+        return Examples(condition, target, fingerprints[:0], jnp.zeros((len(target), 0)))
 
 
 def prepare_task(task: SequenceInputTask, recipe: Recipe, *, n_evaluated: int = 128) -> Data:

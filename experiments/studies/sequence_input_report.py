@@ -12,10 +12,7 @@ _COLUMNS = ("", "Steps", "Mean error", "99 % quantile", "Core-s", "Refit: mean",
 def result_rows(found, variants, seeds) -> list[dict]:
     """For each variant the means over the seeds, before and after the output layer is solved for, and all runs.
 
-    Args:
-      found: (variant, seed) -> what `train_and_evaluate` found.
-      variants: names of the variants.
-      seeds: the seeds.
+    ``found`` is (variant, seed) -> what `train_and_evaluate` found.
     """
     rows = []
     for name in variants:
@@ -30,40 +27,27 @@ def result_rows(found, variants, seeds) -> list[dict]:
 
 def result_table(rows, settings) -> Table:
     """The rows of `result_rows` as text."""
-    cells = []
-    for row in rows:
-        stages = [row[stage] for stage in ("trained", "refit")]
-        numbers = [
-            text
-            for stage in stages
-            for text in (f"{stage['mean']:.2e}", f"{stage['quantile']:.2e}", f"{stage['core_seconds']:.0f}")
-        ]
-        cells.append([row["variant"], f"{row['steps']}", *numbers])
+
+    def cells(stage):
+        return f"{stage['mean']:.2e}", f"{stage['quantile']:.2e}", f"{stage['core_seconds']:.0f}"
+
+    lines = [[row["variant"], f"{row['steps']}", *cells(row["trained"]), *cells(row["refit"])] for row in rows]
     seeds = ", ".join(map(str, settings["seeds"]))
     caption = (
         f"Relative L2 error of unit fingerprints of {settings['judged']} sequences never seen, 64 tissues each; seeds "
         f"{seeds}. Refit: with the output layer solved for. Core-seconds are up to there, from the start, with "
         "simulating and compiling."
     )
-    return Table(_COLUMNS, cells, caption)
+    return Table(_COLUMNS, lines, caption)
 
 
 def write_sequence_input_report(path, rows, table: Table, settings):
-    """Writes the report.
-
-    Args:
-      path: the HTML file.
-      rows: of `result_rows`.
-      table: of `result_table`.
-      settings: of the study.
-    """
+    """Writes the report of `result_rows`, their table and the settings of the study as one HTML file."""
     caption = (
         "Mean relative error on sequences never seen: one set of them during training (lines, one a seed), another one "
         "after the output layer is solved for (stars). The learning rate falls to 0 at the end of each line."
     )
-    sections = [
-        Section("Error against computing time", figures=[Picture(_figure(rows), caption)], tables=[table]),
-    ]
+    sections = [Section("Error against computing time", figures=[Picture(_figure(rows), caption)], tables=[table])]
     title, summary = "One network for a family of sequences", _summary(rows)
     write_report(path, title=title, summary=summary, sections=sections, settings=settings)
 
@@ -91,10 +75,8 @@ def _summary(rows):
         loss = np.mean([run["discriminator_loss"] for run in runs])
         summary += f" The discriminator's loss is {loss:.3f} at the end; one that guesses has {2 * np.log(2):.3f}."
     if FLATTENED in means:
-        summary += (
-            " Told all flip angles and repetition times in place of the parameters, regression has "
-            f"{means[FLATTENED]:.2e}."
-        )
+        told = "Told all flip angles and repetition times in place of the parameters"
+        summary += f" {told}, regression has {means[FLATTENED]:.2e}."
     return summary
 
 
