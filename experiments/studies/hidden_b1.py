@@ -1,4 +1,4 @@
-"""What the adversary is for: generators of fingerprints whose B1 is hidden, judged by the distribution they give.
+"""What the adversary is for: generators of fingerprints whose B1 is hidden, evaluated by the distribution they give.
 
 Example::
 

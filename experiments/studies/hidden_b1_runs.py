@@ -1,4 +1,4 @@
-"""One generator of fingerprints under a hidden B1: trained in a folder, resumed, and judged by its distribution."""
+"""One generator of fingerprints under a hidden B1: trained in a folder, resumed, and evaluated by its distribution."""
 
 import dataclasses
 import functools
@@ -40,7 +40,7 @@ VARIANTS = {
 
 
 def train_and_evaluate(folder: pathlib.Path, settings: dict, variant: str, seed: int) -> dict:
-    """Trains from the newest checkpoint to the end, and evaluates; at once where the folder has a evaluation already.
+    """Trains from the newest checkpoint to the end, and evaluates; at once where the folder has an evaluation already.
 
     Args:
       folder: gets ``checkpoints``, ``evaluation.json`` and ``shown.npz``, samples of the tissues `SHOWN`.

@@ -1,4 +1,4 @@
-"""One network for a whole family of sequences: trained in a folder, resumed, and judged on sequences never seen."""
+"""One network for a whole family of sequences: trained in a folder, resumed, and evaluated on sequences never seen."""
 
 import dataclasses
 import functools
@@ -32,7 +32,7 @@ VARIANTS = {
 
 
 def train_and_evaluate(folder: pathlib.Path, settings: dict, variant: str, seed: int) -> dict:
-    """Trains from the newest checkpoint to the end, and evaluates; at once where the folder has a evaluation already.
+    """Trains from the newest checkpoint to the end, and evaluates; at once where the folder has an evaluation already.
 
     Args:
       folder: gets ``config.json``, ``metrics.jsonl``, ``checkpoints`` and ``evaluation.json``.

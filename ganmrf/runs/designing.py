@@ -29,7 +29,7 @@ from ganmrf.settings import configuration, group, setting
 
 _INVERSION_MS = (18.0, 40.0)  # unless the user says otherwise: from the start's own to twice as long
 _CHUNK = 50  # updates between two checkpoints
-_ACCURACY = 1e-3  # of signals while a design is under way; its result is judged with all orders that matter
+_ACCURACY = 1e-3  # of signals while a design is under way; its result is evaluated with all states that matter
 _SHARPNESS = 60.0  # of the worst of T1, T2 and the tissues: 3 % above the exact one for six of them
 _SPREAD = 1.5  # standard deviation of what is added to the parameters of further starts
 
