@@ -35,9 +35,9 @@ def run(job: str, *flags) -> Done:
     return Done(code, out.getvalue(), err.getvalue())
 
 
-def _on_stderr(message, category, filename, lineno, file=None, line=None):
+def _on_stderr(message, category, filename, lineno, *_):
     """Shows a warning where a user sees it; pytest would keep it for its own summary."""
-    sys.stderr.write(warnings.formatwarning(message, category, filename, lineno, line))
+    sys.stderr.write(warnings.formatwarning(message, category, filename, lineno))
 
 
 def words(job: str, *flags) -> list[str]:
