@@ -81,15 +81,10 @@ def at_each_b1(tissue: Tissue, b1, *, b1_slowest: bool = True) -> Tissue:
 def values_in_ranges(text: str, name: str) -> np.ndarray:
     """Parses ``first:last:step`` ranges and single numbers, separated by commas: ``10:85:5,100,200:400:50``.
 
-    Args:
-      text: the ranges; both ends are included.
-      name: name of the values for error messages.
-
-    Returns:
-      Sorted values without repeats, float64, in the unit of ``text``.
+    Both ends are included. The values are sorted, without repeats, float64, in the unit of ``text``.
 
     Raises:
-      ValueError: a part that cannot be read as a range or number.
+      ValueError: a part that cannot be read as a range or number; it gives the ``name`` of the values.
     """
     values = []
     for part in text.split(","):

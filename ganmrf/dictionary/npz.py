@@ -42,12 +42,10 @@ _MAT_LIMIT = 2**31  # bytes of one variable in MATLAB's v5 format
 def save_dictionary(path, dictionary: Dictionary):
     """Writes a dictionary to a ``.npz`` (NumPy) or ``.mat`` (MATLAB v5) file, bit for bit, whole or not at all.
 
-    Args:
-      path: the file; its suffix chooses the format.
-      dictionary: in the file ``dictionary`` (atoms, frames), or (atoms, rank) with ``basis`` (frames,
-        rank); ``norms``, ``t1_s``, ``t2_s``, ``b1`` (atoms,); ``flip_angle_rad``, ``repetition_time_s``,
-        ``echo_time_s`` (frames,); ``inversion_time_s``; ``slice_nodes``, ``slice_weights`` (nodes,);
-        ``schema_version``; ``b1_per_atom``. In MATLAB vectors are columns.
+    In the file: ``dictionary`` (atoms, frames), or (atoms, rank) with ``basis`` (frames, rank); ``norms``, ``t1_s``,
+    ``t2_s``, ``b1`` (atoms,); ``flip_angle_rad``, ``repetition_time_s``, ``echo_time_s`` (frames,);
+    ``inversion_time_s``; ``slice_nodes``, ``slice_weights`` (nodes,); ``schema_version``; ``b1_per_atom``. In MATLAB
+    vectors are columns.
 
     Raises:
       ValueError: another suffix, a folder that cannot be written, a dictionary whose arrays do not fit together, or a

@@ -39,14 +39,7 @@ def choose_n_states(
     states and with a number that provably stands for all states. The smallest number that keeps 0.7 of ``accuracy`` on
     every corner is chosen; where none does, all states are kept.
 
-    Args:
-      sequence: the pulse sequence, not traced.
-      tissue: voxels of any shape, not traced.
-      accuracy: largest relative L2 error of a signal, above 0.
-      slice_profile: quadrature over the slice, or None.
-
-    Returns:
-      The number of states, at most frames // 2 + 1.
+    The arguments are those of `simulate`, not traced. The number is at most frames // 2 + 1.
 
     Raises:
       ValueError: ``accuracy`` not positive.
@@ -99,14 +92,10 @@ def n_states_of_boxes(sequence: Sequence, boxes, *, accuracy: float, slice_profi
 def simulate_by_n_states(simulate, n_states: np.ndarray, lanes: int, signals: np.ndarray):
     """Simulates voxels in batches that need about the same number of states, on every device and core.
 
-    The most expensive batches come first, so that no worker idles long at the end.
-
-    Args:
-      simulate: a function of a batch's voxels, (lanes,) indices, and of the largest number of states among them. It
-        returns signals (lanes, frames) and must be safe to call from several threads.
-      n_states: number of states that each voxel needs, (voxels,).
-      lanes: voxels of a batch; a batch of fewer is filled with copies of its last voxel.
-      signals: filled with the results, (voxels, frames).
+    The most expensive batches come first, so that no worker idles long at the end. ``simulate`` is a function of a
+    batch's voxels, (lanes,) indices, and of the largest number of states among them. It returns signals (lanes, frames)
+    and must be safe to call from several threads. A batch of fewer voxels is filled with copies of its last voxel. The
+    results fill ``signals``, (voxels, frames).
     """
     order = np.argsort(-n_states, kind="stable")
 
