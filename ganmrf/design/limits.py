@@ -6,6 +6,7 @@ import numpy as np
 
 from ganmrf.physics.sequences.fisp import Sequence
 
+_NEAR = 0.01  # of a range or a limit: values this near to a bound count as at it
 ROUNDING = 1e-6  # of a limit: the error of float32 values, of their sums, and of six decimals of degrees and ms
 
 
@@ -154,13 +155,12 @@ def violations(sequence: Sequence, limits: Limits) -> dict[str, float]:
     return found
 
 
-def activity(sequence: Sequence, limits: Limits, *, tolerance: float = 0.01) -> dict[str, np.ndarray]:
-    """Which limits a sequence reaches, frame by frame where they are limits of frames.
+def activity(sequence: Sequence, limits: Limits) -> dict[str, np.ndarray]:
+    """Which limits a sequence reaches to 1 % of the range or limit, frame by frame where they are limits of frames.
 
     Args:
       sequence: a sequence whose values can be read (not under `jit`).
       limits: its limits.
-      tolerance: values this near to a bound count as at it: a fraction of the range, or of the limit.
 
     Returns:
       Whether each frame is at "flip_angle min", "flip_angle max", "repetition_time min", "repetition_time max" and
@@ -181,15 +181,15 @@ def activity(sequence: Sequence, limits: Limits, *, tolerance: float = 0.01) -> 
         ("inversion_time", _inversion_time(sequence), limits.inversion_range),
     ):
         if low < high:
-            found[f"{name} min"] = value <= low + tolerance * (high - low)
-            found[f"{name} max"] = value >= high - tolerance * (high - low)
+            found[f"{name} min"] = value <= low + _NEAR * (high - low)
+            found[f"{name} max"] = value >= high - _NEAR * (high - low)
     if limits.max_flip_change is not None:
         change = np.abs(np.diff(angle, prepend=angle[:1]))
-        found["max_flip_change"] = change >= (1 - tolerance) * limits.max_flip_change
+        found["max_flip_change"] = change >= (1 - _NEAR) * limits.max_flip_change
     if limits.scan_time is not None and not limits.scan_time_fixed:
-        found["scan_time"] = np.asarray(scan_time >= (1 - tolerance) * limits.scan_time)
+        found["scan_time"] = np.asarray(scan_time >= (1 - _NEAR) * limits.scan_time)
     if limits.rf_power is not None:
-        found["rf_power"] = np.asarray(np.sum(angle**2) / scan_time >= (1 - tolerance) * limits.rf_power)
+        found["rf_power"] = np.asarray(np.sum(angle**2) / scan_time >= (1 - _NEAR) * limits.rf_power)
     return found
 
 

@@ -156,10 +156,8 @@ class Parametrisation:
         n_frames = start.n_frames
         check_feasible(limits, n_frames, **sums)
         self._scan = scan_bounds(limits, n_frames, sums["energy"])
-        self._inversion = inversion_bounds(limits, self._scan, n_frames, sums["repetition_times"])
-        ranges = dict(
-            zip(FIELDS, (inside(limits.flip_angle), inside(limits.repetition_time), self._inversion), strict=True)
-        )
+        ranges = self._ranges = {name: inside(getattr(limits, name)) for name in ("flip_angle", "repetition_time")}
+        ranges["inversion_time"] = inversion_bounds(limits, self._scan, n_frames, sums["repetition_times"])
         self.free = tuple(name for name in FIELDS if name in optimise and ranges[name][0] < ranges[name][1])
         if not self.free:
             raise ValueError(f"nothing to optimise: the limits leave {' and '.join(optimise)} one value")
@@ -182,15 +180,12 @@ class Parametrisation:
             raise ValueError(
                 f"sequence must have the {self.start.n_frames} frames of the start; it has {sequence.n_frames}"
             )
-        near = self._nearest(sequence)
-        params = {}
-        if "flip_angle" in self.free:
-            params["flip_angle"] = self.shape.encode_angles(_share(near.flip_angle, inside(self.limits.flip_angle)))
-        if "repetition_time" in self.free:
-            box = inside(self.limits.repetition_time)
-            params["repetition_time"] = self.shape.encode_times(_share(near.repetition_time, box))
-        if "inversion_time" in self.free:
-            params["inversion_time"] = _logit(_share(near.inversion_time, self._inversion))
+        near, encoders = self._nearest(sequence), (self.shape.encode_angles, self.shape.encode_times, _logit)
+        params = {
+            name: encode(_share(getattr(near, name), self._ranges[name]))
+            for name, encode in zip(FIELDS, encoders, strict=True)
+            if name in self.free
+        }
         return jax.tree.map(lambda leaf: jnp.asarray(leaf, float), params)
 
     def to_sequence(self, params: dict) -> Sequence:
@@ -199,25 +194,24 @@ class Parametrisation:
         held = {name: None if value is None else jnp.asarray(value, dtype) for name, value in self._held.items()}
         inversion_time, times, angles = held["inversion_time"], held["repetition_time"], held["flip_angle"]
         if "inversion_time" in self.free:
-            low, high = self._inversion
+            low, high = self._ranges["inversion_time"]
             inversion_time = jnp.clip(low + (high - low) * jax.nn.sigmoid(params["inversion_time"]), low, high)
         taken = 0.0 if inversion_time is None else inversion_time
         if "repetition_time" in self.free:
             times = self._times(params["repetition_time"], taken)
         if "flip_angle" in self.free:
-            low, high = inside(self.limits.flip_angle)
+            low, high = self._ranges["flip_angle"]
             angles = low + (high - low) * self.shape.decode_angles(params["flip_angle"], self.start.n_frames)
             angles = restrict_angles(angles, self.limits, taken + pairwise_sum(times))
         return Sequence(angles, times, self.limits.echo_time, inversion_time)
 
     def _times(self, params, taken):
         """Repetition times within their range, whose sum and the ``taken`` time keep the scan time; s, (frames,)."""
-        low, high = box = inside(self.limits.repetition_time)
+        low, high = box = self._ranges["repetition_time"]
 
         def shifted(shift):
-            return jnp.clip(
-                low + (high - low) * self.shape.decode_times(params + shift, self.start.n_frames), low, high
-            )
+            shares = self.shape.decode_times(params + shift, self.start.n_frames)
+            return jnp.clip(low + (high - low) * shares, low, high)
 
         bracket = -jnp.max(params) - _BEYOND, -jnp.min(params) + _BEYOND
         least, most = (end - taken for end in self._scan)

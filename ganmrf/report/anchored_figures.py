@@ -7,7 +7,7 @@ from cmcrameri import cm
 from matplotlib.figure import Figure
 
 from ganmrf.physics.tissue import Tissue
-from ganmrf.report.drawing import COLOURS, WIDTH, plain_logarithm, stacked_axes
+from ganmrf.report.drawing import COLOURS, WIDTH, colour_bar, plain_logarithm, stacked_axes
 
 
 def accuracy_figure(errors: Mapping[str, Mapping[int, Mapping[str, float]]]) -> Figure:
@@ -38,15 +38,8 @@ def anchor_figure(anchors: Tissue) -> Figure:
     b1 = np.broadcast_to(np.asarray(anchors.b1), anchors.shape)
     span = b1 - b1.min()
     sizes = 30 + 90 * span / max(span.max(), 1e-9)
-    points = axes.scatter(
-        1e3 * np.asarray(anchors.t1),
-        1e3 * np.asarray(anchors.t2),
-        sizes,
-        order,
-        cmap=cm.batlow,
-        alpha=0.85,
-        linewidths=0,
-    )
+    t1_ms, t2_ms = 1e3 * np.asarray(anchors.t1), 1e3 * np.asarray(anchors.t2)
+    points = axes.scatter(t1_ms, t2_ms, sizes, order, cmap=cm.batlow, alpha=0.85, linewidths=0)
     axes.set(xscale="log", yscale="log", xlabel="T1 (ms)", ylabel="T2 (ms)")
     for axis in (axes.xaxis, axes.yaxis):
         plain_logarithm(axis)
@@ -55,9 +48,7 @@ def anchor_figure(anchors: Tissue) -> Figure:
             size = 30 + 90 * (value - b1.min()) / span.max()
             axes.scatter([], [], size, color="0.5", label=f"B1 {value:.2g}")
         figure.legend(loc="outside upper right", ncols=2, frameon=False)
-    bar = figure.colorbar(points, ax=axes, pad=0.02)
-    bar.set_label("Order of choice")
-    bar.outline.set_visible(False)
+    colour_bar([points], [axes], "Order of choice", pad=0.02)
     return figure
 
 

@@ -33,9 +33,7 @@ def distribution_figure(simulated, generated: Mapping[str, np.ndarray]) -> Figur
     edges = np.linspace(-span, span, _BINS + 1)
     frames = np.arange(1, centre.size + 1)
     figure = Figure(figsize=(WIDTH, 0.9 + 1.15 * len(generated)), layout="constrained")
-    rows = figure.subplots(
-        len(generated), 2, sharex="col", sharey="col", squeeze=False, gridspec_kw={"width_ratios": (2, 1)}
-    )
+    rows = figure.subplots(len(generated), 2, sharex="col", sharey="col", squeeze=False, width_ratios=(2, 1))
     for i, ((bands, density), (name, samples)) in enumerate(zip(rows, generated.items(), strict=True)):
         colour = COLOURS[i % len(COLOURS)]
         samples = np.asarray(samples, float)

@@ -49,22 +49,20 @@ def schedule_figure(sequence: Sequence) -> Figure:
     top.set_ylim(bottom=min(0, top.get_ylim()[0]))
     bottom.set_xlabel("Frame")
     bottom.set_xlim(0, sequence.n_frames)
-    inversion = (
-        "no inversion" if sequence.inversion_time is None else f"TI {1e3 * float(sequence.inversion_time):.3g} ms"
-    )
+    preparation = sequence.inversion_time
+    inversion = "no inversion" if preparation is None else f"TI {1e3 * float(preparation):.3g} ms"
     echo = f"TE {_span(1e3 * echo_time)} ms"
     top.set_title(f"{sequence.n_frames} frames in {repetition_time.sum():.2f} s, {echo}, {inversion}")
     return figure
 
 
-def fingerprint_figure(signals, names, *, overlay=None, labels=("simulated", "generated")) -> Figure:
-    """Fingerprints against frame; with ``overlay`` a second set drawn dashed, and its difference below.
+def fingerprint_figure(signals, names, *, overlay=None) -> Figure:
+    """Simulated fingerprints against frame; generated ones as ``overlay``, dashed, and the difference below.
 
     Args:
       signals: real, (curves, frames), in any one unit.
       names: one for each curve, such as "WM 950/40 ms", (curves,).
       overlay: None, or real, (curves, frames), in the same unit.
-      labels: names of ``signals`` and ``overlay``.
 
     Raises:
       ValueError: shapes that do not fit, or complex signals.
@@ -92,10 +90,10 @@ def fingerprint_figure(signals, names, *, overlay=None, labels=("simulated", "ge
     axes.set_xlim(0, signals.shape[1])
     axes.axhline(0, color="0.6", linewidth=0.8)
     if overlay is not None:
-        axes.plot([], [], color="0.3", linewidth=3, alpha=0.4, label=labels[0])
-        axes.plot([], [], color="0.3", linewidth=1.2, linestyle=(0, (4, 2)), label=labels[1])
+        axes.plot([], [], color="0.3", linewidth=3, alpha=0.4, label="simulated")
+        axes.plot([], [], color="0.3", linewidth=1.2, linestyle=(0, (4, 2)), label="generated")
         below.axhline(0, color="0.6", linewidth=0.8)
-        below.set_ylabel(f"{labels[1].capitalize()}\n$-$ {labels[0]}")
+        below.set_ylabel("Generated\n$-$ simulated")
         below.ticklabel_format(axis="y", scilimits=(-2, 3), useMathText=True)
     figure.axes[-1].set_xlabel("Frame")
     figure.legend(loc="outside upper center", ncols=5, frameon=False)

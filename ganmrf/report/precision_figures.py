@@ -15,16 +15,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter
 from scipy.stats import chi2
 
 from ganmrf.pytrees import require
-from ganmrf.report.drawing import (
-    COLOURS,
-    LETTER,
-    WIDTH,
-    colour_bar,
-    legend_above,
-    percentile,
-    plain,
-    plain_logarithm,
-)
+from ganmrf.report.drawing import COLOURS, LETTER, WIDTH, colour_bar, legend_above, percentile, plain, plain_logarithm
 
 QUANTITIES = ("T1", "T2")
 
@@ -191,9 +182,7 @@ def monte_carlo_figure(
     low, high = np.sqrt((draws - 1) / chi2.ppf([0.975, 0.025], draws - 1))
     figure, panels, _ = _tissue_panels(names, len(predicted))
     for i, (axes, quantity) in enumerate(zip(panels, QUANTITIES, strict=True)):
-        axes.axhspan(
-            1 - _BAND, 1 + _BAND, color="0.92", zorder=0, label=f"within {100 * _BAND:.0f} %" if i == 0 else ""
-        )
+        axes.axhspan(1 - _BAND, 1 + _BAND, color="0.92", zorder=0, label=f"within {100 * _BAND:.0f} %")
         axes.axhline(1, color="0.4", linewidth=1)
         holding, farthest = 0, 2 * _BAND
         for j, (name, bound) in enumerate(predicted.items()):

@@ -83,9 +83,8 @@ def sensitivities_figure(sensitivities) -> Figure:
     rows = -(-len(few) // columns)
     figure, panels = _grid(few.shape[1:], 2 * rows, columns, besides=0.3 + 0.25 * rows, aside=_BAR)
     magnitude = np.abs(few)
-    top = percentile(
-        magnitude[magnitude > 0], 97
-    )  # the strong field at a loop, outside the body, must not darken the rest
+    # The strong field at a loop, outside the body, must not darken the rest.
+    top = percentile(magnitude[magnitude > 0], 97)
     magnitudes, phases = [], []
     for coil, one in enumerate(few):
         row, column = 2 * (coil // columns), coil % columns
@@ -123,9 +122,8 @@ def coefficients_figure(coefficients, *, mask) -> Figure:
     figure, panels = _grid(few[0].shape, rows, -(-len(few) // rows), besides=0.75 + 0.3 * rows)
     images = []
     for i, (axes, one) in enumerate(zip(panels.flat, few, strict=False)):
-        title = f"{i + 1}: {shares[i]:.3g} % of the energy"
         images.append(draw_image(axes, "", one / percentile(one, 99.5), "gray", 0, 1))
-        axes.set_title(title, fontsize=9)
+        axes.set_title(f"{i + 1}: {shares[i]:.3g} % of the energy", fontsize=9)
     for axes in panels.flat[len(few) :]:
         axes.set_visible(False)
     label = "Magnitude / its 99.5 % quantile"

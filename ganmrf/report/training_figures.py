@@ -7,7 +7,7 @@ from cmcrameri import cm
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
-from ganmrf.report.drawing import COLOURS, plain_logarithm, stacked_axes
+from ganmrf.report.drawing import COLOURS, colour_bar, plain_logarithm, stacked_axes
 from ganmrf.report.figures import REFERENCE_TIMES
 
 
@@ -84,9 +84,7 @@ def tissue_plane_figure(t1, t2, errors, *, outside) -> Figure:
     axes.set(xscale="log", yscale="log", xlabel="T1 (ms)", ylabel="T2 (ms)")
     for axis in (axes.xaxis, axes.yaxis):
         plain_logarithm(axis)
-    bar = figure.colorbar(points, ax=axes, extend="both", pad=0.02)
-    bar.set_label("Relative L2 error")
-    bar.outline.set_visible(False)
+    colour_bar([points], [axes], "Relative L2 error", pad=0.02)
     return figure
 
 

@@ -60,13 +60,13 @@ def test_fingerprints_are_drawn_as_given():
 def test_overlay_is_dashed_and_its_difference_shown():
     signals = np.random.default_rng(0).normal(size=(2, 30))
     overlay = signals + np.array([0.1, -0.2])[:, None]
-    above, below = figures.fingerprint_figure(signals, ["WM", "GM"], overlay=overlay, labels=("exact", "learned")).axes
+    above, below = figures.fingerprint_figure(signals, ["WM", "GM"], overlay=overlay).axes
     dashed = [line for line in above.lines if line.is_dashed() and len(line.get_xdata())]
     np.testing.assert_array_equal([line.get_ydata() for line in dashed], overlay)
     differences = [line.get_ydata() for line in below.lines if len(line.get_xdata()) == 30]
     np.testing.assert_allclose(differences, np.broadcast_to([[0.1], [-0.2]], (2, 30)), rtol=1e-12)  # one subtraction
     said = below.get_ylabel().lower()
-    assert said.index("learned") < said.index("exact")  # which is subtracted from which
+    assert said.index("generated") < said.index("simulated")  # which is subtracted from which
 
 
 @pytest.mark.parametrize(
