@@ -1,26 +1,30 @@
-"""The design report shows the signals of the slice that the sequence was designed for."""
-
-import types
+"""Checks of a design: its report shows the slice it was designed for, and noisy voxels spread as the bound says."""
 
 import numpy as np
 import pytest
 
+from experiments.evaluation.design import monte_carlo
 from experiments.reports.design import Evaluation, sequence_section
 from ganmrf.design.limits import Limits
+from ganmrf.dictionary.build import build_dictionary
+from ganmrf.dictionary.grids import tissue_grid
 from ganmrf.physics.sequences.published import mrf_fisp
 from ganmrf.physics.simulate import simulate
 from ganmrf.physics.slice_profile import sinc_slice_profile
 from ganmrf.physics.tissue import Tissue
+from ganmrf.runs.configs import SimulationConfig
+from ganmrf.runs.designing import Design, DesignConfig
 
-SEQUENCE, TISSUE = mrf_fisp(60), Tissue(np.array([0.9, 1.4]), np.array([0.05, 0.09]))
+FRAMES = 60
+SEQUENCE, TISSUE = mrf_fisp(FRAMES), Tissue(np.array([0.9, 1.4]), np.array([0.05, 0.09]))
 LIMITS = Limits((0.0, 1.5), (12e-3, 15e-3), 1.908e-3, inversion_time=18e-3)
 
 
-def drawn_signals(slice_profile):
+def drawn_signals(slice_nodes):
     """Lines of the figure of signals in the section on the sequence, (tissues, frames)."""
-    simulation = types.SimpleNamespace(slice_profile=lambda: slice_profile)
-    config = types.SimpleNamespace(tissue=TISSUE, named_tissues={"WM": (), "GM": ()}, simulation=simulation)
-    found = types.SimpleNamespace(start=SEQUENCE, sequence=SEQUENCE, limits=LIMITS)
+    simulation = SimulationConfig(frames=FRAMES, slice_nodes=slice_nodes)
+    config = DesignConfig(simulation, tissues=("WM:900/50", "GM:1400/90"))
+    found = Design(SEQUENCE, SEQUENCE, [SEQUENCE], np.ones(1), np.ones((1, 1)), 1.0, LIMITS)
     fields = dict.fromkeys(Evaluation._fields) | {"found": found, "config": config}
     figures = [picture.figure for picture in sequence_section(Evaluation(**fields)).figures]
     (axes,) = (
@@ -31,8 +35,20 @@ def drawn_signals(slice_profile):
     return np.stack([line.get_ydata() for line in axes.lines[:2]])
 
 
-@pytest.mark.parametrize("slice_profile", [None, sinc_slice_profile(6)], ids=["uniform", "sinc"])
-def test_signals_are_those_of_the_slice(slice_profile):
+@pytest.mark.parametrize(("slice_nodes", "slice_profile"), [(0, None), (6, sinc_slice_profile(6))], ids=["0", "6"])
+def test_signals_are_those_of_the_slice(slice_nodes, slice_profile):
     expected = np.asarray(simulate(SEQUENCE, TISSUE, accuracy=1e-6, slice_profile=slice_profile))
     # The report simulates to 1e-4.
-    np.testing.assert_allclose(drawn_signals(slice_profile), expected, rtol=0, atol=1e-3 * np.abs(expected).max())
+    np.testing.assert_allclose(drawn_signals(slice_nodes), expected, rtol=0, atol=1e-3 * np.abs(expected).max())
+
+
+def test_noisy_voxels_spread_as_the_bound_says():
+    """60 frames, at noise so small that estimates are linear in it."""
+    tissue = Tissue(np.array([0.832, 1.331, 2.569]), np.array([0.0792, 0.11, 0.329]))
+    dictionary = build_dictionary(SEQUENCE, tissue_grid("coarse"))
+    found = monte_carlo(SEQUENCE, dictionary, tissue, snr=3000.0, draws=400, seed=0)
+    assert found.predicted.max() < 0.1
+    # The standard deviation of 400 is known to 3.5 %, the mean of 6, of which pairs are correlated, to 2 %: 10 % is
+    # five times that.
+    assert np.sqrt(np.mean((found.measured / found.predicted) ** 2)) == pytest.approx(1, abs=0.1)
+    np.testing.assert_allclose(found.measured, found.predicted, rtol=0.18)  # five times 3.5 %
