@@ -11,6 +11,8 @@ training run has a folder of its own below ``--workdir``; called again, it goes 
 """
 
 import dataclasses
+import pathlib
+import tempfile
 from typing import NamedTuple
 
 from experiments.benchmarks.timing import GenerationCost, generation_cost
@@ -18,9 +20,10 @@ from experiments.evaluation.generator import Evaluation, Scan, evaluate_generato
 from experiments.flags.command_line import command
 from experiments.reports.generator import numbers, print_evaluation
 from experiments.reports.reproduction import write_reproduction_report
-from experiments.sweep_lambda import best_weight, sweep_jobs, sweep_rows
+from experiments.sweep_lambda import best_weight, sweep_jobs, sweep_rows, sweep_section
 from ganmrf.files import write_json
 from ganmrf.gan.recipes import recipe
+from ganmrf.parallel import return_freed_memory
 from ganmrf.physics.slice_profile import sinc_slice_profile
 from ganmrf.runs.configs import SpiralConfig, TrainingJob
 from ganmrf.runs.side_by_side import train_side_by_side
@@ -96,13 +99,15 @@ class Results(NamedTuple):
 @command(Config)
 def main(config: Config, given: frozenset[str]):
     """Runs everything, and writes what came out."""
+    return_freed_memory()
     with Workdir(config.workdir, config, given) as workdir:
         results = reproduce(workdir.path, workdir.config)
         content = {"lambda": results.chosen, "sweep": results.sweep, "records": results.run.rows}
         content |= {name: numbers(evaluation) for name, evaluation in results.evaluations.items()}
         content["generation"] = [cost._asdict() for cost in results.cost]
         write_json(workdir.path / "results.json", content)
-        write_reproduction_report(workdir.path / "report.html", workdir.config, results)
+        sweep = sweep_section(results.sweep) if results.sweep else None
+        write_reproduction_report(workdir.path / "report.html", workdir.config, results, sweep)
         print(f"report: {workdir.path / 'report.html'}")
 
 
@@ -123,12 +128,14 @@ def reproduce(folder, config: Config) -> Results:
 
     print("scanning the brain, matching it, and comparing the maps", flush=True)
     scan, acquired = _scan(generator.dictionary, config)
-    fine = simulate_accurately(fine_grid)  # after the scan: neither fits the memory of this job beside the other
     evaluations = {
         "own": evaluate_generator(generator, runs.get("regression"), scan, progress=True),
         "coarse": evaluate_generator(of_297, None, scan, progress=True),
-        "fine": evaluate_generator(of_297, None, scan, simulated=fine, map_baselines=False, progress=True),
     }
+    with tempfile.TemporaryDirectory(dir=folder) as place:  # on disk: it is read block by block
+        store = pathlib.Path(place) / "fine.zarr"
+        fine = simulate_accurately(fine_grid, store)
+        evaluations["fine"] = evaluate_generator(of_297, None, scan, simulated=fine, map_baselines=False, progress=True)
     for evaluation in evaluations.values():
         print_evaluation(evaluation)
     paper = read_run(folder / "paper") if config.paper_steps else None

@@ -6,7 +6,7 @@ import numpy as np
 
 from ganmrf.imaging.acquisition import add_thermal_noise, sample_kspace
 from ganmrf.imaging.coils import head_array
-from ganmrf.imaging.phantom import Brain, acquire, add_noise, digital_brain, noisy_voxels
+from ganmrf.imaging.phantom import Brain, acquire, add_noise, add_noise_in, digital_brain
 from ganmrf.io.mrd import RawData
 from ganmrf.parallel import require_memory
 from ganmrf.physics.sequences.fisp import Sequence
@@ -31,10 +31,6 @@ class ImageScan:
         if not _positive(snr):
             return self
         return dataclasses.replace(self, images=add_noise(self.images, snr, mask=self.brain.brain_mask, seed=seed))
-
-    def noisy_voxels(self, snr: float, seed: int = 0) -> np.ndarray:
-        """The signals of `with_noise` in the voxels of the brain alone, (frames, voxels), for an ``snr`` above 0."""
-        return noisy_voxels(self.images, snr, mask=self.brain.brain_mask, seed=seed)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,11 +83,28 @@ class Scanner:
         Raises:
           ValueError: a ``size`` whose voxels are too large for the brain.
         """
-        fields = {"variation": self.variation, "b1_variation": self.b1_variation, "seed": seed}
-        brain = digital_brain(size=self.size, field_of_view=self.field_of_view, **fields)
-        if not brain.brain_mask.any():
-            raise ValueError(f"size = {self.size} is too coarse: no voxel is half filled by the brain")
+        brain = self._brain(seed)
         return ImageScan(brain, acquire(brain, sequence, slice_profile=slice_profile, progress=progress))
+
+    def noisy_signals(
+        self, sequence: Sequence, snrs, *, slice_profile=None, seed: int = 0, progress: bool = False
+    ) -> tuple[Brain, dict[float, np.ndarray]]:
+        """The voxels of the brain alone, of perfect images with noise: a quarter of the memory of `image`.
+
+        Args:
+          sequence: what is played.
+          snrs: signal-to-noise ratios above 0, as `add_noise` has them.
+          slice_profile: quadrature over the slice; None for a uniform slice.
+          seed: of the brain's variation and of the noise of the first ratio; the noise of the next has the next seed.
+          progress: whether to show progress.
+
+        Returns:
+          The brain, and for each ratio signals (frames, voxels of ``brain_mask``), complex64.
+        """
+        brain = self._brain(seed)
+        mask = brain.brain_mask
+        clean = acquire(brain, sequence, slice_profile=slice_profile, mask=mask, progress=progress)
+        return brain, {snr: add_noise_in(clean, snr, mask=mask, seed=seed + i) for i, snr in enumerate(snrs)}
 
     def sample(
         self, sequence: Sequence, trajectory, *, slice_profile=None, seed: int = 0, progress: bool = False
@@ -128,6 +141,13 @@ class Scanner:
         needed = 8 * frames * (1.5 * self.size**2 + 3 * samples * self.coils)
         advice = "fewer coils or frames, or a smaller size need less"
         require_memory(needed, f"a scan of {self.size} x {self.size}", advice)
+
+    def _brain(self, seed):
+        fields = {"variation": self.variation, "b1_variation": self.b1_variation, "seed": seed}
+        brain = digital_brain(size=self.size, field_of_view=self.field_of_view, **fields)
+        if not brain.brain_mask.any():
+            raise ValueError(f"size = {self.size} is too coarse: no voxel is half filled by the brain")
+        return brain
 
     def _above_sinuses(self):
         """A Gaussian around the sinuses, at most 1, (y, x)."""

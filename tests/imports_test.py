@@ -5,8 +5,29 @@ import pathlib
 
 import pytest
 
+from experiments.flags.jobs import job_modules
+
 ROOT = pathlib.Path(__file__).parents[1]
-FLOORS = ["pytrees", "settings", "progress", "files", "parallel", "metrics", "physics", "dictionary", "gan", "anchors", "design", "imaging", "io", "scanner", "report", "stages", "scan_to_maps", "runs"]
+FLOORS = [
+    "pytrees",
+    "settings",
+    "progress",
+    "files",
+    "parallel",
+    "metrics",
+    "physics",
+    "dictionary",
+    "gan",
+    "anchors",
+    "design",
+    "imaging",
+    "io",
+    "scanner",
+    "report",
+    "stages",
+    "scan_to_maps",
+    "runs",
+]
 ABOVE_ALONE = {"design": {"imaging"}, "imaging": {"design"}, "io": {"imaging", "design"}, "report": {"io"}}
 ONLY_IN = {
     "orbax": ("gan/checkpoint.py",),
@@ -23,7 +44,7 @@ MODULES = sorted((ROOT / "ganmrf").rglob("*.py"))
 
 def imported(path):
     """Full names of the modules a file imports, wherever in it the import stands."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -52,3 +73,19 @@ def test_imports_point_down(path):
 def test_every_room_has_a_floor():
     rooms = {path.relative_to(ROOT / "ganmrf").parts[0].removesuffix(".py") for path in MODULES}
     assert rooms - {"__init__", "data"} <= set(FLOORS)
+
+
+COMMANDS = sorted((ROOT / "experiments").glob("[!_]*.py"))
+HELPERS = ["flags", "evaluation", "benchmarks", "reports", "studies"]  # a folder sees those before it, never a command
+
+
+def test_only_commands_stand_at_the_top_of_experiments():
+    assert {path.stem for path in COMMANDS} == {job for job in job_modules() if "." not in job}
+
+
+@pytest.mark.parametrize("folder", HELPERS)
+def test_helpers_do_not_import_commands(folder):
+    for path in (ROOT / "experiments" / folder).glob("*.py"):
+        for name in imported(path):
+            if name.startswith("experiments."):
+                assert name.split(".")[1] in HELPERS[: HELPERS.index(folder) + 1], f"{path} imports {name}"

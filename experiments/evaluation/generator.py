@@ -23,7 +23,7 @@ from ganmrf.scanner import Scanner
 
 REFIT = ", output layer solved for"
 _CALIBRATION_RANK, _VIRTUAL_COILS = 2, 10
-_BLOCK = 16384  # atoms whose fingerprints are in memory at a time: 66 MB of 1000 frames
+_BLOCK = 8192  # atoms whose fingerprints are in memory at a time: 33 MB of 1000 frames
 
 
 class Scan(NamedTuple):
@@ -125,8 +125,7 @@ def scan_brain(
     """
     played = {"slice_profile": dictionary.slice_profile, "seed": seed, "progress": progress}
     if trajectory is None:
-        scan = scanner.image(dictionary.sequence, **played)
-        return Scan(scan.brain, {snr: scan.noisy_voxels(snr, seed + i) for i, snr in enumerate(snrs)})
+        return Scan(*scanner.noisy_signals(dictionary.sequence, snrs, **played))
     basis = svd_basis(dictionary.fingerprints, _CALIBRATION_RANK)
     scan, signals = scanner.sample(dictionary.sequence, trajectory, **played), {}
     for snr in snrs:
@@ -188,7 +187,7 @@ def evaluate_generator(
         evaluated=evaluated,
         evaluated_as=evaluated_as,
         outside=outside,
-        errors={name: _errors(method.make, simulated, np.flatnonzero(evaluated)) for name, method in found.items()},
+        errors={name: _errors(method.make, simulated, evaluated) for name, method in found.items()},
         core_seconds={name: method.core_seconds for name, method in found.items()},
         all_errors=_errors_of_rows(generated.fingerprints, simulated),
         norm_error=float(np.mean(np.abs(generated.norms[evaluated] / norms - 1))),
@@ -198,15 +197,20 @@ def evaluate_generator(
     )
 
 
-def _errors(make, simulated, rows):
-    """Relative errors of the fingerprints that ``make`` gives for some atoms, a block of them in memory at a time."""
-    blocks = np.array_split(rows, -(-rows.size // _BLOCK))
-    made = ((make(simulated.tissue.rows(block)), np.asarray(simulated.fingerprints[block])) for block in blocks)
-    return np.concatenate([fingerprint_errors(*pair) for pair in made])
+def _errors(make, simulated, counted):
+    """Relative errors of the fingerprints that ``make`` gives for the counted atoms, a block in memory at a time."""
+    errors = []
+    for start in range(0, counted.size, _BLOCK):
+        rows = np.arange(start, min(start + _BLOCK, counted.size))
+        kept = counted[rows]
+        if kept.any():
+            truth = np.asarray(simulated.fingerprints[start : start + _BLOCK])[kept]
+            errors.append(fingerprint_errors(make(simulated.tissue.rows(rows[kept])), truth))
+    return np.concatenate(errors)
 
 
 def _errors_of_rows(fingerprints, simulated):
-    """Relative errors of all rows, likewise a block at a time."""
+    """Relative errors of all rows, a block in memory at a time."""
     blocks = [slice(start, start + _BLOCK) for start in range(0, len(fingerprints), _BLOCK)]
     return np.concatenate([fingerprint_errors(fingerprints[rows], simulated.fingerprints[rows]) for rows in blocks])
 

@@ -4,7 +4,6 @@ import numpy as np
 
 from experiments.evaluation.generator import REFIT
 from experiments.reports.generator import error_section, fingerprint_section, map_section, training_picture
-from experiments.sweep_lambda import sweep_section
 from ganmrf.report.figures import schedule_figure
 from ganmrf.report.html import Picture, Section, Table, write_report
 
@@ -14,7 +13,7 @@ _PAPER_HOURS = 8.0
 _EXTRAPOLATE_FROM = 100_000  # steps: a shorter curve has not settled on a slope
 
 
-def write_reproduction_report(path, settings, results):
+def write_reproduction_report(path, settings, results, sweep: Section | None):
     """Writes the report of `reproduce.Results`, made with a `reproduce.Config`, as one HTML file."""
     own, coarse, fine = (results.evaluations[name] for name in ("own", "coarse", "fine"))
     n_own, n_coarse, n_fine = (evaluation.all_errors.size for evaluation in (own, coarse, fine))
@@ -23,7 +22,7 @@ def write_reproduction_report(path, settings, results):
         Section("The paper's numbers beside ours", tables=[_numbers_table(results), _time_table(results)]),
         _worth_section(results),
         Section("Sequence (the paper's Fig. 2)", figures=[schedule]),
-        *([sweep_section(results.sweep)] if results.sweep else []),
+        *([sweep] if sweep else []),
         _training_section(results),
         fingerprint_section(results.run.generator()),
         error_section(own, f"Errors of fingerprints, {n_own} atoms"),

@@ -25,7 +25,7 @@ from ganmrf.progress import Progress
 _GROUP = 16  # atoms of which the best float32 score is kept
 _VOXELS = 2048  # voxels a chunk: one compiled program, and work for several cores
 _BLOCK_ATOMS = 2**16  # most atoms in memory at a time
-_BLOCK_BYTES = 2**28  # most memory of a block
+_BLOCK_BYTES = 2**26  # most memory of a block
 _BASIS_ATOMS = 4096  # atoms from which the basis of the float32 scores is computed
 _BASIS_RUN = 64  # consecutive atoms among these, so that few chunks are read from a disk
 _BASIS_RANKS = (64, 128, 192)  # the smallest rank that leaves out no more than _LEFT_OUT is taken
@@ -142,10 +142,10 @@ def _search(dictionary, series, voxels, progress):
         if not np.isfinite(norm[rows]).all():
             unfit = np.sum(~np.isfinite(norm[rows]))
             raise ValueError(f"images hold NaN or infinite values, in {unfit} voxels of a chunk")
-        unit = signals / np.where(norm[rows] > 0, norm[rows], 1)[:, None]
-        _decide(block, unit, *block.first_scores(unit, device), best.part(rows))
+        signals /= np.where(norm[rows] > 0, norm[rows], 1)[:, None]  # in place: a copy would be the largest array here
+        _decide(block, signals, *block.first_scores(signals, device), best.part(rows))
         with bar.get_lock():
-            bar.update(len(unit) * len(block.atoms) / len(atoms))
+            bar.update(len(signals) * len(block.atoms) / len(atoms))
 
     size = _block_size(atoms)
     with Progress(voxels.size, "matching", unit="voxel", shown=progress) as bar:

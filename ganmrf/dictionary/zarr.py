@@ -182,8 +182,16 @@ class ChunkedStore:
         Raises:
           ValueError: a chunk is missing or damaged; the message names the file.
         """
+        array = self.arrays[name]
         try:
-            return _result(self.arrays[name][rows].read())
+            if isinstance(rows, slice):
+                return _result(array[rows].read())
+            rows = np.arange(self.n_atoms)[rows]
+            found, chunks = np.empty((rows.size, *array.shape[1:]), self.dtype), rows // self.chunk_atoms
+            for chunk in np.unique(chunks):  # one after the other: TensorStore would have all of them in memory
+                here = chunks == chunk
+                found[here] = _result(array[rows[here]].read())
+            return found
         except ValueError as error:
             raise ValueError(f"{self.path}: {error}: {self.remedy}") from error
 

@@ -174,15 +174,24 @@ def acquire(
     sequence: Sequence,
     *,
     slice_profile: SliceProfile | None = None,
+    mask: np.ndarray | None = None,
     progress: bool = False,
 ) -> np.ndarray:
     """The image series of a perfect scan: no coils, no sampling, no noise.
 
     Each tissue of each voxel is simulated by itself; the signals add, weighted by volume and proton density.
 
+    Args:
+      brain: what is scanned.
+      sequence: what is played.
+      slice_profile: quadrature over the slice; None for a uniform slice.
+      mask: None for whole images; or the voxels to return, bool, (y, x).
+      progress: whether to show progress.
+
     Returns:
-      (frames, y, x), complex64: the transverse magnetisation divided by ``-1j``, as `simulate` returns it, times the
-      factor of the receive phase. Immediately after 90 degrees from equilibrium a voxel of CSF would have magnitude 1.
+      (frames, y, x), or (frames, voxels) with a mask, complex64: the transverse magnetisation divided by ``-1j``, as
+      `simulate` returns it, times the factor of the receive phase. Immediately after 90 degrees from equilibrium a
+      voxel of CSF would have magnitude 1.
     """
     tissue, shape, filled = brain.tissue, brain.fractions.shape, brain.fractions > 0
     t1, t2, b1 = (np.broadcast_to(values, shape)[filled] for values in (tissue.t1, tissue.t2, tissue.b1))
@@ -190,12 +199,14 @@ def acquire(
     # All tissues in one call, so that their voxels share numbers of states, and few programs are compiled.
     signals = simulate_many(sequence, mixture, slice_profile=slice_profile, progress=progress)
     weights = brain.proton_density[:, None, None] * brain.fractions * np.exp(1j * brain.phase)
-    images = np.zeros((sequence.n_frames, *shape[1:]), np.complex64)
+    mask = np.ones(shape[1:], bool) if mask is None else mask
+    images = np.zeros((sequence.n_frames, np.count_nonzero(mask)), np.complex64)
     parts = np.split(signals, np.cumsum(filled.sum(axis=(1, 2)))[:-1])
     for here, weight, part in zip(filled, weights, parts, strict=True):
+        inside, kept = here[mask], mask[here]
         for image, signal in zip(images, part.T, strict=True):
-            image[here] += weight[here] * signal
-    return images
+            image[inside] += weight[here & mask] * signal[kept]
+    return images.reshape(-1, *shape[1:]) if mask.all() else images
 
 
 def add_noise(images: np.ndarray, snr: float, *, mask: np.ndarray, seed: int = 0) -> np.ndarray:
@@ -224,27 +235,30 @@ def add_noise(images: np.ndarray, snr: float, *, mask: np.ndarray, seed: int = 0
             f"mask must be bool, of shape {images.shape[-2:]}, with a voxel at least; got {mask.dtype}, {mask.shape}, "
             f"{np.count_nonzero(mask)} voxels"
         )
-    noisy = np.empty_like(images)
-    series = zip(noisy.reshape(-1, *mask.shape), _noisy_images(images, snr, mask, seed), strict=True)
-    for place, image in series:  # one image at a time: noise of the whole series would double the memory
-        place[:] = image
+    flat = images.reshape(-1, *mask.shape)
+    noise = _noise([image[mask] for image in flat], snr, mask, seed)
+    noisy = images.copy()
+    for image, of_image in zip(noisy.reshape(-1, *mask.shape), noise, strict=True):
+        image += of_image
     return noisy
 
 
-def noisy_voxels(images: np.ndarray, snr: float, *, mask: np.ndarray, seed: int = 0) -> np.ndarray:
-    """What `add_noise` gives in the voxels of the mask, (..., voxels), without ever holding all noisy images."""
-    flat = np.stack([image[mask] for image in _noisy_images(images, snr, mask, seed)])
-    return flat.reshape(*images.shape[:-2], -1)
+def add_noise_in(signals: np.ndarray, snr: float, *, mask: np.ndarray, seed: int = 0) -> np.ndarray:
+    """What `add_noise` gives in the voxels of the mask, (frames, voxels), from the signals of these voxels alone."""
+    noisy = signals.copy()
+    for signal, of_image in zip(noisy, _noise(signals, snr, mask, seed), strict=True):
+        signal += of_image[mask]
+    return noisy
 
 
-def _noisy_images(images, snr, mask, seed):
-    """The noisy images, one after the other."""
-    flat = images.reshape(-1, *mask.shape)
-    power = np.mean([np.mean(np.abs(image[mask]) ** 2) for image in flat])
-    rng = np.random.default_rng(seed)
-    for image in flat:
-        noise = rng.standard_normal((*image.shape, 2), dtype=images.real.dtype).view(images.dtype)[..., 0]
-        yield image + np.sqrt(power).astype(images.real.dtype) / snr * noise
+def _noise(signals, snr, mask, seed):
+    """The noise of each image, (y, x): one at a time, since that of the whole series would double the memory."""
+    power = np.mean([np.mean(np.abs(signal) ** 2) for signal in signals])
+    kind, rng = signals[0].dtype, np.random.default_rng(seed)
+    real = signals[0].real.dtype
+    for _ in signals:
+        noise = rng.standard_normal((*mask.shape, 2), dtype=real).view(kind)[..., 0]
+        yield np.sqrt(power).astype(real) / snr * noise
 
 
 def _slab_fractions(thickness_mm):

@@ -11,6 +11,8 @@ import numpy as np
 
 from ganmrf.anchors.generator_file import save_generator
 from ganmrf.dictionary.build import Dictionary, build_dictionary
+from ganmrf.dictionary.zarr import open_dictionary
+from ganmrf.dictionary.zarr_fill import begin_store, fill_store
 from ganmrf.files import read_json, write_json
 from ganmrf.gan.checkpoint import Checkpoints
 from ganmrf.gan.data import Data, split_and_scale
@@ -43,10 +45,19 @@ class Run(NamedTuple):
         return finish(recipe, self.state.params, self.data, self.dictionary)
 
 
-def simulate_accurately(simulation: SimulationConfig) -> Dictionary:
-    """The dictionary of a configuration, more accurate than a generator of it can be."""
+def simulate_accurately(simulation: SimulationConfig, store=None) -> Dictionary:
+    """The dictionary of a configuration, more accurate than a generator of it can be.
+
+    Args:
+      simulation: sequence, tissue grid and slice profile.
+      store: None for a dictionary in memory; or the ``.zarr`` folder that it is simulated to, and read from.
+    """
     sequence, tissue, profile = simulation.sequence(), simulation.tissue(), simulation.slice_profile()
-    return build_dictionary(sequence, tissue, slice_profile=profile, accuracy=_ACCURACY)
+    if store is None:
+        return build_dictionary(sequence, tissue, slice_profile=profile, accuracy=_ACCURACY)
+    fill_store(begin_store(store, sequence, tissue, slice_profile=profile, accuracy=_ACCURACY))
+    dictionary = open_dictionary(store)
+    return dataclasses.replace(dictionary, norms=np.asarray(dictionary.norms))
 
 
 def train_in_folder(

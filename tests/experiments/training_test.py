@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from ganmrf.dictionary.npz import load_dictionary
-from tests.commands import ROOT, run, words
+from tests.commands import ROOT, run, run_apart, words
 
 SMALL = ("--frames=40", "--grid=coarse", "--width=8", "--depth=1", "--rank=8", "--batch_size=16", "--optimiser=adam")
 RUN = (*SMALL, "--steps=80", "--every=5")
@@ -68,7 +68,8 @@ def test_a_damaged_or_missing_newest_checkpoint_falls_back(trained, tmp_path, da
     else:
         for path in newest.glob("state/**/d/*"):  # the largest alone may be one that nothing refers to
             os.truncate(path, path.stat().st_size // 2)
-    done = run("train", f"--workdir={folder}")
+    # Apart: what Orbax leaves of a read that failed may end in the event loop of a later test.
+    done = run_apart("train", f"--workdir={folder}")
     assert done.returncode == 0, done.stderr
     assert f"{folder}: going on from step 75" in done.stdout
     expected = "is damaged" if damage == "truncated" else "records up to step 80, but no checkpoint after 75"
