@@ -76,7 +76,7 @@ def test_every_room_has_a_floor():
 
 
 COMMANDS = sorted((ROOT / "experiments").glob("[!_]*.py"))
-HELPERS = ["flags", "evaluation", "benchmarks", "reports", "studies"]  # a folder sees those before it, never a command
+HELPERS = ["flags", "benchmarks", "evaluation", "reports", "studies"]  # a folder sees those before it, never a command
 
 
 def test_only_commands_stand_at_the_top_of_experiments():
