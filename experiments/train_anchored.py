@@ -55,6 +55,12 @@ def main(config: Config, given: frozenset[str]):
     table = Table(columns, cells, caption)
     print(table.text())
     print(f"made in {made.core_seconds:.0f} core-seconds: {workdir / 'generator.npz'}")
+    _write_report(workdir / "report.html", made, errors, table)
+    print(f"report: {workdir / 'report.html'}")
+
+
+def _write_report(path, made, errors, table):
+    kind, caption = made.config.kind, table.caption
     size = made.generator.sizes[-1]
     best = errors[kind][size]
     sections = [
@@ -74,7 +80,7 @@ def main(config: Config, given: frozenset[str]):
         words = "Relative error of the joint features, before the output layer is solved for."
         sections.append(Section("Training", figures=[Picture(figure, words)]))
     write_report(
-        workdir / "report.html",
+        path,
         title="A generator for any sequence",
         summary=(
             f"Weights of kind {kind} over {', '.join(made.generator.box.names)}, made in {made.core_seconds:.0f} "
@@ -84,7 +90,6 @@ def main(config: Config, given: frozenset[str]):
         sections=sections,
         settings=made.config,
     )
-    print(f"report: {workdir / 'report.html'}")
 
 
 if __name__ == "__main__":
