@@ -2,21 +2,16 @@
 
 import difflib
 import importlib
-import os
 import sys
 
-from experiments.flags.jobs import GROUPS, job_modules, summary
+from experiments.flags.jobs import GROUPS, job_modules, show, summary
 
 
 def main(arguments: list[str] | None = None):
     """Runs the job that the first argument names; without arguments lists them."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if not arguments or arguments[0] in ("help", "--help", "-h", "--version"):
-        try:
-            _list(version="--version" in arguments)
-            sys.stdout.flush()
-        except BrokenPipeError:  # whoever reads the list has seen enough, as `head` does
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        show(_version() if "--version" in arguments else _listed())
         return
     job, *rest = arguments
     jobs = job_modules()
@@ -29,17 +24,17 @@ def main(arguments: list[str] | None = None):
     importlib.import_module(f"experiments.{job}").main.run(rest)
 
 
-def _list(version):
-    from ganmrf import __version__
+def _version():
+    from ganmrf import __version__  # here: the list of jobs is there at once, without JAX
 
-    if version:
-        print(f"ganmrf {__version__}")
-        return
-    print("ganmrf JOB --flag=value ...   MR fingerprinting: simulate, learn, map, design; ganmrf JOB --help for flags")
+    return f"ganmrf {__version__}"
+
+
+def _listed():
+    lines = ["ganmrf JOB --flag=value ...   runs a job of MR fingerprinting; ganmrf JOB --help lists its flags"]
     for group, jobs in GROUPS.items():
-        print(f"\n{group}")
-        for job in jobs:
-            print(f"  {job:32s}{summary(job)}")
+        lines += ["", group, *(f"  {job:32s}{summary(job)}" for job in jobs)]
+    return "\n".join(lines)
 
 
 def _refuse(message):

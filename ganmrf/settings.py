@@ -1,7 +1,10 @@
 """Configurations as frozen dataclasses: a field says its meaning and its rule once, for Python, files and flags."""
 
 import dataclasses
+import functools
 import json
+import math
+import operator
 import types
 import typing
 
@@ -60,21 +63,39 @@ def configuration(cls: type) -> type:
 
 
 def check_settings(config):
-    """Raises `ValueError` for the first field that breaks its rule; it names the field, its value and the rule."""
+    """Raises `ValueError` for the first field that breaks its type or rule; it names field, value and rule."""
     for field in dataclasses.fields(config):
         facts, value = field.metadata, getattr(config, field.name)
-        if value is None or "meaning" not in facts:
+        if "meaning" not in facts or (value is None and _may_be_none(type(config), field.name)):
             continue
+        kind, several = kind_of(type(config), field.name)
         values = value if isinstance(value, tuple) else (value,)
         shown = ",".join(map(str, values)) if isinstance(value, tuple) else value
+        if isinstance(value, tuple) != several or not all(_is(kind, each) for each in values):
+            one = {float: "finite number", int: "whole number", str: "text", bool: "True or False"}[kind]
+            raise ValueError(f"{field.name} must be a {'tuple, each entry a ' * several}{one}; got {shown!r}")
+        if value in ((), "") and value != field.default:
+            raise ValueError(f"{field.name} must not be empty")
         if facts["choices"] is not None and any(each not in facts["choices"] for each in values):
             raise ValueError(f"{field.name} must be one of {', '.join(map(str, facts['choices']))}; got {shown}")
-        for rule, holds in (("at_least", lambda x, y: x >= y), ("above", lambda x, y: x > y)):
-            bound = facts[rule]
-            if bound is not None and not all(holds(each, bound) and each < float("inf") for each in values):
-                raise ValueError(f"{field.name} must be {rule.replace('_', ' ')} {bound}, and finite; got {shown}")
+        for rule, holds in (("at_least", operator.ge), ("above", operator.gt)):
+            if facts[rule] is not None and not all(holds(each, facts[rule]) for each in values):
+                raise ValueError(f"{field.name} must be {rule.replace('_', ' ')} {facts[rule]}; got {shown}")
 
 
+def _is(kind, value):
+    """Whether a value is of a kind; numbers are finite, and whole ones fit 64 bits, as seeds and shapes must."""
+    if kind is float:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return type(value) is kind and (kind is not int or abs(value) < 2**63)
+
+
+@functools.cache
+def _may_be_none(cls, name):
+    return type(None) in typing.get_args(typing.get_type_hints(cls)[name])
+
+
+@functools.cache
 def kind_of(cls, name: str) -> tuple[type, bool]:
     """Type of a field, without ``| None``, and whether it is a tuple of that type."""
     hint = typing.get_type_hints(cls)[name]

@@ -15,6 +15,8 @@ hypothesis.settings.load_profile("ganmrf")
 @pytest.fixture(scope="module")
 def quick_compiler():
     """Programs that are compiled with few optimisations: for files of tests that compile longer than they run."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # for the processes that a command starts
+        jax.config.update("jax_disable_most_optimizations", True)
+        yield
+        jax.config.update("jax_disable_most_optimizations", False)

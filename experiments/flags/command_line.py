@@ -12,7 +12,7 @@ import textwrap
 
 from absl import flags
 
-from experiments.flags.jobs import job_modules
+from experiments.flags.jobs import job_modules, show
 from ganmrf.parallel import keep_compiled_programs
 from ganmrf.settings import kind_of
 
@@ -68,7 +68,7 @@ class Command:
         """
         arguments = sys.argv[1:] if arguments is None else list(map(str, arguments))
         if any(argument.lstrip("-") in ("help", "h", "helpshort", "helpfull") for argument in arguments):
-            print(self.help())
+            show(self.help())
             return
         try:
             values = self._parse(arguments)
@@ -78,13 +78,17 @@ class Command:
             self._function(config, given) if self._takes_given else self._function(config)
         except (ValueError, OSError) as error:
             self._fail(error)
+        except KeyboardInterrupt:
+            print("stopped; a job with a folder of its own goes on when it is called again", file=sys.stderr)
+            sys.exit(130)  # as a shell has it for Ctrl-C
 
     def help(self) -> str:
         """What the job does, and its own flags with their units and defaults."""
         lines = [inspect.getdoc(inspect.getmodule(self._function)).strip()]
         for cls, _, fields in _groups(self.config):
             summary = inspect.getdoc(cls).splitlines()[0].rstrip(".")
-            lines += ["", f"{summary}:", *(line for field in fields for line in _described(cls, field))]
+            if fields:
+                lines += ["", f"{summary}:", *(line for field in fields for line in _described(cls, field))]
         return "\n".join(lines)
 
     def _parse(self, arguments):
@@ -193,9 +197,11 @@ def _described(cls, field):
         meaning += "; may be repeated"
     if field.default is dataclasses.MISSING:
         meaning += " (required)"
-    elif field.default is not None and kind is bool:
+    elif field.default in (None, (), ""):
+        pass
+    elif kind is bool:
         meaning += f" (default: {'yes' if field.default else 'no'})"
-    elif field.default is not None:
+    else:
         entries = field.default if several else (field.default,)
         meaning += f" (default: {', '.join(f'{each:g}' if kind is float else str(each) for each in entries)})"
     width = min(max(os.get_terminal_size().columns if sys.stdout.isatty() else 100, 60), 120)

@@ -1,7 +1,9 @@
 """Which jobs there are, grouped as a user thinks."""
 
 import ast
+import os
 import pathlib
+import sys
 
 GROUPS = {
     "simulate": ("simulate_dictionary", "simulate_acquisition", "map_brain"),
@@ -39,3 +41,11 @@ def summary(job: str) -> str:
     """The first line of a job's docstring, read without importing the job."""
     path = pathlib.Path(__file__).parents[1].joinpath(*job.split(".")).with_suffix(".py")
     return ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))).splitlines()[0]
+
+
+def show(text: str):
+    """Prints a page; a reader that has seen enough of it, as `head` has, ends it without a word."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

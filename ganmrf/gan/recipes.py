@@ -19,13 +19,13 @@ class Recipe:
     sequence_input: str = setting(
         "none",
         "flip angles and repetition times as inputs of the networks: full; folded into the first layer, where they are "
-        "the same for all atoms, which does not change the run (`networks.fold_constant`); or none",
+        "the same for all atoms, which does not change the run; or none",
         choices=("full", "folded", "none"),
     )
     encoding: str = setting(
         "fourier",
         "of T1 and T2, from -1 to 1 over the trained range: linear; log, of the time plus half a repetition time "
-        "(`tissue_box.log_time`); or fourier, which adds sines and cosines of those logarithms",
+        "; or fourier, which adds sines and cosines of those logarithms",
         choices=("linear", "log", "fourier"),
     )
     separate_scaling: bool = setting(
@@ -56,7 +56,7 @@ class Recipe:
     reconstruction: str = setting(
         "l2",
         "the mismatch of generated and simulated fingerprints: l1 or l2, the norm of their difference; energy, a score "
-        "of distributions from two generated fingerprints for each simulated one (`losses.energy_score`); or "
+        "of distributions from two generated fingerprints for each simulated one; or "
         "likelihood, where the generator emits a mixture of Gaussians over the coefficients, and z draws from it",
         choices=("l1", "l2", "energy", "likelihood"),
     )

@@ -209,6 +209,8 @@ class TrainingConfig:
     )
 
     def __post_init__(self):
+        if self.recipe == Recipe():
+            object.__setattr__(self, "recipe", PRESETS[self.preset])
         if self.every is None:
             object.__setattr__(self, "every", max(self.recipe.steps // 20, 1))
 

@@ -91,7 +91,12 @@ class DesignConfig:
         try:
             pairs = [text.rsplit(":", 1) for text in self.tissues]
             found = {name: tuple(float(time) for time in times.split("/")) for name, times in pairs}
-            if not found or any(len(times) != 2 for times in found.values()) or len(found) < len(pairs):
+            if (
+                not found
+                or not all(found)
+                or any(len(times) != 2 for times in found.values())
+                or len(found) < len(pairs)
+            ):
                 raise ValueError
         except ValueError:
             shown = ",".join(self.tissues)

@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import pathlib
 import queue
+import signal
 import threading
 from collections.abc import Callable, Mapping
 
@@ -110,6 +111,7 @@ def _work(function, tasks, finished):
         multiprocessing.parent_process().join()
         os._exit(1)
 
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which ends this process
     threading.Thread(target=watch, daemon=True).start()
     tqdm.tqdm.set_lock(threading.RLock())  # its own is a semaphore that a process which is ended leaves behind
     keep_compiled_programs()

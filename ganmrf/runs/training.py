@@ -121,9 +121,9 @@ def _begin(path, job):
     dictionary = simulate_accurately(job.simulation)
     if np.ndim(dictionary.tissue.b1):
         raise ValueError(f"b1 must be one value: a generator learns T1 and T2 alone; got {job.simulation.b1}")
-    _check_unchanged(path / "dictionary.json", dictionary)
     training = job.training
     data = split_and_scale(dictionary, training.recipe, split=training.split, seed=training.seed)
+    _check_unchanged(path / "dictionary.json", dictionary)
     return Run(job, dictionary, data, init_state(training.recipe, data, training.seed), [])
 
 

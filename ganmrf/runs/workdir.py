@@ -78,15 +78,29 @@ class Workdir:
         self.begun = path.exists()
         if self.begun:
             plain = _merged(path, plain, _stored(self.path, plain), given, extendable)
+        settled = _read(path, config, plain)  # before the file is touched: it may hold what no field can
         write_json(path, plain)
-        return from_plain(config, plain)
+        return settled
 
 
 def read_records(folder) -> list[dict]:
-    """The rows of ``metrics.jsonl``, none where there is no such file; a line that was cut off is left out."""
+    """The rows of ``metrics.jsonl``, none where there is no such file; a line that was cut off is left out.
+
+    Raises:
+      ValueError: a line that holds no row.
+    """
     path = pathlib.Path(folder) / "metrics.jsonl"
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+    rows = []
+    for number, line in enumerate(lines, 1):
+        if line.endswith("\n"):
+            try:
+                row = json.loads(line)
+                _ = row["step"] + 1
+            except (ValueError, TypeError, KeyError) as error:
+                raise ValueError(f"{path}, line {number}: no record of a run") from error
+            rows.append(row)
+    return rows
 
 
 def read_config(folder, config):
@@ -101,7 +115,7 @@ def read_config(folder, config):
     """
     if not (pathlib.Path(folder) / "config.json").exists():
         raise ValueError(f"{folder} holds no run: it has no config.json")
-    return from_plain(config, _stored(folder, to_plain(config)))
+    return _read(pathlib.Path(folder) / "config.json", config, _stored(folder, to_plain(config)))
 
 
 def _stored(folder, plain):
@@ -114,6 +128,13 @@ def _stored(folder, plain):
     return stored
 
 
+def _read(path, config, plain):
+    try:
+        return from_plain(config, plain)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
 def _names(plain):
     return {name: _names(value) if isinstance(value, dict) else None for name, value in plain.items()}
 
@@ -123,7 +144,7 @@ def _merged(path, plain, stored, given, extendable):
     for name, value in plain.items():
         if isinstance(value, dict):
             merged[name] = _merged(path, value, stored[name], given, extendable)
-        elif name in given and value != stored[name] and name not in extendable:
+        elif name in given and value != stored[name] and not (name in extendable and value > stored[name]):
             value, before = (",".join(map(str, v)) if isinstance(v, list) else v for v in (value, stored[name]))
             raise ValueError(
                 f"{name}={value} conflicts with {before} in {path}: resume without it, or begin in another folder"

@@ -2,8 +2,12 @@
 
 import json
 
+import pytest
+
 from ganmrf.parallel import bound_to, cores
 from tests.commands import run
+
+pytestmark = pytest.mark.usefixtures("quick_compiler")
 
 SMALL = ("--frames=30", "--grid=coarse", "--width=8", "--depth=1", "--rank=8", "--batch_size=16", "--optimiser=adam")
 REFIT = ", output layer solved for"

@@ -12,6 +12,8 @@ from ganmrf.dictionary.npz import load_dictionary
 from ganmrf.physics.sequences.cardiac import cardiac_mrf
 from tests.commands import ROOT, run, words
 
+pytestmark = pytest.mark.usefixtures("quick_compiler")
+
 SMALL = ("--frames=40", "--t1_range_ms=100,3000", "--t2_range_ms=10,500", "--sequences=4", "--candidates=128")
 NETWORK = ("--width=32", "--depth=2", "--steps=60", "--tissues=128", "--refit_tissues=256", "--batch_size=64")
 TRUNK = (*SMALL, *NETWORK, "--anchors=32")

@@ -7,6 +7,8 @@ import pytest
 from ganmrf.parallel import bound_to, cores
 from tests.commands import run
 
+pytestmark = pytest.mark.usefixtures("quick_compiler")
+
 SMALL = ("--frames=30", "--grid=coarse", "--width=32", "--depth=2", "--rank=16", "--batch_size=16", "--optimiser=adam")
 REFIT = ", output layer solved for"
 

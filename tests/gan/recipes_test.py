@@ -10,7 +10,7 @@ from ganmrf.gan.recipes import PRESETS, recipe
     [
         ({"head": "softmax"}, "head must be one of tanh, svd; got softmax"),
         ({"reconstruction_weight": -1.0}, "reconstruction_weight must be at least 0.* got -1.0"),
-        ({"r1_weight": float("nan")}, "r1_weight must be at least 0.* got nan"),
+        ({"r1_weight": float("nan")}, "r1_weight must be a finite number.* got nan"),
         ({"learning_rate": 0.0}, "learning_rate must be .* 0.* got 0.0"),
         ({"steps": 0}, "steps must be at least 1.* got 0"),
         ({"adversarial_weight": 0.0, "reconstruction_weight": 0.0}, "nothing to learn from"),

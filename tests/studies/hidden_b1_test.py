@@ -2,7 +2,11 @@
 
 import json
 
+import pytest
+
 from tests.commands import run
+
+pytestmark = pytest.mark.usefixtures("quick_compiler")
 
 
 def test_the_study_small(tmp_path):

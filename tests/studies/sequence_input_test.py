@@ -8,6 +8,8 @@ from experiments.studies.sequence_input_report import result_rows, result_table,
 from experiments.studies.sequence_input_runs import GAN, LONGER, REGRESSION, steps_of_equal_time
 from tests.commands import run
 
+pytestmark = pytest.mark.usefixtures("quick_compiler")
+
 SMALL = {"frames": 20, "steps": 4, "every": 2, "sequences": 2, "width": 8, "depth": 1, "rank": 4, "batch_size": 16}
 
 
