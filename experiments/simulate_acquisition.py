@@ -64,7 +64,7 @@ def main(config: Config):
         _write_truth(config.truth, scan.brain)
     frames, coils, samples = raw.kspace.shape
     size = raw.kspace.nbytes / 1e6
-    print(f"{config.output}: {frames} frames, {coils} coils, {samples} samples a frame, {size:.1f} MB")
+    print(f"{config.output}: {frames} frames, {coils} coils, {samples} samples of a frame, {size:.1f} MB")
 
 
 def _trajectory(config, n_frames):

@@ -28,7 +28,7 @@ class Progress(tqdm.tqdm):
         if self._in_lines:
             lines = {"mininterval": interval, "delay": interval, "miniters": 1, "ncols": 0}
         super().__init__(
-            total=total, desc=label, unit=unit, unit_scale=total >= 100_000, initial=initial, disable=not shown, **lines
+            total=total, desc=label, unit=unit, unit_scale=True, initial=initial, disable=not shown, **lines
         )
 
     def close(self):

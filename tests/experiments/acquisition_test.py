@@ -122,7 +122,7 @@ def test_what_was_reconstructed_is_kept(compared):
     ("flags", "text"),
     [
         (("--rotations=golden,nonsense",), "--rotations must be one of uniform, golden; got golden,nonsense"),
-        (("--seeds=-1",), "--seeds must be at least 0, and finite; got -1"),
+        (("--seeds=-1",), "--seeds must be at least 0; got -1"),
         (("--schedule=none.csv",), "none.csv"),
     ],
 )
