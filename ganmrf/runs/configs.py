@@ -14,7 +14,6 @@ from ganmrf.physics.sequences.fisp import Sequence
 from ganmrf.physics.sequences.published import mrf_fisp
 from ganmrf.physics.slice_profile import SliceProfile, sinc_slice_profile
 from ganmrf.physics.tissue import Tissue
-from ganmrf.scanner import Scanner
 from ganmrf.settings import configuration, group, setting
 
 
@@ -158,8 +157,10 @@ class SpiralConfig:
             field_of_view=self.field_of_view,
         )
 
-    def scanner(self, **fields) -> Scanner:
-        """What scans the digital brain with these spirals; ``fields`` are further ones of `Scanner`."""
+    def scanner(self, **fields):
+        """The `ganmrf.scanner.Scanner` of these spirals; ``fields`` are further ones of its own."""
+        from ganmrf.scanner import Scanner  # here: it imports for a third of a second, and most runs scan nothing
+
         return Scanner(size=self.size, field_of_view=self.field_of_view, dwell_time=1e-6 * self.dwell_time_us, **fields)
 
     @property
