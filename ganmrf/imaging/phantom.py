@@ -199,14 +199,14 @@ def acquire(
     # All tissues in one call, so that their voxels share numbers of states, and few programs are compiled.
     signals = simulate_many(sequence, mixture, slice_profile=slice_profile, progress=progress)
     weights = brain.proton_density[:, None, None] * brain.fractions * np.exp(1j * brain.phase)
-    mask = np.ones(shape[1:], bool) if mask is None else mask
-    images = np.zeros((sequence.n_frames, np.count_nonzero(mask)), np.complex64)
+    kept = np.ones(shape[1:], bool) if mask is None else mask
+    images = np.zeros((sequence.n_frames, np.count_nonzero(kept)), np.complex64)
     parts = np.split(signals, np.cumsum(filled.sum(axis=(1, 2)))[:-1])
     for here, weight, part in zip(filled, weights, parts, strict=True):
-        inside, kept = here[mask], mask[here]
+        inside, of_part, weighed = here[kept], kept[here], weight[here & kept]
         for image, signal in zip(images, part.T, strict=True):
-            image[inside] += weight[here & mask] * signal[kept]
-    return images.reshape(-1, *shape[1:]) if mask.all() else images
+            image[inside] += weighed * signal[of_part]
+    return images.reshape(-1, *shape[1:]) if mask is None else images
 
 
 def add_noise(images: np.ndarray, snr: float, *, mask: np.ndarray, seed: int = 0) -> np.ndarray:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from ganmrf.imaging.phantom import PURE, TISSUES, Brain, acquire, add_noise, digital_brain
+from ganmrf.imaging.phantom import PURE, TISSUES, Brain, acquire, add_noise, add_noise_in, digital_brain
 from ganmrf.physics import epg
 from ganmrf.physics.sequences.published import mrf_fisp
 from ganmrf.physics.tissue import Tissue
@@ -183,6 +183,15 @@ def test_a_mixed_voxel_is_the_sum_of_its_tissues_signals(small):
     averaged = averaged * weights.sum() * np.exp(1j * small.phase[y, x])
     # One tissue of mean T1 and T2 is another signal, a hundred times farther away than rounding.
     assert np.linalg.norm(averaged - expected) / np.linalg.norm(expected) > 1e-3
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_signals_and_noise_of_some_voxels_are_those_of_the_images(small, whole):
+    mask = np.ones_like(small.brain_mask) if whole else small.brain_mask
+    images, signals = acquire(small, mrf_fisp(20)), acquire(small, mrf_fisp(20), mask=mask)
+    np.testing.assert_array_equal(signals, images[:, mask])
+    noisy = add_noise(images, 5.0, mask=mask, seed=3)
+    np.testing.assert_array_equal(add_noise_in(signals, 5.0, mask=mask, seed=3), noisy[:, mask])
 
 
 def test_noise_has_the_stated_snr_everywhere(small):
