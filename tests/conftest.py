@@ -14,9 +14,18 @@ hypothesis.settings.load_profile("ganmrf")
 
 @pytest.fixture(scope="module")
 def quick_compiler():
-    """Programs that are compiled with few optimisations: for files of tests that compile longer than they run."""
+    """Programs that are compiled with few optimisations: for files of tests that compile longer than they run.
+
+    Programs that other files compiled are forgotten first: JAX would go on using them whatever the optimisations, and
+    a command in this process would then differ in its last digits from the same command in a process of its own.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # for the processes that a command starts
-        jax.config.update("jax_disable_most_optimizations", True)
+        _compile_anew(quickly=True)
         yield
-        jax.config.update("jax_disable_most_optimizations", False)
+        _compile_anew(quickly=False)
+
+
+def _compile_anew(quickly: bool):
+    jax.config.update("jax_disable_most_optimizations", quickly)
+    jax.clear_caches()
