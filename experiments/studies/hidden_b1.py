@@ -10,14 +10,12 @@ row of the table, a second simulated set, is what the best generator could reach
 hold the results. Called again with the same ``--workdir`` it goes on where it was cut off.
 """
 
-import functools
-
 from experiments.flags.command_line import command
 from experiments.studies.hidden_b1_report import result_rows, result_table, write_hidden_b1_report
 from experiments.studies.hidden_b1_runs import VARIANTS, train_and_evaluate
+from experiments.studies.variants import run_folder, run_variants
 from ganmrf.files import write_json
 from ganmrf.runs.configs import SimulationConfig
-from ganmrf.runs.side_by_side import run_side_by_side
 from ganmrf.runs.workdir import Workdir
 from ganmrf.settings import configuration, group, setting, to_plain
 
@@ -45,24 +43,14 @@ def main(config: Config, given: frozenset[str]):
     with Workdir(config.workdir, config, given) as workdir:
         config, settings = workdir.config, to_plain(workdir.config)
         variants, seeds = config.variant, config.seeds
-        folders = {(name, seed): workdir.path / _folder(name) / f"seed_{seed}" for name in variants for seed in seeds}
-        found = dict(run_side_by_side(functools.partial(_evaluate, settings), folders.items()))
-        rows = result_rows(found, variants, seeds)
+        runs = {(name, seed): settings for name in variants for seed in seeds}
+        rows = result_rows(run_variants(train_and_evaluate, workdir.path, runs), variants, seeds)
         write_json(workdir.path / "hidden_b1.json", rows)
         table = result_table(rows, settings)
-        shown = {name: folders[name, seeds[0]] for name in variants}
+        shown = {name: run_folder(workdir.path, name, seeds[0]) for name in variants}
         write_hidden_b1_report(workdir.path / "report.html", settings, rows, table, shown)
     print(table.text())
     print(f"report: {workdir.path / 'report.html'}")
-
-
-def _evaluate(settings, item):
-    (variant, seed), folder = item
-    return (variant, seed), train_and_evaluate(folder, settings, variant, seed)
-
-
-def _folder(variant):
-    return variant.replace(" ", "_").replace(",", "")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,8 @@ import numpy as np
 
 from experiments.studies.hidden_b1_data import hidden_b1_dictionary, prepare_hidden, sample_fingerprints
 from experiments.studies.hidden_b1_metrics import covariance_error, mean_error, sliced_wasserstein
-from ganmrf.files import read_json, replacing, write_json
+from experiments.studies.variants import with_scaled_lambda
+from ganmrf.files import replacing
 from ganmrf.gan.generate import finish
 from ganmrf.gan.recipes import Recipe
 from ganmrf.gan.train import fit, init_state
@@ -40,10 +41,10 @@ VARIANTS = {
 
 
 def train_and_evaluate(folder: pathlib.Path, settings: dict, variant: str, seed: int) -> dict:
-    """Trains from the newest checkpoint to the end, and evaluates; at once where the folder has an evaluation already.
+    """Trains from the newest checkpoint to the end, and evaluates.
 
     Args:
-      folder: gets ``checkpoints``, ``evaluation.json`` and ``shown.npz``, samples of the tissues `SHOWN`.
+      folder: gets ``checkpoints`` and ``shown.npz``, samples of the tissues `SHOWN`.
       settings: of the study.
       variant: one of `VARIANTS`.
       seed: of everything that is drawn, but which tissues are held out.
@@ -51,9 +52,6 @@ def train_and_evaluate(folder: pathlib.Path, settings: dict, variant: str, seed:
     Returns:
       For the variant and for `FLOOR`: errors by name, means over the tissues that are held out.
     """
-    evaluation = folder / "evaluation.json"
-    if evaluation.exists():
-        return read_json(evaluation)
     simulation = SimulationConfig(**settings["simulation"])
     scan = simulation.sequence(), simulation.slice_profile()
     seen, held_out = _split(simulation.tissue(), settings["conditions"])
@@ -76,7 +74,6 @@ def train_and_evaluate(folder: pathlib.Path, settings: dict, variant: str, seed:
     found = {variant: _errors(generated(held_out, settings["samples"]), truth), FLOOR: _errors(again, truth)}
     with replacing(folder / "shown.npz") as path:
         np.savez(path, simulated=simulated(shown, _N_SHOWN), generated=generated(shown, _N_SHOWN))
-    write_json(evaluation, found)
     return found
 
 
@@ -91,11 +88,7 @@ def _split(tissue, n_held_out):
 def _recipe(variant, settings, dictionary):
     common = {name: settings[name] for name in ("width", "depth", "batch_size", "steps")}
     recipe = Recipe(**{"rank": _RANK, "refit": False} | common | VARIANTS[variant])
-    if recipe.reconstruction != "l1":
-        return recipe
-    # The paper's fingerprints are over the largest value, ours have unit norm.
-    weight = recipe.reconstruction_weight / float(np.abs(dictionary.fingerprints).max())
-    return dataclasses.replace(recipe, reconstruction_weight=weight)
+    return with_scaled_lambda(recipe, dictionary.fingerprints) if recipe.reconstruction == "l1" else recipe
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,7 +102,7 @@ class _Run:
 def _trained(folder, recipe, data, seed):
     chunks = functools.partial(fit, recipe, data, seed=seed, chunk=max(recipe.steps // 5, 1))
     with Workdir(folder, _Run(recipe, seed)) as workdir:
-        return advance(chunks, init_state(recipe, data, seed), workdir, recipe.steps, keep=1, progress=False)[0]
+        return advance(chunks, init_state(recipe, data, seed), workdir, recipe.steps, progress=False)[0]
 
 
 def _errors(samples, truth):

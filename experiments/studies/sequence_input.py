@@ -22,8 +22,8 @@ from experiments.studies.sequence_input_runs import (
     steps_of_equal_time,
     train_and_evaluate,
 )
+from experiments.studies.variants import run_variants
 from ganmrf.files import write_json
-from ganmrf.runs.side_by_side import run_side_by_side
 from ganmrf.runs.workdir import Workdir
 from ganmrf.settings import configuration, setting, to_plain
 
@@ -60,28 +60,18 @@ def main(config: Config, given: frozenset[str]):
     with Workdir(config.workdir, config, given) as workdir:
         config, settings = workdir.config, to_plain(workdir.config)
         variants, seeds = config.variant, config.seeds
-        jobs = [_job(workdir, settings, name, seed) for seed in seeds for name in variants if name != LONGER]
-        found = dict(run_side_by_side(_evaluate, jobs))
+        runs = {(name, seed): settings for seed in seeds for name in variants if name != LONGER}
+        found = run_variants(train_and_evaluate, workdir.path, runs)
         if LONGER in variants:
-            steps = {seed: steps_of_equal_time(*(found[name, seed] for name in (REGRESSION, GAN))) for seed in seeds}
-            jobs = [_job(workdir, settings | {"steps": steps[seed]}, LONGER, seed) for seed in seeds]
-            found |= dict(run_side_by_side(_evaluate, jobs))
+            steps = {seed: steps_of_equal_time(found[REGRESSION, seed], found[GAN, seed]) for seed in seeds}
+            runs = {(LONGER, seed): settings | {"steps": steps[seed]} for seed in seeds}
+            found |= run_variants(train_and_evaluate, workdir.path, runs)
         rows = result_rows(found, variants, seeds)
         write_json(workdir.path / "sequence_input.json", rows)
         table = result_table(rows, settings)
         write_sequence_input_report(workdir.path / "report.html", rows, table, settings)
     print(table.text())
     print(f"report: {workdir.path / 'report.html'}")
-
-
-def _job(workdir, settings, variant, seed):
-    folder = workdir.path / variant.replace(" ", "_").replace(",", "") / f"seed_{seed}"
-    return folder, settings, variant, seed
-
-
-def _evaluate(job):
-    _, _, variant, seed = job
-    return (variant, seed), train_and_evaluate(*job)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,6 @@ from ganmrf.physics.sequences.fisp import Sequence
 from ganmrf.physics.sequences.random import five_lobes, sample_five_lobes
 from ganmrf.physics.tissue import Tissue
 
-SEQUENCE_INPUTS = ("parameters", "schedule")
 T1_LIMITS = (0.1, 3.0)  # s, of the tissues that are drawn
 T2_LIMITS = (0.01, 0.5)
 
@@ -36,7 +35,7 @@ _TISSUES = 64  # drawn for every sequence
 _LARGEST_FLIP_ANGLE, _LARGEST_TR = np.deg2rad(70), 19.1e-3  # rad and s, of the family
 _RIDGE = 1e-6  # of the output layer: its hidden layers are float32, and 1e-6 is some ten times their rounding
 # Streams of keys: sequences and tissues for each purpose are drawn apart.
-_TRAINING, _REFIT, _BASIS, _EVALUATED = range(4)
+TRAINING, REFIT, _BASIS, _EVALUATED = range(4)
 _EVALUATED_SETS = {"validation": 0, "test": 2}
 
 
@@ -46,26 +45,15 @@ class SequenceInputTask:
 
     Attributes:
       n_frames: length of every sequence.
-      sequence_input: the input that stands for a sequence: its ``parameters``, or its ``schedule``, all flip angles and
-        repetition times.
       n_sequences: number of sequences, with 64 tissues each, of every chunk of steps, and of the basis.
       seed: of the sequences and tissues of training.
-
-    Raises:
-      ValueError: a field out of its range.
+      schedule_input: whether all flip angles and repetition times stand for a sequence, in place of its parameters.
     """
 
-    n_frames: int = 1000
-    sequence_input: str = "parameters"
-    n_sequences: int = 512
+    n_frames: int
+    n_sequences: int
     seed: int = 0
-
-    def __post_init__(self):
-        if self.sequence_input not in SEQUENCE_INPUTS:
-            raise ValueError(f"sequence_input must be one of {', '.join(SEQUENCE_INPUTS)}; got {self.sequence_input!r}")
-        for name in ("n_frames", "n_sequences"):
-            if not getattr(self, name) >= 1:
-                raise ValueError(f"{name} must be at least 1; got {getattr(self, name)}")
+    schedule_input: bool = False
 
     def condition(self, scaling: Scaling, parameters: jax.Array, t1: jax.Array, t2: jax.Array) -> jax.Array:
         """Inputs of the network, (sequences * tissues, features).
@@ -77,49 +65,36 @@ class SequenceInputTask:
           t2: s, (sequences, tissues).
         """
         known = parameters
-        if self.sequence_input == "schedule":
-            sequences = self.sequences(parameters)
+        if self.schedule_input:
+            sequences = named_sequences(parameters, self.n_frames)
             schedule = sequences.flip_angle / _LARGEST_FLIP_ANGLE, sequences.repetition_time / _LARGEST_TR
             # Divided so that the schedule in all weighs about as much as the parameters would.
             known = (2 * jnp.concatenate(schedule, axis=1) - 1) / np.sqrt(2 * self.n_frames / parameters.shape[1])
         return jnp.concatenate([scaling.condition(t1.ravel(), t2.ravel()), jnp.repeat(known, t1.shape[1], 0)], axis=1)
 
-    def sequences(self, parameters: jax.Array) -> Sequence:
-        """The sequences of some parameters, (sequences, 8), as one batched `Sequence`: fields (sequences, frames)."""
-        return _sequences(parameters, self.n_frames)
-
-    def draw(self, scaling: Scaling, step: int) -> Examples:
-        """The examples of the chunk of steps that begins at ``step``; full fingerprints are not kept."""
-        return self._examples(scaling, _key(self.seed, _TRAINING, step))
-
-    def draw_for_refit(self, scaling: Scaling, part: int) -> Examples:
-        """The examples of one part of the least squares for the output layer; full fingerprints are not kept."""
-        return self._examples(scaling, _key(self.seed, _REFIT, part))
-
-    def _examples(self, scaling, key):
-        parameters, times = _drawn(key, self.n_sequences)
+    def draw(self, scaling: Scaling, number: int, stream: int = TRAINING) -> Examples:
+        """The examples of the chunk of steps, or with `REFIT` of the part, of this number, without fingerprints."""
+        parameters, times = _drawn(_key(self.seed, stream, number), self.n_sequences)
         fingerprints = _simulated(parameters, times, self.n_frames, _N_STATES)
         target = _encoded(fingerprints, jnp.asarray(scaling.basis, jnp.float32))
         condition = self.condition(scaling, parameters, *times)
         return Examples(condition, target, fingerprints[:0], jnp.zeros((len(target), 0)))
 
 
-def prepare_task(task: SequenceInputTask, recipe: Recipe, *, n_evaluated: int = 128) -> Data:
+@functools.partial(jax.jit, static_argnums=1)
+def named_sequences(parameters: jax.Array, n_frames: int) -> Sequence:
+    """The sequences of some parameters, (sequences, 8), as one batched `Sequence`: fields (sequences, frames)."""
+    return jax.vmap(functools.partial(five_lobes, n_frames=n_frames))(parameters)
+
+
+def prepare_task(task: SequenceInputTask, recipe: Recipe, *, n_evaluated: int) -> Data:
     """The scaling, and two sets of sequences that are never trained on, the same for all seeds.
 
     Args:
       task: the task.
-      recipe: its ``rank`` and ``encoding`` are used.
+      recipe: without noise, with an SVD basis; its ``rank`` and ``encoding`` are used.
       n_evaluated: number of sequences of each of the sets ``validation`` and ``test``, with 64 tissues each.
-
-    Raises:
-      ValueError: a recipe with noise, without an SVD basis, or with the sequence of a dictionary as an input.
     """
-    if recipe.noise or recipe.head != "svd" or recipe.sequence_input != "none":
-        raise ValueError(
-            "the sequence as an input takes a recipe with noise=0, head=svd and sequence_input=none; got "
-            f"{recipe.noise}, {recipe.head} and {recipe.sequence_input}"
-        )
     parameters, times = _drawn(_key(0, _BASIS, 0), task.n_sequences)
     fingerprints = np.asarray(_simulated(parameters, times, task.n_frames, _N_STATES))
     basis = svd_basis(fingerprints, min(recipe.rank, task.n_frames))
@@ -142,7 +117,7 @@ def prepare_task(task: SequenceInputTask, recipe: Recipe, *, n_evaluated: int = 
     return Data(sets, {}, scaling)
 
 
-def refit(task: SequenceInputTask, recipe: Recipe, params, scaling: Scaling, n_parts: int = 4):
+def refit(task: SequenceInputTask, recipe: Recipe, params, scaling: Scaling, n_parts: int):
     """The same network with its output layer solved for by least squares, in float64, on fresh draws.
 
     Hidden layers of all draws take gigabytes in float64. Each part is therefore reduced to the triangle of a QR
@@ -158,7 +133,7 @@ def refit(task: SequenceInputTask, recipe: Recipe, params, scaling: Scaling, n_p
     run = jax.jit(functools.partial(hidden_layers, recipe))
     triangle = None
     for part in range(n_parts):
-        examples = task.draw_for_refit(scaling, part)
+        examples = task.draw(scaling, part, REFIT)
         hidden = run(params, scaling, examples.noise, examples.condition)
         hidden = np.asarray(hidden if recipe.skip else hidden[:, -recipe.width :], float)
         targets = np.asarray(examples.target, float) / scaling.output_scale[None]
@@ -187,15 +162,10 @@ def _between(share, low, high):
     return jnp.minimum(low * (high / low) ** share, high)
 
 
-@functools.partial(jax.jit, static_argnums=1)
-def _sequences(parameters, n_frames):
-    return jax.vmap(functools.partial(five_lobes, n_frames=n_frames))(parameters)
-
-
 def _simulated(parameters, times, n_frames, n_states):
     """Unit fingerprints (sequences * tissues, frames), by one compiled program for all sequences of a length."""
     run = compiled(_simulate_each, n_states=min(n_states, exact_n_states(n_frames)))
-    return run(_sequences(parameters, n_frames), times, None)[0].reshape(-1, n_frames)
+    return run(named_sequences(parameters, n_frames), times, None)[0].reshape(-1, n_frames)
 
 
 def _simulate_each(sequences, times, slice_profile, **form):

@@ -5,11 +5,10 @@ import functools
 import pathlib
 import time
 
-import jax.numpy as jnp
 import numpy as np
 
 from experiments.studies.sequence_input_data import SequenceInputTask, prepare_task, refit
-from ganmrf.files import read_json, write_json
+from experiments.studies.variants import with_scaled_lambda
 from ganmrf.gan.emission import generator_errors
 from ganmrf.gan.recipes import Recipe
 from ganmrf.gan.train import fit, init_state
@@ -32,10 +31,10 @@ VARIANTS = {
 
 
 def train_and_evaluate(folder: pathlib.Path, settings: dict, variant: str, seed: int) -> dict:
-    """Trains from the newest checkpoint to the end, and evaluates; at once where the folder has an evaluation already.
+    """Trains from the newest checkpoint to the end, and evaluates.
 
     Args:
-      folder: gets ``config.json``, ``metrics.jsonl``, ``checkpoints`` and ``evaluation.json``.
+      folder: gets ``config.json``, ``metrics.jsonl`` and ``checkpoints``.
       settings: of the study; its ``steps`` are those of this run.
       variant: one of `VARIANTS`.
       seed: of the network and of everything that is trained on.
@@ -48,28 +47,23 @@ def train_and_evaluate(folder: pathlib.Path, settings: dict, variant: str, seed:
     Raises:
       ValueError: a training that diverges, or a folder in use.
     """
-    evaluation = folder / "evaluation.json"
-    if evaluation.exists():
-        return read_json(evaluation)
     start = time.process_time()
     task = SequenceInputTask(
         n_frames=settings["frames"],
-        sequence_input="schedule" if variant == FLATTENED else "parameters",
+        schedule_input=variant == FLATTENED,
         n_sequences=settings["sequences"],
         seed=seed,
     )
     recipe = _recipe(variant, settings)
     data = prepare_task(task, recipe, n_evaluated=settings["judged"])
     if recipe.adversarial_weight:
-        # The paper's fingerprints are over the largest value, ours have unit norm.
-        largest = float(jnp.abs(data.sets["validation"].fingerprints).max())
-        recipe = dataclasses.replace(recipe, reconstruction_weight=recipe.reconstruction_weight / largest)
+        recipe = with_scaled_lambda(recipe, data.sets["validation"].fingerprints)
     state, rows = _trained(folder, task, recipe, data, settings["every"], start)
     trained = rows[-1]["core_seconds"]
     start = time.process_time()
     solved = refit(task, recipe, state.params, data.scaling, settings["refit_draws"])
     solving = time.process_time() - start
-    found = {
+    return {
         "steps": rows[-1]["step"],
         "seconds_per_step": _seconds_per_step(rows),
         "discriminator_loss": rows[-1].get("discriminator_loss"),
@@ -77,8 +71,6 @@ def train_and_evaluate(folder: pathlib.Path, settings: dict, variant: str, seed:
         "trained": {"core_seconds": trained} | _errors(recipe, state.params, data),
         "refit": {"core_seconds": trained + solving} | _errors(recipe, solved, data),
     }
-    write_json(evaluation, found)
-    return found
 
 
 def steps_of_equal_time(regression: dict, gan: dict) -> int:
@@ -87,8 +79,8 @@ def steps_of_equal_time(regression: dict, gan: dict) -> int:
 
 
 def _recipe(variant, settings):
-    common = {name: settings[name] for name in ("width", "depth", "rank", "batch_size", "steps")}
-    common |= {"reconstruction_weight": settings["reconstruction_weight"]}
+    names = ("width", "depth", "rank", "batch_size", "steps", "reconstruction_weight")
+    common = {name: settings[name] for name in names}
     return Recipe(**{"residual": True, "refit": False} | common | VARIANTS[variant])
 
 

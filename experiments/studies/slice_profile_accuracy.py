@@ -10,6 +10,7 @@ import numpy as np
 
 from experiments.flags.command_line import command
 from ganmrf.files import write_json
+from ganmrf.metrics import fingerprint_errors
 from ganmrf.physics.sequences.published import mrf_fisp
 from ganmrf.physics.simulate import simulate
 from ganmrf.physics.slice_profile import SliceProfile, sinc_profile, sinc_slice_profile
@@ -56,7 +57,7 @@ def measure(config: Config) -> list[dict]:
     sequence, tissue = mrf_fisp(), Tissue(T1, T2)
 
     def fingerprints(profile):
-        return np.asarray(simulate(sequence, tissue, n_states=N_STATES, slice_profile=profile))
+        return simulate(sequence, tissue, n_states=N_STATES, slice_profile=profile)
 
     def uniform(n):
         position = (np.arange(n) + 0.5) / n
@@ -65,8 +66,7 @@ def measure(config: Config) -> list[dict]:
     reference = fingerprints(uniform(POSITIONS))
 
     def error(profile):
-        difference = fingerprints(profile) - reference
-        return float((np.linalg.norm(difference, axis=-1) / np.linalg.norm(reference, axis=-1)).max())
+        return float(fingerprint_errors(fingerprints(profile), reference).max())
 
     gauss = {n: sinc_slice_profile(n, n_positions=POSITIONS, **pulse) for n in config.nodes}
     return [{"nodes": n, "gauss": error(gauss[n]), "uniform": error(uniform(n))} for n in config.nodes]

@@ -8,7 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.studies.sequence_input_data import T1_LIMITS, T2_LIMITS, SequenceInputTask, prepare_task, refit
+from experiments.studies.sequence_input_data import (
+    REFIT,
+    T1_LIMITS,
+    T2_LIMITS,
+    SequenceInputTask,
+    named_sequences,
+    prepare_task,
+    refit,
+)
 from ganmrf.gan.emission import generator_errors
 from ganmrf.gan.recipes import Recipe
 from ganmrf.gan.train import fit, init_state
@@ -47,7 +55,7 @@ def test_draws_depend_on_the_step_and_the_seed_alone(data):
     first, again, later = (TASK.draw(data.scaling, step) for step in (30, 30, 60))
     other = dataclasses.replace(TASK, seed=1).draw(data.scaling, 30)
     jax.tree.map(np.testing.assert_array_equal, first, again)
-    for different in (later, other, TASK.draw_for_refit(data.scaling, 30)):
+    for different in (later, other, TASK.draw(data.scaling, 30, REFIT)):
         assert not np.isin(different.condition[:, -1], first.condition[:, -1]).any()
 
 
@@ -83,14 +91,14 @@ def test_sequences_for_evaluation_are_the_same_for_all_seeds_and_never_trained_o
 
 
 def test_the_schedule_is_an_input_of_its_own(data):
-    task = dataclasses.replace(TASK, sequence_input="schedule")
+    task = dataclasses.replace(TASK, schedule_input=True)
     told, plain = (each.draw(data.scaling, 0) for each in (task, TASK))
     np.testing.assert_array_equal(told.target, plain.target)
     n_tissue = plain.condition.shape[1] - 8
     np.testing.assert_array_equal(told.condition[:, :n_tissue], plain.condition[:, :n_tissue])
     flip_angles, times = np.split(np.asarray(told.condition[:, n_tissue:]), 2, axis=1)
     one_a_sequence = slice(None, None, len(plain.condition) // TASK.n_sequences)
-    sequences = TASK.sequences(plain.condition[one_a_sequence, -8:])
+    sequences = named_sequences(plain.condition[one_a_sequence, -8:], FRAMES)
     for known, values in ((flip_angles, sequences.flip_angle), (times, sequences.repetition_time)):
         known = known[one_a_sequence]
         slope, start = np.polyfit(np.ravel(values), known.ravel(), 1)  # one linear scale for all frames and sequences
@@ -116,12 +124,3 @@ def test_solving_for_the_output_layer_lowers_the_error(data, trained):
     assert errors[1] < 0.8 * errors[0]
     for name, layer in solved["params"]["body"].items():
         jax.tree.map(np.testing.assert_array_equal, layer, state.params["params"]["body"][name])
-
-
-def test_bad_input_is_named():
-    with pytest.raises(ValueError, match="sequence_input must be one of parameters, schedule; got 'flips'"):
-        SequenceInputTask(sequence_input="flips")
-    with pytest.raises(ValueError, match="n_sequences must be at least 1; got 0"):
-        SequenceInputTask(n_sequences=0)
-    with pytest.raises(ValueError, match="takes a recipe with noise=0, head=svd and sequence_input=none; got 2, svd"):
-        prepare_task(TASK, dataclasses.replace(RECIPE, noise=2))
