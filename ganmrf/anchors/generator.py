@@ -11,6 +11,7 @@ sequence is simulated for the anchors (`prepared.prepare`).
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from ganmrf.anchors.anchor_set import AnchorSet, NormPolynomial, features_at, learned_matrices
@@ -57,7 +58,7 @@ class AnchoredGenerator:
       anchor_norms: n(a), (anchors,), float32.
       norm: n as a function of coordinates in the box.
       slice_profile: quadrature over the slice that the weights hold for, or None for a uniform slice.
-      model: what the weights are computed by.
+      model: what the weights are computed by; its ``kind`` is ``trunk``, ``table`` or ``radial``.
       held_out: tissues that every prepared sequence is checked on, (tissues,).
       held_out_weights: number of anchors -> weights of ``held_out``, (tissues, number), float32.
     """
@@ -70,15 +71,6 @@ class AnchoredGenerator:
     model: TrunkWeights | TableWeights | RadialWeights
     held_out: Tissue
     held_out_weights: dict[int, np.ndarray]
-
-    @property
-    def kind(self) -> str:
-        """Kind of the model, for files and reports: ``trunk``, ``table`` or ``radial``."""
-        return self.model.kind
-
-    def outside(self, tissue: Tissue) -> np.ndarray:
-        """Which atoms lie outside the box, (atoms,), bool."""
-        return self.box.outside(tissue)
 
     def require_inside(self, tissue: Tissue):
         """Raises `ValueError` where an atom lies outside the box; it names the parameter and by how much."""
@@ -97,16 +89,13 @@ class AnchoredGenerator:
             raise ValueError(f"n_anchors must be one of {', '.join(map(str, self.sizes))}; got {n_anchors}")
         return n_anchors
 
-    def weights(
-        self, tissue: Tissue, n_anchors: int | None = None, *, allow_extrapolation: bool = False, progress: bool = False
-    ) -> Weights:
+    def weights(self, tissue: Tissue, n_anchors: int | None = None, *, allow_extrapolation: bool = False) -> Weights:
         """The weights of some atoms, for use with every sequence.
 
         Args:
           tissue: the atoms, any shape; they are raveled.
           n_anchors: one of ``sizes``; the largest by default.
           allow_extrapolation: whether atoms may lie outside the box.
-          progress: whether to show a progress bar.
 
         Raises:
           ValueError: atoms outside the box, another number of anchors, or a table asked for other atoms than its own.
@@ -125,13 +114,14 @@ class AnchoredGenerator:
             padded = jax.tree.map(lambda leaf: np.resize(leaf[rows], _CHUNK) if leaf.ndim else leaf, atoms)
             coordinates, found = _place(self.box, self.norm, padded)
             norms[rows] = np.asarray(found)[:n_rows]
-            features = self.model.features_of(rows, coordinates, n_anchors)[:n_rows]
+            if self.model.any_tissue:
+                features = features_at(self.model.features_for(n_anchors), coordinates)[:n_rows]
+            else:
+                features = self.model.features[rows].astype(float)
             values[rows] = features @ self.model.matrices[n_anchors]
 
-        chunks = [slice(start, start + _CHUNK) for start in range(0, atoms.size, _CHUNK)]
-        sizes = [norms[rows].size for rows in chunks]
         with one_blas_thread():
-            run_chunks(chunk, chunks, sizes=sizes, progress="weights" if progress else None)
+            run_chunks(chunk, [slice(start, start + _CHUNK) for start in range(0, atoms.size, _CHUNK)])
         return Weights(atoms, values, norms)
 
     def weights_at(self, tissue: Tissue, n_anchors: int) -> tuple[jax.Array, jax.Array]:
@@ -142,8 +132,11 @@ class AnchoredGenerator:
         Raises:
           ValueError: a table: its weights are no function of the tissue.
         """
+        if not self.model.any_tissue:
+            raise ValueError("a table has weights for its own atoms alone: AnchoredGenerator.weights gives them")
         coordinates = self.box.coordinates(tissue)
-        return self.model.at(coordinates, n_anchors), self.norm(coordinates)
+        matrix = jnp.asarray(self.model.matrices[n_anchors], coordinates.dtype)
+        return self.model.features_for(n_anchors)(coordinates) @ matrix, self.norm(coordinates)
 
 
 def table_generator(anchor_set: AnchorSet, tissue: Tissue, features: np.ndarray) -> AnchoredGenerator:

@@ -21,15 +21,7 @@ from ganmrf.pytrees import arrays_and_structure, tree_of
 
 SCHEMA_VERSION = 2
 _OF_ONE_SEQUENCE = (TrainedGenerator, Scaling, Recipe, Sequence)
-_OF_ANY_SEQUENCE = (
-    AnchoredGenerator,
-    NormPolynomial,
-    TableWeights,
-    Trunk,
-    TrunkWeights,
-    RadialFeatures,
-    RadialWeights,
-)
+_OF_ANY_SEQUENCE = (AnchoredGenerator, NormPolynomial, TableWeights, Trunk, TrunkWeights, RadialFeatures, RadialWeights)
 _CLASSES = (*_OF_ONE_SEQUENCE, *_OF_ANY_SEQUENCE, SliceProfile, Tissue, TissueBox)
 
 

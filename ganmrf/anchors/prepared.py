@@ -1,7 +1,6 @@
 """A sequence prepared for an anchored generator: its anchors simulated once, and dictionaries from their signals."""
 
 import dataclasses
-import functools
 
 import jax
 import jax.numpy as jnp
@@ -61,8 +60,6 @@ class PreparedSequence:
         *,
         compressed: bool = False,
         allow_extrapolation: bool = False,
-        out: np.ndarray | None = None,
-        progress: bool = False,
     ) -> Dictionary:
         """Generates a dictionary in memory.
 
@@ -70,8 +67,6 @@ class PreparedSequence:
           tissue: the atoms; or their weights, by `AnchoredGenerator.weights`, which are the same for all sequences.
           compressed: whether to generate coefficients in ``basis`` in place of all frames.
           allow_extrapolation: whether atoms may lie outside the box.
-          out: array that gets the fingerprints, (atoms, frames) or (atoms, rank), float32; by default a new one.
-          progress: whether to show a progress bar.
 
         Raises:
           ValueError: as `AnchoredGenerator.weights`, or weights for another number of anchors.
@@ -79,61 +74,48 @@ class PreparedSequence:
         weights = self._weights(tissue, allow_extrapolation)
         n_atoms = len(weights.values)
         columns = self.basis.shape[1] if compressed else self.sequence.n_frames
-        rows_out = np.empty((n_atoms, columns), np.float32) if out is None else out
-        norms = np.empty(n_atoms, np.float32)
+        rows_out, norms = np.empty((n_atoms, columns), np.float32), np.empty(n_atoms, np.float32)
 
         def chunk(rows, _):
             norms[rows] = self._emit(weights, rows, compressed, rows_out[rows])
 
-        chunks = [slice(start, start + _CHUNK) for start in range(0, n_atoms, _CHUNK)]
-        sizes = [norms[rows].size for rows in chunks]
         with one_blas_thread():
-            run_chunks(chunk, chunks, sizes=sizes, progress="generating" if progress else None)
-        return self._dictionary(weights.tissue, rows_out, norms, compressed)
+            run_chunks(chunk, [slice(start, start + _CHUNK) for start in range(0, n_atoms, _CHUNK)])
+        profile, basis = self.generator.slice_profile, self.basis if compressed else None
+        return Dictionary(weights.tissue, rows_out, norms, self.sequence, profile, basis)
 
-    def stream(
-        self, tissue: Tissue | Weights, *, compressed: bool = False, allow_extrapolation: bool = False
-    ) -> Dictionary:
+    def stream(self, tissue: Tissue | Weights) -> Dictionary:
         """A dictionary whose rows are generated when they are asked for, so that `match` never holds the whole of it.
 
         Args:
           tissue: the atoms, any number of them; or their weights. The weights of a table are computed all at once.
-          compressed: as for `generate`.
-          allow_extrapolation: as for `generate`.
 
         Raises:
           ValueError: as `generate`.
         """
         if isinstance(tissue, Weights) or not self.generator.model.any_tissue:
-            source = self._weights(tissue, allow_extrapolation)
+            source = self._weights(tissue)
             atoms = source.tissue
         else:
             source = atoms = jax.tree.map(np.asarray, tissue.ravel())
-            if not allow_extrapolation:
-                self.generator.require_inside(atoms)
+            self.generator.require_inside(atoms)
 
-        def made(part, rows):
-            some = self.generate(source.rows(rows), compressed=compressed, allow_extrapolation=True)
-            return (some.fingerprints, some.norms)[part]
+        def on_demand(field, *columns):
+            return RowsOnDemand(
+                lambda rows: getattr(self.generate(source.rows(rows)), field),
+                (atoms.size, *columns),
+                np.dtype(np.float32),
+            )
 
-        columns = self.basis.shape[1] if compressed else self.sequence.n_frames
-        shapes = (atoms.size, columns), (atoms.size,)
-        parts = (
-            RowsOnDemand(functools.partial(made, part), shape, np.dtype(np.float32))
-            for part, shape in enumerate(shapes)
-        )
-        return self._dictionary(atoms, *parts, compressed)
+        parts = on_demand("fingerprints", self.sequence.n_frames), on_demand("norms")
+        return Dictionary(atoms, *parts, self.sequence, self.generator.slice_profile)
 
-    def _weights(self, tissue, allow_extrapolation):
+    def _weights(self, tissue, allow_extrapolation=False):
         if isinstance(tissue, Tissue):
             return self.generator.weights(tissue, self.n_anchors, allow_extrapolation=allow_extrapolation)
         if tissue.values.shape[1] != self.n_anchors:
             raise ValueError(f"the weights are for {tissue.values.shape[1]} anchors, not for {self.n_anchors}")
         return tissue
-
-    def _dictionary(self, atoms, fingerprints, norms, compressed):
-        basis = self.basis if compressed else None
-        return Dictionary(atoms, fingerprints, norms, self.sequence, self.generator.slice_profile, basis)
 
     def _emit(self, weights, rows, compressed, out):
         """Unit rows of some atoms into ``out``; returns their norms for M0 = 1."""
@@ -170,30 +152,47 @@ def prepare(
       ValueError: another number of anchors, an accuracy that is not positive or that no number of anchors reaches, or
         anchors whose signal is not finite or nothing.
     """
+    sizes = generator.sizes
     if accuracy is None:
-        return _prepare(generator, sequence, [generator.require_size(n_anchors)], np.inf)
-    if n_anchors is not None:
+        sizes, accuracy = [generator.require_size(n_anchors)], np.inf
+    elif n_anchors is not None:
         raise ValueError("n_anchors and accuracy do not go together")
-    if not accuracy > 0:
+    elif not accuracy > 0:
         raise ValueError(f"accuracy must be positive; got {accuracy}")
-    return _prepare(generator, sequence, generator.sizes, accuracy)
+    anchors, held_out = (jax.tree.map(np.asarray, each) for each in (generator.anchors, generator.held_out))
+    signals, truth = np.empty((0, sequence.n_frames), np.float32), None
+    for size in sizes:  # ascending
+        new = anchors.rows(slice(len(signals), size))
+        if truth is None:
+            found = _simulated(generator, sequence, _joined(new, held_out))
+            signals, truth = np.split(found, [size])
+            truth /= np.linalg.norm(truth, axis=1, keepdims=True)
+        else:
+            signals = np.concatenate([signals, _simulated(generator, sequence, new)])
+        with one_blas_thread():  # too small for threads
+            prepared = _prepared(generator, sequence, signals, truth)
+        if (reached := np.quantile(prepared.errors, 0.99)) <= accuracy:
+            return prepared
+    raise ValueError(
+        f"no number of anchors reaches an accuracy of {accuracy:.3g}: with all {size} of them 99 % of the held-out "
+        f"tissues have an error of {reached:.2g} or less"
+    )
 
 
 def anchored_fingerprints(
-    generator: AnchoredGenerator, sequence: Sequence, tissue: Tissue | Weights, n_anchors: int | None = None
+    generator: AnchoredGenerator, sequence: Sequence, tissue: Tissue | Weights
 ) -> tuple[jax.Array, jax.Array]:
-    """Generated fingerprints as a pure function of the sequence, for `jax.grad` and `jax.vjp`, and of the tissue.
+    """Fingerprints by all anchors as a pure function of the sequence, for `jax.grad` and `jax.vjp`, and of the tissue.
 
     Args:
       generator: the generator.
       sequence: the sequence; derivatives by all of it go through the anchors, by `simulate_reverse`.
       tissue: the atoms, in one dimension; or their weights, where no derivative by tissue is asked for.
-      n_anchors: one of ``generator.sizes``; the largest by default.
 
     Returns:
       Fingerprints of unit norm (atoms, frames), and their norms (atoms,) for M0 = 1.
     """
-    n_anchors = generator.require_size(n_anchors)
+    n_anchors = generator.sizes[-1]
     anchors = generator.anchors.rows(slice(n_anchors))
     if isinstance(tissue, Weights):
         tissue, values, norms = tissue.tissue, jnp.asarray(tissue.values), jnp.asarray(tissue.norms)
@@ -207,11 +206,10 @@ def anchored_fingerprints(
 
 
 def _joined(one, other):
-    pairs = (
-        (np.broadcast_to(x, one.shape), np.broadcast_to(y, other.shape))
-        for x, y in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
-    )
-    return jax.tree.unflatten(jax.tree.structure(one), [np.concatenate(pair) for pair in pairs])
+    def joined(x, y):
+        return np.concatenate([np.broadcast_to(x, one.shape), np.broadcast_to(y, other.shape)])
+
+    return jax.tree.map(joined, one, other)
 
 
 def _simulated(generator, sequence, tissue):
@@ -246,25 +244,3 @@ def _directions(signals):
     kept = slice(None, -1 - int(np.sum(squares > _ROUNDING**2 * squares[-1])), -1)
     sizes = np.sqrt(squares[kept])
     return wide.T @ (turn[:, kept] / sizes), sizes
-
-
-def _prepare(generator, sequence, sizes, accuracy):
-    """Prepared with the first of some ascending numbers of anchors that keeps the accuracy."""
-    anchors, held_out = (jax.tree.map(np.asarray, each) for each in (generator.anchors, generator.held_out))
-    signals, truth = np.empty((0, sequence.n_frames), np.float32), None
-    for size in sizes:
-        new = anchors.rows(slice(len(signals), size))
-        if truth is None:
-            found = _simulated(generator, sequence, _joined(new, held_out))
-            signals, truth = np.split(found, [size])
-            truth /= np.linalg.norm(truth, axis=1, keepdims=True)
-        else:
-            signals = np.concatenate([signals, _simulated(generator, sequence, new)])
-        with one_blas_thread():  # too small for threads
-            prepared = _prepared(generator, sequence, signals, truth)
-        if (reached := np.quantile(prepared.errors, 0.99)) <= accuracy:
-            return prepared
-    raise ValueError(
-        f"no number of anchors reaches an accuracy of {accuracy:.3g}: with all {size} of them 99 % of the held-out "
-        f"tissues have an error of {reached:.2g} or less"
-    )

@@ -70,14 +70,9 @@ class RadialWeights:
     features: dict[int, RadialFeatures]
     matrices: dict[int, np.ndarray]
 
-    def features_of(self, rows: slice, coordinates: jax.Array, n_anchors: int) -> np.ndarray:
-        """Features that ``matrices`` multiply, (atoms, features), float64; see `table.TableWeights`."""
-        del rows
-        return features_at(self.features[n_anchors], coordinates)
-
-    def at(self, coordinates: jax.Array, n_anchors: int) -> jax.Array:
-        """Weights (atoms, anchors) at coordinates (atoms, axes), which need float64; traceable."""
-        return self.features[n_anchors](coordinates) @ jnp.asarray(self.matrices[n_anchors], coordinates.dtype)
+    def features_for(self, n_anchors: int) -> RadialFeatures:
+        """The function of coordinates whose values ``matrices`` multiply."""
+        return self.features[n_anchors]
 
 
 def fit_radial(anchor_set: AnchorSet) -> RadialWeights:
@@ -86,9 +81,13 @@ def fit_radial(anchor_set: AnchorSet) -> RadialWeights:
     anchors, validation = (
         np.asarray(anchor_set.box.coordinates(each), float) for each in (anchor_set.anchors, anchor_set.validation)
     )
+
+    def error(fit):
+        return anchor_set.validation_error(features_at(fit[0], validation) @ fit[1])
+
     for size in anchor_set.sizes:
-        fits = [_fit(anchor_set, each, validation) for each in _candidates(anchors[:size])]
-        features[size], matrices[size], _ = least([fit for fit in fits if fit], lambda fit: fit[2])
+        fits = [(each, weight_matrix(each)) for each in _candidates(anchors[:size])]
+        features[size], matrices[size] = least([fit for fit in fits if fit[1] is not None], error)
     return RadialWeights(features, matrices)
 
 
@@ -114,13 +113,6 @@ def weight_matrix(features: RadialFeatures) -> np.ndarray | None:
         return np.linalg.solve(system, np.eye(size + extra, size))
     except np.linalg.LinAlgError:
         return None
-
-
-def _fit(anchor_set, features, validation):
-    """(features, matrix, validation error), or None where there is no matrix."""
-    if (matrix := weight_matrix(features)) is None:
-        return None
-    return features, matrix, anchor_set.validation_error(features_at(features, validation) @ matrix)
 
 
 def _polynomials(coordinates, degree):

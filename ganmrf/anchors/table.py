@@ -3,7 +3,6 @@
 import dataclasses
 from typing import ClassVar
 
-import jax
 import numpy as np
 
 from ganmrf.physics.tissue import Tissue
@@ -15,7 +14,7 @@ from ganmrf.pytrees import pytree
 class TableWeights:
     """Weights of anchors for the atoms of one grid; `TrunkWeights` and `RadialWeights` have them for any tissue.
 
-    All three have a ``kind`` for files and reports, ``any_tissue``, ``matrices``, ``features_of`` and ``at``.
+    All three have a ``kind`` for files and reports, ``any_tissue`` and ``matrices``; the other two ``features_for``.
 
     Attributes:
       tissue: the grid, (atoms,).
@@ -28,22 +27,6 @@ class TableWeights:
     tissue: Tissue
     features: np.ndarray
     matrices: dict[int, np.ndarray]
-
-    def features_of(self, rows: slice, coordinates: jax.Array, n_anchors: int) -> np.ndarray:
-        """Features that ``matrices`` multiply, (atoms, features), float64.
-
-        Args:
-          rows: of the atoms among all that weights are computed for; a table knows its atoms by their rows.
-          coordinates: of those atoms in the unit cube, (atoms, axes), of which trunk and radial are functions.
-          n_anchors: number of anchors.
-        """
-        del coordinates, n_anchors
-        return self.features[rows].astype(float)
-
-    def at(self, coordinates: jax.Array, n_anchors: int) -> jax.Array:
-        """Raises `ValueError`: the weights of a table are no function of coordinates."""
-        del coordinates, n_anchors
-        raise ValueError("a table has weights for its own atoms alone: AnchoredGenerator.weights gives them")
 
     def require_own(self, atoms: Tissue, names: tuple[str, ...]):
         """Raises `ValueError` unless ``atoms`` are those of the grid, compared by the fields ``names``."""

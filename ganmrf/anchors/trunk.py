@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ganmrf.anchors.anchor_set import AnchorSet, features_at
+from ganmrf.anchors.anchor_set import AnchorSet
 from ganmrf.gan.data import Data, Examples, Scaling, with_harmonics
 from ganmrf.gan.emission import hidden_layers
 from ganmrf.gan.least_squares import least_squares
@@ -75,14 +75,10 @@ class TrunkWeights:
     trunk: Trunk
     matrices: dict[int, np.ndarray]
 
-    def features_of(self, rows: slice, coordinates: jax.Array, n_anchors: int) -> np.ndarray:
-        """Features that ``matrices`` multiply, (atoms, features), float64; see `table.TableWeights`."""
-        del rows, n_anchors
-        return features_at(self.trunk, coordinates)
-
-    def at(self, coordinates: jax.Array, n_anchors: int) -> jax.Array:
-        """Weights (atoms, anchors) at coordinates (atoms, axes); traceable."""
-        return self.trunk(coordinates) @ jnp.asarray(self.matrices[n_anchors], coordinates.dtype)
+    def features_for(self, n_anchors: int) -> Trunk:
+        """The function of coordinates whose values ``matrices`` multiply."""
+        del n_anchors
+        return self.trunk
 
 
 def trunk_data(anchor_set: AnchorSet, validation: np.ndarray) -> Data:

@@ -1,5 +1,10 @@
-"""Baselines of a generator: interpolation of the dictionary, without a network."""
+"""Baselines of a generator: interpolation of the dictionary, without a network.
 
+Both take atoms, t1 and t2 (atoms,), s, and their unit fingerprints (atoms, frames), and return a function from tissue
+to unit fingerprints in the same dtype.
+"""
+
+import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -15,40 +20,21 @@ _BLOCK = 4096  # atoms interpolated at a time, which bounds the memory
 def radial_basis_functions(tissue: Tissue, fingerprints: np.ndarray) -> Callable[[Tissue], np.ndarray]:
     """Quintic radial basis functions of (log T1, log T2), with polynomials up to degree 2.
 
-    Args:
-      tissue: atoms, t1 and t2 (atoms,), s.
-      fingerprints: unit fingerprints (atoms, frames).
-
-    Returns:
-      A function from tissue to unit fingerprints (atoms, frames), in the dtype of ``fingerprints``.
-
     Raises:
       ValueError: fewer than 6 atoms, or all of them on one curve.
     """
-    if len(fingerprints) < 6:
-        raise ValueError(f"radial basis functions need 6 atoms at least; got {len(fingerprints)}")
-    return _interpolated(
-        lambda points, values: scipy.interpolate.RBFInterpolator(points, values, kernel="quintic", degree=2),
-        tissue,
-        fingerprints,
-    )
+    _require_atoms("radial basis functions need", fingerprints, 6)
+    fit = functools.partial(scipy.interpolate.RBFInterpolator, kernel="quintic", degree=2)
+    return _interpolated(fit, tissue, fingerprints)
 
 
 def linear_interpolation(tissue: Tissue, fingerprints: np.ndarray) -> Callable[[Tissue], np.ndarray]:
     """Linear interpolation over (log T1, log T2) in triangles between atoms; the nearest atom outside all triangles.
 
-    Args:
-      tissue: atoms, t1 and t2 (atoms,), s.
-      fingerprints: unit fingerprints (atoms, frames).
-
-    Returns:
-      A function from tissue to unit fingerprints (atoms, frames), in the dtype of ``fingerprints``.
-
     Raises:
       ValueError: fewer than 3 atoms.
     """
-    if len(fingerprints) < 3:
-        raise ValueError(f"linear interpolation needs 3 atoms at least; got {len(fingerprints)}")
+    _require_atoms("linear interpolation needs", fingerprints, 3)
 
     def fit(points, values):
         linear = scipy.interpolate.LinearNDInterpolator(points, values)
@@ -63,6 +49,11 @@ def linear_interpolation(tissue: Tissue, fingerprints: np.ndarray) -> Callable[[
         return interpolate
 
     return _interpolated(fit, tissue, fingerprints)
+
+
+def _require_atoms(what, fingerprints, least):
+    if len(fingerprints) < least:
+        raise ValueError(f"{what} {least} atoms at least; got {len(fingerprints)}")
 
 
 def _interpolated(fit, tissue, fingerprints):

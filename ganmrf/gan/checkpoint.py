@@ -10,25 +10,22 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
+_KEPT = 3  # the newest ones
+
 
 class Checkpoints:
-    """The newest checkpoints of one run, in one folder; a context manager.
+    """The newest checkpoints of one run, each a folder in one folder; a context manager.
 
     Every checkpoint holds the leaves of a pytree as host arrays, with their shapes, dtypes and checksums. Orbax writes
     a checkpoint under a temporary name and renames it when it is whole.
     """
 
-    def __init__(self, folder, keep: int = 3):
-        """Opens a folder, and makes it where it is missing.
-
-        Args:
-          folder: holds a folder for each checkpoint.
-          keep: number of checkpoints that are kept, the newest.
-        """
+    def __init__(self, folder):
+        """Opens a folder, and makes it where it is missing."""
         logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax logs every file that it writes
         self._folder = pathlib.Path(folder).absolute()
         options = ocp.CheckpointManagerOptions(
-            max_to_keep=keep, enable_async_checkpointing=False, cleanup_tmp_directories=True
+            max_to_keep=_KEPT, enable_async_checkpointing=False, cleanup_tmp_directories=True
         )
         self._manager = ocp.CheckpointManager(self._folder, options=options)
 

@@ -73,14 +73,18 @@ def emit(recipe: Recipe, params, scaling: Scaling, noise: jax.Array, condition: 
     return _scaled(scaling, outputs_kind(recipe).fingerprints(outputs, noise))
 
 
-def network_outputs(recipe: Recipe, params, scaling: Scaling, noise: jax.Array, condition: jax.Array) -> jax.Array:
-    """Outputs of the generator network, (atoms, outputs), for the arguments of `emit`."""
-    return _apply(recipe, params, scaling, noise, condition, method="__call__")
+def network_outputs(
+    recipe: Recipe, params, scaling: Scaling, noise: jax.Array, condition: jax.Array, method: str = "__call__"
+) -> jax.Array:
+    """What a method of `networks.Generator` returns, by default its outputs (atoms, outputs); arguments as `emit`."""
+    generator, _ = make_networks(recipe, params["params"]["output"]["bias"].size)
+    inputs = outputs_kind(recipe).input_noise(noise), with_sequence(recipe, scaling, condition)
+    return generator.apply(params, *inputs, method=method)
 
 
 def hidden_layers(recipe: Recipe, params, scaling: Scaling, noise: jax.Array, condition: jax.Array) -> jax.Array:
     """The generator's hidden layers side by side, the last one last, (atoms, depth * width)."""
-    return _apply(recipe, params, scaling, noise, condition, method="hidden")
+    return network_outputs(recipe, params, scaling, noise, condition, method="hidden")
 
 
 def unit_fingerprints(recipe: Recipe, params, scaling: Scaling, noise: jax.Array, condition: jax.Array) -> jax.Array:
@@ -96,8 +100,7 @@ def unit_fingerprints(recipe: Recipe, params, scaling: Scaling, noise: jax.Array
 def generator_errors(recipe: Recipe, params, scaling: Scaling, examples: Examples) -> jax.Array:
     """Relative L2 error of every generated fingerprint, both of unit norm: (atoms,), float32.
 
-    `metrics.fingerprint_errors` gives the same in float64. This one is one compiled call, because training asks for it
-    after every chunk of steps, and the fingerprints never leave the device.
+    `metrics.fingerprint_errors` gives the same in float64; here the fingerprints never leave the device.
     """
     generated = unit_fingerprints(recipe, params, scaling, examples.noise, examples.condition)
     return jnp.linalg.norm(generated - examples.fingerprints, axis=1)
@@ -109,12 +112,6 @@ def with_sequence(recipe: Recipe, scaling: Scaling, condition: jax.Array) -> jax
         return condition
     constant = jnp.broadcast_to(scaling.constant[None], (len(condition), scaling.constant.size))
     return jnp.concatenate([condition, constant], axis=1)
-
-
-def _apply(recipe, params, scaling, noise, condition, method):
-    generator, _ = make_networks(recipe, params["params"]["output"]["bias"].size)
-    inputs = outputs_kind(recipe).input_noise(noise), with_sequence(recipe, scaling, condition)
-    return generator.apply(params, *inputs, method=method)
 
 
 def _scaled(scaling, fingerprints):

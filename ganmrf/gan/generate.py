@@ -53,10 +53,6 @@ class TrainedGenerator:
     slice_profile: SliceProfile | None
     recipe: Recipe = dataclasses.field(metadata={"static": True})
 
-    def outside(self, tissue: Tissue) -> np.ndarray:
-        """Which atoms lie outside the trained range of T1 or T2, (atoms,), bool."""
-        return self.box.outside(tissue)
-
     def require_inside(self, tissue: Tissue):
         """Raises `ValueError` where an atom lies outside the trained range; it names the time and by how much.
 
@@ -134,10 +130,8 @@ def generate(
     *,
     compressed: bool = False,
     allow_extrapolation: bool = False,
-    out: np.ndarray | None = None,
     seed: int = 0,
     noise: np.ndarray | None = None,
-    progress: bool = False,
 ) -> Dictionary:
     """Generates a dictionary, on every device present, chunk by chunk.
 
@@ -145,11 +139,9 @@ def generate(
       generator: the generator.
       tissue: the atoms, any shape; they are raveled.
       compressed: whether to emit coefficients in the generator's basis in place of all frames.
-      allow_extrapolation: whether atoms may lie outside the trained range (`TrainedGenerator.outside`).
-      out: array that gets the fingerprints, (atoms, frames) float32, such as a `numpy.memmap`; by default a new one.
+      allow_extrapolation: whether atoms may lie outside the trained range .
       seed: of z.
       noise: z itself, (atoms, ``recipe.noise``), in place of what ``seed`` draws.
-      progress: whether to show a progress bar.
 
     Returns:
       The dictionary, float32; its norms are generated too.
@@ -167,8 +159,7 @@ def generate(
         generator.require_inside(atoms)
     basis = None if scaling.basis is None else np.ascontiguousarray(scaling.basis.T, np.float32)
     columns = generator.sequence.n_frames if basis is None or not compressed else len(basis)
-    rows_out = np.empty((atoms.size, columns), np.float32) if out is None else out
-    norms = np.empty(atoms.size, np.float32)
+    rows_out, norms = np.empty((atoms.size, columns), np.float32), np.empty(atoms.size, np.float32)
     noise = _draw(generator, atoms, seed) if noise is None else noise
     t1, t2 = np.asarray(atoms.t1, np.float32), np.asarray(atoms.t2, np.float32)
 
@@ -185,36 +176,23 @@ def generate(
         else:
             np.matmul(outputs, basis, out=rows_out[rows])
 
-    chunks = [slice(start, start + size) for start in range(0, atoms.size, size)]
-    sizes = [len(t1[rows]) for rows in chunks]
     with one_blas_thread():
-        run_chunks(generate_rows, chunks, sizes=sizes, progress="generating" if progress else None)
+        run_chunks(generate_rows, [slice(start, start + size) for start in range(0, atoms.size, size)])
     return Dictionary(
         atoms, rows_out, norms, generator.sequence, generator.slice_profile, scaling.basis if compressed else None
     )
 
 
-def stream(
-    generator: TrainedGenerator, tissue: Tissue, *, allow_extrapolation: bool = False, seed: int = 0
-) -> Dictionary:
+def stream(generator: TrainedGenerator, tissue: Tissue) -> Dictionary:
     """The dictionary of `generate`, whose fingerprints are made when they are asked for: `match` asks block by block.
 
-    Args:
-      generator: the generator.
-      tissue: the atoms, any shape; they are raveled.
-      allow_extrapolation: whether atoms may lie outside the trained range.
-      seed: of z, all of which is drawn at once.
-
-    Returns:
-      The dictionary; its fingerprints are `RowsOnDemand`, its norms are in memory.
+    Atoms may lie outside the trained range. Fingerprints are `RowsOnDemand`; norms, and z of all atoms, are in memory.
 
     Raises:
-      ValueError: as `generate`.
+      ValueError: another B1 than the trained one.
     """
     atoms = tissue.ravel()
-    if not allow_extrapolation:
-        generator.require_inside(atoms)
-    noise = _draw(generator, atoms, seed)
+    noise = _draw(generator, atoms, seed=0)
 
     def made(rows):
         return generate(generator, atoms.rows(rows), allow_extrapolation=True, noise=noise[rows])

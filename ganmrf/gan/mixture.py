@@ -23,8 +23,8 @@ class MixtureOutputs:
 
     @staticmethod
     def n_outputs(size: int) -> int:
-        """Outputs of the network for fingerprints of this size."""
-        return n_parameters(size)
+        """Number of parameters of a mixture over vectors of this size."""
+        return _COMPONENTS * (1 + 2 * size + size * (size - 1) // 2)
 
     @staticmethod
     def input_noise(noise: jax.Array) -> jax.Array:
@@ -33,8 +33,22 @@ class MixtureOutputs:
 
     @staticmethod
     def fingerprints(outputs: jax.Array, noise: jax.Array) -> jax.Array:
-        """One draw from each mixture, (batch, size), from outputs (batch, n_outputs) and z (batch, 1 + size)."""
-        return draw_mixture(outputs, noise)
+        """One draw from each mixture, (batch, size).
+
+        Args:
+          outputs: (batch, `n_outputs`).
+          noise: independent N(0, 1), (batch, 1 + size): the first column chooses the component.
+        """
+        size = noise.shape[1] - 1
+        logits, mean, log_diagonal, below = _parts(outputs, size)
+        ends = jnp.cumsum(jax.nn.softmax(logits), axis=1)[:, :-1]
+        chosen = jnp.sum(jax.scipy.stats.norm.cdf(noise[:, :1]) > ends, axis=1)
+        mean, log_diagonal, below = (
+            jnp.take_along_axis(part, chosen[:, None, None], axis=1)[:, 0] for part in (mean, log_diagonal, below)
+        )
+        diagonal = jnp.exp(log_diagonal)[:, :, None] * jnp.eye(size)[None]
+        factor = diagonal.at[:, *np.tril_indices(size, -1)].set(below)
+        return mean + jax.scipy.linalg.solve_triangular(factor, noise[:, 1:, None], lower=True)[..., 0]
 
     @staticmethod
     def mismatch(recipe, scaling, outputs_of, noise: jax.Array, real: jax.Array, fake: jax.Array) -> jax.Array:
@@ -43,18 +57,8 @@ class MixtureOutputs:
         return -jnp.mean(log_density(outputs_of(noise[1]), real / scaling.output_scale[None]))
 
 
-def n_parameters(size: int) -> int:
-    """Number of parameters of a mixture over vectors of this size."""
-    return _COMPONENTS * (1 + 2 * size + size * (size - 1) // 2)
-
-
 def log_density(parameters: jax.Array, values: jax.Array) -> jax.Array:
-    """Logarithm of the density at one value for each mixture, (batch,).
-
-    Args:
-      parameters: (batch, `n_parameters`).
-      values: (batch, size).
-    """
+    """Logarithm of the density at one value for each mixture, (batch,), from values (batch, size)."""
     size = values.shape[1]
     logits, mean, log_diagonal, below = _parts(parameters, size)
     difference = values[:, None] - mean
@@ -63,25 +67,6 @@ def log_density(parameters: jax.Array, values: jax.Array) -> jax.Array:
     whitened = jnp.exp(log_diagonal) * difference + (below * (difference @ columns.T)) @ rows
     of_components = log_diagonal.sum(-1) - (whitened**2).sum(-1) / 2 - size / 2 * jnp.log(2 * jnp.pi)
     return jax.nn.logsumexp(jax.nn.log_softmax(logits) + of_components, axis=1)
-
-
-def draw_mixture(parameters: jax.Array, noise: jax.Array) -> jax.Array:
-    """One draw from each mixture, (batch, size).
-
-    Args:
-      parameters: (batch, `n_parameters`).
-      noise: independent N(0, 1), (batch, 1 + size): the first column chooses the component.
-    """
-    size = noise.shape[1] - 1
-    logits, mean, log_diagonal, below = _parts(parameters, size)
-    ends = jnp.cumsum(jax.nn.softmax(logits), axis=1)[:, :-1]
-    chosen = jnp.sum(jax.scipy.stats.norm.cdf(noise[:, :1]) > ends, axis=1)
-    mean, log_diagonal, below = (
-        jnp.take_along_axis(part, chosen[:, None, None], axis=1)[:, 0] for part in (mean, log_diagonal, below)
-    )
-    diagonal = jnp.exp(log_diagonal)[:, :, None] * jnp.eye(size)[None]
-    factor = diagonal.at[:, *np.tril_indices(size, -1)].set(below)
-    return mean + jax.scipy.linalg.solve_triangular(factor, noise[:, 1:, None], lower=True)[..., 0]
 
 
 def _parts(parameters, size):

@@ -12,6 +12,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
+_B1 = 0.95  # decay of the mean gradient
+_B2 = 0.95  # decay of the mean squared gradient and of the correlations
+_EPS = 1e-8  # added to the root of the mean squared gradient
+_EVERY = 10  # steps between two refinements of the eigenbases, each one step of orthogonal iteration
 _LONGEST = 512  # an axis longer than this keeps its coordinates: its basis would cost more than the network
 
 
@@ -31,48 +35,36 @@ class LeafState(NamedTuple):
     bases: dict[int, jax.Array]
 
 
-def scale_by_soap(
-    b1: float = 0.95, b2: float = 0.95, *, eps: float = 1e-8, every: int = 10
-) -> optax.GradientTransformation:
-    """Directions of SOAP, in place of `optax.scale_by_adam`.
+def soap(learning_rate: optax.ScalarOrSchedule) -> optax.GradientTransformation:
+    """SOAP, in place of `optax.adam`.
 
     Both axes of a matrix are turned into the eigenbases of the mean G G' and G' G; vectors get plain Adam.
-
-    Args:
-      b1: decay of the mean gradient.
-      b2: decay of the mean squared gradient and of the correlations.
-      eps: added to the root of the mean squared gradient.
-      every: steps between two refinements of the eigenbases, each one step of orthogonal iteration.
     """
-
-    def init(params):
-        return SoapState(jnp.zeros((), jnp.int32), [_init_leaf(leaf) for leaf in jax.tree.leaves(params)])
-
-    def update(gradients, state, params=None):
-        del params
-        count = state.count + 1
-        leaves, structure = jax.tree.flatten(gradients)
-        directions, states = [], []
-        for gradient, leaf in zip(leaves, state.leaves, strict=True):
-            correlations = {
-                axis: b2 * old + (1 - b2) * _correlation(gradient, axis) for axis, old in leaf.correlations.items()
-            }
-            first, bases = leaf.first, leaf.bases
-            if bases:
-                first, bases = _refined(first, bases, correlations, count, every)
-            turned = _turn(gradient, bases)
-            first, second = b1 * first + (1 - b1) * turned, b2 * leaf.second + (1 - b2) * turned**2
-            scaled = (first / (1 - b1**count)) / (jnp.sqrt(second / (1 - b2**count)) + eps)
-            directions.append(_turn_back(scaled, bases))
-            states.append(LeafState(first, second, correlations, bases))
-        return jax.tree.unflatten(structure, directions), SoapState(count, states)
-
-    return optax.GradientTransformation(init, update)
+    return optax.chain(optax.GradientTransformation(_init, _update), optax.scale_by_learning_rate(learning_rate))
 
 
-def soap(learning_rate: optax.ScalarOrSchedule) -> optax.GradientTransformation:
-    """`scale_by_soap` with a learning rate."""
-    return optax.chain(scale_by_soap(), optax.scale_by_learning_rate(learning_rate))
+def _init(params):
+    return SoapState(jnp.zeros((), jnp.int32), [_init_leaf(leaf) for leaf in jax.tree.leaves(params)])
+
+
+def _update(gradients, state, params=None):
+    del params
+    count = state.count + 1
+    leaves, structure = jax.tree.flatten(gradients)
+    directions, states = [], []
+    for gradient, leaf in zip(leaves, state.leaves, strict=True):
+        correlations = {
+            axis: _B2 * old + (1 - _B2) * _correlation(gradient, axis) for axis, old in leaf.correlations.items()
+        }
+        first, bases = leaf.first, leaf.bases
+        if bases:
+            first, bases = _refined(first, bases, correlations, count)
+        turned = _turn(gradient, bases)
+        first, second = _B1 * first + (1 - _B1) * turned, _B2 * leaf.second + (1 - _B2) * turned**2
+        scaled = (first / (1 - _B1**count)) / (jnp.sqrt(second / (1 - _B2**count)) + _EPS)
+        directions.append(_turn_back(scaled, bases))
+        states.append(LeafState(first, second, correlations, bases))
+    return jax.tree.unflatten(structure, directions), SoapState(count, states)
 
 
 def _init_leaf(leaf):
@@ -97,8 +89,8 @@ def _turn_back(array, bases):
     return _turn(array, {axis: basis.T for axis, basis in bases.items()})
 
 
-def _refined(first, bases, correlations, count, every):
-    """Mean gradient and eigenbases, refined at the first step and then at each multiple of ``every``.
+def _refined(first, bases, correlations, count):
+    """Mean gradient and eigenbases, refined at the first step and then at each multiple of ``_EVERY``.
 
     The first step decomposes the correlations; later refinements are one step of orthogonal iteration from the
     eigenbases before. The mean gradient is returned in the coordinates of the eigenbases that are returned.
@@ -112,4 +104,4 @@ def _refined(first, bases, correlations, count, every):
         )
         return _turn(_turn_back(first, bases), new), new
 
-    return jax.lax.cond((count == 1) | (count % every == 0), refine, lambda: (first, bases))
+    return jax.lax.cond((count == 1) | (count % _EVERY == 0), refine, lambda: (first, bases))

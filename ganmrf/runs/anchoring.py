@@ -113,9 +113,6 @@ def make_in_folder(
       given: names of the fields that the user gave; the others yield to those that the folder holds. None: all of them.
       progress: whether to show progress.
 
-    Returns:
-      What was made.
-
     Raises:
       ValueError: settings that do not go together, a folder in use or of other settings, or a training that diverges.
     """
@@ -126,7 +123,16 @@ def make_in_folder(
     with Workdir(path, config, given) as workdir:
         config = workdir.config
         start = time.process_time()
-        anchor_set = anchored_as(_anchor_set(config), config.kind)
+        anchor_set = build_anchor_set(
+            config.box(),
+            config.simulation.slice_profile(),
+            n_anchors=config.anchors,
+            n_sequences=config.sequences,
+            n_frames=config.simulation.frames or 1000,
+            n_candidates=config.candidates,
+            seed=config.seed,
+        )
+        anchor_set = anchored_as(anchor_set, config.kind)
         chosen = time.process_time()
         make, rows, learning = _learn(workdir, anchor_set, config, progress)
         learned = time.process_time()
@@ -142,18 +148,6 @@ def anchored_as(anchor_set: AnchorSet, kind: str) -> AnchorSet:
     return with_spread_anchors(anchor_set) if kind == "radial_spread" else anchor_set
 
 
-def _anchor_set(config) -> AnchorSet:
-    return build_anchor_set(
-        config.box(),
-        config.simulation.slice_profile(),
-        n_anchors=config.anchors,
-        n_sequences=config.sequences,
-        n_frames=config.simulation.frames or 1000,
-        n_candidates=config.candidates,
-        seed=config.seed,
-    )
-
-
 def _learn(workdir, anchor_set, config, progress):
     """What makes the generator, the records of a trunk's training, and the core-seconds of learning, of all calls."""
     if config.kind == "table":
@@ -161,8 +155,17 @@ def _learn(workdir, anchor_set, config, progress):
         return functools.partial(table_generator, anchor_set, tissue, values), [], seconds
     if config.kind in RADIAL:
         return functools.partial(radial_generator, anchor_set), [], 0.0
-    recipe, params, rows = _train_trunk(workdir, anchor_set, config, progress)
-    return functools.partial(_finished, anchor_set, recipe, params, config), rows, rows[-1]["core_seconds"]
+    recipe, seed = config.recipe(), config.seed
+    data = trunk_data(anchor_set, anchor_set.features_of(anchor_set.validation))
+    draw = draw_tissue(anchor_set, seed, config.tissues)
+    chunks = functools.partial(fit, recipe, data, seed=seed, chunk=max(recipe.steps // _DRAWS, 1), draw=draw)
+    state = init_state(recipe, data, seed)
+    state, rows = advance(chunks, state, workdir, recipe.steps, note=losses, progress=progress)
+
+    def make():
+        return trunk_generator(anchor_set, finish_trunk(anchor_set, recipe, state.params, seed, config.refit_tissues))
+
+    return make, rows, rows[-1]["core_seconds"]
 
 
 def _table(path, anchor_set, simulation, progress):
@@ -184,17 +187,3 @@ def _table(path, anchor_set, simulation, progress):
         blocks.append(block["features"])
         seconds += float(block["core_seconds"])
     return tissue, np.concatenate(blocks), seconds
-
-
-def _train_trunk(workdir, anchor_set, config, progress):
-    recipe = config.recipe()
-    data = trunk_data(anchor_set, anchor_set.features_of(anchor_set.validation))
-    draw = draw_tissue(anchor_set, config.seed, config.tissues)
-    chunks = functools.partial(fit, recipe, data, seed=config.seed, chunk=max(recipe.steps // _DRAWS, 1), draw=draw)
-    state = init_state(recipe, data, config.seed)
-    state, rows = advance(chunks, state, workdir, recipe.steps, note=losses, progress=progress)
-    return recipe, state.params, rows
-
-
-def _finished(anchor_set, recipe, params, config):
-    return trunk_generator(anchor_set, finish_trunk(anchor_set, recipe, params, config.seed, config.refit_tissues))

@@ -121,11 +121,6 @@ class SpiralConfig:
         """Edge of the image, m."""
         return 1e-3 * self.field_of_view_mm
 
-    @property
-    def voxel_size(self) -> tuple[float, float]:
-        """Along (y, x), m."""
-        return (self.field_of_view / self.size,) * 2
-
     def spiral(self) -> Spiral:
         """The readout."""
         return design_spiral(

@@ -1,6 +1,7 @@
 """A sequence designed in its folder, gone on with where it was cut off."""
 
 import dataclasses
+import operator
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -90,17 +91,12 @@ class DesignConfig:
         """Name -> T1 and T2, ms."""
         try:
             pairs = [text.rsplit(":", 1) for text in self.tissues]
-            found = {name: tuple(float(time) for time in times.split("/")) for name, times in pairs}
-            if (
-                not found
-                or not all(found)
-                or any(len(times) != 2 for times in found.values())
-                or len(found) < len(pairs)
-            ):
-                raise ValueError
+            found = {name: tuple(map(float, times.split("/"))) for name, times in pairs}
+            valid = all(found) and len(found) == len(pairs) and {len(times) for times in found.values()} == {2}
         except ValueError:
-            shown = ",".join(self.tissues)
-            raise ValueError(f"tissues must be name:T1/T2 in ms, separated by commas; got {shown}") from None
+            valid = False
+        if not valid:
+            raise ValueError(f"tissues must be name:T1/T2 in ms, separated by commas; got {','.join(self.tissues)}")
         return found
 
     @property
@@ -204,7 +200,10 @@ def design(workdir: Workdir, config: DesignConfig, *, progress: bool = True) -> 
         progress=progress,
     )
     best = np.asarray(state.best_value)
-    basins = [parametrisation.to_sequence(_of_start(state.best_params, i)) for i in range(config.starts)]
+    basins = [
+        parametrisation.to_sequence(jax.tree.map(operator.itemgetter(i), state.best_params))
+        for i in range(config.starts)
+    ]
     values = np.concatenate([np.reshape(row["values"], (-1, config.starts)) for row in rows])
     designed, seconds = basins[int(np.argmin(best))], rows[-1]["seconds"]
     return Design(start, designed, basins, best, values, seconds, parametrisation.limits)
@@ -262,7 +261,3 @@ def _starts(parametrisation, config):
         return jnp.asarray(np.concatenate([leaf[None], others]), jnp.float32)
 
     return jax.tree.map(stacked, first)
-
-
-def _of_start(tree, start):
-    return jax.tree.map(lambda leaf: leaf[start], tree)

@@ -22,7 +22,6 @@ def advance(
     note: Callable[[dict], str] | None = None,
     ended: Callable[[list[dict]], bool] | None = None,
     core_seconds: float = 0.0,
-    keep: int = 3,
     progress: bool = True,
 ):
     """Advances a state to its last step, from the newest checkpoint of a folder where there is one.
@@ -38,7 +37,6 @@ def advance(
       note: of a row makes the words that are shown beside the progress.
       ended: whether the rows say that the run has ended before ``steps``.
       core_seconds: what the preparations of this call took, which count too.
-      keep: number of checkpoints that are kept, the newest ones.
       progress: whether to show progress.
 
     Returns:
@@ -47,7 +45,7 @@ def advance(
     Raises:
       ValueError: a run that diverges; it names the last good checkpoint.
     """
-    with Checkpoints(workdir.path / "checkpoints", keep=keep) as checkpoints:
+    with Checkpoints(workdir.path / "checkpoints") as checkpoints:
         state, rows = _resumed(checkpoints, state, workdir)
         if ended is not None and ended(rows):
             return state, rows

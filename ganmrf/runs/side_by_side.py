@@ -43,12 +43,7 @@ def train_side_by_side(jobs: Mapping):
 
 
 def run_side_by_side(
-    function: Callable,
-    items,
-    *,
-    label: str = "training",
-    total: int | None = None,
-    done: Callable[[], tuple[int, str]] | None = None,
+    function: Callable, items, *, total: int | None = None, done: Callable[[], tuple[int, str]] | None = None
 ) -> list:
     """Results of a function for each of some items, in their order.
 
@@ -58,7 +53,6 @@ def run_side_by_side(
     Args:
       function: of an item; picklable, as the items are.
       items: what is to be done, in the order in which it is begun.
-      label: what the progress is called.
       total: what the progress counts to; the number of items by default.
       done: how far the work is, and words about it; by default how many items are done.
 
@@ -79,7 +73,7 @@ def run_side_by_side(
     for task in [*enumerate(items), *[None] * len(processes)]:
         tasks.put(task)
     try:
-        with Progress(total or len(items), label, unit="step" if total else "run") as bar:
+        with Progress(total or len(items), "training", unit="step" if total else "run") as bar:
             found = {}
             while len(found) < len(items):
                 with contextlib.suppress(queue.Empty):

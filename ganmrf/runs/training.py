@@ -131,8 +131,7 @@ def _check_unchanged(path, dictionary):
     """Refuses a folder whose run learned from other tissue or another sequence, under settings that look the same."""
     arrays = jax.tree.leaves((dictionary.tissue, dictionary.sequence, dictionary.slice_profile))
     checksum = {"crc32": zlib.crc32(b"".join(np.asarray(array).tobytes() for array in arrays))}
-    if path.exists():
-        if read_json(path) != checksum:
-            raise ValueError(f"{path.parent} was trained with another sequence or grid than its settings give now")
-        return
-    write_json(path, checksum)
+    if not path.exists():
+        write_json(path, checksum)
+    elif read_json(path) != checksum:
+        raise ValueError(f"{path.parent} was trained with another sequence or grid than its settings give now")

@@ -77,7 +77,7 @@ def errors(generated, truth):
 def test_an_unseen_sequence_is_generated_and_its_error_known(table, trunk, radial, grid, truth):
     bounds = {"table": (1e-3, 1e-4), "trunk": (1e-3, 1e-4), "radial": (5e-3, 2e-3)}
     for generator in (table, trunk, radial):
-        for size, bound in zip((32, 48), bounds[generator.kind], strict=True):
+        for size, bound in zip((32, 48), bounds[generator.model.kind], strict=True):
             prepared = prepare(generator, SEQUENCE, size)
             made = prepared.generate(grid)
             found = errors(made, truth)
@@ -179,10 +179,10 @@ def test_a_resumed_trunk_ends_as_an_uninterrupted_one(trained):
 
 def test_files_give_the_same_generator(table, trunk, radial, grid, tmp_path):
     for generator in (table, trunk, radial):
-        path = tmp_path / f"{generator.kind}.npz"
+        path = tmp_path / f"{generator.model.kind}.npz"
         save_generator(path, generator)
         found = load_anchored(path)
-        assert found.kind == generator.kind
+        assert found.model.kind == generator.model.kind
         one, other = (each.weights(grid, 32) for each in (generator, found))
         jax.tree.map(np.testing.assert_array_equal, one, other)
         with pytest.raises(ValueError, match=r"is a generator for any sequence .* takes one for one sequence"):

@@ -49,7 +49,6 @@ def test_more_frames_than_the_schedule_has_are_refused(tmp_path):
 def test_spirals_in_si_units():
     config = SpiralConfig(16, field_of_view_mm=200.0, interleaves=4)
     assert config.field_of_view == pytest.approx(0.2)
-    assert config.voxel_size == pytest.approx((0.0125, 0.0125))
     trajectory = config.trajectory(3)
     assert trajectory.shape[::2] == (3, 2)
     # Half the matrix over the field of view, 1/m, is the edge of k-space.

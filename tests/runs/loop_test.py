@@ -91,6 +91,6 @@ def test_a_run_may_end_before_its_last_step(tmp_path):
 
 
 def test_the_newest_checkpoints_are_kept_and_preparations_count(tmp_path):
-    _, rows = run(tmp_path, keep=2, core_seconds=100.0)
-    assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"9", "12"}
+    _, rows = run(tmp_path, core_seconds=100.0)
+    assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"6", "9", "12"}
     assert rows[0]["core_seconds"] >= 100
