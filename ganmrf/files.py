@@ -41,11 +41,7 @@ def replacing(path):
 
 
 def make_folder(folder) -> pathlib.Path:
-    """Creates a folder where it is missing and makes sure, before any work, that files can be written to it.
-
-    Raises:
-      ValueError: the folder cannot be created or written.
-    """
+    """Creates a folder where it is missing; raises `ValueError`, before any work, where it cannot be written to."""
     folder = pathlib.Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -56,22 +52,14 @@ def make_folder(folder) -> pathlib.Path:
 
 
 def write_json(path, content):
-    """Writes ``content`` as JSON, whole or not at all: indented by two spaces, UTF-8, a newline at the end.
-
-    Raises:
-      ValueError: the folder does not exist or cannot be written.
-    """
+    """Writes ``content`` as JSON, as `replacing` does: indented by two spaces, UTF-8, a newline at the end."""
     text = json.dumps(content, indent=2)
     with replacing(path) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
 def read_json(path):
-    """The content of a JSON file.
-
-    Raises:
-      ValueError: the file is missing, cannot be read, or holds no JSON; the message names the file.
-    """
+    """The content of a JSON file; raises `ValueError` naming a file that cannot be read or holds no JSON."""
     path = pathlib.Path(path)
     check_readable(path)
     try:
@@ -100,12 +88,8 @@ def read_arrays(path, names=None) -> dict[str, np.ndarray]:
     Of a v7.3 file, which is HDF5, only arrays of numbers are read; text, structures, cells, sparse matrices and the
     targets of references and links are left out.
 
-    Args:
-      path: the file.
-      names: variables to read where the file has them; None for all.
-
     Returns:
-      Arrays by name, in the shapes the file gives them (in MATLAB two axes at least).
+      Arrays by name, of ``names`` alone unless it is None, in the shapes of the file (in MATLAB two axes at least).
 
     Raises:
       ValueError: another suffix, or a file that is missing, truncated or of another kind.

@@ -64,17 +64,6 @@ def bias(estimate, truth) -> float:
     return float(np.mean((estimate - truth) / truth))
 
 
-def exact_share(index, reference_index) -> float:
-    """Share of voxels, of any shape, that are matched with the same atom (row) as in the reference, 0 to 1.
-
-    Raises:
-      ValueError: shapes that differ, or no voxel.
-    """
-    index, reference_index = np.asarray(index), np.asarray(reference_index)
-    _check_pair("exact_share", index, reference_index)
-    return float(np.mean(index == reference_index))
-
-
 def fingerprint_errors(generated, simulated) -> np.ndarray:
     """Relative L2 error of every fingerprint, ``||generated - simulated|| / ||simulated||``, (atoms,), dimensionless.
 
@@ -138,7 +127,7 @@ def format_tissues(rows) -> list[tuple[str, ...]]:
 
 def _errors(estimate, truth):
     if truth.size == 0:
-        return (float("nan"),) * 3
+        return (np.nan,) * 3
     return float(truth.mean()), bias(estimate, truth), rrmse(estimate, truth)
 
 

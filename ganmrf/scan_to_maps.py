@@ -35,8 +35,6 @@ from ganmrf.physics.tissue import Tissue
 from ganmrf.settings import configuration, setting
 from ganmrf.stages import Stages
 
-RAW = (".h5", ".mrd")  # suffixes of raw data
-
 
 @configuration
 class ReconstructionConfig:
@@ -170,7 +168,7 @@ def map_scan(
 
 def is_raw(scan_path) -> bool:
     """Whether a scan is raw data, by its suffix."""
-    return pathlib.Path(scan_path).suffix.lower() in RAW
+    return pathlib.Path(scan_path).suffix.lower() in (".h5", ".mrd")
 
 
 class _Scan(NamedTuple):
@@ -250,15 +248,10 @@ def _dictionary(scan, config, *, sequence, tissue, slice_profile, dictionary) ->
 
 def _images(stages, scan, config, dictionary, progress) -> tuple[np.ndarray, dict]:
     """Frames or coefficients, and what else is known of the reconstruction, arrays by name."""
-    if scan.raw is not None:
-        return _reconstructed(stages, scan.raw, config, dictionary, progress)
-    if dictionary.basis is None or config.method == "frames":
-        return scan.images, {}
-    return np.tensordot(dictionary.basis.conj().T, scan.images, 1), {}
-
-
-def _reconstructed(stages, raw, config, dictionary, progress):
-    basis = dictionary.basis
+    raw, basis = scan.raw, dictionary.basis
+    if raw is None:
+        frames = basis is None or config.method == "frames"
+        return scan.images if frames else np.tensordot(basis.conj().T, scan.images, 1), {}
     if basis is None:
         basis = svd_basis(dictionary.fingerprints, config.rank)
     place = raw.trajectory, basis, raw.matrix, raw.voxel_size

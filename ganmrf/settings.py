@@ -14,6 +14,7 @@ def setting(
     meaning: str = "",
     *,
     choices=None,
+    suffixes: tuple[str, ...] | None = None,
     at_least: float | None = None,
     above: float | None = None,
     kept: bool = True,
@@ -26,6 +27,7 @@ def setting(
       default: its default; none makes it required.
       meaning: one phrase with its unit, for ``--help`` and for readers.
       choices: the values that it may have; of a tuple, that its entries may have.
+      suffixes: of a file, the ends that its name may have, in lower case.
       at_least: least value, or least entry of a tuple.
       above: value that it must exceed, likewise.
       kept: whether it belongs to a run, and so to the ``config.json`` of its folder; folders and formats do not.
@@ -35,7 +37,7 @@ def setting(
     Returns:
       The `dataclasses.Field`.
     """
-    facts = {"meaning": meaning, "choices": choices, "at_least": at_least, "above": above}
+    facts = {"meaning": meaning, "choices": choices, "suffixes": suffixes, "at_least": at_least, "above": above}
     return dataclasses.field(default=default, metadata=facts | {"kept": kept, "repeats": repeats, "apart": apart})
 
 
@@ -78,6 +80,8 @@ def check_settings(config):
             raise ValueError(f"{field.name} must not be empty")
         if facts["choices"] is not None and any(each not in facts["choices"] for each in values):
             raise ValueError(f"{field.name} must be one of {', '.join(map(str, facts['choices']))}; got {shown}")
+        if facts["suffixes"] is not None and not value.lower().endswith(facts["suffixes"]):
+            raise ValueError(f"{field.name} must end in {' or '.join(facts['suffixes'])}; got {value}")
         for rule, holds in (("at_least", operator.ge), ("above", operator.gt)):
             if facts[rule] is not None and not all(holds(each, facts[rule]) for each in values):
                 raise ValueError(f"{field.name} must be {rule.replace('_', ' ')} {facts[rule]}; got {shown}")
@@ -117,11 +121,7 @@ def to_plain(config) -> dict:
 
 
 def from_plain(config, plain: dict):
-    """The configuration with the fields of `to_plain` in place of its own.
-
-    Raises:
-      ValueError: a value that its field cannot have.
-    """
+    """The configuration with the fields of `to_plain` in place of its own, checked (`check_settings`)."""
     changes = {}
     for name, value in plain.items():
         own = getattr(config, name)

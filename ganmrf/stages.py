@@ -27,13 +27,19 @@ class Stages:
         self._folder = make_folder(folder)
         self._announce = announce
         self.seconds = {}
-        self._require_same({str(source): _identity(source) for source in sources}, settings or {})
+        files, settings = {str(source): _identity(source) for source in sources}, settings or {}
+        path = self._folder / "sources.json"
+        if not path.exists():
+            write_json(path, {"files": files, "settings": settings})
+        begun = read_json(path)
+        if changed := _differences(begun["files"], files):
+            raise ValueError(f"{changed[0]} has changed since {self._folder} was begun: use another folder")
+        for name in _differences(begun["settings"], settings):
+            values = f"{settings.get(name)}, but {begun['settings'].get(name)} when {self._folder} was begun"
+            raise ValueError(f"{name} is {values}: use another folder")
 
     def __call__(self, name: str, make) -> dict[str, np.ndarray]:
-        """The arrays that ``make()`` returns, by name: read from disk where an earlier run made them.
-
-        A damaged file is made again.
-        """
+        """The arrays that ``make()`` returns, by name: read from disk where an earlier run made them, and whole."""
         path = self._folder / f"{name}.npz"
         if path.exists():
             with contextlib.suppress(ValueError):
@@ -47,17 +53,6 @@ class Stages:
             print(f"{name}: {self.seconds[name]:.1f} s", flush=True)
         write_arrays(path, {"seconds": self.seconds[name], **arrays})
         return {key: np.asarray(value) for key, value in arrays.items()}
-
-    def _require_same(self, files, settings):
-        path = self._folder / "sources.json"
-        if not path.exists():
-            write_json(path, {"files": files, "settings": settings})
-        begun = read_json(path)
-        if changed := _differences(begun["files"], files):
-            raise ValueError(f"{changed[0]} has changed since {self._folder} was begun: use another folder")
-        for name in _differences(begun["settings"], settings):
-            values = f"{settings.get(name)}, but {begun['settings'].get(name)} when {self._folder} was begun"
-            raise ValueError(f"{name} is {values}: use another folder")
 
 
 def _differences(begun, now):

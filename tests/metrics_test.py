@@ -29,11 +29,7 @@ def test_bias_by_hand_and_signed():
     assert metrics.bias([[1.1], [1.6]], [[1.0], [2.0]]) == pytest.approx(-0.05, rel=ROUNDING)
 
 
-def test_exact_share_by_hand():
-    assert metrics.exact_share([[3, 1], [2, 7]], [[3, 1], [2, 6]]) == 0.75
-
-
-@pytest.mark.parametrize("measure", [metrics.rrmse, metrics.bias, metrics.exact_share])
+@pytest.mark.parametrize("measure", [metrics.rrmse, metrics.bias])
 def test_shapes_that_differ_or_hold_nothing_are_refused(measure):
     with pytest.raises(ValueError, match=r"\(2,\) and \(3,\) differ"):
         measure(np.ones(2), np.ones(3))

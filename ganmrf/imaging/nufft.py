@@ -13,10 +13,8 @@ from jax_finufft import nufft1, nufft2
 from jax_finufft.options import Opts
 
 # The coarser grid of the two that finufft offers (upsampfac) takes a quarter of the time; errors stay below 1e-4.
-_ACCURACY = 1e-5
 # One thread sums in one order, so that results repeat to the bit; callers use a core for each coil or frame.
-_OPTIONS = Opts(upsampfac=1.25, nthreads=1)
-_SETTINGS = {"eps": _ACCURACY, "opts": _OPTIONS}
+_SETTINGS = {"eps": 1e-5, "opts": Opts(upsampfac=1.25, nthreads=1)}
 _ONE_AT_A_TIME = threading.Lock()
 
 

@@ -37,6 +37,7 @@ PURE = 0.95  # a voxel has a true T1 and T2 where one tissue fills at least this
 
 # Shells around the brain mask: outer distance of CSF, skull and scalp, mm; about those of an adult.
 _CSF_MM, _SKULL_MM, _SCALP_MM = 1.5, 7.0, 12.0
+_SLICE_MM = 5.0  # thickness of the slice, of 10 mm that the slab has
 _CLOSING_MM = 40.0  # dents in the brain's outline of a smaller radius do not dent the skull
 _VARIATION_LENGTH, _PHASE_LENGTH, _HEAD_RADIUS = 0.03, 0.1, 0.1  # m: correlation of T1 and T2, of phase; B1's fall
 _CLIP = 2.0  # standard deviations within which smooth fields stay, so that T1 and T2 stay positive
@@ -114,12 +115,11 @@ def digital_brain(
     *,
     size: int = 256,
     field_of_view: float = 0.3,
-    slice_thickness: float = 5e-3,
     variation: float = 0.05,
     b1_variation: float = 0.0,
     seed: int = 0,
 ) -> Brain:
-    """An axial slice through the lateral ventricles, in radiological convention.
+    """An axial slice of 5 mm through the lateral ventricles, z = 17.5 mm, in radiological convention.
 
     Row 0 is anterior and column 0 is the patient's right, as radiologists view images. Every voxel holds the average
     over its own volume, in the plane and through the slice. The anatomy does not depend on ``seed``, and the random
@@ -128,7 +128,6 @@ def digital_brain(
     Args:
       size: rows and columns.
       field_of_view: edge of the image, m.
-      slice_thickness: m, at most 0.01, the extent of the slab; the slice lies at the slab's centre, z = 17.5 mm.
       variation: standard deviation of T1 and of T2 within a tissue, as a fraction below 0.5; each follows its own
         smooth random field (correlation length 30 mm, cut at 2 standard deviations).
       b1_variation: B1+ falls from ``1 + b1_variation`` at the centre to ``1 - b1_variation`` at 100 mm, quadratically;
@@ -143,13 +142,12 @@ def digital_brain(
     """
     require_whole("size", size)
     require_positive("field_of_view", field_of_view, "positive and finite (m)")
-    require("slice_thickness", slice_thickness, lambda x: (x > 0) & (x <= 0.01), "above 0 and at most 0.01 m")
     require("variation", variation, lambda x: (x >= 0) & (x < 1 / _CLIP), f"0 or more and below {1 / _CLIP}")
     require("b1_variation", b1_variation, lambda x: (x >= 0) & (x < 1), "0 or more and below 1")
     require_whole("seed", seed, 0)
 
-    volumes, slab_affine, centre = _slab_fractions(1e3 * slice_thickness)
-    affine = _image_affine(centre, size, 1e3 * field_of_view / size, 1e3 * slice_thickness)
+    volumes, slab_affine, centre = _slab_fractions()
+    affine = _image_affine(centre, size, 1e3 * field_of_view / size)
     fractions = _resample(volumes, np.linalg.inv(slab_affine) @ affine, size)
 
     position = field_of_view * ((np.arange(size) + 0.5) / size - 0.5)
@@ -213,7 +211,7 @@ def add_noise(images: np.ndarray, snr: float, *, mask: np.ndarray, seed: int = 0
     """Adds complex white Gaussian noise.
 
     Args:
-      images: (..., y, x), complex.
+      images: (frames, y, x), complex.
       snr: root mean square of ``|images|`` over the voxels of ``mask`` in all frames, divided by the standard deviation
         of the noise in the real part, which equals that in the imaginary part.
       mask: voxels in which the signal is measured, bool, (y, x), not empty.
@@ -230,15 +228,13 @@ def add_noise(images: np.ndarray, snr: float, *, mask: np.ndarray, seed: int = 0
     images, mask = np.asarray(images), np.asarray(mask)
     if not np.iscomplexobj(images):
         raise ValueError(f"images must be complex; got dtype {images.dtype}")
-    if mask.dtype != bool or mask.shape != images.shape[-2:] or not mask.any():
+    if mask.dtype != bool or mask.shape != images.shape[1:] or not mask.any():
         raise ValueError(
-            f"mask must be bool, of shape {images.shape[-2:]}, with a voxel at least; got {mask.dtype}, {mask.shape}, "
+            f"mask must be bool, of shape {images.shape[1:]}, with a voxel at least; got {mask.dtype}, {mask.shape}, "
             f"{np.count_nonzero(mask)} voxels"
         )
-    flat = images.reshape(-1, *mask.shape)
-    noise = _noise([image[mask] for image in flat], snr, mask, seed)
     noisy = images.copy()
-    for image, of_image in zip(noisy.reshape(-1, *mask.shape), noise, strict=True):
+    for image, of_image in zip(noisy, _noise([image[mask] for image in images], snr, mask, seed), strict=True):
         image += of_image
     return noisy
 
@@ -254,20 +250,19 @@ def add_noise_in(signals: np.ndarray, snr: float, *, mask: np.ndarray, seed: int
 def _noise(signals, snr, mask, seed):
     """The noise of each image, (y, x): one at a time, since that of the whole series would double the memory."""
     power = np.mean([np.mean(np.abs(signal) ** 2) for signal in signals])
-    kind, rng = signals[0].dtype, np.random.default_rng(seed)
-    real = signals[0].real.dtype
-    for _ in signals:
-        noise = rng.standard_normal((*mask.shape, 2), dtype=real).view(kind)[..., 0]
+    rng, real = np.random.default_rng(seed), signals[0].real.dtype
+    for signal in signals:
+        noise = rng.standard_normal((*mask.shape, 2), dtype=real).view(signal.dtype)[..., 0]
         yield np.sqrt(power).astype(real) / snr * noise
 
 
-def _slab_fractions(thickness_mm):
-    """Fractions (tissues, x, y) averaged over the central ``thickness_mm`` of the slab; its affine; its centre, mm."""
+def _slab_fractions():
+    """Fractions (tissues, x, y) averaged over the slice in the centre of the slab; its affine; its centre, mm."""
     with importlib.resources.files("ganmrf.data").joinpath("mni152_slab.npz").open("rb") as file, np.load(file) as slab:
         head, grey, white = (slab[name].astype(float) / 255 for name in ("t1", "gm", "wm"))
         affine = slab["affine"]
     below = np.arange(head.shape[2]) - head.shape[2] / 2  # lower face of each slice, mm from the slab's centre
-    overlap = np.clip(np.minimum(below + 1, thickness_mm / 2) - np.maximum(below, -thickness_mm / 2), 0, None)
+    overlap = np.clip(np.minimum(below + 1, _SLICE_MM / 2) - np.maximum(below, -_SLICE_MM / 2), 0, None)
     total = np.zeros((len(TISSUES), *head.shape[:2]))
     for index in np.flatnonzero(overlap):
         distance = _distance_outside(head[..., index] > 0)
@@ -279,7 +274,7 @@ def _slab_fractions(thickness_mm):
         brain = np.stack([white[..., index], grey[..., index], csf]) ** 2
         total[:3] += overlap[index] * inside * brain / brain.sum(axis=0)
         total[3:] += overlap[index] * np.stack([skull - inside, scalp - skull])
-    return total / thickness_mm, affine, (affine @ [*((n - 1) / 2 for n in head.shape), 1])[:3]
+    return total / _SLICE_MM, affine, (affine @ [*((n - 1) / 2 for n in head.shape), 1])[:3]
 
 
 def _distance_outside(mask):
@@ -291,11 +286,11 @@ def _distance_outside(mask):
     return ndimage.gaussian_filter(distance - 0.5 * np.sign(distance), 2.0)
 
 
-def _image_affine(centre, size, voxel_mm, thickness_mm):
+def _image_affine(centre, size, voxel_mm):
     """Columns run from right to left, rows from anterior to posterior, about ``centre`` (RAS, mm)."""
     affine = np.zeros((4, 4))
     affine[0, 0] = affine[1, 1] = -voxel_mm
-    affine[2, 2], affine[3, 3] = thickness_mm, 1
+    affine[2, 2], affine[3, 3] = _SLICE_MM, 1
     affine[:3, 3] = centre - affine[:3, :2] @ np.full(2, (size - 1) / 2)
     return affine
 

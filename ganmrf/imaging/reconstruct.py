@@ -24,10 +24,9 @@ _POWER_ITERATIONS = 12  # leave an error below 5 %, which `largest_eigenvalue` a
 
 
 def grid_frames(kspace, trajectory, weights, sensitivities, voxel_size, *, progress: bool = False) -> np.ndarray:
-    """Grids each frame by itself and combines the coils, as the GAN-MRF paper did; each image is aliased.
+    """Grids each frame by itself and combines the coils, as the GAN-MRF paper did: (frames, y, x), complex64.
 
-    Returns:
-      (frames, y, x), complex64. Averaged over trajectories that sample k-space completely, the aliasing cancels.
+    Each image is aliased; averaged over trajectories that sample k-space completely, the aliasing cancels.
     """
     images = np.empty((len(kspace), *sensitivities.shape[1:]), np.complex64)
     scaled, size = len(kspace) * np.asarray(weights)[:, None], tuple(voxel_size)
@@ -142,13 +141,7 @@ def conjugate_gradients(normal: NormalOperator, gridded, *, iterations: int = 20
 
 
 def locally_low_rank(
-    normal: NormalOperator,
-    gridded,
-    start,
-    *,
-    threshold: float = 5e-4,
-    iterations: int = 30,
-    progress: bool = False,
+    normal: NormalOperator, gridded, start, *, threshold: float = 5e-4, iterations: int = 30, progress: bool = False
 ):
     """Least squares with a prior: in small patches the coefficients of all voxels span few directions (FISTA).
 
@@ -166,7 +159,6 @@ def locally_low_rank(
     key = jax.random.key(0)  # of the shifts of the patches
     size = 1 / largest_eigenvalue(normal, gridded.shape)
     shrink_by = size * threshold * _largest_singular_value(start)
-
     state = start, start, jnp.float32(1)
     for n in watched(range(iterations), "locally low rank", shown=progress):
         shift = jax.random.randint(jax.random.fold_in(key, n), (2,), 0, _PATCH)

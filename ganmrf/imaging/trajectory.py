@@ -40,11 +40,6 @@ class Spiral:
     dwell_time: float
 
     @property
-    def times(self) -> np.ndarray:
-        """Times of the samples, s from the start of the waveform, (samples,)."""
-        return self.dwell_time * (np.arange(len(self.k)) + 0.5)
-
-    @property
     def largest_gradient(self) -> float:
         """Largest magnitude of the gradient, T/m; no rotation of the spiral needs more on one axis."""
         return float(np.linalg.norm(self.gradient, axis=1).max())
@@ -114,10 +109,7 @@ def rotation_angles(n_frames: int, rotation: str = "uniform", *, interleaves: in
     """Angles by which the readouts of the frames are turned, rad, (frames,).
 
     The ``rotation`` from frame to frame is ``uniform``, by one of so many ``interleaves`` in a whole turn (7.5 degrees
-    for 48), or ``golden``, by the golden angle.
-
-    Raises:
-      ValueError: another rotation.
+    for 48), or ``golden``, by the golden angle; `ValueError` for another one.
     """
     if rotation not in ("uniform", "golden"):
         raise ValueError(f"rotation must be uniform or golden; got {rotation!r}")

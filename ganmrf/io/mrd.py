@@ -81,8 +81,8 @@ class RawData:
                 raise ValueError(f"trajectory must be (frames, samples, 2) = {expected}; got {trajectory.shape}")
             if unfit := np.count_nonzero(~np.isfinite(trajectory)):
                 raise ValueError(f"trajectory: {unfit} of {trajectory.size} values are NaN or infinite")
-        for name, lengths in (("matrix", self.matrix), ("field_of_view", self.field_of_view)):
-            if len(lengths) != 2:
+        for name in ("matrix", "field_of_view"):
+            if len(lengths := getattr(self, name)) != 2:
                 raise ValueError(f"{name} must be (y, x); got {lengths}")
         for name in ("matrix", "field_of_view", "slice_thickness"):
             value = getattr(self, name)
@@ -104,7 +104,6 @@ def read_mrd(
     trajectory_units: str | None = None,
     frame_counter: str | None = None,
     slice_index: int | None = None,
-    dataset: str = "dataset",
 ) -> RawData:
     """Reads one slice of raw data and puts it in order, frame by frame.
 
@@ -128,7 +127,6 @@ def read_mrd(
         equally many readouts at each value. Where none varies, a Cartesian scan is one frame; for any other scan
         average, segment and kspace_encode_step_1 are tried in the same way, and then acquisition.
       slice_index: value of the counter ``slice``, where it has several.
-      dataset: name of the HDF5 group.
 
     Returns:
       The raw data. ``affine`` has the centre of the slice in voxel (nx // 2, ny // 2). ``sequence`` is None unless the
@@ -146,11 +144,10 @@ def read_mrd(
         raise ValueError(f"trajectory_units must be one of {', '.join(UNITS)}; got {trajectory_units!r}")
     if isinstance(trajectory, (str, pathlib.Path)):
         trajectory = read_array(pathlib.Path(trajectory), None, "trajectory", min_ndim=2)
-    xml, records = _read_file(path, dataset)
+    xml, records = _read_file(path)
     try:
-        header = parse_header(xml)
-        wanted = records_of_slice(records, slice_index)
-        return _assemble(header, wanted, trajectory, trajectory_units, frame_counter)
+        wanted = parse_header(xml), records_of_slice(records, slice_index)
+        return _assemble(*wanted, trajectory, trajectory_units, frame_counter)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 
@@ -188,7 +185,8 @@ def write_mrd(path, raw: RawData):
     for i in range(frames):
         records["data"][i], records["traj"][i] = kspace[i], points[i]
     with replacing(path) as temporary, h5py.File(temporary, "w") as file:
-        group = _group(file, header)
+        group, xml = file.create_group("dataset"), [xsd.ToXML(header).encode()]
+        group.create_dataset("xml", data=xml, dtype=h5py.string_dtype("ascii"), maxshape=(None,))
         group.create_dataset("data", data=records, maxshape=(None,))
 
 
@@ -212,47 +210,37 @@ def write_mrd_images(path, maps: dict, *, field_of_view, slice_thickness: float,
     if len(shapes) != 1 or len(shape := shapes.pop()) != 2:
         held = ", ".join(f"{name} {values.shape}" for name, values in maps.items())
         raise ValueError(f"{path}: maps must be (y, x), all alike, one at least; got {held or 'none'}")
-    place = place_of(affine, shape, field_of_view, slice_thickness)
-    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
-        group = _group(file, new_header(shape, field_of_view, slice_thickness))
+    place = {name: tuple(vector) for name, vector in place_of(affine, shape, field_of_view, slice_thickness).items()}
+    place |= {"image_index": 1, "field_of_view": tuple(np.multiply(1e3, (*field_of_view[::-1], slice_thickness)))}
+    with replacing(path) as temporary, ismrmrd.Dataset(str(temporary), mode="w") as dataset:
+        dataset.write_xml_header(xsd.ToXML(new_header(shape, field_of_view, slice_thickness)).encode())
         for series, (name, values) in enumerate(maps.items()):
-            complex_map = np.iscomplexobj(values)
-            head = np.zeros(1, hdf5.image_header_dtype)
-            head["version"], head["channels"], head["image_index"], head["image_series_index"] = 1, 1, 1, series
-            head["data_type"] = ismrmrd.DATATYPE_CXFLOAT if complex_map else ismrmrd.DATATYPE_FLOAT
-            head["image_type"] = ismrmrd.IMTYPE_COMPLEX if complex_map else ismrmrd.IMTYPE_REAL
-            head["matrix_size"] = (*shape[::-1], 1)
-            head["field_of_view"] = np.multiply(1e3, (*field_of_view[::-1], slice_thickness))
-            for field, value in place.items():
-                head[field] = value
             unit = {"Unit": "s"} if name in ("T1map", "T2map") else {}
-            meta = ismrmrd.Meta({"DataRole": ["Quantitative"], "SeriesDescription": [name], **unit}).serialize()
-            meta = meta.decode() if isinstance(meta, bytes) else meta
-            head["attribute_string_len"] = len(meta)
-            stored = values.astype(np.complex64 if complex_map else np.float32)[None, None, None]
-            image = group.create_group(name)
-            image.create_dataset("header", data=head, maxshape=(None,))
-            image.create_dataset("attributes", data=[meta], dtype=h5py.string_dtype("ascii"), maxshape=(None,))
-            image.create_dataset("data", data=stored.view(hdf5.get_hdf5type(head["data_type"][0])))
+            meta = ismrmrd.Meta({"DataRole": ["Quantitative"], "SeriesDescription": [name], **unit})
+            place |= {"image_series_index": series, "attribute_string_len": len(meta.serialize())}
+            place["image_type"] = ismrmrd.IMTYPE_COMPLEX if np.iscomplexobj(values) else ismrmrd.IMTYPE_REAL
+            values = values.astype(np.complex64 if np.iscomplexobj(values) else np.float32)
+            image = ismrmrd.Image.from_array(values, **place)
+            image.meta = meta
+            dataset.append_image(name, image)
 
 
-def _read_file(path, dataset):
+def _read_file(path):
     """The XML header and all acquisitions, in one read."""
     check_readable(path)
     try:
         with h5py.File(path, "r") as file:
-            group = file.get(dataset)
-            held = sorted(file)
+            group, held = file.get("dataset"), sorted(file)
             if isinstance(group, h5py.Group):
-                held = sorted(f"{dataset}/{name}" for name in group)
+                held = sorted(f"dataset/{name}" for name in group)
                 if {"xml", "data"} <= set(group):
                     if not _is_laid_out(group["data"].dtype):
-                        raise ValueError(f"the acquisitions of {dataset}/data are not laid out as MRD has them")
+                        raise ValueError("the acquisitions of dataset/data are not laid out as MRD has them")
                     return group["xml"][0], group["data"][()]
     except Exception as error:  # a damaged file makes HDF5 raise whatever it trips over
         cause = " ".join(str(error).split())
         raise ValueError(f"{path}: not a whole HDF5 file ({cause})") from error
-    raise ValueError(f"{path}: no MRD raw data in {dataset!r}: the file holds {listed(held) or 'nothing'}")
+    raise ValueError(f"{path}: no MRD raw data in 'dataset': the file holds {listed(held) or 'nothing'}")
 
 
 def _is_laid_out(dtype):
@@ -315,9 +303,3 @@ def _fill_heads(head, raw):
         (ismrmrd.ACQ_LAST_IN_MEASUREMENT, slice(-1, None)),
     ):
         head["flags"][rows] |= np.uint64(1 << (flag - 1))
-
-
-def _group(file, header):
-    group = file.create_group("dataset")
-    group.create_dataset("xml", data=[xsd.ToXML(header).encode()], dtype=h5py.string_dtype("ascii"), maxshape=(None,))
-    return group

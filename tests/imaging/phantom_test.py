@@ -53,11 +53,9 @@ def one_voxel(fractions, **changes):
 
 
 @hypothesis.settings(max_examples=6)
-@hypothesis.given(st.integers(1, 40), st.floats(0.05, 0.5), st.floats(1e-3, 1e-2), st.integers(0, 9))
-def test_fractions_are_shares_of_a_voxel_and_t2_never_exceeds_t1(size, field_of_view, slice_thickness, seed):
-    brain = digital_brain(
-        size=size, field_of_view=field_of_view, slice_thickness=slice_thickness, variation=0.49, seed=seed
-    )
+@hypothesis.given(st.integers(1, 40), st.floats(0.05, 0.5), st.integers(0, 9))
+def test_fractions_are_shares_of_a_voxel_and_t2_never_exceeds_t1(size, field_of_view, seed):
+    brain = digital_brain(size=size, field_of_view=field_of_view, variation=0.49, seed=seed)
     assert brain.fractions.shape == (5, size, size)
     assert brain.fractions.min() >= 0
     assert brain.fractions.sum(axis=0).max() <= 1 + 1e-6  # five float32 roundings
@@ -68,13 +66,6 @@ def test_coarse_voxels_hold_the_mean_of_the_fine_ones_they_cover(brain):
     coarse = digital_brain(size=32).fractions
     # 3 against 19 sample points along a voxel's edge: each mean is good to about 1 / (2 * 3 * 8) of the steepest edge.
     np.testing.assert_allclose(coarse, brain.fractions.reshape(5, 32, 8, 32, 8).mean(axis=(2, 4)), atol=0.02)
-
-
-def test_a_thick_slice_holds_the_thin_one_inside_it(brain):
-    outer_half = 2 * digital_brain(slice_thickness=0.01).fractions - brain.fractions
-    assert outer_half.min() >= -1e-6  # float32 rounding
-    assert outer_half.max() <= 1 + 1e-6
-    assert np.abs(outer_half - brain.fractions).max() > 0.1
 
 
 def test_the_slice_is_as_large_as_a_head_and_its_tissues_lie_in_order(brain):
@@ -221,8 +212,6 @@ def test_noise_repeats_with_its_seed_and_keeps_the_dtype(dtype):
         ("size", 2.5),
         ("field_of_view", 0.0),
         ("field_of_view", np.inf),
-        ("slice_thickness", 0.011),
-        ("slice_thickness", np.nan),
         ("variation", 0.5),
         ("variation", -0.1),
         ("b1_variation", 1.0),
