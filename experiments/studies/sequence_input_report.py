@@ -3,7 +3,7 @@
 import numpy as np
 
 from experiments.studies.sequence_input_runs import FLATTENED, GAN, L1, LONGER, REGRESSION
-from ganmrf.report.drawing import COLOURS, stacked_axes
+from ganmrf.report.drawing import COLOURS, plain_axes
 from ganmrf.report.html import Picture, Section, Table, write_report
 
 _COLUMNS = ("", "Steps", "Mean error", "99 % quantile", "Core-s", "Refit: mean", "99 % quantile", "Core-s")
@@ -81,7 +81,7 @@ def _summary(rows):
 
 
 def _figure(rows):
-    figure, (axes,) = stacked_axes(4.4)
+    figure, (axes,) = plain_axes(4.4)
     for row, colour in zip(rows, COLOURS, strict=False):
         for i, run in enumerate(row["runs"].values()):
             label = None if i else row["variant"]

@@ -7,8 +7,9 @@ from matplotlib.figure import Figure
 
 from ganmrf.design.limits import Limits
 from ganmrf.physics.sequences.fisp import Sequence
-from ganmrf.pytrees import require
-from ganmrf.report.drawing import COLOURS, legend_above, plain_logarithm, stacked_axes
+from ganmrf.pytrees import require, require_positive
+from ganmrf.report.drawing import COLOURS, legend_above, plain_axes, plain_logarithm
+from ganmrf.report.figures import schedule_panels, timing
 
 _BOUNDS = {  # labels of the limits that `design.limits.activity` names
     "flip_angle max": "Largest flip angle",
@@ -31,27 +32,10 @@ def design_figure(before: Sequence, after: Sequence, *, limits: Limits) -> Figur
       after: the design; it may have another number of frames.
       limits: their ranges of flip angle and repetition time are drawn dashed.
     """
-    figure, (top, bottom) = stacked_axes(5.2, 2, sharex=True)
     sequences = {"before": (before, "0.55", 1.0), "after": (after, COLOURS[0], 2.0)}
-    for axes, field, label, scale in (
-        (top, "flip_angle", "Flip angle (deg)", 180 / np.pi),
-        (bottom, "repetition_time", "TR (ms)", 1e3),
-    ):
-        for name, (sequence, colour, width) in sequences.items():
-            values = scale * np.asarray(getattr(sequence, field), float)
-            axes.plot(np.arange(1, values.size + 1), values, color=colour, linewidth=width, label=name)
-        for i, bound in enumerate(getattr(limits, field)):
-            style = {"color": COLOURS[1], "linewidth": 1, "linestyle": "--", "label": "" if i else "limits"}
-            axes.axhline(scale * bound, **style)
-        axes.set_ylabel(label)
-    top.set_ylim(bottom=min(0, top.get_ylim()[0]))
-    # Equal repetition times that differ by rounding must not look like a varied schedule.
-    low, high = bottom.get_ylim()
-    margin = max(0.0, 0.02 * high - (high - low)) / 2
-    bottom.set_ylim(low - margin, high + margin)
-    bottom.set(xlabel="Frame", xlim=(0, max(before.n_frames, after.n_frames)))
-    top.set_title("\n".join(f"{name}: {_timing(one)}" for name, (one, *_) in sequences.items()), fontsize=10)
-    legend_above(figure, *top.get_legend_handles_labels())
+    figure, (top, _) = schedule_panels(5.2, sequences, limits)
+    top.set_title(f"before: {timing(before)}\nafter: {timing(after)}", fontsize=10)
+    legend_above(top)
     return figure
 
 
@@ -72,7 +56,7 @@ def activity_figure(activity: Mapping[str, np.ndarray]) -> Figure:
         shapes = ", ".join(f"{name} {value.shape}" for name, value in activity.items())
         raise ValueError(f"activity must hold limits of one number of frames, (frames,) each; got {shapes or 'none'}")
     n_frames = activity[rows[0]].size
-    figure, (axes,) = stacked_axes(1.1 + 0.36 * len(rows))
+    figure, (axes,) = plain_axes(1.1 + 0.36 * len(rows))
     for row, name in enumerate(rows):
         edges = np.flatnonzero(np.diff(activity[name].astype(int), prepend=0, append=0)).reshape(-1, 2)
         runs = [(first + 0.5, last - first) for first, last in edges]
@@ -103,9 +87,9 @@ def descent_figure(values, best) -> Figure:
     if values.ndim != 2 or not values.size or best.shape != values.shape[1:]:
         raise ValueError(f"values must be (updates, starts) and best (starts,); got {values.shape}, {best.shape}")
     require("values", values, lambda x: ~(x <= 0), "positive")
-    require("best", best, lambda x: (x > 0) & np.isfinite(x), "positive and finite")
+    require_positive("best", best)
     values, chosen = np.where(np.isfinite(values), values, np.nan), int(np.argmin(best))
-    figure, (axes,) = stacked_axes(3.4)
+    figure, (axes,) = plain_axes(3.4)
     updates = np.arange(len(values))
     for start in np.argsort(np.arange(best.size) == chosen, stable=True):  # the chosen one is drawn last
         colour, width = (COLOURS[0], 2.2) if start == chosen else ("0.65", 0.9)
@@ -118,11 +102,3 @@ def descent_figure(values, best) -> Figure:
     many = f"start {chosen}, best of {best.size}" if best.size > 1 else "1 start"
     axes.set_title(f"{best[chosen]:.4g} from {values[0, chosen]:.4g} ({many})", fontsize=10)
     return figure
-
-
-def _timing(sequence):
-    """Number of frames, scan time and inversion time, in words."""
-    inversion = None if sequence.inversion_time is None else float(sequence.inversion_time)
-    scan_time = np.asarray(sequence.repetition_time, float).sum() + (inversion or 0.0)
-    preparation = "no inversion" if inversion is None else f"TI {1e3 * inversion:.3g} ms"
-    return f"{sequence.n_frames} frames, scan time {scan_time:.2f} s, {preparation}"

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 from matplotlib.figure import Figure
 
-from ganmrf.report.drawing import COLOURS, WIDTH
+from ganmrf.report.drawing import COLOURS, legend_above, plain_axes
 
 _QUANTILES = (0.05, 0.95)
 _BINS = 50
@@ -32,10 +32,10 @@ def distribution_figure(simulated, generated: Mapping[str, np.ndarray]) -> Figur
     span = 1.4 * np.abs(true_position).max()
     edges = np.linspace(-span, span, _BINS + 1)
     frames = np.arange(1, centre.size + 1)
-    figure = Figure(figsize=(WIDTH, 0.9 + 1.15 * len(generated)), layout="constrained")
-    rows = figure.subplots(len(generated), 2, sharex="col", sharey="col", squeeze=False, width_ratios=(2, 1))
-    for i, ((bands, density), (name, samples)) in enumerate(zip(rows, generated.items(), strict=True)):
-        colour = COLOURS[i % len(COLOURS)]
+    form = {"sharex": "col", "sharey": "col", "width_ratios": (2, 1)}
+    figure, panels = plain_axes(0.9 + 1.15 * len(generated), len(generated), 2, **form)
+    for i, (name, samples) in enumerate(generated.items()):
+        (bands, density), colour = panels[2 * i : 2 * i + 2], COLOURS[i % len(COLOURS)]
         samples = np.asarray(samples, float)
         low, mean, high = _band(samples, centre)
         bands.fill_between(frames, true_band[0], true_band[2], color=_REFERENCE, linewidth=0, label="simulated, 5-95 %")
@@ -47,8 +47,6 @@ def distribution_figure(simulated, generated: Mapping[str, np.ndarray]) -> Figur
         position = 100 * (samples - centre[None]) @ direction / norm
         density.hist(position, edges, density=True, histtype="step", color=colour, linewidth=1.3)
         density.set_yticks([])
-        for axes in (bands, density):
-            axes.spines[["top", "right"]].set_visible(False)
     # A distribution that has collapsed to a point must not flatten the others.
     density.set_ylim(0, 2 * np.histogram(true_position, edges, density=True)[0].max())
     bands.set_ylim(-1.5 * np.abs(true_band).max(), 1.5 * np.abs(true_band).max())
@@ -58,7 +56,7 @@ def distribution_figure(simulated, generated: Mapping[str, np.ndarray]) -> Figur
     figure.supylabel("Less the simulated mean (%)", fontsize=10)
     bands.plot([], [], color="0.3", linewidth=1, label="generated, 5 and 95 %")
     bands.plot([], [], color="0.3", linewidth=1, linestyle=(0, (4, 2)), label="generated, mean")
-    figure.legend(*bands.get_legend_handles_labels(), loc="outside upper center", ncols=3, frameon=False)
+    legend_above(bands)
     return figure
 
 

@@ -19,22 +19,37 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#0
 LETTER = 0.085  # inches, a generous mean width at 9 points
 
 _MARK = 0.6  # inches, width of a line or a bar in a legend
+_WIDEST = 3.2  # inches, largest width of a map
+_LOWEST = 1.2  # inches, smallest height of a map: the label of a colour bar at its side needs it
 
 
-def stacked_axes(height, rows=1, **subplots):
-    """A figure of this height in inches and of the report's width, with panels one above the other."""
+def plain_axes(height, rows=1, columns=1, **subplots):
+    """A figure of this height, inches, and of the report's width; and its panels, row by row, with a faint grid."""
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
-    axes = figure.subplots(rows, 1, squeeze=False, **subplots).ravel()
-    for one in axes:
-        plain(one)
-    return figure, axes
+    panels = figure.subplots(rows, columns, squeeze=False, **subplots).ravel()
+    for axes in panels:
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(color="0.9", linewidth=0.8)
+        axes.set_axisbelow(True)
+    return figure, panels
 
 
-def plain(axes):
-    """Removes the frame but for the two axes, and draws a faint grid behind the data."""
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(color="0.9", linewidth=0.8)
-    axes.set_axisbelow(True)
+def map_panels(shape, rows, columns, *, besides, aside=0.0):
+    """A figure with equal panels for maps of this shape, (rows, columns), in its middle where panels are few.
+
+    ``besides`` is the height of titles and colour bars, ``aside`` the width of colour bars, inches.
+    """
+    width = panel_width(rows, columns, aside)
+    height = max(width * np.clip(shape[0] / shape[1], 0.3, 2), _LOWEST)
+    figure = Figure(figsize=(WIDTH, rows * height + besides), layout="constrained")
+    share = (columns * width + aside) / WIDTH
+    figure.get_layout_engine().set(wspace=0.03, hspace=0.03, h_pad=0.06, rect=((1 - share) / 2, 0, share, 1))
+    return figure, figure.subplots(rows, columns, squeeze=False)
+
+
+def panel_width(rows, columns, aside):
+    """Width of each of `map_panels`, inches."""
+    return min((WIDTH - aside) / columns, _WIDEST / np.sqrt(rows))
 
 
 def plain_logarithm(axis):
@@ -47,10 +62,24 @@ def plain_logarithm(axis):
     axis.set_minor_formatter(NullFormatter())
 
 
-def legend_above(figure, handles, texts):
-    """The legend above all panels, in as many columns as fit."""
+def times_axes(axes, marked=None):
+    """Logarithmic axes of T1 and T2 in ms around data, with rings around the ``marked`` tissues, name -> times in s."""
+    for name, times in (marked or {}).items():
+        x, y = 1e3 * np.asarray(times, float)
+        axes.plot(x, y, "o", markerfacecolor="none", markeredgecolor="black", markersize=10, markeredgewidth=1.4)
+        box = {"boxstyle": "round,pad=0.1", "facecolor": "white", "alpha": 0.75, "linewidth": 0}
+        axes.annotate(name, (x, y), (-6, 8), textcoords="offset points", ha="right", fontsize=9, bbox=box)
+    axes.set(xscale="log", yscale="log", xlabel="T1 (ms)", ylabel="T2 (ms)")
+    axes.label_outer()
+    for axis in (axes.xaxis, axes.yaxis):
+        plain_logarithm(axis)
+
+
+def legend_above(axes):
+    """The legend of these axes above all panels, in as many columns as fit."""
+    handles, texts = axes.get_legend_handles_labels()
     columns = int(WIDTH / (LETTER * max(map(len, texts)) + _MARK))
-    figure.legend(handles, texts, loc="outside upper center", ncols=max(columns, 1), frameon=False, fontsize=9)
+    axes.figure.legend(handles, texts, loc="outside upper center", ncols=max(columns, 1), frameon=False, fontsize=9)
 
 
 def relaxation(quantity):
@@ -60,15 +89,22 @@ def relaxation(quantity):
     return RELAXATION[quantity]
 
 
+def draw_times(axes, title, quantity, values):
+    """One map of "T1" or "T2", s, in ms, with the colours and the range of the quantity."""
+    colours, top = relaxation(quantity)
+    draw_map(axes, title, f"{quantity} (ms)", 1e3 * values, colours, 0, 1e3 * top)
+
+
 def draw_map(axes, title, label, values, colours, low, high):
     """One map with its colour bar."""
-    image = draw_image(axes, title, values, colours, low, high)
+    image = draw_image(axes, title, values, colours, low, high, size=10)
     colour_bar([image], [axes], label, location="bottom", pad=0.03, shrink=0.88, aspect=22)
 
 
-def draw_image(axes, title, values, colours, low, high):
-    """One map, black where it has no value."""
-    axes.set(title=title, facecolor="black", xticks=[], yticks=[])
+def draw_image(axes, title, values, colours, low, high, size=9):
+    """One map, black where it has no value, and its title, ``size`` in points."""
+    axes.set_title(title, fontsize=size)
+    axes.set(facecolor="black", xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
     return axes.imshow(np.ma.masked_invalid(values), cmap=colours, vmin=low, vmax=high, interpolation="nearest")
 
@@ -93,17 +129,13 @@ def checked_mask(mask):
 
 
 def shown(name, values, mask):
-    """The values inside the mask, NaN elsewhere, cropped to the mask."""
+    """The values inside the mask, NaN elsewhere, cropped to the mask with a margin of two voxels."""
     values = np.asarray(values)
     if values.shape != mask.shape:
         raise ValueError(f"{name} has shape {values.shape}, but mask has {mask.shape}")
-    return np.where(mask, values, np.nan)[bounding_box(mask)]
-
-
-def bounding_box(mask):
-    """Rows and columns that hold the mask, with a margin of two voxels."""
-    found = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
-    return tuple(slice(max(where[0] - 2, 0), where[-1] + 3) for where in found)
+    rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
+    box = tuple(slice(max(where[0] - 2, 0), where[-1] + 3) for where in (rows, columns))
+    return np.where(mask, values, np.nan)[box]
 
 
 def percentile(values, percent):

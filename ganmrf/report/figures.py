@@ -10,16 +10,16 @@ from ganmrf.physics.sequences.fisp import Sequence
 from ganmrf.report.drawing import (
     COLOURS,
     RELAXATION,
-    WIDTH,
-    bounding_box,
     checked_mask,
     draw_map,
+    draw_times,
+    legend_above,
+    map_panels,
     percentile,
-    plain,
+    plain_axes,
     plain_logarithm,
     relaxation,
     shown,
-    stacked_axes,
 )
 
 MAGNIFICATION = 10  # of difference maps, as the GAN-MRF paper shows them
@@ -37,23 +37,44 @@ def schedule_figure(sequence: Sequence) -> Figure:
     References:
       Yang et al. 2020, arXiv:2004.02270, Fig. 2.
     """
-    figure, (top, bottom) = stacked_axes(4.6, 2, sharex=True)
-    frames = np.arange(1, sequence.n_frames + 1)
-    repetition_time, echo_time = np.asarray(sequence.repetition_time), np.asarray(sequence.echo_time)
-    for axes, values, label, colour in (
-        (top, np.rad2deg(sequence.flip_angle), "Flip angle (deg)", COLOURS[0]),
-        (bottom, 1e3 * repetition_time, "TR (ms)", COLOURS[1]),
-    ):
-        axes.plot(frames, values, color=colour, linewidth=1.2)
-        axes.set_ylabel(label)
-    top.set_ylim(bottom=min(0, top.get_ylim()[0]))
-    bottom.set_xlabel("Frame")
-    bottom.set_xlim(0, sequence.n_frames)
-    preparation = sequence.inversion_time
-    inversion = "no inversion" if preparation is None else f"TI {1e3 * float(preparation):.3g} ms"
-    echo = f"TE {_span(1e3 * echo_time)} ms"
-    top.set_title(f"{sequence.n_frames} frames in {repetition_time.sum():.2f} s, {echo}, {inversion}")
+    figure, (top, _) = schedule_panels(4.6, {"": (sequence, COLOURS[0], 1.2)})
+    low, high = 1e3 * np.min(sequence.echo_time), 1e3 * np.max(sequence.echo_time)
+    echo = f"{low:.3g}" if np.isclose(low, high) else f"{low:.3g} to {high:.3g}"
+    top.set_title(f"{timing(sequence)}, TE {echo} ms", fontsize=10)
     return figure
+
+
+def schedule_panels(height, sequences, ranges=None):
+    """A figure and its panels of flip angles and of repetition times, one above the other.
+
+    ``sequences``: name -> sequence, colour and width of its line; ``ranges``: `Limits` whose ranges are drawn dashed.
+    """
+    figure, panels = plain_axes(height, 2, sharex=True)
+    units = {"flip_angle": ("Flip angle (deg)", 180 / np.pi), "repetition_time": ("TR (ms)", 1e3)}
+    for axes, (field, (label, scale)) in zip(panels, units.items(), strict=True):
+        for name, (sequence, colour, width) in sequences.items():
+            values = scale * np.asarray(getattr(sequence, field), float)
+            axes.plot(np.arange(1, values.size + 1), values, color=colour, linewidth=width, label=name)
+        for i, bound in enumerate(getattr(ranges, field, ())):
+            style = {"color": COLOURS[1], "linewidth": 1, "linestyle": "--", "label": "" if i else "limits"}
+            axes.axhline(scale * bound, **style)
+        axes.set_ylabel(label)
+    top, bottom = panels
+    top.set_ylim(bottom=min(0, top.get_ylim()[0]))
+    # Equal repetition times that differ by rounding must not look like a varied schedule.
+    low, high = bottom.get_ylim()
+    margin = max(0.0, 0.02 * high - (high - low)) / 2
+    bottom.set_ylim(low - margin, high + margin)
+    bottom.set(xlabel="Frame", xlim=(0, max(sequence.n_frames for sequence, *_ in sequences.values())))
+    return figure, panels
+
+
+def timing(sequence: Sequence) -> str:
+    """Number of frames, scan time and inversion time, in words."""
+    inversion = 0.0 if sequence.inversion_time is None else float(sequence.inversion_time)
+    scan_time = np.asarray(sequence.repetition_time, float).sum() + inversion
+    preparation = "no inversion" if sequence.inversion_time is None else f"TI {1e3 * inversion:.3g} ms"
+    return f"{sequence.n_frames} frames in {scan_time:.2f} s, {preparation}"
 
 
 def fingerprint_figure(signals, names, *, overlay=None) -> Figure:
@@ -71,12 +92,12 @@ def fingerprint_figure(signals, names, *, overlay=None) -> Figure:
     if len(names) != len(signals):
         raise ValueError(f"fingerprint_figure: {len(signals)} curves, but {len(names)} names")
     if overlay is None:
-        figure, (axes,) = stacked_axes(3.6)
+        figure, (axes,) = plain_axes(3.6)
     else:
         overlay = _curves("overlay", overlay)
         if overlay.shape != signals.shape:
             raise ValueError(f"fingerprint_figure: overlay has shape {overlay.shape}, but signals has {signals.shape}")
-        figure, (axes, below) = stacked_axes(5.2, 2, sharex=True, height_ratios=(2.2, 1))
+        figure, (axes, below) = plain_axes(5.2, 2, sharex=True, height_ratios=(2.2, 1))
     frames = np.arange(1, signals.shape[1] + 1)
     for i, (signal, name) in enumerate(zip(signals, names, strict=True)):
         colour = COLOURS[i % len(COLOURS)]
@@ -96,7 +117,7 @@ def fingerprint_figure(signals, names, *, overlay=None) -> Figure:
         below.set_ylabel("Generated\n$-$ simulated")
         below.ticklabel_format(axis="y", scilimits=(-2, 3), useMathText=True)
     figure.axes[-1].set_xlabel("Frame")
-    figure.legend(loc="outside upper center", ncols=5, frameon=False)
+    legend_above(axes)
     return figure
 
 
@@ -114,12 +135,10 @@ def map_figure(t1, t2, m0, *, mask, quality=None) -> Figure:
       ValueError: shapes that differ, or an empty mask.
     """
     mask = checked_mask(mask)
-    n_panels = 3 if quality is None else 4
-    figure, panels = _panels(mask, n_panels)
-    for axes, name, values in ((panels[0], "T1", t1), (panels[1], "T2", t2)):
-        colours, limit = relaxation(name)
-        draw_map(axes, name, f"{name} (ms)", 1e3 * shown(name.lower(), values, mask), colours, 0, 1e3 * limit)
     m0 = np.abs(shown("m0", m0, mask))
+    figure, (panels,) = map_panels(m0.shape, 1, 3 if quality is None else 4, besides=0.95)
+    draw_times(panels[0], "T1", "T1", shown("t1", t1, mask))
+    draw_times(panels[1], "T2", "T2", shown("t2", t2, mask))
     # One bright voxel must not darken the whole map.
     draw_map(panels[2], "|M0|", "|M0| (a.u.)", m0, "gray", 0, percentile(m0, 99.5))
     if quality is not None:
@@ -142,16 +161,15 @@ def comparison_figure(truth, estimate, *, mask, quantity: str, names=("truth", "
     Raises:
       ValueError: an unknown quantity, shapes that differ, or an empty mask.
     """
-    colours, limit = relaxation(quantity)
-    top, mask = 1e3 * limit, checked_mask(mask)
-    truth, estimate = 1e3 * shown("truth", truth, mask), 1e3 * shown("estimate", estimate, mask)
-    figure, panels = _panels(mask, 3)
-    draw_map(panels[0], f"{quantity}, {names[0]}", f"{quantity} (ms)", truth, colours, 0, top)
-    draw_map(panels[1], f"{quantity}, {names[1]}", f"{quantity} (ms)", estimate, colours, 0, top)
-    span = top / MAGNIFICATION
+    span = 1e3 * relaxation(quantity)[1] / MAGNIFICATION
+    mask = checked_mask(mask)
+    truth, estimate = shown("truth", truth, mask), shown("estimate", estimate, mask)
+    figure, (panels,) = map_panels(truth.shape, 1, 3, besides=0.95)
+    for axes, name, values in zip(panels, names, (truth, estimate), strict=False):
+        draw_times(axes, f"{quantity}, {name}", quantity, values)
     title = f"Difference, contrast $\\times$ {MAGNIFICATION}"
     label = f"{names[1].capitalize()} $-$ {names[0]} (ms)"
-    draw_map(panels[2], title, label, estimate - truth, cm.vik, -span, span)
+    draw_map(panels[2], title, label, 1e3 * (estimate - truth), cm.vik, -span, span)
     return figure
 
 
@@ -177,12 +195,11 @@ def agreement_figure(truth_t1, estimate_t1, truth_t2, estimate_t2, *, labels, na
     usable = np.isin(labels, list(names)) & np.all([np.isfinite(value) & (value > 0) for value in maps], axis=0)
     if not usable.any():
         raise ValueError(f"agreement_figure: no voxel with a label of {list(names)} has finite positive T1 and T2")
-    figure = Figure(figsize=(WIDTH, 7.2), layout="constrained")
-    columns = figure.subplots(2, 2, sharex="col", height_ratios=(2, 1)).T
-    for axes, quantity, truth, estimate in zip(columns, RELAXATION, maps[::2], maps[1::2], strict=True):
-        _agreement(*axes, quantity, 1e3 * truth[usable], 1e3 * estimate[usable], labels[usable], names)
-    handles, texts = columns[0][0].get_legend_handles_labels()
-    figure.legend(handles, texts, loc="outside upper center", ncols=len(texts), frameon=False)
+    figure, panels = plain_axes(7.2, 2, 2, sharex="col", height_ratios=(2, 1))
+    for i, quantity in enumerate(RELAXATION):
+        truth, estimate = (1e3 * value[usable] for value in maps[2 * i : 2 * i + 2])
+        _agreement(*panels[i::2], quantity, truth, estimate, labels[usable], names)
+    legend_above(panels[0])
     return figure
 
 
@@ -199,7 +216,7 @@ def profile_figure(nodes, weights) -> Figure:
     nodes, weights = np.asarray(nodes), np.asarray(weights)
     if nodes.shape != weights.shape or nodes.ndim != 1:
         raise ValueError(f"profile_figure: nodes and weights must both be (nodes,); got {nodes.shape}, {weights.shape}")
-    figure, (axes,) = stacked_axes(3.2)
+    figure, (axes,) = plain_axes(3.2)
     axes.axvline(1, color="0.6", linewidth=1, linestyle="--")
     axes.annotate("nominal", (1, 1), (4, -4), xycoords=("data", "axes fraction"), textcoords="offset points", va="top")
     axes.vlines(nodes, 0, weights, color=COLOURS[0], linewidth=1.5)
@@ -232,17 +249,6 @@ def _agreement(above, below, quantity, truth, estimate, labels, names):
     if beyond := np.count_nonzero(np.abs(error) > span):
         note = f"{beyond} of {error.size} voxels beyond"
         below.annotate(note, (1, 1), xycoords="axes fraction", ha="right", va="bottom", color="0.35", fontsize=8)
-    for axes in (above, below):
-        plain(axes)
-
-
-def _panels(mask, count):
-    """A row of panels, as high as the mask's bounding box, the titles and the colour bars (0.85 inches) ask for."""
-    rows, columns = bounding_box(mask)
-    ratio = np.clip((rows.stop - rows.start) / (columns.stop - columns.start), 0.3, 2)
-    figure = Figure(figsize=(WIDTH, 1.04 * WIDTH / count * ratio + 0.85), layout="constrained")
-    figure.get_layout_engine().set(wspace=0.05)
-    return figure, figure.subplots(1, count)
 
 
 def _curves(name, values):
@@ -252,26 +258,19 @@ def _curves(name, values):
     return values
 
 
-def _span(values):
-    low, high = values.min(), values.max()
-    return f"{low:.3g}" if np.isclose(low, high) else f"{low:.3g} to {high:.3g}"
-
-
 def scaling_figure(curves: Mapping[str, Mapping[str, Mapping[str, list]]]) -> Figure:
     """Time against size on logarithmic axes, a panel for each quantity that was varied; dotted: proportional time.
 
     Args:
       curves: what was varied, such as ``atoms`` -> name of a curve -> ``{"size": [...], "seconds": [...]}``, ascending.
     """
-    figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
-    panels = figure.subplots(1, len(curves), sharey=True, squeeze=False)[0]
+    figure, panels = plain_axes(3.6, 1, len(curves), sharey=True)
     for axes, (varied, lines) in zip(panels, curves.items(), strict=True):
         for (name, line), colour in zip(lines.items(), COLOURS, strict=False):
             axes.plot(line["size"], line["seconds"], "o-", color=colour, linewidth=1.6, markersize=4, label=name)
         size, seconds = (np.asarray(next(iter(lines.values()))[part], float) for part in ("size", "seconds"))
         axes.plot(size, seconds[-1] * size / size[-1], ":", color="0.5", linewidth=1, label="proportional")
         axes.set(xscale="log", yscale="log", xlabel=varied)
-        axes.grid(which="major", color="0.9")
         axes.legend(frameon=False, fontsize="small")
     panels[0].set_ylabel("Time (s)")
     return figure

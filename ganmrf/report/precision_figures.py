@@ -14,8 +14,18 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter
 from scipy.stats import chi2
 
-from ganmrf.pytrees import require
-from ganmrf.report.drawing import COLOURS, LETTER, WIDTH, colour_bar, legend_above, percentile, plain, plain_logarithm
+from ganmrf.pytrees import require, require_positive
+from ganmrf.report.drawing import (
+    COLOURS,
+    LETTER,
+    WIDTH,
+    colour_bar,
+    legend_above,
+    percentile,
+    plain_axes,
+    plain_logarithm,
+    times_axes,
+)
 
 QUANTITIES = ("T1", "T2")
 
@@ -64,7 +74,7 @@ def precision_figure(precisions: Mapping[str, np.ndarray], names) -> Figure:
     if others:
         those = f"that with {others[0]}" if len(others) == 1 else "those with the others, in their order"
         figure.supxlabel(f"$\\div$: standard deviation with {first} over {those}", fontsize=9)
-    legend_above(figure, *panels[0].get_legend_handles_labels())
+    legend_above(panels[0])
     return figure
 
 
@@ -85,8 +95,7 @@ def robustness_figure(b1, stds: Mapping[str, np.ndarray], *, names) -> Figure:
     if b1.ndim != 1 or not b1.size or not np.isfinite(b1).all() or not (np.diff(b1, prepend=0.0) > 0).all():
         raise ValueError(f"b1 must rise from above 0, (b1,); got {np.array2string(b1, precision=3, threshold=8)}")
     tables = _tables("stds", stds, (len(QUANTITIES), len(names), b1.size))
-    figure = Figure(figsize=(WIDTH, 4.0), layout="constrained")
-    panels = figure.subplots(1, len(QUANTITIES))
+    figure, panels = plain_axes(4.0, 1, len(QUANTITIES))
     colours = COLOURS if len(names) <= len(COLOURS) else cm.batlow(np.linspace(0, 0.9, len(names)))
     for i, (axes, quantity) in enumerate(zip(panels, QUANTITIES, strict=True)):
         for table, (_, dashes) in zip(tables.values(), _SEQUENCES, strict=False):
@@ -96,12 +105,11 @@ def robustness_figure(b1, stds: Mapping[str, np.ndarray], *, names) -> Figure:
         axes.set(yscale="log", xlabel="B1 (actual / nominal flip angle)")
         axes.set_ylabel(f"Standard deviation of {quantity} (%)\nat an M0 of 100 times the noise", fontsize=9)
         plain_logarithm(axes.yaxis)
-        plain(axes)
     for name, colour in zip(names, colours, strict=False):
         panels[0].plot([], [], color=colour, label=name)
     for name, (_, dashes) in zip(tables, _SEQUENCES, strict=False):
         panels[0].plot([], [], dashes, color="0.2", label=name)
-    legend_above(figure, *panels[0].get_legend_handles_labels())
+    legend_above(panels[0])
     return figure
 
 
@@ -125,29 +133,26 @@ def tissue_ratio_figure(t1, t2, ratio_t1, ratio_t2, *, marked: Mapping[str, tupl
         raise ValueError(f"tissue_ratio_figure: all must be (tissues,); got {shapes}")
     t1, t2, *ratios = arrays.values()
     for name, time in (("t1", t1), ("t2", t2), *((f"marked[{name!r}]", time) for name, time in marked.items())):
-        require(name, time, lambda x: (x > 0) & np.isfinite(x), "positive and finite (s)")
+        require_positive(name, time, "positive and finite (s)")
     for name, ratio in zip(("ratio_t1", "ratio_t2"), ratios, strict=True):
         require(name, ratio, lambda x: ~(x < 0), "0 or more")
     known = [np.isfinite(ratio) & (ratio > 0) for ratio in ratios]
     octaves = [np.log2(ratio[here]) for ratio, here in zip(ratios, known, strict=True)]
     # A few extreme ratios must not take the colour from the rest.
     span = np.clip(percentile(np.abs(np.concatenate(octaves)), 98), np.log2(1.1), np.log2(_RATIOS[-1]))
-    figure = Figure(figsize=(WIDTH, 4.3), layout="constrained")
-    panels = figure.subplots(1, 2, sharex=True, sharey=True)
+    figure, panels = plain_axes(4.3, 1, 2, sharex=True, sharey=True)
+    style = {"cmap": cm.vik_r, "vmin": -span, "vmax": span, "linewidths": 0.3, "edgecolors": "0.6"}
+    size = np.clip(1.2e4 / max(t1.size, 1), 6, 60)
     images = []
     for axes, quantity, ratio, here, values in zip(panels, QUANTITIES, ratios, known, octaves, strict=True):
-        images.append(_ratio_panel(axes, t1, t2, here, values, span))
+        images.append(axes.scatter(1e3 * t1[here], 1e3 * t2[here], size, values, **style))
+        axes.plot(1e3 * t1[~here], 1e3 * t2[~here], "x", color="0.3", markersize=5)
+        times_axes(axes, marked)
         title = f"{quantity}: none"
         if values.size:
             title = f"{quantity}: better in {100 * np.mean(values > 0):.3g} %, median {np.median(ratio[here]):.3g}"
         lacking = np.count_nonzero(~here)
         axes.set_title(title + (f"\n{lacking} of {here.size} without" if lacking else ""), fontsize=10)
-        for name, time in marked.items():
-            x, y = 1e3 * np.asarray(time, float)
-            axes.plot(x, y, "o", markerfacecolor="none", markeredgecolor="black", markersize=10, markeredgewidth=1.4)
-            box = {"boxstyle": "round,pad=0.1", "facecolor": "white", "alpha": 0.75, "linewidth": 0}
-            axes.annotate(name, (x, y), (-6, 8), textcoords="offset points", ha="right", fontsize=9, bbox=box)
-    panels[0].set_ylabel("T2 (ms)")
     steps = np.log2([ratio for ratio in _RATIOS if 0.15 * span <= np.log2(ratio) <= span * (1 + 1e-9)])
     ticks = FixedLocator([*-steps[::-1], 0, *steps])
     style = {"ticks": ticks, "format": FuncFormatter(lambda octave, _: f"{2**octave:.3g}"), "pad": 0.01, "aspect": 25}
@@ -197,21 +202,8 @@ def monte_carlo_figure(
         axes.set_ylabel(f"Spread of {quantity}, measured / predicted")
         axes.set_title(f"{holding} of {len(predicted) * len(names)} intervals of 95 % hold 1", fontsize=10)
         axes.grid(visible=False, axis="x")
-    legend_above(figure, *panels[0].get_legend_handles_labels())
+    legend_above(panels[0])
     return figure
-
-
-def _ratio_panel(axes, t1, t2, known, octaves, span):
-    """Coloured dots where the ratio is known, crosses where it is not, over T1 and T2 in ms."""
-    plain(axes)
-    sizes = np.clip(1.2e4 / max(t1.size, 1), 6, 60)
-    style = {"cmap": cm.vik_r, "vmin": -span, "vmax": span, "linewidths": 0.3, "edgecolors": "0.6"}
-    dots = axes.scatter(1e3 * t1[known], 1e3 * t2[known], sizes, octaves, **style)
-    axes.plot(1e3 * t1[~known], 1e3 * t2[~known], "x", color="0.3", markersize=5)
-    axes.set(xscale="log", yscale="log", xlabel="T1 (ms)")
-    for axis in (axes.xaxis, axes.yaxis):
-        plain_logarithm(axis)
-    return dots
 
 
 def _tables(name, tables, shape, *, finite=False):
@@ -224,10 +216,10 @@ def _tables(name, tables, shape, *, finite=False):
     for sequence, values in tables.items():
         if values.shape != shape:
             raise ValueError(f"{name}[{sequence!r}] must have shape {shape}; got {values.shape}")
-        holds, rule = (lambda x: x > 0), "positive"
         if finite:
-            holds, rule = (lambda x: (x > 0) & np.isfinite(x)), "positive and finite"
-        require(f"{name}[{sequence!r}]", values, holds, rule)
+            require_positive(f"{name}[{sequence!r}]", values)
+        else:
+            require(f"{name}[{sequence!r}]", values, lambda x: x > 0, "positive")
     return tables
 
 
@@ -236,12 +228,10 @@ def _tissue_panels(names, n_sequences):
     longest = LETTER * max(len(word) for name in names for word in f"{name}".split())
     narrow = len(names) * n_sequences > _BARS or (WIDTH / 2 - _AXIS) / len(names) < longest
     rows, columns = (2, 1) if narrow else (1, 2)
-    figure = Figure(figsize=(WIDTH, 0.9 + 2.7 * rows), layout="constrained")
-    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    figure, panels = plain_axes(0.9 + 2.7 * rows, rows, columns)
     width = (WIDTH / columns - _AXIS) / len(names)
+    wrapped = [textwrap.fill(f"{name}", max(int(width / LETTER), 1)) for name in names]
     for axes in panels:
-        plain(axes)
-        wrapped = [textwrap.fill(f"{name}", max(int(width / LETTER), 1)) for name in names]
         axes.set_xticks(range(len(names)), wrapped, fontsize=9)
         axes.set_xlim(-0.6, len(names) - 0.4)
     return figure, panels, width

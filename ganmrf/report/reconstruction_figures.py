@@ -9,21 +9,21 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
 from ganmrf.metrics import rrmse
-from ganmrf.pytrees import require
+from ganmrf.pytrees import require, require_positive
 from ganmrf.report.drawing import (
     COLOURS,
     LETTER,
-    WIDTH,
     checked_mask,
     colour_bar,
     draw_image,
     draw_map,
+    map_panels,
+    panel_width,
     percentile,
-    plain,
+    plain_axes,
     plain_logarithm,
     relaxation,
     shown,
-    stacked_axes,
 )
 
 _READOUTS = 48  # frames shown: a whole turn of the paper's spirals
@@ -31,8 +31,6 @@ _COILS, _COILS_A_ROW = 24, 8  # coils shown: three rows of them are legible
 _COEFFICIENTS = 8  # coefficients shown: later ones hold little but noise
 _METHODS = 6  # maps that fit beside the truth
 _ERROR_LIMIT = 20  # %, at both ends of the colour bar of errors
-_WIDEST = 3.2  # inches, largest width of a panel
-_LOWEST = 1.2  # inches, smallest height of a panel: the label of a colour bar at its side needs it
 _BAR = 0.8  # inches, width of a colour bar at the side
 
 
@@ -49,8 +47,7 @@ def trajectory_figure(trajectory) -> Figure:
     if k.ndim != 3 or k.shape[-1] != 2 or 0 in k.shape or np.iscomplexobj(k):
         raise ValueError(f"trajectory must be real, (frames, samples, 2), none of them 0; got {k.dtype} {k.shape}")
     n_frames, n_samples, _ = k.shape
-    figure = Figure(figsize=(WIDTH, 4.7), layout="constrained")
-    left, right = figure.subplots(1, 2)
+    figure, (left, right) = plain_axes(4.7, 1, 2)
     first, *others = k[:_READOUTS].astype(float)
     left.add_collection(LineCollection(others, colors="0.6", linewidths=0.5, alpha=0.5))
     left.plot(*first.T, color=COLOURS[0], linewidth=1.8)
@@ -61,8 +58,6 @@ def trajectory_figure(trajectory) -> Figure:
     right.plot(np.arange(1, n_samples + 1), radius, color=COLOURS[0], linewidth=1.4)
     right.set(xlabel="Sample", ylabel="|k| (1/m)", ylim=(0, None))
     right.set_title(f"First frame: {n_samples} samples, |k| up to {radius.max():.3g} 1/m", fontsize=10)
-    for axes in (left, right):
-        plain(axes)
     return figure
 
 
@@ -81,15 +76,14 @@ def sensitivities_figure(sensitivities) -> Figure:
     n_coils, few = len(sensitivities), sensitivities[:_COILS]
     columns = min(len(few), _COILS_A_ROW)
     rows = -(-len(few) // columns)
-    figure, panels = _grid(few.shape[1:], 2 * rows, columns, besides=0.3 + 0.25 * rows, aside=_BAR)
+    figure, panels = map_panels(few.shape[1:], 2 * rows, columns, besides=0.3 + 0.25 * rows, aside=_BAR)
     magnitude = np.abs(few)
     # The strong field at a loop, outside the body, must not darken the rest.
     top = percentile(magnitude[magnitude > 0], 97)
     magnitudes, phases = [], []
     for coil, one in enumerate(few):
         row, column = 2 * (coil // columns), coil % columns
-        magnitudes.append(draw_image(panels[row, column], "", magnitude[coil], "gray", 0, top))
-        panels[row, column].set_title(f"Coil {coil + 1}", fontsize=9)
+        magnitudes.append(draw_image(panels[row, column], f"Coil {coil + 1}", magnitude[coil], "gray", 0, top))
         phase = np.where(one == 0, np.nan, np.rad2deg(np.angle(one)))
         phases.append(draw_image(panels[row + 1, column], "", phase, cm.romaO, -180, 180))
     for axes in panels.flat:
@@ -119,11 +113,11 @@ def coefficients_figure(coefficients, *, mask) -> Figure:
     shares = 100 * energies / (energies.sum() or 1)
     few = values[:_COEFFICIENTS]
     rows = 1 if len(few) <= 4 else 2
-    figure, panels = _grid(few[0].shape, rows, -(-len(few) // rows), besides=0.75 + 0.3 * rows)
+    figure, panels = map_panels(few[0].shape, rows, -(-len(few) // rows), besides=0.75 + 0.3 * rows)
     images = []
     for i, (axes, one) in enumerate(zip(panels.flat, few, strict=False)):
-        images.append(draw_image(axes, "", one / percentile(one, 99.5), "gray", 0, 1))
-        axes.set_title(f"{i + 1}: {shares[i]:.3g} % of the energy", fontsize=9)
+        title = f"{i + 1}: {shares[i]:.3g} % of the energy"
+        images.append(draw_image(axes, title, one / percentile(one, 99.5), "gray", 0, 1))
     for axes in panels.flat[len(few) :]:
         axes.set_visible(False)
     label = "Magnitude / its 99.5 % quantile"
@@ -147,20 +141,18 @@ def uncertainty_figure(t1, t1_std, t2, t2_std, *, mask) -> Figure:
       ValueError: shapes that differ, a negative standard deviation in the mask, or an empty mask.
     """
     mask = checked_mask(mask)
-    figure, panels = _grid(shown("t1", t1, mask).shape, 1, 2, besides=0.95)
-    maps = {"T1": ("t1", t1, t1_std), "T2": ("t2", t2, t2_std)}
-    for axes, (quantity, (name, value, std)) in zip(panels[0], maps.items(), strict=True):
+    figure, (panels,) = map_panels(shown("t1", t1, mask).shape, 1, 2, besides=0.95)
+    for axes, quantity, value, std in zip(panels, ("T1", "T2"), (t1, t2), (t1_std, t2_std), strict=True):
+        name = quantity.lower()
         value, std = shown(name, value, mask), shown(f"{name}_std", std, mask)
         require(f"{name}_std", std, lambda x: ~(x < 0), "0 or more")
         known = np.isfinite(value) & np.isfinite(std) & (value > 0)
-        percent = np.full(value.shape, np.nan)
-        percent[known] = 100 * std[known] / value[known]
+        percent = np.divide(100 * std, value, out=np.full(value.shape, np.nan), where=known)
         lacking = mask.sum() - known.sum()
         title = f"{quantity}, median {np.median(percent[known]):.3g} %" if known.any() else f"{quantity}, none"
         title += f"\n{lacking} of {mask.sum()} voxels without" if lacking else ""
         label = f"Standard deviation of {quantity} (%)"
         draw_map(axes, title, label, percent, cm.imola, 0, percentile(percent, 95))
-        axes.title.set_fontsize(10)
     return figure
 
 
@@ -176,8 +168,8 @@ def convergence_figure(residuals) -> Figure:
     residuals = np.asarray(residuals, float)
     if residuals.ndim != 1 or not residuals.size:
         raise ValueError(f"residuals must be (iterations,), one at least; got {residuals.shape}")
-    require("residuals", residuals, lambda x: (x > 0) & np.isfinite(x), "positive and finite")
-    figure, (axes,) = stacked_axes(3.2)
+    require_positive("residuals", residuals)
+    figure, (axes,) = plain_axes(3.2)
     axes.plot(np.arange(1, residuals.size + 1), residuals, "o-", color=COLOURS[0], markersize=4)
     axes.set(yscale="log", xlabel="Iteration", ylabel="Relative residual", xlim=(0, residuals.size + 1))
     axes.xaxis.get_major_locator().set_params(integer=True)
@@ -206,43 +198,26 @@ def reconstructions_figure(maps: Mapping[str, np.ndarray], truth, *, mask, quant
     known = np.isfinite(truth) & (truth > 0)
     if not known.any():
         raise ValueError("truth must be finite and positive in one voxel of the mask at least; got none")
-    letters = int(_panel_width(2, 1 + len(maps), _BAR) / LETTER)
+    letters = int(panel_width(2, 1 + len(maps), _BAR) / LETTER)
     names = [textwrap.fill(f"{name}", letters) for name in ("truth", *maps)]
     lines = max(name.count("\n") for name in names) + 2
-    figure, (above, below) = _grid(truth.shape, 2, 1 + len(maps), besides=0.4 + 0.16 * lines, aside=_BAR)
+    figure, (above, below) = map_panels(truth.shape, 2, 1 + len(maps), besides=0.4 + 0.16 * lines, aside=_BAR)
     values = [truth, *(shown(f"maps[{name!r}]", one, mask) for name, one in maps.items())]
-    images = [draw_image(axes, "", 1e3 * one, colours, 0, 1e3 * limit) for axes, one in zip(above, values, strict=True)]
+    images = [
+        draw_image(axes, name, 1e3 * one, colours, 0, 1e3 * limit)
+        for axes, name, one in zip(above, names, values, strict=True)
+    ]
     errors = []
     for axes, one in zip(below[1:], values[1:], strict=True):
         compared = known & np.isfinite(one)
-        percent = np.full(truth.shape, np.nan)
-        percent[compared] = 100 * (one[compared] / truth[compared] - 1)
-        errors.append(draw_image(axes, "", percent, cm.vik, -_ERROR_LIMIT, _ERROR_LIMIT))
+        percent = 100 * (np.divide(one, truth, out=np.full(truth.shape, np.nan), where=compared) - 1)
         title = f"RRMSE {100 * rrmse(one[compared], truth[compared]):.2f} %" if compared.any() else "no match"
         lacking = known.sum() - compared.sum()
-        axes.set_title(title + (f"\n{lacking} unmatched" if lacking else ""), fontsize=9)
-    for axes, name in zip(above, names, strict=True):
-        axes.set_title(name, fontsize=9)
+        title += f"\n{lacking} unmatched" if lacking else ""
+        errors.append(draw_image(axes, title, percent, cm.vik, -_ERROR_LIMIT, _ERROR_LIMIT))
     below[0].set_axis_off()
     note = f"{known.sum()} voxels\nwith a known\ntruth"
     below[0].text(0.5, 0.5, note, ha="center", va="center", fontsize=9, transform=below[0].transAxes)
     colour_bar(images, above.tolist(), f"{quantity} (ms)", pad=0.01, aspect=15)
     colour_bar(errors, below.tolist(), "Relative error (%)", pad=0.01, aspect=15)
     return figure
-
-
-def _grid(shape, rows, columns, *, besides, aside=0.0):
-    """Equal panels for maps of this shape, (rows, columns), in the middle of the figure where panels are few.
-
-    ``besides`` is the height of titles and colour bars, ``aside`` the width of colour bars, inches.
-    """
-    width = _panel_width(rows, columns, aside)
-    height = max(width * np.clip(shape[0] / shape[1], 0.3, 2), _LOWEST)
-    figure = Figure(figsize=(WIDTH, rows * height + besides), layout="constrained")
-    share = (columns * width + aside) / WIDTH
-    figure.get_layout_engine().set(wspace=0.03, hspace=0.03, h_pad=0.06, rect=((1 - share) / 2, 0, share, 1))
-    return figure, figure.subplots(rows, columns, squeeze=False)
-
-
-def _panel_width(rows, columns, aside):
-    return min((WIDTH - aside) / columns, _WIDEST / np.sqrt(rows))

@@ -7,7 +7,7 @@ from cmcrameri import cm
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
-from ganmrf.report.drawing import COLOURS, colour_bar, plain_logarithm, stacked_axes
+from ganmrf.report.drawing import COLOURS, colour_bar, legend_above, plain_axes, plain_logarithm, times_axes
 from ganmrf.report.figures import REFERENCE_TIMES
 
 
@@ -25,7 +25,7 @@ def sweep_figure(weights, errors: Mapping[str, np.ndarray], *, chosen: float) ->
     weights = np.asarray(weights, float)
     positive = weights[weights > 0]
     places = np.where(weights > 0, weights, positive.min() / 10)
-    figure, (axes,) = stacked_axes(3.6)
+    figure, (axes,) = plain_axes(3.6)
     for (name, values), colour, dashes in zip(errors.items(), COLOURS, ((), (4, 2), (1, 1)), strict=False):
         axes.plot(places, values, "o-", color=colour, dashes=dashes, linewidth=1.6, markersize=4, label=name)
     axes.axvline(places[np.argmin(np.abs(weights - chosen))], color="0.5", linewidth=1, linestyle=":", label="chosen")
@@ -33,7 +33,7 @@ def sweep_figure(weights, errors: Mapping[str, np.ndarray], *, chosen: float) ->
     axes.set_xticks(places, [f"{weight:g}" for weight in weights])
     axes.set_xticks([], minor=True)
     plain_logarithm(axes.yaxis)
-    figure.legend(loc="outside upper center", ncols=4, frameon=False)
+    legend_above(axes)
     return figure
 
 
@@ -48,14 +48,14 @@ def training_figure(steps, errors: Mapping[str, np.ndarray], what: str = "RMSE")
     References:
       Yang et al. 2020, arXiv:2004.02270, Fig. 4b.
     """
-    figure, (axes,) = stacked_axes(3.6)
+    figure, (axes,) = plain_axes(3.6)
     styles = zip(errors.items(), COLOURS, (3.0, 1.6, 1.2), ((), (4, 2), (1, 1)), strict=False)
     for (name, values), colour, width, dashes in styles:
         mark = "o" if len(steps) < 3 else None
         axes.plot(steps, values, color=colour, linewidth=width, dashes=dashes, marker=mark, label=name)
     axes.set(yscale="log", xlabel="Iteration", ylabel=what)
     axes.set_xlim(left=0)
-    figure.legend(loc="outside upper center", ncols=4, frameon=False)
+    legend_above(axes)
     return figure
 
 
@@ -69,7 +69,7 @@ def tissue_plane_figure(t1, t2, errors, *, outside) -> Figure:
       outside: which atoms lie outside the trained range, (atoms,), bool.
     """
     t1_ms, t2_ms, errors, outside = 1e3 * np.asarray(t1), 1e3 * np.asarray(t2), np.asarray(errors), np.asarray(outside)
-    figure, (axes,) = stacked_axes(4.2)
+    figure, (axes,) = plain_axes(4.2)
     low, high = np.percentile(errors, [1, 99.9])
     size = np.clip(4e4 / errors.size, 0.5, 30)
     style = {"norm": LogNorm(low, max(high, 1.01 * low)), "cmap": cm.batlow, "rasterized": True, "linewidths": 0}
@@ -77,13 +77,7 @@ def tissue_plane_figure(t1, t2, errors, *, outside) -> Figure:
     if outside.any():
         axes.plot(t1_ms[outside], t2_ms[outside], ".", color="0.3", markersize=0.8, label="outside the trained range")
         figure.legend(loc="outside upper right", frameon=False, markerscale=8)
-    for name, times in REFERENCE_TIMES.items():
-        x, y = 1e3 * np.array(times)
-        axes.plot(x, y, "o", markerfacecolor="none", markeredgecolor="black", markersize=8)
-        axes.annotate(name, (x, y), (-6, 6), textcoords="offset points", ha="right", fontsize=9)
-    axes.set(xscale="log", yscale="log", xlabel="T1 (ms)", ylabel="T2 (ms)")
-    for axis in (axes.xaxis, axes.yaxis):
-        plain_logarithm(axis)
+    times_axes(axes, REFERENCE_TIMES)
     colour_bar([points], [axes], "Relative L2 error", pad=0.02)
     return figure
 
@@ -94,12 +88,12 @@ def error_distribution_figure(errors: Mapping[str, np.ndarray]) -> Figure:
     Args:
       errors: name of a method -> relative errors, (atoms,), positive.
     """
-    figure, (axes,) = stacked_axes(3.8)
+    figure, (axes,) = plain_axes(3.8)
     for i, (name, values) in enumerate(errors.items()):
         values = np.sort(np.asarray(values))
         share = 1 - np.arange(values.size) / values.size
         dashes = () if i < len(COLOURS) else (4, 2)
         axes.plot(values, share, color=COLOURS[i % len(COLOURS)], dashes=dashes, linewidth=1.6, label=name)
     axes.set(xscale="log", yscale="log", xlabel="Relative L2 error of a fingerprint", ylabel="Share of atoms above")
-    figure.legend(loc="outside upper center", ncols=3, frameon=False)
+    legend_above(axes)
     return figure
