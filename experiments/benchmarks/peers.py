@@ -13,9 +13,7 @@ from ganmrf.physics.tissue import Tissue
 def peers(sequence: Sequence, n_states: int) -> dict[str, Callable[[Tissue], np.ndarray]]:
     """Simulators by name: each takes flat tissue and gives the magnitude of its signals, (atoms, frames).
 
-    Args:
-      sequence: with an inversion.
-      n_states: orders that each keeps, where it lets one choose.
+    The sequence has an inversion; ``n_states`` orders are kept by those that let one choose.
     """
     makers = {"blochsim": _blochsim, "mrpro": _mrpro, "sycomore": _sycomore}
     return {name: make(sequence, n_states) for name, make in makers.items() if importlib.util.find_spec(name)}
@@ -24,8 +22,7 @@ def peers(sequence: Sequence, n_states: int) -> dict[str, Callable[[Tissue], np.
 def _blochsim(sequence, n_states):
     from blochsim.simulators import MRFSimulator
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with warnings.catch_warnings(action="ignore"):
         simulator = MRFSimulator(
             flip=np.rad2deg(np.asarray(sequence.flip_angle)),
             TR=1e3 * np.asarray(sequence.repetition_time),
@@ -35,8 +32,7 @@ def _blochsim(sequence, n_states):
 
     def simulate(tissue):
         t1, t2 = (np.asarray(time) for time in (tissue.t1, tissue.t2))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"):
             signals = np.asarray(simulator.simulate(T1=1e3 * t1, T2=1e3 * t2))
         # Its signal is that right after the pulse.
         return np.abs(signals) * np.exp(-np.asarray(sequence.echo_time) / t2[:, None])
@@ -51,12 +47,9 @@ def _mrpro(sequence, n_states):
     flip_angle, repetition_time, echo_time = (
         torch.tensor(np.asarray(field)) for field in (sequence.flip_angle, sequence.repetition_time, sequence.echo_time)
     )
-    scan = EPGSequence(
-        [
-            InversionBlock(float(sequence.inversion_time)),
-            FispBlock(flip_angle, torch.zeros_like(flip_angle), tr=repetition_time, te=echo_time),
-        ]
-    )
+    inversion = InversionBlock(float(sequence.inversion_time))
+    pulses = FispBlock(flip_angle, torch.zeros_like(flip_angle), tr=repetition_time, te=echo_time)
+    scan = EPGSequence([inversion, pulses])
 
     def simulate(tissue):
         t1, t2 = (torch.tensor(np.asarray(time)) for time in (tissue.t1, tissue.t2))

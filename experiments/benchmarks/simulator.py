@@ -56,25 +56,19 @@ def main(config: Config):
     folder = make_folder(config.output) if config.output else None
     sequence = mrf_fisp()
     with threadpoolctl.threadpool_limits(1, "blas"):
-        rows, gflops = table(
-            list(simulator_jobs(sequence, tissue_grid(), config.states, config.peer_atoms)), config.rounds
-        )
+        jobs = list(simulator_jobs(sequence, tissue_grid(), config.states, config.peer_atoms))
+        rows, gflops = table(jobs, config.rounds)
     print(f"a float32 product of {_PRODUCT} x {_PRODUCT} matrices on one core: {gflops:.0f} GFLOP/s")
     columns = ("job", "atoms", "time (s)", "core-s", "per core-s", "x naive", "per GFLOP/s", "error")
+    forms = ("", "", ".4f", ".4f", ".0f", ".1f", ".1f", ".1e")  # of the values of a row, in order
     cells = [
-        (
-            row["job"],
-            *(f"{row['atoms']}", f"{row['seconds']:.4f}", f"{row['core_seconds']:.4f}", f"{row['rate']:.0f}"),
-            *(f"{row['times_naive']:.1f}", f"{row['per_gflops']:.1f}"),
-            "" if row["error"] is None else f"{row['error']:.1e}",
-        )
+        ["" if value is None else f"{value:{form}}" for value, form in zip(row.values(), forms, strict=True)]
         for row in rows
     ]
     print(Table(columns, cells).text())
     devices = several_devices(config.rounds) if jax.default_backend() == "cpu" and len(cores()) > 1 else {}
     for name, seconds in devices.items():
-        gain = devices["one core"] / seconds
-        print(f"fine grid, {name}: {seconds:.3f} s, {gain:.2f} times as fast as on one")
+        print(f"fine grid, {name}: {seconds:.3f} s, {devices['one core'] / seconds:.2f} times as fast as on one")
     if folder:
         curves = scaling(sequence, config.largest)
         facts = {"machine": machine_facts(), "gflops": gflops, "rows": rows, "devices": devices, "scaling": curves}

@@ -18,6 +18,7 @@ from ganmrf import Sequence, Tissue, build_dictionary, mrf_fisp, simulate, tissu
 from ganmrf.design.cramer_rao_objective import CramerRaoObjective
 from ganmrf.design.signal_models import simulator_model
 from ganmrf.imaging.phantom import BRAIN_TISSUES, TISSUES
+from ganmrf.metrics import fingerprint_errors
 from ganmrf.parallel import bound_to, keep_compiled_programs
 from ganmrf.physics.bloch import isochromat_signal
 from ganmrf.physics.epg import exact_n_states
@@ -47,7 +48,7 @@ def simulator_jobs(sequence: Sequence, grid: Tissue, n_states: int, peer_atoms: 
     error, error_varied = (_error_of_signals(sequence, tissue.rows(slice(_CHECKED))) for tissue in (grid, varied))
     fixed, exact = partial(simulate, n_states=n_states), exact_n_states(sequence.n_frames)
     naive = jax.vmap(partial(simulate_voxel, n_states=n_states), in_axes=(None, 0, 0))
-    signals = partial(build_signals, sequence, grid)
+    signals = partial(_first_signals, sequence, grid)
 
     yield Job(f"naive form, {n_states} orders", few.size, _job(jax.jit(naive), sequence, few.t1, few.t2), error)
     yield Job(f"ordinary form, {n_states} orders", some.size, _job(jax.jit(fixed), sequence, some), error)
@@ -69,11 +70,10 @@ def _derivative_jobs(sequence, tissue, n_states):
     weights = jnp.asarray(np.random.default_rng(0).standard_normal((tissue.size, sequence.n_frames)), tissue.t1.dtype)
 
     def gradient(simulation):
-        def weighted(flip_angle, repetition_time):
-            changed = dataclasses.replace(sequence, flip_angle=flip_angle, repetition_time=repetition_time)
-            return jnp.vdot(weights, simulation(changed, tissue, n_states=n_states))
+        def weighted(sequence):
+            return jnp.vdot(weights, simulation(sequence, tissue, n_states=n_states))
 
-        return _job(jax.jit(jax.grad(weighted, (0, 1))), sequence.flip_angle, sequence.repetition_time)
+        return _gradient_job(jax.grad, weighted, sequence)
 
     @jax.jit
     def forward_mode(t1, t2):
@@ -93,23 +93,22 @@ def _derivative_jobs(sequence, tissue, n_states):
     yield Job("gradient, plain reverse mode", tissue.size, plain)
     yield Job("gradient, simulate_reverse", tissue.size, gradient(simulate_reverse), _difference_from(plain()))
     yield Job("T1, T2 derivatives, plain forward mode", tissue.size, forward)
-    yield Job(
-        "T1, T2 derivatives, with_tangents", tissue.size, _job(tangents, sequence, tissue), _difference_from(forward())
-    )
-    yield _bound_job(mrf_fisp(400), n_states)
-
-
-def _bound_job(sequence, n_states):
-    """Value and gradient of what sequence design minimises, for white matter, grey matter and CSF."""
+    own = _job(tangents, sequence, tissue)
+    yield Job("T1, T2 derivatives, with_tangents", tissue.size, own, _difference_from(forward()))
+    # What sequence design minimises, for white matter, grey matter and CSF.
     goal = CramerRaoObjective(Tissue(*np.transpose([TISSUES[name][:2] for name in BRAIN_TISSUES])))
+    bound = partial(goal, signal_model=simulator_model(n_states=n_states))
+    designed = _gradient_job(jax.value_and_grad, bound, mrf_fisp(400))
+    yield Job("gradient of the bound, 400 frames", goal.tissue.size, designed)
 
-    def bound(flip_angle, repetition_time):
-        changed = dataclasses.replace(sequence, flip_angle=flip_angle, repetition_time=repetition_time)
-        return goal(changed, simulator_model(n_states=n_states))
 
-    compiled = jax.jit(jax.value_and_grad(bound, (0, 1)))
-    name = f"gradient of the bound, {sequence.n_frames} frames"
-    return Job(name, goal.tissue.size, _job(compiled, sequence.flip_angle, sequence.repetition_time))
+def _gradient_job(transform, value, sequence):
+    """`jax.grad` or `jax.value_and_grad` of a function of the sequence, by flip angles and repetition times."""
+
+    def of_controls(flip_angle, repetition_time):
+        return value(dataclasses.replace(sequence, flip_angle=flip_angle, repetition_time=repetition_time))
+
+    return _job(jax.jit(transform(of_controls, (0, 1))), sequence.flip_angle, sequence.repetition_time)
 
 
 def seconds_on(some_cores, n_devices: int, rounds: int) -> float:
@@ -125,7 +124,7 @@ def _build_fine_grid(n_devices, rounds):
     return statistics.median(timed({"fine": job}, rounds)["fine"])
 
 
-def build_signals(sequence, grid, **settings):
+def _first_signals(sequence, grid, **settings):
     """Simulates a dictionary; its first signals."""
     dictionary = build_dictionary(sequence, grid, **settings)
     return dictionary.fingerprints[:_CHECKED] * dictionary.norms[:_CHECKED, None]
@@ -148,12 +147,7 @@ def _float64_job(function, *arguments):
 def _error_of_signals(sequence, tissue):
     """Largest relative L2 error of signals whose first ones are those of ``tissue``."""
     truth = np.abs(isochromat_signal(sequence, tissue))
-
-    def error(signals):
-        difference = np.linalg.norm(np.abs(np.asarray(signals)[: len(truth)]) - truth, axis=1)
-        return float((difference / np.linalg.norm(truth, axis=1)).max())
-
-    return error
+    return lambda signals: float(fingerprint_errors(np.abs(np.asarray(signals)[: len(truth)]), truth).max())
 
 
 def _difference_from(reference):

@@ -52,19 +52,11 @@ def timed(
 def generation_cost(
     generator: TrainedGenerator, tissue: Tissue, profiles: Mapping[int, SliceProfile | None], *, rounds: int
 ) -> GenerationCost:
-    """Times a generator beside the simulator and a matrix product.
-
-    Args:
-      generator: the generator, in memory.
-      tissue: the atoms; those outside the trained range too.
-      profiles: number of slice positions -> slice profile that is simulated.
-      rounds: how often each job is timed.
-    """
-    sequence = generator.sequence
+    """Times a generator beside the simulator and a matrix product; ``profiles`` are by number of slice positions."""
     left, right = np.random.default_rng(0).standard_normal((2, _PRODUCT, _PRODUCT), np.float32)
 
     def simulate(profile):
-        return lambda: build_dictionary(sequence, tissue, slice_profile=profile)
+        return lambda: build_dictionary(generator.sequence, tissue, slice_profile=profile)
 
     jobs = {"generate": lambda: generate(generator, tissue, allow_extrapolation=True), "product": lambda: left @ right}
     jobs |= {f"simulate {nodes}": simulate(profile) for nodes, profile in profiles.items()}

@@ -14,7 +14,7 @@ def print_evaluation(name: str, found: dict):
     """Prints the numbers of one generator, its results in ``evaluation.json`` of `evaluate_anchored`."""
     print(f"{name}: {found['kind']} over {', '.join(found['axes'])}, slice positions: {found['slice_positions']}")
     print(_error_table(name, found).text())
-    t1, t2, changed = (_percent(found["maps"][key]) for key in ("t1", "t2", "changed"))
+    t1, t2, changed = map(_percent, found["maps"].values())
     print(f"  maps of {len(found['maps']['t1'])} sequences, mean / largest: T1 {t1} %, T2 {t2} %, changed {changed} %")
     gradient = found["gradient"]
     errors = f"error {gradient['flip_angle']:.1e} by flip angles, {gradient['repetition_time']:.1e} by times"
@@ -53,9 +53,8 @@ def _error_section(found):
     random = {name: {int(size): each for size, each in of["errors"]["random"].items()} for name, of in found.items()}
     caption = "Unit fingerprints of random sequences that were never learned from. Solid: mean; dotted: 99 % quantile."
     figure = Picture(accuracy_figure(random), caption)
-    return Section(
-        "Errors on unseen sequences", figures=[figure], tables=[_error_table(*pair) for pair in found.items()]
-    )
+    tables = [_error_table(*pair) for pair in found.items()]
+    return Section("Errors on unseen sequences", figures=[figure], tables=tables)
 
 
 def _outside_section(found):
@@ -68,7 +67,7 @@ def _outside_section(found):
 
 def _map_section(found):
     columns = ("Generator", "T1 RRMSE (%)", "T2 RRMSE (%)", "Voxels that changed atom (%)")
-    rows = [[name, *(_percent(of["maps"][key]) for key in ("t1", "t2", "changed"))] for name, of in found.items()]
+    rows = [[name, *map(_percent, of["maps"].values())] for name, of in found.items()]
     words = (
         "The digital brain, scanned with unseen sequences and matched with the generated and with the simulated "
         "dictionary: differences of the maps."
@@ -82,37 +81,27 @@ def _percent(values):
 
 def _gradient_section(found):
     columns = ("Generator", "Error, flip angles", "Error, repetition times", "Atoms", "Generator (s)", "Simulator (s)")
-    formats = {
-        "flip_angle": ".1e",
-        "repetition_time": ".1e",
-        "atoms": "d",
-        "seconds": ".2f",
-        "simulator_seconds": ".2f",
-    }
-    rows = [[name, *(f"{of['gradient'][key]:{form}}" for key, form in formats.items())] for name, of in found.items()]
+    forms = (".1e", ".1e", "d", ".2f", ".2f")  # of the fields of `GradientErrors`
+    rows = [[name, *map(format, of["gradient"].values(), forms)] for name, of in found.items()]
     words = "The mean inner product of neighbouring atoms, differentiated by the sequence; times of value and gradient."
     return Section("Derivatives", words, tables=[Table(columns, rows)])
 
 
 def _cost_section(found):
-    costs = {
-        name: (of["core_seconds"], of["cost"]["generate"][1], of["cost"]["simulate"][1]) for name, of in found.items()
-    }
-    rows = [
-        [f"{name}, {of['atoms']} atoms", *(f"{1e3 * wall:.0f} / {1e3 * core:.0f}" for wall, core in Cost(**of["cost"]))]
-        for name, of in found.items()
-    ]
+    costs, rows, totals = {}, [], []
+    for name, of in found.items():
+        cost, making = Cost(**of["cost"]), of["core_seconds"]
+        simulate, generate = cost.simulate[1], cost.generate[1]
+        costs[name] = making, generate, simulate
+        rows.append([f"{name}, {of['atoms']} atoms", *(f"{1e3 * wall:.0f} / {1e3 * core:.0f}" for wall, core in cost)])
+        totals.append([f"{name}, simulated", *(f"{number * simulate:.3g}" for number in _NUMBERS)])
+        totals.append([f"{name}, generated", *(f"{making + number * generate:.3g}" for number in _NUMBERS)])
     times = Table(("", *_COST_COLUMNS), rows, "One dictionary, from the sequence on: ms / core-ms")
-    rows = []
-    for name, (making, generate, simulate) in costs.items():
-        rows.append([f"{name}, simulated", *(f"{number * simulate:.3g}" for number in _NUMBERS)])
-        rows.append([f"{name}, generated", *(f"{making + number * generate:.3g}" for number in _NUMBERS)])
-    even = Table(("Dictionaries", *map(str, _NUMBERS)), rows, "Core-seconds for so many dictionaries, full length")
+    even = Table(("Dictionaries", *map(str, _NUMBERS)), totals, "Core-seconds for so many dictionaries, full length")
     words = " ".join(f"{name}: {_break_even(of)}." for name, of in found.items())
     caption = "The dot is where making the generator has paid; there is none where it never does."
-    return Section(
-        "When does it pay?", words, figures=[Picture(break_even_figure(costs), caption)], tables=[times, even]
-    )
+    figures = [Picture(break_even_figure(costs), caption)]
+    return Section("When does it pay?", words, figures=figures, tables=[times, even])
 
 
 def _break_even(found):

@@ -78,19 +78,18 @@ def _error_section(results):
     names = {label: name for label, name in enumerate(brain.tissue_names) if name not in ("skull", "scalp")}
     figure = agreement_figure(t1, maps.t1, t2, maps.t2, labels=brain.labels, names=names)
     pictures.append(Picture(figure, "Matched against true values, voxel by voxel, and their relative errors."))
+    same = maps.index == results.noise_free.index
     exact = [
-        (name, f"{np.sum(here)}", f"{100 * np.mean((maps.index == results.noise_free.index)[here]):.1f}")
+        (name, f"{np.sum(here)}", f"{100 * np.mean(same[here]):.1f}")
         for label, name in enumerate(brain.tissue_names)
         if (here := brain.labels == label).any()
     ]
+    tissues = Table(TISSUE_COLUMNS, format_tissues(results.tissues), "Errors tissue by tissue")
     columns, caption = ("Tissue", "Voxels", "Same atom (%)"), "Voxels matched to the atom of their noise-free signal"
     return Section(
         "Errors",
         "Truth exists where one tissue fills at least 95 % of a voxel: a mixed voxel has no single T1 or T2. The rest "
         "is black below.",
         figures=pictures,
-        tables=[
-            Table(TISSUE_COLUMNS, format_tissues(results.tissues), "Errors tissue by tissue"),
-            Table(columns, exact, caption),
-        ],
+        tables=[tissues, Table(columns, exact, caption)],
     )

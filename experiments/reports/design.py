@@ -64,8 +64,8 @@ class Evaluation(NamedTuple):
             "updates": len(found.values),
             "seconds": found.seconds,
             "monte_carlo": {
-                name: {"predicted": m.predicted.tolist(), "measured": m.measured.tolist()}
-                for name, m in self.monte_carlo.items()
+                name: {kind: values.tolist() for kind, values in spread._asdict().items()}
+                for name, spread in self.monte_carlo.items()
             },
             "brain": self.brain,
             "b1": {"values": _B1.tolist(), **{name: values.tolist() for name, values in self.b1.items()}},
@@ -89,11 +89,10 @@ def evaluate_design(found: Design, config: DesignConfig, *, snr: float, draws: i
     """
     tissue, slice_profile = config.tissue, config.simulation.slice_profile()
     sequences = dict(zip(NAMES, (found.start, found.sequence), strict=True))
-    dictionaries = {name: atoms(sequence, slice_profile) for name, sequence in sequences.items()}
-    drawn = {"snr": snr, "seed": config.seed}
+    scans = {name: (sequence, atoms(sequence, slice_profile)) for name, sequence in sequences.items()}
 
     def of_both(check, **keywords):
-        return {name: check(sequences[name], dictionaries[name], **keywords, **drawn) for name in NAMES}
+        return {name: check(*scan, snr=snr, seed=config.seed, **keywords) for name, scan in scans.items()}
 
     return Evaluation(
         found=found,
@@ -139,15 +138,13 @@ def _basins(evaluated):
 def sequence_section(evaluated: Evaluation) -> Section:
     """The start and the design, the signals that the design gives, and the limits it reaches."""
     before, after = evaluated.sequences()
-    tissue = evaluated.config.tissue
-    names = list(evaluated.config.named_tissues)
-    profile = evaluated.config.simulation.slice_profile()
-    signals = np.asarray(simulate(after, tissue, accuracy=1e-4, slice_profile=profile))
-    limits = evaluated.found.limits
+    config, limits = evaluated.config, evaluated.found.limits
+    profile = config.simulation.slice_profile()
+    signals = np.asarray(simulate(after, config.tissue, accuracy=1e-4, slice_profile=profile))
     reached = activity(after, limits)
     figures = [
         Picture(design_figure(before, after, limits=limits), "The start and the design; limits are dashed."),
-        Picture(fingerprint_figure(signals, names), "Signals of the design for M0 = 1."),
+        Picture(fingerprint_figure(signals, list(config.named_tissues)), "Signals of the design for M0 = 1."),
     ]
     if any(value.ndim for value in reached.values()):
         figures.append(Picture(activity_figure(reached), "Frames at a limit, to a hundredth of its range."))
@@ -169,8 +166,7 @@ def _precision_section(evaluated):
 def _check_section(evaluated):
     names = list(evaluated.config.named_tissues)
     predicted, measured = (
-        {name: getattr(found, kind) for name, found in evaluated.monte_carlo.items()}
-        for kind in ("predicted", "measured")
+        {name: getattr(found, kind) for name, found in evaluated.monte_carlo.items()} for kind in MonteCarlo._fields
     )
     rows = [
         (

@@ -20,7 +20,7 @@ def fingerprint_section(generator: TrainedGenerator) -> Section:
     signals = np.asarray(simulate(generator.sequence, REFERENCE, accuracy=1e-5, slice_profile=generator.slice_profile))
     made = generate(generator, REFERENCE, allow_extrapolation=True)
     figure = fingerprint_figure(signals, REFERENCE_NAMES, overlay=made.fingerprints * made.norms[:, None])
-    outside = [name for name, out in zip(REFERENCE_NAMES, generator.outside(REFERENCE), strict=True) if out]
+    outside = [name for name, out in zip(REFERENCE_NAMES, generator.box.outside(REFERENCE), strict=True) if out]
     note = f" Outside the trained range: {', '.join(outside)}." if outside else ""
     caption = f"White matter, grey matter and CSF (T1/T2) for M0 = 1; below, generated minus simulated.{note}"
     return Section("Fingerprints (the paper's Fig. 5)", figures=[Picture(figure, caption)])
@@ -39,6 +39,7 @@ def error_section(evaluation: Evaluation, heading: str) -> Section:
     count = np.count_nonzero(evaluation.evaluated)
     tissue, errors = evaluation.simulated.tissue, np.maximum(evaluation.all_errors, 1e-9)
     plane = tissue_plane_figure(tissue.t1, tissue.t2, errors, outside=evaluation.outside)
+    shares = error_distribution_figure({name: np.maximum(e, 1e-9) for name, e in evaluation.errors.items()})
     marked = ""
     if n_outside := np.count_nonzero(evaluation.outside):
         marked = f" {n_outside} of them lie outside the trained range and are marked: they are extrapolated."
@@ -47,10 +48,7 @@ def error_section(evaluation: Evaluation, heading: str) -> Section:
         f"Relative L2 error of fingerprints of unit norm, at the {count} atoms {evaluation.evaluated_as}. Norms (M0) "
         f"are off by {evaluation.norm_error:.1e} on average.",
         figures=[
-            Picture(
-                error_distribution_figure({name: np.maximum(e, 1e-9) for name, e in evaluation.errors.items()}),
-                f"Share of the {count} atoms whose error exceeds a value.",
-            ),
+            Picture(shares, f"Share of the {count} atoms whose error exceeds a value."),
             Picture(plane, f"Error of all {evaluation.all_errors.size} atoms of the {evaluation.final}.{marked}"),
         ],
         tables=[error_table(evaluation)],

@@ -57,20 +57,16 @@ def _map_sections(results):
         mask = (results.maps.index >= 0)[cut]
         if not mask.any():
             continue
-        figures = [
-            Picture(
-                map_figure(best.t1[cut], best.t2[cut], best.m0[cut], mask=mask, quality=results.maps.quality[cut]),
-                "T1, T2 and M0, and the normalised inner product of each voxel's signal and its atom.",
-            )
-        ]
+        figure = map_figure(best.t1[cut], best.t2[cut], best.m0[cut], mask=mask, quality=results.maps.quality[cut])
+        words = "T1, T2 and M0, and the normalised inner product of each voxel's signal and its atom."
+        figures = [Picture(figure, words)]
         if results.refined is not None:
-            figures.append(
-                Picture(
-                    uncertainty_figure(best.t1[cut], best.t1_std[cut], best.t2[cut], best.t2_std[cut], mask=mask),
-                    "Standard deviations by the Cramer-Rao bound, for the noise that the residuals show: what the "
-                    "sequence and the noise allow, without what a wrong model adds.",
-                )
+            figure = uncertainty_figure(best.t1[cut], best.t1_std[cut], best.t2[cut], best.t2_std[cut], mask=mask)
+            words = (
+                "Standard deviations by the Cramer-Rao bound, for the noise that the residuals show: what the sequence "
+                "and the noise allow, without what a wrong model adds."
             )
+            figures.append(Picture(figure, words))
         yield Section(f"Maps{number}", figures=figures)
 
 
@@ -78,10 +74,9 @@ def _reconstruction_section(results):
     coils = results.reconstruction["sensitivities"]
     kept = f"{100 * float(results.reconstruction['energy']):.2f}"
     words = f"Sensitivities of {len(coils)} virtual coils, which hold {kept} % of the energy of all coils."
+    sampled = "Where the first frame samples k-space, and the frames after it."
     figures = [
-        Picture(
-            trajectory_figure(results.trajectory), "Where the first frame samples k-space, and the frames after it."
-        ),
+        Picture(trajectory_figure(results.trajectory), sampled),
         Picture(sensitivities_figure(coils), words),
     ]
     if results.coefficients is not None:

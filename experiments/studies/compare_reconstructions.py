@@ -135,9 +135,8 @@ def compare(folder, config: Config) -> tuple[list[dict], dict]:
         for seed in config.seeds:
             print(f"{rotation}, seed {seed}", flush=True)
             stages = Stages(folder / f"{rotation}_{seed}")
-            scan = functools.cache(
-                functools.partial(_scanned, scanner, sequence, trajectory, profile, compressed.basis, config, seed)
-            )
+            arguments = scanner, sequence, trajectory, profile, compressed.basis, config, seed
+            scan = functools.cache(functools.partial(_scanned, *arguments))
             brain = digital_brain(size=sampling.size, field_of_view=sampling.field_of_view, seed=seed)
             for method in config.methods:
                 used = dictionary if method == "frames" else compressed
@@ -172,13 +171,12 @@ def _maps(method, used, compressed, brain, scan, config):
 def _errors(rotation, seed, method, brain, found):
     t1, t2 = brain.truth()
     labels = np.where(brain.brain_mask, brain.labels, -1)
-    names = dict(enumerate(brain.tissue_names))
+    names = {label: name for label, name in enumerate(brain.tissue_names) if name in TISSUES}
     scan = {"rotation": rotation, "seed": seed, "method": method, "seconds": float(found["reconstruction_seconds"])}
     for kind, prefix in (("matched", "matched_"), ("refined", "")):
         for row in tissue_table(t1, t2, found[f"{prefix}t1"], found[f"{prefix}t2"], labels, names):
-            if row.name in TISSUES:
-                errors = {"rrmse_t1": row.t1_rrmse, "rrmse_t2": row.t2_rrmse}
-                yield scan | {"maps": kind, "tissue": row.name} | errors
+            errors = {"rrmse_t1": row.t1_rrmse, "rrmse_t2": row.t2_rrmse}
+            yield scan | {"maps": kind, "tissue": row.name} | errors
 
 
 if __name__ == "__main__":

@@ -40,14 +40,7 @@ def hidden_b1_dictionary(
 
 
 def prepare_hidden(dictionary: Dictionary, recipe: Recipe, *, name_b1: bool, seed: int = 0) -> Data:
-    """`data.split_and_scale` with all atoms for training.
-
-    Args:
-      dictionary: of `hidden_b1_dictionary`.
-      recipe: how to scale it.
-      name_b1: whether B1 is added to the condition; otherwise the networks do not see B1.
-      seed: of the noise of evaluations.
-    """
+    """`data.split_and_scale` with all atoms for training, and with B1 in the condition where it is named."""
     data = split_and_scale(dictionary, recipe, split=(1, 0, 0), seed=seed)
     if not name_b1:
         return data
@@ -59,19 +52,9 @@ def prepare_hidden(dictionary: Dictionary, recipe: Recipe, *, name_b1: bool, see
 def sample_fingerprints(
     recipe: Recipe, params, scaling: Scaling, tissue: Tissue, n_draws: int, rng: np.random.Generator, *, name_b1: bool
 ) -> np.ndarray:
-    """Generated fingerprints of unit norm, several for each tissue.
+    """Generated fingerprints of unit norm, (tissues, n_draws, frames), float32.
 
-    Args:
-      recipe: how the generator was trained.
-      params: of the generator.
-      scaling: that of its training set.
-      tissue: t1 and t2, s, (tissues,).
-      n_draws: draws of z for each tissue, and of B1 where it is named.
-      rng: draws z and B1.
-      name_b1: as for `prepare_hidden`.
-
-    Returns:
-      (tissues, n_draws, frames), float32.
+    ``rng`` draws z and, where it is named, B1 for each of them; the B1 of ``tissue``, (tissues,), is not read.
     """
     t1, t2 = (np.repeat(np.asarray(times), n_draws) for times in (tissue.t1, tissue.t2))
     condition = scaling.condition(t1, t2)

@@ -1,4 +1,7 @@
-"""Distances between two distributions of fingerprints, estimated from samples of both, in float64."""
+"""Distances between two distributions of fingerprints, estimated from samples of both, in float64.
+
+Arguments are as many samples of both, (samples, frames) each; another shape raises a `ValueError`.
+"""
 
 import numpy as np
 
@@ -12,13 +15,6 @@ def sliced_wasserstein(one, other) -> float:
     With that factor a shift of all samples by a vector is at a distance of about the norm of the vector, for any number
     of frames. For unit fingerprints the distance is then comparable with a relative error.
 
-    Args:
-      one: (samples, frames).
-      other: as many samples of the other distribution, (samples, frames).
-
-    Raises:
-      ValueError: shapes that differ.
-
     References:
       Bonneel et al. 2015, doi:10.1007/s10851-014-0506-3.
     """
@@ -30,15 +26,7 @@ def sliced_wasserstein(one, other) -> float:
 
 
 def covariance_error(estimate, truth) -> float:
-    """Frobenius norm of the difference of two covariances over that of the true one, dimensionless.
-
-    Args:
-      estimate: (samples, frames).
-      truth: as many samples of the true distribution, which are not all the same, (samples, frames).
-
-    Raises:
-      ValueError: shapes that differ.
-    """
+    """Frobenius norm of the difference of two covariances over that of the true one, which is not 0."""
     estimate, truth = (each - each.mean(axis=0) for each in _pair("covariance_error", estimate, truth))
     # |A'A - B'B|^2 by the products among samples, which are fewer than frames.
     own, shared, true = (
@@ -48,7 +36,7 @@ def covariance_error(estimate, truth) -> float:
 
 
 def mean_error(estimate, truth) -> float:
-    """L2 norm of the difference of two means over that of the true one; arguments as for `covariance_error`."""
+    """L2 norm of the difference of two means over that of the true one, which is not 0."""
     estimate, truth = (each.mean(axis=0) for each in _pair("mean_error", estimate, truth))
     return float(np.linalg.norm(estimate - truth) / np.linalg.norm(truth))
 

@@ -78,7 +78,7 @@ def train_and_evaluate(folder: pathlib.Path, settings: dict, variant: str, seed:
 
 
 def _split(tissue, n_held_out):
-    """Tissues to learn from, and tissues to evaluate by."""
+    """Tissues to learn from, and tissues to evaluate on."""
     order = np.random.default_rng(0).permutation(tissue.size)
     if not 0 < n_held_out < tissue.size:
         raise ValueError(f"--conditions must be 1 to {tissue.size - 1}, fewer than the grid has; got {n_held_out}")
@@ -107,7 +107,4 @@ def _trained(folder, recipe, data, seed):
 
 def _errors(samples, truth):
     measures = {"sliced_wasserstein": sliced_wasserstein, "covariance": covariance_error, "mean": mean_error}
-    return {
-        name: float(np.mean([measure(*pair) for pair in zip(samples, truth, strict=True)]))
-        for name, measure in measures.items()
-    }
+    return {name: float(np.mean(list(map(measure, samples, truth)))) for name, measure in measures.items()}

@@ -58,11 +58,7 @@ class SequenceInputTask:
     def condition(self, scaling: Scaling, parameters: jax.Array, t1: jax.Array, t2: jax.Array) -> jax.Array:
         """Inputs of the network, (sequences * tissues, features).
 
-        Args:
-          scaling: of T1 and T2.
-          parameters: of `random.five_lobes`, (sequences, 8).
-          t1: s, (sequences, tissues).
-          t2: s, (sequences, tissues).
+        ``parameters`` are of `random.five_lobes`, (sequences, 8); T1 and T2, s, are (sequences, tissues).
         """
         known = parameters
         if self.schedule_input:
@@ -88,12 +84,10 @@ def named_sequences(parameters: jax.Array, n_frames: int) -> Sequence:
 
 
 def prepare_task(task: SequenceInputTask, recipe: Recipe, *, n_evaluated: int) -> Data:
-    """The scaling, and two sets of sequences that are never trained on, the same for all seeds.
+    """The scaling, and sets ``validation`` and ``test`` that are never trained on, the same for all seeds.
 
-    Args:
-      task: the task.
-      recipe: without noise, with an SVD basis; its ``rank`` and ``encoding`` are used.
-      n_evaluated: number of sequences of each of the sets ``validation`` and ``test``, with 64 tissues each.
+    Each set has ``n_evaluated`` sequences, with 64 tissues each. The recipe is without noise and has an SVD basis; its
+    ``rank`` and ``encoding`` are used.
     """
     parameters, times = _drawn(_key(0, _BASIS, 0), task.n_sequences)
     fingerprints = np.asarray(_simulated(parameters, times, task.n_frames, _N_STATES))
@@ -118,17 +112,10 @@ def prepare_task(task: SequenceInputTask, recipe: Recipe, *, n_evaluated: int) -
 
 
 def refit(task: SequenceInputTask, recipe: Recipe, params, scaling: Scaling, n_parts: int):
-    """The same network with its output layer solved for by least squares, in float64, on fresh draws.
+    """The parameters with the output layer solved for by least squares, in float64, on ``n_parts`` fresh draws.
 
     Hidden layers of all draws take gigabytes in float64. Each part is therefore reduced to the triangle of a QR
     decomposition together with the parts before it, which leaves the least-squares problem as it is.
-
-    Args:
-      task: the task that the network was trained on.
-      recipe: how it was trained.
-      params: ``TrainState.params``.
-      scaling: of `prepare_task`.
-      n_parts: number of parts, each with ``task.n_sequences`` sequences.
     """
     run = jax.jit(functools.partial(hidden_layers, recipe))
     triangle = None

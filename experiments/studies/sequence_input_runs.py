@@ -36,7 +36,7 @@ def train_and_evaluate(folder: pathlib.Path, settings: dict, variant: str, seed:
     Args:
       folder: gets ``config.json``, ``metrics.jsonl`` and ``checkpoints``.
       settings: of the study; its ``steps`` are those of this run.
-      variant: one of `VARIANTS`.
+      variant: name in `VARIANTS`.
       seed: of the network and of everything that is trained on.
 
     Returns:
