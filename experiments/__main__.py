@@ -4,7 +4,7 @@ import difflib
 import importlib
 import sys
 
-from experiments.flags.jobs import GROUPS, job_modules, show, summary
+from experiments.flags.jobs import GROUPS, job_modules, refuse, show, summary
 
 
 def main(arguments: list[str] | None = None):
@@ -18,9 +18,9 @@ def main(arguments: list[str] | None = None):
     if job not in jobs:
         near = difflib.get_close_matches(job, jobs, n=3, cutoff=0.4)
         nearest = f"; the nearest: {', '.join(near)}" if near else ""
-        _refuse(f"{job!r} is no job of ganmrf{nearest}; ganmrf alone lists them")
+        refuse(f"{job!r} is no job of ganmrf{nearest}; ganmrf alone lists them")
     if second := [word for word in rest if word in jobs]:
-        _refuse(f"one job at a time; got {job} and {second[0]}")
+        refuse(f"one job at a time; got {job} and {second[0]}")
     importlib.import_module(f"experiments.{job}").main.run(rest)
 
 
@@ -35,11 +35,6 @@ def _listed():
     for group, jobs in GROUPS.items():
         lines += ["", group, *(f"  {job:32s}{summary(job)}" for job in jobs)]
     return "\n".join(lines)
-
-
-def _refuse(message):
-    print(f"error: {message}", file=sys.stderr)
-    sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -61,7 +61,7 @@ def main(config: Config):
         train_side_by_side({workdir / "regression": run.job.changed(adversarial_weight=0.0)})
         regression = read_run(workdir / "regression")
     scan = scan_brain(run.dictionary, Scanner(config.size), snrs=config.snr, seed=config.seed, progress=True)
-    evaluation = evaluate_generator(run, regression, scan, simulated=simulated, progress=True)
+    evaluation = evaluate_generator(run, regression, scan, simulated=simulated)
     print_evaluation(evaluation)
     step, snr = run.rows[-1]["step"], config.snr[0]
     write_json(folder / "evaluation.json", {"workdir": str(workdir), "step": step} | numbers(evaluation))

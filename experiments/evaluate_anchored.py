@@ -87,7 +87,7 @@ def _evaluate(subject, unseen, config):
             for i, each in enumerate(mapped)
         ]
     return {
-        "kind": generator.kind,
+        "kind": generator.model.kind,
         "axes": list(generator.box.names),
         "slice_positions": 1 if generator.slice_profile is None else int(np.size(generator.slice_profile.nodes)),
         "atoms": subject.tissue.size,

@@ -35,7 +35,7 @@ class Config:
     """The generator and the dictionary's file."""
 
     generator: str = setting(meaning="generator.npz of train or of train_anchored")
-    output: str = setting(meaning="file to write, .npz or .mat")
+    output: str = setting(meaning="file to write, .npz or .mat", suffixes=(".npz", ".mat"))
     compressed: bool = setting(False, "emit coefficients in the generator's basis, not all frames")
     allow_extrapolation: bool = setting(False, "also generate atoms outside the trained range")
     seed: int = setting(0, "of z, for a generator of one sequence", at_least=0)
@@ -43,19 +43,19 @@ class Config:
     accuracy: float | None = setting(None, "in place of --anchors: error that 99 % of held-out tissues must keep")
     simulation: SimulationConfig = group(SimulationConfig)
 
-    def __post_init__(self):
-        if pathlib.Path(self.output).suffix not in (".npz", ".mat"):
-            raise ValueError(f"output must end in .npz or .mat; got {self.output}")
-
 
 @command(Config)
 def main(config: Config, given: frozenset[str]):
     """Generates and saves."""
     output, generator = pathlib.Path(config.output), load_any(config.generator)
     tissue, start = config.simulation.tissue(), time.perf_counter()
+    if config.allow_extrapolation:
+        print(f"{generator.box.outside(tissue).sum()} of {tissue.size} atoms are extrapolated")
+    else:
+        generator.require_inside(tissue)
     kind = _of_any_sequence if isinstance(generator, AnchoredGenerator) else _of_one_sequence
     sequence, make = kind(generator, config, given, tissue)
-    if output.suffix == ".mat":
+    if output.suffix.lower() == ".mat":
         save_dictionary(output, make(slice(None)))
     else:
         with Progress(tissue.size, "generating", unit="atom") as bar:
@@ -65,25 +65,17 @@ def main(config: Config, given: frozenset[str]):
     print(f"saved as {output} ({output.stat().st_size / 1e6:.1f} MB)")
 
 
-def _check_range(generator, tissue, config):
-    if config.allow_extrapolation:
-        print(f"{generator.outside(tissue).sum()} of {tissue.size} atoms are extrapolated")
-    else:
-        generator.require_inside(tissue)
-
-
 def _of_one_sequence(generator, config, given, tissue):
     """The sequence, and a function from a slice of atoms to their dictionary."""
     for name in ("anchors", "accuracy"):
         if getattr(config, name) is not None:
             raise ValueError(f"{name}: {config.generator} is a generator for one sequence alone, without anchors")
     check_same_simulation(config.simulation, given, generator.sequence, generator.slice_profile, config.generator)
-    _check_range(generator, tissue, config)
+    keywords = {"compressed": config.compressed, "allow_extrapolation": True}
 
     def make(rows):
         seed = np.random.SeedSequence([config.seed, rows.start or 0])
-        atoms = tissue.rows(rows)
-        return generate(generator, atoms, allow_extrapolation=True, compressed=config.compressed, seed=seed)
+        return generate(generator, tissue.rows(rows), **keywords, seed=seed)
 
     return generator.sequence, make
 
@@ -91,16 +83,13 @@ def _of_one_sequence(generator, config, given, tissue):
 def _of_any_sequence(generator, config, given, tissue):
     """The sequence, and a function from a slice of atoms to their dictionary."""
     sequence = config.simulation.sequence()
-    check_same_simulation(config.simulation, given, sequence, generator.slice_profile, config.generator)
-    _check_range(generator, tissue, config)
+    check_same_simulation(config.simulation, given, None, generator.slice_profile, config.generator)
     prepared = prepare(generator, sequence, config.anchors, accuracy=config.accuracy)
     print(f"{prepared.n_anchors} anchors; {prepared.summary()}")
-    if not generator.model.any_tissue:  # its weights are those of all its atoms
-        weights = generator.weights(tissue, prepared.n_anchors)
-        return sequence, lambda rows: prepared.generate(weights.rows(rows), compressed=config.compressed)
-    return sequence, lambda rows: prepared.generate(
-        tissue.rows(rows), compressed=config.compressed, allow_extrapolation=True
-    )
+    if not generator.model.any_tissue:  # a table's weights are those of all its atoms
+        tissue = generator.weights(tissue, prepared.n_anchors)
+    keywords = {"compressed": config.compressed, "allow_extrapolation": True}
+    return sequence, lambda rows: prepared.generate(tissue.rows(rows), **keywords)
 
 
 def _blocks(make, n_atoms, bar):

@@ -21,7 +21,7 @@ from ganmrf.dictionary.match import Maps, match
 from ganmrf.files import make_folder, replacing, write_json
 from ganmrf.imaging.phantom import Brain
 from ganmrf.io.maps import describe, write_maps
-from ganmrf.metrics import exact_share, rrmse, tissue_table
+from ganmrf.metrics import rrmse, tissue_table
 from ganmrf.runs.configs import SimulationConfig
 from ganmrf.scanner import Scanner
 from ganmrf.settings import configuration, group, setting, to_plain
@@ -122,7 +122,7 @@ def errors(brain: Brain, maps: Maps, noise_free: Maps) -> tuple[list, dict]:
     metrics = {
         "rrmse_t1": rrmse(maps.t1[inside], t1[inside]),
         "rrmse_t2": rrmse(maps.t2[inside], t2[inside]),
-        "same_atom_as_without_noise": exact_share(maps.index[inside], noise_free.index[inside]),
+        "same_atom_as_without_noise": float(np.mean(maps.index[inside] == noise_free.index[inside])),
         "tissues": {row.name: {k: None if v != v else v for k, v in row._asdict().items()} for row in rows},
     }
     return rows, metrics

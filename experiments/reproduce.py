@@ -129,13 +129,13 @@ def reproduce(folder, config: Config) -> Results:
     print("scanning the brain, matching it, and comparing the maps", flush=True)
     scan, acquired = _scan(generator.dictionary, config)
     evaluations = {
-        "own": evaluate_generator(generator, runs.get("regression"), scan, progress=True),
-        "coarse": evaluate_generator(of_297, None, scan, progress=True),
+        "own": evaluate_generator(generator, runs.get("regression"), scan),
+        "coarse": evaluate_generator(of_297, None, scan),
     }
     with tempfile.TemporaryDirectory(dir=folder) as place:  # on disk: it is read block by block
         store = pathlib.Path(place) / "fine.zarr"
         fine = simulate_accurately(fine_grid, store)
-        evaluations["fine"] = evaluate_generator(of_297, None, scan, simulated=fine, map_baselines=False, progress=True)
+        evaluations["fine"] = evaluate_generator(of_297, None, scan, simulated=fine, map_baselines=False)
     for evaluation in evaluations.values():
         print_evaluation(evaluation)
     paper = read_run(folder / "paper") if config.paper_steps else None

@@ -28,7 +28,7 @@ from ganmrf.settings import configuration, group, setting
 class Config:
     """The scan and its files."""
 
-    output: str = setting(meaning="MRD file to write, .h5 or .mrd")
+    output: str = setting(meaning="MRD file to write, .h5 or .mrd", suffixes=(".h5", ".mrd"))
     truth: str | None = setting(None, "folder for the true maps; default: none")
     coils: int = setting(20, "loops around the head", at_least=1)
     snr: float = setting(50.0, "of a frame, were it sampled fully: RMS signal over real noise; 0: no noise", at_least=0)
@@ -39,10 +39,6 @@ class Config:
     trajectory: str | None = setting(None, "measured trajectory, 1/m, .npz or .mat; default: as designed")
     simulation: SimulationConfig = group(SimulationConfig)
     sampling: SpiralConfig = group(SpiralConfig)
-
-    def __post_init__(self):
-        if pathlib.Path(self.output).suffix.lower() not in (".h5", ".mrd"):
-            raise ValueError(f"output must end in .h5 or .mrd; got {self.output}")
 
 
 @command(Config)

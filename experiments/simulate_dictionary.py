@@ -32,7 +32,7 @@ from ganmrf.settings import configuration, group, setting
 class Config:
     """The dictionary and its file."""
 
-    output: str = setting(meaning="file to write, .npz or .mat, or .zarr folder")
+    output: str = setting(meaning="file to write, .npz or .mat, or .zarr folder", suffixes=(".npz", ".mat", ".zarr"))
     accuracy: float = setting(1e-4, "largest relative error of a fingerprint by leaving out EPG states")
     states: int | None = setting(None, "states of the extended phase graph; default: as --accuracy needs")
     precision: str = setting("float32", "of the simulation and of the file", choices=("float32", "float64"))
@@ -42,21 +42,23 @@ class Config:
     processes: ProcessConfig = group(ProcessConfig)
 
     def __post_init__(self):
-        output = self.path
-        if output.suffix not in (".npz", ".mat", ".zarr"):
-            raise ValueError(f"output must end in .npz, .mat or .zarr; got {output}")
-        if not output.parent.is_dir():
-            raise ValueError(f"output: the folder {output.parent} does not exist")
+        if not self.path.parent.is_dir():
+            raise ValueError(f"output: the folder {self.path.parent} does not exist")
         of_stores = {"chunk_atoms": self.chunk_atoms} | vars(self.processes)
         del of_stores["coordinator_timeout_s"]
         for name, value in of_stores.items():
-            if output.suffix != ".zarr" and value is not None:
+            if value is not None and not self.stored:
                 raise ValueError(f"{name} goes with --output=NAME.zarr")
 
     @property
     def path(self) -> pathlib.Path:
         """The file or folder to write."""
         return pathlib.Path(self.output)
+
+    @property
+    def stored(self) -> bool:
+        """Whether it is a folder, written chunk by chunk."""
+        return self.path.suffix.lower() == ".zarr"
 
 
 @command(Config)
@@ -66,7 +68,7 @@ def main(config: Config):
     with jax.enable_x64(True) if config.precision == "float64" else contextlib.nullcontext():
         simulation = config.simulation
         states = {"n_states": config.states, "accuracy": config.accuracy, "slice_profile": simulation.slice_profile()}
-        make = _stream if config.path.suffix == ".zarr" else _build
+        make = _stream if config.stored else _build
         make(config, simulation.sequence(), simulation.tissue(), states)
 
 

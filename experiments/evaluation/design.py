@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ganmrf.design.bounds import precision
 from ganmrf.dictionary.build import Dictionary, build_dictionary
 from ganmrf.dictionary.grids import at_each_b1, tissue_grid
 from ganmrf.dictionary.match import match
@@ -11,7 +12,6 @@ from ganmrf.dictionary.refine import refine
 from ganmrf.physics.sequences.fisp import Sequence
 from ganmrf.physics.simulate_many import simulate_many
 from ganmrf.physics.tissue import Tissue
-from ganmrf.runs.designing import exact_precision
 from ganmrf.scanner import Scanner
 
 
@@ -41,7 +41,7 @@ def monte_carlo(
     noise = rng.standard_normal((draws, *clean.shape, 2)) @ [1, 1j] / snr
     images = np.moveaxis(clean + noise, -1, 0)  # (frames, draws, tissues)
     found = refine(dictionary, images, match(dictionary, images), noise=1 / snr)
-    bound = exact_precision(sequence, tissue, profile)
+    bound = precision(sequence, tissue, slice_profile=profile)
     predicted = np.stack([bound.t1, bound.t2], axis=1) / snr
     measured = np.stack([found.t1.std(axis=0) / tissue.t1, found.t2.std(axis=0) / tissue.t2], axis=1)
     return MonteCarlo(predicted, measured)
@@ -76,12 +76,12 @@ def noise_in_maps(
 
 def over_b1(sequence: Sequence, tissue: Tissue, b1: np.ndarray, slice_profile) -> np.ndarray:
     """Bounds of T1 and T2 at each known B1, (2, tissues, values)."""
-    found = exact_precision(sequence, at_each_b1(tissue, b1, b1_slowest=False), slice_profile)
+    found = precision(sequence, at_each_b1(tissue, b1, b1_slowest=False), slice_profile=slice_profile)
     return np.reshape([found.t1, found.t2], (2, tissue.size, b1.size))
 
 
 def over_tissues(before: Sequence, after: Sequence, slice_profile) -> tuple[Tissue, np.ndarray, np.ndarray]:
     """Tissues of the coarse grid, and the factors by which T1 and T2 are more precise after the design than before."""
     grid = tissue_grid("coarse")
-    old, new = (exact_precision(sequence, grid, slice_profile) for sequence in (before, after))
+    old, new = (precision(sequence, grid, slice_profile=slice_profile) for sequence in (before, after))
     return grid, np.asarray(old.t1 / new.t1), np.asarray(old.t2 / new.t2)

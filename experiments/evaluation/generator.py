@@ -14,9 +14,9 @@ from ganmrf.dictionary.match import Maps, match
 from ganmrf.gan.baselines import linear_interpolation, radial_basis_functions
 from ganmrf.gan.generate import generate, stream
 from ganmrf.imaging.coils import compress_coils
-from ganmrf.imaging.phantom import Brain
+from ganmrf.imaging.phantom import BRAIN_TISSUES, Brain
 from ganmrf.imaging.pipeline import reconstruct
-from ganmrf.metrics import TissueRow, exact_share, fingerprint_errors, rrmse, tissue_table
+from ganmrf.metrics import TissueRow, fingerprint_errors, rrmse, tissue_table
 from ganmrf.physics.tissue import Tissue
 from ganmrf.runs.training import Run
 from ganmrf.scanner import Scanner
@@ -114,14 +114,8 @@ def scan_brain(
 ) -> Scan:
     """Scans the digital brain with a dictionary's sequence, once for every signal-to-noise ratio.
 
-    Args:
-      dictionary: its sequence and slice profile are scanned with.
-      scanner: what scans.
-      snrs: signal-to-noise ratios, of images or, with a trajectory, of raw data.
-      seed: of the brain's variation and of the noise.
-      trajectory: None for perfect images with noise; or (frames, samples, 2), 1/m: each frame then is gridded from what
-        the coils sampled.
-      progress: whether to show progress bars.
+    The ratios are of perfect images or, with a ``trajectory``, (frames, samples, 2), 1/m, of the coils' samples, from
+    which each frame is gridded. The ``seed`` is of the brain's variation and of the noise.
     """
     played = {"slice_profile": dictionary.slice_profile, "seed": seed, "progress": progress}
     if trajectory is None:
@@ -144,7 +138,6 @@ def evaluate_generator(
     *,
     simulated: Dictionary | None = None,
     map_baselines: bool = True,
-    progress: bool = False,
 ) -> Evaluation:
     """Compares a generator with the simulator, and with interpolations fitted to the same training set.
 
@@ -155,25 +148,26 @@ def evaluate_generator(
       simulated: None for the dictionary of ``run``: its test set counts or, where it has none, all its atoms; or a
         dictionary of another grid, whose atoms within the trained range count.
       map_baselines: whether the baselines' maps are evaluated too, at the first signal-to-noise ratio.
-      progress: whether to show progress bars.
     """
     generator = run.generator()
     own, simulated = simulated is None, run.dictionary if simulated is None else simulated
-    outside = generator.outside(simulated.tissue)
+    outside = generator.box.outside(simulated.tissue)
     if own and "test" in run.data.rows:
-        evaluated, evaluated_as = np.zeros(outside.size, bool), "of the test set"
-        evaluated[run.data.rows["test"]] = True
+        evaluated, evaluated_as = np.isin(np.arange(outside.size), run.data.rows["test"]), "of the test set"
     elif own:
         evaluated, evaluated_as = np.ones(outside.size, bool), "that it was trained on"
     else:
         evaluated, evaluated_as = ~outside, "within the trained range"
     found, final = _networks(run, regression) | _interpolations(run), "generator" + REFIT * run.recipe.refit
-    generated = stream(generator, simulated.tissue, allow_extrapolation=True)
+    generated = stream(generator, simulated.tissue)
     reference = {snr: scan.match(simulated, snr) for snr in scan.signals}
 
     def maps_by(fingerprints, norms, snr):
         dictionary = dataclasses.replace(simulated, fingerprints=fingerprints, norms=norms)
-        return map_errors(scan.match(dictionary, snr, progress=progress), reference[snr], scan.brain)
+        return map_errors(scan.match(dictionary, snr, progress=True), reference[snr], scan.brain)
+
+    def errors_of(method):
+        return _errors(lambda rows: method.make(simulated.tissue.rows(rows)), simulated, evaluated)
 
     maps = {snr: {final: maps_by(generated.fingerprints, generated.norms, snr)} for snr in scan.signals}
     if map_baselines:
@@ -187,9 +181,9 @@ def evaluate_generator(
         evaluated=evaluated,
         evaluated_as=evaluated_as,
         outside=outside,
-        errors={name: _errors(method.make, simulated, evaluated) for name, method in found.items()},
+        errors={name: errors_of(method) for name, method in found.items()},
         core_seconds={name: method.core_seconds for name, method in found.items()},
-        all_errors=_errors_of_rows(generated.fingerprints, simulated),
+        all_errors=_errors(generated.fingerprints.__getitem__, simulated, np.ones(outside.size, bool)),
         norm_error=float(np.mean(np.abs(generated.norms[evaluated] / norms - 1))),
         reference_maps=reference,
         maps=maps,
@@ -197,22 +191,15 @@ def evaluate_generator(
     )
 
 
-def _errors(make, simulated, counted):
-    """Relative errors of the fingerprints that ``make`` gives for the counted atoms, a block in memory at a time."""
+def _errors(made, simulated, counted):
+    """Relative errors of the counted rows, a block in memory at a time; ``made`` gives the rows of an index."""
     errors = []
     for start in range(0, counted.size, _BLOCK):
-        rows = np.arange(start, min(start + _BLOCK, counted.size))
-        kept = counted[rows]
-        if kept.any():
+        kept = np.flatnonzero(counted[start : start + _BLOCK])
+        if kept.size:
             truth = np.asarray(simulated.fingerprints[start : start + _BLOCK])[kept]
-            errors.append(fingerprint_errors(make(simulated.tissue.rows(rows[kept])), truth))
+            errors.append(fingerprint_errors(made(start + kept), truth))
     return np.concatenate(errors)
-
-
-def _errors_of_rows(fingerprints, simulated):
-    """Relative errors of all rows, a block in memory at a time."""
-    blocks = [slice(start, start + _BLOCK) for start in range(0, len(fingerprints), _BLOCK)]
-    return np.concatenate([fingerprint_errors(fingerprints[rows], simulated.fingerprints[rows]) for rows in blocks])
 
 
 def errors_by_method(run: Run, *, baselines: bool) -> dict[str, tuple[np.ndarray, float]]:
@@ -220,11 +207,10 @@ def errors_by_method(run: Run, *, baselines: bool) -> dict[str, tuple[np.ndarray
 
     Name of a method -> relative errors, (atoms,), and core-seconds; ``baselines`` adds the interpolations.
     """
-    rows = run.data.rows["test"]
-    atoms, fingerprints = _rows(run.dictionary.tissue, rows), np.asarray(run.dictionary.fingerprints)[rows]
+    tissue, fingerprints = _rows_of(run, "test")
     found = _networks(run, None) | (_interpolations(run) if baselines else {})
     return {
-        name: (fingerprint_errors(method.make(atoms), fingerprints), method.core_seconds)
+        name: (fingerprint_errors(method.make(tissue), fingerprints), method.core_seconds)
         for name, method in found.items()
     }
 
@@ -232,12 +218,12 @@ def errors_by_method(run: Run, *, baselines: bool) -> dict[str, tuple[np.ndarray
 def map_errors(maps: Maps, simulated: Maps, brain: Brain) -> MapErrors:
     """Maps by a generated dictionary against those by the simulated one."""
     inside = brain.brain_mask
-    names = {label: name for label, name in enumerate(brain.tissue_names) if name not in ("skull", "scalp")}
+    names = {label: name for label, name in enumerate(brain.tissue_names) if name in BRAIN_TISSUES}
     labels = np.where(inside, brain.labels, -1)
     return MapErrors(
         rrmse(maps.t1[inside], simulated.t1[inside]),
         rrmse(maps.t2[inside], simulated.t2[inside]),
-        1 - exact_share(maps.index[inside], simulated.index[inside]),
+        float(1 - np.mean(maps.index[inside] == simulated.index[inside])),
         tissue_table(simulated.t1, simulated.t2, maps.t1, maps.t2, labels, names),
         maps,
     )
@@ -253,8 +239,7 @@ def _networks(run, regression):
 
 
 def _interpolations(run):
-    rows, found = run.data.rows["train"], {}
-    tissue, fingerprints = _rows(run.dictionary.tissue, rows), np.asarray(run.dictionary.fingerprints)[rows]
+    found, (tissue, fingerprints) = {}, _rows_of(run, "train")
     fits = {"radial basis functions": radial_basis_functions, "linear interpolation": linear_interpolation}
     for name, fit in fits.items():
         start = time.process_time()
@@ -267,5 +252,7 @@ def _generates(generator):
     return lambda tissue: generate(generator, tissue, allow_extrapolation=True).fingerprints
 
 
-def _rows(tissue, rows):
-    return jax.tree.map(lambda leaf: np.asarray(leaf)[rows] if np.ndim(leaf) else leaf, tissue)
+def _rows_of(run, part):
+    """Tissue and fingerprints of one set of a run."""
+    rows = run.data.rows[part]
+    return jax.tree.map(np.asarray, run.dictionary.tissue).rows(rows), np.asarray(run.dictionary.fingerprints)[rows]

@@ -12,27 +12,18 @@ import textwrap
 
 from absl import flags
 
-from experiments.flags.jobs import job_modules, show
+from experiments.flags.jobs import job_modules, refuse, show
 from ganmrf.parallel import keep_compiled_programs
 from ganmrf.settings import kind_of
 
-_DEFINE = {
-    bool: flags.DEFINE_bool,
-    int: flags.DEFINE_integer,
-    float: flags.DEFINE_float,
-    str: flags.DEFINE_string,
-}
+_DEFINE = {bool: flags.DEFINE_bool, int: flags.DEFINE_integer, float: flags.DEFINE_float, str: flags.DEFINE_string}
 _METAVAR = {int: "INT", float: "NUMBER", str: "TEXT"}
 
 
 def command(config: type):
-    """Makes a command of a function of a configuration.
+    """A decorator that makes a `Command` of ``main(config)``, or of ``main(config, given)``.
 
-    Args:
-      config: the dataclass whose fields, those of its groups among them, are the flags.
-
-    Returns:
-      A decorator for ``main(config)``, or ``main(config, given)`` with the names of the flags that were given.
+    The fields of the dataclass ``config`` and of its groups are the flags; ``given`` are the names of those given.
     """
     return lambda function: Command(function, config)
 
@@ -118,8 +109,7 @@ class Command:
         first = re.match(r"\w+", message)
         if first and first[0] in self.fields():
             message = f"--{message}"
-        print(f"error: {message}", file=sys.stderr)
-        sys.exit(2)
+        refuse(message)
 
 
 def _flags_of(job):
@@ -138,13 +128,10 @@ def _groups(cls, presets=None):
     return [(cls, presets, fields), *groups]
 
 
-def _default(field, optional):
-    return None if optional or field.default is dataclasses.MISSING else field.default
-
-
 def _define(values, cls, field, *, optional):
     kind, several = kind_of(cls, field.name)
-    facts, default = field.metadata, _default(field, optional)
+    facts = field.metadata
+    default = None if optional or field.default is dataclasses.MISSING else field.default
     if several and facts["apart"]:
         flags.DEFINE_multi_string(field.name, default, facts["meaning"], flag_values=values)
     elif several:

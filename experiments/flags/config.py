@@ -7,24 +7,14 @@ from ganmrf.runs.configs import SimulationConfig
 
 
 def check_same_simulation(config: SimulationConfig, given: frozenset[str], sequence, slice_profile, source):
-    """Refuses flags that name another sequence or slice profile than a file's.
+    """Refuses, by a `ValueError`, flags of those ``given`` that name another sequence or slice profile than a file's.
 
-    Args:
-      config: what the flags name.
-      given: names of the flags that were given; the others may differ.
-      sequence: the file's; None compares the slice profile alone.
-      slice_profile: the file's, or None for a uniform slice.
-      source: the file, for the error.
-
-    Raises:
-      ValueError: it names the flags.
+    ``sequence`` and ``slice_profile`` are of the file ``source``; without a sequence slice profiles alone are compared.
     """
-    kinds = {
-        "sequence": (("schedule", "frames", "echo_time_ms", "inversion_time_ms"), config.sequence, sequence),
-        "slice profile": (("slice_nodes", "time_bandwidth", "window"), config.slice_profile, slice_profile),
-    }
-    if sequence is None:
-        del kinds["sequence"]
+    kinds = {"slice profile": (("slice_nodes", "time_bandwidth", "window"), config.slice_profile, slice_profile)}
+    if sequence is not None:
+        names = "schedule", "frames", "echo_time_ms", "inversion_time_ms"
+        kinds = {"sequence": (names, config.sequence, sequence)} | kinds
     for kind, (names, make, stored) in kinds.items():
         ours = [f"--{name}" for name in names if name in given]
         if ours and not _same(jax.tree.leaves(make()), jax.tree.leaves(stored)):

@@ -43,6 +43,12 @@ def summary(job: str) -> str:
     return ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))).splitlines()[0]
 
 
+def refuse(message: str):
+    """Ends the process for bad input: one line on stderr, and exit code 2."""
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(2)
+
+
 def show(text: str):
     """Prints a page; a reader that has seen enough of it, as `head` has, ends it without a word."""
     try:

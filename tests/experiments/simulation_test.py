@@ -129,7 +129,7 @@ OF_STORES = ("--coordinator=localhost:1", "--processes=2", "--process_id=0")
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (("--output=a.txt",), ("--output", ".npz, .mat or .zarr", "a.txt")),
+        (("--output=a.txt",), ("--output", ".npz", ".mat", ".zarr", "a.txt")),
         (("--output=/nowhere/a.npz",), ("--output", "the folder /nowhere does not exist")),
         (("--output=a.npz", "--grid=medium"), ("--grid", "paper, coarse, fine", "medium")),
         (("--output=a.npz", "--chunk_atoms=9"), ("--chunk_atoms", "--output=NAME.zarr")),
