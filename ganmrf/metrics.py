@@ -38,10 +38,8 @@ class TissueRow(NamedTuple):
 def rrmse(estimate, truth) -> float:
     """Relative root-mean-square error ``||estimate - truth|| / ||truth||`` over all entries, dimensionless.
 
-    Both are real or complex, of one shape and unit; NaN anywhere gives NaN.
-
-    Raises:
-      ValueError: shapes that differ, no entry, or a truth that is 0 everywhere.
+    Both are real or complex, of one shape and unit; NaN anywhere gives NaN. Raises `ValueError` for shapes that differ,
+    no entry, or a truth that is 0 everywhere.
     """
     estimate, truth = _pair("rrmse", estimate, truth)
     norm = np.linalg.norm(truth)
@@ -53,10 +51,8 @@ def rrmse(estimate, truth) -> float:
 def bias(estimate, truth) -> float:
     """Mean relative error, the mean of ``(estimate - truth) / truth``, dimensionless; positive for overestimates.
 
-    Both are real, of one shape and unit; NaN anywhere gives NaN.
-
-    Raises:
-      ValueError: shapes that differ, no entry, or a truth that is 0 somewhere.
+    Both are real, of one shape and unit; NaN anywhere gives NaN. Raises `ValueError` for shapes that differ, no entry,
+    or a truth that is 0 somewhere.
     """
     estimate, truth = _pair("bias", estimate, truth)
     if (truth == 0).any():
@@ -67,10 +63,8 @@ def bias(estimate, truth) -> float:
 def fingerprint_errors(generated, simulated) -> np.ndarray:
     """Relative L2 error of every fingerprint, ``||generated - simulated|| / ||simulated||``, (atoms,), dimensionless.
 
-    Both are (atoms, frames), real or complex, and no row of the simulated ones is 0.
-
-    Raises:
-      ValueError: shapes that differ, or no atom.
+    Both are (atoms, frames), real or complex, and no row of the simulated ones is 0. Raises `ValueError` for shapes
+    that differ, or no atom.
     """
     generated, simulated = np.asarray(generated), np.asarray(simulated)
     _check_pair("fingerprint_errors", generated, simulated)

@@ -71,8 +71,7 @@ def first_wrong(value, wrong) -> str:
 def floating(name, value):
     """``value`` as a floating-point JAX array: integers and Python numbers become the default float.
 
-    Raises:
-      ValueError: a ``value`` that is not a real number or an array of real numbers; the message has ``name``.
+    Raises `ValueError` with the ``name`` of a value that is not a real number or an array of real numbers.
     """
     try:
         if isinstance(value, str):  # JAX would take it for a dtype

@@ -207,13 +207,8 @@ def _read_raw(path, config) -> RawData:
         from ganmrf.io.pulseq_read import read_pulseq_trajectory  # here: it imports for a second, and most need none
 
         trajectory, units = read_pulseq_trajectory(trajectory), "1/m"
-    raw = read_mrd(
-        path,
-        trajectory=trajectory,
-        trajectory_units=units,
-        frame_counter=config.frame_counter,
-        slice_index=config.slice,
-    )
+    of_file = {"frame_counter": config.frame_counter, "slice_index": config.slice}
+    raw = read_mrd(path, trajectory=trajectory, trajectory_units=units, **of_file)
     frames, coils, samples = raw.kspace.shape
     pixels, rank, kept = raw.matrix[0] * raw.matrix[1], config.rank, config.coils_kept(coils)
     # K-space as it is read, put in order, and of the virtual coils; points, weights and what is gridded of a sample.
@@ -287,12 +282,10 @@ def _matched(stages, scan, config, dictionary, images, progress) -> Maps:
     if mask is None and config.signal_threshold:
         mask = _with_signal(dictionary, images, config.signal_threshold)
 
-    def maps():
-        if scan.b1_map is None:
-            return vars(match(dictionary, images, mask=mask, progress=progress))
-        return vars(match_with_b1(dictionary, images, scan.b1_map, mask=mask, progress=progress))
-
-    maps = Maps(**stages("matching", maps))
+    found = functools.partial(match, dictionary, images, mask=mask, progress=progress)
+    if scan.b1_map is not None:
+        found = functools.partial(match_with_b1, dictionary, images, scan.b1_map, mask=mask, progress=progress)
+    maps = Maps(**stages("matching", lambda: vars(found())))
     if not (maps.index >= 0).any():
         raise ValueError(f"{scan.path}: no voxel with any signal{' inside the mask' if config.mask else ''}")
     return maps

@@ -121,7 +121,10 @@ class Scanner:
         coils = head_array(self.coils, self.size, self.field_of_view)
         disturbed = {}
         if self.off_resonance:
-            disturbed["off_resonance"] = self.off_resonance * self._above_sinuses()
+            # A Gaussian around the sinuses.
+            position = self.field_of_view * ((np.arange(self.size) + 0.5) / self.size - 0.5)
+            above = np.exp(-((position[:, None] - _SINUS_Y) ** 2 + position**2) / (2 * _SINUS_RADIUS**2))
+            disturbed["off_resonance"] = self.off_resonance * above
             disturbed["times"] = self.dwell_time * (np.arange(trajectory.shape[1]) + 0.5)
         voxel_size = (self.field_of_view / self.size,) * 2
         raw = RawData(
@@ -143,16 +146,11 @@ class Scanner:
         require_memory(needed, f"a scan of {self.size} x {self.size}", advice)
 
     def _brain(self, seed):
-        fields = {"variation": self.variation, "b1_variation": self.b1_variation, "seed": seed}
-        brain = digital_brain(size=self.size, field_of_view=self.field_of_view, **fields)
+        names = ("size", "field_of_view", "variation", "b1_variation")
+        brain = digital_brain(seed=seed, **{name: getattr(self, name) for name in names})
         if not brain.brain_mask.any():
             raise ValueError(f"size = {self.size} is too coarse: no voxel is half filled by the brain")
         return brain
-
-    def _above_sinuses(self):
-        """A Gaussian around the sinuses, at most 1, (y, x)."""
-        position = self.field_of_view * ((np.arange(self.size) + 0.5) / self.size - 0.5)
-        return np.exp(-((position[:, None] - _SINUS_Y) ** 2 + position**2) / (2 * _SINUS_RADIUS**2))
 
 
 def _positive(snr):

@@ -61,16 +61,12 @@ def sample_kspace(
 
 
 def add_thermal_noise(kspace: np.ndarray, snr: float, images, *, mask: np.ndarray, seed: int = 0) -> np.ndarray:
-    """Adds complex white Gaussian noise to the samples of every coil.
+    """Adds complex white Gaussian noise to the samples of every coil, (frames, coils, samples), complex64.
 
-    Args:
-      kspace: (frames, coils, samples), complex64.
-      snr: SNR of an image of the same matrix whose k-space is sampled once, on the Cartesian grid, with this noise:
-        root mean square of ``|images|`` over the mask and all frames, divided by the standard deviation of the real
-        part of the image's noise where the root sum of squares of the sensitivities is 1.
-      images: the images that were sampled, (frames, y, x).
-      mask: voxels in which the signal is measured, bool, (y, x), not empty.
-      seed: of the noise.
+    The ``snr`` is that of an image of the same matrix whose k-space is sampled once, on the Cartesian grid, with this
+    noise: root mean square of ``|images|``, the images that were sampled, (frames, y, x), over the ``mask``, bool,
+    (y, x), not empty, and all frames, divided by the standard deviation of the real part of the image's noise where the
+    root sum of squares of the sensitivities is 1.
 
     Raises:
       ValueError: an ``snr`` that is not positive, or a mask that does not fit.

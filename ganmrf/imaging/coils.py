@@ -31,12 +31,9 @@ def head_array(n_coils: int, size: int, field_of_view: float) -> np.ndarray:
     y, x = np.meshgrid(position, position, indexing="ij")
     points = np.stack([x, y, np.zeros_like(x)], axis=-1)
     rows = 1 if n_coils < 8 else 2
-    fields = []
-    for coil in range(n_coils):
-        angle = 2 * np.pi * coil / n_coils  # alternating rows, whose loops are therefore staggered
-        height = (coil % rows - (rows - 1) / 2) * _ROW_SPACING
-        fields.append(_loop_field(angle, height, points))
-    fields = np.array(fields)
+    coils = np.arange(n_coils)
+    heights = (coils % rows - (rows - 1) / 2) * _ROW_SPACING  # alternating rows, whose loops are therefore staggered
+    fields = np.array([_loop_field(*place, points) for place in zip(2 * np.pi * coils / n_coils, heights, strict=True)])
     inside = np.hypot(x, y) <= _HEAD_RADIUS
     return (fields / np.linalg.norm(fields[:, inside], axis=0).mean()).astype(np.complex64)
 

@@ -92,8 +92,7 @@ class Brain:
     @property
     def brain_mask(self) -> np.ndarray:
         """True where white matter, grey matter and CSF fill half the voxel or more, bool, (y, x)."""
-        inside = [name in BRAIN_TISSUES for name in self.tissue_names]
-        return self.fractions[np.array(inside)].sum(axis=0) >= 0.5
+        return self.fractions[np.isin(self.tissue_names, BRAIN_TISSUES)].sum(axis=0) >= 0.5
 
     @property
     def labels(self) -> np.ndarray:
@@ -179,12 +178,8 @@ def acquire(
 
     Each tissue of each voxel is simulated by itself; the signals add, weighted by volume and proton density.
 
-    Args:
-      brain: what is scanned.
-      sequence: what is played.
-      slice_profile: quadrature over the slice; None for a uniform slice.
-      mask: None for whole images; or the voxels to return, bool, (y, x).
-      progress: whether to show progress.
+    The slice profile is a quadrature over the slice, None for a uniform slice. With a ``mask``, bool, (y, x), its
+    voxels alone are returned.
 
     Returns:
       (frames, y, x), or (frames, voxels) with a mask, complex64: the transverse magnetisation divided by ``-1j``, as
@@ -208,17 +203,11 @@ def acquire(
 
 
 def add_noise(images: np.ndarray, snr: float, *, mask: np.ndarray, seed: int = 0) -> np.ndarray:
-    """Adds complex white Gaussian noise.
+    """Adds complex white Gaussian noise to images (frames, y, x), in their complex dtype.
 
-    Args:
-      images: (frames, y, x), complex.
-      snr: root mean square of ``|images|`` over the voxels of ``mask`` in all frames, divided by the standard deviation
-        of the noise in the real part, which equals that in the imaginary part.
-      mask: voxels in which the signal is measured, bool, (y, x), not empty.
-      seed: of the noise.
-
-    Returns:
-      The noisy images, shape and dtype of ``images``; voxels outside the mask get the same noise.
+    The ``snr`` is the root mean square of ``|images|`` over the voxels of ``mask``, bool, (y, x), not empty, in all
+    frames, divided by the standard deviation of the noise in the real part, which equals that in the imaginary part.
+    Voxels outside the mask get the same noise.
 
     Raises:
       ValueError: images that are not complex, an ``snr`` that is not positive, or a mask that does not fit.

@@ -32,11 +32,9 @@ def calibrate(kspace, trajectory, basis, shape: tuple[int, int], voxel_size) -> 
     Raises:
       ValueError: the trajectory has no sample near the centre of k-space.
     """
-    coarse = [
-        min(count, max(2 * round(count * size / _RESOLUTION / 2), 2))
-        for count, size in zip(shape, voxel_size, strict=True)
-    ]
-    coarse_size = tuple(count * size / few for count, size, few in zip(shape, voxel_size, coarse, strict=True))
+    axes = [*zip(shape, voxel_size, strict=True)]
+    coarse = [min(count, max(2 * round(count * size / _RESOLUTION / 2), 2)) for count, size in axes]
+    coarse_size = tuple(count * size / few for (count, size), few in zip(axes, coarse, strict=True))
     radius = 1 / (2 * max(coarse_size))
     inside = (np.linalg.norm(trajectory, axis=2) <= radius).all(axis=0)
     if not inside.any():
@@ -47,10 +45,8 @@ def calibrate(kspace, trajectory, basis, shape: tuple[int, int], voxel_size) -> 
     normal = normal_operator(points, weights, basis, np.ones((1, *coarse), np.complex64), coarse_size)
     images = [conjugate_gradients(normal, coil, iterations=_ITERATIONS)[0] for coil in gridded]
     rough = np.asarray(estimate_sensitivities(np.stack(images)[:, :1], window=_WINDOW))
-    places = np.meshgrid(
-        *((np.arange(count) - count // 2) * few / count + few // 2 for count, few in zip(shape, coarse, strict=True)),
-        indexing="ij",
-    )
+    at = [(np.arange(count) - count // 2) * few / count + few // 2 for count, few in zip(shape, coarse, strict=True)]
+    places = np.meshgrid(*at, indexing="ij")
     fine = np.stack([ndimage.map_coordinates(coil, places, order=3, mode="nearest") for coil in rough])
     return (fine / np.linalg.norm(fine, axis=0)).astype(np.complex64)
 

@@ -88,10 +88,9 @@ def design_spiral(
     require_positive("max_gradient", max_gradient)
     require_positive("max_slew_rate", max_slew_rate)
     require_positive("dwell_time", dwell_time)
-    edge = matrix / (2 * field_of_view)
-    turn = 2 * np.pi * field_of_view / interleaves
-    fastest = _MARGIN * GYROMAGNETIC_RATIO * max_gradient
-    fastest = min(fastest, 1 / (field_of_view * dwell_time))  # samples along the spiral resolve the field of view
+    edge, turn = matrix / (2 * field_of_view), 2 * np.pi * field_of_view / interleaves
+    # The samples along the spiral resolve the field of view.
+    fastest = min(_MARGIN * GYROMAGNETIC_RATIO * max_gradient, 1 / (field_of_view * dwell_time))
     slew_rate = _MARGIN * max_slew_rate
     for _ in range(_ATTEMPTS):
         k = _shortest(turn, centre_density, edge, fastest, GYROMAGNETIC_RATIO * slew_rate)

@@ -26,10 +26,8 @@ def write_maps(
 ) -> dict[str, pathlib.Path]:
     """Writes ``T1map``, ``T2map`` (s), ``M0map`` (magnitude), ``part-phase_M0map`` (rad) and ``quality``.
 
-    ``with_b1`` adds ``TB1map`` in percent, as BIDS recommends: 100 where the flip angle is the nominal one. ``refined``
-    adds the standard deviations ``desc-std_T1map`` and ``desc-std_T2map`` (s). Each map is a float32 ``.nii.gz`` with
-    axes (x, y, z) and a ``.json`` of the same name; voxels outside the mask (``maps.index`` < 0) are 0. Every file is
-    written whole or not at all.
+    Each map is a float32 ``.nii.gz`` with axes (x, y, z) and a ``.json`` of the same name; voxels outside the mask
+    (``maps.index`` < 0) are 0. Every file is written whole or not at all.
 
     Args:
       folder: folder of the files; created where it is missing.
@@ -37,10 +35,11 @@ def write_maps(
       prefix: BIDS entities before the names, such as ``sub-01``; the underscore after it may be left out.
       affine: (4, 4), from voxel indices (x, y, z) to positions in mm; None for a grid along the axes with
         ``voxel_size`` and the origin in its first voxel.
-      voxel_size: size of a voxel along (z, y, x), m, where ``affine`` is None.
+      voxel_size: along (z, y, x), m.
       sidecar: entries to add to every sidecar, such as those of `describe`.
-      with_b1: whether to write ``TB1map``.
-      refined: result of `refine` for these maps; all maps but ``quality`` are then taken from it.
+      with_b1: adds ``TB1map`` in percent, as BIDS recommends: 100 where the flip angle is the nominal one.
+      refined: result of `refine` for these maps. All maps but ``quality`` are then taken from it, and the standard
+        deviations ``desc-std_T1map`` and ``desc-std_T2map`` (s) are added.
 
     Returns:
       The paths of the images, by name (without the prefix).
@@ -70,11 +69,7 @@ def write_maps(
 
 
 def file_stem(prefix: str) -> str:
-    """The start of file names: BIDS entities and an underscore, or nothing.
-
-    Raises:
-      ValueError: a prefix with a path in it.
-    """
+    """The start of file names: BIDS entities and an underscore, or nothing; `ValueError` for a prefix with a path."""
     if "/" in prefix or "\\" in prefix:
         raise ValueError(f"prefix must not hold a path; got {prefix!r}")
     return f"{prefix.removesuffix('_')}_" if prefix else ""
@@ -84,9 +79,7 @@ def save_maps(path, maps: Maps, *, refined: Refined | None = None):
     """Writes maps to one ``.npz`` or ``.mat`` (v5) file, whole or not at all, with the axes of ``maps``.
 
     In the file: ``t1_s``, ``t2_s``, ``m0`` (complex), ``b1``, ``quality`` and ``index``, the row in the dictionary from
-    0 on, -1 outside the mask; with ``refined`` also ``t1_std_s`` and ``t2_std_s``.
-
-    All maps but ``quality`` and ``index`` are then taken from ``refined``, the result of `refine` for these maps.
+    0 on, -1 outside the mask; with ``refined``, as in `write_maps`, also ``t1_std_s`` and ``t2_std_s``.
 
     Raises:
       ValueError: another suffix, a folder that cannot be written, or refined maps of another shape.
@@ -143,13 +136,11 @@ def describe(dictionary: Dictionary) -> dict:
 
 
 def read_b1_map(path, shape: tuple[int, ...], *, scale: float = 1.0, affine=None) -> np.ndarray:
-    """Reads a map of B1+, actual over nominal flip angle, from files as `read_mask` reads them; the array is ``b1``.
-
-    The values of the file are multiplied by ``scale``: 0.01 where they are percent. ``shape`` and ``affine`` are those
-    of `read_mask`.
+    """Reads a map of B1+, actual over nominal flip angle, as `read_mask` reads masks; the array is called ``b1``.
 
     Returns:
-      float64, of ``shape``; values that are not finite are kept.
+      float64, of ``shape``: the values of the file times ``scale``, which is 0.01 where they are percent; also those
+      that are not finite.
 
     Raises:
       ValueError: as `read_series`; a map of another shape or on another grid of voxels, complex values, or a scale that
@@ -193,8 +184,8 @@ def _outputs(maps, refined, with_b1):
         b1 = "transmit field B1+ that was matched with: actual flip angle in percent of the nominal one"
         described["TB1map"] = (100 * best.b1, "arbitrary", b1)  # BIDS names this unit and recommends percent
 
-    def entries(name, unit, text):
+    outputs = {}
+    for name, (values, unit, text) in described.items():
         used = matching if name == "quality" else algorithm
-        return {"Description": text, "Units": unit, "EstimationAlgorithm": used, **common}
-
-    return {name: (values, entries(name, unit, text)) for name, (values, unit, text) in described.items()}
+        outputs[name] = values, {"Description": text, "Units": unit, "EstimationAlgorithm": used, **common}
+    return outputs

@@ -86,7 +86,7 @@ class RawData:
                 raise ValueError(f"{name} must be (y, x); got {lengths}")
         for name in ("matrix", "field_of_view", "slice_thickness"):
             value = getattr(self, name)
-            if not np.all(np.asarray(value) > 0) or not np.all(np.isfinite(value)):
+            if not all(0 < size < np.inf for size in np.ravel(value)):
                 raise ValueError(f"{name} must be positive and finite; got {value}")
         if self.sequence is not None and self.sequence.n_frames != len(kspace):
             raise ValueError(f"sequence has {self.sequence.n_frames} frames, but kspace has {len(kspace)}")
@@ -191,15 +191,10 @@ def write_mrd(path, raw: RawData):
 
 
 def write_mrd_images(path, maps: dict, *, field_of_view, slice_thickness: float, affine=None):
-    """Writes maps of one slice as MRD images, one group a map, whole or not at all.
+    """Writes maps of one slice, (y, x) arrays by name, as MRD images, one group a map, whole or not at all.
 
-    Args:
-      path: the file.
-      maps: (y, x) arrays by name; ``T1map`` and ``T2map`` are in s, and their attributes say so. Real ones are stored
-        in float32, complex ones in complex64.
-      field_of_view: along (y, x), m.
-      slice_thickness: m.
-      affine: as in `RawData`.
+    ``T1map`` and ``T2map`` are in s, and their attributes say so. Real maps are stored in float32, complex ones in
+    complex64. Field of view, m, slice thickness, m, and affine are as in `RawData`.
 
     Raises:
       ValueError: no maps, maps of different shapes or with other axes, a folder that cannot be written, or an affine
@@ -210,17 +205,17 @@ def write_mrd_images(path, maps: dict, *, field_of_view, slice_thickness: float,
     if len(shapes) != 1 or len(shape := shapes.pop()) != 2:
         held = ", ".join(f"{name} {values.shape}" for name, values in maps.items())
         raise ValueError(f"{path}: maps must be (y, x), all alike, one at least; got {held or 'none'}")
-    place = {name: tuple(vector) for name, vector in place_of(affine, shape, field_of_view, slice_thickness).items()}
-    place |= {"image_index": 1, "field_of_view": tuple(np.multiply(1e3, (*field_of_view[::-1], slice_thickness)))}
+    head = {name: tuple(vector) for name, vector in place_of(affine, shape, field_of_view, slice_thickness).items()}
+    head |= {"image_index": 1, "field_of_view": tuple(np.multiply(1e3, (*field_of_view[::-1], slice_thickness)))}
     with replacing(path) as temporary, ismrmrd.Dataset(str(temporary), mode="w") as dataset:
         dataset.write_xml_header(xsd.ToXML(new_header(shape, field_of_view, slice_thickness)).encode())
         for series, (name, values) in enumerate(maps.items()):
             unit = {"Unit": "s"} if name in ("T1map", "T2map") else {}
             meta = ismrmrd.Meta({"DataRole": ["Quantitative"], "SeriesDescription": [name], **unit})
-            place |= {"image_series_index": series, "attribute_string_len": len(meta.serialize())}
-            place["image_type"] = ismrmrd.IMTYPE_COMPLEX if np.iscomplexobj(values) else ismrmrd.IMTYPE_REAL
-            values = values.astype(np.complex64 if np.iscomplexobj(values) else np.float32)
-            image = ismrmrd.Image.from_array(values, **place)
+            head |= {"image_series_index": series, "attribute_string_len": len(meta.serialize())}
+            head["image_type"] = ismrmrd.IMTYPE_COMPLEX if np.iscomplexobj(values) else ismrmrd.IMTYPE_REAL
+            stored = values.astype(np.complex64 if np.iscomplexobj(values) else np.float32)
+            image = ismrmrd.Image.from_array(stored, **head)
             image.meta = meta
             dataset.append_image(name, image)
 

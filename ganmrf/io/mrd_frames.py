@@ -39,7 +39,8 @@ def records_of_slice(records, slice_index) -> np.ndarray:
     total, everything = len(records), records["head"]
     records = records[_of_the_scan(everything)]
     if not len(records):
-        left_out = f", all of them {_kinds_left_out(everything)}" if total else ""
+        kinds = [kind for bit, kind in _LEFT_OUT.items() if _flagged(everything["flags"], bit).any()]
+        left_out = f", all of them {', '.join(kinds)}" if total else ""
         raise ValueError(f"data: no acquisitions of a scan: the file has {total}{left_out}")
     spaces = records["head"]["encoding_space_ref"]
     records = records[spaces == spaces.min()]
@@ -101,11 +102,7 @@ def points_of(records, order, samples: slice, encoding, units) -> tuple[np.ndarr
 
 
 def given_points(trajectory, frames: int, samples: int) -> np.ndarray:
-    """A trajectory that does not come from the file, (frames, samples, 2).
-
-    Raises:
-      ValueError: another shape, or no real numbers.
-    """
+    """A trajectory that does not come from the file, (frames, samples, 2); `ValueError` for another shape or dtype."""
     points = np.asarray(trajectory)
     if points.dtype.kind not in "iuf":
         raise ValueError(f"the trajectory given must hold real numbers; got {points.dtype}")
@@ -126,24 +123,13 @@ def listed(values) -> str:
 def _of_the_scan(head) -> np.ndarray:
     """Acquisitions without a flag of those in ``_LEFT_OUT``; calibration readouts that are image data too stay."""
     flags = head["flags"]
-    wanted = np.ones(len(head), bool)
-    for bit in _LEFT_OUT:
-        flagged = _flagged(flags, bit)
-        wanted &= ~flagged if bit != 20 else ~flagged | _flagged(flags, _CALIBRATION_AND_IMAGING)
-    return wanted
-
-
-def _kinds_left_out(head) -> str:
-    """What the acquisitions that `_of_the_scan` leaves out are, for an error."""
-    return ", ".join(kind for bit, kind in _LEFT_OUT.items() if _flagged(head["flags"], bit).any())
+    left_out = {bit: _flagged(flags, bit) for bit in _LEFT_OUT}
+    left_out[20] &= ~_flagged(flags, _CALIBRATION_AND_IMAGING)
+    return ~np.any([*left_out.values()], axis=0)
 
 
 def _select_slice(head, slice_index) -> np.ndarray:
-    """The acquisitions of one slice, boolean.
-
-    Raises:
-      ValueError: several slices and none chosen, a slice that is not there, or several partitions (3-D encoding).
-    """
+    """The acquisitions of one slice, boolean."""
     slices = np.unique(head["idx"]["slice"])
     if slice_index is None and len(slices) > 1:
         raise ValueError(f"slice has the values {listed(slices)}, and one slice is read: choose it with slice_index")

@@ -20,19 +20,13 @@ def parse_header(xml):
     # Unknown properties, which later versions of the format may add, do no harm.
     config = ParserConfig(fail_on_unknown_properties=False, fail_on_converter_warnings=True)
     try:
-        xml = xml.encode() if isinstance(xml, str) else xml
-        header = XmlParser(config=config).from_bytes(xml, xsd.ismrmrdHeader)
+        return XmlParser(config=config).from_bytes(xml.encode() if isinstance(xml, str) else xml, xsd.ismrmrdHeader)
     except Exception as error:  # of the XML library, of xsdata, or of the classes that xsdata fills
         raise ValueError(f"xml: not an MRD header ({' '.join(str(error).split())})") from error
-    return header
 
 
 def encoding_of(header, space: int):
-    """An encoding of the header, with positive sizes.
-
-    Raises:
-      ValueError: the header has no such encoding, or a matrix or a field of view is not positive.
-    """
+    """An encoding of the header; raises `ValueError` where there is no such one, or its sizes are not positive."""
     if space >= len(header.encoding):
         raise ValueError(f"encoding_space_ref is {space}, but the header has {len(header.encoding)} encodings")
     encoding = header.encoding[space]
@@ -76,11 +70,7 @@ def _voxel(matrix, field_of_view, slice_thickness):
 
 
 def affine_of(head, matrix, field_of_view, slice_thickness):
-    """From voxel indices (x, y, z) to positions in mm (RAS), from the head of one acquisition; None without any.
-
-    Raises:
-      ValueError: directions that are not those of three orthogonal axes.
-    """
+    """From voxel indices (x, y, z) to positions in mm (RAS), from the head of one acquisition; None without any."""
     axes = np.stack([head["read_dir"], head["phase_dir"], head["slice_dir"]], axis=1).astype(float)
     if not axes.any():
         return None
@@ -93,11 +83,7 @@ def affine_of(head, matrix, field_of_view, slice_thickness):
 
 
 def place_of(affine, matrix, field_of_view, slice_thickness):
-    """Position and directions, by their names in MRD heads; an empty dict for an affine of None.
-
-    Raises:
-      ValueError: an affine whose voxels have another size than the field of view gives.
-    """
+    """Position and directions, by their names in MRD heads; an empty dict for an affine of None."""
     if affine is None:
         return {}
     affine = np.asarray(affine, float)

@@ -1,11 +1,11 @@
 """MRF-FISP scans in Pulseq files: the sequence to simulate, and the trajectory of the samples."""
 
-import dataclasses
 import hashlib
 import pathlib
 import re
 import traceback
 import warnings
+from typing import NamedTuple
 
 import numpy as np
 import pypulseq
@@ -22,15 +22,13 @@ _SAME_PLACE = 1e-3  # cycles/m: rounding of a gradient moment
 _LEAST_INVERSION = 2.5
 
 
-@dataclasses.dataclass(frozen=True)
-class _Pulse:
+class _Pulse(NamedTuple):
     time: float  # of its centre, s
     flip: complex  # rad, with its phase
     use: str
 
 
-@dataclasses.dataclass(frozen=True)
-class _Readout:
+class _Readout(NamedTuple):
     start: float  # s
     n_samples: int
     dwell_time: float  # s
@@ -91,14 +89,9 @@ def read_pulseq_trajectory(path) -> np.ndarray:
     lengths = {readout.n_samples for _, readout in frames}
     if len(lengths) > 1:
         raise ValueError(f"{path}: readouts must be of one length; found {min(lengths)} to {max(lengths)} samples")
-    moments = _moments(scan)[:2]
-    return np.array(
-        [
-            _k(moments, pulse, readout.start + readout.dwell_time * (np.arange(readout.n_samples) + 0.5))
-            for pulse, readout in frames
-        ],
-        np.float32,
-    )
+    moments, into = _moments(scan)[:2], np.arange(lengths.pop()) + 0.5
+    k = [_k(moments, pulse, readout.start + readout.dwell_time * into) for pulse, readout in frames]
+    return np.array(k, np.float32)
 
 
 def _opened(path):
@@ -120,8 +113,8 @@ def _opened(path):
             for block in scan.block_events:
                 scan.get_block(block)
         except Exception as error:  # a damaged file makes the reader raise whatever it trips over
-            cause = f"{type(error).__name__}: {' '.join(str(error).split())}"
             traceback.clear_frames(error.__traceback__)  # closes the file, which the reader leaves open
+            cause = f"{type(error).__name__}: {' '.join(str(error).split())}"
             raise ValueError(f"{path}: not a whole Pulseq file ({cause})") from error
     return scan
 
@@ -159,15 +152,13 @@ def _frames(path, scan):
         pulses, counts = pulses[1:], counts[1:]
     for pulse in pulses:
         if pulse.use not in ("excitation", "undefined", "other"):
-            raise ValueError(
-                f"{path}: found a pulse for {pulse.use} at {pulse.time:.6g} s; MRF-FISP has excitations, after one "
-                "inversion at most"
-            )
+            rule = "MRF-FISP has excitations, after one inversion at most"
+            raise ValueError(f"{path}: found a pulse for {pulse.use} at {pulse.time:.6g} s; {rule}")
     for pulse, count in zip(pulses, counts, strict=True):
         if count == 0:
+            degrees = np.rad2deg(np.abs(pulse.flip))
             raise ValueError(
-                f"{path}: found a pulse of {np.rad2deg(np.abs(pulse.flip)):.4g} degrees without a readout after it, at "
-                f"{pulse.time:.6g} s"
+                f"{path}: found a pulse of {degrees:.4g} degrees without a readout after it, at {pulse.time:.6g} s"
             )
         if count > 1:
             raise ValueError(f"{path}: found {count} readouts after the excitation at {pulse.time:.6g} s, not one")

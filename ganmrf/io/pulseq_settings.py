@@ -47,11 +47,6 @@ class Excitation:
             raise ValueError(f"excitation.window must be one of {', '.join(WINDOWS)}; got {self.window!r}")
         require_whole("excitation.spoil_cycles", self.spoil_cycles)
 
-    @property
-    def slice_gradient(self) -> float:
-        """The gradient that selects the slice, T/m."""
-        return self.time_bandwidth / self.duration / self.slice_thickness / GYROMAGNETIC_RATIO
-
 
 @dataclasses.dataclass(frozen=True)
 class Readout:

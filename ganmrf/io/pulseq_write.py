@@ -73,7 +73,9 @@ def write_pulseq(
 
 
 def _check_gradients(excitation, readout, limits):
-    limits.require_within("max_gradient", excitation.slice_gradient, "the gradient that selects the slice")
+    bandwidth = excitation.time_bandwidth / excitation.duration
+    selecting = bandwidth / excitation.slice_thickness / GYROMAGNETIC_RATIO
+    limits.require_within("max_gradient", selecting, "the gradient that selects the slice")
     steps = np.diff(np.pad(readout.gradient, ((1, 1), (0, 0))), axis=0)
     slew_rate = np.linalg.norm(steps, axis=1).max() / (1e-6 * RASTER_US)
     limits.require_within("max_gradient", np.linalg.norm(readout.gradient, axis=1).max(), "gradient")
@@ -85,8 +87,7 @@ def _check_b1(sequence, pulse, limits):
     flip_angle = np.abs(np.asarray(sequence.flip_angle, float))
     frame = int(np.argmax(flip_angle))
     peak = flip_angle[frame] * np.abs(pulse.rf.signal).max() / GYROMAGNETIC_RATIO
-    what = f"flip_angle of frame {frame}, {np.rad2deg(flip_angle[frame]):.6g} degrees,"
-    limits.require_within("max_b1", peak, what)
+    limits.require_within("max_b1", peak, f"flip_angle of frame {frame}, {np.rad2deg(flip_angle[frame]):.6g} degrees,")
 
 
 def _add_frames(scan, timed, pulse, flip_angle, readout):
@@ -98,9 +99,8 @@ def _add_frames(scan, timed, pulse, flip_angle, readout):
         key = round(angle % (2 * np.pi), 9), timed.wait[frame]
         if key not in turned:
             turned[key] = _register_turned(scan, readout.gradient, angle, wait)
-        adc = pypulseq.make_adc(
-            readout.n_samples, dwell=readout.dwell_time, delay=max(wait, system.adc_dead_time), system=system
-        )
+        delay = max(wait, system.adc_dead_time)
+        adc = pypulseq.make_adc(readout.n_samples, dwell=readout.dwell_time, delay=delay, system=system)
         scan.add_block(rf, pulse.gz, pypulseq.make_delay(1e-6 * pulse.duration))
         block = pypulseq.make_delay(wait + 1e-6 * timed.readout)
         scan.add_block(timed.rephaser[frame], *turned[key], adc, block)

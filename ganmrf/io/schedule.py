@@ -55,12 +55,9 @@ def read_schedule(path, *, echo_time: float | None = None, inversion_time: float
 
 
 def write_schedule(path, sequence: Sequence):
-    """Writes a sequence as a CSV file for `read_schedule`, in degrees and ms with six decimals, whole or not at all.
+    """Writes a sequence as a CSV file for `read_schedule`, in degrees and ms with six decimals, as `replacing` does.
 
     Its inversion time, if any, is written in every row.
-
-    Raises:
-      ValueError: a folder that cannot be written.
     """
     columns = {
         "flip_angle_deg": np.rad2deg(np.asarray(sequence.flip_angle, float)),
@@ -75,11 +72,7 @@ def write_schedule(path, sequence: Sequence):
 
 
 def read_columns(path) -> dict[str, np.ndarray]:
-    """The columns of a schedule file that are fields of `Sequence`, in rad and s, float64, (frames,) each.
-
-    Raises:
-      ValueError: as `read_schedule`.
-    """
+    """The columns of a file of `read_schedule` that are fields of `Sequence`, in rad and s, float64, (frames,) each."""
     path = pathlib.Path(path) if isinstance(path, str) else path
     try:
         rows = list(csv.reader(path.read_text(encoding="utf-8-sig").splitlines()))

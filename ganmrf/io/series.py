@@ -58,11 +58,11 @@ def read_series(path, variable: str | None = None, *, frame_axis: int | None = N
         numeric or of another number of axes, several arrays and none chosen, or values that are not finite.
     """
     path = pathlib.Path(path)
-    affine = None
+    affine, has_place = None, False
     if is_nifti(path):
         if variable is not None or frame_axis is not None:
             raise ValueError(f"{path}: a variable or a frame axis can be chosen in .npz and .mat files only")
-        images, affine = read_nifti(path)
+        images, affine, has_place = _read_nifti(path)
         if images.ndim != 4:
             raise ValueError(f"{path}: a series must be (x, y, z, frames); got shape {images.shape[::-1]}")
     else:
@@ -77,7 +77,7 @@ def read_series(path, variable: str | None = None, *, frame_axis: int | None = N
     images = np.ascontiguousarray(images, np.result_type(images.dtype, np.float32))
     if wrong := images.size - np.count_nonzero(np.isfinite(images)):
         raise ValueError(f"{path}: {wrong} of {images.size} values are NaN or infinite")
-    return Series(images, affine, has_place=affine is not None and _has_place(path))
+    return Series(images, affine, has_place)
 
 
 def read_mask(path, shape: tuple[int, ...], affine=None) -> np.ndarray:
@@ -108,18 +108,16 @@ def read_mask(path, shape: tuple[int, ...], affine=None) -> np.ndarray:
 def read_on_grid(path, usual: str, what: str, shape: tuple[int, ...], affine) -> np.ndarray:
     """Reads an array with the voxels of a series: same shape, except for axes of length 1, and same place.
 
-    Raises:
-      ValueError: another shape, or a NIfTI file that has a corner of the volume more than 0.1 voxel from the corner by
-        ``affine``.
+    Raises `ValueError` for another shape, or a NIfTI file with a corner more than 0.1 voxel from that by ``affine``.
     """
-    place = None
+    place, has_place = None, False
     if is_nifti(path):
-        values, place = read_nifti(path)
+        values, place, has_place = _read_nifti(path)
     else:
         values = read_array(path, None, usual, min_ndim=1)
     if [n for n in values.shape if n > 1] != [n for n in shape if n > 1]:
         raise ValueError(f"{path}: {what} has shape {values.shape}, but the images have {tuple(shape)}")
-    if affine is not None and place is not None and _has_place(path):
+    if affine is not None and has_place:
         axes = [[0, n - 1] for n in (*shape[::-1], 1, 1)[:3]]
         corners = np.array([*map(np.ravel, np.meshgrid(*axes)), np.ones(8)])
         apart = (place - affine) @ corners
@@ -138,12 +136,6 @@ def is_nifti(path) -> bool:
     return False
 
 
-def _has_place(path):
-    """Whether a NIfTI file says where its voxels are; without either code nibabel invents the affine."""
-    header = nibabel.load(path).header
-    return bool(header["sform_code"] or header["qform_code"])
-
-
 def read_array(path, variable, usual, *, min_ndim):
     """The array called ``variable``; without a variable the one called ``usual``, or the only numeric one."""
     arrays = read_arrays(path, None if variable is None else [variable])
@@ -156,16 +148,16 @@ def read_array(path, variable, usual, *, min_ndim):
         if len(found) != 1:
             raise ValueError(f"{path}: name the array that holds the {usual}: it has {', '.join(found) or 'none'}")
         (name,) = found
-    if arrays[name].dtype.kind not in "biufc" or arrays[name].ndim < min_ndim:
-        array = arrays[name]
+    array = arrays[name]
+    if array.dtype.kind not in "biufc" or array.ndim < min_ndim:
         raise ValueError(
             f"{path}: {name} must be numeric with {min_ndim} axes or more; got {array.dtype}, shape {array.shape}"
         )
-    return arrays[name]
+    return array
 
 
-def read_nifti(path):
-    """The data with reversed axes, (..., z, y, x), and the affine in mm."""
+def _read_nifti(path):
+    """The data with reversed axes, (..., z, y, x); the affine in mm; and whether the file says where its voxels are."""
     check_readable(path)
     try:
         image = nibabel.load(path, mmap=False)
@@ -177,4 +169,7 @@ def read_nifti(path):
     if data.dtype.kind not in "biufc":
         raise ValueError(f"{path}: the values must be numbers; got dtype {data.dtype}")
     scale = _TO_MM.get(unit, 1.0)
-    return data.T, np.diag([scale, scale, scale, 1.0]) @ image.affine
+    has_place = bool(
+        image.header["sform_code"] or image.header["qform_code"]
+    )  # nibabel invents an affine without either
+    return data.T, np.diag([scale, scale, scale, 1.0]) @ image.affine, has_place
