@@ -36,7 +36,8 @@ def on_one_mesh(tissue, n_states):
     planned = plan_n_states(mrf_fisp(60), tissue, n_states=n_states, accuracy=1e-4, slice_profile=None)
     fingerprints = np.full((tissue.size, 60), np.nan, np.float32)
     simulate = batched_simulator(unit_fingerprints, mrf_fisp(60), tissue, None, planned)
-    simulate(np.arange(tissue.size), mesh, lambda places, unit: fingerprints.__setitem__(places, unit[0]))
+    for places, unit in simulate(np.arange(tissue.size), mesh):
+        fingerprints[places] = unit[0]
     return fingerprints
 
 

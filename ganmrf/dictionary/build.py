@@ -51,8 +51,7 @@ def build_dictionary(
     T2. ``progress`` shows a progress bar with an estimate of the time left.
 
     Returns:
-      The dictionary of all voxels of ``tissue``, raveled: fingerprints (atoms, frames) in the dtype of the inputs
-      (float32 unless they are float64).
+      The dictionary of all voxels of ``tissue``, raveled: fingerprints (atoms, frames) in the dtype of the inputs.
 
     Raises:
       ValueError: an atom without signal, which nothing can match, or as `simulate`.

@@ -20,15 +20,13 @@ _ROUNDING = 64
 def cramer_rao(signal, derivatives, m0, noise):
     """Smallest standard deviations of parameters and abs(M0) that unbiased estimates from noisy signals can have.
 
-    The noise is white and Gaussian; M0 is complex and unknown too.
-
     Args:
       signal: for M0 = 1, real or complex, (..., columns): frames, or coefficients in an orthonormal basis.
       derivatives: of the signal by each unknown real parameter, (params, ..., columns) or a tuple of (..., columns):
         by T1, T2 and B1 in their units, say, or by their logarithms for relative bounds.
       m0: amplitude, real or complex, (...).
-      noise: standard deviation of the real, and of the imaginary, part of each column, (...) or one number. Real
-        data with real signals and M0 have the same bounds.
+      noise: standard deviation of the real, and of the imaginary, part of each column, (...) or one number; white and
+        Gaussian. Real data with real signals and M0 have the same bounds.
 
     Returns:
       Bounds for the parameters, (params, ...), in their units, and for abs(M0), (...); differentiable, and inf where
@@ -50,9 +48,8 @@ def cramer_rao(signal, derivatives, m0, noise):
 def _orthogonal(signal, derivatives):
     """The decomposition of this module's docstring, with 1 in place of divisors that are 0.
 
-    Returns:
-      Energy of the signal; complex factor by which each derivative holds the signal; D; rows of the inverse of U; and
-      a mask of where all parameters are determined.
+    These are: energy of the signal, complex factor by which each derivative holds it, D, rows of the inverse of U, and
+    where all parameters are determined.
     """
     energy = _dot(signal, signal).real
     determined = energy > 0

@@ -28,8 +28,7 @@ _GRIDS_MS = {
 def tissue_grid(name: str = "paper", b1=1.0) -> Tissue:
     """One of the GAN-MRF paper's grids, with T2 <= T1: ``paper`` 5970 | ``coarse`` 297 | ``fine`` 106160 atoms.
 
-    ``b1`` is the actual over the nominal flip angle, one number, or values at each of which all those atoms are, as
-    `grid_of` returns them.
+    ``b1`` is that of `grid_of`.
 
     Raises:
       ValueError: another name.
@@ -43,11 +42,8 @@ def tissue_grid(name: str = "paper", b1=1.0) -> Tissue:
 def grid_of(t1, t2, b1=1.0) -> Tissue:
     """Every pair of the given T1 and T2 with T2 <= T1, T1 slowest; every pair at each B1, where B1 is an axis.
 
-    Args:
-      t1: values of T1, s, one dimension.
-      t2: values of T2, s, one dimension.
-      b1: actual over nominal flip angle: one number for all atoms, or values of a third axis, (values,), the slowest of
-        the three, so that the atoms of one B1 follow each other.
+    T1 and T2, s, have one dimension each. ``b1``, actual over nominal flip angle, is one number for all atoms, or the
+    values of a third axis, (values,), the slowest of the three, so that the atoms of one B1 follow each other.
 
     Returns:
       Tissue with t1 and t2, (atoms,), and b1, (atoms,) or one number.

@@ -42,14 +42,8 @@ def match_with_b1(dictionary: Dictionary, images, b1_map, *, mask=None, axis: in
     values, value_of_atom = np.unique(np.broadcast_to(tissue.b1, tissue.t1.shape), return_inverse=True)
     nearest = np.full(shape, -1)
     nearest[mask] = _nearest(values.astype(float), b1_map[mask])
-    maps = Maps(
-        t1=np.zeros(shape, tissue.t1.dtype),
-        t2=np.zeros(shape, tissue.t2.dtype),
-        b1=np.zeros(shape, tissue.b1.dtype),
-        m0=np.zeros(shape, complex),
-        index=np.full(shape, -1),
-        quality=np.zeros(shape),
-    )
+    empty = {name: np.zeros(shape, of_atoms.dtype) for name, of_atoms in vars(tissue).items()}
+    maps = Maps(**empty, m0=np.zeros(shape, complex), index=np.full(shape, -1), quality=np.zeros(shape))
     with Progress(mask.sum(), "matching", unit="voxel", shown=progress) as bar:
         for k in np.unique(nearest[mask]):
             here = nearest == k

@@ -42,10 +42,8 @@ _MAT_LIMIT = 2**31  # bytes of one variable in MATLAB's v5 format
 def save_dictionary(path, dictionary: Dictionary):
     """Writes a dictionary to a ``.npz`` (NumPy) or ``.mat`` (MATLAB v5) file, bit for bit, whole or not at all.
 
-    In the file: ``dictionary`` (atoms, frames), or (atoms, rank) with ``basis`` (frames, rank); ``norms``, ``t1_s``,
-    ``t2_s``, ``b1`` (atoms,); ``flip_angle_rad``, ``repetition_time_s``, ``echo_time_s`` (frames,);
-    ``inversion_time_s``; ``slice_nodes``, ``slice_weights`` (nodes,); ``schema_version``; ``b1_per_atom``. In MATLAB
-    vectors are columns.
+    In the file: the variables of `AXES`, where columns are frames, or the rank of the ``basis``; ``schema_version``;
+    ``b1_per_atom``. In MATLAB vectors are columns.
 
     Raises:
       ValueError: another suffix, a folder that cannot be written, a dictionary whose arrays do not fit together, or a
@@ -122,10 +120,7 @@ def load_dictionary(path) -> Dictionary:
     if fields["b1"].size == 1 and np.array_equal(contents.get("b1_per_atom", np.zeros(1)).ravel(), [0]):
         fields["b1"] = fields["b1"].reshape(())
     _check(path, fields)
-    try:
-        return dictionary_of(fields)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+    return dictionary_of(path, fields)
 
 
 def _check_schema(path, contents):
@@ -171,24 +166,16 @@ def _contents(fields):
     return {**fields, "schema_version": SCHEMA_VERSION, "b1_per_atom": fields["b1"].ndim == 1}
 
 
-def dictionary_of(fields) -> Dictionary:
-    """The dictionary that has these fields: the inverse of `fields_of`."""
-    profile = None
-    if "slice_nodes" in fields:
-        profile = SliceProfile(fields["slice_nodes"], fields["slice_weights"])
-    return Dictionary(
-        tissue=Tissue(fields["t1_s"], fields["t2_s"], fields["b1"]),
-        fingerprints=fields["dictionary"],
-        norms=fields["norms"],
-        sequence=Sequence(
-            fields["flip_angle_rad"],
-            fields["repetition_time_s"],
-            fields["echo_time_s"],
-            fields.get("inversion_time_s"),
-        ),
-        slice_profile=profile,
-        basis=fields.get("basis"),
-    )
+def dictionary_of(path, fields) -> Dictionary:
+    """The dictionary that has these fields: the inverse of `fields_of`; errors of impossible values name the path."""
+    times = fields["repetition_time_s"], fields["echo_time_s"], fields.get("inversion_time_s")
+    try:
+        tissue = Tissue(fields["t1_s"], fields["t2_s"], fields["b1"])
+        sequence = Sequence(fields["flip_angle_rad"], *times)
+        profile = SliceProfile(fields["slice_nodes"], fields["slice_weights"]) if "slice_nodes" in fields else None
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    return Dictionary(tissue, fields["dictionary"], fields["norms"], sequence, profile, fields.get("basis"))
 
 
 def _check(path, fields):

@@ -24,6 +24,7 @@ _VOXELS = 1024  # a chunk: one compiled program, and work for several cores
 _LONGEST_STEP = 0.3  # of log T1 and log T2: within 35 % the signal is linear enough for a step to help
 _CONVERGED = 1e-5  # a smaller step of log T1 and log T2 is not taken: far below any error bar
 _MARGIN = 2.0  # the fit may leave the dictionary's range of T1 and T2 by this factor
+_STEPS = 20  # most steps that are tried in a voxel
 _FEW_COLUMNS = 100  # with fewer columns the noise of one voxel is known to no better than 7 %
 _T2_RATIO = 1.25  # between neighbouring T2 for which a number of states is chosen: a few per cent of the time
 _ACCURACY = 1e-4  # of signals, by truncating the states: the error shifts T1 and T2 by less than `_CONVERGED`
@@ -65,15 +66,14 @@ def refine(
     axis: int = 0,
     b1_map=None,
     noise=None,
-    iterations: int = 20,
     progress: bool = False,
 ) -> Refined:
     """Least-squares T1, T2 and M0 of every matched voxel, with error bars; the search starts from the matched atom.
 
     Gauss-Newton steps with exact derivatives, at most 0.3 in log T1 and log T2; a step that does not lower the residual
-    is halved and tried again, so that no voxel ends with a larger residual than its atom at the voxel's B1. T1 and T2
-    stay between half the smallest and twice the largest of the dictionary, and T2 does not exceed T1. Signals are
-    simulated in float32 (in float64 under `jax.enable_x64`); everything else is float64.
+    is halved and tried again, so that no voxel ends with a larger residual than its atom at the voxel's B1. At most 20
+    steps are tried. T1 and T2 stay between half the smallest and twice the largest of the dictionary, and T2 does not
+    exceed T1. Signals are simulated in float32 (in float64 under `jax.enable_x64`); everything else is float64.
 
     Args:
       dictionary: the dictionary that was matched; with a basis (`compress`) the fit is one of coefficients.
@@ -86,19 +86,16 @@ def refine(
         orthonormal basis have the same), one number or of the spatial shape. None measures the noise from the
         residuals, so that errors of the model count as noise: voxel by voxel; with fewer than 100 frames or
         coefficients, too few for one voxel, as one root mean square over all refined voxels.
-      iterations: largest number of steps that are tried in a voxel.
       progress: whether to show a progress bar with an estimate of the time left.
 
     Raises:
       ValueError: images with neither the dictionary's frames nor its rank, or not finite in a refined voxel; maps of
-        another dictionary; an array of another shape; a B1 or noise that is not positive; ``iterations`` below 1; or
-        no noise given where a voxel has no more numbers than unknowns.
+        another dictionary; an array of another shape; a B1 or noise that is not positive; or no noise given where a
+        voxel has no more numbers than unknowns.
 
     References:
       Golub and Pereyra 1973, doi:10.1137/0710036, and Kaufman 1975, doi:10.1007/BF01932995 (variable projection).
     """
-    if iterations < 1:
-        raise ValueError(f"iterations must be at least 1; got {iterations}")
     images = frames_first(dictionary, images, axis)
     series, shape = images.reshape(len(images), -1), images.shape[1:]
     voxels = _voxels(dictionary, maps, mask, shape)
@@ -111,7 +108,7 @@ def refine(
         noise = _positive("noise", np.broadcast_to(noise, shape) if np.ndim(noise) == 0 else noise, shape, voxels)
     elif freedom < 1:
         raise ValueError(f"noise must be given: {model.n_columns} numbers a voxel are too few to measure it")
-    found = _fit(model, series, voxels, iterations, "refining" if progress else None)
+    found = _fit(model, series, voxels, "refining" if progress else None)
     if noise is None:
         variance = found["residual"] / freedom
         few = model.n_columns < _FEW_COLUMNS and variance.size
@@ -130,23 +127,14 @@ def refine(
 
 @dataclasses.dataclass(frozen=True)
 class _Model:
-    """The signals that are fitted to the voxels, and where each voxel starts.
-
-    Attributes:
-      dictionary: the dictionary, for its sequence, slice profile and basis.
-      start: T1 and T2 of each voxel's atom, s, (2, voxels).
-      b1: actual over nominal flip angle of each voxel.
-      low: smallest T1 and T2 allowed, s, (2, 1).
-      high: largest T1 and T2 allowed, s, (2, 1).
-      ladder: ascending T2, s, and the number of states that a T2 up to this value needs, (2, steps).
-    """
+    """The signals that are fitted to the voxels, and where each voxel starts."""
 
     dictionary: Dictionary
-    start: np.ndarray
-    b1: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
-    ladder: np.ndarray
+    start: np.ndarray  # T1 and T2 of each voxel's atom, s, (2, voxels)
+    b1: np.ndarray  # of each voxel
+    low: np.ndarray  # smallest T1 and T2 allowed, s, (2, 1)
+    high: np.ndarray  # largest T1 and T2 allowed, s, (2, 1)
+    ladder: np.ndarray  # ascending T2, s, and the number of states that a T2 up to this value needs, (2, steps)
 
     @classmethod
     def of(cls, dictionary, index, b1):
@@ -172,12 +160,9 @@ class _Model:
         states = self.ladder[1, step].astype(np.int32)
         simulate = batched_simulator(_signal_and_derivatives, sequence, Tissue(*distinct), profile, states)
         signals = np.empty((step.size, 3, self.n_columns), float if basis is None else basis.dtype)
-
-        def store(places, results):
+        for places, results in simulate(np.arange(step.size), mesh):
             for n, rows in enumerate(results):
                 signals[places, n] = rows if basis is None else rows.astype(float) @ basis
-
-        simulate(np.arange(step.size), mesh, store)
         return signals[copies.ravel()]
 
     def bounded(self, times):
@@ -189,8 +174,7 @@ class _Model:
 def _signal_and_derivatives(sequence, tissue, slice_profile, **form):
     """Signals and their derivatives by log T1 and log T2, (voxels, frames) each, by forward-mode differentiation.
 
-    Unlike `simulate_with_tangents` this function has no reverse mode, but one compiled program serves every number of
-    states.
+    Unlike in `simulate_with_tangents`, one compiled program serves every number of states.
     """
 
     def signal(t1, t2):
@@ -205,7 +189,7 @@ def _signal_and_derivatives(sequence, tissue, slice_profile, **form):
     return signals, derivatives[0], derivatives[1]
 
 
-def _fit(model, series, voxels, iterations, label):
+def _fit(model, series, voxels, label):
     """Results of `_gauss_newton` for all voxels, arrays (voxels,) by name."""
     basis = model.dictionary.basis if len(series) == model.dictionary.sequence.n_frames else None
     found = {"m0": np.zeros(voxels.size, complex), "converged": np.zeros(voxels.size, bool)}
@@ -220,7 +204,7 @@ def _fit(model, series, voxels, iterations, label):
         if basis is not None:
             data = data @ basis
         rows, data = np.resize(rows, size), np.resize(data, (size, data.shape[1]))  # one shape for all chunks
-        for name, values in _gauss_newton(model, data, rows, mesh, iterations).items():
+        for name, values in _gauss_newton(model, data, rows, mesh).items():
             found[name][rows] = values
 
     order = np.argsort(-model.start[1], kind="stable")  # slowest simulations first, voxels of one atom together
@@ -230,13 +214,13 @@ def _fit(model, series, voxels, iterations, label):
     return found
 
 
-def _gauss_newton(model, data, rows, mesh, iterations):
+def _gauss_newton(model, data, rows, mesh):
     """Fits the voxels ``rows`` of the model to their data (voxels, columns); standard deviations are for noise 1."""
     times, b1 = model.start[:, rows], model.b1[rows]
     signals = model.signals(times, b1, mesh)
     m0, residual, step = _least_squares(signals, data)
     share = np.ones(rows.size)
-    for tries_left in reversed(range(iterations + 1)):
+    for tries_left in reversed(range(_STEPS + 1)):
         target = model.bounded(times * np.exp(share * step))
         moves = (np.abs(np.log(target / times)) > _CONVERGED).any(axis=0)
         if not (tries_left and moves.any()):

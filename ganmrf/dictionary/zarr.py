@@ -68,9 +68,8 @@ class ChunkedStore:
     def create(cls, path, settings: dict, fields: dict[str, np.ndarray], *, columns: int, chunk: int, dtype):
         """Makes the folder, which must not exist, without any chunk, whole or not at all.
 
-        ``settings`` are plain values to keep in the folder. ``fields`` are all arrays but the chunked ones, by name;
-        ``basis`` among them adds ``left_out`` to the chunked ones. ``dictionary`` gets so many ``columns``, ``chunk``
-        atoms a chunk and, like ``norms``, the ``dtype``.
+        ``fields`` are all arrays but the chunked ones, by name; ``basis`` adds ``left_out`` to the chunked ones, which
+        have ``chunk`` atoms a chunk and the ``dtype``. ``dictionary`` has so many ``columns``.
         """
         n_atoms = fields["t1_s"].size
         shapes = {"dictionary": (n_atoms, columns), "norms": (n_atoms,)}
@@ -121,10 +120,11 @@ class ChunkedStore:
         Raises:
           ValueError: fields with values that a dictionary cannot have.
         """
-        try:
-            return dictionary_of({**self.fields, **{name: self._rows_of(name) for name in ("dictionary", "norms")}})
-        except ValueError as error:
-            raise ValueError(f"{self.path}: {error}") from error
+        rows = {
+            name: RowsOnDemand(functools.partial(self.read, name), array.shape, self.dtype)
+            for name, array in self.arrays.items()
+        }
+        return dictionary_of(self.path, self.fields | rows)
 
     @property
     def dtype(self) -> np.dtype:
@@ -194,10 +194,6 @@ class ChunkedStore:
             return found
         except ValueError as error:
             raise ValueError(f"{self.path}: {error}: {self.remedy}") from error
-
-    def _rows_of(self, name):
-        array = self.arrays[name]
-        return RowsOnDemand(functools.partial(self.read, name), array.shape, array.dtype.numpy_dtype)
 
     def _files(self, chunk):
         """Yields the file of ``chunk`` in each array, as Zarr names it."""

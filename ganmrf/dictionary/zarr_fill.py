@@ -157,11 +157,8 @@ def _basis(simulate, n_atoms, n_frames, dtype, rank):
 def _simulated(simulate, rows, mesh, n_frames, dtype):
     """Unit fingerprints of the atoms ``rows``, and norms."""
     unit, norms = np.empty((len(rows), n_frames), dtype), np.empty(len(rows), dtype)
-
-    def store(places, results):
+    for places, results in simulate(rows, mesh):
         unit[places], norms[places] = results
-
-    simulate(rows, mesh, store)
     return unit, norms
 
 
@@ -173,19 +170,12 @@ def _require_space(path, needed):
 
 def _require_same(store, settings, given):
     """Raises `ValueError` naming the settings and arrays that differ from those which ``store`` was begun with."""
-    different = [
-        f"{name} ({store.settings.get(name)}, not {value})"
-        for name, value in settings.items()
-        if store.settings.get(name) != value
-    ]
+    begun = store.settings
+    different = [f"{name} ({begun.get(name)}, not {new})" for name, new in settings.items() if begun.get(name) != new]
     stored = {name: array for name, array in store.fields.items() if name not in ("basis", "n_states")}
-    different += [
-        name
-        for name in sorted(stored.keys() | given.keys())
-        if name not in stored
-        or name not in given
-        or stored[name].dtype != given[name].dtype
-        or not np.array_equal(stored[name], given[name])
-    ]
+    for name in sorted(stored.keys() | given.keys()):
+        old, new = stored.get(name, np.empty(0)), given.get(name, np.empty(0))  # no array is empty
+        if old.dtype != new.dtype or not np.array_equal(old, new):
+            different.append(name)
     if different:
         raise ValueError(f"{store.path} holds another dictionary; these differ: {', '.join(different)}")

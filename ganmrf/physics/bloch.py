@@ -9,30 +9,19 @@ from ganmrf.physics.sequences.fisp import Sequence
 from ganmrf.physics.tissue import Tissue
 
 
-def isochromat_signal(sequence: Sequence, tissue: Tissue, n_isochromats: int | None = None) -> np.ndarray:
+def isochromat_signal(sequence: Sequence, tissue: Tissue) -> np.ndarray:
     """Signal of a voxel as the mean over isochromats that the gradient spreads evenly over one turn per frame.
 
-    Isochromat j precesses by ``2 pi j / n_isochromats`` at the end of every frame. The transverse magnetisation after m
-    frames is a trigonometric polynomial of degree m in that angle, and the mean over n equal steps of a turn is its
-    constant term exactly for degrees below n (degree n is the first to alias to 0). The last echo has seen
-    ``frames - 1`` precessions, so ``frames`` isochromats are exact; fewer are not.
-
-    One pass over the frames with all voxels at once, which holds about ``10 * 8 * voxels * n_isochromats`` bytes beside
-    the result: 80 MB for 1000 voxels and 1000 frames.
-
-    An ``n_isochromats`` of None is ``frames + 1``, one more than exactness needs.
+    Isochromat j of n precesses by ``2 pi j / n`` at the end of every frame. The transverse magnetisation after m frames
+    is a trigonometric polynomial of degree m in that angle, and the mean over n equal steps of a turn is its constant
+    term exactly for degrees below n. The last echo has seen ``frames - 1`` precessions, so n is ``frames + 1``, more
+    than exactness needs. All voxels together hold about ``10 * 8 * voxels * n`` bytes beside the result.
 
     Returns:
       ``Mx + i My`` at each echo for M0 = 1, complex128, ``(*tissue.shape, frames)``. A flip angle is a right-handed
       rotation about +x, so transverse magnetisation starts at ``-i sin(alpha)``.
-
-    Raises:
-      ValueError: ``n_isochromats`` below 1.
     """
-    if n_isochromats is None:
-        n_isochromats = sequence.n_frames + 1
-    if n_isochromats < 1:
-        raise ValueError(f"n_isochromats must be 1 or more; got {n_isochromats}")
+    n_isochromats = sequence.n_frames + 1
     t1, t2, b1 = (np.asarray(field, float)[..., None] for field in (tissue.t1, tissue.t2, tissue.b1))
     precession = np.exp(2j * np.pi * np.arange(n_isochromats) / n_isochromats)
 

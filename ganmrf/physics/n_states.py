@@ -108,19 +108,12 @@ def simulate_by_n_states(simulate, n_states: np.ndarray, lanes: int, signals: np
 
 @dataclasses.dataclass(frozen=True)
 class _Probe:
-    """The simulations that choose the number of states for one box of tissues.
+    """The simulations that choose the number of states for one box of tissues."""
 
-    Attributes:
-      corners: (t1, t2, b1) of the tissues in the box that need most states, (corners, 3).
-      tried: numbers of states to try on the corners, ascending.
-      reference: number of states that stands for all states, which the tried ones are compared with.
-      bound: largest difference between the reference and all states, at any frame.
-    """
-
-    corners: np.ndarray
-    tried: list
-    reference: int
-    bound: float
+    corners: np.ndarray  # (t1, t2, b1) of the tissues in the box that need most states, (corners, 3)
+    tried: list  # numbers of states to try on the corners, ascending
+    reference: int  # stands for all states; the tried numbers are compared with it
+    bound: float  # largest difference between the reference and all states, at any frame
 
     @classmethod
     def of(cls, times, box, accuracy, reference, exact):
@@ -139,10 +132,7 @@ class _Probe:
         return np.array([(*corner, n) for corner in self.corners for n in (self.reference, *self.tried)])
 
     def smallest(self, signals, accuracy, exact):
-        """The smallest tried number from which on every error is small enough; ``exact`` where there is none.
-
-        ``signals`` are those of `simulations`.
-        """
+        """The smallest tried number from which on the errors of ``signals`` are small enough, or ``exact``."""
         good = np.full(len(self.tried), True)
         for reference, *tried in signals.reshape(len(self.corners), 1 + len(self.tried), -1):
             allowed = _SAFETY * accuracy * np.linalg.norm(reference) - self.bound * np.sqrt(reference.size)
@@ -177,12 +167,7 @@ def _signals(sequence, probes, profile):
         if not one_kernel.works():  # each number of states is a program to compile
             n_states = int(programs[np.searchsorted(programs, n_states)])
         t1, t2, b1, lane_states = simulations[rows].T.astype(sequence.flip_angle.dtype)
-        return np.asarray(compiled(_probe, n_states=n_states)(sequence, t1, t2, b1, profile, lane_states)).T
+        return np.asarray(compiled(fisp_signal, n_states=n_states)(sequence, t1, t2, b1, profile, lane_states)).T
 
     simulate_by_n_states(simulate, simulations[:, 3], _LANES, signals)
     return np.split(signals, np.cumsum([len(probe.simulations()) for probe in probes])[:-1])
-
-
-def _probe(sequence, t1, t2, b1, profile, lane_states, *, n_states, max_states):
-    form = {"n_states": n_states, "max_states": max_states, "lane_states": lane_states}
-    return fisp_signal(sequence, t1, t2, b1, profile, **form)

@@ -58,8 +58,8 @@ def simulate(
 def simulate_in_chunks(sequence, tissue, slice_profile, *, n_states, max_states: int | None = None) -> jax.Array:
     """The signals of `simulate` for a given number of states, chunk by chunk, so that the states fit the cache.
 
-    ``n_states`` (at most `exact_n_states`) and ``max_states`` are those of `fisp_signal`; with ``max_states`` the
-    number is one for all voxels, or one for each run of `lanes` voxels.
+    ``n_states`` (at most `exact_n_states`; with ``max_states`` also one for each run of `lanes` voxels) and
+    ``max_states`` are those of `fisp_signal`.
     """
     flat = tissue.ravel()
     size = lanes(n_states, max_states, jnp.result_type(*jax.tree.leaves((sequence, tissue))))
@@ -95,11 +95,10 @@ def simulate_reverse(
 ) -> jax.Array:
     """The signals of `simulate`, for `jax.grad` and `jax.vjp`; its arguments, results and errors are the same.
 
-    Gradients by every leaf (flip angle, repetition time, echo time, inversion time, T1, T2, B1, and the nodes and
-    weights of the slice profile) cost four to six forward passes more, and memory for the states of some dozens of
-    frames. `jax.jit` and `jax.vmap` work. Forward mode (`jax.jvp`, `jax.hessian`) works on `simulate` only, as this
-    function is a `jax.custom_vjp`. Where ``n_states`` is None, the relative L2 error is at most 1e-4; under `jax.grad`
-    values are traced, and all states that matter are kept.
+    Gradients by every leaf of sequence, tissue and slice profile cost four to six forward passes more, and memory for
+    the states of some dozens of frames. `jax.jit` and `jax.vmap` work. Forward mode (`jax.jvp`, `jax.hessian`) works on
+    `simulate` only, as this function is a `jax.custom_vjp`. ``accuracy`` is 1e-4; under `jax.grad` values are traced,
+    and all states that matter are kept.
     """
     n_states = resolve_n_states(sequence, tissue, slice_profile, n_states)
     return tangents_in_chunks(sequence, tissue, slice_profile, n_states=n_states, n_tangents=1)[SIGNAL]

@@ -41,7 +41,7 @@ def simulate_many(
       Real signals (voxels, frames) for M0 = 1, the voxels raveled, with the sign of `simulate`.
 
     Raises:
-      ValueError: ``n_states`` below 1, or ``accuracy`` not positive.
+      ValueError: as `simulate`.
     """
     voxels = tissue.ravel()
     planned = plan_n_states(sequence, voxels, n_states=n_states, accuracy=accuracy, slice_profile=slice_profile)
@@ -72,15 +72,9 @@ def simulate_few(
 
 
 def plan_n_states(sequence: Sequence, voxels: Tissue, *, n_states, accuracy, slice_profile) -> np.ndarray:
-    """The number of states to simulate each voxel with.
+    """The number of states to simulate each voxel with, (voxels,), int32.
 
-    The arguments are those of `simulate_many`; ``voxels`` are all that are to be simulated, in one dimension.
-
-    Returns:
-      Numbers of states (voxels,), int32.
-
-    Raises:
-      ValueError: ``n_states`` below 1, or ``accuracy`` not positive.
+    The arguments and errors are those of `simulate_many`; ``voxels`` are all that will be simulated, in one dimension.
     """
     if not accuracy > 0:
         raise ValueError(f"accuracy must be positive; got {accuracy}")
@@ -98,7 +92,7 @@ def plan_n_states(sequence: Sequence, voxels: Tissue, *, n_states, accuracy, sli
 def batched_simulator(
     simulation, sequence: Sequence, voxels: Tissue, slice_profile: SliceProfile | None, n_states: np.ndarray
 ):
-    """A function ``simulate(rows, mesh, store)`` that runs ``simulation`` for some of ``voxels``, batch by batch.
+    """A function ``simulate(rows, mesh)`` that runs ``simulation`` for some of ``voxels``, batch by batch.
 
     ``simulation`` is a function of sequence, tissue, slice profile and the keywords of `compiled`, which returns arrays
     with one row for each voxel, such as `unit_fingerprints`. Nothing is traced; ``voxels`` are in one dimension, and
@@ -106,13 +100,13 @@ def batched_simulator(
 
     Returns:
       The function, safe to call from several threads. ``rows`` are indices of voxels, and ``mesh`` is one of `meshes`.
-      ``store(places, results)`` is called with NumPy arrays for the voxels ``rows[places]`` until every place was
-      served. The results of a voxel do not depend, bit for bit, on the other ``rows``.
+      It yields places and NumPy arrays for the voxels ``rows[places]``, until every place was served. The results of a
+      voxel do not depend, bit for bit, on the other ``rows``.
     """
     sequence, voxels, slice_profile = jax.tree.map(np.asarray, (sequence, voxels, slice_profile))
     lanes = kernel_lanes(jnp.result_type(*jax.tree.leaves((sequence, voxels))))
 
-    def simulate(rows, mesh, store):
+    def simulate(rows, mesh):
         for call in calls(n_states[rows], lanes, mesh.size):
             size = lanes or _batch_size(len(call[0]), mesh.size)
             needed = [int(n_states[rows[batch[0]]]) for batch in call]
@@ -122,7 +116,7 @@ def batched_simulator(
             found = jax.tree.map(np.asarray, run(sequence, voxels.rows(rows[padded.ravel()]), slice_profile))
             for n, batch in enumerate(call):
                 part = slice(n * size, n * size + len(batch))
-                store(batch, jax.tree.map(operator.itemgetter(part), found))
+                yield batch, jax.tree.map(operator.itemgetter(part), found)
 
     return simulate
 
@@ -130,8 +124,7 @@ def batched_simulator(
 def calls(n_states: np.ndarray, lanes: int | None, n_devices: int) -> list[list[np.ndarray]]:
     """The batches, indices of voxels, of each call of a compiled program that ``n_devices`` share.
 
-    The voxels of a batch, so many as `kernel_lanes`, need the same number of states. The most expensive batches come
-    first, so that no device idles at the end.
+    The voxels of a batch need the same number of states. The most expensive batches come first.
     """
     alike = [np.flatnonzero(n_states == n) for n in np.unique(n_states)[::-1]]
     batches = [
@@ -151,10 +144,9 @@ def empty_signals(sequence: Sequence, voxels: Tissue) -> np.ndarray:
 
 
 def simulate_all(store, simulation, sequence, voxels, slice_profile, n_states, progress):
-    """Runs ``simulation`` of `batched_simulator` for all ``voxels``, on every device and core.
+    """Runs `batched_simulator` for all ``voxels``, on every device and core.
 
-    ``store`` is called with indices of voxels and the results for them, from several threads, until every voxel was
-    served.
+    ``store`` is called with indices of voxels and their results, from several threads.
     """
     simulate = batched_simulator(simulation, sequence, voxels, slice_profile, n_states)
     meshes_of_workers = meshes()
@@ -162,7 +154,8 @@ def simulate_all(store, simulation, sequence, voxels, slice_profile, n_states, p
     pieces = [np.concatenate(batches) for batches in calls(n_states, lanes, meshes_of_workers[0].size)]
 
     def run(rows, mesh):
-        simulate(rows, mesh, lambda places, results: store(rows[places], results))
+        for places, results in simulate(rows, mesh):
+            store(rows[places], results)
 
     sizes = [len(rows) for rows in pieces]
     run_chunks(run, pieces, places=meshes_of_workers, sizes=sizes, progress="simulating" if progress else None)

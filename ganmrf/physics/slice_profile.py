@@ -52,8 +52,7 @@ def sinc_profile(position, *, time_bandwidth: float = 8.0, window: str = "hann")
     """Relative flip angle across the slice of a windowed-sinc pulse, in the small-tip approximation.
 
     The profile is the Fourier transform of the pulse ``window(t) sinc(time_bandwidth * t)``, ``|t| <= 1/2`` durations,
-    in closed form (sine integrals), scaled to 1 at the slice centre. The refocusing gradient is taken to be perfect, so
-    the profile is real; side lobes are negative in part.
+    in closed form (sine integrals), scaled to 1 at the slice centre. It is real: the refocusing gradient is perfect.
 
     Args:
       position: distance from the slice centre in slice thicknesses (pulse bandwidth over gradient), any shape.
@@ -88,24 +87,13 @@ def sinc_profile(position, *, time_bandwidth: float = 8.0, window: str = "hann")
 
 
 def sinc_slice_profile(
-    n_nodes: int = 12,
-    *,
-    time_bandwidth: float = 8.0,
-    window: str = "hann",
-    n_positions: int = 1024,
+    n_nodes: int = 12, *, time_bandwidth: float = 8.0, window: str = "hann", n_positions: int = 1024
 ) -> SliceProfile:
     """The slice of a windowed-sinc pulse as a quadrature rule of ``n_nodes`` flip-angle scales.
 
-    Limits: the profile is the small-tip one and scales with the flip angle. Every position counts the same (uniform
-    spin density and receive sensitivity through the slice). The profile of a symmetric pulse is even in z, so the
-    positions run over one half of the slice.
-
-    Args:
-      n_nodes: nodes of the rule, 1 or more; a simulation takes so many times as long.
-      time_bandwidth: as for `sinc_profile`.
-      window: as for `sinc_profile`.
-      n_positions: midpoints of equal steps from the slice's centre to one slice thickness away, whose mean the rule
-        reproduces, 1 or more.
+    Every position counts the same: uniform spin density and receive sensitivity through the slice. The profile, that of
+    `sinc_profile`, is even in z, so its ``n_positions`` (1 or more, whose mean the rule reproduces) are the midpoints
+    of equal steps from the slice's centre to one slice thickness away. A simulation takes ``n_nodes`` times as long.
 
     Returns:
       Nodes and weights, float64, (n_nodes,) each; fewer where the profile takes fewer values.
@@ -123,9 +111,8 @@ def gauss_quadrature(values, weights, n_nodes: int) -> SliceProfile:
     """The ``n_nodes`` scales and weights that stand best for many: Gauss quadrature of their distribution.
 
     The rule integrates polynomials in the value up to degree ``2 n_nodes - 1`` as the full sum does, so a signal smooth
-    in the flip angle converges exponentially. Works for any sampled profile, a measured one included, and thins a rule:
-    ``gauss_quadrature(profile.nodes, profile.weights, 3)``. Where ``n_nodes`` reaches the number of distinct values,
-    the nodes are those values.
+    in the flip angle converges exponentially. It works for any sampled profile, and thins a rule. Where ``n_nodes``
+    reaches the number of distinct values, the nodes are those values.
 
     Args:
       values: actual over nominal flip angle, real, (positions,).

@@ -88,12 +88,10 @@ class TissueBox:
         return Tissue(**found)
 
     def spread_to_faces(self, cube, place, lot) -> Tissue:
-        """`spread`, two fifths of it pushed to faces of the cube: each coordinate to each end with a chance of a fifth.
+        """`spread`, but where ``lot``, (..., 1), is in the lowest two fifths, places are pushed to faces of the cube.
 
-        Args:
-          cube: places in the unit cube, (..., axes).
-          place: uniform from 0 to 1, (..., axes): the lowest fifth goes to 0, the highest to 1.
-          lot: uniform from 0 to 1, (..., 1): the lowest two fifths are pushed.
+        ``place``, (..., axes), says where each coordinate goes: its lowest fifth to 0, its highest to 1. Both are
+        uniform from 0 to 1.
         """
         faces = jnp.where(place < _END, 0, jnp.where(place > 1 - _END, 1, cube))
         return self.spread(jnp.where(lot < _PUSHED, faces, cube))
@@ -109,7 +107,7 @@ class TissueBox:
             columns.append(jnp.broadcast_to((_scaled(name, getattr(tissue, name)) - low) / (high - low), tissue.shape))
         return jnp.stack(columns, axis=-1)
 
-    def excess(self, tissue: Tissue) -> np.ndarray:
+    def _excess(self, tissue):
         """How far outside each atom lies, relative to the end of the range that it passes, (atoms, axes); 0 inside."""
         atoms = jax.tree.map(np.asarray, tissue.ravel())
         columns = []
@@ -121,12 +119,12 @@ class TissueBox:
 
     def outside(self, tissue: Tissue) -> np.ndarray:
         """Which atoms lie outside, (atoms,), bool."""
-        return (self.excess(tissue) > 0).any(axis=1)
+        return (self._excess(tissue) > 0).any(axis=1)
 
     def require_inside(self, tissue: Tissue):
         """Raises `ValueError` where an atom lies outside; it names the parameter, the worst value and by how much."""
         self.require_known(tissue)
-        excess = self.excess(tissue)
+        excess = self._excess(tissue)
         outside = (excess > 0).any(axis=1)
         if not outside.any():
             return

@@ -31,7 +31,7 @@ _STATES_AT_A_TIME = 8
 _CAPACITY_STEP = 128
 
 
-def fisp_signal(sequence, t1, t2, b1, slice_profile=None, *, n_states, max_states: int | None = None, lane_states=None):
+def fisp_signal(sequence, t1, t2, b1, slice_profile=None, lane_states=None, *, n_states, max_states: int | None = None):
     """Signals of a batch of voxels, small enough that their states fit the cache.
 
     Args:
@@ -40,11 +40,11 @@ def fisp_signal(sequence, t1, t2, b1, slice_profile=None, *, n_states, max_state
       t2: s, (lanes,).
       b1: actual over nominal flip angle, (lanes,) or ().
       slice_profile: quadrature over the slice, or None.
+      lane_states: number of states to keep in each lane, (lanes,), at most ``n_states``; None for ``n_states`` in all.
       n_states: states to keep: static, or with ``max_states`` an integer that may be traced. With ``max_states`` up to
         7 more are kept, for whole blocks above order 0.
       max_states: static capacity of the state arrays. None: ``n_states`` is the capacity (on GPUs, and where the
         simulation is differentiated). Set by `compiled` only.
-      lane_states: number of states to keep in each lane, (lanes,), at most ``n_states``; None for ``n_states`` in all.
 
     Returns:
       Real signals (frames, lanes); see `simulate` for their sign.
@@ -67,8 +67,10 @@ def fisp_signal(sequence, t1, t2, b1, slice_profile=None, *, n_states, max_state
     frame = jnp.arange(e1.shape[0] * block, dtype=jnp.int32).reshape(-1, block)
     highest = jnp.minimum(jnp.minimum(frame, n_frames - 1 - frame), jnp.asarray(n_states, jnp.int32) - 1)
     passes = jnp.maximum(highest + _STATES_AT_A_TIME - 1, 0) // _STATES_AT_A_TIME
-    form = {"n_states": n_states, "max_states": max_states, "lane_states": lane_states}
-    scan = functools.partial(_scan, e1=e1, e2=e2, passes=passes, z0=z0, **form)
+
+    def scan(angle):
+        return _scan(angle, e1, e2, passes, z0, n_states, max_states, lane_states)
+
     if slice_profile is None:
         signals = scan(angle)
     else:
@@ -84,12 +86,9 @@ def fisp_signal(sequence, t1, t2, b1, slice_profile=None, *, n_states, max_state
 
 
 def _scan(angle, e1, e2, passes, z0, n_states, max_states, lane_states):
-    """Signals right after each pulse, (blocks, frames of a block, lanes).
+    """Signals right after each pulse, (blocks, frames of a block, lanes): the shape of ``angle``, rad, e1 and e2, too.
 
-    Actual flip angles ``angle``, rad, and the relaxation factors ``e1`` and ``e2`` of each repetition have that shape,
-    too. ``passes``, int32, (blocks, frames of a block), counts the blocks of states that each frame updates in the
-    one-kernel form; ``z0``, (lanes,) or one number, is the longitudinal magnetisation before the first pulse. The other
-    arguments are those of `fisp_signal`.
+    In the one-kernel form each frame updates ``passes`` blocks of states. ``z0`` is z before the first pulse.
     """
     _, block, n_lanes = e1.shape
     # A row for each state, plus one scratch row: dephasing writes the highest state there and nothing reads it.
@@ -119,19 +118,11 @@ def _scan(angle, e1, e2, passes, z0, n_states, max_states, lane_states):
 
 
 def _frame(states, buffers, coefficients, n_passes, *, n_states, in_passes, kept):
-    """Excites, relaxes and dephases ``states`` into ``buffers``.
+    """Excites, relaxes and dephases p, q and z, (rows, lanes) each, into ``buffers``.
 
-    Args:
-      states: p, q and z, (rows, lanes) each.
-      buffers: arrays like ``states``, which the states after the frame are written into.
-      coefficients: those of `_coefficients`, (1, lanes) each; with ``in_passes`` the arguments of `_coefficients`.
-      n_passes: with ``in_passes`` the number of blocks of `_STATES_AT_A_TIME` states to update, above order 0.
-      n_states: without ``in_passes`` the number of states to update.
-      in_passes: whether states are updated block by block (the one-kernel form).
-      kept: 1 for every state that a lane keeps, 0 for the others, (rows, lanes); None where all are kept.
-
-    Returns:
-      The states after the frame, and p and z of order 0 before it, (2, lanes), which the signal is made of.
+    In the one-kernel form, ``in_passes``, ``coefficients`` are the arguments of `_coefficients`, and ``n_passes``
+    blocks of states above order 0 are updated; else ``n_states``. ``kept`` is 1 for states that a lane keeps, or None.
+    Also returns p and z of order 0 before the frame, (2, lanes), which the signal is made of.
     """
     coefficients = _coefficients(*coefficients) if in_passes else coefficients
     recovery = coefficients[-1]
@@ -154,14 +145,10 @@ def _frame(states, buffers, coefficients, n_passes, *, n_states, in_passes, kept
             for buffer, x, row in zip(buffers, (p, q, z), rows, strict=True)
         )
 
-    if in_passes:
+    def update_block(index, buffers):
+        return update(1 + index * _STATES_AT_A_TIME, _STATES_AT_A_TIME, buffers)
 
-        def update_block(index, buffers):
-            return update(1 + index * _STATES_AT_A_TIME, _STATES_AT_A_TIME, buffers)
-
-        buffers = lax.fori_loop(0, n_passes, update_block, buffers)
-    else:
-        buffers = update(1, n_states - 1, buffers)
+    buffers = lax.fori_loop(0, n_passes, update_block, buffers) if in_passes else update(1, n_states - 1, buffers)
     return buffers, jnp.concatenate([states[0][:1], states[2][:1]])
 
 
@@ -187,11 +174,8 @@ def lanes(n_states: int, max_states: int | None, dtype) -> int:
 
 
 def kernel_lanes(dtype) -> int | None:
-    """Voxels that a `compiled` function simulates together, whatever their number of states.
-
-    256 bytes a state, so that p, q and z of about a hundred states, and their buffers, fit the second-level cache. None
-    in the ordinary form.
-    """
+    """Voxels that a `compiled` function simulates together, whatever their number of states; else None."""
+    # 256 bytes a state: p, q and z of about a hundred states, and their buffers, fit the second-level cache.
     return 256 // jnp.dtype(dtype).itemsize if one_kernel.works() else None
 
 

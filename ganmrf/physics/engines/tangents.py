@@ -59,10 +59,7 @@ def tangents_in_chunks(sequence, tissue, slice_profile, *, n_states: int, n_tang
 
 
 def _lanes(n_rows):
-    """Lanes to simulate together, of ``n_rows`` states and tangents each.
-
-    So many that on a CPU the states of one frame fit its second-level cache, and that a GPU is filled.
-    """
+    """Lanes of ``n_rows`` states and tangents each that fit a CPU's second-level cache, or fill a GPU."""
     rows = 10240 if jax.default_backend() == "cpu" else 2**19
     return max(rows // n_rows // 64 * 64, 64)
 
@@ -93,8 +90,8 @@ def _on_site(pulses, voxels):
 def _after_pulses(n_states, pulses, voxels, start):
     """Tangents right after each pulse, (frames, n_tangents, lanes).
 
-    ``pulses`` are flip angles, rad, and repetition times, s, (frames,) each; ``voxels`` are T1, s, T2, s, and B1,
-    (lanes,) each; ``start`` is the longitudinal state of order 0 before the first pulse, (n_tangents, lanes).
+    ``pulses`` are flip angles and repetition times, ``voxels`` T1, T2 and B1, and ``start``, (n_tangents, lanes), the
+    longitudinal state of order 0 before the first pulse.
     """
     return _forward(n_states, pulses, voxels, start)[0]
 
@@ -153,11 +150,7 @@ def _coefficients(angle, exponent1, exponent2):
 
 
 def _frame(tangents, buffers, coefficients):
-    """Excites, relaxes and dephases tangents into ``buffers``.
-
-    Returns:
-      The tangents after the frame, p, q and z each, and q and z of order 0 before it, (n_tangents, 2, lanes).
-    """
+    """Excites, relaxes and dephases tangents into ``buffers``; also q and z of order 0 before the frame."""
     a, b, g, d, h, recovery, angle, exponent1, exponent2 = coefficients
 
     def driven(tangent, orders):
@@ -197,19 +190,12 @@ def _frame(tangents, buffers, coefficients):
 
 
 def _adjoint_frame(adjoints, buffers, inputs):
-    """One frame back, into ``buffers``.
+    """One frame back, into ``buffers``; also the `_inner_products` of adjoints and states before the frame.
 
     The adjoints of one tangent are three arrays: the adjoints of p and then a row of zeros, a row of zeros and then the
     adjoints of q, and the adjoints of z, so that dephasing is undone by reading ``p[1:]`` and ``q[:-1]``. At order 0, p
-    and q are one number, whose adjoint stands with q.
-
-    Args:
-      adjoints: after the frame, a triple for each tangent.
-      buffers: arrays like ``adjoints``, which the adjoints before the frame are written into.
-      inputs: the states before the frame, its `_coefficients`, and the cotangents of q and z of order 0 before it.
-
-    Returns:
-      The adjoints before the frame, and their `_inner_products` with the states.
+    and q are one number, whose adjoint stands with q. ``inputs`` are the states before the frame, its `_coefficients`,
+    and the cotangents of q and z of order 0 before it.
     """
     states, (a, b, g, d, h, _, angle, exponent1, exponent2), rows = inputs
     dephased = [(p[1:], q[:-1], z) for p, q, z in adjoints]
@@ -260,10 +246,7 @@ def _sum_orders(values):
 
 
 def _double_buffered(step, states, inputs, reverse=False):
-    """`lax.scan` of ``step(states, buffers, input) -> states in buffers, output`` over an even number of steps.
-
-    Two steps at a time write into each other's buffers, so that the shift by one order costs no copy.
-    """
+    """`lax.scan` of ``step(states, buffers, input) -> states in buffers, output``, two steps at a time (`real`)."""
 
     def two_steps(carry, pair):
         outputs = [None, None]

@@ -21,12 +21,6 @@ import numpy as np
 from ganmrf.physics.sequences.fisp import Sequence
 from ganmrf.pytrees import is_traced, require, require_positive
 
-# Block, times and range of flip angles of the reference.
-_FRAMES_PER_BEAT = 50
-_REPETITION_TIME_S = 5.1e-3
-_ECHO_TIME_S = 1.4e-3
-_INVERSION_TIME_S = 21e-3
-_FLIP_ANGLES_DEG = (4.0, 25.0)
 _RATES = (40.0, 140.0)  # beats a minute: a slow adult's at rest to a fast heart's
 
 
@@ -34,12 +28,12 @@ def cardiac_mrf(
     rr_intervals,
     *,
     flip_angle=None,
-    frames_per_beat: int = _FRAMES_PER_BEAT,
-    repetition_time: float = _REPETITION_TIME_S,
-    echo_time: float = _ECHO_TIME_S,
-    inversion_time: float | None = _INVERSION_TIME_S,
+    frames_per_beat: int = 50,
+    repetition_time: float = 5.1e-3,
+    echo_time: float = 1.4e-3,
+    inversion_time: float | None = 21e-3,
 ) -> Sequence:
-    """The MRF sequence of one rhythm of the heart.
+    """The MRF sequence of one rhythm of the heart; block, times and flip angles are by default those of the reference.
 
     Args:
       rr_intervals: time from the first frame of each beat to the first frame of the next, s, (beats,). The last
@@ -67,7 +61,7 @@ def cardiac_mrf(
         require("rr_intervals", rr_intervals, lambda x: x >= block * (1 - 1e-6), rule)
     beats = rr_intervals.size
     if flip_angle is None:
-        low, high = np.deg2rad(_FLIP_ANGLES_DEG)
+        low, high = np.deg2rad((4.0, 25.0))
         flip_angle = low + (high - low) * np.sin(np.pi * (np.arange(frames_per_beat) + 0.5) / frames_per_beat)
     flip_angle = jnp.asarray(flip_angle, float)
     if flip_angle.shape == (frames_per_beat,):

@@ -9,10 +9,8 @@ from ganmrf.physics.sequences.fisp import Sequence
 # Half-sine lobes of the MRF-FISP flip angles (degrees): first frame, last frame, phase of the first frame, amplitude.
 _LOBES = ((0, 198, 2, 30.0), (209, 408, 1, 38.0), (419, 618, 1, 65.0), (628, 827, 1, 40.0), (839, 999, 1, 22.0))
 _FLOOR_DEG = 5.0  # flip angle that the lobes rise from
-_TR_COLUMN = 2  # of the shipped file, ms
 _TR_OFFSET_MS = 0.40  # between the published list and the repetition times of the GAN-MRF paper
 ECHO_TIME_S = 1.908e-3  # of public copies of the schedule
-_INVERSION_TIME_S = 18e-3  # of public copies of the schedule
 
 
 def mrf_fisp(n_frames: int = 1000) -> Sequence:
@@ -35,10 +33,10 @@ def mrf_fisp(n_frames: int = 1000) -> Sequence:
         frames = np.arange(first, last + 1)
         flip_angle_deg[frames] = _FLOOR_DEG + amplitude * np.sin(np.pi * (frames - first + phase) / 200)
     with (importlib.resources.files("ganmrf.data") / "mrf_fisp_jiang2015.csv").open(encoding="utf-8") as file:
-        published = np.loadtxt(file, delimiter=",", skiprows=1)
+        published_ms = np.loadtxt(file, delimiter=",", skiprows=1, usecols=2)
     return Sequence(
         flip_angle=np.deg2rad(flip_angle_deg)[:n_frames],
-        repetition_time=(1e-3 * published[:, _TR_COLUMN] + 1e-3 * _TR_OFFSET_MS)[:n_frames],
+        repetition_time=(1e-3 * published_ms + 1e-3 * _TR_OFFSET_MS)[:n_frames],
         echo_time=ECHO_TIME_S,
-        inversion_time=_INVERSION_TIME_S,
+        inversion_time=18e-3,
     )

@@ -27,7 +27,7 @@ def sample(key: jax.Array, n_frames: int = 1000) -> Sequence:
     10 to 60 ms.
     """
     keys = jax.random.split(key, 4)
-    shapes = [lambda key, draw=draw: draw(key, n_frames) for draw in _SAMPLERS.values()]
+    shapes = [lambda key, draw=draw: draw(key, n_frames) for draw in _SAMPLERS]
     return Sequence(
         flip_angle=jax.lax.switch(jax.random.randint(keys[0], (), 0, len(shapes)), shapes, keys[1]),
         repetition_time=sample_repetition_times(keys[2], n_frames),
@@ -47,13 +47,9 @@ def sample_five_lobes(key: jax.Array) -> jax.Array:
 def five_lobes(parameters: jax.Array, n_frames: int = 1000) -> Sequence:
     """Sequences like that of the GAN-MRF paper, by eight numbers: five half-sine lobes and a wave of the TR.
 
-    Args:
-      parameters: (8,), each from -1 to 1: peaks of the equally long lobes, 45 +- 25 degrees; scale of the repetition
-        time, 1.05 +- 0.25; amplitudes of its cosine and its sine, +- 1.3 ms, of a period of 170 frames of 1000.
-      n_frames: length of the sequence.
-
-    Returns:
-      The sequence, differentiable in the parameters; inversion time 20 ms.
+    The ``parameters``, (8,), are from -1 to 1: peaks of the equally long lobes, 45 +- 25 degrees; scale of the TR,
+    1.05 +- 0.25; amplitudes of its cosine and its sine, +- 1.3 ms, of a period of 170 frames of 1000. The inversion
+    time is 20 ms. The sequence is differentiable in the parameters.
     """
     frames = jnp.arange(n_frames)
     peaks = jnp.deg2rad(45 + 25 * parameters[:5])
@@ -166,9 +162,4 @@ def _sample_random_walk(key, n_frames):
     return low + (high - low) * random_walk(keys[2], jax.random.randint(keys[3], (), 3, 40), n_frames)
 
 
-_SAMPLERS = {
-    "lobes": _sample_lobes,
-    "splines": _sample_splines,
-    "piecewise_constant": _sample_piecewise_constant,
-    "random_walk": _sample_random_walk,
-}
+_SAMPLERS = (_sample_lobes, _sample_splines, _sample_piecewise_constant, _sample_random_walk)
