@@ -98,15 +98,10 @@ class AnchorSet:
     def validation_errors(self, weights: np.ndarray) -> np.ndarray:
         """Relative errors of the validation tissues' fingerprints under all ``sequences``, (sequences * tissues,).
 
-        Args:
-          weights: of the validation tissues, (tissues, anchors).
+        ``weights`` are those of the validation tissues, (tissues, anchors).
         """
         size = weights.shape[1]
         return np.concatenate([direction_errors(weights @ of[:size], truth) for of, truth in self.signals])
-
-    def validation_error(self, weights: np.ndarray) -> float:
-        """Mean of `validation_errors`."""
-        return float(self.validation_errors(weights).mean())
 
 
 def build_anchor_set(
@@ -170,16 +165,13 @@ def with_spread_anchors(anchor_set: AnchorSet) -> AnchorSet:
 
 
 def choose_anchors(features: np.ndarray, number: int) -> np.ndarray:
-    """Candidates of whose features those of the others are combinations, most important first.
+    """Rows of ``features`` of which the others are combinations, most important first, (number,).
 
-    The first n of the rows are the choice of n anchors.
+    The first n of the rows are the choice of n anchors: pivots of a QR decomposition of the transpose.
 
     Args:
       features: of candidates, (candidates, features), float64.
       number: how many, no more than candidates or features.
-
-    Returns:
-      Rows of the candidates, (number,): pivots of a QR decomposition of the transpose.
     """
     return scipy.linalg.qr(features.T, mode="r", pivoting=True, check_finite=False)[1][:number]
 
@@ -200,7 +192,7 @@ def learned_matrices(anchor_set: AnchorSet, anchors: np.ndarray, validation: np.
 
     def best(size):
         matrices = list(ridge_path(anchors[:size], np.eye(size), _RIDGES))
-        return least(matrices, lambda matrix: anchor_set.validation_error(validation @ matrix))
+        return least(matrices, lambda matrix: anchor_set.validation_errors(validation @ matrix).mean())
 
     return {size: best(size) for size in anchor_set.sizes}
 

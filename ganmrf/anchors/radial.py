@@ -83,7 +83,7 @@ def fit_radial(anchor_set: AnchorSet) -> RadialWeights:
     )
 
     def error(fit):
-        return anchor_set.validation_error(features_at(fit[0], validation) @ fit[1])
+        return anchor_set.validation_errors(features_at(fit[0], validation) @ fit[1]).mean()
 
     for size in anchor_set.sizes:
         fits = [(each, weight_matrix(each)) for each in _candidates(anchors[:size])]

@@ -118,11 +118,7 @@ PRESETS = {
 
 
 def recipe(preset: str = "best", **changes) -> Recipe:
-    """A preset with some of its fields changed.
-
-    Args:
-      preset: ``paper`` or ``best``.
-      **changes: fields of `Recipe`.
+    """A preset, ``paper`` or ``best``, with some of the fields of its `Recipe` changed.
 
     Raises:
       ValueError: another preset, or a value that its field cannot have.

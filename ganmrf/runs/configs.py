@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax
 import numpy as np
 
 from ganmrf.dictionary.grids import grid_of, tissue_grid, values_in_ranges
@@ -72,10 +73,7 @@ class SimulationConfig:
             return sequence
         if self.frames > sequence.n_frames:
             raise ValueError(f"frames must be 1 to {sequence.n_frames}, the length of --schedule; got {self.frames}")
-        prefix = {
-            name: getattr(sequence, name)[: self.frames] for name in ("flip_angle", "repetition_time", "echo_time")
-        }
-        return dataclasses.replace(sequence, **prefix)
+        return jax.tree.map(lambda leaf: leaf[: self.frames] if leaf.ndim else leaf, sequence)
 
     def tissue(self) -> Tissue:
         """The tissue grid that the fields name."""

@@ -63,7 +63,7 @@ def simulate_accurately(simulation: SimulationConfig, store=None) -> Dictionary:
 def train_in_folder(
     path, job: TrainingJob | None = None, given: frozenset[str] | None = None, *, progress: bool = True
 ) -> Run:
-    """Trains in a folder, from its newest whole checkpoint if it has one.
+    """Trains in a folder, from its newest whole checkpoint if it has one, to its end.
 
     Args:
       path: gets ``config.json``, ``metrics.jsonl``, ``checkpoints`` and ``generator.npz``.
@@ -71,9 +71,6 @@ def train_in_folder(
       given: names of the fields of ``job`` that the user gave; the others yield to those of a run that the folder
         holds. None: all of them.
       progress: whether to show progress.
-
-    Returns:
-      The run at its end.
 
     Raises:
       ValueError: a folder in use or of other settings, or a training that diverges.
