@@ -57,10 +57,13 @@ class MixtureOutputs:
         return -jnp.mean(log_density(outputs_of(noise[1]), real / scaling.output_scale[None]))
 
 
-def log_density(parameters: jax.Array, values: jax.Array) -> jax.Array:
-    """Logarithm of the density at one value for each mixture, (batch,), from values (batch, size)."""
+def log_density(outputs: jax.Array, values: jax.Array) -> jax.Array:
+    """Logarithm of the density at one value for each mixture, (batch,).
+
+    ``outputs`` are the network's, (batch, `MixtureOutputs.n_outputs`), and ``values`` (batch, size).
+    """
     size = values.shape[1]
-    logits, mean, log_diagonal, below = _parts(parameters, size)
+    logits, mean, log_diagonal, below = _parts(outputs, size)
     difference = values[:, None] - mean
     # L times the difference by two constant matrices: gathers and scatters are slow on CPUs.
     rows, columns = (jnp.eye(size)[index] for index in np.tril_indices(size, -1))
