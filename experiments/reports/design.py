@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from experiments.evaluation.design import MonteCarlo, atoms, monte_carlo, noise_in_maps, over_b1, over_tissues
-from ganmrf.design.bounds import Precision, scan_time
+from ganmrf.design.bounds import Precision, precision, scan_time
 from ganmrf.design.limits import activity
 from ganmrf.physics.simulate import simulate
 from ganmrf.physics.tissue import Tissue
@@ -13,7 +13,7 @@ from ganmrf.report.design_figures import activity_figure, descent_figure, design
 from ganmrf.report.figures import fingerprint_figure
 from ganmrf.report.html import Picture, Section, Table, write_report
 from ganmrf.report.precision_figures import monte_carlo_figure, precision_figure, robustness_figure, tissue_ratio_figure
-from ganmrf.runs.designing import Design, DesignConfig, exact_precision
+from ganmrf.runs.designing import Design, DesignConfig
 
 _B1 = np.linspace(0.8, 1.2, 9)
 NAMES = ("start", "design")
@@ -98,8 +98,8 @@ def evaluate_design(found: Design, config: DesignConfig, *, snr: float, draws: i
         found=found,
         config=config,
         snr=snr,
-        precision={name: exact_precision(sequence, tissue, slice_profile) for name, sequence in sequences.items()},
-        basins=[exact_precision(sequence, tissue, slice_profile) for sequence in found.basins],
+        precision={name: precision(each, tissue, slice_profile=slice_profile) for name, each in sequences.items()},
+        basins=[precision(each, tissue, slice_profile=slice_profile) for each in found.basins],
         monte_carlo=of_both(monte_carlo, tissue=tissue, draws=draws),
         brain=of_both(noise_in_maps, size=brain_size),
         b1={name: over_b1(sequence, tissue, _B1, slice_profile) for name, sequence in sequences.items()},
@@ -165,17 +165,13 @@ def _precision_section(evaluated):
 
 def _check_section(evaluated):
     names = list(evaluated.config.named_tissues)
-    predicted, measured = (
-        {name: getattr(found, kind) for name, found in evaluated.monte_carlo.items()} for kind in MonteCarlo._fields
-    )
-    rows = [
-        (
-            name,
-            *(f"{100 * evaluated.brain[which][name][i]:.2f}" for i in (0, 1) for which in NAMES),
-            *(f"{evaluated.brain['start'][name][i] / evaluated.brain['design'][name][i]:.2f}" for i in (0, 1)),
-        )
-        for name in evaluated.brain["start"]
-    ]
+    spreads = evaluated.monte_carlo.items()
+    predicted, measured = ({name: getattr(found, kind) for name, found in spreads} for kind in MonteCarlo._fields)
+    rows, (start, design) = [], (evaluated.brain[name] for name in NAMES)
+    for name in start:
+        pairs = list(zip(start[name], design[name], strict=True))  # of T1, of T2
+        percent = [f"{100 * value:.2f}" for pair in pairs for value in pair]
+        rows.append([name, *percent, *(f"{before / after:.2f}" for before, after in pairs)])
     columns = ("Tissue", "T1, start (%)", "T1, design (%)", "T2, start (%)", "T2, design (%)", "T1 gain", "T2 gain")
     figure = monte_carlo_figure(predicted, measured, names, draws=evaluated.draws)
     return Section(
@@ -215,9 +211,9 @@ def _search_section(evaluated):
         (
             f"{start}" + (" (the given one)" if start == 0 else ""),
             f"{best:.4f}",
-            *(f"{100 * value:.1f}" for value in np.concatenate([precision.t1, precision.t2])),
+            *(f"{100 * value:.1f}" for value in np.concatenate([std.t1, std.t2])),
         )
-        for start, (best, precision) in enumerate(zip(found.best, evaluated.basins, strict=True))
+        for start, (best, std) in enumerate(zip(found.best, evaluated.basins, strict=True))
     ]
     meaning = "the inner product of neighbouring fingerprints"
     if evaluated.config.objective == "bound":

@@ -45,15 +45,8 @@ def precision(
 ) -> Precision:
     """The Cramer-Rao bound of T1, T2 and complex M0 for noise of standard deviation abs(M0), differentiable.
 
-    Args:
-      sequence: the pulse sequence; reverse mode by it has a hand-written adjoint.
-      tissue: voxels of any shape.
-      n_states: as for `simulate_with_tangents`.
-      slice_profile: quadrature over the slice; None for a uniform slice.
-      with_b1: whether B1 is unknown too, and estimated.
-
-    Raises:
-      ValueError: ``n_states`` below 1.
+    Arguments and errors are those of `simulate_with_tangents`; ``with_b1``: B1 is unknown too, and estimated. Reverse
+    mode by the sequence has a hand-written adjoint.
 
     References:
       Zhao et al. 2018, arXiv:1710.08062.

@@ -14,6 +14,7 @@ from ganmrf.physics.tissue import Tissue
 from ganmrf.pytrees import is_traced, pytree, require
 
 REDUCTIONS = ("worst", "mean", "rms")
+_SHARPNESS = 60.0  # p of the p-norm of the worst: 3 % above the exact maximum of six values
 
 
 class Outcome(NamedTuple):
@@ -34,7 +35,7 @@ class CramerRaoObjective:
     ``objective(sequence, signal_model)`` returns the number, dimensionless, for noise as large as M0. Weights are
     scaled to a mean of 1 over those that are not 0; then ``weight * std`` of T1 and T2 in all voxels is reduced by its
 
-    - ``worst``: p-norm with p = ``sharpness``, a smooth maximum, 1 to n^(1/p) times the exact one of n values;
+    - ``worst``: p-norm with p = 60, a smooth maximum, 1 to n^(1/p) times the exact one of n values;
     - ``mean``: mean;
     - ``rms``: root of the mean of weight * std^2, that is, of the weighted trace of the covariance.
 
@@ -45,29 +46,25 @@ class CramerRaoObjective:
       weight_t1: of the relative standard deviation of T1.
       weight_t2: of that of T2.
       reduce: ``worst``, ``mean`` or ``rms``.
-      sharpness: of ``worst``, 1 or more.
       reference: None, or standard deviations of the voxels by which those of a sequence are divided, such as those of
         the sequence to improve on: the weights then are the gains wanted over that sequence.
 
     Raises:
-      ValueError: no tissue; weights that are negative, not finite or both 0; another ``reduce``; or a ``sharpness``
-        below 1.
+      ValueError: no tissue; weights that are negative, not finite or both 0; or another ``reduce``.
     """
 
     tissue: Tissue
     weight_t1: float = 1.0
     weight_t2: float = 1.0
     reduce: str = dataclasses.field(default="mean", metadata={"static": True})
-    sharpness: float = dataclasses.field(default=20.0, metadata={"static": True})
     reference: Precision | None = None
 
     def __post_init__(self):
         if not self.tissue.size:
             raise ValueError("CramerRaoObjective.tissue holds no voxels")
-        for name, least in (("weight_t1", 0), ("weight_t2", 0), ("sharpness", 1)):
-            rule = f"{least} or more, and finite"
-            field = f"CramerRaoObjective.{name}"
-            require(field, getattr(self, name), lambda x, least=least: (x >= least) & np.isfinite(x), rule)
+        for name in ("weight_t1", "weight_t2"):
+            field, rule = f"CramerRaoObjective.{name}", "0 or more, and finite"
+            require(field, getattr(self, name), lambda x: (x >= 0) & np.isfinite(x), rule)
         if not is_traced(self.weight_t1, self.weight_t2) and not (self.weight_t1 > 0 or self.weight_t2 > 0):
             raise ValueError("CramerRaoObjective: no weight is above 0 among weight_t1, weight_t2")
         if self.reduce not in REDUCTIONS:
@@ -78,15 +75,11 @@ class CramerRaoObjective:
         return self.evaluate(sequence, signal_model).value
 
     def evaluate(self, sequence: Sequence, signal_model: SignalModel) -> Outcome:
-        """The number to minimise, with the standard deviations it is reduced from.
-
-        Raises:
-          ValueError: what the signal model raises.
-        """
+        """The number to minimise, with the standard deviations it is reduced from; raises what the model raises."""
         found = precision_of(signal_model(sequence, self.tissue), self.tissue)
         stds, weights = self._weighted(found)
         if self.reduce == "worst":
-            value = _smooth_maximum(weights * stds, self.sharpness)
+            value = _smooth_maximum(weights * stds)
         elif self.reduce == "rms":
             value = jnp.sqrt(jnp.mean(weights * stds**2, where=weights > 0))
         else:
@@ -126,8 +119,8 @@ def require_finite(objective: CramerRaoObjective, sequence: Sequence, signal_mod
     return outcome
 
 
-def _smooth_maximum(values, sharpness):
+def _smooth_maximum(values):
     """The p-norm of ``values``, none negative, scaled so that no power overflows."""
     largest = jnp.max(values)
     scale = jax.lax.stop_gradient(jnp.where(jnp.isfinite(largest) & (largest > 0), largest, 1))
-    return scale * jnp.sum((values / scale) ** sharpness) ** (1 / sharpness)
+    return scale * jnp.sum((values / scale) ** _SHARPNESS) ** (1 / _SHARPNESS)

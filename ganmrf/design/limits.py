@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 
 from ganmrf.physics.sequences.fisp import Sequence
+from ganmrf.pytrees import require_positive
 
 _NEAR = 0.01  # of a range or a limit: values this near to a bound count as at it
 ROUNDING = 1e-6  # of a limit: the error of float32 values, of their sums, and of six decimals of degrees and ms
@@ -61,9 +62,8 @@ class Limits:
             if not 0 <= low <= high < np.inf:
                 raise ValueError(f"Limits.inversion_time must rise from 0 or more; got {low:g} to {high:g} s")
         for name in ("scan_time", "max_flip_change", "rf_power"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < np.inf:
-                raise ValueError(f"Limits.{name} must be positive and finite, or None for no limit; got {value:g}")
+            if (value := getattr(self, name)) is not None:
+                require_positive(f"Limits.{name}", value, "positive and finite, or None for no limit")
         if self.scan_time_fixed and self.scan_time is None:
             raise ValueError("Limits.scan_time_fixed needs a scan_time; got None")
 
@@ -122,9 +122,7 @@ def check_feasible(
 def violations(sequence: Sequence, limits: Limits) -> dict[str, float]:
     """How far a sequence is beyond each limit, in the unit of the limit; 0 where the limit is kept, to `ROUNDING`.
 
-    Args:
-      sequence: a sequence whose values can be read (not under `jit`).
-      limits: its limits.
+    Not under `jit`: the values are read.
 
     Returns:
       Name of each limit that is set -> its excess; for a limit of frames, the largest of all frames.
@@ -132,15 +130,12 @@ def violations(sequence: Sequence, limits: Limits) -> dict[str, float]:
     Raises:
       ValueError: an inversion in only one of the sequence and its limits.
     """
-    check_inversion(sequence, limits)
-    angle, time, echo = _values(sequence)
-    low, high = limits.flip_angle
+    angle, time, echo, inversion, scan_time = _values(sequence, limits)
     found = {
-        "flip_angle": _outside(angle, low, high),
+        "flip_angle": _outside(angle, *limits.flip_angle),
         "repetition_time": _outside(time, *limits.repetition_time),
         "echo_time": _outside(echo, limits.echo_time, limits.echo_time),
     }
-    inversion, scan_time = _inversion_time(sequence), _scan_time(sequence)
     if limits.inversion_time is not None:
         found["inversion_time"] = _outside(inversion, *limits.inversion_range)
     if limits.scan_time is not None:
@@ -148,8 +143,8 @@ def violations(sequence: Sequence, limits: Limits) -> dict[str, float]:
         found["scan_time"] = _outside(scan_time, shortest, limits.scan_time)
     if limits.max_flip_change is not None:
         # A difference of angles is as exact as the angles are.
-        change = _outside(np.abs(np.diff(angle)), 0.0, limits.max_flip_change, rounding=ROUNDING * high)
-        found["max_flip_change"] = change
+        rounding = ROUNDING * limits.flip_angle[1]
+        found["max_flip_change"] = _outside(np.abs(np.diff(angle)), 0.0, limits.max_flip_change, rounding=rounding)
     if limits.rf_power is not None:
         found["rf_power"] = _outside(np.sum(angle**2) / scan_time, 0.0, limits.rf_power)
     return found
@@ -158,9 +153,7 @@ def violations(sequence: Sequence, limits: Limits) -> dict[str, float]:
 def activity(sequence: Sequence, limits: Limits) -> dict[str, np.ndarray]:
     """Which limits a sequence reaches to 1 % of the range or limit, frame by frame where they are limits of frames.
 
-    Args:
-      sequence: a sequence whose values can be read (not under `jit`).
-      limits: its limits.
+    Not under `jit`: the values are read.
 
     Returns:
       Whether each frame is at "flip_angle min", "flip_angle max", "repetition_time min", "repetition_time max" and
@@ -171,14 +164,12 @@ def activity(sequence: Sequence, limits: Limits) -> dict[str, np.ndarray]:
     Raises:
       ValueError: as `violations`.
     """
-    check_inversion(sequence, limits)
-    angle, time, _ = _values(sequence)
-    scan_time = _scan_time(sequence)
+    angle, time, _, inversion, scan_time = _values(sequence, limits)
     found = {}
     for name, value, (low, high) in (
         ("flip_angle", angle, limits.flip_angle),
         ("repetition_time", time, limits.repetition_time),
-        ("inversion_time", _inversion_time(sequence), limits.inversion_range),
+        ("inversion_time", inversion, limits.inversion_range),
     ):
         if low < high:
             found[f"{name} min"] = value <= low + _NEAR * (high - low)
@@ -208,17 +199,13 @@ def _range(name, value):
         raise ValueError(f"Limits.{name} must be (smallest, largest); got {value!r}") from error
 
 
-def _values(sequence):
-    fields = (sequence.flip_angle, sequence.repetition_time, sequence.echo_time)
-    return tuple(np.asarray(value, np.float64) for value in fields)
-
-
-def _inversion_time(sequence):
-    return np.float64(0.0 if sequence.inversion_time is None else sequence.inversion_time)
-
-
-def _scan_time(sequence):
-    return _inversion_time(sequence) + np.asarray(sequence.repetition_time, np.float64).sum()
+def _values(sequence, limits):
+    """Flip angles, repetition times, echo times, inversion time and scan time of a sequence, float64."""
+    check_inversion(sequence, limits)
+    inversion = 0.0 if sequence.inversion_time is None else sequence.inversion_time
+    fields = (sequence.flip_angle, sequence.repetition_time, sequence.echo_time, inversion)
+    angle, time, echo, inversion = (np.asarray(value, np.float64) for value in fields)
+    return angle, time, echo, inversion, inversion + time.sum()
 
 
 def _outside(value, low, high, rounding=0.0):

@@ -21,6 +21,7 @@ from ganmrf.design.constraints import (
 from ganmrf.design.limits import Limits, check_feasible, violations
 from ganmrf.physics.sequences import random
 from ganmrf.physics.sequences.fisp import Sequence
+from ganmrf.pytrees import require_positive, require_whole
 
 FIELDS = ("flip_angle", "repetition_time", "inversion_time")
 EDGE = 1e-3  # starts keep this share of a range from either bound: at the bound the sigmoid's gradient is 0
@@ -55,8 +56,7 @@ class Spline:
     knot_spacing: float = 20
 
     def __post_init__(self):
-        if not self.knot_spacing > 0:
-            raise ValueError(f"Spline.knot_spacing must be positive; got {self.knot_spacing:g} frames")
+        require_positive("Spline.knot_spacing", self.knot_spacing)
 
     def encode_angles(self, values: np.ndarray):
         n_knots = 3 + max(1, round(len(values) / self.knot_spacing))
@@ -89,8 +89,7 @@ class Lobes:
     knot_spacing: float = 40
 
     def __post_init__(self):
-        if self.n_lobes < 1:
-            raise ValueError(f"Lobes.n_lobes must be 1 or more; got {self.n_lobes}")
+        require_whole("Lobes.n_lobes", self.n_lobes)
         Spline(self.knot_spacing)
 
     def encode_angles(self, values: np.ndarray):
@@ -114,34 +113,21 @@ class Lobes:
 class Parametrisation:
     """Sequences within limits from any real parameters; fields that are not optimised keep the values of the start.
 
-    Example::
-
-        parametrisation = Parametrisation(mrf_fisp(400), limits, Spline(20))
-        params = parametrisation.initial()
-        sequence = parametrisation.to_sequence(params)  # jit, grad and vmap work on it
-
     Attributes:
-      start: the sequence that the parametrisation was made with.
+      start: gives the number of frames, and the values of the fields that are kept.
       limits: the limits of all its sequences.
-      shape: `Frames`, `Spline` or `Lobes`.
-      free: names of the fields that parameters change: those of ``optimise`` whose limits allow more than one value.
+      shape: `Frames`, `Spline` or `Lobes`: how flip angles and repetition times depend on parameters.
+      free: names of the fields that parameters change: those of ``optimise`` ("flip_angle", "repetition_time" and
+        "inversion_time", or some of them) whose limits allow more than one value.
+
+    Raises:
+      ValueError: another field, no field left to optimise, limits that exclude each other or a field that is kept, or
+        an inversion in only one of the start and the limits.
     """
 
     def __init__(
         self, start: Sequence, limits: Limits, shape: Frames | Spline | Lobes, optimise: Iterable[str] = FIELDS
     ):
-        """Checks that the limits can be met, with the fields that are kept.
-
-        Args:
-          start: gives the number of frames, and the values of the fields that are kept.
-          limits: see `Limits`.
-          shape: how flip angles and repetition times depend on parameters.
-          optimise: which of "flip_angle", "repetition_time" and "inversion_time" are free.
-
-        Raises:
-          ValueError: another field, no field left to optimise, limits that exclude each other or a field that is kept,
-            or an inversion in only one of the start and the limits.
-        """
         optimise = tuple(optimise)
         if not optimise or not set(optimise) <= set(FIELDS):
             raise ValueError(f"optimise must be some of {', '.join(FIELDS)}; got {', '.join(optimise) or 'none'}")
@@ -189,7 +175,7 @@ class Parametrisation:
         return jax.tree.map(lambda leaf: jnp.asarray(leaf, float), params)
 
     def to_sequence(self, params: dict) -> Sequence:
-        """The sequence of parameters such as `initial` returns; within the limits for any values of them."""
+        """The sequence of parameters such as `initial` returns, within the limits for any values; jit and grad work."""
         dtype = jnp.result_type(*jax.tree.leaves(params))
         held = {name: None if value is None else jnp.asarray(value, dtype) for name, value in self._held.items()}
         inversion_time, times, angles = held["inversion_time"], held["repetition_time"], held["flip_angle"]

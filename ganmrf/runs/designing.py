@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ganmrf.anchors.generator_file import load_anchored
-from ganmrf.design.bounds import Precision, precision_of, scan_time
+from ganmrf.design.bounds import scan_time
 from ganmrf.design.constraints import roughness
 from ganmrf.design.cramer_rao_objective import CramerRaoObjective, require_finite
 from ganmrf.design.limits import Limits
@@ -31,7 +31,6 @@ from ganmrf.settings import configuration, group, setting
 _INVERSION_MS = (18.0, 40.0)  # unless the user says otherwise: from the start's own to twice as long
 _CHUNK = 50  # updates between two checkpoints
 _ACCURACY = 1e-3  # of signals while a design is under way; its result is evaluated with all states that matter
-_SHARPNESS = 60.0  # of the worst of T1, T2 and the tissues: 3 % above the exact one for six of them
 _SPREAD = 1.5  # standard deviation of what is added to the parameters of further starts
 
 
@@ -226,7 +225,7 @@ def make_objective(config: DesignConfig, start: Sequence) -> Callable[[Sequence]
         voxels = worth.compared
     else:
         wanted = {"weight_t1": config.gain_t1, "weight_t2": config.gain_t2}
-        absolute = CramerRaoObjective(voxels, **wanted, reduce=config.reduce, sharpness=_SHARPNESS)
+        absolute = CramerRaoObjective(voxels, **wanted, reduce=config.reduce)
         reference = require_finite(absolute, start, simulator_model(slice_profile=slice_profile)).precision
         # The weights of the objective have a mean of 1: scaled back, 1 is where the wanted gains are reached.
         scale = np.mean([gain for gain in (config.gain_t1, config.gain_t2) if gain])
@@ -237,11 +236,6 @@ def make_objective(config: DesignConfig, start: Sequence) -> Callable[[Sequence]
         return scale * worth(sequence, model) + config.smoothness * roughness(sequence, limits)
 
     return objective
-
-
-def exact_precision(sequence: Sequence, tissue: Tissue, slice_profile=None) -> Precision:
-    """The Cramer-Rao bound with every EPG state that matters."""
-    return precision_of(simulator_model(slice_profile=slice_profile)(sequence, tissue), tissue)
 
 
 def _signal_model(start, config, tissue, slice_profile) -> SignalModel:

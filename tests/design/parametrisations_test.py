@@ -238,11 +238,11 @@ def test_bad_requests_are_named(arguments, message):
 
 
 def test_bad_shapes_and_lengths_are_named():
-    with pytest.raises(ValueError, match=r"Spline\.knot_spacing must be positive; got 0 frames"):
+    with pytest.raises(ValueError, match=r"Spline\.knot_spacing must be positive and finite; got 0"):
         Spline(0)
     with pytest.raises(ValueError, match="knot_spacing must be positive"):
         Lobes(3, -1)
-    with pytest.raises(ValueError, match=r"Lobes\.n_lobes must be 1 or more; got 0"):
+    with pytest.raises(ValueError, match=r"Lobes\.n_lobes must be a whole number, 1 or more; got 0"):
         Lobes(0)
     with pytest.raises(ValueError, match="40 frames of the start; it has 41"):
         Parametrisation(start(), LIMITS, Frames()).initial(start(41))

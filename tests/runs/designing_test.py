@@ -311,7 +311,7 @@ def test_what_no_design_can_ask_for(asked, words):
         ({"optimise": ("flip_angles",)}, "optimise must be some of flip_angle, .*; got flip_angles"),
         ({"gain_t1": 0.0, "gain_t2": 0.0}, "no weight is above 0"),
         ({"objective": "separation", "reduce": "rms"}, "reduce=rms goes with --objective=bound"),
-        ({"knot_spacing": 0.0}, "knot_spacing must be positive; got 0 frames"),
+        ({"knot_spacing": 0.0}, "knot_spacing must be positive and finite; got 0"),
         ({"learning_rate": 0.0}, "learning_rate and steps must be positive; got 0 and"),
         ({"generator": "none.npz"}, "none.npz: .*No such file"),
         ({"generator": __file__}, "designing_test.py"),
