@@ -9,7 +9,7 @@ the output layer is solved for. ``ablation.json`` and ``report.html`` hold the t
 of `train`, such as ``--r1_weight=0``.
 """
 
-import dataclasses
+import re
 
 import numpy as np
 
@@ -60,9 +60,7 @@ def main(config: Config, given: frozenset[str]):
         if len(split) > 2 and not split[2] > 0:
             raise ValueError(f"split={','.join(map(str, split))} has no test set to evaluate on")
         jobs = {
-            workdir.path / name.replace(" ", "_").replace(",", "") / f"seed_{seed}": dataclasses.replace(
-                config.job, training=dataclasses.replace(config.job.training, seed=seed)
-            ).changed(**VARIANTS[name])
+            workdir.path / re.sub("[ ,]+", "_", name) / f"seed_{seed}": config.job.changed(seed=seed, **VARIANTS[name])
             for name in config.variant
             for seed in config.seeds
         }
@@ -71,8 +69,7 @@ def main(config: Config, given: frozenset[str]):
         write_json(workdir.path / "ablation.json", rows)
         columns = ("Variant", "Mean", "Worst seed's mean", "Worst atom", "Training (core-s)")
         cells = [[row["variant"], *(f"{row[key]:.2e}" for key in _KEYS), f"{row['core_seconds']:.1f}"] for row in rows]
-        table = Table(columns, cells)
-        seeds = ", ".join(map(str, config.seeds))
+        table, seeds = Table(columns, cells), ", ".join(map(str, config.seeds))
         write_report(
             workdir.path / "report.html",
             title="What each part of the recipe contributes",

@@ -14,14 +14,7 @@ import pathlib
 
 from experiments.evaluation.generator import evaluate_generator, scan_brain
 from experiments.flags.command_line import command
-from experiments.reports.generator import (
-    error_section,
-    fingerprint_section,
-    map_section,
-    numbers,
-    print_evaluation,
-    training_picture,
-)
+from experiments.reports import generator as report
 from ganmrf.files import make_folder, write_json
 from ganmrf.report.html import Section, write_report
 from ganmrf.runs.side_by_side import train_side_by_side
@@ -62,9 +55,9 @@ def main(config: Config):
         regression = read_run(workdir / "regression")
     scan = scan_brain(run.dictionary, Scanner(config.size), snrs=config.snr, seed=config.seed, progress=True)
     evaluation = evaluate_generator(run, regression, scan, simulated=simulated)
-    print_evaluation(evaluation)
+    report.print_evaluation(evaluation)
     step, snr = run.rows[-1]["step"], config.snr[0]
-    write_json(folder / "evaluation.json", {"workdir": str(workdir), "step": step} | numbers(evaluation))
+    write_json(folder / "evaluation.json", {"workdir": str(workdir), "step": step} | report.numbers(evaluation))
     ours = evaluation.maps[snr][evaluation.final]
     write_report(
         folder / "report.html",
@@ -76,10 +69,10 @@ def main(config: Config):
             f"{100 * ours.t2:.3f} % (T2, RRMSE) at SNR {snr:g}; {100 * ours.changed:.2f} % of the voxels changed atom."
         ),
         sections=[
-            Section("Training", figures=[training_picture(run.rows, "The run")]),
-            fingerprint_section(run.generator()),
-            error_section(evaluation, "Errors of fingerprints"),
-            map_section(evaluation, scan, "Maps"),
+            Section("Training", figures=[report.training_picture(run.rows, "The run")]),
+            report.fingerprint_section(run.generator()),
+            report.error_section(evaluation, "Errors of fingerprints"),
+            report.map_section(evaluation, scan, "Maps"),
         ],
         settings=vars(config) | {"job": run.job},
     )

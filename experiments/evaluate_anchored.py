@@ -12,15 +12,7 @@ the number of dictionaries from which on making it has paid. ``evaluation.json``
 
 import numpy as np
 
-from experiments.evaluation.anchored import (
-    brain_map_errors,
-    dictionary_cost,
-    errors_by_size,
-    extrapolation,
-    gradient_errors,
-    read_subject,
-    unseen_sequences,
-)
+from experiments.evaluation import anchored
 from experiments.flags.command_line import command
 from experiments.reports.anchored import print_evaluation, write_anchored_report
 from experiments.reports.generator import summary
@@ -51,10 +43,10 @@ class Config:
 def main(config: Config):
     """Evaluates, and writes what came out."""
     folder = make_folder(config.output)
-    subjects = [read_subject(path, config.simulation.tissue()) for path in config.generator]
+    subjects = [anchored.read_subject(path, config.simulation.tissue()) for path in config.generator]
     if len({subject.name for subject in subjects}) < len(subjects):
         raise ValueError("generator: two of them are in folders of the same name; results could not be told apart")
-    unseen = unseen_sequences(config.seed, config.sequences, config.simulation.frames or 1000)
+    unseen = anchored.unseen_sequences(config.seed, config.sequences, config.simulation.frames or 1000)
     found = {}
     for subject in subjects:
         found[subject.name] = _evaluate(subject, unseen, config)
@@ -77,13 +69,14 @@ def _evaluate(subject, unseen, config):
         weights = generator.weights(subject.tissue)
         timed = weights if config.timed_anchors is None else generator.weights(subject.tissue, config.timed_anchors)
         errors = {
-            kind: done(errors_by_size(subject, sequences, config.tissues, seed)) for kind, sequences in unseen.items()
+            kind: done(anchored.errors_by_size(subject, sequences, config.tissues, seed))
+            for kind, sequences in unseen.items()
         }
-        cost = done(dictionary_cost(generator, timed, random[0], config.rounds))
-        gradient = done(gradient_errors(generator, weights, random[0]))
-        outside = done({} if not generator.model.any_tissue else extrapolation(generator, random[:4], seed))
+        cost = done(anchored.dictionary_cost(generator, timed, random[0], config.rounds))
+        gradient = done(anchored.gradient_errors(generator, weights, random[0]))
+        outside = done({} if not generator.model.any_tissue else anchored.extrapolation(generator, random[:4], seed))
         maps = [
-            done(brain_map_errors(generator, weights, each, seed=seed + i, size=config.size, snr=config.snr))
+            done(anchored.brain_map_errors(generator, weights, each, seed=seed + i, size=config.size, snr=config.snr))
             for i, each in enumerate(mapped)
         ]
     return {

@@ -76,13 +76,11 @@ def main(config: Config, given: frozenset[str]):
 
 
 def _map(config, stages):
-    simulation = config.simulation
+    simulation, named = config.simulation, {}
     if config.reconstruction.dictionary is None:
         named = {"tissue": simulation.tissue(), "slice_profile": simulation.slice_profile()}
         if simulation.names_sequence:
             named["sequence"] = simulation.sequence()
-    else:
-        named = {}
     return map_scan(config.input, stages, config=config.reconstruction, progress=True, **named)
 
 
@@ -104,9 +102,8 @@ def _write(folder: pathlib.Path, config, results):
         refined=results.refined,
         **place,
     )
-    for suffix in ("npz", "mat"):
-        if suffix in config.also:
-            save_maps(folder / f"maps.{suffix}", results.maps, refined=results.refined)
+    for suffix in {"npz", "mat"} & set(config.also):
+        save_maps(folder / f"maps.{suffix}", results.maps, refined=results.refined)
     if "mrd" in config.also:
         depth, *voxel = results.voxel_size
         write_mrd_images(

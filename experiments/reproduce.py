@@ -146,10 +146,11 @@ def _choose_weight(folder, config):
     """Lambda, and the rows of its sweep or None; the paper's recipe is trained beside the sweep."""
     weights, jobs = config.lambdas, {}
     if config.paper_steps:
-        jobs[folder / "paper"] = _papers(config.job, config.paper_steps)
+        of_paper = {"preset": "paper", "recipe": recipe("paper", steps=config.paper_steps)}
+        jobs[folder / "paper"] = config.job.changed(**of_paper, every=max(config.paper_steps // 40, 1))
     swept = {}
     if len(weights) > 1:
-        swept = sweep_jobs(folder / "sweep", _shortened(config.job, config.sweep_steps), weights)
+        swept = sweep_jobs(folder / "sweep", config.job.changed(steps=config.sweep_steps, every=None), weights)
     print(f"training {len(swept) + len(jobs)} runs: lambda, and the paper's recipe", flush=True)
     train_side_by_side(jobs | swept)
     if not swept:
@@ -160,8 +161,8 @@ def _choose_weight(folder, config):
 
 def _train(folder, job) -> dict[str, Run]:
     """The generators: on the grid, on 297 atoms and, where there is a discriminator, without it."""
-    training = dataclasses.replace(job.training, split=(1.0, 0.0, 0.0))  # the 106160 atoms are the test of the 297
-    jobs = {"generator": job, "generator_297": TrainingJob(job.simulation.on_grid("coarse"), training)}
+    of_297 = job.changed(split=(1.0, 0.0, 0.0))  # the 106160 atoms are the test of the 297
+    jobs = {"generator": job, "generator_297": dataclasses.replace(of_297, simulation=job.simulation.on_grid("coarse"))}
     if job.training.recipe.adversarial_weight:
         jobs["regression"] = job.changed(adversarial_weight=0.0)
     train_side_by_side({folder / name: each for name, each in jobs.items()})
@@ -179,18 +180,6 @@ def _scan(dictionary, config):
     noise = {"snrs": config.snr, "seed": config.job.training.seed}
     scanner = sampling.scanner(coils=config.coils)
     return scan_brain(dictionary, scanner, **noise, trajectory=trajectory, progress=True), acquired
-
-
-def _shortened(job: TrainingJob, steps: int) -> TrainingJob:
-    training = job.changed(steps=steps).training
-    return dataclasses.replace(job, training=dataclasses.replace(training, every=None))
-
-
-def _papers(job: TrainingJob, steps: int) -> TrainingJob:
-    training = dataclasses.replace(
-        job.training, preset="paper", recipe=recipe("paper", steps=steps), every=max(steps // 40, 1)
-    )
-    return dataclasses.replace(job, training=training)
 
 
 if __name__ == "__main__":

@@ -56,8 +56,11 @@ def main(config: Config):
     scan = scanner.sample(sequence, trajectory, slice_profile=profile, seed=config.seed, progress=True)
     raw = scan.with_noise(config.snr, config.seed).raw
     write_mrd(config.output, raw)
-    if config.truth:
-        _write_truth(config.truth, scan.brain)
+    if config.truth is not None:
+        folder, brain = make_folder(config.truth), scan.brain
+        (t1, t2), b1 = brain.truth(), np.broadcast_to(brain.tissue.b1, brain.brain_mask.shape)
+        for name, values in (("T1map", t1), ("T2map", t2), ("mask", brain.brain_mask), ("B1map", b1)):
+            write_image(folder / f"{name}.nii.gz", np.nan_to_num(values), brain.affine)
     frames, coils, samples = raw.kspace.shape
     size = raw.kspace.nbytes / 1e6
     print(f"{config.output}: {frames} frames, {coils} coils, {samples} samples of a frame, {size:.1f} MB")
@@ -73,14 +76,6 @@ def _trajectory(config, n_frames):
     if not np.isfinite(measured).all():
         raise ValueError(f"{path}: trajectory holds values that are not finite")
     return rotated(measured, sampling.angles(n_frames)) if measured.ndim == 2 else measured.astype(np.float32)
-
-
-def _write_truth(folder, brain):
-    folder = make_folder(folder)
-    t1, t2 = brain.truth()
-    b1 = np.broadcast_to(np.asarray(brain.tissue.b1), t1.shape)
-    for name, values in (("T1map", t1), ("T2map", t2), ("mask", brain.brain_mask), ("B1map", b1)):
-        write_image(folder / f"{name}.nii.gz", np.nan_to_num(values), brain.affine)
 
 
 if __name__ == "__main__":

@@ -37,13 +37,9 @@ _EXTRAPOLATED = 256  # tissues at each distance outside the box
 
 
 class Subject(NamedTuple):
-    """A generator to evaluate, the cost of making it, and the atoms of its dictionaries.
+    """A generator to evaluate, named as the folder with its file, core-seconds of making it, and atoms to generate.
 
-    Attributes:
-      name: of the folder with its file.
-      generator: the generator.
-      core_seconds: of making it.
-      tissue: of the atoms, (atoms,); with nine values of B1 where B1 is an axis.
+    The tissue of the atoms, (atoms,), has nine values of B1 where B1 is an axis.
     """
 
     name: str

@@ -27,12 +27,7 @@ _BLOCK = 8192  # atoms whose fingerprints are in memory at a time: 33 MB of 1000
 
 
 class Scan(NamedTuple):
-    """A digital brain and its noisy signals.
-
-    Attributes:
-      brain: what was scanned.
-      signals: signal-to-noise ratio -> signals of the brain's voxels, (frames, voxels).
-    """
+    """A digital brain and its noisy signals: signal-to-noise ratio -> (frames, voxels of the brain)."""
 
     brain: Brain
     signals: dict[float, np.ndarray]
@@ -50,12 +45,7 @@ class Scan(NamedTuple):
 
 
 class Method(NamedTuple):
-    """A way to make fingerprints.
-
-    Attributes:
-      make: tissue -> unit fingerprints (atoms, frames).
-      core_seconds: of its training or fitting.
-    """
+    """A way from tissue to unit fingerprints, (atoms, frames), and core-seconds of its training or fitting."""
 
     make: Callable[[Tissue], np.ndarray]
     core_seconds: float

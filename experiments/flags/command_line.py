@@ -184,18 +184,14 @@ def _described(cls, field):
         meaning += "; may be repeated"
     if field.default is dataclasses.MISSING:
         meaning += " (required)"
-    elif field.default in (None, (), ""):
-        pass
     elif kind is bool:
         meaning += f" (default: {'yes' if field.default else 'no'})"
-    else:
+    elif field.default not in (None, (), ""):
         entries = field.default if several else (field.default,)
         meaning += f" (default: {', '.join(f'{each:g}' if kind is float else str(each) for each in entries)})"
     width = min(max(os.get_terminal_size().columns if sys.stdout.isatty() else 100, 60), 120)
-    body = textwrap.wrap(meaning, width - 30)
-    if len(title) < 27:
-        head, *body = body
-        yield f"  {title:<27s} {head}"
-    else:
+    indent, short = " " * 30, len(title) < 27
+    if not short:
         yield f"  {title}"
-    yield from (f"{'':30s}{line}" for line in body)
+    head = f"  {title:<27s} " if short else indent
+    yield from textwrap.wrap(meaning, width, initial_indent=head, subsequent_indent=indent)

@@ -217,6 +217,7 @@ class TrainingJob:
     training: TrainingConfig = group(TrainingConfig)
 
     def changed(self, **fields) -> "TrainingJob":
-        """The same with some fields of the recipe changed."""
-        recipe = dataclasses.replace(self.training.recipe, **fields)
-        return dataclasses.replace(self, training=dataclasses.replace(self.training, recipe=recipe))
+        """The same with some fields of the training or of its recipe changed."""
+        own = {name: fields.pop(name) for name in vars(self.training) if name in fields}
+        own["recipe"] = dataclasses.replace(own.get("recipe", self.training.recipe), **fields)
+        return dataclasses.replace(self, training=dataclasses.replace(self.training, **own))
