@@ -6,8 +6,6 @@ import numpy as np
 
 from ganmrf.dictionary.build import Dictionary
 
-_ROWS = 4096  # atoms converted to float64 at a time, so that no second dictionary is in memory
-
 
 def compress(dictionary: Dictionary, rank: int) -> tuple[Dictionary, float]:
     """A dictionary in the basis of its leading right singular vectors, and the share of energy that the basis keeps.
@@ -65,7 +63,7 @@ def svd_basis(atoms: np.ndarray, rank: int) -> np.ndarray:
     return np.linalg.eigh(correlation)[1][:, : -rank - 1 : -1]
 
 
-def wide_blocks(atoms, size: int = _ROWS):
-    """Blocks of ``size`` rows of atoms in float64 or complex128, one after the other."""
+def wide_blocks(atoms, size: int = 4096):
+    """Blocks of rows of atoms in float64 or complex128, one by one, so that no second dictionary is in memory."""
     wide = np.result_type(atoms.dtype, float)
     return (np.asarray(atoms[start : start + size]).astype(wide) for start in range(0, len(atoms), size))

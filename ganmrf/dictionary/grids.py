@@ -1,7 +1,5 @@
 """Grids of tissue parameters: those of the GAN-MRF paper, and any other from values or ranges."""
 
-import itertools
-
 import jax
 import numpy as np
 
@@ -94,4 +92,4 @@ def values_in_ranges(text: str, name: str) -> np.ndarray:
             raise ValueError(f"{name} must be {rule}; got {part!r}") from None
         values.append(first + step * np.arange(int((last - first) / step * (1 + 1e-9)) + 1))
     # Rounded, so that 0.1 + 2 * 0.1 and 0.3 are one value.
-    return np.unique(np.round(list(itertools.chain.from_iterable(values)), 9))
+    return np.unique(np.round(np.concatenate(values), 9))
