@@ -44,9 +44,8 @@ def _mrpro(sequence, n_states):
     import torch
     from mrpro.operators.models.EPG import EPGSequence, FispBlock, InversionBlock, Parameters
 
-    flip_angle, repetition_time, echo_time = (
-        torch.tensor(np.asarray(field)) for field in (sequence.flip_angle, sequence.repetition_time, sequence.echo_time)
-    )
+    fields = sequence.flip_angle, sequence.repetition_time, sequence.echo_time
+    flip_angle, repetition_time, echo_time = (torch.tensor(np.asarray(field)) for field in fields)
     inversion = InversionBlock(float(sequence.inversion_time))
     pulses = FispBlock(flip_angle, torch.zeros_like(flip_angle), tr=repetition_time, te=echo_time)
     scan = EPGSequence([inversion, pulses])

@@ -24,7 +24,7 @@ import numpy as np
 import threadpoolctl
 
 from experiments.benchmarks.simulator_jobs import seconds_on, simulator_jobs
-from experiments.benchmarks.timing import timed
+from experiments.benchmarks.timing import PRODUCT_SIZE, timed
 from experiments.flags.command_line import command
 from ganmrf import build_dictionary, mrf_fisp, tissue_grid
 from ganmrf.dictionary.grids import grid_of
@@ -35,7 +35,6 @@ from ganmrf.report.figures import scaling_figure
 from ganmrf.report.html import Table, machine_facts
 from ganmrf.settings import configuration, setting
 
-_PRODUCT = 2048  # rows and columns of the matrix product
 _PIECE = 100_000  # atoms simulated at once for the plot: a piece is forgotten before the next
 
 
@@ -58,7 +57,7 @@ def main(config: Config):
     with threadpoolctl.threadpool_limits(1, "blas"):
         jobs = list(simulator_jobs(sequence, tissue_grid(), config.states, config.peer_atoms))
         rows, gflops = table(jobs, config.rounds)
-    print(f"a float32 product of {_PRODUCT} x {_PRODUCT} matrices on one core: {gflops:.0f} GFLOP/s")
+    print(f"a float32 product of {PRODUCT_SIZE} x {PRODUCT_SIZE} matrices on one core: {gflops:.0f} GFLOP/s")
     columns = ("job", "atoms", "time (s)", "core-s", "per core-s", "x naive", "per GFLOP/s", "error")
     forms = ("", "", ".4f", ".4f", ".0f", ".1f", ".1f", ".1e")  # of the values of a row, in order
     cells = [
@@ -80,11 +79,11 @@ def main(config: Config):
 
 def table(jobs, rounds):
     """Rows of the table, and the rate of the matrix product, GFLOP/s."""
-    matrix = np.random.default_rng(0).standard_normal((_PRODUCT, _PRODUCT), np.float32)
+    matrix = np.random.default_rng(0).standard_normal((PRODUCT_SIZE, PRODUCT_SIZE), np.float32)
     runs = {"product": lambda: matrix @ matrix} | {job.name: job.run for job in jobs}
     seconds = timed(runs, rounds, clock=lambda: np.array([time.perf_counter(), time.process_time()]))
     medians = {name: np.median(values, axis=0).tolist() for name, values in seconds.items()}
-    gflops = 2e-9 * _PRODUCT**3 / medians["product"][1]
+    gflops = 2e-9 * PRODUCT_SIZE**3 / medians["product"][1]
     naive = jobs[0].atoms / medians[jobs[0].name][1]
     rows = []
     for job in jobs:

@@ -13,7 +13,7 @@ from ganmrf.gan.generate import TrainedGenerator, generate
 from ganmrf.physics.slice_profile import SliceProfile
 from ganmrf.physics.tissue import Tissue
 
-_PRODUCT = 2048  # rows and columns of the matrix product
+PRODUCT_SIZE = 2048  # rows and columns of the matrix product
 
 
 class GenerationCost(NamedTuple):
@@ -34,9 +34,7 @@ class GenerationCost(NamedTuple):
     product_rate: float
 
 
-def timed(
-    jobs: Mapping[str, Callable[[], object]], rounds: int, clock: Callable = time.perf_counter
-) -> dict[str, list]:
+def timed(jobs: Mapping[str, Callable], rounds: int, clock: Callable = time.perf_counter) -> dict[str, list]:
     """Seconds of every round of every job, by ``clock``, the jobs in turn, after each has run once."""
     seconds = {name: [] for name in jobs}
     for job in jobs.values():
@@ -53,7 +51,7 @@ def generation_cost(
     generator: TrainedGenerator, tissue: Tissue, profiles: Mapping[int, SliceProfile | None], *, rounds: int
 ) -> GenerationCost:
     """Times a generator beside the simulator and a matrix product; ``profiles`` are by number of slice positions."""
-    left, right = np.random.default_rng(0).standard_normal((2, _PRODUCT, _PRODUCT), np.float32)
+    left, right = np.random.default_rng(0).standard_normal((2, PRODUCT_SIZE, PRODUCT_SIZE), np.float32)
 
     def simulate(profile):
         return lambda: build_dictionary(generator.sequence, tissue, slice_profile=profile)
@@ -66,7 +64,7 @@ def generation_cost(
         generate=medians["generate"],
         simulate={nodes: medians[f"simulate {nodes}"] for nodes in profiles},
         rate=tissue.size * _operations(generator) / medians["generate"],
-        product_rate=2 * _PRODUCT**3 / medians["product"],
+        product_rate=2 * PRODUCT_SIZE**3 / medians["product"],
     )
 
 

@@ -16,7 +16,6 @@ _EXTRAPOLATE_FROM = 100_000  # steps: a shorter curve has not settled on a slope
 def write_reproduction_report(path, settings, results, sweep: Section | None):
     """Writes the report of `reproduce.Results`, made with a `reproduce.Config`, as one HTML file."""
     own, coarse, fine = (results.evaluations[name] for name in ("own", "coarse", "fine"))
-    n_own, n_coarse, n_fine = (evaluation.all_errors.size for evaluation in (own, coarse, fine))
     schedule = Picture(schedule_figure(own.simulated.sequence), "Flip angle and repetition time of every frame.")
     sections = [
         Section("The paper's numbers beside ours", tables=[_numbers_table(results), _time_table(results)]),
@@ -25,13 +24,12 @@ def write_reproduction_report(path, settings, results, sweep: Section | None):
         *([sweep] if sweep else []),
         _training_section(results),
         fingerprint_section(results.run.generator()),
-        error_section(own, f"Errors of fingerprints, {n_own} atoms"),
-        map_section(own, results.scan, f"Maps, {n_own} atoms (the paper's Fig. 6)"),
-        error_section(coarse, f"Errors of fingerprints, {n_coarse} atoms"),
-        map_section(coarse, results.scan, f"Maps, {n_coarse} atoms (the paper's Fig. 7)"),
-        error_section(fine, f"Errors of fingerprints, trained on {n_coarse} atoms, generating {n_fine}"),
-        map_section(fine, results.scan, f"Maps, trained on {n_coarse} atoms, generating {n_fine} (the paper's Fig. 8)"),
     ]
+    n_own, n_coarse, n_fine = (evaluation.all_errors.size for evaluation in (own, coarse, fine))
+    words = (f"{n_own} atoms", f"{n_coarse} atoms", f"trained on {n_coarse} atoms, generating {n_fine}")
+    for number, evaluation, what in zip((6, 7, 8), (own, coarse, fine), words, strict=True):
+        sections.append(error_section(evaluation, f"Errors of fingerprints, {what}"))
+        sections.append(map_section(evaluation, results.scan, f"Maps, {what} (the paper's Fig. {number})"))
     write_report(path, title="GAN-MRF, reproduced", summary=_summary(results), sections=sections, settings=settings)
 
 

@@ -25,10 +25,8 @@ def write_reconstruction_report(path, config, results: Results):
     how = f", reconstructed by {METHODS[config.reconstruction.method]}" if raw else ""
     bars = ""
     if results.refined is not None:
-        one, two = (
-            100 * np.median(std[matched] / value[matched])
-            for std, value in ((best.t1_std, best.t1), (best.t2_std, best.t2))
-        )
+        pairs = (best.t1_std, best.t1), (best.t2_std, best.t2)
+        one, two = (100 * np.median(std[matched] / value[matched]) for std, value in pairs)
         bars = f" Their standard deviations are {one:.2g} and {two:.2g} % in the median."
     words = "Flip angle and repetition time of every frame."
     write_report(

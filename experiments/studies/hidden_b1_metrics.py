@@ -29,9 +29,8 @@ def covariance_error(estimate, truth) -> float:
     """Frobenius norm of the difference of two covariances over that of the true one, which is not 0."""
     estimate, truth = (each - each.mean(axis=0) for each in _pair("covariance_error", estimate, truth))
     # |A'A - B'B|^2 by the products among samples, which are fewer than frames.
-    own, shared, true = (
-        np.linalg.norm(a @ b.T) ** 2 for a, b in ((estimate, estimate), (estimate, truth), (truth, truth))
-    )
+    pairs = (estimate, estimate), (estimate, truth), (truth, truth)
+    own, shared, true = (np.linalg.norm(a @ b.T) ** 2 for a, b in pairs)
     return float(np.sqrt(max(own - 2 * shared + true, 0) / true))
 
 

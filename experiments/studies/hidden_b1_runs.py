@@ -41,16 +41,10 @@ VARIANTS = {
 
 
 def train_and_evaluate(folder: pathlib.Path, settings: dict, variant: str, seed: int) -> dict:
-    """Trains from the newest checkpoint to the end, and evaluates.
+    """Trains from the newest checkpoint to the end; errors by name for the variant and for `FLOOR`.
 
-    Args:
-      folder: gets ``checkpoints`` and ``shown.npz``, samples of the tissues `SHOWN`.
-      settings: of the study.
-      variant: one of `VARIANTS`.
-      seed: of everything that is drawn, but which tissues are held out.
-
-    Returns:
-      For the variant and for `FLOOR`: errors by name, means over the tissues that are held out.
+    The errors are means over the tissues that are held out, the same ones for all seeds. The folder gets
+    ``checkpoints`` and ``shown.npz``, samples of the tissues `SHOWN`; ``settings`` are those of the study.
     """
     simulation = SimulationConfig(**settings["simulation"])
     scan = simulation.sequence(), simulation.slice_profile()

@@ -36,7 +36,6 @@ _LARGEST_FLIP_ANGLE, _LARGEST_TR = np.deg2rad(70), 19.1e-3  # rad and s, of the 
 _RIDGE = 1e-6  # of the output layer: its hidden layers are float32, and 1e-6 is some ten times their rounding
 # Streams of keys: sequences and tissues for each purpose are drawn apart.
 TRAINING, REFIT, _BASIS, _EVALUATED = range(4)
-_EVALUATED_SETS = {"validation": 0, "test": 2}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +102,7 @@ def prepare_task(task: SequenceInputTask, recipe: Recipe, *, n_evaluated: int) -
         encoding=recipe.encoding,
     )
     sets = {}
-    for name, number in _EVALUATED_SETS.items():
+    for name, number in (("validation", 0), ("test", 2)):
         parameters, times = _drawn(_key(0, _EVALUATED, number), n_evaluated)
         fingerprints = _simulated(parameters, times, task.n_frames, _N_STATES_EVALUATED)
         condition, target = task.condition(scaling, parameters, *times), scaling.encode(np.asarray(fingerprints))

@@ -31,13 +31,9 @@ VARIANTS = {
 
 
 def train_and_evaluate(folder: pathlib.Path, settings: dict, variant: str, seed: int) -> dict:
-    """Trains from the newest checkpoint to the end, and evaluates.
+    """Trains from the newest checkpoint in the folder to the end, and evaluates.
 
-    Args:
-      folder: gets ``config.json``, ``metrics.jsonl`` and ``checkpoints``.
-      settings: of the study; its ``steps`` are those of this run.
-      variant: name in `VARIANTS`.
-      seed: of the network and of everything that is trained on.
+    ``settings`` are those of the study, but ``steps`` those of this run.
 
     Returns:
       ``steps``; ``seconds_per_step`` of a core, without compiling; ``discriminator_loss`` at the end, None without one;
@@ -48,12 +44,7 @@ def train_and_evaluate(folder: pathlib.Path, settings: dict, variant: str, seed:
       ValueError: a training that diverges, or a folder in use.
     """
     start = time.process_time()
-    task = SequenceInputTask(
-        n_frames=settings["frames"],
-        schedule_input=variant == FLATTENED,
-        n_sequences=settings["sequences"],
-        seed=seed,
-    )
+    task = SequenceInputTask(settings["frames"], settings["sequences"], seed, schedule_input=variant == FLATTENED)
     recipe = _recipe(variant, settings)
     data = prepare_task(task, recipe, n_evaluated=settings["judged"])
     if recipe.adversarial_weight:
