@@ -42,13 +42,10 @@ def grid_frames(kspace, trajectory, weights, sensitivities, voxel_size, *, progr
 def grid_coefficients(
     kspace, trajectory, weights, basis, shape: tuple[int, int], voxel_size, *, progress: bool = False
 ) -> np.ndarray:
-    """Grids the coefficients of a temporal basis, coil by coil: samples are projected before they are gridded.
+    """Grids the coefficients of a temporal basis, coil by coil: (coils, rank, y, x), complex64, for `combine`.
 
     The result is that of gridding each frame and projecting the images, at a fraction of the cost: frames with the same
     trajectory are added first, and there are fewer coefficients than frames.
-
-    Returns:
-      (coils, rank, y, x), complex64, for `ganmrf.imaging.sensitivities.combine`.
     """
     readouts, which = distinct(trajectory)
     projection = (len(kspace) * np.conj(basis).T).astype(np.complex64 if np.iscomplexobj(basis) else np.float32)

@@ -18,8 +18,7 @@ _LEFT_OUT = {  # bit of the flags, counted from 1: kind of acquisition that is n
     30: "phase stabilisation reference",
     31: "phase stabilisation",
 }
-_CALIBRATION_AND_IMAGING = 21
-_REVERSED = 22
+_CALIBRATION_AND_IMAGING, _REVERSED = 21, 22
 _FRAME_COUNTERS = ("repetition", "contrast", "phase", "set", *(f"user_{i}" for i in range(8)))
 _OTHER_COUNTERS = ("average", "segment", "kspace_encode_step_1")  # usually the parts of a frame
 COUNTERS = (*_FRAME_COUNTERS, *_OTHER_COUNTERS, "acquisition")
@@ -84,8 +83,7 @@ def frame_order(head, counter, limits, *, cartesian: bool) -> np.ndarray:
 def points_of(records, order, samples: slice, encoding, units) -> tuple[np.ndarray, str | None]:
     """The trajectory, (frames, samples, 2), that acquisitions hold, or their counters in a Cartesian scan; its units.
 
-    ``order`` is that of `frame_order`, ``samples`` are those of each readout that are kept, and ``units`` are those of
-    a trajectory in the file.
+    ``order`` is of `frame_order`; ``samples`` of each readout are kept; ``units`` are of a trajectory in the file.
 
     Raises:
       ValueError: no trajectory in a scan that is not Cartesian, one that is not of kx and ky, or Cartesian readouts
