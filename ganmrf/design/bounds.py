@@ -57,15 +57,11 @@ def precision(
 
 def precision_of(tangents: SignalTangents, tissue: Tissue) -> Precision:
     """`precision` from what a signal model returns for the tissue; B1 is unknown where there is a derivative by it."""
-    times = {"t1": tissue.t1, "t2": tissue.t2}
-    if tangents.d_b1 is not None:
-        times["b1"] = tissue.b1
-    relative = [
-        jnp.broadcast_to(value, tissue.shape)[..., None] * getattr(tangents, f"d_{name}")
-        for name, value in times.items()
-    ]
+    names = ("t1", "t2") if tangents.d_b1 is None else ("t1", "t2", "b1")
+    values = [jnp.broadcast_to(getattr(tissue, name), tissue.shape)[..., None] for name in names]
+    relative = [value * getattr(tangents, f"d_{name}") for name, value in zip(names, values, strict=True)]
     stds, m0 = cramer_rao(tangents.signal, relative, 1.0, 1.0)
-    return Precision(m0=m0, **dict(zip(times, stds, strict=True)))
+    return Precision(m0=m0, **dict(zip(names, stds, strict=True)))
 
 
 def scan_time(sequence: Sequence) -> jax.Array:

@@ -77,9 +77,5 @@ class Separation:
         signals = signal_model(sequence, self.compared).signal
         own, *others = signals / jnp.linalg.norm(signals, axis=-1, keepdims=True)
         # From the distance of the two: near 1 the sum of products would be rounded away. Matching does not see a sign.
-        return jnp.stack(
-            [
-                1 - jnp.minimum(jnp.sum((own - other) ** 2, axis=-1), jnp.sum((own + other) ** 2, axis=-1)) / 2
-                for other in others
-            ]
-        )
+        apart = [[jnp.sum((own - other) ** 2, axis=-1), jnp.sum((own + other) ** 2, axis=-1)] for other in others]
+        return jnp.stack([1 - jnp.minimum(*squares) / 2 for squares in apart])

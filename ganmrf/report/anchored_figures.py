@@ -33,16 +33,14 @@ def accuracy_figure(errors: Mapping[str, Mapping[int, Mapping[str, float]]]) -> 
 def anchor_figure(anchors: Tissue) -> Figure:
     """The anchors over T1 and T2: colour is the order in which they were chosen; size is B1, where B1 is an axis."""
     figure, (axes,) = plain_axes(4.2)
-    order = 1 + np.arange(anchors.size)
     b1 = np.broadcast_to(np.asarray(anchors.b1), anchors.shape)
     span = b1 - b1.min()
     sizes = 30 + 90 * span / max(span.max(), 1e-9)
     t1_ms, t2_ms = 1e3 * np.asarray(anchors.t1), 1e3 * np.asarray(anchors.t2)
-    points = axes.scatter(t1_ms, t2_ms, sizes, order, cmap=cm.batlow, alpha=0.85, linewidths=0)
+    points = axes.scatter(t1_ms, t2_ms, sizes, 1 + np.arange(anchors.size), cmap=cm.batlow, alpha=0.85, linewidths=0)
     times_axes(axes)
     if span.any():
-        for value in (b1.min(), b1.max()):
-            size = 30 + 90 * (value - b1.min()) / span.max()
+        for value, size in ((b1.min(), 30), (b1.max(), 120)):
             axes.scatter([], [], size, color="0.5", label=f"B1 {value:.2g}")
         figure.legend(loc="outside upper right", ncols=2, frameon=False)
     colour_bar([points], [axes], "Order of choice", pad=0.02)

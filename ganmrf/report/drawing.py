@@ -37,14 +37,15 @@ def plain_axes(height, rows=1, columns=1, **subplots):
 def map_panels(shape, rows, columns, *, besides, aside=0.0):
     """A figure with equal panels for maps of this shape, (rows, columns), in its middle where panels are few.
 
-    ``besides`` is the height of titles and colour bars, ``aside`` the width of colour bars, inches.
+    ``besides`` is the height of titles and colour bars, ``aside`` the width of colour bars, inches. A panel is hidden
+    until a map is drawn.
     """
     width = panel_width(rows, columns, aside)
     height = max(width * np.clip(shape[0] / shape[1], 0.3, 2), _LOWEST)
     figure = Figure(figsize=(WIDTH, rows * height + besides), layout="constrained")
     share = (columns * width + aside) / WIDTH
     figure.get_layout_engine().set(wspace=0.03, hspace=0.03, h_pad=0.06, rect=((1 - share) / 2, 0, share, 1))
-    return figure, figure.subplots(rows, columns, squeeze=False)
+    return figure, figure.subplots(rows, columns, squeeze=False, subplot_kw={"visible": False})
 
 
 def panel_width(rows, columns, aside):
@@ -104,7 +105,7 @@ def draw_map(axes, title, label, values, colours, low, high):
 def draw_image(axes, title, values, colours, low, high, size=9):
     """One map, black where it has no value, and its title, ``size`` in points."""
     axes.set_title(title, fontsize=size)
-    axes.set(facecolor="black", xticks=[], yticks=[])
+    axes.set(visible=True, facecolor="black", xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
     return axes.imshow(np.ma.masked_invalid(values), cmap=colours, vmin=low, vmax=high, interpolation="nearest")
 

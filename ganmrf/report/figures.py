@@ -91,9 +91,11 @@ def fingerprint_figure(signals, names, *, overlay=None) -> Figure:
     signals = _curves("signals", signals)
     if len(names) != len(signals):
         raise ValueError(f"fingerprint_figure: {len(signals)} curves, but {len(names)} names")
+    style = {"linewidth": 1.2}
     if overlay is None:
         figure, (axes,) = plain_axes(3.6)
     else:
+        style, dashed = {"linewidth": 3, "alpha": 0.4}, {"linewidth": 1.2, "linestyle": (0, (4, 2))}
         overlay = _curves("overlay", overlay)
         if overlay.shape != signals.shape:
             raise ValueError(f"fingerprint_figure: overlay has shape {overlay.shape}, but signals has {signals.shape}")
@@ -101,18 +103,15 @@ def fingerprint_figure(signals, names, *, overlay=None) -> Figure:
     frames = np.arange(1, signals.shape[1] + 1)
     for i, (signal, name) in enumerate(zip(signals, names, strict=True)):
         colour = COLOURS[i % len(COLOURS)]
-        if overlay is None:
-            axes.plot(frames, signal, color=colour, linewidth=1.2, label=name)
-        else:
-            axes.plot(frames, signal, color=colour, linewidth=3, alpha=0.4, label=name)
-            axes.plot(frames, overlay[i], color=colour, linewidth=1.2, linestyle=(0, (4, 2)))
+        axes.plot(frames, signal, color=colour, label=name, **style)
+        if overlay is not None:
+            axes.plot(frames, overlay[i], color=colour, **dashed)
             below.plot(frames, overlay[i] - signal, color=colour, linewidth=0.9)
-    axes.set_ylabel("Signal")
-    axes.set_xlim(0, signals.shape[1])
+    axes.set(ylabel="Signal", xlim=(0, signals.shape[1]))
     axes.axhline(0, color="0.6", linewidth=0.8)
     if overlay is not None:
-        axes.plot([], [], color="0.3", linewidth=3, alpha=0.4, label="simulated")
-        axes.plot([], [], color="0.3", linewidth=1.2, linestyle=(0, (4, 2)), label="generated")
+        axes.plot([], [], color="0.3", label="simulated", **style)
+        axes.plot([], [], color="0.3", label="generated", **dashed)
         below.axhline(0, color="0.6", linewidth=0.8)
         below.set_ylabel("Generated\n$-$ simulated")
         below.ticklabel_format(axis="y", scilimits=(-2, 3), useMathText=True)
@@ -221,8 +220,8 @@ def profile_figure(nodes, weights) -> Figure:
     axes.annotate("nominal", (1, 1), (4, -4), xycoords=("data", "axes fraction"), textcoords="offset points", va="top")
     axes.vlines(nodes, 0, weights, color=COLOURS[0], linewidth=1.5)
     axes.plot(nodes, weights, "o", color=COLOURS[0], markersize=5)
-    axes.set(xlabel="Actual / nominal flip angle", ylabel="Share of the slice", xlim=(min(0, nodes.min()), None))
-    axes.set_ylim(bottom=min(0, weights.min()))
+    axes.set(xlabel="Actual / nominal flip angle", ylabel="Share of the slice")
+    axes.set(xlim=(min(0, nodes.min()), None), ylim=(min(0, weights.min()), None))
     axes.set_title(f"{nodes.size} nodes, mean flip angle {weights @ nodes / weights.sum():.3f} of nominal")
     return figure
 

@@ -1,6 +1,7 @@
 """Reports: one self-contained HTML file with words, figures, tables, all settings and the machine."""
 
 import base64
+import collections
 import dataclasses
 import datetime
 import importlib.resources
@@ -83,13 +84,7 @@ class Section:
 
 
 def write_report(
-    path,
-    *,
-    title: str,
-    summary: str,
-    sections: Sequence[Section],
-    settings,
-    facts: Mapping[str, str] | None = None,
+    path, *, title: str, summary: str, sections: Sequence[Section], settings, facts: Mapping[str, str] | None = None
 ):
     """Writes a report as one HTML file that needs no other file, no network and no script.
 
@@ -154,7 +149,7 @@ def settings_facts(settings) -> dict[str, str]:
 
 def machine_facts() -> dict[str, str]:
     """Facts that timings are quoted with: processor, usable cores, memory, system, Python, JAX and its devices."""
-    kinds = [device.device_kind for device in jax.devices()]
+    devices = collections.Counter(device.device_kind for device in jax.devices())
     return {
         "Processor": _processor(),
         "Cores usable": f"{len(cores())}",
@@ -162,7 +157,7 @@ def machine_facts() -> dict[str, str]:
         "System": platform.platform(terse=True),
         "Python": platform.python_version(),
         "JAX": jax.__version__,
-        "JAX devices": ", ".join(f"{kinds.count(kind)} x {kind}" for kind in dict.fromkeys(kinds)),
+        "JAX devices": ", ".join(f"{count} x {kind}" for kind, count in devices.items()),
     }
 
 
@@ -186,8 +181,7 @@ def peak_memory():
 
 def _section(anchor, section):
     parts = [f'<h2 id="{anchor}">{escape(section.heading)}</h2>', _paragraphs(section.text)]
-    parts += [_picture(picture) for picture in section.figures]
-    parts += [_table(table) for table in section.tables]
+    parts += [*map(_picture, section.figures), *map(_table, section.tables)]
     if section.facts:
         facts = "\n".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in section.facts.items())
         parts.append(f"<dl>\n{facts}\n</dl>")

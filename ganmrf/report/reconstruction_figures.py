@@ -86,8 +86,6 @@ def sensitivities_figure(sensitivities) -> Figure:
         magnitudes.append(draw_image(panels[row, column], f"Coil {coil + 1}", magnitude[coil], "gray", 0, top))
         phase = np.where(one == 0, np.nan, np.rad2deg(np.angle(one)))
         phases.append(draw_image(panels[row + 1, column], "", phase, cm.romaO, -180, 180))
-    for axes in panels.flat:
-        axes.set_visible(bool(axes.images))
     colour_bar(magnitudes, panels[0].tolist(), "|S| (a.u.)", pad=0.01, aspect=15)
     colour_bar(phases, panels[1].tolist(), "Phase (deg)", pad=0.01, aspect=15, ticks=(-180, -90, 0, 90, 180))
     if n_coils > len(few):
@@ -118,8 +116,6 @@ def coefficients_figure(coefficients, *, mask) -> Figure:
     for i, (axes, one) in enumerate(zip(panels.flat, few, strict=False)):
         title = f"{i + 1}: {shares[i]:.3g} % of the energy"
         images.append(draw_image(axes, title, one / percentile(one, 99.5), "gray", 0, 1))
-    for axes in panels.flat[len(few) :]:
-        axes.set_visible(False)
     label = "Magnitude / its 99.5 % quantile"
     colour_bar(images, panels.ravel().tolist(), label, location="bottom", pad=0.03, shrink=0.5, aspect=30)
     if len(values) > len(few):
@@ -216,6 +212,7 @@ def reconstructions_figure(maps: Mapping[str, np.ndarray], truth, *, mask, quant
         title += f"\n{lacking} unmatched" if lacking else ""
         errors.append(draw_image(axes, title, percent, cm.vik, -_ERROR_LIMIT, _ERROR_LIMIT))
     below[0].set_axis_off()
+    below[0].set_visible(True)
     note = f"{known.sum()} voxels\nwith a known\ntruth"
     below[0].text(0.5, 0.5, note, ha="center", va="center", fontsize=9, transform=below[0].transAxes)
     colour_bar(images, above.tolist(), f"{quantity} (ms)", pad=0.01, aspect=15)
