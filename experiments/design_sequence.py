@@ -57,13 +57,8 @@ def main(config: Config, given: frozenset[str]):
         written = read_schedule(path)
         if broken := {name: amount for name, amount in violations(written, limits).items() if amount}:
             raise ValueError(f"{path}: the design breaks its limits: {broken}")
-        evaluated = evaluate_design(
-            found._replace(sequence=written),
-            config.design,
-            snr=config.snr,
-            draws=config.draws,
-            brain_size=config.brain_size,
-        )
+        sizes = {"draws": config.draws, "brain_size": config.brain_size}
+        evaluated = evaluate_design(found._replace(sequence=written), config.design, snr=config.snr, **sizes)
         write_json(folder / "results.json", evaluated.numbers())
         with replacing(folder / "sequence.png") as temporary:
             design_figure(*evaluated.sequences(), limits=limits).savefig(temporary, dpi=120)

@@ -109,15 +109,8 @@ def map_brain(config: Config, folder) -> Results:
         for name, arrays in (("scan", {"images": scan.images}), ("mask", {"mask": brain.mask})):
             with replacing(folder / f"{name}.npz") as path:
                 np.savez(path, **arrays)
-    tissues, metrics = errors(brain, maps, noise_free)
-    return Results(brain, dictionary, kept, maps, noise_free, tissues, metrics, seconds)
-
-
-def errors(brain: Brain, maps: Maps, noise_free: Maps) -> tuple[list, dict]:
-    """Rows of the tissue table, and all errors as plain numbers; voxels that are at least 95 % one tissue count."""
-    t1, t2 = brain.truth()
-    names = dict(enumerate(brain.tissue_names))
-    rows = tissue_table(t1, t2, maps.t1, maps.t2, brain.labels, names)
+    t1, t2 = brain.truth()  # of voxels that are at least 95 % one tissue
+    rows = tissue_table(t1, t2, maps.t1, maps.t2, brain.labels, dict(enumerate(brain.tissue_names)))
     inside = np.isfinite(t1) & brain.brain_mask
     metrics = {
         "rrmse_t1": rrmse(maps.t1[inside], t1[inside]),
@@ -125,7 +118,7 @@ def errors(brain: Brain, maps: Maps, noise_free: Maps) -> tuple[list, dict]:
         "same_atom_as_without_noise": float(np.mean(maps.index[inside] == noise_free.index[inside])),
         "tissues": {row.name: {k: None if v != v else v for k, v in row._asdict().items()} for row in rows},
     }
-    return rows, metrics
+    return Results(brain, dictionary, kept, maps, noise_free, rows, metrics, seconds)
 
 
 if __name__ == "__main__":

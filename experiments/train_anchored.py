@@ -51,8 +51,8 @@ def main(config: Config, given: frozenset[str]):
         for size in made.generator.sizes
     ]
     columns = ("Anchors", *(f"{name}, {what}" for name in errors for what in ("mean", "99 % quantile")))
-    caption = "Relative L2 error of unit fingerprints: tissues and sequences that nothing was learned from."
-    table = Table(columns, cells, caption)
+    words = "Relative L2 error of unit fingerprints: tissues and sequences that nothing was learned from."
+    table = Table(columns, cells, words)
     print(table.text())
     print(f"made in {made.core_seconds:.0f} core-seconds: {workdir / 'generator.npz'}")
     _write_report(workdir / "report.html", made, errors, table)
@@ -60,19 +60,13 @@ def main(config: Config, given: frozenset[str]):
 
 
 def _write_report(path, made, errors, table):
-    kind, caption = made.config.kind, table.caption
-    size = made.generator.sizes[-1]
+    kind, size = made.config.kind, made.generator.sizes[-1]
     best = errors[kind][size]
+    accuracy = Picture(accuracy_figure(errors), f"{table.caption} Solid: mean; dotted: 99 % quantile.")
+    anchors = Picture(anchor_figure(made.generator.anchors), "The tissues that are simulated exactly.")
     sections = [
-        Section(
-            "Errors on unseen sequences",
-            figures=[Picture(accuracy_figure(errors), f"{caption} Solid: mean; dotted: 99 % quantile.")],
-            tables=[table],
-        ),
-        Section(
-            "Anchors",
-            figures=[Picture(anchor_figure(made.generator.anchors), "The tissues that are simulated exactly.")],
-        ),
+        Section("Errors on unseen sequences", figures=[accuracy], tables=[table]),
+        Section("Anchors", figures=[anchors]),
     ]
     if made.rows:
         steps = [row["step"] for row in made.rows]

@@ -1,7 +1,6 @@
 """Errors, gradients and costs of generators for any sequence, on sequences that they were not trained with."""
 
 import importlib.resources
-import json
 import pathlib
 import statistics
 import time
@@ -19,6 +18,7 @@ from ganmrf.anchors.joint_features import sample_sequences
 from ganmrf.anchors.prepared import anchored_fingerprints, prepare
 from ganmrf.dictionary.build import build_dictionary
 from ganmrf.dictionary.grids import at_each_b1
+from ganmrf.files import read_json
 from ganmrf.io.schedule import read_schedule
 from ganmrf.metrics import fingerprint_errors
 from ganmrf.physics.sequences.fisp import Sequence
@@ -67,21 +67,16 @@ class GradientErrors(NamedTuple):
 
 
 def read_subject(path, tissue: Tissue) -> Subject:
-    """Reads a generator and the record of how it was made.
+    """Reads a generator, and ``made.json``, the record of how it was made, beside its file.
 
-    Args:
-      path: the generator's file; ``made.json`` lies beside it.
-      tissue: of the atoms; a table, which has weights for its own tissues alone, keeps its own.
+    The ``tissue`` is of the atoms; a table, which has weights for its own tissues alone, keeps its own.
 
     Raises:
       ValueError: no record, or tissue outside the generator's box.
     """
     path = pathlib.Path(path)
     generator = load_anchored(path)
-    record = path.with_name("made.json")
-    if not record.exists():
-        raise ValueError(f"{record} is missing: it records the core-seconds that the generator took")
-    core_seconds = json.loads(record.read_text(encoding="utf-8"))["core_seconds"]
+    core_seconds = read_json(path.with_name("made.json"))["core_seconds"]
     if not generator.model.any_tissue:
         tissue = generator.model.tissue
     elif "b1" in generator.box.names and tissue.b1.ndim == 0:
