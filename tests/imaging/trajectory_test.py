@@ -64,7 +64,7 @@ def test_samples_lie_where_the_waveform_takes_them_until_it_reaches_the_edge(opt
     assert radius.max() <= edge
     # The next sample would be beyond; it is not even a Nyquist distance away.
     along = np.linalg.norm(np.diff(spiral.k, axis=0), axis=1)
-    assert along.max() <= nyquist * (1 + 1e-9)
+    assert along.max() <= nyquist * (1 + 1e-4)  # the design is continuous, and its samples are steps
     assert edge - radius[-1] < min(nyquist, 1.5 * along.max())
 
 
