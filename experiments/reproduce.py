@@ -11,8 +11,7 @@ training run has a folder of its own below ``--workdir``; called again, it goes 
 """
 
 import dataclasses
-import pathlib
-import tempfile
+import shutil
 from typing import NamedTuple
 
 from experiments.benchmarks.timing import GenerationCost, generation_cost
@@ -23,7 +22,7 @@ from experiments.reports.reproduction import write_reproduction_report
 from experiments.sweep_lambda import best_weight, sweep_jobs, sweep_rows, sweep_section
 from ganmrf.files import write_json
 from ganmrf.gan.recipes import recipe
-from ganmrf.parallel import return_freed_memory
+from ganmrf.parallel import forget_compiled_programs, return_freed_memory
 from ganmrf.physics.slice_profile import sinc_slice_profile
 from ganmrf.runs.configs import SpiralConfig, TrainingJob
 from ganmrf.runs.side_by_side import train_side_by_side
@@ -127,15 +126,18 @@ def reproduce(folder, config: Config) -> Results:
     ]
 
     print("scanning the brain, matching it, and comparing the maps", flush=True)
+    forget_compiled_programs()
     scan, acquired = _scan(generator.dictionary, config)
     evaluations = {
         "own": evaluate_generator(generator, runs.get("regression"), scan),
         "coarse": evaluate_generator(of_297, None, scan),
     }
-    with tempfile.TemporaryDirectory(dir=folder) as place:  # on disk: it is read block by block
-        store = pathlib.Path(place) / "fine.zarr"
-        fine = simulate_accurately(fine_grid, store)
-        evaluations["fine"] = evaluate_generator(of_297, None, scan, simulated=fine, map_baselines=False)
+    forget_compiled_programs()
+    store = folder / "fine.zarr"  # on disk: it is read block by block
+    fine = simulate_accurately(fine_grid, store)
+    evaluations["fine"] = evaluate_generator(of_297, None, scan, simulated=fine, map_baselines=False)
+    shutil.rmtree(store)
+    forget_compiled_programs()
     for evaluation in evaluations.values():
         print_evaluation(evaluation)
     paper = read_run(folder / "paper") if config.paper_steps else None
