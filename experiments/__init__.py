@@ -1,1 +1,24 @@
 """The commands of ganmrf: flags, one library call, files."""
+
+import os
+import signal
+import sys
+
+INTERRUPTED = "interrupted; the same command goes on"
+
+
+def end_at_interrupt():
+    """Has Ctrl-C end the process with one line; `flags.ending.ending` takes over when the modules are imported."""
+
+    def end(*_):
+        os.write(2, f"{INTERRUPTED}\n".encode())
+        os._exit(130)
+
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a shell's background jobs ignore it
+        signal.signal(signal.SIGINT, end)
+
+
+# Before JAX is imported: XLA would write of its own about what a command says in one line.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+if sys.argv[0] == "-m":  # python -m experiments.JOB, which now imports for seconds
+    end_at_interrupt()

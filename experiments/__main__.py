@@ -4,6 +4,7 @@ import difflib
 import importlib
 import sys
 
+from experiments import end_at_interrupt
 from experiments.flags.jobs import GROUPS, job_modules, refuse, show, summary
 
 
@@ -21,6 +22,7 @@ def main(arguments: list[str] | None = None):
         refuse(f"{job!r} is no job of ganmrf{nearest}; ganmrf alone lists them")
     if second := [word for word in rest if word in jobs]:
         refuse(f"one job at a time; got {job} and {second[0]}")
+    end_at_interrupt()
     importlib.import_module(f"experiments.{job}").main.run(rest)
 
 

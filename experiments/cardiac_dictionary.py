@@ -40,7 +40,7 @@ _SHOWN_MS = ((1200, 45), (1900, 160), (350, 70))  # T1, T2: about those of myoca
 class Config:
     """The rhythm, the generator and the dictionary's file."""
 
-    generator: str = setting(meaning="generator.npz of train_anchored")
+    generator: str = setting(meaning="generator.npz of train_anchored", reads=True)
     output: str = setting(meaning="file to write, .npz or .mat", suffixes=(".npz", ".mat"))
     rr_ms: tuple[float, ...] = setting(
         meaning="time from each beat to the next in ms, in the order of the beats", above=0, repeats=True
@@ -48,7 +48,7 @@ class Config:
     frames_per_beat: int = setting(50, "frames of a block", at_least=1)
     repetition_time_ms: float = setting(5.1, "repetition time within a block in ms", at_least=0)
     flip_angles: str | None = setting(
-        None, "CSV with flip angles of one beat or of all; default: 4 to 25 degrees in every beat"
+        None, "CSV with flip angles of one beat or of all; default: 4 to 25 degrees in every beat", reads=True
     )
     anchors: int | None = setting(None, "anchors to simulate; default: all that the generator has")
     accuracy: float | None = setting(None, "in place of --anchors: error that 99 % of held-out tissues must keep")

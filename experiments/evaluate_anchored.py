@@ -26,7 +26,7 @@ from ganmrf.settings import configuration, group, setting
 class Config:
     """What is evaluated, and on what."""
 
-    generator: tuple[str, ...] = setting(meaning="generator.npz of train_anchored", apart=True)
+    generator: tuple[str, ...] = setting(meaning="generator.npz of train_anchored", apart=True, reads=True)
     output: str = setting(meaning="folder for the results")
     seed: int = setting(0, "of the unseen sequences, the tissues, the brain and its noise", at_least=0)
     sequences: int = setting(28, "unseen sequences, a quarter of them heart rhythms", at_least=4)

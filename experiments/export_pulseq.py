@@ -20,7 +20,7 @@ from ganmrf.settings import configuration, group, setting
 class Config:
     """The file."""
 
-    output: str = setting(meaning="file to write, .seq")
+    output: str = setting(meaning="file to write, .seq", suffixes=(".seq",))
     pulse: PulseConfig = group(PulseConfig)
     simulation: SimulationConfig = group(SimulationConfig)
     sampling: SpiralConfig = group(SpiralConfig)

@@ -34,7 +34,7 @@ _BLOCK = 32768  # atoms in memory: 131 MB of 1000 frames
 class Config:
     """The generator and the dictionary's file."""
 
-    generator: str = setting(meaning="generator.npz of train or of train_anchored")
+    generator: str = setting(meaning="generator.npz of train or of train_anchored", reads=True)
     output: str = setting(meaning="file to write, .npz or .mat", suffixes=(".npz", ".mat"))
     compressed: bool = setting(False, "emit coefficients in the generator's basis, not all frames")
     allow_extrapolation: bool = setting(False, "also generate atoms outside the trained range")

@@ -39,7 +39,7 @@ from ganmrf.settings import configuration, group, setting
 class Config:
     """The scan, and the files of its maps."""
 
-    input: str = setting(meaning="raw data, .h5 or .mrd, or image series, .nii, .nii.gz, .npz or .mat")
+    input: str = setting(meaning="raw data, .h5 or .mrd, or image series, .nii, .nii.gz, .npz or .mat", reads=True)
     output: str = setting(meaning="folder of the maps, the report and the stages", kept=False)
     also: tuple[str, ...] = setting(
         (), "further formats of the maps beside NIfTI; mrd of raw data", choices=("npz", "mat", "mrd"), kept=False

@@ -36,7 +36,7 @@ class Config:
     variation: float = setting(0.05, "standard deviation of T1 and T2 within a tissue, as a fraction")
     b1_variation: float = setting(0.0, "B1+ runs from 1 + this at the centre to 1 - this at the edge")
     off_resonance_hz: float = setting(0.0, "above the sinuses, falling off over 20 mm, Hz")
-    trajectory: str | None = setting(None, "measured trajectory, 1/m, .npz or .mat; default: as designed")
+    trajectory: str | None = setting(None, "measured trajectory, 1/m, .npz or .mat; default: as designed", reads=True)
     simulation: SimulationConfig = group(SimulationConfig)
     sampling: SpiralConfig = group(SpiralConfig)
 

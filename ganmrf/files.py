@@ -1,43 +1,106 @@
 """Files: written whole or not at all, read without ever unpickling."""
 
 import contextlib
+import contextvars
+import itertools
 import json
 import os
 import pathlib
+import platform
+import shutil
+import stat
 import tempfile
 import zipfile
+import zlib
 
 import h5py
 import numpy as np
+import psutil
 import scipy.io
+
+_HOST = f"{zlib.crc32(platform.node().encode()):08x}"
+_writes = itertools.count()
+_inputs = contextvars.ContextVar("inputs", default=frozenset())
+
+
+@contextlib.contextmanager
+def keeping(inputs):
+    """Inside, nothing is written over the files of ``inputs``, paths that need not exist."""
+    token = _inputs.set(_inputs.get() | {os.path.realpath(path) for path in inputs})
+    try:
+        yield
+    finally:
+        _inputs.reset(token)
+
+
+def check_output(path) -> pathlib.Path:
+    """The file that a write to ``path`` makes or replaces: where symbolic links lead.
+
+    Raises:
+      ValueError: a folder that does not exist or cannot be written, a name that no file can have, an input (`keeping`),
+        or something that is no file.
+    """
+    target, kind = pathlib.Path(os.path.realpath(path)), stat.S_IFREG
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            kind = target.stat().st_mode
+        tempfile.TemporaryFile(dir=target.parent).close()
+    except OSError as error:
+        raise ValueError(f"cannot write {path}: {error.strerror}") from error
+    if str(target) in _inputs.get():
+        raise ValueError(f"cannot write {path}: it is an input of the same call")
+    if not stat.S_ISREG(kind):
+        raise ValueError(f"cannot write {path}: it is {'a folder' if stat.S_ISDIR(kind) else 'no file'}")
+    return target
 
 
 @contextlib.contextmanager
 def replacing(path):
     """Yields a temporary path in the same folder, with the same suffixes, whose file replaces ``path`` on success.
 
-    When the block raises, the temporary file is removed and a file at ``path`` stays as it was.
+    When the block raises, the temporary file is removed and a file at ``path`` stays as it was. What a killed process
+    left behind of a write to ``path`` is removed.
 
     Raises:
-      ValueError: the folder does not exist or cannot be written.
+      ValueError: as `check_output`.
     """
-    path = pathlib.Path(path)
-    try:
-        handle, name = tempfile.mkstemp(prefix=".", suffix=f".part{''.join(path.suffixes)}", dir=path.parent)
-    except OSError as error:
-        raise ValueError(f"cannot write {path}: {error.strerror}") from error
-    os.close(handle)
-    temporary = pathlib.Path(name)
-    try:
+    target = check_output(path)
+    with _beside(target) as temporary:
+        temporary.touch()
         yield temporary
         with open(temporary, "rb") as written:
             os.fsync(written.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
-        os.replace(temporary, path)
+        os.replace(temporary, target)
+
+
+@contextlib.contextmanager
+def making_folder(path):
+    """As `replacing`, for a folder: ``path`` must not exist, or be an empty folder."""
+    target = pathlib.Path(os.path.realpath(path))
+    with _beside(target) as temporary:
+        temporary.mkdir()
+        yield temporary
+        os.rename(temporary, target)
+
+
+@contextlib.contextmanager
+def _beside(target):
+    """A temporary path that tells whose it is: a hash of the name, then host and process; it does not exist after."""
+    mine = f".{zlib.crc32(os.fsencode(target.name)):08x}-{_HOST}-"
+    for left in target.parent.glob(f"{mine}*.part*"):
+        if not psutil.pid_exists(int(left.name.split("-")[2])):
+            _remove(left)
+    temporary = target.parent / f"{mine}{os.getpid()}-{next(_writes)}.part{''.join(target.suffixes[-2:])}"
+    try:
+        yield temporary
     finally:
-        temporary.unlink(missing_ok=True)
+        _remove(temporary)
+
+
+def _remove(path):
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    path.unlink(missing_ok=True)
 
 
 def make_folder(folder) -> pathlib.Path:
@@ -106,8 +169,10 @@ def read_arrays(path, names=None) -> dict[str, np.ndarray]:
 
 
 def check_readable(path):
-    """Raises `ValueError` naming ``path`` and the reason when it cannot be opened for reading."""
+    """Raises `ValueError` naming ``path`` and the reason when it is no file, or cannot be opened for reading."""
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would make the reader wait for ever
+            raise ValueError(f"cannot read {path}: it is {'a folder' if os.path.isdir(path) else 'no file'}")
         open(path, "rb").close()
     except OSError as error:
         raise ValueError(f"cannot read {path}: {error.strerror}") from error

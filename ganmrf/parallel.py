@@ -15,9 +15,10 @@ import jax
 import psutil
 import threadpoolctl
 
+from ganmrf.files import make_folder
 from ganmrf.progress import Progress
 
-CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "ganmrf" / "compiled"
+CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "ganmrf" / "compiled"
 _M_MMAP_THRESHOLD, _MMAP_BYTES = -3, 2**22  # of mallopt(3): larger arrays than these get pages of their own
 _BASE_BYTES = 0.6e9  # of a process with JAX and the programs that it compiled
 
@@ -118,7 +119,10 @@ def keep_compiled_programs():
     """
     logging.getLogger("jax").setLevel(logging.WARNING)
     if jax.config.jax_compilation_cache_dir is None:
-        jax.config.update("jax_compilation_cache_dir", str(CACHE))
+        try:
+            jax.config.update("jax_compilation_cache_dir", str(make_folder(CACHE.expanduser())))
+        except (ValueError, RuntimeError):  # no folder that can be written, or no home: nothing is kept
+            return
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)  # hundreds of small ones take seconds
     # One that another process is writing, or was killed while it wrote, is compiled as if it were not there.
     warnings.filterwarnings("ignore", "Error reading persistent compilation cache entry")

@@ -44,7 +44,7 @@ class ReconstructionConfig:
       ValueError: a field that breaks its rule.
     """
 
-    dictionary: str | None = setting(None, "dictionary to match with, .npz, .mat or .zarr; none: simulated")
+    dictionary: str | None = setting(None, "dictionary to match with, .npz, .mat or .zarr; none: simulated", reads=True)
     method: str = setting(
         "sense", "of reconstruction; of an image series, frames matches it uncompressed", choices=METHODS
     )
@@ -52,17 +52,19 @@ class ReconstructionConfig:
     virtual_coils: int = setting(10, "what coils are combined into; 0: as they are", at_least=0)
     iterations: int = setting(6, "of conjugate gradients: fewer leave noise out", at_least=1)
     threshold: float = setting(5e-4, "of the low-rank prior, a share of the largest singular value", at_least=0)
-    trajectory: str | None = setting(None, "of the raw data, .npz, .mat or .seq; none: the file's")
+    trajectory: str | None = setting(None, "of the raw data, .npz, .mat or .seq; none: the file's", reads=True)
     trajectory_units: str | None = setting(None, "of the trajectory; none: as it seems", choices=UNITS)
     frame_counter: str | None = setting(None, "MRD counter of the frames; none: as it seems", choices=COUNTERS)
     slice: int | None = setting(None, "slice of the raw data, where there are several", at_least=0)
     variable: str | None = setting(None, "array of the series in .npz or .mat; none: images")
     frame_axis: int | None = setting(None, "of the frames; none: first in .npz, last in .mat")
-    mask: str | None = setting(None, "voxels to match, not 0 inside; none: those above signal_threshold")
+    mask: str | None = setting(None, "voxels to match, not 0 inside; none: those above signal_threshold", reads=True)
     signal_threshold: float = setting(
         0.1, "share of the 99 % quantile of the signal below which a voxel is air; 0: match any signal", at_least=0
     )
-    b1_map: str | None = setting(None, "B1 map, actual over nominal flip angle; the atoms must have several B1")
+    b1_map: str | None = setting(
+        None, "B1 map, actual over nominal flip angle; the atoms must have several B1", reads=True
+    )
     b1_scale: float = setting(1.0, "what values of the B1 map are multiplied by: 0.01 for percent", above=0)
     refine: bool = setting(True, "fit T1 and T2 between the atoms, with error bars")
 

@@ -15,6 +15,7 @@ def setting(
     *,
     choices=None,
     suffixes: tuple[str, ...] | None = None,
+    reads: bool = False,
     at_least: float | None = None,
     above: float | None = None,
     kept: bool = True,
@@ -27,7 +28,8 @@ def setting(
       default: its default; none makes it required.
       meaning: one phrase with its unit, for ``--help`` and for readers.
       choices: the values that it may have; of a tuple, that its entries may have.
-      suffixes: of a file, the ends that its name may have, in lower case.
+      suffixes: of a file to write, the ends that its name may have, in lower case.
+      reads: whether it names a file, or a ``.zarr`` folder, that is read.
       at_least: least value, or least entry of a tuple.
       above: value that it must exceed, likewise.
       kept: whether it belongs to a run, and so to the ``config.json`` of its folder; folders and formats do not.
@@ -37,8 +39,9 @@ def setting(
     Returns:
       The `dataclasses.Field`.
     """
-    facts = {"meaning": meaning, "choices": choices, "suffixes": suffixes, "at_least": at_least, "above": above}
-    return dataclasses.field(default=default, metadata=facts | {"kept": kept, "repeats": repeats, "apart": apart})
+    facts = {"meaning": meaning, "choices": choices, "suffixes": suffixes, "reads": reads, "at_least": at_least}
+    facts |= {"above": above, "kept": kept, "repeats": repeats, "apart": apart}
+    return dataclasses.field(default=default, metadata=facts)
 
 
 def group(cls, *, presets: dict | None = None, by: str | None = None):

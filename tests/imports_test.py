@@ -11,6 +11,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 FLOORS = [
     "pytrees",
     "settings",
+    "messages",
     "progress",
     "files",
     "parallel",

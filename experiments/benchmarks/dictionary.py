@@ -37,7 +37,7 @@ class Config:
     rounds: int = setting(7, "how often each job is timed", at_least=1)
     rank: int = setting(20, "of the compressed basis for the fine grid", at_least=1)
     size: int = setting(256, "rows and columns of the brain", at_least=8)
-    output: str | None = setting(None, "JSON file for the table; default: none")
+    output: str | None = setting(None, "JSON file for the table; default: none", suffixes=(".json",))
 
 
 @command(Config)

@@ -22,10 +22,10 @@ from ganmrf.settings import configuration, setting
 class Config:
     """The generator and the grids."""
 
-    generator: str = setting(meaning="generator.npz of a training run")
+    generator: str = setting(meaning="generator.npz of a training run", reads=True)
     rounds: int = setting(9, "how often each job is timed", at_least=1)
     grids: tuple[str, ...] = setting(("paper", "fine"), "tissue grids: paper (5970 atoms), coarse (297), fine (106160)")
-    output: str | None = setting(None, "JSON file for the table; default: none")
+    output: str | None = setting(None, "JSON file for the table; default: none", suffixes=(".json",))
 
 
 @command(Config)

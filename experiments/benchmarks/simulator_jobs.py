@@ -1,8 +1,6 @@
 """What `benchmark_simulator` times, and what each result is held against."""
 
-import concurrent.futures
 import dataclasses
-import multiprocessing
 import statistics
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -19,12 +17,13 @@ from ganmrf.design.cramer_rao_objective import CramerRaoObjective
 from ganmrf.design.signal_models import simulator_model
 from ganmrf.imaging.phantom import BRAIN_TISSUES, TISSUES
 from ganmrf.metrics import fingerprint_errors
-from ganmrf.parallel import bound_to, keep_compiled_programs
+from ganmrf.parallel import bound_to
 from ganmrf.physics.bloch import isochromat_signal
 from ganmrf.physics.epg import exact_n_states
 from ganmrf.physics.sequences.fisp import simulate_voxel
 from ganmrf.physics.simulate import simulate_reverse, simulate_with_tangents
 from ganmrf.physics.slice_profile import sinc_slice_profile
+from ganmrf.runs.worker import Worker
 
 _CHECKED = 32  # atoms held against the isochromats: the first of every job
 
@@ -113,13 +112,12 @@ def _gradient_job(transform, value, sequence):
 
 def seconds_on(some_cores, n_devices: int, rounds: int) -> float:
     """Median time of simulating the fine grid in a new process that has these cores, and CPU devices in JAX, alone."""
-    with bound_to(some_cores), concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(_build_fine_grid, n_devices, rounds).result()
+    with bound_to(some_cores), Worker() as worker:
+        return worker.call(partial(_build_fine_grid, n_devices), rounds)
 
 
 def _build_fine_grid(n_devices, rounds):
     jax.config.update("jax_num_cpu_devices", n_devices)
-    keep_compiled_programs()
     job = partial(build_dictionary, mrf_fisp(), tissue_grid("fine"))
     return statistics.median(timed({"fine": job}, rounds)["fine"])
 

@@ -6,13 +6,14 @@ import importlib
 import inspect
 import os
 import pathlib
-import re
 import sys
 import textwrap
 
 from absl import flags
 
-from experiments.flags.jobs import job_modules, refuse, show
+from experiments.flags.ending import ending
+from experiments.flags.jobs import job_modules, show
+from ganmrf.files import check_output, check_readable, keeping
 from ganmrf.parallel import keep_compiled_programs
 from ganmrf.settings import kind_of
 
@@ -61,17 +62,14 @@ class Command:
         if any(argument.lstrip("-") in ("help", "h", "helpshort", "helpfull") for argument in arguments):
             show(self.help())
             return
-        try:
+        with ending(self.fields()):
             values = self._parse(arguments)
             config = _read(self.config, values)
             given = frozenset(name for name in values if values[name].present)
-            keep_compiled_programs()
-            self._function(config, given) if self._takes_given else self._function(config)
-        except (ValueError, OSError) as error:
-            self._fail(error)
-        except KeyboardInterrupt:
-            print("stopped; a job with a folder of its own goes on when it is called again", file=sys.stderr)
-            sys.exit(130)  # as a shell has it for Ctrl-C
+            with keeping(self._inputs(values)):
+                self._check_outputs(values)
+                keep_compiled_programs()
+                self._function(config, given) if self._takes_given else self._function(config)
 
     def help(self) -> str:
         """What the job does, and its own flags with their units and defaults."""
@@ -104,12 +102,28 @@ class Command:
         nearest = f"; did you mean {', '.join(f'--{each}' for each in near)}?" if near else ""
         return f"--{name} is not a flag of {self.name}{other}{nearest}"
 
-    def _fail(self, error):
-        message = " ".join(str(error).split())
-        first = re.match(r"\w+", message)
-        if first and first[0] in self.fields():
-            message = f"--{message}"
-        refuse(message)
+    def _inputs(self, values):
+        """The files that flags name to be read; refuses those that cannot be."""
+        found = []
+        for name, field in self.fields().items():
+            if field.metadata["reads"] and (paths := values[name].value):
+                for path in paths if isinstance(paths, list) else [paths]:
+                    if not path.rstrip("/").lower().endswith(".zarr"):  # a folder
+                        _of_flag(name, check_readable, path)
+                    found.append(path)
+        return found
+
+    def _check_outputs(self, values):
+        for name, field in self.fields().items():
+            if field.metadata["suffixes"] and (path := values[name].value) and not path.lower().endswith(".zarr"):
+                _of_flag(name, check_output, path)
+
+
+def _of_flag(name, check, path):
+    try:
+        check(path)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
 
 
 def _flags_of(job):

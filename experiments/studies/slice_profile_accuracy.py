@@ -33,7 +33,7 @@ class Config:
     time_bandwidth: float = setting(8.0, "pulse duration times bandwidth")
     window: str = setting("hann", "hann, hamming or none")
     nodes: tuple[int, ...] = setting((8, 12, 16, 24, 32), "numbers of nodes to evaluate", at_least=1)
-    output: str | None = setting(None, "JSON file for the table; default: none", kept=False)
+    output: str | None = setting(None, "JSON file for the table; default: none", suffixes=(".json",), kept=False)
 
 
 @command(Config)

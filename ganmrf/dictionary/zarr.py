@@ -8,9 +8,7 @@ The folder is renamed to its place when it has everything but chunks: after a ki
 
 import dataclasses
 import functools
-import os
 import pathlib
-import tempfile
 
 import numpy as np
 import tensorstore
@@ -18,7 +16,7 @@ import tensorstore
 from ganmrf.dictionary.build import Dictionary
 from ganmrf.dictionary.npz import AXES, OPTIONAL, SCHEMA_VERSION, dictionary_of, load_dictionary
 from ganmrf.dictionary.rows import RowsOnDemand
-from ganmrf.files import read_json, write_json
+from ganmrf.files import making_folder, read_json, write_json
 
 _CHUNKED = ("dictionary", "norms", "left_out")
 _EXTRA_AXES = {"left_out": ("atoms",), "n_states": ("atoms",)}
@@ -75,8 +73,7 @@ class ChunkedStore:
         shapes = {"dictionary": (n_atoms, columns), "norms": (n_atoms,)}
         if "basis" in fields:
             shapes["left_out"] = (n_atoms,)
-        with tempfile.TemporaryDirectory(prefix=".", suffix=".part", dir=path.parent) as folder:
-            begun = pathlib.Path(folder) / path.name
+        with making_folder(path) as begun:
             for name, shape in shapes.items():
                 _create_array(begun, name, shape, (chunk, *shape[1:]), dtype)
             for name, array in fields.items():
@@ -90,7 +87,6 @@ class ChunkedStore:
                 "consolidated_metadata": {"kind": "inline", "must_understand": False, "metadata": members},
             }
             write_json(begun / "zarr.json", group)
-            os.rename(begun, path)
 
     @classmethod
     def open(cls, path) -> "ChunkedStore":

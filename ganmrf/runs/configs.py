@@ -28,7 +28,9 @@ class SimulationConfig:
       ValueError: a field that breaks its rule.
     """
 
-    schedule: str | None = setting(None, "CSV with flip angles and times, or Pulseq .seq; default: the paper's")
+    schedule: str | None = setting(
+        None, "CSV with flip angles and times, or Pulseq .seq; default: the paper's", reads=True
+    )
     frames: int | None = setting(None, "frames to use, from the first; default: all", at_least=1)
     echo_time_ms: float | None = setting(None, "echo time in ms, where the schedule has no column for it")
     inversion_time_ms: float | None = setting(None, "inversion time of --schedule in ms; default: none")

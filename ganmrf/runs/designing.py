@@ -77,7 +77,9 @@ class DesignConfig:
     optimiser: str = setting("adam", "of the search", choices=("adam", "lbfgs"))
     learning_rate: float = setting(0.1, "of Adam; it falls to 0")
     steps: int = setting(800, "updates, at most", at_least=1)
-    generator: str | None = setting(None, "anchored generator to take signals from in place of the simulator")
+    generator: str | None = setting(
+        None, "anchored generator to take signals from in place of the simulator", reads=True
+    )
 
     def __post_init__(self):
         _ = self.named_tissues

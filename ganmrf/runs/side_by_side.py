@@ -1,21 +1,18 @@
 """Several jobs at once, each in a process of its own."""
 
+import concurrent.futures
 import contextlib
-import multiprocessing
-import os
 import pathlib
 import queue
-import signal
-import threading
 from collections.abc import Callable, Mapping
 
 import jax
-import tqdm
 
-from ganmrf.parallel import bound_to, cores, keep_compiled_programs
+from ganmrf.parallel import bound_to, cores
 from ganmrf.progress import Progress
 from ganmrf.runs.training import losses, train_in_folder
 from ganmrf.runs.workdir import read_records
+from ganmrf.runs.worker import Worker
 
 _WAIT_S = 0.5  # between two looks at what has been done
 
@@ -62,56 +59,37 @@ def run_side_by_side(
     items = list(items)
     if jax.default_backend() != "cpu":
         return [function(item) for item in items]
-    context = multiprocessing.get_context("spawn")
-    tasks, finished = context.Queue(), context.Queue()
-    processes = []
-    for core in cores()[: len(items)]:
-        process = context.Process(target=_work, args=(function, tasks, finished), daemon=True)
-        with bound_to({core}):  # before it starts: XLA makes one thread for each core that it finds
-            process.start()
-        processes.append(process)
-    for task in [*enumerate(items), *[None] * len(processes)]:
-        tasks.put(task)
-    try:
-        with Progress(total or len(items), "training", unit="step" if total else "run") as bar:
-            found = {}
-            while len(found) < len(items):
-                with contextlib.suppress(queue.Empty):
-                    index, result, error = finished.get(timeout=_WAIT_S)
-                    if error is not None:
-                        raise ValueError(error)
-                    found[index] = result
-                if dead := [process.exitcode for process in processes if process.exitcode]:
-                    raise ValueError(f"a process ended by itself (exit code {dead[0]}): out of memory?")
-                count, note = done() if done else (len(found), "")
-                bar.set_postfix_str(note, refresh=False)
-                bar.update(count - bar.n)
-        return [found[index] for index in range(len(items))]
-    finally:
-        for process in processes:
-            process.terminate()
-            process.join()
+    waiting, results = queue.SimpleQueue(), {}
+    for task in enumerate(items):
+        waiting.put(task)
+
+    def serve(worker):
+        """Has one process do items until none is left."""
+        with contextlib.suppress(queue.Empty):
+            while True:
+                index, item = waiting.get_nowait()
+                results[index] = worker.call(function, item)
+
+    with (
+        Progress(total or len(items), "training", unit="step" if total else "run") as bar,
+        concurrent.futures.ThreadPoolExecutor() as pool,
+        contextlib.ExitStack() as workers,
+    ):
+        under_way = set()
+        for core in cores()[: len(items)]:
+            with bound_to({core}):  # before it starts: XLA makes one thread for each core that it finds
+                worker = workers.enter_context(Worker())
+            under_way.add(pool.submit(serve, worker))
+        while under_way:
+            ended, under_way = concurrent.futures.wait(under_way, _WAIT_S, concurrent.futures.FIRST_EXCEPTION)
+            for future in ended:
+                future.result()  # raises what ended it
+            count, note = done() if done else (len(results), "")
+            bar.set_postfix_str(note, refresh=False)
+            bar.update(count - bar.n)
+    return [results[index] for index in range(len(items))]
 
 
 def _train(task):
     folder, job = task
     train_in_folder(folder, job, progress=jax.default_backend() != "cpu")
-
-
-def _work(function, tasks, finished):
-    """One process: does what it takes from ``tasks``, and ends with its parent, however that is killed."""
-
-    def watch():
-        multiprocessing.parent_process().join()
-        os._exit(1)
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which ends this process
-    threading.Thread(target=watch, daemon=True).start()
-    tqdm.tqdm.set_lock(threading.RLock())  # its own is a semaphore that a process which is ended leaves behind
-    keep_compiled_programs()
-    while (task := tasks.get()) is not None:
-        index, item = task
-        try:
-            finished.put((index, function(item), None))
-        except (ValueError, OSError) as error:
-            finished.put((index, None, str(error)))

@@ -1,0 +1,82 @@
+"""How a command ends: with its work done, or with one line on stderr and an exit code that says why."""
+
+import contextlib
+import os
+import re
+import signal
+import sys
+
+import jax
+
+import experiments
+from experiments.flags.jobs import refuse
+from ganmrf.messages import one_line, warnings_in_lines
+
+
+@contextlib.contextmanager
+def ending(fields):
+    """Inside, a command runs: what stops it becomes one line on stderr and an exit code, as a shell knows them.
+
+    Bad input, of which a `ValueError` or an `OSError` tells, memory or a device that is not there: exit code 2. Ctrl-C:
+    130. An error that starts with the name of one of the ``fields`` names their flag. A command whose output nobody
+    reads any more, or for whose words there is no room, goes on with its work.
+    """
+    if signal.getsignal(signal.SIGINT) not in (signal.SIG_IGN, signal.default_int_handler):
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    sys.stdout, sys.stderr = (_Lossy(stream) for stream in (sys.stdout, sys.stderr))
+    try:
+        with warnings_in_lines():
+            yield
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one would end in a traceback
+        print(experiments.INTERRUPTED, file=sys.stderr)
+        sys.exit(130)
+    except (ValueError, OSError) as error:
+        first = re.match(r"\w+", str(error))
+        refuse(f"{'--' * (first is not None and first[0] in fields)}{one_line(error)}")
+    except MemoryError as error:
+        refuse(f"this job needs more memory than the machine has: {one_line(error) or 'nothing is left'}")
+    except jax.errors.JaxRuntimeError as error:
+        refuse(f"JAX: {one_line(error)}")
+    except Exception:
+        if not _has_device():
+            refuse(f"JAX finds no device for JAX_PLATFORMS={os.environ.get('JAX_PLATFORMS', '')}")
+        raise
+    finally:
+        sys.stdout, sys.stderr = sys.stdout.stream, sys.stderr.stream
+
+
+def _has_device():
+    try:
+        return bool(jax.devices())
+    except Exception:  # of several types
+        return False
+
+
+class _Lossy:
+    """A stream of text, or None for a closed one, that loses what it cannot write."""
+
+    def __init__(self, stream):
+        self.stream = stream
+
+    def __getattr__(self, name):
+        return getattr(self.stream, name)
+
+    def isatty(self):
+        return self.stream is not None and self.stream.isatty()
+
+    def write(self, text):
+        self._try("write", text)
+        return len(text)
+
+    def flush(self):
+        self._try("flush")
+
+    def _try(self, method, *arguments):
+        try:
+            if self.stream is not None:
+                getattr(self.stream, method)(*arguments)
+        except (OSError, ValueError):  # no reader, no room; closed
+            with contextlib.suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())
