@@ -1,5 +1,6 @@
 """The commands of ganmrf: flags, one library call, files."""
 
+import logging
 import os
 import signal
 import sys
@@ -20,5 +21,9 @@ def end_at_interrupt():
 
 # Before JAX is imported: XLA would write of its own about what a command says in one line.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+logging.getLogger("matplotlib").setLevel(logging.ERROR)  # where it keeps its fonts is of no interest
+while (_free := os.open(os.devnull, os.O_RDWR)) < 3:  # a closed stream's number would be that of the next file
+    os.set_inheritable(_free, True)
+os.close(_free)
 if sys.argv[0] == "-m":  # python -m experiments.JOB, which now imports for seconds
     end_at_interrupt()

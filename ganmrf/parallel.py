@@ -18,9 +18,11 @@ import threadpoolctl
 from ganmrf.files import make_folder
 from ganmrf.progress import Progress
 
-CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "ganmrf" / "compiled"
+_XDG = os.environ.get("XDG_CACHE_HOME", "")  # a relative one is to be ignored, says its specification
+CACHE = pathlib.Path(_XDG if os.path.isabs(_XDG) else "~/.cache") / "ganmrf" / "compiled"
 _M_MMAP_THRESHOLD, _MMAP_BYTES = -3, 2**22  # of mallopt(3): larger arrays than these get pages of their own
 _BASE_BYTES = 0.6e9  # of a process with JAX and the programs that it compiled
+_FREELY_BYTES = 1e8  # that a job takes unasked: less than the programs of most jobs
 
 
 def workers() -> list[jax.Device]:
@@ -81,9 +83,15 @@ def run_chunks(run, chunks, *, places=None, sizes=None, progress: str | None = N
             raise
 
 
+@contextlib.contextmanager
 def one_blas_thread():
-    """A context in which BLAS keeps to one thread: a worker is a core, and more threads would wait for each other."""
-    return _blas().limit(limits=1, user_api="blas")
+    """A context, or a decorator, in which BLAS keeps to one thread.
+
+    A worker is a core, and more threads would wait for each other. Other numbers of threads round otherwise: what is
+    decided or learned inside has the same bits on any number of cores.
+    """
+    with _blas().limit(limits=1, user_api="blas"):
+        yield
 
 
 @functools.cache
@@ -133,9 +141,14 @@ def require_memory(needed: float, what: str, advice: str):
 
     The error names the job, ``what``, and the flags that need less, ``advice``.
     """
-    if needed + _BASE_BYTES > (available := psutil.virtual_memory().available):
-        needed = (needed + _BASE_BYTES) / 1e9
-        raise ValueError(f"{what} needs {needed:.1f} GB of memory, but {available / 1e9:.1f} GB are there: {advice}")
+    if not fits_memory(needed):
+        needed, there = ((needed + _BASE_BYTES) / 1e9, psutil.virtual_memory().available / 1e9)
+        raise ValueError(f"{what} needs {needed:.1f} GB of memory, but {there:.1f} GB are there: {advice}")
+
+
+def fits_memory(needed: float) -> bool:
+    """Whether a job's arrays need no more bytes of memory than are available; 0.1 GB always are."""
+    return needed <= _FREELY_BYTES or needed + _BASE_BYTES <= psutil.virtual_memory().available
 
 
 def return_freed_memory():

@@ -9,6 +9,7 @@ import numpy as np
 from ganmrf.dictionary.build import Dictionary
 from ganmrf.dictionary.compress import svd_basis
 from ganmrf.gan.recipes import Recipe
+from ganmrf.parallel import one_blas_thread
 from ganmrf.physics.sequences.fisp import Sequence
 from ganmrf.physics.tissue_box import log_time
 from ganmrf.pytrees import pytree
@@ -106,6 +107,7 @@ def with_harmonics(x: jax.Array) -> jax.Array:
     return jnp.concatenate([x, jnp.sin(angles), jnp.cos(angles)], axis=1)
 
 
+@one_blas_thread()
 def split_and_scale(dictionary: Dictionary, recipe: Recipe, *, split=SPLIT, seed: int = 0) -> Data:
     """Splits a dictionary at random, and scales it.
 

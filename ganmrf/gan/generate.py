@@ -61,6 +61,7 @@ class TrainedGenerator:
         self.box.require_inside(Tissue(tissue.t1, tissue.t2))
 
 
+@one_blas_thread()
 def finish(recipe: Recipe, params, data: Data, dictionary: Dictionary) -> TrainedGenerator:
     """The generator from trained parameters: its output layer solved for, if the recipe says so, and its norms fitted.
 
@@ -176,8 +177,12 @@ def generate(
         else:
             np.matmul(outputs, basis, out=rows_out[rows])
 
+    # XLA solves many triangular systems in threads of its own: several draws from mixtures at once wait for each other.
+    places = workers()[:1] if generator.recipe.reconstruction == "likelihood" else workers()
     with one_blas_thread():
-        run_chunks(generate_rows, [slice(start, start + size) for start in range(0, atoms.size, size)])
+        run_chunks(
+            generate_rows, [slice(start, start + size) for start in range(0, atoms.size, size)], places=places
+        )
     return Dictionary(
         atoms, rows_out, norms, generator.sequence, generator.slice_profile, scaling.basis if compressed else None
     )

@@ -7,16 +7,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ganmrf.anchors.anchor_set import AnchorSet, build_anchor_set, with_spread_anchors
+from ganmrf.anchors.anchor_set import LADDER, AnchorSet, build_anchor_set, with_spread_anchors
 from ganmrf.anchors.generator import AnchoredGenerator, radial_generator, table_generator, trunk_generator
 from ganmrf.anchors.generator_file import save_generator
 from ganmrf.anchors.trunk import RECIPE, draw_tissue, finish_trunk, trunk_data
 from ganmrf.files import read_arrays, replacing, write_json
 from ganmrf.gan.recipes import Recipe
 from ganmrf.gan.train import fit, init_state
+from ganmrf.parallel import one_blas_thread
 from ganmrf.physics.tissue_box import TissueBox
 from ganmrf.progress import watched
-from ganmrf.runs.configs import SimulationConfig
+from ganmrf.runs.configs import TISSUE_FIELDS, SimulationConfig
 from ganmrf.runs.loop import advance
 from ganmrf.runs.training import losses
 from ganmrf.runs.workdir import Workdir, read_config
@@ -27,6 +28,7 @@ KINDS = ("trunk", "table", *RADIAL)
 _TABLE_BLOCK = 4096  # atoms of a table that are simulated, and kept, at a time
 # Without and with a B1 axis.
 _ANCHORS, _WIDTH, _DEPTH = (96, 256), (128, RECIPE.width), (3, RECIPE.depth)
+_OF_TRUNK = ("kind=trunk",)
 _DRAWS = 6  # of fresh tissues in the training of a trunk, a checkpoint after each
 
 
@@ -42,7 +44,7 @@ class AnchoredConfig:
       ValueError: a field that breaks its rule.
     """
 
-    simulation: SimulationConfig = group(SimulationConfig)
+    simulation: SimulationConfig = group(SimulationConfig, without=("schedule", "echo_time_ms", "inversion_time_ms"))
     kind: str = setting("trunk", "where weights come from", choices=KINDS)
     t1_range_ms: tuple[float, ...] = setting((10.0, 3000.0), "least and largest T1 in ms", above=0)
     t2_range_ms: tuple[float, ...] = setting((2.0, 500.0), "least and largest T2 in ms; atoms have T2 <= T1", above=0)
@@ -50,26 +52,37 @@ class AnchoredConfig:
         None, "least and largest B1+, a third axis; default: 1 for all", above=0
     )
     anchors: int | None = setting(
-        None, f"most anchors; default: {_ANCHORS[0]}, or {_ANCHORS[1]} with --b1_range", at_least=1
+        None,
+        f"most anchors; default: {_ANCHORS[0]}, or {_ANCHORS[1]} with --b1_range",
+        at_least=LADDER[0],
+        at_most=LADDER[-1],
     )
     sequences: int = setting(16, "random sequences to learn from", at_least=1)
     candidates: int = setting(4096, "tissues that anchors are chosen from", at_least=1)
     tissues: int = setting(8192, "fresh tissues of each sixth of a trunk's training", at_least=1)
-    refit_tissues: int = setting(16384, "tissues that a trunk's output layer is solved for on", at_least=1)
+    refit_tissues: int = setting(
+        16384, "tissues that a trunk's output layer is solved for on", at_least=1, goes_with=_OF_TRUNK
+    )
     width: int | None = setting(
-        None, f"units of a hidden layer of the trunk; default: {_WIDTH[0]}, or {_WIDTH[1]} with --b1_range", at_least=1
+        None,
+        f"units of a hidden layer of the trunk; default: {_WIDTH[0]}, or {_WIDTH[1]} with --b1_range",
+        at_least=1,
+        goes_with=_OF_TRUNK,
     )
     depth: int | None = setting(
-        None, f"hidden layers; default: {_DEPTH[0]}, or {_DEPTH[1]} with --b1_range", at_least=1
+        None, f"hidden layers; default: {_DEPTH[0]}, or {_DEPTH[1]} with --b1_range", at_least=1, goes_with=_OF_TRUNK
     )
-    batch_size: int = setting(RECIPE.batch_size, "tissues a step", at_least=1)
-    steps: int = setting(RECIPE.steps, "updates", at_least=1)
+    batch_size: int = setting(RECIPE.batch_size, "tissues a step", at_least=1, goes_with=_OF_TRUNK)
+    steps: int = setting(RECIPE.steps, "updates", at_least=1, goes_with=_OF_TRUNK)
     seed: int = setting(0, "of sequences, tissues and the network", at_least=0)
 
     def __post_init__(self):
         for name, by_axes in (("anchors", _ANCHORS), ("width", _WIDTH), ("depth", _DEPTH)):
             if getattr(self, name) is None:
                 object.__setattr__(self, name, by_axes[self.b1_range is not None])
+        if self.anchors > self.candidates:
+            raise ValueError(f"candidates must be at least the {self.anchors} anchors; got {self.candidates}")
+        self.box()
 
     def box(self) -> TissueBox:
         """The tissues that the fields name."""
@@ -83,6 +96,8 @@ class AnchoredConfig:
                 shown = ",".join(f"{value:g}" for value in values)
                 raise ValueError(f"{field} must be two positive numbers, the lower one first; got {shown}")
             ends.append([unit * value for value in values])
+        if ends[1][0] > ends[0][1]:
+            raise ValueError("t2_range_ms must begin at the largest of t1_range_ms or below: atoms have T2 <= T1")
         return TissueBox(tuple(ranges), *np.transpose(ends))
 
     def recipe(self) -> Recipe:
@@ -101,6 +116,7 @@ class Made(NamedTuple):
     core_seconds: float
 
 
+@one_blas_thread()
 def make_in_folder(
     path, config: AnchoredConfig | None = None, given: frozenset[str] | None = None, *, progress: bool = True
 ) -> Made:
@@ -122,6 +138,8 @@ def make_in_folder(
         raise ValueError("schedule: the generator is for any sequence, and is trained on random ones")
     with Workdir(path, config, given) as workdir:
         config = workdir.config
+        if config.kind != "table" and (unread := sorted((given or frozenset()).intersection(TISSUE_FIELDS))):
+            raise ValueError(f"{unread[0]} would change nothing: a grid goes with kind=table; got kind={config.kind}")
         start = time.process_time()
         anchor_set = build_anchor_set(
             config.box(),

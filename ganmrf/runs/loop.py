@@ -8,10 +8,12 @@ import numpy as np
 
 from ganmrf.gan.checkpoint import Checkpoints
 from ganmrf.gan.train import DivergedError
+from ganmrf.parallel import one_blas_thread
 from ganmrf.progress import Progress
 from ganmrf.runs.workdir import Workdir, read_records
 
 
+@one_blas_thread()
 def advance(
     chunks: Callable[..., Iterator],
     state,
