@@ -13,6 +13,7 @@ FLOORS = [
     "settings",
     "messages",
     "progress",
+    "memory",
     "files",
     "parallel",
     "metrics",

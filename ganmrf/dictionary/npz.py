@@ -34,6 +34,7 @@ AXES = {  # name of a variable in the file: its axes; b1 may also be one number
     "basis": ("frames", "columns"),
 }
 OPTIONAL = ("inversion_time_s", "slice_nodes", "slice_weights", "basis")
+_NAMES = (*AXES, "schema_version", "b1_per_atom")  # of all variables of a file
 _REAL = ("float32", "float64")
 _COMPLEX = (*_REAL, "complex64", "complex128")
 _MAT_LIMIT = 2**31  # bytes of one variable in MATLAB's v5 format
@@ -110,7 +111,7 @@ def load_dictionary(path) -> Dictionary:
         wrong dtype, of a shape that disagrees with the others, or with impossible values. The message names the file.
     """
     path = pathlib.Path(path)
-    contents = read_arrays(path)
+    contents = read_arrays(path, _NAMES)
     _check_schema(path, contents)
     if missing := [name for name in AXES if name not in contents and name not in OPTIONAL]:
         raise ValueError(f"{path}: no {', '.join(missing)}: not a whole dictionary")
