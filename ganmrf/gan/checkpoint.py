@@ -4,6 +4,7 @@ import logging
 import pathlib
 import warnings
 import zlib
+from collections.abc import Container
 
 import jax
 import jax.numpy as jnp
@@ -20,14 +21,19 @@ class Checkpoints:
     a checkpoint under a temporary name and renames it when it is whole.
     """
 
-    def __init__(self, folder):
-        """Opens a folder, and makes it where it is missing."""
+    def __init__(self, folder, *, read_only: bool = False):
+        """Opens a folder, and makes it where it is missing; ``read_only`` changes nothing in it.
+
+        Whoever holds the lock of the run may write. Others read, also while checkpoints come and go.
+        """
         logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax logs every file that it writes
-        self._folder = pathlib.Path(folder).absolute()
-        options = ocp.CheckpointManagerOptions(
-            max_to_keep=_KEPT, enable_async_checkpointing=False, cleanup_tmp_directories=True
+        self._folder, self._read_only = pathlib.Path(folder).absolute(), read_only
+        options = {"save_interval_steps": 0, "create": False} if read_only else {"max_to_keep": _KEPT}
+        # Lightly: it does not look into checkpoints, which the run that is under way may remove meanwhile.
+        options |= {"read_only": read_only, "cleanup_tmp_directories": not read_only, "lightweight_initialize": True}
+        self._manager = ocp.CheckpointManager(
+            self._folder, options=ocp.CheckpointManagerOptions(enable_async_checkpointing=False, **options)
         )
-        self._manager = ocp.CheckpointManager(self._folder, options=options)
 
     def __enter__(self):
         return self
@@ -54,62 +60,71 @@ class Checkpoints:
         except Exception as error:  # Orbax passes on errors of its storage, of many types
             raise ValueError(f"cannot write checkpoint {self._folder / str(step)}: {_line(error)}") from error
 
-    def restore(self, like):
-        """The newest whole checkpoint, on the default device; damaged checkpoints are skipped with a warning.
+    def restore(self, like, recorded: Container[int] | None = None):
+        """The newest checkpoint that can be used, on the default device; newer ones are told of, and removed.
 
         Args:
           like: a pytree with the shapes and dtypes that the checkpoint must have.
+          recorded: steps that the run has records of: a checkpoint of another step is not used. None: all.
 
         Returns:
           (step, state), or None where there is no checkpoint.
 
         Raises:
-          ValueError: a checkpoint of another architecture (the message names the first leaf that differs), or only
-            damaged checkpoints.
+          ValueError: no checkpoint is whole and of this architecture; the message says why the newest is not.
         """
-        steps = sorted(self._manager.all_steps(), reverse=True)
-        for step in steps:
-            try:
-                leaves = self._read(step, like)
-            except _DamagedError as error:
-                warnings.warn(
-                    f"checkpoint {self._folder / str(step)} is damaged ({error}): using an earlier one", stacklevel=2
-                )
-                self._manager.delete(step)
-                continue
-            state = jax.tree.unflatten(jax.tree.structure(like), [jnp.asarray(leaf) for leaf in leaves])
-            return step, state
-        if steps:
-            raise ValueError(f"{self._folder}: every checkpoint is damaged; remove the folder to start again")
+        while steps := self._steps():
+            unusable = {}
+            for step in steps:
+                try:
+                    if recorded is not None and step not in recorded:
+                        raise _UnusableError("without a record of its step")
+                    leaves = self._read(step, like)
+                except _UnusableError as error:
+                    if self._read_only and self._steps() != steps:  # the run is under way, and has newer ones
+                        break
+                    unusable[step] = f"checkpoint {self._folder / str(step)} is {error}"
+                    continue
+                for newer, why in unusable.items():
+                    warnings.warn(f"{why}: using an earlier one", stacklevel=2)
+                    if not self._read_only:
+                        self._manager.delete(newer)
+                return step, jax.tree.unflatten(jax.tree.structure(like), [jnp.asarray(leaf) for leaf in leaves])
+            else:
+                raise ValueError(f"{unusable[steps[0]]}; no other can be used: remove {self._folder} to start again")
         return None
+
+    def _steps(self):
+        """The steps of all checkpoints that are there now, the newest first."""
+        found = self._folder.iterdir() if self._folder.is_dir() else ()
+        return sorted((int(path.name) for path in found if path.name.isdecimal() and path.is_dir()), reverse=True)
 
     def _read(self, step, like):
         expected = {name: _facts(leaf) for name, leaf in _leaves(like).items()}
         try:
             facts = self._manager.restore(step, args=ocp.args.Composite(facts=ocp.args.JsonRestore()))["facts"]
-        except Exception as error:
-            raise _DamagedError(_line(error)) from error
-        for name in expected | facts:
-            found = {key: facts[name][key] for key in ("shape", "dtype")} if name in facts else "nothing"
-            if found != expected.get(name, "nothing"):
-                raise ValueError(
-                    f"checkpoint {self._folder / str(step)} is of another architecture: {name} is {found}, expected "
-                    f"{expected.get(name, 'nothing')}"
-                )
+            found = {name: {key: fact[key] for key in ("shape", "dtype")} for name, fact in facts.items()}
+            checksums = {name: fact["crc32"] for name, fact in facts.items()}
+        except Exception as error:  # of Orbax or its storage, of many types; or facts that are no facts
+            raise _UnusableError(f"damaged ({_line(error)})") from error
+        for name in expected | found:
+            if found.get(name) != expected.get(name):
+                other, own = (kind.get(name, "nothing") for kind in (found, expected))
+                raise _UnusableError(f"of another architecture: {name} is {other}, expected {own}")
         try:
             target = {name: np.empty(fact["shape"], fact["dtype"]) for name, fact in expected.items()}
             restored = self._manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(target)))
         except Exception as error:
-            raise _DamagedError(_line(error)) from error
+            raise _UnusableError(f"damaged ({_line(error)})") from error
         leaves = {name: np.asarray(restored["state"][name]) for name in expected}
         for name, leaf in leaves.items():
-            if zlib.crc32(leaf.tobytes()) != facts[name]["crc32"]:
-                raise _DamagedError(f"the checksum of {name} is wrong")
+            if zlib.crc32(leaf.tobytes()) != checksums[name]:
+                raise _UnusableError(f"damaged (the checksum of {name} is wrong)")
         return leaves.values()
 
 
-class _DamagedError(Exception):
-    """A checkpoint that cannot be read whole."""
+class _UnusableError(Exception):
+    """What a checkpoint is that cannot be used."""
 
 
 def _leaves(tree):

@@ -1,5 +1,6 @@
 """A checkpoint is whole or not used: what was saved comes back bit for bit, damage falls back with a warning."""
 
+import json
 import pathlib
 import re
 import shutil
@@ -64,10 +65,21 @@ def damage_missing(newest):
     shutil.rmtree(newest / "state")
 
 
-@pytest.mark.parametrize("damage", [damage_truncated, damage_bit, damage_missing])
+def damage_facts(newest):
+    path = newest / "facts" / "metadata"
+    facts = json.loads(path.read_text(encoding="utf-8"))
+    facts["weights"]["shape"] = [10**6, 10**6]
+    path.write_text(json.dumps(facts), encoding="utf-8")
+
+
+def damage_fact(newest):
+    (newest / "facts" / "metadata").write_text('{"weights": 5}', encoding="utf-8")
+
+
+@pytest.mark.parametrize("damage", [damage_truncated, damage_bit, damage_missing, damage_facts, damage_fact])
 def test_a_damaged_newest_falls_back(folder, damage):
     damage(folder / "40")
-    with pytest.warns(UserWarning, match=r"40 is damaged .*: using an earlier one"):
+    with pytest.warns(UserWarning, match=r"40 is (damaged|of another) .*: using an earlier one"):
         step, found = restored(folder)
     assert step == 30
     np.testing.assert_array_equal(found["weights"], state(30)["weights"])
@@ -79,13 +91,39 @@ def test_a_damaged_newest_falls_back(folder, damage):
 def test_only_damaged_ones(folder):
     for step in (20, 30, 40):
         damage_missing(folder / str(step))
-    with pytest.warns(UserWarning, match="damaged"), pytest.raises(ValueError, match="every checkpoint is damaged"):
+    with pytest.raises(ValueError, match=r"40 is damaged .*: remove .* to start again"):
         restored(folder)
+    assert sorted(path.name for path in folder.iterdir() if path.name.isdigit()) == ["20", "30", "40"]
 
 
 def test_another_architecture_is_named(folder):
     with pytest.raises(ValueError, match=r"of another architecture: weights is .*\[2, 3\].*expected .*\[2, 4\]"):
         restored(folder, state(0) | {"weights": jnp.zeros((2, 4))})
+
+
+def test_a_checkpoint_without_a_record_of_its_step_is_not_used(folder):
+    with Checkpoints(folder) as checkpoints, pytest.warns(UserWarning, match="40 is without a record"):
+        assert checkpoints.restore(state(0), recorded={20, 30})[0] == 30
+    with Checkpoints(folder) as checkpoints, pytest.raises(ValueError, match="30 is without a record"):
+        checkpoints.restore(state(0), recorded=())
+    assert restored(folder)[0] == 30
+
+
+def test_a_reader_changes_nothing_while_checkpoints_come_and_go(folder):
+    (folder / "50.orbax-checkpoint-tmp").mkdir()  # as if it were being written
+    damage_truncated(folder / "40")
+    before = sorted(folder.rglob("*"))
+    with Checkpoints(folder, read_only=True) as reader:
+        with pytest.warns(UserWarning, match="40 is damaged"):
+            assert reader.restore(state(0))[0] == 30
+        assert sorted(folder.rglob("*")) == before
+        with Checkpoints(folder) as writer:
+            for step in (60, 70, 80):
+                writer.save(step, state(step))
+        assert reader.restore(state(0))[0] == 80
+    with Checkpoints(folder / "none", read_only=True) as reader:
+        assert reader.restore(state(0)) is None
+    assert not (folder / "none").exists()
 
 
 def test_a_full_disk_leaves_the_last_good_one(folder):
