@@ -8,9 +8,12 @@ from ganmrf.imaging.acquisition import add_thermal_noise, sample_kspace
 from ganmrf.imaging.coils import head_array
 from ganmrf.imaging.phantom import Brain, acquire, add_noise, add_noise_in, digital_brain
 from ganmrf.io.mrd import RawData
-from ganmrf.parallel import require_memory
+from ganmrf.memory import require_memory
 from ganmrf.physics.sequences.fisp import Sequence
 
+# Bytes of a voxel and frame: complex64 images with and without noise; or the signals of all tissues, and images of the
+# brain's voxels, a quarter of all, with and without noise.
+_IMAGES, _SIGNALS = 16, 8
 _SINUS_Y, _SINUS_RADIUS = -0.07, 0.02  # m: where the sinuses lie on the y axis, and the width of the field above them
 
 
@@ -81,8 +84,9 @@ class Scanner:
         """Perfect images of every frame, without noise: those of `acquire`. The ``seed`` is of the brain's variation.
 
         Raises:
-          ValueError: a ``size`` whose voxels are too large for the brain.
+          ValueError: a ``size`` whose voxels are too large for the brain, or more than the memory holds.
         """
+        self.require_memory(sequence.n_frames)
         brain = self._brain(seed)
         return ImageScan(brain, acquire(brain, sequence, slice_profile=slice_profile, progress=progress))
 
@@ -100,7 +104,11 @@ class Scanner:
 
         Returns:
           The brain, and for each ratio signals (frames, voxels of ``brain_mask``), complex64.
+
+        Raises:
+          ValueError: as `image`.
         """
+        self.require_memory(sequence.n_frames, whole=False)
         brain = self._brain(seed)
         mask = brain.brain_mask
         clean = acquire(brain, sequence, slice_profile=slice_profile, mask=mask, progress=progress)
@@ -139,10 +147,14 @@ class Scanner:
         )
         return RawScan(scan.brain, scan.images, raw)
 
-    def require_memory(self, frames: int, samples: int):
-        """Raises `ValueError` with both figures where `sample` would need more memory than is available."""
-        needed = 8 * frames * (1.5 * self.size**2 + 3 * samples * self.coils)
-        advice = "fewer coils or frames, or a smaller size need less"
+    def require_memory(self, frames: int, samples: int = 0, *, whole: bool = True):
+        """Raises `ValueError` with both figures where a scan would need more memory than is available.
+
+        The scan is that of `sample`, with so many ``samples`` of a frame; that of `image`, without samples; or, unless
+        the ``whole`` images are wanted, that of `noisy_signals`.
+        """
+        needed = frames * ((_IMAGES if whole else _SIGNALS) * self.size**2 + 8 * 3 * samples * self.coils)
+        advice = f"a smaller size{', fewer coils' * (samples > 0)} or fewer --frames need less"
         require_memory(needed, f"a scan of {self.size} x {self.size}", advice)
 
     def _brain(self, seed):

@@ -54,19 +54,28 @@ def build_dictionary(
       The dictionary of all voxels of ``tissue``, raveled: fingerprints (atoms, frames) in the dtype of the inputs.
 
     Raises:
-      ValueError: an atom without signal, which nothing can match, or as `simulate`.
+      ValueError: an atom without signal, which nothing can match, more atoms than the memory holds, or as `simulate`.
     """
     atoms = tissue.ravel()
-    states = plan_n_states(sequence, atoms, n_states=n_states, accuracy=accuracy, slice_profile=slice_profile)
     fingerprints = empty_signals(sequence, atoms)
+    states = plan_n_states(sequence, atoms, n_states=n_states, accuracy=accuracy, slice_profile=slice_profile)
+    norms = simulate_into(fingerprints, sequence, atoms, slice_profile, states, progress)
+    require_signal(atoms, norms)
+    return Dictionary(atoms, fingerprints, norms, sequence, slice_profile)
+
+
+def simulate_into(fingerprints: np.ndarray, sequence, atoms, slice_profile, n_states, progress) -> np.ndarray:
+    """Fills an array, (atoms, frames), with `unit_fingerprints`; returns their norms.
+
+    The other arguments are those of `simulate_all`.
+    """
     norms = np.empty(atoms.size, fingerprints.dtype)
 
     def store(rows, unit):
         fingerprints[rows], norms[rows] = unit
 
-    simulate_all(store, unit_fingerprints, sequence, atoms, slice_profile, states, progress)
-    require_signal(atoms, norms)
-    return Dictionary(atoms, fingerprints, norms, sequence, slice_profile)
+    simulate_all(store, unit_fingerprints, sequence, atoms, slice_profile, n_states, progress)
+    return norms
 
 
 def unit_fingerprints(sequence, tissue, slice_profile, **form):

@@ -2,9 +2,24 @@
 
 import dataclasses
 
+import jax
 import numpy as np
 
-from ganmrf.dictionary.build import Dictionary
+from ganmrf.dictionary.build import Dictionary, build_dictionary, require_signal, simulate_into
+from ganmrf.memory import fits_memory
+from ganmrf.physics.sequences.fisp import Sequence
+from ganmrf.physics.simulate_many import (
+    bytes_of_signals,
+    empty_signals,
+    plan_n_states,
+    require_signal_memory,
+    signal_dtype,
+)
+from ganmrf.physics.slice_profile import SliceProfile
+from ganmrf.physics.tissue import Tissue
+from ganmrf.progress import Progress
+
+_BLOCK = 4096  # atoms in float64 at a time: 33 MB of 1000 frames
 
 
 def compress(dictionary: Dictionary, rank: int) -> tuple[Dictionary, float]:
@@ -28,12 +43,52 @@ def compress(dictionary: Dictionary, rank: int) -> tuple[Dictionary, float]:
     if dictionary.basis is not None:
         raise ValueError(f"the dictionary is compressed already, to rank {dictionary.basis.shape[1]}")
     atoms = dictionary.fingerprints
-    if not 1 <= rank <= min(atoms.shape):
-        raise ValueError(f"rank must be 1 to {min(atoms.shape)}; got {rank}")
+    _check_rank(rank, *atoms.shape)
     basis = svd_basis(atoms, rank)
     fingerprints, norms, left_out = project(atoms, dictionary.norms, basis)
     compressed = dataclasses.replace(dictionary, fingerprints=fingerprints, norms=norms, basis=basis)
     return compressed, float(1 - left_out.mean())
+
+
+def build_compressed(
+    sequence: Sequence,
+    tissue: Tissue,
+    rank: int,
+    *,
+    n_states: int | None = None,
+    accuracy: float = 1e-4,
+    slice_profile: SliceProfile | None = None,
+    progress: bool = False,
+) -> tuple[Dictionary, float]:
+    """`compress` of `build_dictionary`, to the bit, for dictionaries too whose frames do not fit in memory.
+
+    Of such a dictionary, every fingerprint is simulated twice: for the basis, and for its coefficients.
+
+    Raises:
+      ValueError: as `build_dictionary` and `compress`.
+    """
+    atoms, settings = tissue.ravel(), {"n_states": n_states, "accuracy": accuracy, "slice_profile": slice_profile}
+    _check_rank(rank, atoms.size, sequence.n_frames)
+    dtype = signal_dtype(sequence, atoms)
+    if fits_memory(bytes_of_signals(atoms.size, sequence.n_frames, dtype)):
+        return compress(build_dictionary(sequence, atoms, **settings, progress=progress), rank)
+    require_signal_memory(2 * atoms.size, rank, dtype)  # blocks of coefficients, and all of them in one array
+    states, flat = plan_n_states(sequence, atoms, **settings), jax.tree.map(np.asarray, atoms)
+
+    def blocks():
+        for start in range(0, atoms.size, _BLOCK):
+            rows = slice(start, start + _BLOCK)
+            unit = empty_signals(sequence, flat.rows(rows))
+            norms = simulate_into(unit, sequence, flat.rows(rows), slice_profile, states[rows], False)
+            require_signal(flat, norms, start)
+            yield unit, norms
+            bar.update(norms.size)
+
+    with Progress(2 * atoms.size, "simulating", unit="atom", shown=progress) as bar:
+        basis = _leading(sum(_correlation(unit.astype(np.result_type(unit, float))) for unit, _ in blocks()), rank)
+        parts = [project(*block, basis) for block in blocks()]
+    fingerprints, norms, left_out = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return Dictionary(atoms, fingerprints, norms, sequence, slice_profile, basis), float(1 - left_out.mean())
 
 
 def project(atoms, norms, basis: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -59,11 +114,24 @@ def svd_basis(atoms: np.ndarray, rank: int) -> np.ndarray:
     Returns:
       Orthonormal columns (frames, rank), float64 or complex128: a signal's coefficients are ``signal @ basis``.
     """
-    correlation = sum(rows.conj().T @ rows for rows in wide_blocks(atoms))
+    return _leading(sum(map(_correlation, wide_blocks(atoms))), rank)
+
+
+def _correlation(rows):
+    return rows.conj().T @ rows
+
+
+def _leading(correlation, rank):
     return np.linalg.eigh(correlation)[1][:, : -rank - 1 : -1]
 
 
-def wide_blocks(atoms, size: int = 4096):
+def _check_rank(rank, n_atoms, n_frames):
+    largest = min(n_atoms, n_frames)
+    if not 1 <= rank <= largest:
+        raise ValueError(f"rank must be 1 to {largest}; got {rank}")
+
+
+def wide_blocks(atoms, size: int = _BLOCK):
     """Blocks of rows of atoms in float64 or complex128, one by one, so that no second dictionary is in memory."""
     wide = np.result_type(atoms.dtype, float)
     return (np.asarray(atoms[start : start + size]).astype(wide) for start in range(0, len(atoms), size))

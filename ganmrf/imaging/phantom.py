@@ -11,6 +11,7 @@ import importlib.resources
 import numpy as np
 from scipy import ndimage
 
+from ganmrf.memory import require_memory
 from ganmrf.physics.sequences.fisp import Sequence
 from ganmrf.physics.simulate_many import simulate_many
 from ganmrf.physics.slice_profile import SliceProfile
@@ -40,6 +41,7 @@ _CSF_MM, _SKULL_MM, _SCALP_MM = 1.5, 7.0, 12.0
 _SLICE_MM = 5.0  # thickness of the slice, of 10 mm that the slab has
 _CLOSING_MM = 40.0  # dents in the brain's outline of a smaller radius do not dent the skull
 _VARIATION_LENGTH, _PHASE_LENGTH, _HEAD_RADIUS = 0.03, 0.1, 0.1  # m: correlation of T1 and T2, of phase; B1's fall
+_BYTES_A_VOXEL = 220  # of memory while the brain is made: five tissues, most of their arrays in float64
 _CLIP = 2.0  # standard deviations within which smooth fields stay, so that T1 and T2 stay positive
 
 
@@ -134,7 +136,7 @@ def digital_brain(
       seed: of the random fields of T1, T2 and receive phase.
 
     Raises:
-      ValueError: an argument outside its range.
+      ValueError: an argument outside its range, or an image that the memory does not hold.
 
     References:
       Slab: Fonov et al. 2011, doi:10.1016/j.neuroimage.2010.07.033. Values: `TISSUES`.
@@ -144,6 +146,9 @@ def digital_brain(
     require("variation", variation, lambda x: (x >= 0) & (x < 1 / _CLIP), f"0 or more and below {1 / _CLIP}")
     require("b1_variation", b1_variation, lambda x: (x >= 0) & (x < 1), "0 or more and below 1")
     require_whole("seed", seed, 0)
+    fine = size + 2e3 * field_of_view  # rows of the finest grid: a voxel of the image, and of half a mm
+    needed = _BYTES_A_VOXEL * size**2 + 16 * fine**2
+    require_memory(needed, f"a brain of {size} x {size}", "a smaller size or field of view needs less")
 
     volumes, slab_affine, centre = _slab_fractions()
     affine = _image_affine(centre, size, 1e3 * field_of_view / size)
@@ -151,17 +156,17 @@ def digital_brain(
 
     position = field_of_view * ((np.arange(size) + 0.5) / size - 0.5)
     rng = np.random.default_rng(seed)
-    t1, t2, proton_density = (np.array(values)[:, None, None] for values in zip(*TISSUES.values(), strict=True))
-    fields = variation * _smooth_fields(rng, 2 * len(TISSUES), position, _VARIATION_LENGTH)
-    t1 = t1 * (1 + fields[: len(TISSUES)])
-    t2 = np.minimum(t2 * (1 + fields[len(TISSUES) :]), t1)
+    mean_t1, mean_t2, proton_density = zip(*TISSUES.values(), strict=True)
+    fields = _smooth_fields(rng, 2 * len(TISSUES), position, _VARIATION_LENGTH)
+    t1 = [mean * (1 + variation * next(fields)) for mean in mean_t1]
+    t2 = [np.minimum(mean * (1 + variation * next(fields)), longest) for mean, longest in zip(mean_t2, t1, strict=True)]
     radius = np.hypot(position[:, None], position[None, :]) / _HEAD_RADIUS
     b1 = 1 + b1_variation * (1 - 2 * np.minimum(radius, 1) ** 2) if b1_variation else 1.0
     return Brain(
-        fractions=fractions.astype(np.float32),
+        fractions=fractions,
         tissue=Tissue(*(np.asarray(value, np.float32) for value in (t1, t2, b1))),
-        proton_density=proton_density.ravel().astype(np.float32),
-        phase=(np.pi / 4 * _smooth_fields(rng, 1, position, _PHASE_LENGTH)[0]).astype(np.float32),
+        proton_density=np.float32(proton_density),
+        phase=(np.pi / 4 * next(_smooth_fields(rng, 1, position, _PHASE_LENGTH))).astype(np.float32),
         affine=affine,
     )
 
@@ -285,22 +290,25 @@ def _image_affine(centre, size, voxel_mm):
 
 
 def _resample(volumes, transform, size):
-    """Means of maps over the voxels of an image, (maps, y, x); ``transform`` takes (column, row, ...) to the slab."""
+    """Means of maps over an image's voxels, (maps, y, x), float32; ``transform`` takes (column, row) to the slab."""
     matrix, offset = transform[:2, 1::-1], transform[:2, 3]  # of (row, column)
     points = max(1, int(np.ceil(2 * np.abs(matrix).max())))  # a voxel's edge, at half the slab's spacing or finer
     offset = offset + matrix @ np.full(2, (1 / points - 1) / 2)
-    fine = [
-        ndimage.affine_transform(volume, matrix / points, offset, (size * points,) * 2, order=1) for volume in volumes
-    ]
-    return np.reshape(fine, (-1, size, points, size, points)).mean(axis=(2, 4))
+
+    def resampled(volume):
+        fine = ndimage.affine_transform(volume, matrix / points, offset, (size * points,) * 2, order=1)
+        return fine.reshape(size, points, size, points).mean(axis=(1, 3)).astype(np.float32)
+
+    return np.stack([resampled(volume) for volume in volumes])
 
 
 def _smooth_fields(rng, count, position, length):
-    """Gaussian random fields (count, y, x) of unit variance and covariance exp(-d^2 / (2 length^2)), cut at ``_CLIP``.
+    """Yields Gaussian random fields (y, x) of unit variance and covariance exp(-d^2 / (2 length^2)), cut at ``_CLIP``.
 
     Each is a sum of 64 plane waves of random direction, so that its value at a place does not depend on the grid.
     """
     wave_y, wave_x = rng.standard_normal((2, count, 64, 1)) / length
     start = rng.uniform(0, 2 * np.pi, (count, 64, 1))
-    rows, columns = np.exp(1j * (wave_y * position + start)), np.exp(1j * wave_x * position)
-    return np.clip(np.sqrt(2 / 64) * (rows.swapaxes(1, 2) @ columns).real, -_CLIP, _CLIP)
+    waves = zip(np.exp(1j * (wave_y * position + start)), np.exp(1j * wave_x * position), strict=True)
+    for rows, columns in waves:
+        yield np.clip(np.sqrt(2 / 64) * (rows.T @ columns).real, -_CLIP, _CLIP)

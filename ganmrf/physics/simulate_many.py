@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ganmrf.memory import require_memory
 from ganmrf.parallel import meshes, run_chunks
 from ganmrf.physics.engines.real import compiled, kernel_lanes
 from ganmrf.physics.epg import exact_n_states
@@ -21,6 +22,7 @@ from ganmrf.physics.tissue import Tissue
 _BUCKET_RATIO = 1.25
 # Batches of a call, on each device, in the one-kernel form: enough that the time to start a call does not count.
 _BATCHES_A_CALL = 8
+_BYTES_A_VOXEL = 100  # of tissue, norms and numbers of states, and of the order in which voxels are simulated
 
 
 def simulate_many(
@@ -41,11 +43,11 @@ def simulate_many(
       Real signals (voxels, frames) for M0 = 1, the voxels raveled, with the sign of `simulate`.
 
     Raises:
-      ValueError: as `simulate`.
+      ValueError: as `simulate`, or more signals than the memory holds.
     """
     voxels = tissue.ravel()
-    planned = plan_n_states(sequence, voxels, n_states=n_states, accuracy=accuracy, slice_profile=slice_profile)
     signals = empty_signals(sequence, voxels)
+    planned = plan_n_states(sequence, voxels, n_states=n_states, accuracy=accuracy, slice_profile=slice_profile)
     simulate_all(signals.__setitem__, simulate_in_chunks, sequence, voxels, slice_profile, planned, progress)
     return signals
 
@@ -57,7 +59,7 @@ def simulate_few(
 
     More states are kept than needed (`sufficient_n_states`). The voxels of ``tissue`` are in one dimension.
     """
-    lanes = kernel_lanes(jnp.result_type(*jax.tree.leaves((sequence, tissue))))
+    lanes = kernel_lanes(signal_dtype(sequence, tissue))
     if lanes is None:  # each number of states is a program to compile
         return simulate_many(sequence, tissue, n_states=exact_n_states(sequence.n_frames), slice_profile=slice_profile)
     sequence, tissue, slice_profile = jax.tree.map(np.asarray, (sequence, tissue, slice_profile))
@@ -104,7 +106,7 @@ def batched_simulator(
       voxel do not depend, bit for bit, on the other ``rows``.
     """
     sequence, voxels, slice_profile = jax.tree.map(np.asarray, (sequence, voxels, slice_profile))
-    lanes = kernel_lanes(jnp.result_type(*jax.tree.leaves((sequence, voxels))))
+    lanes = kernel_lanes(signal_dtype(sequence, voxels))
 
     def simulate(rows, mesh):
         for call in calls(n_states[rows], lanes, mesh.size):
@@ -138,9 +140,31 @@ def calls(n_states: np.ndarray, lanes: int | None, n_devices: int) -> list[list[
 
 
 def empty_signals(sequence: Sequence, voxels: Tissue) -> np.ndarray:
-    """An array for the signals of all voxels, (voxels, frames), in the dtype of the inputs, not filled."""
-    dtype = jnp.result_type(*jax.tree.leaves((sequence, voxels)))
+    """An array for the signals of all voxels, (voxels, frames), in the dtype of the inputs, not filled.
+
+    Raises:
+      ValueError: an array that the memory does not hold.
+    """
+    dtype = signal_dtype(sequence, voxels)
+    require_signal_memory(voxels.size, sequence.n_frames, dtype)
     return np.empty((voxels.size, sequence.n_frames), dtype)
+
+
+def signal_dtype(sequence: Sequence, voxels: Tissue) -> np.dtype:
+    """The dtype of signals: that of the inputs."""
+    return jnp.result_type(*jax.tree.leaves((sequence, voxels)))
+
+
+def bytes_of_signals(n_voxels: int, n_columns: int, dtype=np.float32) -> int:
+    """Bytes of memory that the signals or fingerprints of so many voxels take, with all that belongs to them."""
+    return n_voxels * (n_columns * np.dtype(dtype).itemsize + _BYTES_A_VOXEL)
+
+
+def require_signal_memory(n_voxels: int, n_columns: int, dtype=np.float32):
+    """Raises `ValueError` with both figures where the signals or fingerprints of all voxels would not fit in memory."""
+    needed = bytes_of_signals(n_voxels, n_columns, dtype)
+    advice = "a coarser grid or fewer --frames need less; so do --rank and .zarr as --output of simulate_dictionary"
+    require_memory(needed, f"an array of {n_voxels} signals of {n_columns} numbers", advice)
 
 
 def simulate_all(store, simulation, sequence, voxels, slice_profile, n_states, progress):
@@ -150,7 +174,7 @@ def simulate_all(store, simulation, sequence, voxels, slice_profile, n_states, p
     """
     simulate = batched_simulator(simulation, sequence, voxels, slice_profile, n_states)
     meshes_of_workers = meshes()
-    lanes = kernel_lanes(jnp.result_type(*jax.tree.leaves((sequence, voxels))))
+    lanes = kernel_lanes(signal_dtype(sequence, voxels))
     pieces = [np.concatenate(batches) for batches in calls(n_states, lanes, meshes_of_workers[0].size)]
 
     def run(rows, mesh):
