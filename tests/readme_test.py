@@ -18,7 +18,13 @@ ROOT = pathlib.Path(__file__).parents[1]
 PAGES = [
     *(
         ROOT / name
-        for name in ("README.md", "experiments/README.md", "experiments/RESULTS.md", "tests/testdata/README.md")
+        for name in (
+            "README.md",
+            "experiments/README.md",
+            "experiments/RESULTS.md",
+            "tests/soak/README.md",
+            "tests/testdata/README.md",
+        )
     ),
     *sorted((ROOT / "ganmrf").rglob("README.md")),
 ]

@@ -1,0 +1,79 @@
+"""The verdicts of the soak can fail: a command that breaks its promises is bad, and one that keeps them is good."""
+
+import pathlib
+import sys
+
+import pytest
+
+from tests.soak.running import import_first, run
+from tests.soak.verdicts import contents, fault_of, names, temporary
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _forked():
+    import_first([__name__])
+
+
+def _write(_):
+    pathlib.Path("o").mkdir(exist_ok=True)
+    pathlib.Path("o/result.json").write_text('{"t1": 1.0, "seconds": 2.0}', encoding="utf-8")
+
+
+def _write_another(_):
+    _write(_)
+    pathlib.Path("o/result.json").write_text('{"t1": 1.1, "seconds": 2.0}', encoding="utf-8")
+
+
+def _refuse(words):
+    print(f"error: {words[0]} must be at least 1; got 0", file=sys.stderr)
+    sys.exit(2)
+
+
+def _refuse_in_two_lines(words):
+    print("a library has a word to say", file=sys.stderr)
+    _refuse(words)
+
+
+def _leave(words):
+    pathlib.Path("o.part").touch()
+    _refuse(words)
+
+
+def _raise(_):
+    raise KeyError("frames")
+
+
+def _die(_):
+    sys.exit(1)
+
+
+GOOD, BAD = (_write, _refuse), (_write_another, _refuse_in_two_lines, _leave, _raise, _die)
+
+
+@pytest.mark.parametrize("command", GOOD + BAD)
+def test_a_verdict_is_bad_where_the_command_is(tmp_path, command):
+    whole, folder = tmp_path / "whole", tmp_path / "case"
+    (whole / "o").mkdir(parents=True)
+    (whole / "o/result.json").write_text('{"t1": 1.0, "seconds": 3.0}', encoding="utf-8")
+    folder.mkdir()
+    outcome = run(command, ["--frames"], folder)
+    same = outcome.code == 0 and contents(folder / "o") == contents(whole / "o")
+    left = names(folder) if outcome.code else set()
+    assert bool(fault_of(outcome, left=left, same=same, naming="--frames")) == (command in BAD)
+
+
+def test_a_flag_that_is_not_named_is_bad(tmp_path):
+    (tmp_path / "case").mkdir()
+    outcome = run(_refuse, ["--frames"], tmp_path / "case")
+    assert fault_of(outcome, left=set(), same=False, naming="--rank")
+
+
+@pytest.mark.parametrize(("disturbance", "code"), [({"fail_at": 2}, 1), ({"fail_at": 3}, 0), ({"kill_after": 0}, -9)])
+def test_a_disturbed_command_ends_as_it_must(tmp_path, disturbance, code):
+    """It makes a folder, then a file: two changes."""
+    folder = tmp_path / "case"
+    folder.mkdir()
+    outcome = run(_write, [], folder, **disturbance)
+    assert outcome.code == code
+    assert ("Input/output error" in outcome.stderr) == (code == 1)
+    assert bool(fault_of(outcome, left=temporary(folder), same=True)) == (code != 0)
