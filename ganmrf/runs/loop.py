@@ -2,7 +2,7 @@
 
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
@@ -11,6 +11,9 @@ from ganmrf.gan.train import DivergedError
 from ganmrf.parallel import one_blas_thread
 from ganmrf.progress import Progress
 from ganmrf.runs.workdir import Workdir, read_records
+
+
+TIMES = "seconds", "core_seconds"  # in every row, of all calls so far
 
 
 @one_blas_thread()
@@ -24,6 +27,7 @@ def advance(
     note: Callable[[dict], str] | None = None,
     ended: Callable[[list[dict]], bool] | None = None,
     core_seconds: float = 0.0,
+    recorded: Iterable[str] = (),
     progress: bool = True,
 ):
     """Advances a state to its last step, from the newest checkpoint of a folder where there is one.
@@ -39,19 +43,21 @@ def advance(
       note: of a row makes the words that are shown beside the progress.
       ended: whether the rows say that the run has ended before ``steps``.
       core_seconds: what the preparations of this call took, which count too.
+      recorded: names that every row has, so that damaged records of earlier calls are refused.
       progress: whether to show progress.
 
     Returns:
       The last state, and all rows, those of earlier calls among them.
 
     Raises:
-      ValueError: a run that diverges; it names the last good checkpoint.
+      ValueError: a run that diverges, where the error names the last good checkpoint; damaged records, or no usable
+        checkpoint where there are some.
     """
     with Checkpoints(workdir.path / "checkpoints") as checkpoints:
-        state, rows = _resumed(checkpoints, state, workdir)
+        state, rows = _resumed(checkpoints, state, workdir, recorded)
         if ended is not None and ended(rows):
             return state, rows
-        before = {name: rows[-1][name] if rows else 0.0 for name in ("seconds", "core_seconds")}
+        before = {name: rows[-1][name] if rows else 0.0 for name in TIMES}
         start = {"seconds": time.perf_counter(), "core_seconds": time.process_time() - core_seconds}
         with Progress(steps, label, unit="step", initial=int(state.step), shown=progress) as bar:
             try:
@@ -71,16 +77,15 @@ def advance(
     return state, rows
 
 
-def _resumed(checkpoints, state, workdir):
+def _resumed(checkpoints, state, workdir, names):
     """The state of the newest checkpoint, or ``state`` where there is none, and the rows up to it."""
-    restored = checkpoints.restore(state)
-    step = 0 if restored is None else restored[0]
-    if (recorded := max((row["step"] for row in read_records(workdir.path)), default=0)) > step:
+    steps = [row["step"] for row in read_records(workdir.path, (*TIMES, *names))]
+    step, state = checkpoints.restore(state, recorded=steps) or (0, state)
+    if max(steps, default=0) > step:
         warnings.warn(
-            f"{workdir.path} has records up to step {recorded}, but no checkpoint after {step}: going on from there",
+            f"{workdir.path} has records up to step {steps[-1]}, but no checkpoint after {step}: going on from there",
             stacklevel=3,
         )
-    if restored is not None:
+    if step:
         print(f"{workdir.path}: going on from step {step}", flush=True)
-        state = restored[1]
     return state, workdir.rows(step)

@@ -19,7 +19,7 @@ from ganmrf.gan.data import Data, split_and_scale
 from ganmrf.gan.generate import TrainedGenerator, finish
 from ganmrf.gan.train import TrainState, fit, init_state
 from ganmrf.runs.configs import SimulationConfig, TrainingJob
-from ganmrf.runs.loop import advance
+from ganmrf.runs.loop import TIMES, advance
 from ganmrf.runs.workdir import Workdir, read_config, read_records
 
 _ACCURACY = 1e-5  # of the dictionaries that are learned from and evaluated with: below what a generator reaches
@@ -81,54 +81,69 @@ def train_in_folder(
     # A longer run of a constant learning rate begins as the shorter one did.
     extendable = frozenset({"steps"} if stored.training.recipe.learning_rate_schedule == "constant" else ())
     with Workdir(path, job, given, extendable=extendable) as workdir:
-        run = _begin(workdir.path, workdir.config)
+        run = _begin(workdir.config)
+        _check_unchanged(workdir.path, run.dictionary, note=True)
         training = run.job.training
         chunks = functools.partial(fit, run.recipe, run.data, seed=training.seed, chunk=training.every)
-        state, rows = advance(chunks, run.state, workdir, run.recipe.steps, note=losses, progress=progress)
+        kept = {"note": losses, "recorded": _errors(run)}
+        state, rows = advance(chunks, run.state, workdir, run.recipe.steps, **kept, progress=progress)
         run = run._replace(state=state, rows=rows)
         save_generator(workdir.path / "generator.npz", run.generator())
     return run
 
 
 def read_run(path) -> Run:
-    """The run that a folder holds, as of its newest whole checkpoint.
+    """The run that a folder holds, as of its newest whole checkpoint; the folder stays as it is.
 
     Raises:
-      ValueError: no run, or no checkpoint yet.
+      ValueError: no run, no checkpoint yet, or a damaged folder.
     """
     path = pathlib.Path(path)
-    run = _begin(path, read_config(path, TrainingJob()))
-    with Checkpoints(path / "checkpoints") as checkpoints:
+    run = _begin(read_config(path, TrainingJob()))
+    _check_unchanged(path, run.dictionary)
+    with Checkpoints(path / "checkpoints", read_only=True) as checkpoints:
         restored = checkpoints.restore(run.state)
     if restored is None:
         raise ValueError(f"{path} has no checkpoint yet")
     step, state = restored
-    return run._replace(state=state, rows=[row for row in read_records(path) if row["step"] <= step])
+    rows = [
+        row for row in read_records(path, (*TIMES, *_errors(run))) if row["step"] <= step
+    ]  # after: every checkpoint has one
+    if not rows or rows[-1]["step"] != step:
+        raise ValueError(f"{path / 'metrics.jsonl'} has no record of step {step}, that of the newest checkpoint")
+    return run._replace(state=state, rows=rows)
 
 
 def losses(row: dict) -> str:
     """The last losses and the error of a record, in words."""
     shown = {name: value for name, value in row.items() if name.endswith("_loss")}
-    shown["error"] = row["validation_error" if "validation_error" in row else "train_error"]
+    shown["error"] = row.get("validation_error", row.get("train_error", np.nan))
     return ", ".join(f"{name.replace('_', ' ')} {value:.1e}" for name, value in shown.items())
 
 
-def _begin(path, job):
+def _begin(job):
     """The run of these settings before its first step."""
     dictionary = simulate_accurately(job.simulation)
     if np.ndim(dictionary.tissue.b1):
         raise ValueError(f"b1 must be one value: a generator learns T1 and T2 alone; got {job.simulation.b1}")
     training = job.training
     data = split_and_scale(dictionary, training.recipe, split=training.split, seed=training.seed)
-    _check_unchanged(path / "dictionary.json", dictionary)
     return Run(job, dictionary, data, init_state(training.recipe, data, training.seed), [])
 
 
-def _check_unchanged(path, dictionary):
-    """Refuses a folder whose run learned from other tissue or another sequence, under settings that look the same."""
-    arrays = jax.tree.leaves((dictionary.tissue, dictionary.sequence, dictionary.slice_profile))
-    checksum = {"crc32": zlib.crc32(b"".join(np.asarray(array).tobytes() for array in arrays))}
-    if not path.exists():
+def _check_unchanged(folder, dictionary, *, note: bool = False):
+    """Refuses a folder whose run learned from other tissue or another sequence, under settings that look the same.
+
+    The checksum of what a run learns from is noted in its folder by ``note``.
+    """
+    path, arrays = folder / "dictionary.json", (dictionary.tissue, dictionary.sequence, dictionary.slice_profile)
+    checksum = {"crc32": zlib.crc32(b"".join(np.asarray(array).tobytes() for array in jax.tree.leaves(arrays)))}
+    if path.exists() and read_json(path) != checksum:
+        raise ValueError(f"{folder} was trained with another sequence or grid than its settings give now")
+    if note and not path.exists():
         write_json(path, checksum)
-    elif read_json(path) != checksum:
-        raise ValueError(f"{path.parent} was trained with another sequence or grid than its settings give now")
+
+
+def _errors(run):
+    """Names of the errors in every record of a run."""
+    return [f"{name}_error" for name in run.data.sets]

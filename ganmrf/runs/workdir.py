@@ -1,18 +1,26 @@
 """The folder of one run: its lock, its settings, and its record."""
 
+import contextlib
 import json
 import pathlib
+import shutil
+from collections.abc import Iterable
 
 import filelock
+import numpy as np
 
-from ganmrf.files import make_folder, read_json, replacing, write_json
+from ganmrf.files import check_readable, make_folder, read_json, replacing, write_json
 from ganmrf.settings import flat, from_plain, to_plain
+
+
+_PREPARED = {"lock", "config.json", "dictionary.json"}  # files of a run that has recorded nothing yet
 
 
 class Workdir:
     """A context manager: one run at a time, always with the settings it was begun with.
 
-    A `ValueError` or `OSError` before a new run has made anything in the folder leaves no settings there.
+    A run that was begun here, and ends with an error before it has recorded anything, leaves the folder as it was. One
+    that was killed before that yields to other settings.
 
     Attributes:
       path: the folder.
@@ -34,26 +42,52 @@ class Workdir:
           ValueError: a folder in use by another run, a damaged ``config.json``, or a given field that conflicts with
             it.
         """
-        self.path = make_folder(path)
+        self.path, self._found = pathlib.Path(path), set()
+        self._made = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
         self._lock = filelock.FileLock(self.path / "lock", timeout=0)
+        locked_before = (self.path / "lock").exists()
         try:
+            make_folder(self.path)
             self._lock.acquire()
-        except filelock.Timeout as error:
-            raise ValueError(f"{self.path} is in use by another run") from error
-        try:
-            self._found = self._names()
+            self._found = self._names() - (set() if locked_before else {"lock"})
+            self.begun = "config.json" in self._found
             self.config = self._settle(config, frozenset(flat(config)) if given is None else given, extendable)
-        except BaseException:
-            self._lock.release()
+        except BaseException as error:
+            self.__exit__(type(error), error, None)
+            if isinstance(error, filelock.Timeout):
+                raise ValueError(f"{self.path} is in use by another run") from error
             raise
 
     def __enter__(self):
         return self
 
     def __exit__(self, kind, error, _):
-        if isinstance(error, ValueError | OSError) and not self.begun and self._names() == self._found:
-            (self.path / "config.json").unlink()  # bad input, and nothing made: other settings may have the folder
+        if error is not None and self._lock.is_locked:
+            self._leave()
         self._lock.release()  # as the end of the process would
+        if error is not None:
+            for folder in self._made:
+                with contextlib.suppress(OSError):  # not made yet, or not empty
+                    folder.rmdir()
+
+    def _leave(self):
+        """Removes what was made here, if nothing was recorded in it."""
+        made = self._names() - self._found
+        for path in [self.path / name for name in made] if self._prepared(made) else ():
+            with contextlib.suppress(OSError):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    def _names(self):
+        return {path.name for path in self.path.iterdir()}
+
+    def _prepared(self, names):
+        """Whether these entries of the folder record nothing: folders without a file, and files that come before."""
+        return all(
+            not any(entry.is_file() for entry in (self.path / name).rglob("*"))
+            if (self.path / name).is_dir()
+            else name in _PREPARED
+            for name in names
+        )
 
     def record(self, row: dict):
         """Appends a row to ``metrics.jsonl``."""
@@ -70,35 +104,44 @@ class Workdir:
                 temporary.write_text(text, encoding="utf-8")
         return kept
 
-    def _names(self):
-        return {path.name for path in self.path.iterdir()} - {"config.json"}
-
     def _settle(self, config, given, extendable):
         path, plain = self.path / "config.json", to_plain(config)
-        self.begun = path.exists()
         if self.begun:
-            plain = _merged(path, plain, _stored(self.path, plain), given, extendable)
-        settled = _read(path, config, plain)  # before the file is touched: it may hold what no field can
+            stored, longer = to_plain(read_config(self.path, config)), extendable
+            if self._prepared(self._found):  # a run that was killed before its first record: others may have the folder
+                (self.path / "dictionary.json").unlink(missing_ok=True)
+                stored = _merged(path, plain, stored, given, lambda name, value, before: True)
+            plain = _merged(path, plain, stored, given, lambda name, value, before: name in longer and value > before)
+        settled = from_plain(config, plain)  # before the file is touched: settings that do not go together raise here
         write_json(path, plain)
         return settled
 
 
-def read_records(folder) -> list[dict]:
+def read_records(folder, names: Iterable[str] = ()) -> list[dict]:
     """The rows of ``metrics.jsonl``, none where there is no such file; a line that was cut off is left out.
 
+    Args:
+      folder: of the run.
+      names: of what every row must hold beside its ``step``, which rises from row to row: numbers, or lists of them.
+
     Raises:
-      ValueError: a line that holds no row.
+      ValueError: a file that cannot be read, or a line that holds no such row.
     """
-    path = pathlib.Path(folder) / "metrics.jsonl"
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
-    rows = []
-    for number, line in enumerate(lines, 1):
-        if line.endswith("\n"):
+    path, rows = pathlib.Path(folder) / "metrics.jsonl", []
+    if not path.exists():
+        return rows
+    check_readable(path)
+    for number, line in enumerate(path.read_bytes().splitlines(keepends=True), 1):
+        if line.endswith(b"\n"):
             try:
                 row = json.loads(line)
-                _ = row["step"] + 1
-            except (ValueError, TypeError, KeyError) as error:
-                raise ValueError(f"{path}, line {number}: no record of a run") from error
+                steps = [row["step"], *(last["step"] for last in rows[-1:])]
+                for name in names:
+                    _ = np.asarray(row[name]) + 0.0
+                if not isinstance(steps[0], int) or steps != sorted(set(steps), reverse=True):
+                    raise ValueError("step")
+            except (ValueError, TypeError, KeyError, RecursionError) as error:
+                raise ValueError(f"{path}, line {number}: no record of a run, or not after the one before") from error
             rows.append(row)
     return rows
 
@@ -113,38 +156,37 @@ def read_config(folder, config):
     Raises:
       ValueError: no run, a run of another kind, or a damaged ``config.json``.
     """
-    if not (pathlib.Path(folder) / "config.json").exists():
+    path, plain = pathlib.Path(folder) / "config.json", to_plain(config)
+    if not path.exists():
         raise ValueError(f"{folder} holds no run: it has no config.json")
-    return _read(pathlib.Path(folder) / "config.json", config, _stored(folder, to_plain(config)))
-
-
-def _stored(folder, plain):
-    path = pathlib.Path(folder) / "config.json"
     stored = read_json(path)
     if not isinstance(stored, dict):
         raise ValueError(f"{path} is damaged: it holds no settings by name")
     if _names(stored) != _names(plain):
         raise ValueError(f"{path} is of another kind of run or version: its settings have other names")
-    return stored
-
-
-def _read(path, config, plain):
     try:
-        return from_plain(config, plain)
+        return from_plain(config, stored)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+
+
+def require_own(folder, config):
+    """Raises `ValueError` where a folder holds the settings of a run of another kind, or damaged ones."""
+    if (pathlib.Path(folder) / "config.json").exists():
+        read_config(folder, config)
 
 
 def _names(plain):
     return {name: _names(value) if isinstance(value, dict) else None for name, value in plain.items()}
 
 
-def _merged(path, plain, stored, given, extendable):
+def _merged(path, plain, stored, given, replaceable):
+    """The settings given, and the others as stored; ``replaceable`` says whether a value may take another's place."""
     merged = {}
     for name, value in plain.items():
         if isinstance(value, dict):
-            merged[name] = _merged(path, value, stored[name], given, extendable)
-        elif name in given and value != stored[name] and not (name in extendable and value > stored[name]):
+            merged[name] = _merged(path, value, stored[name], given, replaceable)
+        elif name in given and value != stored[name] and not replaceable(name, value, stored[name]):
             value, before = (",".join(map(str, v)) if isinstance(v, list) else v for v in (value, stored[name]))
             raise ValueError(
                 f"{name}={value} conflicts with {before} in {path}: resume without it, or begin in another folder"

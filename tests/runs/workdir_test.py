@@ -52,8 +52,8 @@ def test_settings_that_are_not_given_are_those_of_the_folder(tmp_path):
     ],
 )
 def test_a_conflict_names_the_setting_and_changes_nothing(tmp_path, config, given, conflict):
-    with Workdir(tmp_path, Run(3)):
-        pass
+    with Workdir(tmp_path, Run(3)) as workdir:
+        workdir.record({"step": 1})
     before = (tmp_path / "config.json").read_bytes()
     with pytest.raises(ValueError, match=conflict):
         Workdir(tmp_path, config, given and frozenset(given))
@@ -63,8 +63,8 @@ def test_a_conflict_names_the_setting_and_changes_nothing(tmp_path, config, give
 
 
 def test_some_settings_may_be_extended(tmp_path):
-    with Workdir(tmp_path, Run(3)):
-        pass
+    with Workdir(tmp_path, Run(3)) as workdir:
+        workdir.record({"step": 1})
     with Workdir(tmp_path, Run(3, network=Network(32)), extendable=frozenset({"width"})) as workdir:
         assert workdir.config.network.width == 32
     assert read_config(tmp_path, Run()).network.width == 32
