@@ -57,15 +57,17 @@ def test_a_verdict_is_bad_where_the_command_is(tmp_path, command):
     (whole / "o/result.json").write_text('{"t1": 1.0, "seconds": 3.0}', encoding="utf-8")
     folder.mkdir()
     outcome = run(command, ["--frames"], folder)
-    same = outcome.code == 0 and contents(folder / "o") == contents(whole / "o")
-    left = names(folder) if outcome.code else set()
-    assert bool(fault_of(outcome, left=left, same=same, naming="--frames")) == (command in BAD)
+    left, made = names(folder) if outcome.code else set(), contents(whole / "o")
+    assert bool(fault_of(outcome, left=left, result=folder / "o", made=made)) == (command in BAD)
 
 
-def test_a_flag_that_is_not_named_is_bad(tmp_path):
+@pytest.mark.parametrize(
+    ("command", "flag", "bad"), [(_refuse, "--frames", False), (_refuse, "--rank", True), (_write, "--frames", True)]
+)
+def test_a_flag_is_refused_by_its_name(tmp_path, command, flag, bad):
     (tmp_path / "case").mkdir()
-    outcome = run(_refuse, ["--frames"], tmp_path / "case")
-    assert fault_of(outcome, left=set(), same=False, naming="--rank")
+    outcome = run(command, ["--frames"], tmp_path / "case")
+    assert bool(fault_of(outcome, left=set(), result=tmp_path, made=None, naming=flag)) == bad
 
 
 @pytest.mark.parametrize(("disturbance", "code"), [({"fail_at": 2}, 1), ({"fail_at": 3}, 0), ({"kill_after": 0}, -9)])
@@ -76,4 +78,4 @@ def test_a_disturbed_command_ends_as_it_must(tmp_path, disturbance, code):
     outcome = run(_write, [], folder, **disturbance)
     assert outcome.code == code
     assert ("Input/output error" in outcome.stderr) == (code == 1)
-    assert bool(fault_of(outcome, left=temporary(folder), same=True)) == (code != 0)
+    assert bool(fault_of(outcome, left=temporary(folder), result=folder, made=None)) == (code != 0)

@@ -15,7 +15,7 @@ from ganmrf import mrf_fisp
 from ganmrf.files import read_arrays
 from ganmrf.io.schedule import write_schedule
 from tests.soak.running import Outcome, run
-from tests.soak.verdicts import contents
+from tests.soak.verdicts import contents, differing
 
 _SMALL = "--frames=60 --grid=coarse"
 _ANCHORS = "--anchors=16 --sequences=4 --candidates=256 --tissues=256 --refit_tissues=256 --batch_size=32"
@@ -88,15 +88,6 @@ JOBS = (
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class Undisturbed:
-    """What a job makes, how many files it changes, and its core time in s."""
-
-    contents: dict
-    changes: int
-    seconds: float
-
-
 class Bench:
     """A folder in which jobs run, each in a folder of its own."""
 
@@ -135,14 +126,19 @@ class Bench:
         return path
 
     @functools.cache  # noqa: B019 (one bench lives as long as the process)
-    def undisturbed(self, job: Job) -> Undisturbed:
-        """What comes of a job that nothing disturbs, in its core time once its programs are compiled."""
-        first, found = self._whole(job, lambda folder: contents(folder / job.output))
-        second, again = self._whole(job, lambda folder: contents(folder / job.output))
-        if found != again:
-            differing = sorted(name for name in found | again if found.get(name) != again.get(name))
-            raise ValueError(f"two undisturbed runs of {job.line} differ in {', '.join(differing)}")
-        return Undisturbed(found, first.changes, second.seconds)
+    def undisturbed(self, job: Job) -> tuple[dict, int]:
+        """What a job makes that nothing disturbs, and how many files it changes."""
+        outcome, made = self._whole(job, lambda folder: contents(folder / job.output))
+        return made, outcome.changes
+
+    @functools.cache  # noqa: B019 (as above)
+    def core_seconds(self, job: Job) -> float:
+        """Core time in s of a job whose programs are compiled; raises `ValueError` where it makes something else."""
+        made, _ = self.undisturbed(job)
+        outcome, again = self._whole(job, lambda folder: contents(folder / job.output))
+        if wrong := differing(made, again):
+            raise ValueError(f"two undisturbed runs of ganmrf {job.line} differ in {', '.join(wrong)}")
+        return outcome.seconds
 
     @functools.cache  # noqa: B019 (as above)
     def images(self) -> np.ndarray:

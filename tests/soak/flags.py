@@ -32,7 +32,7 @@ def case(bench: Bench, number: int, draw: random.Random):
         (folder / given).touch()
     before = names(folder)
     outcome = bench.run(job, folder)
-    fault = fault_of(outcome, left=names(folder) - before, same=False, naming=name)
+    fault = fault_of(outcome, left=names(folder) - before, result=folder, made=None, naming=name)
     return f"ganmrf {job.line}", folder, fault
 
 

@@ -9,35 +9,37 @@ from ganmrf.files import read_arrays
 from tests.soak.running import Outcome
 
 _TIMES = re.compile(r"seconds|timestamp")  # names of what differs from run to run
+_PROGRESS = re.compile(r"\[\d\d:\d\d[<,]")  # of work that takes half a minute, on a busy machine
 _TEMPORARY = re.compile(r"\.part|tmp")
 
 
-def fault_of(outcome: Outcome, *, left: set[str], same: bool, naming: str = "") -> str:
+def fault_of(outcome: Outcome, *, left: set[str], result: pathlib.Path, made: dict | None, naming: str = "") -> str:
     """Why an outcome is bad; an empty text for a good one.
 
-    Good is exit code 0 with the right result, or exit code 2 with one line on stderr and nothing left behind.
-
-    Args:
-      outcome: how the command ended.
-      left: names of files that should not be there.
-      same: whether its result is that of an undisturbed run.
-      naming: what the line on stderr must name.
+    Good is exit code 0 with the contents ``made`` at ``result`` (None: with any), or exit code 2 with one line on
+    stderr. Neither leaves the files ``left`` behind. A flag to be named, ``naming``, is one to be refused.
     """
-    lines = outcome.stderr.splitlines() or [""]
+    lines = [line for line in outcome.stderr.splitlines() if not _PROGRESS.search(line)] or [""]
     said = f"{lines[-1][:200]!r} on stderr"
     if outcome.late:
         return f"no end after {outcome.seconds:.0f} core-seconds"
-    if outcome.code not in (0, 2):
+    if outcome.code not in (0, 2) or "Traceback" in outcome.stderr:
         return f"exit code {outcome.code}, {said}"
-    if "Traceback" in outcome.stderr:
-        return f"a traceback, {said}"
     if left:
         return f"exit code {outcome.code}, but left behind: {', '.join(sorted(left)[:5])}"
     if outcome.code == 0:
-        return "" if same else "exit code 0, but another result than that of an undisturbed run"
+        wrong = differing(made, contents(result)) if made is not None else []
+        if naming or wrong:
+            return f"exit code 0, but {f'{naming} is accepted' if naming else f'another {wrong[:5]}'}"
+        return ""
     if len(lines) != 1 or not lines[0].startswith("error: "):
         return f"not one line that says error, but {len(lines)}, the last of them {said}"
     return "" if naming in lines[0] else f"{naming} is not named: {said}"
+
+
+def differing(one: dict, other: dict) -> list[str]:
+    """Names of `contents` that differ."""
+    return sorted(name for name in one | other if name not in one or one[name] != other.get(name))
 
 
 def names(folder: pathlib.Path) -> set[str]:
@@ -51,17 +53,10 @@ def temporary(folder: pathlib.Path) -> set[str]:
 
 
 def contents(place: pathlib.Path) -> dict:
-    """What is in a file or in a folder, but for times: the same for two runs that did the same work.
-
-    Of checkpoints only the steps are told, and of reports the names.
-    """
+    """What is in a file or in a folder, but for times and checkpoints: the same for two runs that did the same work."""
     if place.is_file():
         return {place.name: _content(place)}
-    found = {}
-    for name in names(place):
-        before, checkpoints, after = name.partition("checkpoints/")
-        found[f"{before}{checkpoints}{after.partition('/')[0]}"] = None if checkpoints else _content(place / name)
-    return found
+    return {name: _content(place / name) for name in names(place) if "checkpoints/" not in name}
 
 
 def _content(path):
