@@ -31,7 +31,7 @@ from ganmrf.report.anchored_figures import rhythm_figure
 from ganmrf.report.figures import fingerprint_figure, schedule_figure
 from ganmrf.report.html import Picture, Section, write_report
 from ganmrf.runs.configs import SimulationConfig
-from ganmrf.settings import configuration, group, setting
+from ganmrf.settings import configuration, group, naming_fields, setting
 
 _SHOWN_MS = ((1200, 45), (1900, 160), (350, 70))  # T1, T2: about those of myocardium, blood and fat at 3 T
 
@@ -46,15 +46,17 @@ class Config:
         meaning="time from each beat to the next in ms, in the order of the beats", above=0, repeats=True
     )
     frames_per_beat: int = setting(50, "frames of a block", at_least=1)
-    repetition_time_ms: float = setting(5.1, "repetition time within a block in ms", at_least=0)
+    repetition_time_ms: float = setting(5.1, "repetition time within a block in ms", above=0)
     flip_angles: str | None = setting(
         None, "CSV with flip angles of one beat or of all; default: 4 to 25 degrees in every beat", reads=True
     )
-    anchors: int | None = setting(None, "anchors to simulate; default: all that the generator has")
-    accuracy: float | None = setting(None, "in place of --anchors: error that 99 % of held-out tissues must keep")
+    anchors: int | None = setting(None, "anchors to simulate; default: all that the generator has", at_least=1)
+    accuracy: float | None = setting(
+        None, "in place of --anchors: error that 99 % of held-out tissues must keep", above=0, instead_of=("anchors",)
+    )
     compressed: bool = setting(False, "coefficients in the anchors' basis, not all frames")
     check: bool = setting(False, "also simulate the dictionary, for its errors and its time")
-    simulation: SimulationConfig = group(SimulationConfig)
+    simulation: SimulationConfig = group(SimulationConfig, without=("schedule", "frames"))
 
 
 @command(Config)
@@ -66,7 +68,8 @@ def main(config: Config, given: frozenset[str]):
     tissue = config.simulation.tissue()
     generator.require_inside(tissue)
     clock = time.perf_counter()
-    prepared = prepare(generator, sequence, config.anchors, accuracy=config.accuracy)
+    with naming_fields(n_anchors="anchors"):
+        prepared = prepare(generator, sequence, config.anchors, accuracy=config.accuracy)
     weights = generator.weights(tissue, prepared.n_anchors)
     first = time.perf_counter() - clock
     clock = time.perf_counter()
@@ -90,9 +93,6 @@ def main(config: Config, given: frozenset[str]):
 
 def _sequence(config):
     simulation = config.simulation
-    for name in ("schedule", "frames"):
-        if getattr(simulation, name) is not None:
-            raise ValueError(f"{name}: the rhythm makes this sequence; see --flip_angles and --frames_per_beat")
     rr_intervals = 1e-3 * np.array(config.rr_ms)
     block_ms = config.frames_per_beat * config.repetition_time_ms
     if (shortest := rr_intervals.min()) < 1e-3 * block_ms * (1 - 1e-6):

@@ -15,6 +15,7 @@ import pathlib
 from experiments.evaluation.generator import evaluate_generator, scan_brain
 from experiments.flags.command_line import command
 from experiments.reports import generator as report
+from ganmrf.dictionary.grids import GRIDS
 from ganmrf.files import make_folder, write_json
 from ganmrf.report.html import Section, write_report
 from ganmrf.runs.side_by_side import train_side_by_side
@@ -29,8 +30,8 @@ class Config:
 
     workdir: str = setting(meaning="folder of the training run")
     output: str | None = setting(None, "folder for the report; default: --workdir")
-    on: str | None = setting(None, "grid to evaluate on: paper, coarse or fine; default: the run's own test set")
-    allow_extrapolation: bool = setting(False, "--on may reach beyond the trained range")
+    on: str | None = setting(None, "grid to evaluate on; default: the run's own test set", choices=GRIDS)
+    allow_extrapolation: bool = setting(False, "--on may reach beyond the trained range", goes_with=("on",))
     size: int = setting(256, "rows and columns of the brain's image of 300 mm", at_least=8)
     snr: tuple[float, ...] = setting(
         (20.0, 1.0), "signal-to-noise ratios of the scans; a low one stands for aliasing", above=0
@@ -42,8 +43,9 @@ class Config:
 def main(config: Config):
     """Evaluates, and writes what came out."""
     workdir = pathlib.Path(config.workdir)
-    run = read_run(workdir)
-    folder = make_folder(config.output or workdir)
+    folder = workdir if config.output is None else make_folder(config.output)
+    run, scanner = read_run(workdir), Scanner(config.size)
+    scanner.require_memory(run.dictionary.sequence.n_frames, whole=False)
     simulated = None
     if config.on is not None:
         simulated = simulate_accurately(run.job.simulation.on_grid(config.on))
@@ -53,7 +55,7 @@ def main(config: Config):
     if run.recipe.adversarial_weight:
         train_side_by_side({workdir / "regression": run.job.changed(adversarial_weight=0.0)})
         regression = read_run(workdir / "regression")
-    scan = scan_brain(run.dictionary, Scanner(config.size), snrs=config.snr, seed=config.seed, progress=True)
+    scan = scan_brain(run.dictionary, scanner, snrs=config.snr, seed=config.seed, progress=True)
     evaluation = evaluate_generator(run, regression, scan, simulated=simulated)
     report.print_evaluation(evaluation)
     step, snr = run.rows[-1]["step"], config.snr[0]

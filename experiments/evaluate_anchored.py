@@ -19,7 +19,10 @@ from experiments.reports.generator import summary
 from ganmrf.files import make_folder, write_json
 from ganmrf.progress import Progress
 from ganmrf.runs.configs import SimulationConfig
-from ganmrf.settings import configuration, group, setting
+from ganmrf.settings import configuration, group, naming_fields, setting
+
+# Sequences are random, and slice profiles those of the generators.
+_UNREAD = "schedule", "echo_time_ms", "inversion_time_ms", "slice_nodes", "time_bandwidth", "window"
 
 
 @configuration
@@ -35,8 +38,8 @@ class Config:
     size: int = setting(128, "rows and columns of the brain's image of 300 mm", at_least=8)
     snr: float = setting(20.0, "signal-to-noise ratio of its scans", above=0)
     rounds: int = setting(7, "how often each job is timed", at_least=1)
-    timed_anchors: int | None = setting(None, "anchors of the timed dictionaries; default: all")
-    simulation: SimulationConfig = group(SimulationConfig)
+    timed_anchors: int | None = setting(None, "anchors of the timed dictionaries; default: all", at_least=1)
+    simulation: SimulationConfig = group(SimulationConfig, without=_UNREAD)
 
 
 @command(Config)
@@ -44,6 +47,9 @@ def main(config: Config):
     """Evaluates, and writes what came out."""
     folder = make_folder(config.output)
     subjects = [anchored.read_subject(path, config.simulation.tissue()) for path in config.generator]
+    with naming_fields(n_anchors="timed_anchors"):
+        for subject in subjects:
+            subject.generator.require_size(config.timed_anchors)
     if len({subject.name for subject in subjects}) < len(subjects):
         raise ValueError("generator: two of them are in folders of the same name; results could not be told apart")
     unseen = anchored.unseen_sequences(config.seed, config.sequences, config.simulation.frames or 1000)

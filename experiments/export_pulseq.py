@@ -12,7 +12,7 @@ import numpy as np
 
 from experiments.flags.command_line import command
 from ganmrf.io.pulseq_write import write_pulseq
-from ganmrf.runs.configs import PulseConfig, SimulationConfig, SpiralConfig
+from ganmrf.runs.configs import TISSUE_FIELDS, PulseConfig, SimulationConfig, SpiralConfig
 from ganmrf.settings import configuration, group, setting
 
 
@@ -22,7 +22,7 @@ class Config:
 
     output: str = setting(meaning="file to write, .seq", suffixes=(".seq",))
     pulse: PulseConfig = group(PulseConfig)
-    simulation: SimulationConfig = group(SimulationConfig)
+    simulation: SimulationConfig = group(SimulationConfig, without=(*TISSUE_FIELDS, "slice_nodes"))
     sampling: SpiralConfig = group(SpiralConfig)
 
 

@@ -25,7 +25,7 @@ from ganmrf.dictionary.npz import save_dictionary, save_dictionary_in_blocks
 from ganmrf.gan.generate import generate
 from ganmrf.progress import Progress
 from ganmrf.runs.configs import SimulationConfig
-from ganmrf.settings import configuration, group, setting
+from ganmrf.settings import configuration, group, naming_fields, setting
 
 _BLOCK = 32768  # atoms in memory: 131 MB of 1000 frames
 
@@ -39,8 +39,10 @@ class Config:
     compressed: bool = setting(False, "emit coefficients in the generator's basis, not all frames")
     allow_extrapolation: bool = setting(False, "also generate atoms outside the trained range")
     seed: int = setting(0, "of z, for a generator of one sequence", at_least=0)
-    anchors: int | None = setting(None, "anchors, for a generator of any sequence; default: all it has")
-    accuracy: float | None = setting(None, "in place of --anchors: error that 99 % of held-out tissues must keep")
+    anchors: int | None = setting(None, "anchors, for a generator of any sequence; default: all it has", at_least=1)
+    accuracy: float | None = setting(
+        None, "in place of --anchors: error that 99 % of held-out tissues must keep", above=0, instead_of=("anchors",)
+    )
     simulation: SimulationConfig = group(SimulationConfig)
 
 
@@ -84,7 +86,10 @@ def _of_any_sequence(generator, config, given, tissue):
     """The sequence, and a function from a slice of atoms to their dictionary."""
     sequence = config.simulation.sequence()
     check_same_simulation(config.simulation, given, None, generator.slice_profile, config.generator)
-    prepared = prepare(generator, sequence, config.anchors, accuracy=config.accuracy)
+    if "seed" in given:
+        raise ValueError(f"seed: {config.generator} is a generator for any sequence, which draws nothing")
+    with naming_fields(n_anchors="anchors"):
+        prepared = prepare(generator, sequence, config.anchors, accuracy=config.accuracy)
     print(f"{prepared.n_anchors} anchors; {prepared.summary()}")
     if not generator.model.any_tissue:  # a table's weights are those of all its atoms
         tissue = generator.weights(tissue, prepared.n_anchors)

@@ -23,6 +23,7 @@ from ganmrf.imaging.phantom import Brain
 from ganmrf.io.maps import describe, write_maps
 from ganmrf.metrics import rrmse, tissue_table
 from ganmrf.runs.configs import SimulationConfig
+from ganmrf.runs.workdir import require_own
 from ganmrf.scanner import Scanner
 from ganmrf.settings import configuration, group, setting, to_plain
 
@@ -37,8 +38,12 @@ class Config:
         20.0, "RMS signal in the brain over the standard deviation of the real noise; 0: none", at_least=0
     )
     seed: int = setting(0, "of the brain's variation and of the noise", at_least=0)
-    variation: float = setting(0.05, "standard deviation of T1 and T2 within a tissue, as a fraction")
-    b1_variation: float = setting(0.0, "B1+ runs from 1 + this at the centre to 1 - this at the edge")
+    variation: float = setting(
+        0.05, "standard deviation of T1 and T2 within a tissue, as a fraction", at_least=0, below=0.5
+    )
+    b1_variation: float = setting(
+        0.0, "B1+ runs from 1 + this at the centre to 1 - this at the edge", at_least=0, below=1
+    )
     save_scan: bool = setting(
         False, "also write the noisy scan (scan.npz, 0.5 GB) and mask.npz, for reconstruct_maps", kept=False
     )
@@ -63,6 +68,7 @@ class Results:
 @command(Config)
 def main(config: Config):
     """Runs the experiment and writes its files."""
+    require_own(config.output, config)
     folder = make_folder(config.output)
     results = map_brain(config, folder)
     write_json(folder / "config.json", to_plain(config))
@@ -93,6 +99,7 @@ def map_brain(config: Config, folder) -> Results:
 
     sequence, played = config.simulation.sequence(), {"slice_profile": config.simulation.slice_profile()}
     scanner = Scanner(size=config.size, variation=config.variation, b1_variation=config.b1_variation)
+    scanner.require_memory(sequence.n_frames)
     dictionary = timed("dictionary", build_dictionary, sequence, config.simulation.tissue(), **played, progress=True)
     kept = None
     if config.rank is not None:

@@ -19,20 +19,21 @@ cut off.
 """
 
 import pathlib
-import shutil
 
 import numpy as np
 
 from experiments.flags.command_line import command
 from experiments.reports.scan import write_reconstruction_report
-from ganmrf.files import write_json
+from ganmrf.files import check_output, write_json
 from ganmrf.imaging.pipeline import METHODS
-from ganmrf.io.maps import describe, file_stem, save_maps, write_maps
+from ganmrf.io.maps import describe, file_stem, map_files, save_maps, write_maps
 from ganmrf.io.mrd import write_mrd_images
 from ganmrf.runs.configs import SimulationConfig
 from ganmrf.runs.workdir import Workdir
 from ganmrf.scan_to_maps import ReconstructionConfig, is_raw, map_scan
 from ganmrf.settings import configuration, group, setting
+
+_FILES = "maps.npz", "maps.mat", "maps.h5", "results.json", "report.html"  # beside those of `write_maps`
 
 
 @configuration
@@ -50,6 +51,7 @@ class Config:
 
     def __post_init__(self):
         file_stem(self.prefix)  # refused here, not after the work
+        self.reconstruction.check_reads(self.input)
         if "mrd" in self.also and not is_raw(self.input):
             raise ValueError(f"also=mrd goes with raw data, .h5 or .mrd; got --input={self.input}")
 
@@ -59,13 +61,9 @@ def main(config: Config, given: frozenset[str]):
     """Maps the scan, and writes what came out."""
     with Workdir(config.output, config, given) as workdir:
         config, folder = workdir.config, workdir.path
-        fresh = not (folder / "stages").exists()
-        try:
-            results = _map(config, folder / "stages")
-        except ValueError:
-            if fresh:  # bad input: the same folder may be used again once the input is mended
-                shutil.rmtree(folder / "stages", ignore_errors=True)
-            raise
+        for path in (*map_files(folder, config.prefix), *(folder / name for name in _FILES)):
+            check_output(path)
+        results = _map(config, folder / "stages")
         _write(folder, config, results)
         write_reconstruction_report(folder / "report.html", config, results)
     matched = results.maps.index >= 0

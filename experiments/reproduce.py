@@ -11,7 +11,6 @@ training run has a folder of its own below ``--workdir``; called again, it goes 
 """
 
 import dataclasses
-import shutil
 from typing import NamedTuple
 
 from experiments.benchmarks.timing import GenerationCost, generation_cost
@@ -20,7 +19,7 @@ from experiments.flags.command_line import command
 from experiments.reports.generator import numbers, print_evaluation
 from experiments.reports.reproduction import write_reproduction_report
 from experiments.sweep_lambda import best_weight, sweep_jobs, sweep_rows, sweep_section
-from ganmrf.files import write_json
+from ganmrf.files import remove_folder, write_json
 from ganmrf.gan.recipes import recipe
 from ganmrf.parallel import forget_compiled_programs, return_freed_memory
 from ganmrf.physics.slice_profile import sinc_slice_profile
@@ -29,6 +28,8 @@ from ganmrf.runs.side_by_side import train_side_by_side
 from ganmrf.runs.training import Run, read_run, simulate_accurately
 from ganmrf.runs.workdir import Workdir
 from ganmrf.settings import configuration, group, setting
+
+_OF_KSPACE = ("acquisition=kspace",)
 
 
 @configuration
@@ -52,10 +53,10 @@ class Config:
     snr: tuple[float, ...] | None = setting(
         None, "of the scans; default: 20, and 1, which stands for aliasing; of --acquisition=kspace 50", above=0
     )
-    coils: int = setting(20, "loops around the head, of --acquisition=kspace", at_least=1)
-    rotation: str = setting("uniform", "of the spirals, of --acquisition=kspace", choices=("uniform", "golden"))
+    coils: int = setting(20, "loops around the head", at_least=1, goes_with=_OF_KSPACE)
+    rotation: str = setting("uniform", "of the spirals", choices=("uniform", "golden"), goes_with=_OF_KSPACE)
     rounds: int = setting(3, "how often generation and simulation are timed", at_least=1)
-    job: TrainingJob = group(TrainingJob)
+    job: TrainingJob = group(TrainingJob, without=("reconstruction_weight",))
 
     def __post_init__(self):
         kspace, training = self.acquisition == "kspace", self.job.training
@@ -112,6 +113,10 @@ def main(config: Config, given: frozenset[str]):
 
 def reproduce(folder, config: Config) -> Results:
     """The whole chain, in a folder."""
+    sequence = config.job.simulation.sequence()
+    scanner, trajectory, acquired = _scanner(sequence, config)
+    samples = 0 if trajectory is None else trajectory.shape[1]
+    scanner.require_memory(sequence.n_frames, samples, whole=samples > 0)
     chosen, sweep = _choose_weight(folder, config)
     print(f"lambda {chosen:g}; training the generators", flush=True)
     runs = _train(folder, config.job.changed(reconstruction_weight=chosen))
@@ -127,7 +132,8 @@ def reproduce(folder, config: Config) -> Results:
 
     print("scanning the brain, matching it, and comparing the maps", flush=True)
     forget_compiled_programs()
-    scan, acquired = _scan(generator.dictionary, config)
+    noise = {"snrs": config.snr, "seed": config.job.training.seed}
+    scan = scan_brain(generator.dictionary, scanner, **noise, trajectory=trajectory, progress=True)
     evaluations = {
         "own": evaluate_generator(generator, runs.get("regression"), scan),
         "coarse": evaluate_generator(of_297, None, scan),
@@ -136,7 +142,7 @@ def reproduce(folder, config: Config) -> Results:
     store = folder / "fine.zarr"  # on disk: it is read block by block
     fine = simulate_accurately(fine_grid, store)
     evaluations["fine"] = evaluate_generator(of_297, None, scan, simulated=fine, map_baselines=False)
-    shutil.rmtree(store)
+    remove_folder(store)
     forget_compiled_programs()
     for evaluation in evaluations.values():
         print_evaluation(evaluation)
@@ -171,17 +177,15 @@ def _train(folder, job) -> dict[str, Run]:
     return {name: read_run(folder / name) for name in jobs}
 
 
-def _scan(dictionary, config):
-    """The scanned brain, and how it was scanned, in words."""
+def _scanner(sequence, config):
+    """The scanner, where it samples k-space or None, and how it scans, in words."""
     sampling = SpiralConfig(config.size, rotation=config.rotation)
     trajectory, acquired = None, "imaged perfectly, with noise"
     if config.acquisition == "kspace":
         turned = "7.5 degrees" if config.rotation == "uniform" else "the golden angle"
         acquired = f"48-fold undersampled by {config.coils} coils, spirals turned by {turned}, each frame gridded"
-        trajectory = sampling.trajectory(dictionary.sequence.n_frames)
-    noise = {"snrs": config.snr, "seed": config.job.training.seed}
-    scanner = sampling.scanner(coils=config.coils)
-    return scan_brain(dictionary, scanner, **noise, trajectory=trajectory, progress=True), acquired
+        trajectory = sampling.trajectory(sequence.n_frames)
+    return sampling.scanner(coils=config.coils), trajectory, acquired
 
 
 if __name__ == "__main__":

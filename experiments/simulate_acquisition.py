@@ -20,8 +20,10 @@ from ganmrf.imaging.trajectory import rotated
 from ganmrf.io.maps import write_image
 from ganmrf.io.mrd import write_mrd
 from ganmrf.io.series import read_array
-from ganmrf.runs.configs import SimulationConfig, SpiralConfig
+from ganmrf.runs.configs import TISSUE_FIELDS, SimulationConfig, SpiralConfig
 from ganmrf.settings import configuration, group, setting
+
+_OF_DESIGN = "centre_density", "max_gradient_mt_per_m", "max_slew_rate_t_per_m_s"  # of a spiral
 
 
 @configuration
@@ -30,21 +32,27 @@ class Config:
 
     output: str = setting(meaning="MRD file to write, .h5 or .mrd", suffixes=(".h5", ".mrd"))
     truth: str | None = setting(None, "folder for the true maps; default: none")
-    coils: int = setting(20, "loops around the head", at_least=1)
+    coils: int = setting(20, "loops around the head", at_least=1, at_most=2**16 - 1)  # as MRD counts
     snr: float = setting(50.0, "of a frame, were it sampled fully: RMS signal over real noise; 0: no noise", at_least=0)
     seed: int = setting(0, "of the brain's variation and of the noise", at_least=0)
-    variation: float = setting(0.05, "standard deviation of T1 and T2 within a tissue, as a fraction")
-    b1_variation: float = setting(0.0, "B1+ runs from 1 + this at the centre to 1 - this at the edge")
+    variation: float = setting(
+        0.05, "standard deviation of T1 and T2 within a tissue, as a fraction", at_least=0, below=0.5
+    )
+    b1_variation: float = setting(
+        0.0, "B1+ runs from 1 + this at the centre to 1 - this at the edge", at_least=0, below=1
+    )
     off_resonance_hz: float = setting(0.0, "above the sinuses, falling off over 20 mm, Hz")
-    trajectory: str | None = setting(None, "measured trajectory, 1/m, .npz or .mat; default: as designed", reads=True)
-    simulation: SimulationConfig = group(SimulationConfig)
+    trajectory: str | None = setting(
+        None, "measured trajectory, 1/m, .npz or .mat; default: as designed", reads=True, instead_of=_OF_DESIGN
+    )
+    simulation: SimulationConfig = group(SimulationConfig, without=TISSUE_FIELDS)
     sampling: SpiralConfig = group(SpiralConfig)
 
 
 @command(Config)
 def main(config: Config):
     """Scans, and writes what came out."""
-    make_folder(pathlib.Path(config.output).parent)
+    truth = None if config.truth is None else make_folder(config.truth)
     sequence, profile = config.simulation.sequence(), config.simulation.slice_profile()
     scanner = config.sampling.scanner(
         coils=config.coils,
@@ -56,11 +64,11 @@ def main(config: Config):
     scan = scanner.sample(sequence, trajectory, slice_profile=profile, seed=config.seed, progress=True)
     raw = scan.with_noise(config.snr, config.seed).raw
     write_mrd(config.output, raw)
-    if config.truth is not None:
-        folder, brain = make_folder(config.truth), scan.brain
+    if truth is not None:
+        brain = scan.brain
         (t1, t2), b1 = brain.truth(), np.broadcast_to(brain.tissue.b1, brain.brain_mask.shape)
         for name, values in (("T1map", t1), ("T2map", t2), ("mask", brain.brain_mask), ("B1map", b1)):
-            write_image(folder / f"{name}.nii.gz", np.nan_to_num(values), brain.affine)
+            write_image(truth / f"{name}.nii.gz", np.nan_to_num(values), brain.affine)
     frames, coils, samples = raw.kspace.shape
     size = raw.kspace.nbytes / 1e6
     print(f"{config.output}: {frames} frames, {coils} coils, {samples} samples of a frame, {size:.1f} MB")

@@ -21,7 +21,7 @@ import jax
 from experiments.flags.command_line import command
 from experiments.flags.processes import ProcessConfig, leave_processes
 from ganmrf.dictionary.build import build_dictionary
-from ganmrf.dictionary.compress import compress
+from ganmrf.dictionary.compress import build_compressed
 from ganmrf.dictionary.npz import save_dictionary
 from ganmrf.dictionary.zarr_fill import begin_store, fill_store, wait_until_whole
 from ganmrf.runs.configs import SimulationConfig
@@ -33,11 +33,15 @@ class Config:
     """The dictionary and its file."""
 
     output: str = setting(meaning="file to write, .npz or .mat, or .zarr folder", suffixes=(".npz", ".mat", ".zarr"))
-    accuracy: float = setting(1e-4, "largest relative error of a fingerprint by leaving out EPG states")
-    states: int | None = setting(None, "states of the extended phase graph; default: as --accuracy needs")
+    accuracy: float = setting(
+        1e-4, "largest relative error of a fingerprint by leaving out EPG states", above=0, below=1
+    )
+    states: int | None = setting(
+        None, "states of the extended phase graph; default: as --accuracy needs", at_least=1, instead_of=("accuracy",)
+    )
     precision: str = setting("float32", "of the simulation and of the file", choices=("float32", "float64"))
-    rank: int | None = setting(None, "compress to this rank; default: all frames")
-    chunk_atoms: int | None = setting(None, "atoms of a chunk of a .zarr folder; default: by their size")
+    rank: int | None = setting(None, "compress to this rank; default: all frames", at_least=1)
+    chunk_atoms: int | None = setting(None, "atoms of a chunk of a .zarr folder; default: by their size", at_least=1)
     simulation: SimulationConfig = group(SimulationConfig)
     processes: ProcessConfig = group(ProcessConfig)
 
@@ -74,10 +78,12 @@ def main(config: Config):
 
 def _build(config, sequence, tissue, states):
     start = time.perf_counter()
-    dictionary = build_dictionary(sequence, tissue, progress=True, **states)
+    if config.rank is None:
+        dictionary = build_dictionary(sequence, tissue, progress=True, **states)
+    else:
+        dictionary, kept = build_compressed(sequence, tissue, config.rank, progress=True, **states)
     print(f"{tissue.size} atoms of {sequence.n_frames} frames in {time.perf_counter() - start:.2f} s")
     if config.rank is not None:
-        dictionary, kept = compress(dictionary, config.rank)
         print(f"rank {config.rank} keeps all but {1 - kept:.2e} of the energy")
     save_dictionary(config.path, dictionary)
     print(f"saved as {config.path} ({config.path.stat().st_size / 1e6:.1f} MB)")

@@ -28,7 +28,7 @@ class Config:
 
     workdir: str = setting(meaning="folder of the sweep", kept=False)
     lambdas: tuple[float, ...] = setting((0.01, 1.0, 100.0, 10000.0), "weights, separated by commas", at_least=0)
-    job: TrainingJob = group(TrainingJob)
+    job: TrainingJob = group(TrainingJob, without=("reconstruction_weight",))
 
 
 @command(Config)

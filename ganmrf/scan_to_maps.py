@@ -27,13 +27,28 @@ from ganmrf.io.mrd import RawData, read_mrd
 from ganmrf.io.mrd_frames import COUNTERS
 from ganmrf.io.mrd_header import UNITS
 from ganmrf.io.series import read_mask, read_series
-from ganmrf.parallel import require_memory
+from ganmrf.memory import require_memory
 from ganmrf.physics.sequences.fisp import Sequence
 from ganmrf.physics.sequences.published import mrf_fisp
 from ganmrf.physics.slice_profile import SliceProfile
 from ganmrf.physics.tissue import Tissue
 from ganmrf.settings import configuration, setting
 from ganmrf.stages import Stages
+
+_OF_RAW = "virtual_coils", "iterations", "threshold", "trajectory", "trajectory_units", "frame_counter", "slice"
+_OF_SERIES = "variable", "frame_axis"
+_ITERATIVE = ("method=sense|low_rank",)
+_OF_SIMULATION = (
+    "schedule",
+    "frames",
+    "echo_time_ms",
+    "inversion_time_ms",
+    "grid",
+    "t1_ms",
+    "t2_ms",
+    "b1",
+    "slice_nodes",
+)
 
 
 @configuration
@@ -44,14 +59,18 @@ class ReconstructionConfig:
       ValueError: a field that breaks its rule.
     """
 
-    dictionary: str | None = setting(None, "dictionary to match with, .npz, .mat or .zarr; none: simulated", reads=True)
+    dictionary: str | None = setting(
+        None, "dictionary to match with, .npz, .mat or .zarr; none: simulated", reads=True, instead_of=_OF_SIMULATION
+    )
     method: str = setting(
         "sense", "of reconstruction; of an image series, frames matches it uncompressed", choices=METHODS
     )
     rank: int = setting(6, "of the temporal basis; a dictionary with a basis has its own", at_least=2)
     virtual_coils: int = setting(10, "what coils are combined into; 0: as they are", at_least=0)
-    iterations: int = setting(6, "of conjugate gradients: fewer leave noise out", at_least=1)
-    threshold: float = setting(5e-4, "of the low-rank prior, a share of the largest singular value", at_least=0)
+    iterations: int = setting(6, "of conjugate gradients: fewer leave noise out", at_least=1, goes_with=_ITERATIVE)
+    threshold: float = setting(
+        5e-4, "of the low-rank prior, a share of the largest singular value", at_least=0, goes_with=("method=low_rank",)
+    )
     trajectory: str | None = setting(None, "of the raw data, .npz, .mat or .seq; none: the file's", reads=True)
     trajectory_units: str | None = setting(None, "of the trajectory; none: as it seems", choices=UNITS)
     frame_counter: str | None = setting(None, "MRD counter of the frames; none: as it seems", choices=COUNTERS)
@@ -71,6 +90,15 @@ class ReconstructionConfig:
     def __post_init__(self):
         if self.b1_scale != 1 and self.b1_map is None:
             raise ValueError(f"b1_scale goes with a b1_map; got {self.b1_scale:g} without one")
+
+    def check_reads(self, scan_path):
+        """Raises `ValueError` for a field that says something of another kind of scan, and would not be read."""
+        raw = is_raw(scan_path)
+        unread = _OF_SERIES if raw else (*_OF_RAW, "rank") if self.method == "frames" else _OF_RAW
+        for field in dataclasses.fields(self):
+            if field.name in unread and getattr(self, field.name) != field.default:
+                kind = "raw data" if raw else f"an image series with method={self.method}"
+                raise ValueError(f"{field.name} would change nothing of {scan_path}, {kind}")
 
     @property
     def files(self) -> list[str]:
@@ -137,6 +165,7 @@ def map_scan(
         another call, two dictionaries, or no voxel with any signal.
     """
     config = config or ReconstructionConfig()
+    config.check_reads(scan_path)
     if dictionary is not None and config.dictionary is not None:
         raise ValueError(
             f"a dictionary was given, and so was config.dictionary={config.dictionary}: one is matched with"
@@ -235,6 +264,8 @@ def _dictionary(scan, config, *, sequence, tissue, slice_profile, dictionary) ->
     frames = sequence.n_frames if dictionary is None else dictionary.sequence.n_frames
     if frames != scan.n_frames:
         raise ValueError(f"{scan.path} has {scan.n_frames} frames, but {source} has {frames}")
+    if dictionary is not None and dictionary.basis is not None and config.rank != ReconstructionConfig.rank:
+        raise ValueError(f"rank={config.rank} would change nothing: {source} has a basis of its own")
     if dictionary is None:
         tissue = tissue_grid("paper") if tissue is None else tissue
         dictionary = build_dictionary(sequence, tissue, slice_profile=slice_profile)

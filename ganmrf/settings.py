@@ -1,10 +1,12 @@
 """Configurations as frozen dataclasses: a field says its meaning and its rule once, for Python, files and flags."""
 
+import contextlib
 import dataclasses
 import functools
 import json
 import math
 import operator
+import re
 import types
 import typing
 
@@ -18,9 +20,13 @@ def setting(
     reads: bool = False,
     at_least: float | None = None,
     above: float | None = None,
+    at_most: float | None = None,
+    below: float | None = None,
     kept: bool = True,
     repeats: bool = False,
     apart: bool = False,
+    goes_with: tuple[str, ...] = (),
+    instead_of: tuple[str, ...] = (),
 ):
     """A field of a configuration, with what everybody who asks for its value needs to know.
 
@@ -32,25 +38,32 @@ def setting(
       reads: whether it names a file, or a ``.zarr`` folder, that is read.
       at_least: least value, or least entry of a tuple.
       above: value that it must exceed, likewise.
+      at_most: largest value, likewise.
+      below: value that it must not reach, likewise.
       kept: whether it belongs to a run, and so to the ``config.json`` of its folder; folders and formats do not.
       repeats: of a tuple, whether a value may stand in it more than once.
       apart: of a tuple, whether each entry is given by a flag of its own, since entries hold commas.
+      goes_with: fields, one of which must be in use where this one is given by a flag, or it would change nothing:
+        ``name``, in use when it is not empty, 0 or None, or ``name=value|value``.
+      instead_of: fields that are not read where this one is given.
 
     Returns:
       The `dataclasses.Field`.
     """
     facts = {"meaning": meaning, "choices": choices, "suffixes": suffixes, "reads": reads, "at_least": at_least}
-    facts |= {"above": above, "kept": kept, "repeats": repeats, "apart": apart}
-    return dataclasses.field(default=default, metadata=facts)
+    facts |= {"above": above, "at_most": at_most, "below": below, "kept": kept, "repeats": repeats, "apart": apart}
+    return dataclasses.field(default=default, metadata=facts | {"goes_with": goes_with, "instead_of": instead_of})
 
 
-def group(cls, *, presets: dict | None = None, by: str | None = None):
+def group(cls, *, presets: dict | None = None, by: str | None = None, without: tuple[str, ...] = ()):
     """A field that holds another configuration, of class ``cls``, whose fields are flags of their own.
 
     ``presets`` are None, or name -> configuration that the fields which are not given are taken from; the field ``by``,
-    earlier in the outer class, chooses the preset.
+    earlier in the outer class, chooses the preset. Fields of ``without``, also those of groups in it, are no flags,
+    since the outer class does not read them.
     """
-    return dataclasses.field(default_factory=cls, metadata={"presets": presets, "by": by, "kept": True})
+    metadata = {"presets": presets, "by": by, "without": frozenset(without), "kept": True}
+    return dataclasses.field(default_factory=cls, metadata=metadata)
 
 
 @typing.dataclass_transform(frozen_default=True, field_specifiers=(setting, group))
@@ -85,9 +98,22 @@ def check_settings(config):
             raise ValueError(f"{field.name} must be one of {', '.join(map(str, facts['choices']))}; got {shown}")
         if facts["suffixes"] is not None and not value.lower().endswith(facts["suffixes"]):
             raise ValueError(f"{field.name} must end in {' or '.join(facts['suffixes'])}; got {value}")
-        for rule, holds in (("at_least", operator.ge), ("above", operator.gt)):
+        for rule, holds in _BOUNDS.items():
             if facts[rule] is not None and not all(holds(each, facts[rule]) for each in values):
                 raise ValueError(f"{field.name} must be {rule.replace('_', ' ')} {facts[rule]}; got {shown}")
+
+
+_BOUNDS = {"at_least": operator.ge, "above": operator.gt, "at_most": operator.le, "below": operator.lt}
+
+
+@contextlib.contextmanager
+def naming_fields(**names: str):
+    """Inside, errors say fields in place of the arguments that they are passed on as: ``argument="field"``."""
+    try:
+        yield
+    except ValueError as error:
+        arguments = rf"(?<!\w)(?:\w+\.)?({'|'.join(names)})(?!\w)"  # alone, or after the name of its object
+        raise ValueError(re.sub(arguments, lambda found: names[found[1]], str(error))) from error
 
 
 def _is(kind, value):

@@ -15,7 +15,7 @@ from experiments.flags.ending import ending
 from experiments.flags.jobs import job_modules, show
 from ganmrf.files import check_output, check_readable, keeping
 from ganmrf.parallel import keep_compiled_programs
-from ganmrf.settings import kind_of
+from ganmrf.settings import flat, kind_of
 
 _DEFINE = {bool: flags.DEFINE_bool, int: flags.DEFINE_integer, float: flags.DEFINE_float, str: flags.DEFINE_string}
 _METAVAR = {int: "INT", float: "NUMBER", str: "TEXT"}
@@ -66,6 +66,7 @@ class Command:
             values = self._parse(arguments)
             config = _read(self.config, values)
             given = frozenset(name for name in values if values[name].present)
+            self._check_given(config, given)
             with keeping(self._inputs(values)):
                 self._check_outputs(values)
                 keep_compiled_programs()
@@ -85,6 +86,10 @@ class Command:
         for cls, presets, fields in _groups(self.config):
             for field in fields:
                 _define(values, cls, field, optional=presets is not None)
+        for word, after in zip(arguments, [*arguments[1:], ""], strict=False):  # absl would read a device for ever
+            name, _, path = word.lstrip("-").partition("=")
+            if name == "flagfile":
+                _of_flag(name, check_readable, path or after)
         try:
             rest = values([self.name, *arguments], known_only=False)
         except flags.UnrecognizedFlagError as error:
@@ -113,6 +118,18 @@ class Command:
                     found.append(path)
         return found
 
+    def _check_given(self, config, given):
+        """Refuses flags that others make useless."""
+        fields, values = self.fields(), flat(config)
+        for name in sorted(given & fields.keys()):
+            facts = fields[name].metadata
+            if replaced := [f"--{other}" for other in facts["instead_of"] if other in given]:
+                raise ValueError(f"{name} stands in place of {', '.join(replaced)}: give one of them")
+            rules = facts["goes_with"]
+            if rules and not any(_in_use(values, *rule.partition("=")) for rule in rules):
+                rules = " or ".join(f"--{rule}" for rule in rules)
+                raise ValueError(f"{name} would change nothing: it goes with {rules}")
+
     def _check_outputs(self, values):
         for name, field in self.fields().items():
             if field.metadata["suffixes"] and (path := values[name].value) and not path.lower().endswith(".zarr"):
@@ -126,18 +143,26 @@ def _of_flag(name, check, path):
         raise ValueError(f"{name}: {error}") from error
 
 
+def _in_use(values, name, equals, wanted):
+    """Whether a field of ``setting(goes_with=...)`` is in use."""
+    value = values.get(name)
+    if not equals:
+        return bool(value)
+    return not {str(each) for each in (value if isinstance(value, tuple) else (value,))}.isdisjoint(wanted.split("|"))
+
+
 def _flags_of(job):
     return importlib.import_module(f"experiments.{job}").main.fields()
 
 
-def _groups(cls, presets=None):
+def _groups(cls, presets=None, without=frozenset()):
     """(class, presets, fields that are flags) of a configuration and, after it, of its groups."""
     fields, groups = [], []
     for field in dataclasses.fields(cls):
         kind, _ = kind_of(cls, field.name)
         if dataclasses.is_dataclass(kind):
-            groups += _groups(kind, field.metadata.get("presets"))
-        else:
+            groups += _groups(kind, field.metadata["presets"], without | field.metadata["without"])
+        elif field.name not in without:
             fields.append(field)
     return [(cls, presets, fields), *groups]
 
@@ -165,6 +190,8 @@ def _read(cls, values, base=None):
         if dataclasses.is_dataclass(kind):
             presets = field.metadata["presets"]
             found[field.name] = _read(kind, values, presets and presets[found[field.metadata["by"]]])
+            continue
+        if field.name not in values:  # no flag of this command
             continue
         value = values[field.name].value
         if value is None and base is None and field.default is dataclasses.MISSING:

@@ -18,9 +18,11 @@ class ProcessConfig:
     """
 
     coordinator: str | None = setting(None, "host:port of process 0, for a job of several processes")
-    processes: int | None = setting(None, "number of processes, with --coordinator")
-    process_id: int | None = setting(None, "which process this is, from 0, with --coordinator")
-    coordinator_timeout_s: float = setting(60.0, "how long to wait until all processes have joined, s", above=0)
+    processes: int | None = setting(None, "number of processes, with --coordinator", at_least=1)
+    process_id: int | None = setting(None, "which process this is, from 0, with --coordinator", at_least=0)
+    coordinator_timeout_s: float = setting(
+        60.0, "how long to wait until all processes have joined, s", above=0, goes_with=("coordinator",)
+    )
 
     def __post_init__(self):
         given = [value is not None for value in (self.coordinator, self.processes, self.process_id)]
@@ -31,7 +33,7 @@ class ProcessConfig:
         host, _, port = self.coordinator.rpartition(":")
         if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
             raise ValueError(f"coordinator must be host:port; got {self.coordinator!r}")
-        if not 0 <= self.process_id < self.processes:
+        if self.process_id >= self.processes:
             raise ValueError(
                 f"process_id must be 0 to {self.processes - 1}, one less than --processes; got {self.process_id}"
             )

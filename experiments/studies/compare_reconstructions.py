@@ -45,16 +45,16 @@ class Config:
 
     workdir: str = setting(meaning="folder of all scans", kept=False)
     seeds: tuple[int, ...] = setting((0, 1, 2), "of noise and brain", at_least=0)
-    rotations: tuple[str, ...] = setting(_ROTATIONS, "of the spiral, in place of --rotation", choices=_ROTATIONS)
+    rotations: tuple[str, ...] = setting(_ROTATIONS, "of the spiral from frame to frame", choices=_ROTATIONS)
     methods: tuple[str, ...] = setting(tuple(METHODS), "of reconstruction", choices=tuple(METHODS))
     coils: int = setting(20, "loops around the head", at_least=1)
     virtual_coils: int = setting(10, "what the coils are combined into", at_least=1)
     snr: float = setting(50.0, "of a frame, were it sampled fully: RMS signal over real noise; 0: no noise", at_least=0)
     rank: int = setting(6, "of the temporal basis", at_least=3)
-    iterations: int = setting(6, "of conjugate gradients", at_least=1)
-    threshold: float = setting(5e-4, "of the locally low-rank prior", at_least=0)
+    iterations: int = setting(6, "of conjugate gradients", at_least=1, goes_with=("methods=sense|low_rank",))
+    threshold: float = setting(5e-4, "of the locally low-rank prior", at_least=0, goes_with=("methods=low_rank",))
     simulation: SimulationConfig = group(SimulationConfig)
-    sampling: SpiralConfig = group(SpiralConfig)
+    sampling: SpiralConfig = group(SpiralConfig, without=("rotation",))
 
 
 @command(Config)

@@ -34,7 +34,7 @@ class Config:
     draws: int = setting(4, "B1 values of every tissue that is trained on", at_least=1)
     conditions: int = setting(64, "tissues that are held out to evaluate on", at_least=1)
     samples: int = setting(256, "fingerprints of each of them", at_least=1)
-    simulation: SimulationConfig = group(SimulationConfig)
+    simulation: SimulationConfig = group(SimulationConfig, without=("b1",))
 
 
 @command(Config)

@@ -13,7 +13,7 @@ from ganmrf.files import write_json
 from ganmrf.metrics import fingerprint_errors
 from ganmrf.physics.sequences.published import mrf_fisp
 from ganmrf.physics.simulate import simulate
-from ganmrf.physics.slice_profile import SliceProfile, sinc_profile, sinc_slice_profile
+from ganmrf.physics.slice_profile import MAX_TIME_BANDWIDTH, WINDOWS, SliceProfile, sinc_profile, sinc_slice_profile
 from ganmrf.physics.tissue import Tissue
 from ganmrf.report.html import Table
 from ganmrf.settings import configuration, setting, to_plain
@@ -30,9 +30,9 @@ N_STATES = 112
 class Config:
     """The pulse and the numbers of nodes."""
 
-    time_bandwidth: float = setting(8.0, "pulse duration times bandwidth")
-    window: str = setting("hann", "hann, hamming or none")
-    nodes: tuple[int, ...] = setting((8, 12, 16, 24, 32), "numbers of nodes to evaluate", at_least=1)
+    time_bandwidth: float = setting(8.0, "pulse duration times bandwidth", above=0, at_most=MAX_TIME_BANDWIDTH)
+    window: str = setting("hann", "of the pulse", choices=tuple(WINDOWS))
+    nodes: tuple[int, ...] = setting((8, 12, 16, 24, 32), "numbers of nodes to evaluate", at_least=1, at_most=POSITIONS)
     output: str | None = setting(None, "JSON file for the table; default: none", suffixes=(".json",), kept=False)
 
 

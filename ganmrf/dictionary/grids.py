@@ -3,7 +3,10 @@
 import jax
 import numpy as np
 
+from ganmrf.memory import require_memory
 from ganmrf.physics.tissue import Tissue
+
+_BYTES = 48  # of memory for each value, pair or atom while a grid is made: arrays of float64, and copies of them
 
 # Ranges of T1, then of T2, in ms: (first, last, step), both ends included.
 # Table 1 and Table 2 of Yang et al. 2020, arXiv:2004.02270.
@@ -21,6 +24,7 @@ _GRIDS_MS = {
         ((1, 200, 1), (202, 500, 2)),
     ),
 }
+GRIDS = tuple(_GRIDS_MS)
 
 
 def tissue_grid(name: str = "paper", b1=1.0) -> Tissue:
@@ -47,8 +51,9 @@ def grid_of(t1, t2, b1=1.0) -> Tissue:
       Tissue with t1 and t2, (atoms,), and b1, (atoms,) or one number.
 
     Raises:
-      ValueError: no pair has T2 <= T1, or a value that no tissue can have.
+      ValueError: no pair has T2 <= T1, a value that no tissue can have, or more atoms than the memory holds.
     """
+    _require_memory(np.size(t1) * np.size(t2) * np.size(b1), "pairs of T1 and T2, at each B1")
     t1, t2 = (axis.ravel() for axis in np.meshgrid(t1, t2, indexing="ij"))
     allowed = t2 <= t1
     if not allowed.any():
@@ -63,8 +68,9 @@ def at_each_b1(tissue: Tissue, b1, *, b1_slowest: bool = True) -> Tissue:
     With ``b1_slowest`` all tissues of one B1 follow each other, as in `grid_of`; else all B1 of one tissue.
 
     Raises:
-      ValueError: a B1 that is not positive and finite.
+      ValueError: a B1 that is not positive and finite, or more atoms than the memory holds.
     """
+    _require_memory(tissue.size * np.size(b1), "atoms")
     b1, flat = np.atleast_1d(np.asarray(b1, float)), jax.tree.map(np.asarray, tissue.ravel())
     own = np.broadcast_to(flat.b1, flat.shape)
     if b1_slowest:
@@ -72,24 +78,42 @@ def at_each_b1(tissue: Tissue, b1, *, b1_slowest: bool = True) -> Tissue:
     return Tissue(flat.t1.repeat(b1.size), flat.t2.repeat(b1.size), np.outer(own, b1).ravel())
 
 
-def values_in_ranges(text: str, name: str) -> np.ndarray:
-    """Parses ``first:last:step`` ranges and single numbers, separated by commas: ``10:85:5,100,200:400:50``.
-
-    Both ends are included. The values are sorted, without repeats, float64, in the unit of ``text``.
+def ranges_in(text: str, name: str) -> list[tuple[float, float, float]]:
+    """Parses ranges ``first:last:step`` and single numbers, separated by commas: ``10:85:5,100,200:400:50``.
 
     Raises:
-      ValueError: a part that cannot be read as a range or number; it gives the ``name`` of the values.
+      ValueError: a part that cannot be read as a range or number, or a value beyond 1e-9 to 1e9, the rounding of
+        `values_in_ranges` and what float32 arithmetic holds; it gives the ``name`` of the values.
     """
-    values = []
+    found = []
     for part in text.split(","):
         try:
             numbers = [float(number) for number in part.split(":")]
             first, last, step = numbers * 2 + [1.0] if len(numbers) == 1 else numbers
-            if not (step > 0 and np.isfinite(numbers).all() and last >= first):
-                raise ValueError(part)
         except ValueError:
-            rule = "a number or first:last:step with first <= last and step > 0"
-            raise ValueError(f"{name} must be {rule}; got {part!r}") from None
-        values.append(first + step * np.arange(int((last - first) / step * (1 + 1e-9)) + 1))
+            first = last = step = np.nan
+        if not (1e-9 <= first <= last <= 1e9 and 0 < step < np.inf):
+            rule = "a number or first:last:step with 1e-9 <= first <= last <= 1e9 and step > 0"
+            raise ValueError(f"{name} must be {rule}; got {part!r}")
+        found.append((first, last, step))
+    return found
+
+
+def values_in_ranges(text: str, name: str) -> np.ndarray:
+    """The values of `ranges_in`, both ends included: sorted, without repeats, float64, in the unit of ``text``.
+
+    Raises:
+      ValueError: as `ranges_in`, or more values than the memory holds.
+    """
+    values = []
+    for first, last, step in ranges_in(text, name):
+        steps = (last - first) / step * (1 + 1e-9)
+        require_memory(_BYTES * steps, f"{name} of {steps + 1:.3g} values", "a larger step needs less")
+        values.append(first + step * np.arange(int(steps) + 1))
     # Rounded, so that 0.1 + 2 * 0.1 and 0.3 are one value.
     return np.unique(np.round(np.concatenate(values), 9))
+
+
+def _require_memory(number, of):
+    advice = "larger steps of --t1_ms, --t2_ms or --b1 need less"
+    require_memory(_BYTES * number, f"a grid of {number:.3g} {of},", advice)

@@ -4,6 +4,8 @@ import dataclasses
 
 from ganmrf.settings import configuration, setting
 
+_OF_GAN = ("adversarial_weight",)
+
 
 @configuration
 class Recipe:
@@ -42,15 +44,17 @@ class Recipe:
         "singular vectors of the training set",
         choices=("tanh", "svd"),
     )
-    rank: int = setting(64, "number of singular vectors of --head=svd", at_least=1)
+    rank: int = setting(64, "number of singular vectors of --head=svd", at_least=1, goes_with=("head=svd",))
     whiten: bool = setting(
-        False, "the discriminator sees each coefficient over its root mean square, so that small ones weigh as much"
+        False,
+        "the discriminator sees each coefficient over its root mean square, so that small ones weigh as much",
+        goes_with=_OF_GAN,
     )
     adversarial_weight: float = setting(
         1.0, "of the adversarial terms; 0 trains by regression alone, without a discriminator", at_least=0
     )
     r1_weight: float = setting(
-        1.0, "of the discriminator's gradient penalty (the R1 of Mescheder et al. 2018)", at_least=0
+        1.0, "of the discriminator's gradient penalty (the R1 of Mescheder et al. 2018)", at_least=0, goes_with=_OF_GAN
     )
     reconstruction_weight: float = setting(100.0, "lambda of the paper's Eq. 5", at_least=0)
     reconstruction: str = setting(
@@ -64,10 +68,11 @@ class Recipe:
         "sum",
         "of l1 or l2 over the frames: sum; or mean, which divides l1 by the number of frames, l2 by its square root",
         choices=("mean", "sum"),
+        goes_with=("reconstruction=l1|l2",),
     )
     optimiser: str = setting("soap", "of the generator", choices=("adam", "soap"))
-    discriminator_optimiser: str = setting("adam", "of the discriminator", choices=("adam", "soap"))
-    learning_rate: float = setting(3e-3, "at the start", above=0)
+    discriminator_optimiser: str = setting("adam", "of the discriminator", choices=("adam", "soap"), goes_with=_OF_GAN)
+    learning_rate: float = setting(3e-3, "at the start", above=0, at_most=1)
     learning_rate_schedule: str = setting(
         "cosine", "of the learning rate: constant, or cosine to 0 at the last step", choices=("constant", "cosine")
     )

@@ -12,6 +12,8 @@ from ganmrf.dictionary.refine import Refined
 from ganmrf.files import make_folder, replacing, write_arrays, write_json
 from ganmrf.io.series import read_on_grid
 
+_LONGEST_PREFIX = 200  # bytes, of the 255 that names of files may have: the rest of the longest, and room
+
 
 def write_maps(
     folder,
@@ -68,10 +70,22 @@ def write_maps(
     return paths
 
 
+def map_files(folder, prefix: str = "") -> list[pathlib.Path]:
+    """Every file that `write_maps` may write."""
+    names = ("T1map", "T2map", "M0map", "part-phase_M0map", "quality", "desc-std_T1map", "desc-std_T2map", "TB1map")
+    return [pathlib.Path(folder) / f"{file_stem(prefix)}{n}{suffix}" for n in names for suffix in (".nii.gz", ".json")]
+
+
 def file_stem(prefix: str) -> str:
-    """The start of file names: BIDS entities and an underscore, or nothing; `ValueError` for a prefix with a path."""
+    """The start of file names: BIDS entities and an underscore, or nothing.
+
+    Raises:
+      ValueError: a prefix with a path, or one too long for the name of a file.
+    """
     if "/" in prefix or "\\" in prefix:
         raise ValueError(f"prefix must not hold a path; got {prefix!r}")
+    if len(prefix.encode(errors="replace")) > _LONGEST_PREFIX:
+        raise ValueError(f"prefix must have {_LONGEST_PREFIX} bytes at most; got {len(prefix)} characters")
     return f"{prefix.removesuffix('_')}_" if prefix else ""
 
 
@@ -152,7 +166,8 @@ def read_b1_map(path, shape: tuple[int, ...], *, scale: float = 1.0, affine=None
     b1 = read_on_grid(path, "b1", "the B1 map", shape, affine)
     if np.iscomplexobj(b1):
         raise ValueError(f"{path}: a B1 map must be real; got {b1.dtype}")
-    return scale * b1.reshape(shape).astype(float)
+    with np.errstate(all="ignore"):  # of values that are not finite
+        return scale * b1.reshape(shape).astype(float)
 
 
 def _check_refined(maps, refined):

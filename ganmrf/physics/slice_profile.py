@@ -13,6 +13,8 @@ import scipy.special
 
 from ganmrf.pytrees import is_traced, pytree, require, require_positive
 
+N_POSITIONS = 1024  # in the slice, of which fewer nodes are made
+MAX_TIME_BANDWIDTH = 100.0  # the edges of such a slice are 10 positions wide; pulses have 2 to 20
 WINDOWS = {"hann": 0.5, "hamming": 0.46, "none": 0.0}  # share a of the cosine: (1 - a) + a cos(2 pi t / duration)
 
 
@@ -87,7 +89,7 @@ def sinc_profile(position, *, time_bandwidth: float = 8.0, window: str = "hann")
 
 
 def sinc_slice_profile(
-    n_nodes: int = 12, *, time_bandwidth: float = 8.0, window: str = "hann", n_positions: int = 1024
+    n_nodes: int = 12, *, time_bandwidth: float = 8.0, window: str = "hann", n_positions: int = N_POSITIONS
 ) -> SliceProfile:
     """The slice of a windowed-sinc pulse as a quadrature rule of ``n_nodes`` flip-angle scales.
 

@@ -5,7 +5,7 @@ import dataclasses
 import jax
 import numpy as np
 
-from ganmrf.dictionary.grids import grid_of, tissue_grid, values_in_ranges
+from ganmrf.dictionary.grids import GRIDS, grid_of, ranges_in, tissue_grid, values_in_ranges
 from ganmrf.gan.data import SPLIT
 from ganmrf.gan.recipes import PRESETS, Recipe
 from ganmrf.imaging.trajectory import Spiral, design_spiral, rotated, rotation_angles
@@ -13,9 +13,13 @@ from ganmrf.io.pulseq_settings import Excitation, Readout, ScannerLimits
 from ganmrf.io.schedule import read_schedule
 from ganmrf.physics.sequences.fisp import Sequence
 from ganmrf.physics.sequences.published import mrf_fisp
-from ganmrf.physics.slice_profile import SliceProfile, sinc_slice_profile
+from ganmrf.physics.slice_profile import MAX_TIME_BANDWIDTH, N_POSITIONS, WINDOWS, SliceProfile, sinc_slice_profile
 from ganmrf.physics.tissue import Tissue
-from ganmrf.settings import configuration, group, setting
+from ganmrf.settings import configuration, group, naming_fields, setting
+
+TISSUE_FIELDS = "grid", "t1_ms", "t2_ms", "b1"
+_OF_SCHEDULE = "schedule", "rr_ms"  # heart rhythms make a schedule of their own
+_OF_PULSE = "slice_nodes", "slice_thickness_mm"  # the slice profile that is simulated, and the pulse of a Pulseq file
 
 
 @configuration
@@ -32,15 +36,32 @@ class SimulationConfig:
         None, "CSV with flip angles and times, or Pulseq .seq; default: the paper's", reads=True
     )
     frames: int | None = setting(None, "frames to use, from the first; default: all", at_least=1)
-    echo_time_ms: float | None = setting(None, "echo time in ms, where the schedule has no column for it")
-    inversion_time_ms: float | None = setting(None, "inversion time of --schedule in ms; default: none")
-    grid: str = setting("paper", "tissue grid: paper (5970 atoms), coarse (297) or fine (106160)")
-    t1_ms: str | None = setting(None, "T1 values in ms in place of --grid, such as 100:1000:10,1050:3000:50")
-    t2_ms: str | None = setting(None, "T2 values in ms in place of --grid")
+    echo_time_ms: float | None = setting(
+        None, "echo time in ms, where the schedule has no column for it", at_least=0, goes_with=_OF_SCHEDULE
+    )
+    inversion_time_ms: float | None = setting(
+        None, "inversion time of --schedule in ms; default: none", at_least=0, goes_with=_OF_SCHEDULE
+    )
+    grid: str = setting("paper", "tissue grid of 5970, 297 or 106160 atoms", choices=GRIDS)
+    t1_ms: str | None = setting(
+        None, "T1 values in ms in place of --grid, such as 100:1000:10,1050:3000:50", instead_of=("grid",)
+    )
+    t2_ms: str | None = setting(None, "T2 values in ms in place of --grid", instead_of=("grid",))
     b1: str | None = setting(None, "B1+ values, a third axis of the grid, such as 0.7:1.3:0.05; default: 1 for all")
-    slice_nodes: int = setting(0, "quadrature nodes of the slice profile; 0: uniform slice", at_least=0)
-    time_bandwidth: float = setting(8.0, "time-bandwidth product of the sinc pulse")
-    window: str = setting("hann", "window of the sinc pulse: hann, hamming or none")
+    slice_nodes: int = setting(
+        0, "quadrature nodes of the slice profile; 0: uniform slice", at_least=0, at_most=N_POSITIONS
+    )
+    time_bandwidth: float = setting(
+        8.0, "time-bandwidth product of the sinc pulse", above=0, at_most=MAX_TIME_BANDWIDTH, goes_with=_OF_PULSE
+    )
+    window: str = setting("hann", "window of the sinc pulse", choices=tuple(WINDOWS), goes_with=_OF_PULSE)
+
+    def __post_init__(self):
+        if (self.t1_ms is None) != (self.t2_ms is None):
+            raise ValueError("t1_ms and --t2_ms go together")
+        for name in ("t1_ms", "t2_ms", "b1"):
+            if (text := getattr(self, name)) is not None:
+                ranges_in(text, name)
 
     @property
     def names_sequence(self) -> bool:
@@ -61,7 +82,8 @@ class SimulationConfig:
                     whose = "a .seq file" if pulseq else "the paper's sequence"
                     raise ValueError(f"{name} goes with a CSV as --schedule: {whose} has its own")
         if self.schedule is None:
-            return mrf_fisp() if self.frames is None else mrf_fisp(self.frames)
+            with naming_fields(n_frames="frames"):
+                return mrf_fisp() if self.frames is None else mrf_fisp(self.frames)
         if pulseq:
             from ganmrf.io.pulseq_read import read_pulseq  # here: it imports for a second, and most runs need none
 
@@ -79,8 +101,6 @@ class SimulationConfig:
 
     def tissue(self) -> Tissue:
         """The tissue grid that the fields name."""
-        if (self.t1_ms is None) != (self.t2_ms is None):
-            raise ValueError("t1_ms and --t2_ms go together")
         # A single B1 becomes one number, as 1 is, and no axis.
         b1 = 1.0 if self.b1 is None else values_in_ranges(self.b1, "b1").squeeze()
         if self.t1_ms is None:
@@ -99,6 +119,15 @@ class SimulationConfig:
         return dataclasses.replace(self, grid=grid, t1_ms=None, t2_ms=None)
 
 
+_SPIRAL_FIELDS = {  # argument -> field
+    "matrix": "size",
+    "field_of_view": "field_of_view_mm",
+    "max_gradient": "max_gradient_mt_per_m",
+    "max_slew_rate": "max_slew_rate_t_per_m_s",
+    "dwell_time": "dwell_time_us",
+}
+
+
 @configuration
 class SpiralConfig:
     """Spirals that sample k-space.
@@ -111,10 +140,10 @@ class SpiralConfig:
     field_of_view_mm: float = setting(300.0, "edge of the image in mm", above=0)
     interleaves: int = setting(48, "spirals that sample k-space fully; a frame has one", at_least=1)
     rotation: str = setting("uniform", "of the spiral from frame to frame", choices=("uniform", "golden"))
-    centre_density: float = setting(2.0, "how much denser the centre of k-space is sampled")
-    max_gradient_mt_per_m: float = setting(40.0, "limit of the gradient in any direction, mT/m")
-    max_slew_rate_t_per_m_s: float = setting(150.0, "limit of the slew rate in any direction, T/m/s")
-    dwell_time_us: float = setting(4.0, "time between samples in us")
+    centre_density: float = setting(2.0, "how much denser the centre of k-space is sampled", above=0)
+    max_gradient_mt_per_m: float = setting(40.0, "limit of the gradient in any direction, mT/m", above=0)
+    max_slew_rate_t_per_m_s: float = setting(150.0, "limit of the slew rate in any direction, T/m/s", above=0)
+    dwell_time_us: float = setting(4.0, "time between samples in us", at_least=0.1)
 
     @property
     def field_of_view(self) -> float:
@@ -123,15 +152,16 @@ class SpiralConfig:
 
     def spiral(self) -> Spiral:
         """The readout."""
-        return design_spiral(
-            matrix=self.size,
-            field_of_view=self.field_of_view,
-            interleaves=self.interleaves,
-            centre_density=self.centre_density,
-            max_gradient=1e-3 * self.max_gradient_mt_per_m,
-            max_slew_rate=self.max_slew_rate_t_per_m_s,
-            dwell_time=1e-6 * self.dwell_time_us,
-        )
+        with naming_fields(**_SPIRAL_FIELDS):
+            return design_spiral(
+                matrix=self.size,
+                field_of_view=self.field_of_view,
+                interleaves=self.interleaves,
+                centre_density=self.centre_density,
+                max_gradient=1e-3 * self.max_gradient_mt_per_m,
+                max_slew_rate=self.max_slew_rate_t_per_m_s,
+                dwell_time=1e-6 * self.dwell_time_us,
+            )
 
     def angles(self, n_frames: int) -> np.ndarray:
         """By how much the spiral is turned in each frame, rad, (frames,)."""
@@ -144,13 +174,14 @@ class SpiralConfig:
     def readout(self, n_frames: int) -> Readout:
         """The spirals as a Pulseq file plays them."""
         spiral = self.spiral()
-        return Readout(
-            gradient=spiral.gradient,
-            angles=self.angles(n_frames),
-            n_samples=len(spiral.k),
-            dwell_time=spiral.dwell_time,
-            field_of_view=self.field_of_view,
-        )
+        with naming_fields(**_SPIRAL_FIELDS):
+            return Readout(
+                gradient=spiral.gradient,
+                angles=self.angles(n_frames),
+                n_samples=len(spiral.k),
+                dwell_time=spiral.dwell_time,
+                field_of_view=self.field_of_view,
+            )
 
     def scanner(self, **fields):
         """The `ganmrf.scanner.Scanner` of these spirals; ``fields`` are further ones of its own."""
@@ -168,19 +199,20 @@ class SpiralConfig:
 class PulseConfig:
     """Slice-selective pulse and spoiler of a Pulseq file, beside --time_bandwidth and --window."""
 
-    slice_thickness_mm: float = setting(5.0, "thickness of the excited slice in mm", above=0)
+    slice_thickness_mm: float = setting(5.0, "thickness of the excited slice in mm", above=0, at_most=1000)
     pulse_duration_ms: float = setting(1.8, "duration of the pulse in ms", above=0)
     spoil_cycles: int = setting(4, "turns of dephasing across the slice in each frame", at_least=1)
 
     def excitation(self, simulation: SimulationConfig) -> Excitation:
         """The pulse that the slice profile of ``simulation`` is of."""
-        return Excitation(
-            duration=1e-3 * self.pulse_duration_ms,
-            time_bandwidth=simulation.time_bandwidth,
-            window=simulation.window,
-            slice_thickness=1e-3 * self.slice_thickness_mm,
-            spoil_cycles=self.spoil_cycles,
-        )
+        with naming_fields(duration="pulse_duration_ms"):
+            return Excitation(
+                duration=1e-3 * self.pulse_duration_ms,
+                time_bandwidth=simulation.time_bandwidth,
+                window=simulation.window,
+                slice_thickness=1e-3 * self.slice_thickness_mm,
+                spoil_cycles=self.spoil_cycles,
+            )
 
 
 @configuration

@@ -15,23 +15,35 @@ from ganmrf.design.constraints import roughness
 from ganmrf.design.cramer_rao_objective import CramerRaoObjective, require_finite
 from ganmrf.design.limits import Limits
 from ganmrf.design.optimise import init_state, make_optimiser, optimise
-from ganmrf.design.parametrisations import Frames, Lobes, Parametrisation, Spline
+from ganmrf.design.parametrisations import FIELDS, Frames, Lobes, Parametrisation, Spline
 from ganmrf.design.separation import Separation
 from ganmrf.design.signal_models import SignalModel, generator_model, simulator_model
 from ganmrf.dictionary.grids import at_each_b1
+from ganmrf.files import read_arrays, write_arrays
 from ganmrf.imaging.phantom import BRAIN_TISSUES, TISSUES
 from ganmrf.physics.n_states import sufficient_n_states
 from ganmrf.physics.sequences.fisp import Sequence
 from ganmrf.physics.tissue import Tissue
-from ganmrf.runs.configs import SimulationConfig
+from ganmrf.runs.configs import TISSUE_FIELDS, SimulationConfig
 from ganmrf.runs.loop import advance
-from ganmrf.runs.workdir import Workdir, read_config
-from ganmrf.settings import configuration, group, setting
+from ganmrf.runs.workdir import Workdir, read_config, read_records
+from ganmrf.settings import configuration, group, naming_fields, setting
 
 _INVERSION_MS = (18.0, 40.0)  # unless the user says otherwise: from the start's own to twice as long
 _CHUNK = 50  # updates between two checkpoints
 _ACCURACY = 1e-3  # of signals while a design is under way; its result is evaluated with all states that matter
 _SPREAD = 1.5  # standard deviation of what is added to the parameters of further starts
+
+# Of `Limits` -> of the configuration.
+_LIMIT_FIELDS = {
+    "flip_angle": "flip_angle_deg",
+    "repetition_time": "repetition_time_ms",
+    "inversion_time": "inversion_range_ms",
+    "scan_time": "scan_time_s",
+    "max_flip_change": "max_flip_change_deg",
+    "rf_power": "rf_power",
+}
+_OF_BOUND = ("objective=bound",)
 
 
 @configuration
@@ -45,37 +57,43 @@ class DesignConfig:
       ValueError: a field that breaks its rule.
     """
 
-    simulation: SimulationConfig = group(SimulationConfig)
+    simulation: SimulationConfig = group(SimulationConfig, without=TISSUE_FIELDS)
     tissues: tuple[str, ...] = setting(
         tuple("{}:{:g}/{:g}".format(name, *(1e3 * time for time in TISSUES[name][:2])) for name in BRAIN_TISSUES),
         "tissues to serve, name:T1/T2 in ms",
     )
     design_b1: tuple[float, ...] = setting((1.0,), "B1 values that the design must serve", above=0)
     flip_angle_deg: tuple[float, ...] = setting(
-        (0.0, 85.0), "smallest and largest flip angle, degrees", at_least=0, repeats=True
+        (0.0, 85.0), "smallest and largest flip angle, degrees", at_least=0, at_most=360, repeats=True
     )
     repetition_time_ms: tuple[float, ...] = setting(
-        (11.5, 16.0), "shortest and longest repetition time, ms", at_least=0, repeats=True
+        (11.5, 16.0), "shortest and longest repetition time, ms", above=0, repeats=True
     )
     inversion_range_ms: tuple[float, ...] | None = setting(
         None, "shortest and longest inversion time, ms; default: 18,40", at_least=0, repeats=True
     )
-    scan_time_s: float | None = setting(None, "scan time with the inversion time, s; default: the start's")
+    scan_time_s: float | None = setting(None, "scan time with the inversion time, s; default: the start's", above=0)
     scan_time_fixed: bool = setting(True, "the scan time must be that, not at most that")
-    max_flip_change_deg: float | None = setting(None, "change from frame to frame, degrees; default: any")
-    rf_power: float | None = setting(None, "sum of squared flip angles over the scan time, rad^2/s; default: any")
+    max_flip_change_deg: float | None = setting(None, "change from frame to frame, degrees; default: any", above=0)
+    rf_power: float | None = setting(
+        None, "sum of squared flip angles over the scan time, rad^2/s; default: any", above=0
+    )
     objective: str = setting("bound", "Cramer-Rao bound, or inner products", choices=("bound", "separation"))
     reduce: str = setting("worst", "over T1, T2 and the tissues", choices=("worst", "mean", "rms"))
-    gain_t1: float = setting(1.0, "wanted gain of the standard deviation of T1 over the start's", at_least=0)
-    gain_t2: float = setting(2.0, "wanted gain of that of T2", at_least=0)
+    gain_t1: float = setting(
+        1.0, "wanted gain of the standard deviation of T1 over the start's", at_least=0, goes_with=_OF_BOUND
+    )
+    gain_t2: float = setting(2.0, "wanted gain of that of T2", at_least=0, goes_with=_OF_BOUND)
     shape: str = setting("spline", "of flip angles and repetition times", choices=("spline", "frames", "lobes"))
-    knot_spacing: float = setting(10.0, "frames between two knots of splines")
+    knot_spacing: float = setting(
+        10.0, "frames between two knots of splines", at_least=1, goes_with=("shape=spline|lobes",)
+    )
     smoothness: float = setting(0.0, "weight of the mean squared second difference in the objective", at_least=0)
-    optimise: tuple[str, ...] = setting(("flip_angle", "repetition_time", "inversion_time"), "fields that are free")
+    optimise: tuple[str, ...] = setting(FIELDS, "fields that are free", choices=FIELDS)
     starts: int = setting(3, "number of starts: the given sequence, and random ones around it", at_least=1)
     seed: int = setting(0, "of the random starts and of the noise", at_least=0)
     optimiser: str = setting("adam", "of the search", choices=("adam", "lbfgs"))
-    learning_rate: float = setting(0.1, "of Adam; it falls to 0")
+    learning_rate: float = setting(0.1, "of Adam; it falls to 0", above=0, at_most=100, goes_with=("optimiser=adam",))
     steps: int = setting(800, "updates, at most", at_least=1)
     generator: str | None = setting(
         None, "anchored generator to take signals from in place of the simulator", reads=True
@@ -86,6 +104,12 @@ class DesignConfig:
         for name in ("flip_angle_deg", "repetition_time_ms", "inversion_range_ms"):
             if len(values := getattr(self, name) or (0,)) > 2:
                 raise ValueError(f"{name} must be one number or two; got {','.join(map(str, values))}")
+            if values[0] > values[-1] or (name == "flip_angle_deg" and not values[-1]):
+                raise ValueError(f"{name} must rise to more than 0; got {','.join(map(str, values))}")
+        if self.objective == "separation" and self.reduce == "rms":
+            raise ValueError("reduce=rms goes with --objective=bound; that of separation is worst or mean")
+        if not (self.gain_t1 or self.gain_t2):
+            raise ValueError("gain_t1 and --gain_t2 are both 0: nothing is wanted")
 
     @property
     def named_tissues(self) -> dict[str, tuple[float, float]]:
@@ -93,11 +117,13 @@ class DesignConfig:
         try:
             pairs = [text.rsplit(":", 1) for text in self.tissues]
             found = {name: tuple(map(float, times.split("/"))) for name, times in pairs}
-            valid = all(found) and len(found) == len(pairs) and {len(times) for times in found.values()} == {2}
+            valid = all(found) and len(found) == len(pairs)
+            valid &= all(np.inf > t1 >= t2 > 0 for t1, t2 in found.values())
         except ValueError:
             valid = False
         if not valid:
-            raise ValueError(f"tissues must be name:T1/T2 in ms, separated by commas; got {','.join(self.tissues)}")
+            rule = "name:T1/T2 in ms, T1 >= T2 > 0, separated by commas"
+            raise ValueError(f"tissues must be {rule}; got {','.join(self.tissues)}")
         return found
 
     @property
@@ -112,16 +138,17 @@ class DesignConfig:
             raise ValueError("inversion_range_ms goes with a start that has an inversion; that of --schedule has none")
         inversion = self.inversion_range_ms or _INVERSION_MS
         change = self.max_flip_change_deg
-        return Limits(
-            flip_angle=tuple(np.deg2rad([self.flip_angle_deg[0], self.flip_angle_deg[-1]]).tolist()),
-            repetition_time=(1e-3 * self.repetition_time_ms[0], 1e-3 * self.repetition_time_ms[-1]),
-            echo_time=float(start.echo_time[0]),
-            inversion_time=None if start.inversion_time is None else (1e-3 * inversion[0], 1e-3 * inversion[-1]),
-            scan_time=float(scan_time(start)) if self.scan_time_s is None else self.scan_time_s,
-            scan_time_fixed=self.scan_time_fixed,
-            max_flip_change=None if change is None else float(np.deg2rad(change)),
-            rf_power=self.rf_power,
-        )
+        with naming_fields(**_LIMIT_FIELDS):
+            return Limits(
+                flip_angle=tuple(np.deg2rad([self.flip_angle_deg[0], self.flip_angle_deg[-1]]).tolist()),
+                repetition_time=(1e-3 * self.repetition_time_ms[0], 1e-3 * self.repetition_time_ms[-1]),
+                echo_time=float(start.echo_time[0]),
+                inversion_time=None if start.inversion_time is None else (1e-3 * inversion[0], 1e-3 * inversion[-1]),
+                scan_time=float(scan_time(start)) if self.scan_time_s is None else self.scan_time_s,
+                scan_time_fixed=self.scan_time_fixed,
+                max_flip_change=None if change is None else float(np.deg2rad(change)),
+                rf_power=self.rf_power,
+            )
 
     def parametrisation(self, start: Sequence) -> Parametrisation:
         """The sequences that a search from ``start`` chooses from."""
@@ -130,7 +157,8 @@ class DesignConfig:
             "frames": Frames(),
             "lobes": Lobes(knot_spacing=self.knot_spacing),
         }
-        return Parametrisation(start, self.limits(start), shapes[self.shape], self.optimise)
+        with naming_fields(**_LIMIT_FIELDS):
+            return Parametrisation(start, self.limits(start), shapes[self.shape], self.optimise)
 
 
 class Design(NamedTuple):
@@ -161,7 +189,7 @@ def design_in_folder(
     """Looks for the sequence that serves the objective best, from where the search in a folder was cut off.
 
     Args:
-      path: gets ``config.json``, ``metrics.jsonl`` and ``checkpoints``.
+      path: gets ``config.json``, ``start.npz``, ``metrics.jsonl`` and ``checkpoints``.
       config: what is wanted. None: as the folder says.
       given: names of the fields that the user gave; the others yield to those that the folder holds. None: all of them.
       progress: whether to show progress.
@@ -182,7 +210,7 @@ def design(workdir: Workdir, config: DesignConfig, *, progress: bool = True) -> 
       ValueError: limits that cannot be met, an objective that is not finite at the start, or a generator that does not
         cover the tissues.
     """
-    start = config.simulation.sequence()
+    start = kept_start(workdir, config)
     parametrisation = config.parametrisation(start)
     of_sequence = make_objective(config, start)
 
@@ -198,6 +226,7 @@ def design(workdir: Workdir, config: DesignConfig, *, progress: bool = True) -> 
         label="designing",
         note=lambda row: f"objective {min(row['best']):.4f}",
         ended=lambda rows: bool(rows) and rows[-1]["converged"],
+        recorded=("best", "values", "converged"),
         progress=progress,
     )
     best = np.asarray(state.best_value)
@@ -208,6 +237,24 @@ def design(workdir: Workdir, config: DesignConfig, *, progress: bool = True) -> 
     values = np.concatenate([np.reshape(row["values"], (-1, config.starts)) for row in rows])
     designed, seconds = basins[int(np.argmin(best))], rows[-1]["seconds"]
     return Design(start, designed, basins, best, values, seconds, parametrisation.limits)
+
+
+def kept_start(workdir: Workdir, config: DesignConfig) -> Sequence:
+    """The sequence that a search in a folder starts from: of its first call, whatever became of the schedule since.
+
+    Raises:
+      ValueError: a schedule, or a ``start.npz`` in the folder, that cannot be read.
+    """
+    path = workdir.path / "start.npz"
+    if not path.exists() or not read_records(workdir.path):
+        start = config.simulation.sequence()
+        write_arrays(path, {name: value for name, value in vars(start).items() if value is not None})
+        return start
+    arrays = read_arrays(path)
+    try:
+        return Sequence(**arrays)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}: not the start of a design ({error})") from error
 
 
 def make_objective(config: DesignConfig, start: Sequence) -> Callable[[Sequence], jax.Array]:
@@ -221,8 +268,6 @@ def make_objective(config: DesignConfig, start: Sequence) -> Callable[[Sequence]
     slice_profile, limits = config.simulation.slice_profile(), config.limits(start)
     voxels = at_each_b1(config.tissue, config.design_b1, b1_slowest=False)
     if config.objective == "separation":
-        if config.reduce == "rms":
-            raise ValueError("reduce=rms goes with --objective=bound; that of separation is worst or mean")
         worth, scale = Separation(voxels, reduce=config.reduce), 1.0
         voxels = worth.compared
     else:
