@@ -8,7 +8,8 @@ The sequence flags name the start, which is also what the design is held against
 inversion time are changed until T1 and T2 of the tissues are as much more precise as ``--gain_t1`` and ``--gain_t2``
 ask for, in the worst case, in the same scan time. The folder gets the design as ``sequence.csv`` and, with spirals,
 ``sequence.seq``; ``sequence.png``, ``results.json`` and ``report.html``, which also shows noisy voxels, a digital
-brain, other B1 and other tissues. Called again with the same ``--workdir`` it goes on where it was cut off.
+brain, other B1 and other tissues. Called again with the same ``--workdir`` it goes on where it was cut off, from the
+start of the first call.
 """
 
 import pathlib
@@ -19,15 +20,17 @@ import numpy as np
 from experiments.flags.command_line import command
 from experiments.reports.design import evaluate_design, write_design_report
 from ganmrf.design.limits import violations
-from ganmrf.files import replacing, write_json
+from ganmrf.files import check_output, replacing, write_json
 from ganmrf.io.pulseq_write import write_pulseq
 from ganmrf.io.schedule import read_schedule, write_schedule
 from ganmrf.physics.sequences.fisp import Sequence
 from ganmrf.report.design_figures import design_figure
 from ganmrf.runs.configs import PulseConfig, SpiralConfig
-from ganmrf.runs.designing import DesignConfig, design
+from ganmrf.runs.designing import DesignConfig, design, kept_start
 from ganmrf.runs.workdir import Workdir
 from ganmrf.settings import configuration, group, setting
+
+_FILES = "sequence.seq", "sequence.png", "results.json", "report.html"  # beside sequence.csv
 
 
 @configuration
@@ -48,10 +51,12 @@ def main(config: Config, given: frozenset[str]):
     """Designs, checks, and writes what came out."""
     with Workdir(config.workdir, config, given) as workdir:
         config, folder = workdir.config, workdir.path
-        limits = config.design.limits(config.design.simulation.sequence())
+        path = folder / "sequence.csv"
+        for output in (path, *(folder / name for name in _FILES)):
+            check_output(output)
+        limits = config.design.limits(kept_start(workdir, config.design))
         _check_playable(limits, config)
         found = design(workdir, config.design)
-        path = folder / "sequence.csv"
         write_schedule(path, found.sequence)
         _write_pulseq(folder / "sequence.seq", found.sequence, config)
         written = read_schedule(path)

@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 
-from ganmrf.files import make_folder, read_arrays, read_json, write_arrays, write_json
+from ganmrf.files import check_output, make_folder, read_arrays, read_json, write_arrays, write_json
 
 
 class Stages:
@@ -19,6 +19,8 @@ class Stages:
     def __init__(self, folder, sources=(), settings=None, *, announce: bool = True):
         """Opens a folder of stages, made from source files and settings, plain values by name; makes it if need be.
 
+        Nothing is written before a stage is done: a folder without one may be used with other files and settings.
+
         With ``announce`` the name and time of each stage that is made are printed.
 
         Raises:
@@ -27,13 +29,18 @@ class Stages:
         self._folder = make_folder(folder)
         self._announce = announce
         self.seconds = {}
-        files, settings = {str(source): _identity(source) for source in sources}, settings or {}
+        self._made_from = {"files": {str(each): _identity(each) for each in sources}, "settings": settings or {}}
+        if next(self._folder.glob("*.npz"), None) is not None:  # without a stage, the folder is anybody's
+            self._check_origin()
+
+    def _check_origin(self):
         path = self._folder / "sources.json"
-        if not path.exists():
-            write_json(path, {"files": files, "settings": settings})
         begun = read_json(path)
-        if changed := _differences(begun["files"], files):
+        if not (isinstance(begun, dict) and all(isinstance(begun.get(kind), dict) for kind in self._made_from)):
+            raise ValueError(f"{path} is damaged: it does not say what the stages beside it were made from")
+        if changed := _differences(begun["files"], self._made_from["files"]):
             raise ValueError(f"{changed[0]} has changed since {self._folder} was begun: use another folder")
+        settings = self._made_from["settings"]
         for name in _differences(begun["settings"], settings):
             values = f"{settings.get(name)}, but {begun['settings'].get(name)} when {self._folder} was begun"
             raise ValueError(f"{name} is {values}: use another folder")
@@ -42,16 +49,19 @@ class Stages:
         """The arrays that ``make()`` returns, by name: read from disk where an earlier run made them, and whole."""
         path = self._folder / f"{name}.npz"
         if path.exists():
-            with contextlib.suppress(ValueError):
+            with contextlib.suppress(ValueError, KeyError, TypeError):  # damaged, or not this stage
                 arrays = read_arrays(path)
-                self.seconds[name] = float(arrays.pop("seconds"))
-                return arrays
+                if str(arrays.pop("stage")) == name:
+                    self.seconds[name] = float(arrays.pop("seconds"))
+                    return arrays
+        check_output(path)
         start = time.perf_counter()
         arrays = make()
         self.seconds[name] = time.perf_counter() - start
         if self._announce:
             print(f"{name}: {self.seconds[name]:.1f} s", flush=True)
-        write_arrays(path, {"seconds": self.seconds[name], **arrays})
+        write_json(self._folder / "sources.json", self._made_from)  # before the first stage: none is of unknown origin
+        write_arrays(path, {"stage": name, "seconds": self.seconds[name], **arrays})
         return {key: np.asarray(value) for key, value in arrays.items()}
 
 

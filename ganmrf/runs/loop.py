@@ -12,7 +12,6 @@ from ganmrf.parallel import one_blas_thread
 from ganmrf.progress import Progress
 from ganmrf.runs.workdir import Workdir, read_records
 
-
 TIMES = "seconds", "core_seconds"  # in every row, of all calls so far
 
 

@@ -12,8 +12,7 @@ import numpy as np
 from ganmrf.files import check_readable, make_folder, read_json, replacing, write_json
 from ganmrf.settings import flat, from_plain, to_plain
 
-
-_PREPARED = {"lock", "config.json", "dictionary.json"}  # files of a run that has recorded nothing yet
+_PREPARED = {"lock", "config.json", "dictionary.json", "start.npz"}  # files of a run that has recorded nothing yet
 
 
 class Workdir:
@@ -107,11 +106,10 @@ class Workdir:
     def _settle(self, config, given, extendable):
         path, plain = self.path / "config.json", to_plain(config)
         if self.begun:
-            stored, longer = to_plain(read_config(self.path, config)), extendable
-            if self._prepared(self._found):  # a run that was killed before its first record: others may have the folder
+            stored = to_plain(read_config(self.path, config))
+            if new := self._prepared(self._found):  # killed before its first record: other settings may have the folder
                 (self.path / "dictionary.json").unlink(missing_ok=True)
-                stored = _merged(path, plain, stored, given, lambda name, value, before: True)
-            plain = _merged(path, plain, stored, given, lambda name, value, before: name in longer and value > before)
+            plain = _merged(path, plain, stored, given, given if new else extendable, longer=not new)
         settled = from_plain(config, plain)  # before the file is touched: settings that do not go together raise here
         write_json(path, plain)
         return settled
@@ -180,17 +178,19 @@ def _names(plain):
     return {name: _names(value) if isinstance(value, dict) else None for name, value in plain.items()}
 
 
-def _merged(path, plain, stored, given, replaceable):
-    """The settings given, and the others as stored; ``replaceable`` says whether a value may take another's place."""
+def _merged(path, plain, stored, given, replaceable, *, longer):
+    """The settings given, and the others as stored; ``replaceable`` ones may change, with ``longer`` upwards alone."""
     merged = {}
     for name, value in plain.items():
         if isinstance(value, dict):
-            merged[name] = _merged(path, value, stored[name], given, replaceable)
-        elif name in given and value != stored[name] and not replaceable(name, value, stored[name]):
+            merged[name] = _merged(path, value, stored[name], given, replaceable, longer=longer)
+        elif name not in given or value == stored[name]:
+            merged[name] = stored[name]
+        elif name in replaceable and not (longer and value < stored[name]):
+            merged[name] = value
+        else:
             value, before = (",".join(map(str, v)) if isinstance(v, list) else v for v in (value, stored[name]))
             raise ValueError(
                 f"{name}={value} conflicts with {before} in {path}: resume without it, or begin in another folder"
             )
-        else:
-            merged[name] = value if name in given else stored[name]
     return merged

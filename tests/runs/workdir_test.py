@@ -99,22 +99,52 @@ def test_a_folder_without_a_run_is_refused(tmp_path):
         read_config(tmp_path, Run())
 
 
-@pytest.mark.parametrize(("made", "kept"), [((), False), (("metrics.jsonl",), True)])
-def test_bad_input_leaves_the_folder_to_others_unless_something_was_made(tmp_path, made, kept):
-    def work():
-        with Workdir(tmp_path, Run()):
-            for name in made:
-                (tmp_path / name).touch()
-            raise ValueError("bad input")
+def everything(folder):
+    return {str(path.relative_to(folder)): path.is_file() and path.read_bytes() for path in folder.rglob("*")}
 
+
+def fail(folder, error, *names):
+    """A run that makes some folders and files, and ends with an error."""
+    with Workdir(folder, Run()) as workdir:
+        for name in names:
+            path = workdir.path / name
+            path.touch() if path.suffix else path.mkdir()
+        raise error
+
+
+@pytest.mark.parametrize("error", [ValueError, MemoryError, KeyboardInterrupt])
+@pytest.mark.parametrize("place", [".", "new", "new/er/run"])
+def test_a_first_run_that_fails_leaves_the_folder_as_it_was(tmp_path, error, place):
+    (tmp_path / "stages").mkdir()
+    (tmp_path / "stages" / "mine.txt").write_text("mine", encoding="utf-8")
+    before = everything(tmp_path)
+    with pytest.raises(error):
+        fail(tmp_path / place, error, "checkpoints", "dictionary.json")
+    assert everything(tmp_path) == before
+
+
+def test_a_failed_run_that_recorded_something_is_kept(tmp_path):
     with pytest.raises(ValueError, match="bad input"):
-        work()
-    if kept:
-        with pytest.raises(ValueError, match="another kind"):
-            Workdir(tmp_path, Other())
-    else:
-        with Workdir(tmp_path, Other(5)) as workdir:
-            assert workdir.config == Other(5)
+        fail(tmp_path / "run", ValueError("bad input"), "table", "table/0.npz")
+    assert {"config.json", "table/0.npz"} < everything(tmp_path / "run").keys()
+    with pytest.raises(ValueError, match="another kind"):
+        Workdir(tmp_path / "run", Other())
+
+
+def test_settings_that_cannot_have_the_folder_leave_it_as_it_was(tmp_path):
+    (tmp_path / "config.json").write_text('{"size": 3}', encoding="utf-8")
+    with pytest.raises(ValueError, match="another kind"):
+        Workdir(tmp_path, Run())
+    assert everything(tmp_path).keys() == {"config.json"}
+
+
+def test_a_run_killed_before_its_first_record_yields_to_other_settings(tmp_path):
+    with Workdir(tmp_path, Run(3, network=Network(16))):
+        pass
+    (tmp_path / "dictionary.json").touch()
+    with Workdir(tmp_path, Run(2), frozenset({"seed"})) as workdir:
+        assert workdir.config == Run(2, network=Network(16))
+        assert not (tmp_path / "dictionary.json").exists()
 
 
 def test_records_without_their_checkpoint_and_cut_off_lines_are_removed(tmp_path):
@@ -129,3 +159,26 @@ def test_records_without_their_checkpoint_and_cut_off_lines_are_removed(tmp_path
     lines = (tmp_path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     assert [json.loads(line)["loss"] for line in lines] == [1.0, 0.5, 0.0]
     assert read_records(tmp_path / "nowhere") == []
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        b"5",
+        b"[]",
+        b"",
+        b"\xff\xfe",
+        b'{"loss": 1}',
+        b'{"step": "1", "loss": 1}',
+        b'{"step": null, "loss": 1}',
+        b'{"step": 1}',
+        b'{"step": 1, "loss": "x"}',
+        b'{"step": 1, "loss": null}',
+        b'{"step": 2, "loss": 1}\n{"step": 2, "loss": 1}',
+        b'{"step": 2, "loss": 1}\n{"step": 1, "loss": 1}',
+    ],
+)
+def test_lines_that_are_no_records_are_named(tmp_path, lines):
+    (tmp_path / "metrics.jsonl").write_bytes(lines + b"\n")
+    with pytest.raises(ValueError, match=r"metrics\.jsonl, line [12]"):
+        read_records(tmp_path, ["loss"])
