@@ -24,6 +24,7 @@ from ganmrf.memory import TooLarge, require_memory
 
 _HOST = f"{zlib.crc32(platform.node().encode()):08x}"
 _writes = itertools.count()
+_under_way = set()  # temporary paths of this process
 _LARGE = 2**30  # bytes that a file may claim to hold whatever its size
 _MOST_COMPRESSED = 100  # times: arrays of measurements and simulations stay below, a bomb of zeros reaches 1000
 _DEFLATED = 1032  # times: the most that the method of .mat (v5) files compresses
@@ -90,17 +91,27 @@ def making_folder(path):
         os.rename(temporary, target)
 
 
+def remove_folder(path):
+    """Removes a folder at once: what is left of it where this process is killed has another name, as of `replacing`."""
+    target = pathlib.Path(path)
+    with _beside(target) as temporary:
+        os.rename(target, temporary)
+
+
 @contextlib.contextmanager
 def _beside(target):
     """A temporary path that tells whose it is: a hash of the name, then host and process; it does not exist after."""
-    mine = f".{zlib.crc32(os.fsencode(target.name)):08x}-{_HOST}-"
+    mine, here = f".{zlib.crc32(os.fsencode(target.name)):08x}-{_HOST}-", os.getpid()
     for left in target.parent.glob(f"{mine}*.part*"):
-        if not psutil.pid_exists(int(left.name.split("-")[2])):
+        process = int(left.name.split("-")[2])  # in a container, the next run often has the number of a killed one
+        if left not in _under_way and (process == here or not psutil.pid_exists(process)):
             _remove(left)
-    temporary = target.parent / f"{mine}{os.getpid()}-{next(_writes)}.part{''.join(target.suffixes[-2:])}"
+    temporary = target.parent / f"{mine}{here}-{next(_writes)}.part{''.join(target.suffixes[-2:])}"
+    _under_way.add(temporary)
     try:
         yield temporary
     finally:
+        _under_way.remove(temporary)
         _remove(temporary)
 
 

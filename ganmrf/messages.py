@@ -36,4 +36,5 @@ class _Lines(logging.Handler):
 
 
 def _say(message):
-    print(f"warning: {one_line(message)}", file=sys.stderr)
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # no room, no reader; closed before or since
+        sys.stderr.write(f"warning: {one_line(message)}\n")

@@ -1,12 +1,13 @@
 """Files are written whole or not at all, where their links lead, over nothing that must stay."""
 
 import os
+import shutil
 import subprocess
 import sys
 
 import pytest
 
-from ganmrf.files import check_output, keeping, making_folder, read_json, replacing, write_json
+from ganmrf.files import check_output, keeping, making_folder, read_json, remove_folder, replacing, write_json
 from tests.commands import ROOT
 
 
@@ -23,12 +24,18 @@ def test_a_link_is_followed(tmp_path):
 
 def test_what_a_killed_write_left_is_removed_by_the_next_write_of_that_file_alone(tmp_path):
     script = (
-        "import os, signal; from ganmrf.files import making_folder, replacing\n"
+        "import os, signal, sys; from ganmrf.files import making_folder, remove_folder, replacing\n"
+        "sys.addaudithook(lambda event, _: event == 'shutil.rmtree' and os.kill(os.getpid(), signal.SIGKILL))\n"
         f"with replacing({str(tmp_path / 'a.json')!r}), making_folder({str(tmp_path / 'b.zarr')!r}):\n"
-        "    os.kill(os.getpid(), signal.SIGKILL)"
+        f"    remove_folder({str(tmp_path / 'c.zarr')!r})"
     )
+    (tmp_path / "c.zarr").mkdir()
     subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=False)
-    assert len(list(tmp_path.iterdir())) == 2
+    assert len(list(tmp_path.iterdir())) == 3
+    assert not (tmp_path / "c.zarr").exists()  # never half of it
+    with making_folder(tmp_path / "c.zarr"):
+        pass
+    remove_folder(tmp_path / "c.zarr")
     with replacing(tmp_path / "a.json") as mine:
         assert len(list(tmp_path.iterdir())) == 2  # the other file's leftover, and what is being written
         write_json(tmp_path / "a.json", 1)  # beside a write that is under way
@@ -38,6 +45,19 @@ def test_what_a_killed_write_left_is_removed_by_the_next_write_of_that_file_alon
     with making_folder(tmp_path / "b.zarr"):
         pass
     assert {path.name for path in tmp_path.iterdir()} == {"a.json", "b.zarr"}
+
+
+def test_what_a_process_of_the_same_number_left_is_removed(tmp_path):
+    """In a container, every run may be process 7."""
+    for write in (replacing, making_folder):
+        with write(tmp_path / "a") as temporary:
+            pass
+        os.rename(tmp_path / "a", temporary)  # as a killed run had left it
+        with write(tmp_path / "a"):
+            pass
+        assert [path.name for path in tmp_path.iterdir()] == ["a"]
+        shutil.rmtree(tmp_path / "a", ignore_errors=True)
+        (tmp_path / "a").unlink(missing_ok=True)
 
 
 def test_a_write_that_fails_leaves_what_was_there(tmp_path):

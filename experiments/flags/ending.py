@@ -23,6 +23,8 @@ def ending(fields):
     """
     if signal.getsignal(signal.SIGINT) not in (signal.SIG_IGN, signal.default_int_handler):
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    with contextlib.suppress(AttributeError):  # None, or no stream of bytes
+        sys.stdout.reconfigure(errors="backslashreplace")  # as Python has it for stderr
     sys.stdout, sys.stderr = (_Lossy(stream) for stream in (sys.stdout, sys.stderr))
     try:
         with warnings_in_lines():

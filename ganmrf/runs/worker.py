@@ -4,6 +4,7 @@ This module is also the script of the process: it watches its parent before it i
 """
 
 import contextlib
+import io
 import os
 import pathlib
 import pickle
@@ -30,7 +31,11 @@ class Worker:
     def __init__(self):
         """Starts the process, which has the cores that the calling thread may use."""
         words = [sys.executable, "-P", str(pathlib.Path(__file__)), *sys.path]
-        self._process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # for the process: it ends with this one
+        try:
+            self._process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def call(self, function, item):
         """``function(item)``, of the process.
@@ -48,7 +53,8 @@ class Worker:
                 sys.stdout.write(answer.text)
         except (EOFError, BrokenPipeError):
             code = self._process.wait()
-            raise ValueError(f"a process ended by itself (exit code {code}): out of memory?") from None
+            reason = ": out of memory?" if code == -signal.SIGKILL else ""
+            raise ValueError(f"a process ended by itself (exit code {code}){reason}") from None
         if answer.error is not None:
             raise ValueError(answer.error)
         return answer.result
@@ -80,7 +86,6 @@ def _receive(pipe) -> bytes:
 
 def _work(stdin, stdout):
     """The process: does what it is asked for."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which ends this process
     tasks = queue.SimpleQueue()
 
     def watch():
@@ -97,7 +102,7 @@ def _work(stdin, stdout):
 
     keep_compiled_programs()
     sys.stdout = _Words(stdout)
-    with warnings_in_lines():
+    with warnings_in_lines(), contextlib.suppress(BrokenPipeError):  # as when the parent is gone
         while True:
             function, item = pickle.loads(tasks.get())
             try:
@@ -107,19 +112,22 @@ def _work(stdin, stdout):
             _send(stdout, pickle.dumps(tuple(answer)))
 
 
-class _Words:
-    """A stream that sends what is written to it."""
+class _Words(io.TextIOBase):
+    """A stream that sends whole lines, which those of other processes may then stand between."""
 
     def __init__(self, pipe):
-        self._pipe = pipe
+        self._pipe, self._begun = pipe, ""
 
     def write(self, text):
-        _send(self._pipe, pickle.dumps(tuple(_Answer(text))))
-
-    def flush(self):
-        """Nothing waits."""
+        lines, end, self._begun = (self._begun + text).rpartition("\n")
+        if end:
+            _send(self._pipe, pickle.dumps(tuple(_Answer(lines + end))))
+        return len(text)
 
 
 if __name__ == "__main__":
     sys.path[:] = sys.argv[1:]
-    _work(sys.stdin.buffer, sys.stdout.buffer)
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what libraries print by themselves is no answer
+    _work(sys.stdin.buffer, answers)
+    os._exit(1)

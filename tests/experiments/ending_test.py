@@ -1,10 +1,13 @@
 """How a command ends: one line on stderr, the exit code of its kind, and nothing lost or left behind."""
 
+import functools
+import io
 import logging
 import os
 import pathlib
 import signal
 import subprocess
+import sys
 import time
 import warnings
 
@@ -127,7 +130,7 @@ def test_an_interrupted_command_says_one_line(tmp_path, begun):
 
 def test_words_that_nobody_reads_do_not_end_the_work(tmp_path):
     output = tmp_path / "d.npz"
-    environment = os.environ | {"HOME": "", "XDG_CACHE_HOME": "", "PYTHONPATH": str(ROOT)}
+    environment = os.environ | {"HOME": "", "XDG_CACHE_HOME": "relative", "PYTHONPATH": str(ROOT)}
     with open("/dev/full", "w") as full:
         done = subprocess.run(
             words("simulate_dictionary", f"--output={output}", *SMALL),
@@ -140,3 +143,32 @@ def test_words_that_nobody_reads_do_not_end_the_work(tmp_path):
     assert done.returncode == 0, done.stderr
     assert not done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["d.npz"]  # no cache beside it
+
+
+def test_a_closed_stream_or_a_home_that_is_not_there_goes_unnoticed():
+    script = "import experiments, os; os.fstat(0); import matplotlib.pyplot"  # no file becomes number 0
+    environment = os.environ | {"HOME": "/proc/none", "XDG_CONFIG_HOME": "", "XDG_CACHE_HOME": ""}
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        preexec_fn=functools.partial(os.close, 0),
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_words_that_a_stream_has_no_letters_for_lose_nothing(copying, capsys, monkeypatch):
+    pathlib.Path("a.json").write_text("1", encoding="utf-8")
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, "ascii"))
+    monkeypatch.setattr(sys, "stderr", None)  # closed: no place for a warning
+
+    def work():
+        print("größer\nmore")
+        logging.getLogger("library").warning("unheard")
+
+    copying(capsys, work, "--source=a.json", "--output=b.json")
+    assert pathlib.Path("b.json").exists()
+    assert written.getvalue() == b"gr\\xf6\\xdfer\nmore\n"

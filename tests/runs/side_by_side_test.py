@@ -3,6 +3,7 @@
 import math
 import operator
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -11,6 +12,7 @@ import psutil
 import pytest
 
 from ganmrf.runs.side_by_side import run_side_by_side
+from ganmrf.runs.worker import Worker
 from tests.commands import ROOT
 
 
@@ -26,6 +28,15 @@ def test_bad_input_of_a_job_is_the_callers_error():
 def test_a_process_that_ends_by_itself_ends_the_work():
     with pytest.raises(ValueError, match=r"ended by itself \(exit code 3\)"):
         run_side_by_side(os._exit, [3])
+
+
+def test_a_process_is_deaf_to_ctrl_c_from_its_start_and_says_whole_lines(capsys):
+    with Worker() as worker:
+        for process in psutil.Process().children():
+            process.send_signal(signal.SIGINT)  # before it has imported anything
+        worker.call(exec, "import os; print('one', 'line'); os.write(1, b'of a library')")
+        worker.call(exec, "print('another')")
+    assert capsys.readouterr() == ("one line\nanother\n", "")
 
 
 def test_a_process_ends_with_its_parent_however_that_is_killed(tmp_path):
