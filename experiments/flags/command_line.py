@@ -89,7 +89,7 @@ class Command:
         for word, after in zip(arguments, [*arguments[1:], ""], strict=False):  # absl would read a device for ever
             name, _, path = word.lstrip("-").partition("=")
             if name == "flagfile":
-                _of_flag(name, check_readable, path or after)
+                _of_flag("--flagfile", check_readable, path or after)
         try:
             rest = values([self.name, *arguments], known_only=False)
         except flags.UnrecognizedFlagError as error:
@@ -114,7 +114,7 @@ class Command:
             if field.metadata["reads"] and (paths := values[name].value):
                 for path in paths if isinstance(paths, list) else [paths]:
                     if not path.rstrip("/").lower().endswith(".zarr"):  # a folder
-                        _of_flag(name, check_readable, path)
+                        _of_flag("--flagfile", check_readable, path)
                     found.append(path)
         return found
 

@@ -184,7 +184,8 @@ def _shortest(turn, centre_density, edge, max_speed, max_acceleration):
     while radius < edge or len(path) % _FINE:
         if len(path) * step > _LONGEST:
             raise ValueError(
-                f"no spiral reaches the edge within {_LONGEST} s; it is at {radius:.4g} of {edge:.4g} cycles/m by then"
+                f"no spiral reaches the edge within {_LONGEST} s; it is at {radius:.4g} of {edge:.4g} cycles/m: "
+                "max_gradient or max_slew_rate is too low, dwell_time too long, or matrix too large for interleaves"
             )
         p = centre_density * turn + slope * radius
         stretch = 1 + (radius * p) ** 2

@@ -82,6 +82,8 @@ class AnchoredConfig:
                 object.__setattr__(self, name, by_axes[self.b1_range is not None])
         if self.anchors > self.candidates:
             raise ValueError(f"candidates must be at least the {self.anchors} anchors; got {self.candidates}")
+        if self.simulation.frames == 1:
+            raise ValueError("frames must be at least 2: fingerprints of one frame, of unit norm, are all the same")
         self.box()
 
     def box(self) -> TissueBox:

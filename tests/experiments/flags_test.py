@@ -1,0 +1,98 @@
+"""Wrong flags of every kind are refused before any work: one line that names the flag, and nothing left behind."""
+
+import pytest
+
+from ganmrf.runs.configs import SimulationConfig
+from ganmrf.scan_to_maps import ReconstructionConfig
+from tests.commands import run
+
+# Command, flags, and what the line must tell.
+USELESS = [
+    ("simulate_dictionary", "--output=d.npz --grid=coarse --t1_ms=500 --t2_ms=50", "--t1_ms --grid"),
+    ("simulate_dictionary", "--output=d.npz --states=20 --accuracy=1e-3", "--states --accuracy"),
+    ("simulate_dictionary", "--output=d.npz --window=none", "--window --slice_nodes"),
+    ("train", "--workdir=w --preset=paper --rank=8", "--rank head=svd"),
+    ("train", "--workdir=w --adversarial_weight=0 --r1_weight=2", "--r1_weight --adversarial_weight"),
+    ("train_anchored", "--workdir=w --kind=table --width=8", "--width kind=trunk"),
+    ("train_anchored", "--workdir=w --grid=coarse", "--grid kind=table"),
+    ("design_sequence", "--workdir=w --objective=separation --gain_t1=2", "--gain_t1 objective=bound"),
+    ("reproduce", "--workdir=w --rotation=golden", "--rotation acquisition=kspace"),
+    ("reconstruct_maps", "--input=i.npz --output=w --trajectory=k.npz", "--trajectory i.npz"),
+    ("reconstruct_maps", "--input=i.h5 --output=w --variable=x", "--variable i.h5"),
+    ("reconstruct_maps", "--input=i.h5 --output=w --dictionary=d.npz --frames=9", "--dictionary --frames"),
+    ("studies.compare_reconstructions", "--workdir=w --methods=gridding --threshold=1", "--threshold methods=low_rank"),
+    ("evaluate", "--workdir=w --allow_extrapolation", "--allow_extrapolation --on"),
+]
+NO_FLAGS = [
+    ("export_pulseq", "--output=m.seq --t1_ms=500", "--t1_ms simulate_dictionary"),
+    ("design_sequence", "--workdir=w --grid=coarse", "--grid"),
+    ("sweep_lambda", "--workdir=w --reconstruction_weight=3", "--reconstruction_weight"),
+    ("ablate", "--workdir=w --seed=3", "--seed --seeds"),
+    ("studies.compare_reconstructions", "--workdir=w --rotation=golden", "--rotation --rotations"),
+]
+OUT_OF_BOUNDS = [
+    ("simulate_dictionary", "--output=d.npz --grid=bogus", "grid bogus coarse"),
+    ("simulate_dictionary", "--output=d.npz --window=bogus", "window bogus hann"),
+    ("simulate_dictionary", "--output=d.npz --slice_nodes=1000000", "--slice_nodes 1000000"),
+    ("simulate_dictionary", "--output=d.npz --slice_nodes=12 --time_bandwidth=1e9", "--time_bandwidth 1000000000.0"),
+    ("simulate_dictionary", "--output=d.npz --b1=-1e308:1e308:1", "--b1 -1e308:1e308:1"),
+    ("simulate_dictionary", "--output=d.npz --states=0", "--states 0"),
+    ("simulate_dictionary", "--output=d.zarr --coordinator=a:1 --processes=0 --process_id=0", "--processes 0"),
+    ("train", "--workdir=w --learning_rate=1e30", "--learning_rate 1e+30"),
+    ("train_anchored", "--workdir=w --t1_range_ms=1,2 --t2_range_ms=100,200", "--t2_range_ms t1_range_ms"),
+    ("train_anchored", "--workdir=w --anchors=64 --candidates=32", "--candidates 64 32"),
+    ("ablate", "--workdir=w --seeds=0.5", "--seeds 0.5"),
+    ("ablate", "--workdir=w --seeds=", "--seeds"),
+    ("design_sequence", "--workdir=w --flip_angle_deg=85,0", "--flip_angle_deg 85.0,0.0"),
+    ("design_sequence", "--workdir=w --tissues=a:100/200", "--tissues a:100/200"),
+    ("simulate_acquisition", "--output=s.h5 --b1_variation=2", "--b1_variation 2"),
+    (
+        "cardiac_dictionary",
+        "--generator=g.npz --output=d.npz --rr_ms=800 --repetition_time_ms=0",
+        "--repetition_time_ms",
+    ),
+]
+# What a function further down refuses under the name of its argument.
+NAMED = [
+    ("simulate_dictionary", "--output=d.npz --frames=1001", "--frames 1001"),
+    ("export_pulseq", "--output=m.seq --frames=5 --max_slew_rate_t_per_m_s=1e-9", "max_slew_rate_t_per_m_s"),
+    ("export_pulseq", "--output=m.seq --frames=5 --pulse_duration_ms=0.0123", "--pulse_duration_ms"),
+    ("design_sequence", "--workdir=w --frames=9 --rf_power=1e-9 --flip_angle_deg=5,9", "--rf_power 1e-09"),
+    ("design_sequence", "--workdir=w --frames=9 --scan_time_s=1e9", "--scan_time_s 1e+09"),
+]
+FILES = [
+    ("simulate_dictionary", "--output=d.npz --flagfile=/dev/zero", "--flagfile /dev/zero"),
+    ("simulate_acquisition", "--output=s.h5 --truth=/proc/x", "/proc/x"),
+    ("reconstruct_maps", f"--input=i.h5 --output=w --prefix={300 * 'x'}", "--prefix 300"),
+    ("benchmarks.dictionary", "--output=none/x.json", "--output none/x.json"),
+]
+
+
+@pytest.mark.parametrize(
+    ("job", "flags", "told"),
+    [*USELESS, *NO_FLAGS, *OUT_OF_BOUNDS, *NAMED, *FILES],
+    ids=lambda value: value[-60:],
+)
+def test_a_wrong_flag_is_refused_before_any_work(tmp_path, monkeypatch, job, flags, told):
+    monkeypatch.chdir(tmp_path)
+    done = run(job, *flags.split())
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+    assert all(word in done.stderr for word in told.split())
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.name != "lock"]
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: SimulationConfig(window="bogus"), "window"),
+        (lambda: SimulationConfig(t1_ms="500"), "t2_ms"),
+        (lambda: SimulationConfig(t1_ms="0", t2_ms="0"), "t1_ms"),
+        (lambda: ReconstructionConfig(slice=1).check_reads("images.npz"), "slice"),
+        (lambda: ReconstructionConfig("d.npz", "frames", rank=4).check_reads("images.npz"), "rank"),
+    ],
+)
+def test_python_is_refused_the_same(make, words):
+    with pytest.raises(ValueError, match=words):
+        make()
