@@ -82,7 +82,8 @@ def read_series(path, variable: str | None = None, *, frame_axis: int | None = N
         images = np.moveaxis(images, frame_axis, 0)
     if not 2 <= images.ndim <= 4 or images.size == 0:
         raise ValueError(f"{path}: a series must have frames and 1 to 3 spatial axes; got shape {images.shape}")
-    images = np.ascontiguousarray(images, np.result_type(images.dtype, np.float32))
+    with np.errstate(all="ignore"):  # of values that are not finite
+        images = np.ascontiguousarray(images, np.result_type(images.dtype, np.float32))
     if wrong := images.size - np.count_nonzero(np.isfinite(images)):
         raise ValueError(f"{path}: {wrong} of {images.size} values are NaN or infinite")
     return Series(images, affine, has_place)
@@ -177,7 +178,8 @@ def _read_nifti(path):
             image = kind.from_file_map(kind.make_file_map({"image": file}), mmap=False)
             values = image.dataobj
             scaled = 8 * ((values.slope, values.inter) != (1, 0))  # to float64, beside the values of the file
-            check_claim(path, math.prod(values.shape) * (values.dtype.itemsize + scaled), path.stat().st_size)
+            claimed = values.offset + math.prod(values.shape) * (values.dtype.itemsize + scaled)
+            check_claim(path, claimed, path.stat().st_size)
             data = np.asarray(values)
             if zipped and len(file.read(_AFTER + 1)) > _AFTER:  # at the end of the file its checksum is compared
                 raise ValueError("other data after the values")

@@ -124,6 +124,9 @@ def test_b1_maps_of_arrays(tmp_path):
     for shape in ((2, 3), (1, 2, 3)):
         np.testing.assert_array_equal(read_b1_map(tmp_path / "b1.npz", shape), b1.reshape(shape))
     np.testing.assert_allclose(read_b1_map(tmp_path / "b1.mat", (2, 3), scale=0.01), b1, atol=0.01)
+    signalling = np.array([0x7F800001] * 6, np.uint32).view(np.float32)  # a NaN that arithmetic would warn of
+    np.savez(tmp_path / "nan.npz", b1=signalling.reshape(2, 3))
+    assert np.isnan(read_b1_map(tmp_path / "nan.npz", (2, 3))).all()
     with pytest.raises(ValueError, match=r"b1\.npz: the B1 map has shape \(2, 3\), but the images have \(3, 2\)"):
         read_b1_map(tmp_path / "b1.npz", (3, 2))
     np.savez(tmp_path / "complex.npz", b1=1j * b1)

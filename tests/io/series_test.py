@@ -1,5 +1,8 @@
 """Series and masks keep every voxel where the file has it; damaged or ambiguous files are refused in one line."""
 
+import gzip
+import struct
+
 import nibabel
 import numpy as np
 import pytest
@@ -172,6 +175,44 @@ def test_damaged_files_are_refused_in_one_line(tmp_path, name, capfd):
     assert capfd.readouterr() == ("", "")  # the readers add no lines of their own
     with pytest.raises(ValueError, match=r"cannot read .*no_such.*: No such file"):
         read_series(path.with_name(f"no_such_{name}"))
+
+
+def test_a_compressed_file_is_read_to_its_checksum(tmp_path):
+    path = tmp_path / "scan.nii.gz"
+    save_nifti(tmp_path / "scan.nii", images(np.float32).T)
+    plain = (tmp_path / "scan.nii").read_bytes()
+    stored = bytearray(gzip.compress(plain, 0))
+    stored[-100] ^= 1  # of a value: the file is as long as before, and can be uncompressed
+    padded = gzip.compress(plain + bytes(500))
+    for content, good in ((padded, True), (bytes(stored), False), (gzip.compress(plain + bytes(2**21)), False)):
+        path.write_bytes(content)
+        if good:
+            np.testing.assert_array_equal(read_series(path).images, images(np.float32))
+        else:
+            with pytest.raises(ValueError, match=r"scan\.nii\.gz: not a whole"):
+                read_series(path)
+
+
+@pytest.mark.parametrize(
+    ("place", "values"),
+    [("<i 0", [12345]), ("<h 70", [999]), ("<h 254", [183]), ("<f 292", [np.nan]), ("<12f 280", [0] * 12)],
+    ids=["size of the header", "type of the values", "code of the affine", "NaN in the affine", "affine of zeros"],
+)
+def test_a_header_is_not_mended(tmp_path, place, values, capfd):
+    """A guess at what a damaged header meant would be a wrong place, or wrong values, in silence."""
+    path, (form, at) = tmp_path / "scan.nii", place.split()
+    for read, data in (
+        (read_series, images(np.float32)),
+        (lambda path: read_mask(path, (Z, Y, X), AFFINE), np.ones((Z, Y, X), np.uint8)),
+    ):
+        save_nifti(path, data.T)
+        content = bytearray(path.read_bytes())
+        struct.pack_into(form, content, int(at), *values)
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"scan\.nii: ") as error:
+            read(path)
+        assert "\n" not in str(error.value)
+    assert capfd.readouterr() == ("", "")
 
 
 def test_other_suffixes_are_named(tmp_path):

@@ -1,0 +1,79 @@
+"""Array files are read by name, to the end of their checksums, and never into more memory than there is."""
+
+import gzip
+import types
+import zipfile
+
+import h5py
+import nibabel
+import numpy as np
+import pytest
+import scipy.io
+
+from ganmrf.files import read_arrays
+from ganmrf.io.series import read_series
+
+ARRAYS = ("scan.npz", "v7.mat", "v73.mat")
+MASK = np.arange(6.0).reshape(2, 3)
+
+
+def write_claim(path, rows):
+    """A file that says of its ``images`` that they are rows of 10,000 float64, and does not hold them; and a mask."""
+    if path.name == "scan.npz":
+        np.savez(path, images=np.zeros(9), mask=MASK)
+        with zipfile.ZipFile(path, "a") as archive:
+            archive.getinfo("images.npy").file_size = 80_000 * rows
+            archive.comment = b"changed"  # else the directory is not written again
+    elif path.name == "v7.mat":
+        scipy.io.savemat(path, {"images": np.zeros((1, 150_000)), "mask": MASK})  # 1 MB: less cannot become a GB
+        with open(path, "r+b") as file:
+            file.seek(160)
+            file.write(np.array([rows, 10_000], "<i4").tobytes())
+    elif path.name == "v73.mat":
+        with h5py.File(path, "w", userblock_size=512) as file:
+            file.create_dataset("images", (10_000, rows), "f8", chunks=(100, 100))
+            file["mask"] = MASK.T
+        with open(path, "r+b") as file:
+            file.write(b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM")
+    else:
+        content = bytearray(nibabel.Nifti1Image(np.zeros((1, 1, 1, 1)), np.eye(4)).to_bytes())
+        content[40:50] = np.array([4, rows // 100, 100, 100, 100], "<i2").tobytes()
+        path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+
+
+@pytest.mark.parametrize("name", [*ARRAYS, "scan.nii", "scan.nii.gz"])
+def test_a_claim_is_compared_with_the_file_and_with_the_memory(tmp_path, monkeypatch, name):
+    for rows, available, words in ((2_500, 1e8, r"0\.8 GB.* 0\.1 GB"), (100_000, 1e12, r"8\.0 GB")):
+        monkeypatch.setattr("psutil.virtual_memory", lambda there=available: types.SimpleNamespace(available=there))
+        write_claim(tmp_path / name, rows)
+        with pytest.raises(ValueError, match=rf"{name}.*{words}"):
+            read_series(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ARRAYS)
+def test_what_is_not_named_is_not_read(tmp_path, name):
+    write_claim(tmp_path / name, 100_000)
+    found = read_arrays(tmp_path / name, ["mask", "none"])
+    assert set(found) == {"mask"}
+    np.testing.assert_array_equal(found["mask"], MASK)
+
+
+def test_an_array_that_is_smaller_than_its_place_is_refused(tmp_path):
+    np.savez(tmp_path / "a.npz", images=MASK)
+    with zipfile.ZipFile(tmp_path / "a.npz") as archive:
+        content = archive.read("images.npy")
+    with zipfile.ZipFile(tmp_path / "b.npz", "w") as archive:
+        archive.writestr("images.npy", content.replace(b"(2, 3)", b"(1, 3)"))
+    with pytest.raises(ValueError, match=r"b\.npz.*images"):
+        read_arrays(tmp_path / "b.npz")
+
+
+def test_an_empty_array_in_v73_has_no_numbers(tmp_path):
+    path = tmp_path / "v73.mat"
+    write_claim(path, 100)
+    for shape in ([1000, 2], [-1, 7]):
+        with h5py.File(path, "r+") as file:
+            del file["mask"]
+            file.create_dataset("mask", data=np.array(shape)).attrs["MATLAB_empty"] = 1
+        with pytest.raises(ValueError, match=r"v73\.mat: not a whole"):
+            read_arrays(path, ["mask"])
