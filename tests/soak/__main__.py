@@ -52,7 +52,10 @@ def main(config: Config):
             for number in itertools.count() if config.case is None else [config.case]:
                 if config.case is None and time.monotonic() > until:
                     break
-                found = PARTS[part](bench, number, random.Random(f"{config.seed} {part} {number}"))
+                try:
+                    found = PARTS[part](bench, number, random.Random(f"{config.seed} {part} {number}"))
+                except ValueError as error:
+                    found = "nothing disturbed", work, str(error)
                 if found is None:
                     break
                 told, folder, fault = found

@@ -89,7 +89,7 @@ JOBS = (
 
 
 class Bench:
-    """A folder in which jobs run, each in a folder of its own."""
+    """A folder in which jobs run, each in a folder of its own; `ValueError` for one that fails undisturbed."""
 
     def __init__(self, folder: pathlib.Path):
         self._folder, self._count = folder, 0
@@ -152,7 +152,8 @@ class Bench:
         folder = self.fresh(job.inputs)
         outcome = self.run(job, folder)
         if outcome.code != 0:
-            raise ValueError(f"undisturbed, ganmrf {job.line} ends with {outcome.code}: {outcome.stderr[-400:]}")
+            said = outcome.stderr.strip().rpartition("\n")[2]
+            raise ValueError(f"ganmrf {job.line} ends with exit code {outcome.code}, {said[:200]!r} on stderr")
         taken = take(folder)
         self.remove(folder)
         return outcome, taken
