@@ -8,11 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given
+from threadpoolctl import threadpool_limits
 
+from ganmrf.dictionary.build import Dictionary
 from ganmrf.dictionary.compress import compress
+from ganmrf.dictionary.grids import tissue_grid
 from ganmrf.gan.data import batch, sequence_input, split_and_scale, split_rows
 from ganmrf.gan.recipes import recipe
 from ganmrf.physics.sequences.fisp import Sequence
+from ganmrf.physics.sequences.published import mrf_fisp
 from ganmrf.physics.tissue import Tissue
 
 
@@ -29,6 +33,17 @@ def test_a_split_uses_every_atom_once(n_atoms, share, seed):
 def test_shares_that_make_no_split(shares):
     with pytest.raises(ValueError, match="split must be three shares that add up to 1"):
         split_rows(100, shares, np.random.default_rng(0))
+
+
+def test_the_number_of_cores_changes_no_bit():
+    tissue = tissue_grid("coarse").ravel()
+    fingerprints = np.random.default_rng(0).standard_normal((tissue.size, 100), np.float32)
+    noise = Dictionary(tissue, fingerprints, np.ones(tissue.size), mrf_fisp(100), None)
+    bases = []
+    for threads in (1, 2):
+        with threadpool_limits(threads, "blas"):
+            bases.append(split_and_scale(noise, recipe()).scaling.basis)
+    np.testing.assert_array_equal(*bases)
 
 
 def first_rows(dictionary, n):
