@@ -17,6 +17,7 @@ import tempfile
 
 import numpy as np
 
+from experiments.evaluation.design import require_check_memory
 from experiments.flags.command_line import command
 from experiments.reports.design import evaluate_design, write_design_report
 from ganmrf.design.limits import violations
@@ -54,7 +55,9 @@ def main(config: Config, given: frozenset[str]):
         path = folder / "sequence.csv"
         for output in (path, *(folder / name for name in _FILES)):
             check_output(output)
-        limits = config.design.limits(kept_start(workdir, config.design))
+        start = kept_start(workdir, config.design)
+        require_check_memory(start.n_frames, len(config.design.tissues), config.draws, config.brain_size)
+        limits = config.design.limits(start)
         _check_playable(limits, config)
         found = design(workdir, config.design)
         write_schedule(path, found.sequence)

@@ -17,8 +17,10 @@ from experiments.flags.command_line import command
 from experiments.reports.anchored import print_evaluation, write_anchored_report
 from experiments.reports.generator import summary
 from ganmrf.files import make_folder, write_json
+from ganmrf.physics.simulate_many import require_signal_memory
 from ganmrf.progress import Progress
 from ganmrf.runs.configs import SimulationConfig
+from ganmrf.scanner import Scanner
 from ganmrf.settings import configuration, group, naming_fields, setting
 
 # Sequences are random, and slice profiles those of the generators.
@@ -46,13 +48,16 @@ class Config:
 def main(config: Config):
     """Evaluates, and writes what came out."""
     folder = make_folder(config.output)
+    n_frames = config.simulation.frames or 1000
+    Scanner(config.size).require_memory(n_frames, whole=False)
+    require_signal_memory(config.tissues, n_frames)
     subjects = [anchored.read_subject(path, config.simulation.tissue()) for path in config.generator]
     with naming_fields(n_anchors="timed_anchors"):
         for subject in subjects:
             subject.generator.require_size(config.timed_anchors)
     if len({subject.name for subject in subjects}) < len(subjects):
         raise ValueError("generator: two of them are in folders of the same name; results could not be told apart")
-    unseen = anchored.unseen_sequences(config.seed, config.sequences, config.simulation.frames or 1000)
+    unseen = anchored.unseen_sequences(config.seed, config.sequences, n_frames)
     found = {}
     for subject in subjects:
         found[subject.name] = _evaluate(subject, unseen, config)

@@ -1,4 +1,4 @@
-"""The machine: devices and cores that share work, memory that a job may take, compiled programs that are kept."""
+"""The machine: devices and cores that share work, and compiled programs that are kept."""
 
 import concurrent.futures
 import contextlib
@@ -12,7 +12,6 @@ import sys
 import warnings
 
 import jax
-import psutil
 import threadpoolctl
 
 from ganmrf.files import make_folder
@@ -21,8 +20,6 @@ from ganmrf.progress import Progress
 _XDG = os.environ.get("XDG_CACHE_HOME", "")  # a relative one is to be ignored, says its specification
 CACHE = pathlib.Path(_XDG if os.path.isabs(_XDG) else "~/.cache") / "ganmrf" / "compiled"
 _M_MMAP_THRESHOLD, _MMAP_BYTES = -3, 2**22  # of mallopt(3): larger arrays than these get pages of their own
-_BASE_BYTES = 0.6e9  # of a process with JAX and the programs that it compiled
-_FREELY_BYTES = 1e8  # that a job takes unasked: less than the programs of most jobs
 
 
 def workers() -> list[jax.Device]:
@@ -134,21 +131,6 @@ def keep_compiled_programs():
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)  # hundreds of small ones take seconds
     # One that another process is writing, or was killed while it wrote, is compiled as if it were not there.
     warnings.filterwarnings("ignore", "Error reading persistent compilation cache entry")
-
-
-def require_memory(needed: float, what: str, advice: str):
-    """Raises `ValueError` with both figures where a job's arrays need more bytes of memory than are available.
-
-    The error names the job, ``what``, and the flags that need less, ``advice``.
-    """
-    if not fits_memory(needed):
-        needed, there = ((needed + _BASE_BYTES) / 1e9, psutil.virtual_memory().available / 1e9)
-        raise ValueError(f"{what} needs {needed:.1f} GB of memory, but {there:.1f} GB are there: {advice}")
-
-
-def fits_memory(needed: float) -> bool:
-    """Whether a job's arrays need no more bytes of memory than are available; 0.1 GB always are."""
-    return needed <= _FREELY_BYTES or needed + _BASE_BYTES <= psutil.virtual_memory().available
 
 
 def return_freed_memory():

@@ -53,6 +53,8 @@ class Config:
 def main(config: Config):
     """Prints the table, and writes it and the plot."""
     folder = make_folder(config.output) if config.output else None
+    if folder:
+        wide_grid(config.largest)  # asks for its memory
     sequence = mrf_fisp()
     with threadpoolctl.threadpool_limits(1, "blas"):
         jobs = list(simulator_jobs(sequence, tissue_grid(), config.states, config.peer_atoms))
@@ -120,10 +122,15 @@ def scaling(sequence, largest):
     return curves
 
 
-def in_pieces(sequence, size):
-    """Simulates ``size`` atoms of a grid as wide as the paper's."""
+def wide_grid(size):
+    """A grid of ``size`` atoms or more, as wide as the paper's."""
     side = int(np.ceil(np.sqrt(1.2 * size)))
-    grid = grid_of(np.geomspace(0.01, 3, side), np.geomspace(0.002, 0.5, side))
+    return grid_of(np.geomspace(0.01, 3, side), np.geomspace(0.002, 0.5, side))
+
+
+def in_pieces(sequence, size):
+    """Simulates ``size`` atoms of a `wide_grid`."""
+    grid = wide_grid(size)
     for start in range(0, min(size, grid.size), _PIECE):
         build_dictionary(sequence, grid.rows(slice(start, min(start + _PIECE, size))))
 

@@ -9,10 +9,13 @@ from ganmrf.dictionary.build import Dictionary, build_dictionary
 from ganmrf.dictionary.grids import at_each_b1, tissue_grid
 from ganmrf.dictionary.match import match
 from ganmrf.dictionary.refine import refine
+from ganmrf.memory import require_memory
 from ganmrf.physics.sequences.fisp import Sequence
 from ganmrf.physics.simulate_many import simulate_many
 from ganmrf.physics.tissue import Tissue
 from ganmrf.scanner import Scanner
+
+_BYTES = 64  # of a noisy voxel and frame: noise drawn in float64, complex noise, images without it and with it
 
 
 class MonteCarlo(NamedTuple):
@@ -20,6 +23,13 @@ class MonteCarlo(NamedTuple):
 
     predicted: np.ndarray
     measured: np.ndarray
+
+
+def require_check_memory(n_frames: int, n_tissues: int, draws: int, size: int):
+    """Raises `ValueError` with both figures where the voxels of `monte_carlo` or `noise_in_maps` would not fit."""
+    needed = _BYTES * n_frames * max(draws * n_tissues, size**2)
+    what = f"a check of the design by {draws} voxels of each tissue and a brain of {size} x {size}"
+    require_memory(needed, what, "fewer --draws, a smaller --brain_size or fewer --frames need less")
 
 
 def atoms(sequence: Sequence, slice_profile) -> Dictionary:

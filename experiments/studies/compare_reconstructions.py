@@ -126,6 +126,8 @@ def compare(folder, config: Config) -> tuple[list[dict], dict]:
     """
     simulation = config.simulation
     sequence, profile = simulation.sequence(), simulation.slice_profile()
+    scanner = config.sampling.scanner(coils=config.coils)
+    scanner.require_memory(sequence.n_frames, len(config.sampling.spiral().k))
     dictionary = build_dictionary(sequence, simulation.tissue(), slice_profile=profile)
     compressed, _ = compress(dictionary, config.rank)
     rows, shown = [], {}

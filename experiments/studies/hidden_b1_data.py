@@ -16,6 +16,7 @@ from ganmrf.gan.data import Data, Scaling, split_and_scale
 from ganmrf.gan.emission import unit_fingerprints
 from ganmrf.gan.recipes import Recipe
 from ganmrf.physics.sequences.fisp import Sequence
+from ganmrf.physics.simulate_many import require_signal_memory
 from ganmrf.physics.slice_profile import SliceProfile
 from ganmrf.physics.tissue import Tissue
 
@@ -35,6 +36,7 @@ def hidden_b1_dictionary(
 
     The atoms, (tissues * n_draws,), are all draws of the first tissue, then all draws of the next.
     """
+    require_signal_memory(tissue.size * n_draws, sequence.n_frames)
     t1, t2 = (np.repeat(np.asarray(times), n_draws) for times in (tissue.t1, tissue.t2))
     return build_dictionary(sequence, Tissue(t1, t2, draw_b1(rng, t1.size)), slice_profile=slice_profile)
 

@@ -24,6 +24,7 @@ from ganmrf.physics.engines.real import compiled
 from ganmrf.physics.epg import exact_n_states
 from ganmrf.physics.sequences.fisp import Sequence
 from ganmrf.physics.sequences.random import five_lobes, sample_five_lobes
+from ganmrf.physics.simulate_many import require_signal_memory
 from ganmrf.physics.tissue import Tissue
 
 T1_LIMITS = (0.1, 3.0)  # s, of the tissues that are drawn
@@ -88,6 +89,8 @@ def prepare_task(task: SequenceInputTask, recipe: Recipe, *, n_evaluated: int) -
     Each set has ``n_evaluated`` sequences, with 64 tissues each. The recipe is without noise and has an SVD basis; its
     ``rank`` and ``encoding`` are used.
     """
+    # Twice as many frames: float32 signals, and unit fingerprints.
+    require_signal_memory(_TISSUES * max(task.n_sequences, n_evaluated), 2 * task.n_frames)
     parameters, times = _drawn(_key(0, _BASIS, 0), task.n_sequences)
     fingerprints = np.asarray(_simulated(parameters, times, task.n_frames, _N_STATES))
     basis = svd_basis(fingerprints, min(recipe.rank, task.n_frames))

@@ -12,6 +12,7 @@ import scipy.linalg
 from ganmrf.anchors.joint_features import (
     JointFeatures,
     joint_features,
+    require_joint_memory,
     sample_sequences,
     simulate_without_echo,
     spread_tissue,
@@ -29,7 +30,7 @@ LADDER = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512)  # numbers of anchors tha
 # Relative to the largest singular value, 1e-7 to 1e-4; the validation sequences choose one of them. Features are made
 # from float32 signals: a smaller ridge would fit the rounding of the signals.
 _RIDGES = np.sqrt([1e-14, 1e-13, 1e-12, 1e-11, 1e-10, 1e-9, 1e-8])
-_FEATURES_PER_ANCHOR = 1.5  # above 1, because pivoting chooses no more anchors than there are features
+FEATURES_PER_ANCHOR = 1.5  # above 1, because pivoting chooses no more anchors than there are features
 _N_HELD_OUT = 128  # a 99 % quantile needs a hundred; all of them are simulated with every new sequence
 _N_VALIDATION = 256
 _N_SEQUENCES = 4  # sequences that choices are validated by
@@ -126,15 +127,17 @@ def build_anchor_set(
       seed: of the sequences and of all tissues.
 
     Raises:
-      ValueError: ``n_anchors`` below 16, above 512 or above ``n_candidates``.
+      ValueError: ``n_anchors`` below 16, above 512 or above ``n_candidates``, or more tissues or sequences than the
+        memory holds.
     """
     if not LADDER[0] <= n_anchors <= min(n_candidates, LADDER[-1]):
         raise ValueError(f"n_anchors must be {LADDER[0]} to {min(n_candidates, LADDER[-1])}; got {n_anchors}")
+    n_features = int(FEATURES_PER_ANCHOR * n_anchors)
+    require_joint_memory(n_candidates, n_sequences, n_frames, n_features)
     key = jax.random.key(seed)
     keys = {name: jax.random.fold_in(key, stream) for name, stream in _STREAMS.items()}
     candidates = spread_tissue(box, n_candidates, seed)
     sequences = sample_sequences(keys["sequences"], n_sequences, n_frames)
-    n_features = int(_FEATURES_PER_ANCHOR * n_anchors)
     joint, features = joint_features(sequences, slice_profile, candidates, n_features)
     norm = fit_norms(np.asarray(box.coordinates(candidates), float), np.linalg.norm(features, axis=1))
     norms = np.asarray(norm(box.coordinates(candidates)))

@@ -19,6 +19,7 @@ from ganmrf.anchors.radial import RadialWeights, fit_radial
 from ganmrf.anchors.table import TableWeights
 from ganmrf.anchors.trunk import Trunk, TrunkWeights
 from ganmrf.parallel import one_blas_thread, run_chunks
+from ganmrf.physics.simulate_many import require_signal_memory
 from ganmrf.physics.slice_profile import SliceProfile
 from ganmrf.physics.tissue import Tissue
 from ganmrf.physics.tissue_box import TissueBox
@@ -98,7 +99,8 @@ class AnchoredGenerator:
           allow_extrapolation: whether atoms may lie outside the box.
 
         Raises:
-          ValueError: atoms outside the box, another number of anchors, or a table asked for other atoms than its own.
+          ValueError: atoms outside the box, another number of anchors, a table asked for other atoms than its own, or
+            more atoms than the memory holds.
         """
         n_anchors, atoms = self.require_size(n_anchors), jax.tree.map(np.asarray, tissue.ravel())
         if allow_extrapolation:
@@ -107,6 +109,7 @@ class AnchoredGenerator:
             self.require_inside(atoms)
         if not self.model.any_tissue:
             self.model.require_own(atoms, self.box.names)
+        require_signal_memory(atoms.size, n_anchors)
         values, norms = np.empty((atoms.size, n_anchors), np.float32), np.empty(atoms.size, np.float32)
 
         def chunk(rows, _):

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from ganmrf.dictionary.compress import svd_basis
+from ganmrf.memory import require_memory
 from ganmrf.physics.sequences.cardiac import cardiac_mrf, sample_rr_intervals
 from ganmrf.physics.sequences.fisp import Sequence
 from ganmrf.physics.sequences.random import sample
@@ -22,6 +23,7 @@ from ganmrf.physics.tissue_box import TissueBox
 
 _RANK = 110  # of each sequence's basis: a few millionths of a signal lie outside
 _ACCURACY = 1e-5  # of simulated signals: below the error of the best generators
+_SEQUENCE_BYTES = 12  # of a frame: flip angle, repetition time and echo time
 _SHARE_CARDIAC = 0.25  # of the sequences drawn; the families of `physics.sequences.random` share the rest
 
 
@@ -72,8 +74,24 @@ def joint_features(
     return JointFeatures(sequences, slice_profile, bases, joint), rows @ joint
 
 
+def require_joint_memory(n_tissues: int, n_sequences: int, n_frames: int, n_features: int):
+    """Raises `ValueError` with both figures where features of so many tissues, from so many sequences, do not fit.
+
+    A tissue has its signals by one sequence at a time, coefficients by all of them, and features; a sequence has its
+    basis. The directions of all coefficients are found by their correlation matrix and its eigenvectors.
+    """
+    rank = min(_RANK, n_frames)
+    needs = {  # what needs less of it -> bytes, most of them of float64
+        "fewer --candidates, --tissues or --refit_tissues": n_tissues * (12 * n_frames + 24 * n_features),
+        "fewer --sequences": 16 * rank * n_sequences * (n_tissues + n_frames) + 32 * (rank * n_sequences) ** 2,
+    }
+    what = f"a set of features of {n_tissues} tissues by {n_sequences} sequences"
+    require_memory(sum(needs.values()), what, f"{max(needs, key=needs.get)} need less")
+
+
 def sample_sequences(key: jax.Array, number: int, n_frames: int = 1000) -> list[Sequence]:
     """Sequences of all families, a quarter of them cardiac (15 beats of 50 frames for 1000), functions of the key."""
+    require_memory(_SEQUENCE_BYTES * number * n_frames, f"a set of {number} sequences", "fewer --sequences need less")
     n_cardiac, beats = round(_SHARE_CARDIAC * number), max(round(0.015 * n_frames), 1)
     keys = jax.random.split(key, number)
     drawn = [_sample(each, n_frames) for each in keys[n_cardiac:]]

@@ -14,7 +14,7 @@ from ganmrf.metrics import direction_errors
 from ganmrf.parallel import one_blas_thread, run_chunks
 from ganmrf.physics.sequences.fisp import Sequence
 from ganmrf.physics.simulate import simulate_reverse
-from ganmrf.physics.simulate_many import simulate_few
+from ganmrf.physics.simulate_many import require_signal_memory, simulate_few
 from ganmrf.physics.tissue import Tissue
 
 _CHUNK = 2048  # atoms generated at a time
@@ -69,11 +69,13 @@ class PreparedSequence:
           allow_extrapolation: whether atoms may lie outside the box.
 
         Raises:
-          ValueError: as `AnchoredGenerator.weights`, or weights for another number of anchors.
+          ValueError: as `AnchoredGenerator.weights`, weights for another number of anchors, or atoms beyond the
+            memory.
         """
         weights = self._weights(tissue, allow_extrapolation)
         n_atoms = len(weights.values)
         columns = self.basis.shape[1] if compressed else self.sequence.n_frames
+        require_signal_memory(n_atoms, columns)
         rows_out, norms = np.empty((n_atoms, columns), np.float32), np.empty(n_atoms, np.float32)
 
         def chunk(rows, _):

@@ -16,6 +16,7 @@ from ganmrf.gan.least_squares import least_squares
 from ganmrf.gan.recipes import Recipe
 from ganmrf.parallel import one_blas_thread, run_chunks, workers
 from ganmrf.physics.sequences.fisp import Sequence
+from ganmrf.physics.simulate_many import require_signal_memory
 from ganmrf.physics.slice_profile import SliceProfile
 from ganmrf.physics.tissue import Tissue
 from ganmrf.physics.tissue_box import TissueBox
@@ -148,8 +149,8 @@ def generate(
       The dictionary, float32; its norms are generated too.
 
     Raises:
-      ValueError: atoms outside the trained range, another B1 than the trained one, or a generator without a basis
-        asked for coefficients.
+      ValueError: atoms outside the trained range, another B1 than the trained one, a generator without a basis asked
+        for coefficients, or more atoms than the memory holds.
     """
     scaling, atoms = generator.scaling, tissue.ravel()
     if compressed and scaling.basis is None:
@@ -160,6 +161,7 @@ def generate(
         generator.require_inside(atoms)
     basis = None if scaling.basis is None else np.ascontiguousarray(scaling.basis.T, np.float32)
     columns = generator.sequence.n_frames if basis is None or not compressed else len(basis)
+    require_signal_memory(atoms.size, columns + generator.recipe.noise)
     rows_out, norms = np.empty((atoms.size, columns), np.float32), np.empty(atoms.size, np.float32)
     noise = _draw(generator, atoms, seed) if noise is None else noise
     t1, t2 = np.asarray(atoms.t1, np.float32), np.asarray(atoms.t2, np.float32)
@@ -180,9 +182,7 @@ def generate(
     # XLA solves many triangular systems in threads of its own: several draws from mixtures at once wait for each other.
     places = workers()[:1] if generator.recipe.reconstruction == "likelihood" else workers()
     with one_blas_thread():
-        run_chunks(
-            generate_rows, [slice(start, start + size) for start in range(0, atoms.size, size)], places=places
-        )
+        run_chunks(generate_rows, [slice(start, start + size) for start in range(0, atoms.size, size)], places=places)
     return Dictionary(
         atoms, rows_out, norms, generator.sequence, generator.slice_profile, scaling.basis if compressed else None
     )

@@ -16,6 +16,7 @@ import optax
 from ganmrf.gan.data import Data, Scaling, batch
 from ganmrf.gan.emission import emit, generator_errors, make_networks, network_outputs, outputs_kind, with_sequence
 from ganmrf.gan.losses import adversarial_loss, discriminator_loss, gradient_penalty
+from ganmrf.gan.memory import require_training_memory
 from ganmrf.gan.networks import fold_constant, fold_rates
 from ganmrf.gan.recipes import Recipe
 from ganmrf.gan.soap import soap
@@ -57,7 +58,14 @@ class DivergedError(ValueError):
 
 
 def init_state(recipe: Recipe, data: Data, seed: int = 0) -> TrainState:
-    """A fresh generator and discriminator; the same seed gives the same ones, with the sequence folded in or not."""
+    """A fresh generator and discriminator; the same seed gives the same ones, with the sequence folded in or not.
+
+    Raises:
+      ValueError: a training that the memory does not hold.
+    """
+    sets = data.sets.values()
+    n_frames, n_outputs = next((each.fingerprints.shape[1], each.target.shape[1]) for each in sets)
+    require_training_memory(recipe, sum(len(each.target) for each in sets), n_frames, n_outputs)
     examples, constant = next(iter(data.sets.values())), jnp.asarray(data.scaling.constant)
     # The keys of the batches are folded from the number of their step: no training has 2**31 of them.
     keys = jax.random.split(jax.random.fold_in(jax.random.key(seed), 2**31))

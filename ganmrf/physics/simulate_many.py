@@ -163,7 +163,7 @@ def bytes_of_signals(n_voxels: int, n_columns: int, dtype=np.float32) -> int:
 def require_signal_memory(n_voxels: int, n_columns: int, dtype=np.float32):
     """Raises `ValueError` with both figures where the signals or fingerprints of all voxels would not fit in memory."""
     needed = bytes_of_signals(n_voxels, n_columns, dtype)
-    advice = "a coarser grid or fewer --frames need less; so do --rank and .zarr as --output of simulate_dictionary"
+    advice = "a coarser grid and fewer frames need less; so do --rank, --compressed and .zarr where a command has them"
     require_memory(needed, f"an array of {n_voxels} signals of {n_columns} numbers", advice)
 
 

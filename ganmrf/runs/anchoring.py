@@ -7,14 +7,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ganmrf.anchors.anchor_set import LADDER, AnchorSet, build_anchor_set, with_spread_anchors
+from ganmrf.anchors.anchor_set import FEATURES_PER_ANCHOR, LADDER, AnchorSet, build_anchor_set, with_spread_anchors
 from ganmrf.anchors.generator import AnchoredGenerator, radial_generator, table_generator, trunk_generator
 from ganmrf.anchors.generator_file import save_generator
+from ganmrf.anchors.joint_features import require_joint_memory
 from ganmrf.anchors.trunk import RECIPE, draw_tissue, finish_trunk, trunk_data
 from ganmrf.files import read_arrays, replacing, write_json
+from ganmrf.gan.memory import require_training_memory
 from ganmrf.gan.recipes import Recipe
 from ganmrf.gan.train import fit, init_state
 from ganmrf.parallel import one_blas_thread
+from ganmrf.physics.simulate_many import require_signal_memory
 from ganmrf.physics.tissue_box import TissueBox
 from ganmrf.progress import watched
 from ganmrf.runs.configs import TISSUE_FIELDS, SimulationConfig
@@ -142,6 +145,7 @@ def make_in_folder(
         config = workdir.config
         if config.kind != "table" and (unread := sorted((given or frozenset()).intersection(TISSUE_FIELDS))):
             raise ValueError(f"{unread[0]} would change nothing: a grid goes with kind=table; got kind={config.kind}")
+        _require_memory(config)
         start = time.process_time()
         anchor_set = build_anchor_set(
             config.box(),
@@ -161,6 +165,20 @@ def make_in_folder(
         seconds = chosen - start + learning + time.process_time() - learned
         write_json(workdir.path / "made.json", {"core_seconds": round(seconds, 2)})
     return Made(config, anchor_set, generator, rows, seconds)
+
+
+def _require_memory(config):
+    """Asks before the anchors are chosen about the memory that learning takes, too."""
+    n_frames, n_features = config.simulation.frames or 1000, int(FEATURES_PER_ANCHOR * config.anchors)
+    n_tissues = config.candidates
+    if config.kind == "table":
+        n_tissues = max(n_tissues, _TABLE_BLOCK)
+        require_signal_memory(config.simulation.tissue().size, 3 * n_features)  # blocks, all in one array, and a copy
+    if config.kind == "trunk":
+        n_tissues = max(n_tissues, config.tissues, config.refit_tissues)
+    require_joint_memory(n_tissues, config.sequences, n_frames, n_features)
+    if config.kind == "trunk":
+        require_training_memory(config.recipe(), n_tissues, n_features, n_features)
 
 
 def anchored_as(anchor_set: AnchorSet, kind: str) -> AnchorSet:

@@ -21,6 +21,7 @@ from ganmrf.design.signal_models import SignalModel, generator_model, simulator_
 from ganmrf.dictionary.grids import at_each_b1
 from ganmrf.files import read_arrays, write_arrays
 from ganmrf.imaging.phantom import BRAIN_TISSUES, TISSUES
+from ganmrf.memory import require_memory
 from ganmrf.physics.n_states import sufficient_n_states
 from ganmrf.physics.sequences.fisp import Sequence
 from ganmrf.physics.tissue import Tissue
@@ -32,6 +33,8 @@ from ganmrf.settings import configuration, group, naming_fields, setting
 _INVERSION_MS = (18.0, 40.0)  # unless the user says otherwise: from the start's own to twice as long
 _CHUNK = 50  # updates between two checkpoints
 _ACCURACY = 1e-3  # of signals while a design is under way; its result is evaluated with all states that matter
+# Of a tissue in a search from each start: states between blocks of frames, and all those of a block, in its gradient.
+_FRAME_BYTES, _BLOCK_BYTES = 200, 6e4
 _SPREAD = 1.5  # standard deviation of what is added to the parameters of further starts
 
 # Of `Limits` -> of the configuration.
@@ -207,10 +210,13 @@ def design(workdir: Workdir, config: DesignConfig, *, progress: bool = True) -> 
     """`design_in_folder`, in a folder that is open.
 
     Raises:
-      ValueError: limits that cannot be met, an objective that is not finite at the start, or a generator that does not
-        cover the tissues.
+      ValueError: limits that cannot be met, an objective that is not finite at the start, a generator that does not
+        cover the tissues, or more starts than the memory holds.
     """
     start = kept_start(workdir, config)
+    n_voxels = config.starts * len(config.tissues) * len(config.design_b1)
+    needed = n_voxels * (_FRAME_BYTES * start.n_frames + _BLOCK_BYTES)
+    require_memory(needed, f"a search from {config.starts} starts", "fewer --starts or --frames need less")
     parametrisation = config.parametrisation(start)
     of_sequence = make_objective(config, start)
 

@@ -17,6 +17,7 @@ from ganmrf.files import read_json, write_json
 from ganmrf.gan.checkpoint import Checkpoints
 from ganmrf.gan.data import Data, split_and_scale
 from ganmrf.gan.generate import TrainedGenerator, finish
+from ganmrf.gan.memory import require_training_memory
 from ganmrf.gan.train import TrainState, fit, init_state
 from ganmrf.runs.configs import SimulationConfig, TrainingJob
 from ganmrf.runs.loop import TIMES, advance
@@ -123,10 +124,12 @@ def losses(row: dict) -> str:
 
 def _begin(job):
     """The run of these settings before its first step."""
-    dictionary = simulate_accurately(job.simulation)
+    simulation, training = job.simulation, job.training
+    sequence, tissue, profile = simulation.sequence(), simulation.tissue(), simulation.slice_profile()
+    require_training_memory(training.recipe, tissue.size, sequence.n_frames)
+    dictionary = build_dictionary(sequence, tissue, slice_profile=profile, accuracy=_ACCURACY)
     if np.ndim(dictionary.tissue.b1):
-        raise ValueError(f"b1 must be one value: a generator learns T1 and T2 alone; got {job.simulation.b1}")
-    training = job.training
+        raise ValueError(f"b1 must be one value: a generator learns T1 and T2 alone; got {simulation.b1}")
     data = split_and_scale(dictionary, training.recipe, split=training.split, seed=training.seed)
     return Run(job, dictionary, data, init_state(training.recipe, data, training.seed), [])
 
