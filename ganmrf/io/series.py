@@ -15,6 +15,7 @@ from ganmrf.files import check_claim, check_readable, read_arrays
 from ganmrf.memory import TooLarge
 
 _OFF_GRID = 0.1  # voxels: far above the rounding of a header, far below an error in the grid
+_LARGEST = 1e15  # value of images: the squares of it and of its inverse, over frames, are numbers in float32
 _MENDED = 30  # level from which on nibabel would say that it mends a header: a damaged one
 _AFTER = 2**20  # bytes of padding that may follow the values of a compressed file
 _TO_MM = {"meter": 1e3, "micron": 1e-3}  # units that a NIfTI header may name; mm for any other
@@ -63,7 +64,8 @@ def read_series(path, variable: str | None = None, *, frame_axis: int | None = N
 
     Raises:
       ValueError: another suffix, a file that is missing, truncated or of another kind, an array that is missing, not
-        numeric or of another number of axes, several arrays and none chosen, or values that are not finite.
+        numeric or of another number of axes, several arrays and none chosen, or values that are not finite, beyond
+        1e15, or all below 1e-15 and not all 0.
     """
     path = pathlib.Path(path)
     affine, has_place = None, False
@@ -84,8 +86,13 @@ def read_series(path, variable: str | None = None, *, frame_axis: int | None = N
         raise ValueError(f"{path}: a series must have frames and 1 to 3 spatial axes; got shape {images.shape}")
     with np.errstate(all="ignore"):  # of values that are not finite
         images = np.ascontiguousarray(images, np.result_type(images.dtype, np.float32))
-    if wrong := images.size - np.count_nonzero(np.isfinite(images)):
+    parts = images.view(images.real.dtype)
+    largest = max(-parts.min(), parts.max())
+    if not np.isfinite(largest):
+        wrong = images.size - np.count_nonzero(np.isfinite(images))
         raise ValueError(f"{path}: {wrong} of {images.size} values are NaN or infinite")
+    if largest and not 1 / _LARGEST <= largest <= _LARGEST:
+        raise ValueError(f"{path}: the largest value must be {1 / _LARGEST:g} to {_LARGEST:g}, or 0; got {largest:g}")
     return Series(images, affine, has_place)
 
 

@@ -123,6 +123,13 @@ def test_values_that_are_not_finite_are_counted(tmp_path):
         read_series(tmp_path / "scan.npz")
 
 
+@pytest.mark.parametrize("scale", [1e-20, 1e20])
+def test_values_whose_squares_are_no_numbers_are_refused(tmp_path, scale):
+    np.savez(tmp_path / "scan.npz", scale * images())
+    with pytest.raises(ValueError, match=r"scan\.npz: the largest value"):
+        read_series(tmp_path / "scan.npz")
+
+
 @pytest.mark.parametrize(
     ("shape", "words"),
     [
