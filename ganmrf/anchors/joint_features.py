@@ -82,8 +82,9 @@ def require_joint_memory(n_tissues: int, n_sequences: int, n_frames: int, n_feat
     """
     rank = min(_RANK, n_frames)
     needs = {  # what needs less of it -> bytes, most of them of float64
-        "fewer --candidates, --tissues or --refit_tissues": n_tissues * (12 * n_frames + 24 * n_features),
-        "fewer --sequences": 16 * rank * n_sequences * (n_tissues + n_frames) + 32 * (rank * n_sequences) ** 2,
+        "fewer --candidates, --tissues or --refit_tissues": n_tissues
+        * (12 * n_frames + 24 * n_features + 16 * rank * n_sequences),
+        "fewer --sequences": 16 * rank * n_sequences * n_frames + 32 * (rank * n_sequences) ** 2,
     }
     what = f"a set of features of {n_tissues} tissues by {n_sequences} sequences"
     require_memory(sum(needs.values()), what, f"{max(needs, key=needs.get)} need less")

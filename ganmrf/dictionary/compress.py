@@ -58,11 +58,13 @@ def build_compressed(
     n_states: int | None = None,
     accuracy: float = 1e-4,
     slice_profile: SliceProfile | None = None,
+    whole: bool | None = None,
     progress: bool = False,
 ) -> tuple[Dictionary, float]:
     """`compress` of `build_dictionary`, to the bit, for dictionaries too whose frames do not fit in memory.
 
-    Of such a dictionary, every fingerprint is simulated twice: for the basis, and for its coefficients.
+    The arguments are those of both functions. Where the ``whole`` dictionary is not to be in memory, every fingerprint
+    is simulated twice: for the basis, and for its coefficients. None holds it where it fits.
 
     Raises:
       ValueError: as `build_dictionary` and `compress`.
@@ -70,7 +72,9 @@ def build_compressed(
     atoms, settings = tissue.ravel(), {"n_states": n_states, "accuracy": accuracy, "slice_profile": slice_profile}
     _check_rank(rank, atoms.size, sequence.n_frames)
     dtype = signal_dtype(sequence, atoms)
-    if fits_memory(bytes_of_signals(atoms.size, sequence.n_frames, dtype)):
+    if whole is None:
+        whole = fits_memory(bytes_of_signals(atoms.size, sequence.n_frames, dtype))
+    if whole:
         return compress(build_dictionary(sequence, atoms, **settings, progress=progress), rank)
     require_signal_memory(2 * atoms.size, rank, dtype)  # blocks of coefficients, and all of them in one array
     states, flat = plan_n_states(sequence, atoms, **settings), jax.tree.map(np.asarray, atoms)

@@ -2,11 +2,12 @@
 
 import dataclasses
 
+import jax
 import numpy as np
 import pytest
 
 from ganmrf.dictionary.build import build_dictionary
-from ganmrf.dictionary.compress import compress
+from ganmrf.dictionary.compress import build_compressed, compress
 from ganmrf.dictionary.grids import tissue_grid
 from ganmrf.physics.sequences.published import mrf_fisp
 
@@ -41,6 +42,16 @@ def test_complex_fingerprints_have_a_complex_basis(dictionary):
     compressed, kept = compress(turned, 12)
     assert np.iscomplexobj(compressed.basis)
     np.testing.assert_allclose(1 - kept, 1 - compress(dictionary, 12)[1], rtol=1e-3)  # a unitary turn loses nothing
+
+
+def test_a_dictionary_that_is_never_whole_has_the_same_bits():
+    sequence, grid = mrf_fisp(20), tissue_grid("paper")  # more atoms than are in memory at a time
+    once, kept = build_compressed(sequence, grid, 5, whole=True)
+    in_blocks, kept_in_blocks = build_compressed(sequence, grid, 5, whole=False)
+    assert kept == kept_in_blocks
+    for one, other in zip(jax.tree.leaves(once), jax.tree.leaves(in_blocks), strict=True):
+        np.testing.assert_array_equal(one, other)
+        assert one.dtype == other.dtype
 
 
 def test_bad_requests(dictionary):
