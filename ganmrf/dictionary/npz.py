@@ -179,13 +179,13 @@ def dictionary_of(path, fields) -> Dictionary:
     return Dictionary(tissue, fields["dictionary"], fields["norms"], sequence, profile, fields.get("basis"))
 
 
-def _check(path, fields):
-    """Raises `ValueError` unless dtypes, shapes and norms are possible for a dictionary."""
+def check_shapes(path, fields):
+    """Raises `ValueError` unless arrays, in memory or not, have dtypes and shapes of a dictionary's `fields_of`."""
     lengths = {}
     for name, array in fields.items():
         allowed = _COMPLEX if name in ("dictionary", "basis") else _REAL
         if array.dtype.name not in allowed:
-            raise ValueError(f"{path}: {name} has dtype {array.dtype}; allowed: {', '.join(allowed)}")
+            raise ValueError(f"{path}: {name} has dtype {array.dtype.name}; allowed: {', '.join(allowed)}")
         axes = () if name == "b1" and array.ndim == 0 else AXES[name]
         if array.ndim != len(axes) or array.size == 0:
             raise ValueError(f"{path}: {name} must be ({', '.join(axes)}), not empty; got shape {array.shape}")
@@ -198,6 +198,11 @@ def _check(path, fields):
         raise ValueError(
             f"{path}: dictionary has {lengths['columns']} columns, but the sequence has {lengths['frames']} frames"
         )
+
+
+def _check(path, fields):
+    """As `check_shapes`, and unless norms, rows and basis are possible for a dictionary."""
+    check_shapes(path, fields)
     require_positive(f"{path}: norms", fields["norms"])
     # Rounding of a norm in float32 stays below 1e-5; rows that were never normalised are off by far more.
     with np.errstate(all="ignore"):  # infinite entries fail the checks below

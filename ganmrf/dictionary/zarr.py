@@ -4,21 +4,28 @@ The arrays have the names of a dictionary in a file (`ganmrf.dictionary.npz.AXES
 chunks of the same atoms: ``dictionary``, ``norms`` and, in a compressed dictionary, ``left_out``, the share of each
 atom's energy that the basis leaves out. Each chunk is a file with a checksum, renamed to its place when it is whole.
 The folder is renamed to its place when it has everything but chunks: after a killed run only chunks can be missing.
+Once none is, the group's attributes have the checksum of each, by which a chunk that is not in its place is known.
 """
 
+import contextlib
 import dataclasses
 import functools
+import itertools
+import math
+import os
 import pathlib
 
 import numpy as np
 import tensorstore
 
 from ganmrf.dictionary.build import Dictionary
-from ganmrf.dictionary.npz import AXES, OPTIONAL, SCHEMA_VERSION, dictionary_of, load_dictionary
+from ganmrf.dictionary.npz import AXES, OPTIONAL, SCHEMA_VERSION, check_shapes, dictionary_of, load_dictionary
 from ganmrf.dictionary.rows import RowsOnDemand
-from ganmrf.files import making_folder, read_json, write_json
+from ganmrf.files import check_claim, making_folder, read_json, write_json
+from ganmrf.memory import require_memory
 
 _CHUNKED = ("dictionary", "norms", "left_out")
+_CHECKSUMS = "checksums"  # attribute of the group
 _EXTRA_AXES = {"left_out": ("atoms",), "n_states": ("atoms",)}
 
 
@@ -43,6 +50,10 @@ def open_dictionary(path) -> Dictionary:
         raise ValueError(
             f"{path} is not whole: {len(missing)} of its {store.n_chunks} chunks are missing ({some}): {store.remedy}"
         )
+    if misplaced := store.misplaced():
+        raise ValueError(
+            f"{path}: chunk {misplaced[0]} is another than it was when the folder was whole: {store.remedy}"
+        )
     return store.dictionary()
 
 
@@ -53,12 +64,14 @@ class ChunkedStore:
     Attributes:
       path: the folder.
       settings: settings of the simulation, plain values by name.
+      checksums: that of each chunk, by its place in the folder, from when all were there; None before.
       fields: the small arrays by name, in memory.
       arrays: the chunked arrays by name, on disk.
     """
 
     path: pathlib.Path
     settings: dict
+    checksums: dict[str, int] | None
     fields: dict[str, np.ndarray]
     arrays: dict[str, tensorstore.TensorStore]
 
@@ -93,12 +106,19 @@ class ChunkedStore:
         """Opens a folder that `create` made.
 
         Raises:
-          ValueError: a folder that is missing, damaged, something else, or of a newer schema.
+          ValueError: a folder that is missing, damaged, something else, or of a newer schema; arrays that do not fit
+            together, or that are larger than their files or the memory can hold.
         """
         path = pathlib.Path(path)
         try:
             attributes = read_json(path / "zarr.json")["attributes"]
-            version, settings = attributes["schema_version"], attributes["settings"]
+            version, settings, checksums = (
+                attributes["schema_version"],
+                attributes["settings"],
+                attributes.get(_CHECKSUMS),
+            )
+            if not (isinstance(settings, dict) and isinstance(checksums, dict | None)):
+                raise TypeError
         except (KeyError, TypeError) as error:
             raise ValueError(f"{path}: no dictionary of ganmrf") from error
         if version != SCHEMA_VERSION:
@@ -106,9 +126,13 @@ class ChunkedStore:
         names = [name for name in (*AXES, *_EXTRA_AXES) if (path / name).is_dir()]
         if lost := [name for name in (*AXES, "n_states") if name not in names and name not in OPTIONAL]:
             raise ValueError(f"{path}: no {', '.join(lost)}: not a whole dictionary")
-        arrays = {name: _result(tensorstore.open(_spec(path, name))) for name in names}
-        fields = {name: _result(array.read()) for name, array in arrays.items() if name not in _CHUNKED}
-        return cls(path, settings, fields, {name: arrays[name] for name in names if name in _CHUNKED})
+        opening = {name: tensorstore.open(_spec(path, name)) for name in names}
+        arrays = {name: _result(array) for name, array in opening.items()}
+        _check_claims(path, arrays)
+        reading = {name: array.read() for name, array in arrays.items() if name not in _CHUNKED}
+        fields = {name: _result(array) for name, array in reading.items()}
+        chunked = {name: array for name, array in arrays.items() if name in _CHUNKED}
+        return cls(path, settings, checksums, fields, chunked)
 
     def dictionary(self) -> Dictionary:
         """The dictionary; rows of missing chunks cannot be read.
@@ -153,17 +177,40 @@ class ChunkedStore:
 
     def missing(self) -> list[int]:
         """The numbers of the missing chunks."""
-        return [chunk for chunk in range(self.n_chunks) if not all(file.exists() for file in self._files(chunk))]
+        return [n for n in range(self.n_chunks) if not all((self.path / file).exists() for file in self._files(n))]
+
+    def misplaced(self) -> list[int]:
+        """The numbers of the chunks that are not those which were there when all were."""
+        kept = self.checksums
+        if kept is None:
+            return []
+        return [
+            n for n in range(self.n_chunks) if any(kept.get(file) != self._checksum(file) for file in self._files(n))
+        ]
+
+    def keep_checksums(self):
+        """Writes the checksums of all chunks to the group's attributes, once none is missing."""
+        if self.missing():
+            return
+        group, files = read_json(self.path / "zarr.json"), map(self._files, range(self.n_chunks))
+        found = {file: self._checksum(file) for file in itertools.chain.from_iterable(files)}
+        if group["attributes"].get(_CHECKSUMS) != found:
+            group["attributes"][_CHECKSUMS] = found
+            write_json(self.path / "zarr.json", group)
 
     def remove_damaged(self, chunks):
-        """Reads ``chunks`` and removes those whose checksum is wrong."""
+        """Reads ``chunks`` and removes those whose checksum is wrong, or not that of their place."""
+        misplaced = self.misplaced()
         for chunk in chunks:
             try:
                 for name in self.arrays:
                     self.read(name, self.rows(chunk))
+                damaged = chunk in misplaced
             except ValueError:
+                damaged = True
+            if damaged:
                 for file in self._files(chunk):
-                    file.unlink(missing_ok=True)
+                    (self.path / file).unlink(missing_ok=True)
 
     def write(self, chunk: int, values):
         """Writes a chunk of each chunked array: fingerprints, norms and, with a basis, ``left_out``."""
@@ -194,7 +241,31 @@ class ChunkedStore:
     def _files(self, chunk):
         """Yields the file of ``chunk`` in each array, as Zarr names it."""
         for name, array in self.arrays.items():
-            yield self.path.joinpath(name, "c", str(chunk), *["0"] * (array.ndim - 1))
+            yield f"{name}/c/{chunk}{'/0' * (array.ndim - 1)}"
+
+    def _checksum(self, file):
+        """The checksum with which the file of a chunk ends; None where it has none."""
+        with contextlib.suppress(OSError), open(self.path / file, "rb", buffering=0) as content:
+            content.seek(-4, os.SEEK_END)
+            return int.from_bytes(content.read(4), "little")
+
+
+def _check_claims(path, arrays):
+    """Raises `ValueError` where arrays do not fit together, or are larger than their files or the memory can hold."""
+    check_shapes(path, {name: array for name, array in arrays.items() if name in AXES})
+    chunks = {name: array.chunk_layout.read_chunk.shape or () for name, array in arrays.items()}
+    atoms, together = arrays["norms"].shape, chunks["norms"]
+    for name, array in arrays.items():
+        lengths = array.shape[:1] if name in (*_CHUNKED, *_EXTRA_AXES) else atoms
+        if lengths != atoms or (name in _CHUNKED and chunks[name] != together + array.shape[1:]):
+            raise ValueError(f"{path}: {name} has shape {array.shape} in chunks of {chunks[name]}, norms {atoms}")
+    sizes = {name: array.dtype.numpy_dtype.itemsize * math.prod(chunks[name]) for name, array in arrays.items()}
+    require_memory(sum(sizes.pop(name, 0) for name in _CHUNKED), f"a chunk of {path}", "smaller chunks need less")
+    claimed = sum(
+        max(size, arrays[name].dtype.numpy_dtype.itemsize * arrays[name].size) for name, size in sizes.items()
+    )
+    files = [path.joinpath(name, "c", *["0"] * arrays[name].ndim) for name in sizes]
+    check_claim(path, claimed, sum(file.stat().st_size for file in files if file.is_file()))
 
 
 def _create_array(folder, name, shape, chunk_shape, dtype):

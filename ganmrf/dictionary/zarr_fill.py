@@ -119,6 +119,7 @@ def fill_store(store: ChunkedStore, *, progress: bool = False) -> int:
 
         label = "simulating" if progress else None
         run_chunks(simulate_chunk, missing, places=meshes(), sizes=sizes, progress=label)
+    store.keep_checksums()  # by the last process of several, if not by this one
     return len(missing)
 
 

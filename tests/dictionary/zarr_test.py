@@ -145,11 +145,11 @@ def test_only_missing_chunks_are_simulated(stores, streamed):
     assert all(file.stat().st_mtime_ns == changed for file, changed in before.items())
 
 
-@pytest.mark.parametrize("damage", [lambda data: data[:-1], lambda data: data[:100] + b"x" + data[101:]])
-def test_damaged_chunks_are_named_and_simulated_again(stores, streamed, damage):
+def test_a_damaged_chunk_is_named_and_simulated_again(stores, streamed):
     path = stores / "full.zarr"
     chunk = path / "dictionary" / "c" / "2" / "0"
-    chunk.write_bytes(damage(chunk.read_bytes()))
+    data = chunk.read_bytes()
+    chunk.write_bytes(data[:100] + b"x" + data[101:])
     rows = open_dictionary(path).fingerprints
     np.testing.assert_array_equal(rows[:128], open_dictionary(streamed / "full.zarr").fingerprints[:128])
     with pytest.raises(ValueError, match=rf"{re.escape(str(chunk))}.*: run simulate_dictionary") as error:
@@ -161,6 +161,65 @@ def test_damaged_chunks_are_named_and_simulated_again(stores, streamed, damage):
     chunk.write_bytes(b"")
     assert stream(path) == 1
     assert contents(path) == contents(streamed / "full.zarr")
+
+
+def cut(folder):
+    (folder / "dictionary/c/1/0").write_bytes((folder / "dictionary/c/1/0").read_bytes()[:-1])
+
+
+def swap(folder):
+    chunks = [folder / "dictionary/c/1/0", folder / "dictionary/c/3/0"]
+    for chunk, data in zip(chunks, [chunk.read_bytes() for chunk in chunks[::-1]], strict=True):
+        chunk.write_bytes(data)
+
+
+def take_norms_from_another(folder):
+    shutil.copy(folder.parent / "compressed.zarr/norms/c/1", folder / "norms/c/1")
+
+
+@pytest.mark.parametrize("change", [cut, swap, take_norms_from_another])
+def test_a_chunk_of_another_place_is_refused_and_simulated_again(stores, streamed, change):
+    path = stores / "full.zarr"
+    change(path)
+    with pytest.raises(ValueError, match=r"full.zarr: chunk 1 .*: run simulate_dictionary"):
+        open_dictionary(path)
+    assert stream(path) == (2 if change is swap else 1)
+    assert contents(path) == contents(streamed / "full.zarr")
+
+
+def test_a_whole_folder_is_read_before_its_chunks_are_listed(stores, streamed):
+    """As a run killed after its last chunk leaves it, and as earlier versions did."""
+    path, metadata = stores / "full.zarr", stores / "full.zarr" / "zarr.json"
+    group = json.loads(metadata.read_text(encoding="utf-8"))
+    metadata.write_text(
+        json.dumps(group | {"attributes": {**group["attributes"], "checksums": None}}), encoding="utf-8"
+    )
+    assert open_dictionary(path).fingerprints[:].shape == (297, 50)
+    assert stream(path) == 0
+    assert contents(path) == contents(streamed / "full.zarr")
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("dictionary", "297", "1000000000000"),
+        ("dictionary", "float32", "int64"),
+        ("dictionary", "64,", "1000000000,"),
+        ("norms", "297", "1000000000000"),
+        ("norms", "297", "10"),
+        ("norms", "64", "32"),
+        ("t1_s", "297", "1000000000000"),
+        ("n_states", "297", "10"),
+        ("inversion_time_s", "[]", "[1000000000000]"),
+    ],
+)
+def test_what_files_cannot_hold_is_refused(stores, name, old, new):
+    metadata = stores / "full.zarr" / name / "zarr.json"
+    text = json.dumps(json.loads(metadata.read_text(encoding="utf-8")))
+    assert old in text
+    metadata.write_text(text.replace(old, new), encoding="utf-8")
+    with pytest.raises(ValueError, match=r"full\.zarr"):
+        open_dictionary(stores / "full.zarr")
 
 
 _WORK = """
