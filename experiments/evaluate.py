@@ -17,6 +17,7 @@ from experiments.flags.command_line import command
 from experiments.reports import generator as report
 from ganmrf.dictionary.grids import GRIDS
 from ganmrf.files import make_folder, write_json
+from ganmrf.imaging.phantom import COARSEST
 from ganmrf.report.html import Section, write_report
 from ganmrf.runs.side_by_side import train_side_by_side
 from ganmrf.runs.training import read_run, simulate_accurately
@@ -32,7 +33,7 @@ class Config:
     output: str | None = setting(None, "folder for the report; default: --workdir")
     on: str | None = setting(None, "grid to evaluate on; default: the run's own test set", choices=GRIDS)
     allow_extrapolation: bool = setting(False, "--on may reach beyond the trained range", goes_with=("on",))
-    size: int = setting(256, "rows and columns of the brain's image of 300 mm", at_least=8)
+    size: int = setting(256, "rows and columns of the brain's image of 300 mm", at_least=COARSEST)
     snr: tuple[float, ...] = setting(
         (20.0, 1.0), "signal-to-noise ratios of the scans; a low one stands for aliasing", above=0
     )
@@ -48,9 +49,10 @@ def main(config: Config):
     scanner.require_memory(run.dictionary.sequence.n_frames, whole=False)
     simulated = None
     if config.on is not None:
-        simulated = simulate_accurately(run.job.simulation.on_grid(config.on))
+        simulation = run.job.simulation.on_grid(config.on)
         if not config.allow_extrapolation:
-            run.generator().require_inside(simulated.tissue)
+            run.generator().require_inside(simulation.tissue())
+        simulated = simulate_accurately(simulation)
     regression = None
     if run.recipe.adversarial_weight:
         train_side_by_side({workdir / "regression": run.job.changed(adversarial_weight=0.0)})

@@ -17,6 +17,7 @@ from experiments.flags.command_line import command
 from experiments.reports.anchored import print_evaluation, write_anchored_report
 from experiments.reports.generator import summary
 from ganmrf.files import make_folder, write_json
+from ganmrf.imaging.phantom import COARSEST
 from ganmrf.physics.simulate_many import require_signal_memory
 from ganmrf.progress import Progress
 from ganmrf.runs.configs import SimulationConfig
@@ -37,7 +38,7 @@ class Config:
     sequences: int = setting(28, "unseen sequences, a quarter of them heart rhythms", at_least=4)
     tissues: int = setting(512, "tissues that errors are of", at_least=1)
     maps: int = setting(20, "unseen sequences that the brain is mapped with", at_least=1)
-    size: int = setting(128, "rows and columns of the brain's image of 300 mm", at_least=8)
+    size: int = setting(128, "rows and columns of the brain's image of 300 mm", at_least=COARSEST)
     snr: float = setting(20.0, "signal-to-noise ratio of its scans", above=0)
     rounds: int = setting(7, "how often each job is timed", at_least=1)
     timed_anchors: int | None = setting(None, "anchors of the timed dictionaries; default: all", at_least=1)

@@ -16,10 +16,10 @@ import numpy as np
 from experiments.flags.command_line import command
 from experiments.reports.brain import maps_figure, write_brain_report
 from ganmrf.dictionary.build import Dictionary, build_dictionary
-from ganmrf.dictionary.compress import compress
+from ganmrf.dictionary.compress import check_rank, compress
 from ganmrf.dictionary.match import Maps, match
 from ganmrf.files import make_folder, replacing, write_json
-from ganmrf.imaging.phantom import Brain
+from ganmrf.imaging.phantom import COARSEST, Brain
 from ganmrf.io.maps import describe, write_maps
 from ganmrf.metrics import rrmse, tissue_table
 from ganmrf.runs.configs import SimulationConfig
@@ -33,7 +33,7 @@ class Config:
     """The brain and its scan."""
 
     output: str = setting(meaning="folder for the report and the maps", kept=False)
-    size: int = setting(256, "rows and columns of the image of 300 mm", at_least=8)
+    size: int = setting(256, "rows and columns of the image of 300 mm", at_least=COARSEST)
     snr: float = setting(
         20.0, "RMS signal in the brain over the standard deviation of the real noise; 0: none", at_least=0
     )
@@ -97,17 +97,18 @@ def map_brain(config: Config, folder) -> Results:
         print(f"{name}: {seconds[name]:.1f} s", flush=True)
         return result
 
-    sequence, played = config.simulation.sequence(), {"slice_profile": config.simulation.slice_profile()}
+    sequence, tissue = config.simulation.sequence(), config.simulation.tissue()
+    played = {"slice_profile": config.simulation.slice_profile()}
     scanner = Scanner(size=config.size, variation=config.variation, b1_variation=config.b1_variation)
     scanner.require_memory(sequence.n_frames)
-    dictionary = timed("dictionary", build_dictionary, sequence, config.simulation.tissue(), **played, progress=True)
+    if config.rank is not None:
+        check_rank(config.rank, tissue.size, sequence.n_frames)
+    dictionary = timed("dictionary", build_dictionary, sequence, tissue, **played, progress=True)
     kept = None
     if config.rank is not None:
         dictionary, kept = timed("compression", compress, dictionary, config.rank)
     scan = timed("scan", scanner.image, sequence, **played, seed=config.seed, progress=True)
     brain = scan.brain
-    if not (brain.brain_mask & (brain.labels >= 0)).any():
-        raise ValueError(f"size={config.size} is too coarse: no voxel of the brain is 95 % one tissue")
     noise_free = maps = timed("matching without noise", match, dictionary, scan.images, mask=brain.mask, progress=True)
     if config.snr:
         scan = scan.with_noise(config.snr, config.seed)

@@ -21,6 +21,7 @@ from experiments.reports.reproduction import write_reproduction_report
 from experiments.sweep_lambda import best_weight, sweep_jobs, sweep_rows, sweep_section
 from ganmrf.files import remove_folder, write_json
 from ganmrf.gan.recipes import recipe
+from ganmrf.imaging.phantom import COARSEST
 from ganmrf.parallel import forget_compiled_programs, return_freed_memory
 from ganmrf.physics.slice_profile import sinc_slice_profile
 from ganmrf.runs.configs import SpiralConfig, TrainingJob
@@ -48,7 +49,7 @@ class Config:
     paper_steps: int = setting(10_000, "steps of the paper's recipe beside ours; 0: none", at_least=0)
     acquisition: str = setting("image", "perfect images, or gridded spirals", choices=("image", "kspace"))
     size: int | None = setting(
-        None, "rows and columns of the brain's 300 mm; default: 256, of --acquisition=kspace 128", at_least=8
+        None, "rows and columns of the brain's 300 mm; default: 256, of --acquisition=kspace 128", at_least=COARSEST
     )
     snr: tuple[float, ...] | None = setting(
         None, "of the scans; default: 20, and 1, which stands for aliasing; of --acquisition=kspace 50", above=0

@@ -13,7 +13,7 @@ import numpy as np
 from scipy import ndimage
 
 from ganmrf.dictionary.build import Dictionary, build_dictionary
-from ganmrf.dictionary.compress import compress, svd_basis
+from ganmrf.dictionary.compress import check_rank, compress, svd_basis
 from ganmrf.dictionary.grids import tissue_grid
 from ganmrf.dictionary.match import Maps, match
 from ganmrf.dictionary.match_b1 import match_with_b1
@@ -268,6 +268,8 @@ def _dictionary(scan, config, *, sequence, tissue, slice_profile, dictionary) ->
         raise ValueError(f"rank={config.rank} would change nothing: {source} has a basis of its own")
     if dictionary is None:
         tissue = tissue_grid("paper") if tissue is None else tissue
+        if config.method != "frames":
+            check_rank(config.rank, tissue.size, frames)
         dictionary = build_dictionary(sequence, tissue, slice_profile=slice_profile)
     if config.method == "frames" or dictionary.basis is not None:
         return dictionary

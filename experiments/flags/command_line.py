@@ -114,7 +114,7 @@ class Command:
             if field.metadata["reads"] and (paths := values[name].value):
                 for path in paths if isinstance(paths, list) else [paths]:
                     if not path.rstrip("/").lower().endswith(".zarr"):  # a folder
-                        _of_flag("--flagfile", check_readable, path)
+                        _of_flag(name, check_readable, path)
                     found.append(path)
         return found
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from experiments.flags.command_line import command
 from ganmrf.dictionary.build import build_dictionary
-from ganmrf.dictionary.compress import compress
+from ganmrf.dictionary.compress import check_rank, compress
 from ganmrf.dictionary.match import match
 from ganmrf.dictionary.refine import refine
 from ganmrf.files import replacing, write_json
@@ -128,7 +128,9 @@ def compare(folder, config: Config) -> tuple[list[dict], dict]:
     sequence, profile = simulation.sequence(), simulation.slice_profile()
     scanner = config.sampling.scanner(coils=config.coils)
     scanner.require_memory(sequence.n_frames, len(config.sampling.spiral().k))
-    dictionary = build_dictionary(sequence, simulation.tissue(), slice_profile=profile)
+    tissue = simulation.tissue()
+    check_rank(config.rank, tissue.size, sequence.n_frames)
+    dictionary = build_dictionary(sequence, tissue, slice_profile=profile)
     compressed, _ = compress(dictionary, config.rank)
     rows, shown = [], {}
     for rotation in config.rotations:

@@ -43,7 +43,7 @@ def compress(dictionary: Dictionary, rank: int) -> tuple[Dictionary, float]:
     if dictionary.basis is not None:
         raise ValueError(f"the dictionary is compressed already, to rank {dictionary.basis.shape[1]}")
     atoms = dictionary.fingerprints
-    _check_rank(rank, *atoms.shape)
+    check_rank(rank, *atoms.shape)
     basis = svd_basis(atoms, rank)
     fingerprints, norms, left_out = project(atoms, dictionary.norms, basis)
     compressed = dataclasses.replace(dictionary, fingerprints=fingerprints, norms=norms, basis=basis)
@@ -70,7 +70,7 @@ def build_compressed(
       ValueError: as `build_dictionary` and `compress`.
     """
     atoms, settings = tissue.ravel(), {"n_states": n_states, "accuracy": accuracy, "slice_profile": slice_profile}
-    _check_rank(rank, atoms.size, sequence.n_frames)
+    check_rank(rank, atoms.size, sequence.n_frames)
     dtype = signal_dtype(sequence, atoms)
     if whole is None:
         whole = fits_memory(bytes_of_signals(atoms.size, sequence.n_frames, dtype))
@@ -129,7 +129,8 @@ def _leading(correlation, rank):
     return np.linalg.eigh(correlation)[1][:, : -rank - 1 : -1]
 
 
-def _check_rank(rank, n_atoms, n_frames):
+def check_rank(rank: int, n_atoms: int, n_frames: int):
+    """Raises `ValueError` for a rank that no dictionary of so many atoms and frames can be compressed to."""
     largest = min(n_atoms, n_frames)
     if not 1 <= rank <= largest:
         raise ValueError(f"rank must be 1 to {largest}; got {rank}")

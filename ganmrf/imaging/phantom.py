@@ -42,6 +42,7 @@ _SLICE_MM = 5.0  # thickness of the slice, of 10 mm that the slab has
 _CLOSING_MM = 40.0  # dents in the brain's outline of a smaller radius do not dent the skull
 _VARIATION_LENGTH, _PHASE_LENGTH, _HEAD_RADIUS = 0.03, 0.1, 0.1  # m: correlation of T1 and T2, of phase; B1's fall
 _BYTES_A_VOXEL = 220  # of memory while the brain is made: five tissues, most of their arrays in float64
+COARSEST = 16  # rows and columns of an image of 300 mm: with fewer, no voxel may be of one tissue to 95 %
 _CLIP = 2.0  # standard deviations within which smooth fields stay, so that T1 and T2 stay positive
 
 

@@ -186,8 +186,8 @@ def test_the_table_of_slice_profiles(tmp_path):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (("--size=7",), ("--size", "at least 8", "7")),
-        (("--size=8", "--grid=coarse", "--frames=10"), ("--size=8 is too coarse",)),
+        (("--size=8",), ("--size", "at least 16", "8")),
+        (("--rank=11", "--frames=10"), ("--rank", "1 to 10", "11")),
         (("--snr=nan",), ("--snr", "finite", "nan")),
     ],
 )
