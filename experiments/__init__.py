@@ -21,6 +21,8 @@ def end_at_interrupt():
 
 # Before JAX is imported: XLA would write of its own about what a command says in one line.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+if not os.path.isabs(os.environ.get("XDG_CACHE_HOME", "/")):
+    del os.environ["XDG_CACHE_HOME"]  # Its specification has relative ones ignored.
 logging.getLogger("matplotlib").setLevel(logging.ERROR)  # where it keeps its fonts is of no interest
 while (_free := os.open(os.devnull, os.O_RDWR)) < 3:  # a closed stream's number would be that of the next file
     os.set_inheritable(_free, True)

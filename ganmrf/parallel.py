@@ -17,8 +17,7 @@ import threadpoolctl
 from ganmrf.files import make_folder
 from ganmrf.progress import Progress
 
-_XDG = os.environ.get("XDG_CACHE_HOME", "")  # a relative one is to be ignored, says its specification
-CACHE = pathlib.Path(_XDG if os.path.isabs(_XDG) else "~/.cache") / "ganmrf" / "compiled"
+CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "ganmrf" / "compiled"
 _M_MMAP_THRESHOLD, _MMAP_BYTES = -3, 2**22  # of mallopt(3): larger arrays than these get pages of their own
 
 

@@ -4,6 +4,7 @@ import contextlib
 import os
 import re
 import signal
+import subprocess
 import sys
 
 import jax
@@ -21,17 +22,20 @@ def ending(fields):
     130. An error that starts with the name of one of the ``fields`` names their flag. A command whose output nobody
     reads any more, or for whose words there is no room, goes on with its work.
     """
-    if signal.getsignal(signal.SIGINT) not in (signal.SIG_IGN, signal.default_int_handler):
+    after = signal.getsignal(signal.SIGINT)  # for the end of the process, which takes its time, too
+    if after is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     with contextlib.suppress(AttributeError):  # None, or no stream of bytes
         sys.stdout.reconfigure(errors="backslashreplace")  # as Python has it for stderr
     sys.stdout, sys.stderr = (_Lossy(stream) for stream in (sys.stdout, sys.stderr))
     try:
+        _check_xla_flags()
         with warnings_in_lines():
             yield
         sys.stdout.flush()
     except KeyboardInterrupt:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one would end in a traceback
+        after = signal.SIG_IGN  # a second one would end in a traceback
+        signal.signal(signal.SIGINT, after)
         print(experiments.INTERRUPTED, file=sys.stderr)
         sys.exit(130)
     except (ValueError, OSError) as error:
@@ -46,7 +50,17 @@ def ending(fields):
             refuse(f"JAX finds no device for JAX_PLATFORMS={os.environ.get('JAX_PLATFORMS', '')}")
         raise
     finally:
+        signal.signal(signal.SIGINT, after)
         sys.stdout, sys.stderr = sys.stdout.stream, sys.stderr.stream
+
+
+def _check_xla_flags():
+    """Has another process read them: XLA ends the one that reads a wrong one, in words of its own."""
+    if os.environ.get("XLA_FLAGS"):
+        words = [sys.executable, "-c", "import jax; jax.devices()"]
+        done = subprocess.run(words, env=os.environ | {"JAX_PLATFORMS": "cpu"}, capture_output=True, text=True)
+        if done.returncode:
+            raise ValueError(f"XLA_FLAGS={os.environ['XLA_FLAGS']}: {done.stderr.rpartition('] ')[2]}")
 
 
 def _has_device():

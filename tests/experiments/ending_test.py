@@ -21,11 +21,12 @@ from tests.commands import ROOT, run_apart, words
 SMALL = ("--frames=20", "--grid=coarse")
 
 
-def test_a_missing_device_is_one_line(tmp_path):
-    done = run_apart("simulate_dictionary", f"--output={tmp_path / 'd.npz'}", *SMALL, JAX_PLATFORMS="cuda")
+@pytest.mark.parametrize(("variable", "value"), [("JAX_PLATFORMS", "cuda"), ("XLA_FLAGS", "--no_such_flag=1")])
+def test_a_missing_device_or_a_wrong_flag_of_jax_is_one_line(tmp_path, variable, value):
+    done = run_apart("simulate_dictionary", f"--output={tmp_path / 'd.npz'}", *SMALL, **{variable: value})
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
-    assert "JAX_PLATFORMS=cuda" in done.stderr
+    assert f"{variable}={value}" in done.stderr
     assert not list(tmp_path.iterdir())
 
 
