@@ -104,8 +104,9 @@ def arrays_and_structure(tree) -> tuple[dict[str, np.ndarray], dict]:
         if isinstance(value, dict):
             return {"items": [[key, structure(each, [*path, str(key)])] for key, each in value.items()]}
         if isinstance(value, np.ndarray | np.generic | jax.Array):
-            arrays["/".join(path)] = np.asarray(value)
-            return {"array": "/".join(path), "jax": isinstance(value, jax.Array)}
+            array = arrays["/".join(path)] = np.asarray(value)
+            facts = {"shape": list(array.shape), "dtype": array.dtype.name}
+            return {"array": "/".join(path), "jax": isinstance(value, jax.Array), **facts}
         return {"value": value}
 
     return arrays, structure(tree, [])
@@ -117,10 +118,12 @@ def tree_of(arrays: Mapping[str, np.ndarray], structure: dict, classes: Iterable
     ``classes`` are the dataclasses that the tree may hold. Their constructors are called, and check what they hold.
 
     Raises:
-      KeyError: an array that is missing, or another class.
-      ValueError: a value that a constructor refuses.
+      KeyError: another class, or a structure that is none.
+      TypeError: likewise.
+      ValueError: an array that is missing, not known, not finite or of another shape or dtype than the structure says,
+        or a value that a constructor refuses.
     """
-    known = {cls.__name__: cls for cls in classes}
+    known, unread = {cls.__name__: cls for cls in classes}, dict(arrays)
 
     def build(node):
         if "class" in node:
@@ -128,7 +131,24 @@ def tree_of(arrays: Mapping[str, np.ndarray], structure: dict, classes: Iterable
         if "items" in node:
             return {key: build(each) for key, each in node["items"]}
         if "array" in node:
-            return (jnp.asarray if node["jax"] else np.asarray)(arrays[node["array"]])
+            return (jnp.asarray if node["jax"] else np.asarray)(_checked(unread, node))
         return node["value"]
 
-    return build(structure)
+    tree = build(structure)
+    if unread:
+        raise ValueError(f"{next(iter(unread))} is no part of it")
+    return tree
+
+
+def _checked(arrays, node):
+    name = node["array"]
+    if name not in arrays:
+        raise ValueError(f"{name} is missing")
+    array = arrays.pop(name)
+    found = {"shape": list(array.shape), "dtype": array.dtype.name}
+    expected = {key: node.get(key, found[key]) for key in found}  # files of earlier versions do not say
+    if found != expected or array.dtype.kind not in "biufc":
+        raise ValueError(f"{name} has {found}, not {expected}")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} holds values that are not finite")
+    return array

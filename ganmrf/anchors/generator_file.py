@@ -63,16 +63,18 @@ def load_any(path) -> TrainedGenerator | AnchoredGenerator:
       ValueError: a file that is missing, damaged, of another schema, or not a generator.
     """
     contents = read_arrays(path)
-    if "schema_version" not in contents:
-        raise ValueError(f"{path}: not a generator of this version of ganmrf (no schema_version)")
+    for name in ("schema_version", "structure"):
+        if name not in contents or contents[name].ndim:
+            raise ValueError(f"{path}: not a generator of this version of ganmrf (no {name})")
     if (version := contents.pop("schema_version")) != SCHEMA_VERSION:
         raise ValueError(f"{path} has schema {version}; this version reads {SCHEMA_VERSION}")
-    if "structure" not in contents:
-        raise ValueError(f"{path}: not a generator of this version of ganmrf (no structure)")
     try:
-        return tree_of(contents, json.loads(str(contents.pop("structure"))), _CLASSES)
-    except (KeyError, TypeError, ValueError) as error:
+        generator = tree_of(contents, json.loads(str(contents.pop("structure"))), _CLASSES)
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not a whole generator ({error})") from error
+    if not isinstance(generator, TrainedGenerator | AnchoredGenerator):
+        raise ValueError(f"{path}: not a generator")
+    return generator
 
 
 def _expect(generator, kind, path, wanted, found):

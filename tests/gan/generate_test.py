@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import threading
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ from ganmrf.anchors.generator_file import load_generator, save_generator
 from ganmrf.dictionary.grids import tissue_grid
 from ganmrf.gan.data import split_and_scale
 from ganmrf.gan.generate import fingerprints, finish, generate
+from ganmrf.gan.mixture import MixtureOutputs
 from ganmrf.gan.recipes import recipe
 from ganmrf.gan.train import fit, init_state
 from ganmrf.metrics import fingerprint_errors
@@ -148,3 +150,52 @@ def test_files_that_are_no_generator(generator, tmp_path):
     ):
         with pytest.raises(ValueError, match=message):
             load_generator(tmp_path / f"{name}.npz")
+
+
+def rewritten(path, generator, change):
+    """The file of a generator, some of whose arrays were changed by hand."""
+    save_generator(path, generator)
+    with np.load(path) as file:
+        arrays = dict(file)
+    np.savez(path, **arrays | change(arrays))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("change", "blamed"),
+    [
+        (lambda a: {"scaling/basis": np.append(a["scaling/basis"].ravel(), 0)}, "scaling/basis"),
+        (lambda a: {"norm_weights": a["norm_weights"] * np.float32(np.nan)}, "norm_weights"),
+        (lambda _: {"box/low": np.array("x")}, "box/low"),
+        (lambda a: {"box/low": a["box/low"].astype(complex)}, "box/low"),
+        (lambda _: {"scaling": np.zeros(3)}, "scaling"),
+        (lambda _: {"structure": np.array("[" * 100_000)}, "not a whole generator"),
+        (lambda _: {"structure": np.array('{"value": 5}')}, "not a"),
+        (lambda _: {"structure": np.array('{"class": ["x"], "fields": []}')}, "not a whole generator"),
+        (lambda a: {"structure": np.array(str(a["structure"]).replace("scaling/basis", "nothing"))}, "nothing"),
+        (lambda _: {"schema_version": np.arange(2)}, "schema_version"),
+    ],
+)
+def test_a_damaged_file_is_refused_by_the_name_of_the_array(generator, tmp_path, change, blamed):
+    path = rewritten(tmp_path / "g.npz", generator, change)
+    with pytest.raises(ValueError, match=rf"g\.npz.*{blamed}"):
+        load_generator(path)
+
+
+def test_draws_from_mixtures_in_several_chunks(generator):
+    size = generator.scaling.basis.shape[1]
+    layer = {"bias": jnp.zeros(MixtureOutputs.n_outputs(size))}
+    layer["kernel"] = jnp.zeros((generator.params["params"]["output"]["kernel"].shape[0], layer["bias"].size))
+    mixture = dataclasses.replace(
+        generator,
+        params={"params": generator.params["params"] | {"output": layer}},
+        recipe=dataclasses.replace(generator.recipe, reconstruction="likelihood", refit=False, noise=size + 1),
+    )
+    tissue = Tissue(np.linspace(0.5, 1.5, 4100), np.full(4100, 0.05))
+    # Not in this thread: workers that hold all of XLA's threads, and wait for another one, would never end.
+    made = []
+    thread = threading.Thread(target=lambda: made.append(generate(mixture, tissue)), daemon=True)
+    thread.start()
+    thread.join(60)
+    assert made, "it waits for ever"
+    assert np.isfinite(made[0].fingerprints).all()
