@@ -23,7 +23,7 @@ def ending(fields):
     reads any more, or for whose words there is no room, goes on with its work.
     """
     after = signal.getsignal(signal.SIGINT)  # for the end of the process, which takes its time, too
-    if after is not signal.SIG_IGN:
+    if after not in (signal.SIG_IGN, signal.default_int_handler):
         signal.signal(signal.SIGINT, signal.default_int_handler)
     with contextlib.suppress(AttributeError):  # None, or no stream of bytes
         sys.stdout.reconfigure(errors="backslashreplace")  # as Python has it for stderr
@@ -50,7 +50,8 @@ def ending(fields):
             refuse(f"JAX finds no device for JAX_PLATFORMS={os.environ.get('JAX_PLATFORMS', '')}")
         raise
     finally:
-        signal.signal(signal.SIGINT, after)
+        if after is not signal.getsignal(signal.SIGINT):
+            signal.signal(signal.SIGINT, after)
         sys.stdout, sys.stderr = sys.stdout.stream, sys.stderr.stream
 
 
