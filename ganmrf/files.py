@@ -145,7 +145,7 @@ def read_json(path):
     check_readable(path)
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:  # of UTF-8, too
+    except (ValueError, RecursionError) as error:  # of UTF-8, and of lists in lists in lists, too
         raise ValueError(f"{path}: no JSON ({error})") from error
 
 
