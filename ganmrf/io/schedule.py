@@ -1,11 +1,12 @@
 """Schedules as CSV files: degrees and milliseconds in the files, rad and s inside."""
 
 import csv
+import math
 import pathlib
 
 import numpy as np
 
-from ganmrf.files import replacing
+from ganmrf.files import check_readable, replacing
 from ganmrf.physics.sequences.fisp import Sequence
 
 _SCALE = {"deg": np.pi / 180, "rad": 1.0, "us": 1e-6, "ms": 1e-3, "s": 1.0}
@@ -31,8 +32,9 @@ def read_schedule(path, *, echo_time: float | None = None, inversion_time: float
         inversion.
 
     Raises:
-      ValueError: an empty file, a column that is missing or has no unit, a cell that is not a number (with its line),
-        an inversion time that changes from row to row, or values that no sequence can have.
+      ValueError: an empty file, a column that is missing or has no unit, a row of another length than the header or a
+        cell that is not a number (with the line), an inversion time that changes from row to row, or values that no
+        sequence can have.
     """
     columns = read_columns(path)
     if echo_time is not None:
@@ -74,14 +76,21 @@ def write_schedule(path, sequence: Sequence):
 def read_columns(path) -> dict[str, np.ndarray]:
     """The columns of a file of `read_schedule` that are fields of `Sequence`, in rad and s, float64, (frames,) each."""
     path = pathlib.Path(path) if isinstance(path, str) else path
+    if isinstance(path, pathlib.Path):  # not of a package in an archive
+        check_readable(path)
     try:
-        rows = list(csv.reader(path.read_text(encoding="utf-8-sig").splitlines()))
+        reader = csv.reader(path.read_text(encoding="utf-8-sig").splitlines(), strict=True, skipinitialspace=True)
+        rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if any(map(str.strip, row))]
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not a text file") from error
-    rows = [(line, [cell.strip() for cell in row]) for line, row in enumerate(rows, 1) if any(map(str.strip, row))]
+    except csv.Error as error:
+        raise ValueError(f"{path}, line {reader.line_num}: {error}") from error
     if len(rows) < 2:
         raise ValueError(f"{path}: empty: a header and one row a frame are needed")
     (_, header), *body = rows
+    for line, row in body:
+        if len(row) != len(header):  # as where a decimal comma makes two cells of a number
+            raise ValueError(f"{path}, line {line}: {len(row)} cells, where the header has {len(header)}")
     columns = {}
     for position, title in enumerate(header):
         field, scale = _field_and_scale(path, title)
@@ -89,7 +98,7 @@ def read_columns(path) -> dict[str, np.ndarray]:
             continue
         if field in columns:
             raise ValueError(f"{path}: two columns hold {field}")
-        columns[field] = scale * np.array([_number(path, line, title, row, position) for line, row in body])
+        columns[field] = scale * np.array([_number(path, line, title, row[position]) for line, row in body])
     return columns
 
 
@@ -105,9 +114,11 @@ def _field_and_scale(path, title):
     return None, None
 
 
-def _number(path, line, title, row, position):
-    cell = row[position] if position < len(row) else ""
+def _number(path, line, title, cell):
     try:
-        return float(cell)
+        value = float(cell)
     except ValueError:
-        raise ValueError(f"{path}, line {line}: {title} holds {cell!r}, which is not a number") from None
+        value = math.nan
+    if not math.isfinite(value) or "_" in cell or not cell.isascii():  # which Python reads, and no spreadsheet writes
+        raise ValueError(f"{path}, line {line}: {title} holds {cell!r}, which is not a number")
+    return value

@@ -110,8 +110,12 @@ BAD_FILES = [
     ("fa_deg,tr_min,te_ms\n90,10,2\n", r": column 'tr_min': unit 'min' is not one of us, ms, s$"),
     ("fa_deg,flip_angle_rad,tr_ms,te_ms\n90,1,10,2\n", r": two columns hold flip_angle$"),
     (GOOD_HEADER + "90,10,2\n90,ten,2\n", r", line 3: tr_ms holds 'ten', which is not a number$"),
-    (GOOD_HEADER + "\n90,10\n", r", line 3: te_ms holds '', which is not a number$"),
-    (GOOD_HEADER + "nan,10,2\n", r": Sequence\.flip_angle must be within .*; got nan at index 0$"),
+    (GOOD_HEADER + "\n90,10\n", r", line 3: 2 cells, where the header has 3$"),
+    (GOOD_HEADER + "10,50,2,5\n", r", line 2: 4 cells, where the header has 3$"),  # decimal commas
+    (GOOD_HEADER + "90,10,\n", r", line 2: te_ms holds '', which is not a number$"),
+    *((GOOD_HEADER + f"{cell},10,2\n", rf", line 2: .*'{cell}'") for cell in ("nan", "1e999", "1_0", "\u0663")),
+    ('fa_deg,tr_ms,te_ms,note\n90,10,2,"\n90,10,2,\n', r", line 3: "),  # a quote that takes all that follows
+    (GOOD_HEADER + "1" * 200000 + ",10,2\n", r", line 2: "),
     (GOOD_HEADER + "90,-10,2\n", r": Sequence\.repetition_time must be positive and finite; got -0\.01 at index 0$"),
     (
         "fa_deg,tr_ms,te_ms,ti_ms\n90,10,2,18\n90,10,2,19\n",
