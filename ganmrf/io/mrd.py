@@ -8,15 +8,15 @@ References:
 """
 
 import dataclasses
-import itertools
 import pathlib
 import warnings
 
 import h5py
 import numpy as np
 
-from ganmrf.files import check_readable, replacing
-from ganmrf.io.mrd_frames import frame_order, given_points, listed, points_of, records_of_slice
+from ganmrf.files import replacing
+from ganmrf.io.mrd_file import read_file
+from ganmrf.io.mrd_frames import frame_order, given_points, points_of, records_of_slice
 from ganmrf.io.mrd_header import (
     UNITS,
     affine_of,
@@ -144,7 +144,7 @@ def read_mrd(
         raise ValueError(f"trajectory_units must be one of {', '.join(UNITS)}; got {trajectory_units!r}")
     if isinstance(trajectory, (str, pathlib.Path)):
         trajectory = read_array(pathlib.Path(trajectory), None, "trajectory", min_ndim=2)
-    xml, records = _read_file(path)
+    xml, records = read_file(path)
     try:
         wanted = parse_header(xml), records_of_slice(records, slice_index)
         return _assemble(*wanted, trajectory, trajectory_units, frame_counter)
@@ -218,34 +218,6 @@ def write_mrd_images(path, maps: dict, *, field_of_view, slice_thickness: float,
             image = ismrmrd.Image.from_array(stored, **head)
             image.meta = meta
             dataset.append_image(name, image)
-
-
-def _read_file(path):
-    """The XML header and all acquisitions, in one read."""
-    check_readable(path)
-    try:
-        with h5py.File(path, "r") as file:
-            group, held = file.get("dataset"), sorted(file)
-            if isinstance(group, h5py.Group):
-                held = sorted(f"dataset/{name}" for name in group)
-                if {"xml", "data"} <= set(group):
-                    if not _is_laid_out(group["data"].dtype):
-                        raise ValueError("the acquisitions of dataset/data are not laid out as MRD has them")
-                    return group["xml"][0], group["data"][()]
-    except Exception as error:  # a damaged file makes HDF5 raise whatever it trips over
-        cause = " ".join(str(error).split())
-        raise ValueError(f"{path}: not a whole HDF5 file ({cause})") from error
-    raise ValueError(f"{path}: no MRD raw data in 'dataset': the file holds {listed(held) or 'nothing'}")
-
-
-def _is_laid_out(dtype):
-    """Whether acquisitions can be read: HDF5 puts pointers where a damaged layout would have them overwritten."""
-    if set(dtype.names or ()) != {"head", "traj", "data"} or dtype["head"] != hdf5.acquisition_header_dtype:
-        return False
-    if any(h5py.check_vlen_dtype(dtype[name]) != np.float32 for name in ("traj", "data")):
-        return False
-    spans = sorted((offset, offset + field.itemsize) for field, offset in dtype.fields.values())
-    return all(end <= start for (_, end), (start, _) in itertools.pairwise(spans))
 
 
 def _assemble(header, records, trajectory, units, counter):

@@ -11,6 +11,7 @@ from ganmrf.physics.sequences.fisp import Sequence
 with warnings.catch_warnings():  # the import changes which warnings a user sees
     from ismrmrd import xsd
 
+_MOST_VOXELS = 2**16 - 1  # along an axis: MRD counts them in 16 bits
 UNITS = ("voxel", "fov", "1/m")  # of trajectories
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
@@ -32,10 +33,12 @@ def encoding_of(header, space: int):
     encoding = header.encoding[space]
     for name in ("encodedSpace", "reconSpace"):
         matrix, size = getattr(encoding, name).matrixSize, getattr(encoding, name).fieldOfView_mm
-        if min(matrix.x, matrix.y, size.x, size.y) <= 0:
+        if not (
+            all(0 < n <= _MOST_VOXELS for n in (matrix.x, matrix.y)) and all(0 < x < np.inf for x in (size.x, size.y))
+        ):
             raise ValueError(
-                f"{name}: matrixSize and fieldOfView_mm must be positive; got {matrix.x} x {matrix.y} voxels, "
-                f"{size.x:g} x {size.y:g} mm"
+                f"{name}: matrixSize must be 1 to {_MOST_VOXELS}, fieldOfView_mm positive and finite; got {matrix.x} x "
+                f"{matrix.y} voxels, {size.x:g} x {size.y:g} mm"
             )
     return encoding
 
@@ -74,7 +77,9 @@ def affine_of(head, matrix, field_of_view, slice_thickness):
     axes = np.stack([head["read_dir"], head["phase_dir"], head["slice_dir"]], axis=1).astype(float)
     if not axes.any():
         return None
-    if abs(np.linalg.det(axes)) < 0.5:
+    if not np.isfinite(head["position"]).all():
+        raise ValueError(f"position must be finite; got {head['position'].tolist()}")
+    if not (np.isfinite(axes).all() and 0.5 < abs(np.linalg.det(axes)) < 2):
         raise ValueError(f"read_dir, phase_dir and slice_dir must be orthogonal unit vectors; got {axes.T.tolist()}")
     affine = np.eye(4)
     affine[:3, :3] = axes * _voxel(matrix, field_of_view, slice_thickness)

@@ -330,6 +330,58 @@ def test_other_files_are_refused(tmp_path, capfd):
     assert capfd.readouterr() == ("", "")
 
 
+def move(file, name, link):
+    file["moved"] = file[name]
+    del file[name]
+    file[name] = link
+
+
+def claim(file, count):
+    kind = file["dataset/data"].dtype
+    del file["dataset/data"]
+    file["dataset"].create_dataset("data", (count,), kind, chunks=(1000,))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda file: move(file, "dataset", h5py.ExternalLink("other.h5", "/dataset")),
+        lambda file: move(file, "dataset/data", h5py.ExternalLink("other.h5", "/dataset/data")),
+        lambda file: move(file, "dataset/xml", h5py.SoftLink("/moved")),
+        lambda file: move(file, "dataset", h5py.SoftLink("/dataset")),
+        lambda file: claim(file, 10**9),
+        lambda file: claim(file, 10**6),
+    ],
+)
+def test_links_and_claims_without_data_are_refused(tmp_path, change):
+    save(tmp_path / "other.h5", scan())
+    path = save(tmp_path / "raw.h5", scan())
+    with h5py.File(path, "a") as file:
+        change(file)
+    with pytest.raises(ValueError, match=r"raw\.h5: ") as error:
+        read_mrd(path)
+    assert one_line(error, path)
+
+
+def test_heaps_with_zeros_in_them_are_refused(tmp_path):
+    """HDF5 would never return from them."""
+    path = save(tmp_path / "raw.h5", scan())
+    content = path.read_bytes()
+    heap = content.rindex(b"GCOL")
+    path.write_bytes(content[: heap + 64] + bytes(2000) + content[heap + 2064 :])
+    with pytest.raises(ValueError, match=r"raw\.h5: not a whole HDF5 file \(a heap is damaged\)"):
+        read_mrd(path)
+
+
+def test_compressed_acquisitions_are_read(tmp_path):
+    path = save(tmp_path / "raw.h5", scan())
+    with h5py.File(path, "a") as file:
+        records = file["dataset/data"][()]
+        del file["dataset/data"]
+        file["dataset"].create_dataset("data", data=records, chunks=(3,), compression="gzip")
+    assert numbers(read_mrd(path)) == IN_ORDER
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -337,8 +389,10 @@ def test_other_files_are_refused(tmp_path, capfd):
         (lambda text: text.replace(b"<x>8</x>", b"<x>eight</x>"), "xml: not an MRD header .*eight"),
         (
             lambda text: text.replace(b"<x>8</x>", b"<x>0</x>"),
-            "encodedSpace: matrixSize and fieldOfView_mm must be",
+            "encodedSpace: matrixSize must be 1 to 65535",
         ),
+        (lambda text: text.replace(b"<x>8</x>", b"<x>" + b"9" * 400 + b"</x>"), "encodedSpace: matrixSize"),
+        (lambda text: text.replace(b"<x>400.0</x>", b"<x>INF</x>"), "encodedSpace: .*fieldOfView_mm"),
         (lambda text: text.replace(b"<z>5.0</z>", b"<z>0</z>"), "slice_thickness must be positive and finite; got 0"),
         (lambda _: b"<html></html>", "xml: "),
     ],
@@ -381,6 +435,9 @@ def test_wrong_acquisitions_are_refused(tmp_path):
         ([readout(0, traj=False)], r"no trajectory in the file \(spiral\): give trajectory="),
         ([readout(0, encoding_space_ref=1)], "encoding_space_ref is 1, but the header has 1 encodings"),
         ([readout(0, discard_pre=3, discard_post=2)], "leave none of the 5 samples"),
+        ([readout(0, read_dir=(np.nan, 0, 0))], "read_dir, phase_dir and slice_dir"),
+        ([readout(0, read_dir=(1, 0, 0), phase_dir=(0, 1, 0), slice_dir=(0, 0, 9))], "orthogonal unit vectors"),
+        ([readout(0, read_dir=(1, 0, 0), position=(np.inf, 0, 0))], "position must be finite"),
     ):
         with pytest.raises(ValueError, match=words) as error:
             read_mrd(save(path, acquisitions))
