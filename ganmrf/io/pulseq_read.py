@@ -11,12 +11,14 @@ import numpy as np
 import pypulseq
 
 from ganmrf.files import check_readable
+from ganmrf.memory import require_memory
 from ganmrf.physics.sequences.fisp import Sequence
 
 _SAME_PHASE = 1e-3  # rad: a file has six digits of frequency offsets and phases
 _NO_FLIP = 1e-6  # rad: a pulse of amplitude 0, whose phase means nothing
 _BALANCED = 10.0  # cycles/m between pulses: a tenth of a cycle across 1 cm does not spoil
 _SAME_PLACE = 1e-3  # cycles/m: rounding of a gradient moment
+_MOST_SAMPLES = 10**6  # of a shape or a readout: a second of an RF pulse, ten of a gradient
 # Least integral, rad, of an inversion pulse whose use is not in the file. By stationary phase that of an adiabatic
 # pulse is 2 pi f / sqrt(df/dt) with f = B1 in Hz: 2.5 rad at an adiabaticity of 1, and more above.
 _LEAST_INVERSION = 2.5
@@ -56,9 +58,8 @@ def read_pulseq(path) -> Sequence:
       Layton et al. 2017, doi:10.1002/mrm.26235.
     """
     path = pathlib.Path(path)
-    scan = _opened(path)
+    scan, moments = _opened(path)
     frames, inversion = _frames(path, scan)
-    moments = _moments(scan)
     times = np.array([pulse.time for pulse, _ in frames])
     _check_not_balanced(path, moments, times)
     end = sum(scan.block_durations.values())
@@ -84,18 +85,19 @@ def read_pulseq_trajectory(path) -> np.ndarray:
       ValueError: as `read_pulseq`, except for balanced gradients and times; or readouts of different lengths.
     """
     path = pathlib.Path(path)
-    scan = _opened(path)
+    scan, moments = _opened(path)
     frames, _ = _frames(path, scan)
     lengths = {readout.n_samples for _, readout in frames}
     if len(lengths) > 1:
         raise ValueError(f"{path}: readouts must be of one length; found {min(lengths)} to {max(lengths)} samples")
-    moments, into = _moments(scan)[:2], np.arange(lengths.pop()) + 0.5
-    k = [_k(moments, pulse, readout.start + readout.dwell_time * into) for pulse, readout in frames]
+    require_memory(32 * len(frames) * max(lengths), f"{path}", "shorter readouts need less")  # float64, beside a copy
+    into = np.arange(lengths.pop()) + 0.5
+    k = [_k(moments[:2], pulse, readout.start + readout.dwell_time * into) for pulse, readout in frames]
     return np.array(k, np.float32)
 
 
 def _opened(path):
-    """The scan as a pypulseq object, once the file is known to be whole."""
+    """The scan as a pypulseq object, once the file is known to be whole; and its `_moments`."""
     check_readable(path)
     try:
         text = path.read_text(encoding="utf-8")
@@ -112,15 +114,18 @@ def _opened(path):
             scan.read(str(path))
             for block in scan.block_events:
                 scan.get_block(block)
+            return scan, _moments(scan)
         except Exception as error:  # a damaged file makes the reader raise whatever it trips over
             traceback.clear_frames(error.__traceback__)  # closes the file, which the reader leaves open
             cause = f"{type(error).__name__}: {' '.join(str(error).split())}"
             raise ValueError(f"{path}: not a whole Pulseq file ({cause})") from error
-    return scan
 
 
 def _check_whole(path, text):
-    """Refuses files that differ from their signature, and files cut within a shape, on which pypulseq never returns."""
+    """Refuses files that differ from their signature, and what pypulseq never returns from or allocates unasked.
+
+    These are files cut within a shape, and shapes that claim to be of more samples than any is.
+    """
     body, signed, signature = text.rpartition("\n[SIGNATURE]")
     if signed:
         found = re.search(r"^Hash\s+(\w+)\s*$", signature, re.MULTILINE)
@@ -132,6 +137,10 @@ def _check_whole(path, text):
             )
     elif "\n[SHAPES]" in text and not re.search(r"\n[-+.\deE]+[ \t]*\n\s*\n\s*\Z", text):
         raise ValueError(f"{path}: truncated: it ends within its shapes")
+    for section in re.findall(r"^\[SHAPES\]$(.*?)(?=^\[|\Z)", text, re.MULTILINE | re.DOTALL):
+        counts = re.findall(r"^\s*[A-Za-z]\w*[ \t]+\+?(\d[\d_]*)\s*$", section, re.MULTILINE)
+        if (most := max((float(count.replace("_", "")) for count in counts), default=0)) > _MOST_SAMPLES:
+            raise ValueError(f"{path}: a shape of {most:.4g} samples; {_MOST_SAMPLES} are the most that are read")
 
 
 def _frames(path, scan):
@@ -141,6 +150,8 @@ def _frames(path, scan):
         raise ValueError(f"{path}: no RF pulse in {len(scan.block_events)} blocks")
     if not readouts:
         raise ValueError(f"{path}: no readout (ADC) after any of {len(pulses)} RF pulses")
+    if (most := max(readout.n_samples for readout in readouts)) > _MOST_SAMPLES:
+        raise ValueError(f"{path}: a readout of {most:.4g} samples; {_MOST_SAMPLES} are the most that are read")
     after = np.searchsorted([pulse.time for pulse in pulses], [readout.start for readout in readouts]) - 1
     if after[0] < 0:
         raise ValueError(f"{path}: found a readout at {readouts[0].start:.6g} s, before the first RF pulse")

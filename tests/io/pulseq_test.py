@@ -499,3 +499,32 @@ def test_edited_file_is_refused_until_its_signature_is_removed(tmp_path):
         read_pulseq(path)
     path.write_text(edited[: edited.index("\n[SIGNATURE]")], encoding="utf-8")
     assert read_pulseq(path).n_frames == 4
+
+
+def unsigned(path):
+    text = path.read_text(encoding="utf-8")
+    return text[: text.index("\n[SIGNATURE]")] + "\n"
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (r"num_samples.*?\n\n", "num_samples 1000000000\n0\n0\n999999998\n\n"),
+        (r"num_samples.*?\n\n", "num_samples 1_000_000_000\n0\n0\n999999998\n\n"),
+        (r"[-+.\de]+(\n*)\Z", r"nan\1"),  # of a gradient
+    ],
+)
+def test_shapes_that_none_can_play_are_refused_before_they_are_made(tmp_path, old, new):
+    path = tmp_path / "scan.seq"
+    write(path, scan())
+    path.write_text(re.sub(old, new, unsigned(path), count=1, flags=re.DOTALL), encoding="utf-8")
+    for read in (read_pulseq, read_pulseq_trajectory):
+        with pytest.raises(ValueError, match=r"scan\.seq: "):
+            read(path)
+
+
+def test_readouts_that_none_can_play_are_refused_before_their_times_are_made(tmp_path):
+    path = build(tmp_path / "scan.seq", fisp)
+    path.write_text(re.sub(r"(\[ADC\]\s+1 )64", r"\g<1>999999999", unsigned(path)), encoding="utf-8")
+    with pytest.raises(ValueError, match=r"scan\.seq: a readout of 1e\+09 samples"):
+        read_pulseq(path)
