@@ -56,9 +56,9 @@ def main(config: Config, given: frozenset[str]):
     """Trains all variants, and writes the table."""
     with Workdir(config.workdir, config, given) as workdir:
         config = workdir.config
-        split = config.job.training.split
-        if len(split) > 2 and not split[2] > 0:
-            raise ValueError(f"split={','.join(map(str, split))} has no test set to evaluate on")
+        if not config.job.training.split[2] > 0:
+            shares = ",".join(map(str, config.job.training.split))
+            raise ValueError(f"split must have a test set to evaluate on; got {shares}")
         jobs = {
             workdir.path / re.sub("[ ,]+", "_", name) / f"seed_{seed}": config.job.changed(seed=seed, **VARIANTS[name])
             for name in config.variant

@@ -60,8 +60,8 @@ def sweep_jobs(folder: pathlib.Path, job: TrainingJob, weights) -> dict[pathlib.
     Raises:
       ValueError: no validation set to pick a weight by, or a weight of 0 without an adversarial loss.
     """
-    if len(job.training.split) > 1 and not job.training.split[1] > 0:
-        raise ValueError(f"split={job.training.split} has no validation set to pick lambda by")
+    if not job.training.split[1] > 0:
+        raise ValueError(f"split must have a validation set to pick lambda by; got {job.training.split}")
     return {folder / f"lambda_{weight:g}": job.changed(reconstruction_weight=weight) for weight in sorted(weights)}
 
 

@@ -136,14 +136,19 @@ def split_and_scale(dictionary: Dictionary, recipe: Recipe, *, split=SPLIT, seed
     return Data(sets, rows, scalings["train"])
 
 
+def check_split(split):
+    """Raises `ValueError` unless ``split`` holds shares for `split_rows`."""
+    if len(split) != 3 or min(split) < 0 or not split[0] > 0 or abs(sum(split) - 1) > 1e-6:
+        raise ValueError(f"split must be three shares that add up to 1, the first above 0; got {tuple(split)}")
+
+
 def split_rows(n_atoms: int, split, rng: np.random.Generator) -> list[np.ndarray]:
     """Three disjoint random sets of rows, of the given shares.
 
     Raises:
       ValueError: shares below 0 or that do not add up to 1, no training share, or too few atoms for one of them.
     """
-    if len(split) != 3 or min(split) < 0 or not split[0] > 0 or abs(sum(split) - 1) > 1e-6:
-        raise ValueError(f"split must be three shares that add up to 1, the first above 0; got {tuple(split)}")
+    check_split(split)
     ends = np.round(np.cumsum(split) * n_atoms).astype(int)
     parts = np.split(rng.permutation(n_atoms), ends[:2])
     for name, share, part in zip(("training", "validation", "test"), split, parts, strict=True):

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from ganmrf.dictionary.grids import GRIDS, grid_of, ranges_in, tissue_grid, values_in_ranges
-from ganmrf.gan.data import SPLIT
+from ganmrf.gan.data import SPLIT, check_split
 from ganmrf.gan.recipes import PRESETS, Recipe
 from ganmrf.imaging.trajectory import Spiral, design_spiral, rotated, rotation_angles
 from ganmrf.io.pulseq_settings import Excitation, Readout, ScannerLimits
@@ -237,6 +237,7 @@ class TrainingConfig:
     )
 
     def __post_init__(self):
+        check_split(self.split)
         if self.recipe == Recipe():
             object.__setattr__(self, "recipe", PRESETS[self.preset])
         if self.every is None:
@@ -245,10 +246,19 @@ class TrainingConfig:
 
 @configuration
 class TrainingJob:
-    """What a training run learns from, and how."""
+    """What a training run learns from, and how.
+
+    Raises:
+      ValueError: several values of B1.
+    """
 
     simulation: SimulationConfig = group(SimulationConfig)
     training: TrainingConfig = group(TrainingConfig)
+
+    def __post_init__(self):
+        b1 = self.simulation.b1
+        if b1 is not None and values_in_ranges(b1, "b1").size > 1:
+            raise ValueError(f"b1 must be one value: a generator learns T1 and T2 alone; got {b1}")
 
     def changed(self, **fields) -> "TrainingJob":
         """The same with some fields of the training or of its recipe changed."""

@@ -128,8 +128,6 @@ def _begin(job):
     sequence, tissue, profile = simulation.sequence(), simulation.tissue(), simulation.slice_profile()
     require_training_memory(training.recipe, tissue.size, sequence.n_frames)
     dictionary = build_dictionary(sequence, tissue, slice_profile=profile, accuracy=_ACCURACY)
-    if np.ndim(dictionary.tissue.b1):
-        raise ValueError(f"b1 must be one value: a generator learns T1 and T2 alone; got {simulation.b1}")
     data = split_and_scale(dictionary, training.recipe, split=training.split, seed=training.seed)
     return Run(job, dictionary, data, init_state(training.recipe, data, training.seed), [])
 
