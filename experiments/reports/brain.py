@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from experiments.reports.generator import REFERENCE, REFERENCE_NAMES
+from experiments.reports.generator import REFERENCE_NAMES, reference_tissue
 from ganmrf import simulate
 from ganmrf.metrics import TISSUE_COLUMNS, format_tissues
 from ganmrf.report.figures import (
@@ -46,7 +46,7 @@ def maps_figure(results):
 
 def _sequence_section(dictionary):
     sequence, profile = dictionary.sequence, dictionary.slice_profile
-    signals = np.asarray(simulate(sequence, REFERENCE, slice_profile=profile))
+    signals = np.asarray(simulate(sequence, reference_tissue(), slice_profile=profile))
     words = "Fingerprints of white matter, grey matter and CSF (T1/T2), for M0 = 1."
     pictures = [
         Picture(schedule_figure(sequence), "Flip angle and repetition time of every frame."),

@@ -11,16 +11,21 @@ from ganmrf.report.figures import REFERENCE_TIMES, comparison_figure, fingerprin
 from ganmrf.report.html import Picture, Section, Table
 from ganmrf.report.training_figures import error_distribution_figure, tissue_plane_figure, training_figure
 
-REFERENCE = Tissue(*np.transpose(list(REFERENCE_TIMES.values())))
 REFERENCE_NAMES = [f"{name} {1e3 * t1:.0f}/{1e3 * t2:.0f} ms" for name, (t1, t2) in REFERENCE_TIMES.items()]
+
+
+def reference_tissue() -> Tissue:
+    """The paper's white matter, grey matter and CSF, in the order of `REFERENCE_NAMES`."""
+    return Tissue(*np.transpose(list(REFERENCE_TIMES.values())))
 
 
 def fingerprint_section(generator: TrainedGenerator) -> Section:
     """The paper's Fig. 5: three fingerprints, generated on simulated."""
-    signals = np.asarray(simulate(generator.sequence, REFERENCE, accuracy=1e-5, slice_profile=generator.slice_profile))
-    made = generate(generator, REFERENCE, allow_extrapolation=True)
+    tissue = reference_tissue()
+    signals = np.asarray(simulate(generator.sequence, tissue, accuracy=1e-5, slice_profile=generator.slice_profile))
+    made = generate(generator, tissue, allow_extrapolation=True)
     figure = fingerprint_figure(signals, REFERENCE_NAMES, overlay=made.fingerprints * made.norms[:, None])
-    outside = [name for name, out in zip(REFERENCE_NAMES, generator.box.outside(REFERENCE), strict=True) if out]
+    outside = [name for name, out in zip(REFERENCE_NAMES, generator.box.outside(tissue), strict=True) if out]
     note = f" Outside the trained range: {', '.join(outside)}." if outside else ""
     caption = f"White matter, grey matter and CSF (T1/T2) for M0 = 1; below, generated minus simulated.{note}"
     return Section("Fingerprints (the paper's Fig. 5)", figures=[Picture(figure, caption)])
