@@ -197,3 +197,11 @@ def test_the_brain_is_not_mapped_with_what_cannot_be_right(tmp_path, flags, mess
     assert all(part in done.stderr for part in message)
     assert done.stderr.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_maps_of_a_brain_leave_the_folder_of_another_run_as_it_is(tmp_path):
+    (tmp_path / "config.json").write_text('{"training": {"seed": 3}}', encoding="utf-8")
+    done = run("map_brain", f"--output={tmp_path}", "--size=48", "--frames=10", "--grid=coarse")
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert "config.json is of another kind of run" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]

@@ -1,6 +1,7 @@
 """Training from Python: the same folder, resumed, extended or read, as the command does with flags."""
 
 import dataclasses
+import shutil
 
 import jax
 import numpy as np
@@ -76,3 +77,20 @@ def test_folders_without_a_run_or_a_checkpoint_are_refused(trained, tmp_path):
     (tmp_path / "begun" / "config.json").write_bytes((folder / "config.json").read_bytes())
     with pytest.raises(ValueError, match="no checkpoint yet"):
         read_run(tmp_path / "begun")
+
+
+def test_a_reader_changes_nothing_and_wants_whole_records(trained, tmp_path):
+    folder, _ = trained
+    shutil.copytree(folder, tmp_path / "run")
+    (tmp_path / "run" / "dictionary.json").unlink()
+
+    def contents():
+        return {path: path.is_file() and path.read_bytes() for path in (tmp_path / "run").rglob("*")}
+
+    before = contents()
+    assert read_run(tmp_path / "run").rows
+    assert contents() == before
+    path = tmp_path / "run" / "metrics.jsonl"
+    path.write_bytes(b"")
+    with pytest.raises(ValueError, match=r"metrics\.jsonl has no record of step"):
+        read_run(tmp_path / "run")
