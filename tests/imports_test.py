@@ -1,7 +1,10 @@
 """The house's walls: imports point down only, and each heavy library has one room."""
 
 import ast
+import os
 import pathlib
+import subprocess
+import sys
 
 import pytest
 
@@ -91,3 +94,10 @@ def test_helpers_do_not_import_commands(folder):
         for name in imported(path):
             if name.startswith("experiments."):
                 assert name.split(".")[1] in HELPERS[: HELPERS.index(folder) + 1], f"{path} imports {name}"
+
+
+def test_no_command_starts_a_device_before_it_has_read_its_flags():
+    script = "import importlib; from experiments.flags.jobs import job_modules; "
+    script += "[importlib.import_module(f'experiments.{job}') for job in job_modules()]"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=os.environ | {"JAX_PLATFORMS": "none such"})
+    assert done.returncode == 0  # a device that there is not would have been an error
