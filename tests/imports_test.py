@@ -38,7 +38,7 @@ ONLY_IN = {
     "orbax": ("gan/checkpoint.py",),
     "flax": ("gan/networks.py",),
     "tensorstore": ("dictionary/zarr.py",),
-    "h5py": ("files.py", "io/mrd.py"),
+    "h5py": ("files.py", "io/mrd"),
     "ismrmrd": ("io/mrd",),
     "jax_finufft": ("imaging/nufft.py",),
     "matplotlib": ("report/",),
