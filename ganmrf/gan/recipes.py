@@ -72,7 +72,7 @@ class Recipe:
     )
     optimiser: str = setting("soap", "of the generator", choices=("adam", "soap"))
     discriminator_optimiser: str = setting("adam", "of the discriminator", choices=("adam", "soap"), goes_with=_OF_GAN)
-    learning_rate: float = setting(3e-3, "at the start", above=0, at_most=1)
+    learning_rate: float = setting(3e-3, "at the start", above=0, at_most=1e19)  # its square is finite in float32
     learning_rate_schedule: str = setting(
         "cosine", "of the learning rate: constant, or cosine to 0 at the last step", choices=("constant", "cosine")
     )

@@ -91,7 +91,7 @@ def test_any_sequence_is_generated_from_the_command_line(trunk, tmp_path):
     [
         ("cardiac_dictionary", ("--rr_ms=800,-5", "--output=d.npz"), ("--rr_ms", "above 0", "-5")),
         ("cardiac_dictionary", ("--rr_ms=800,200", "--output=d.npz"), ("--rr_ms", "200", "50 frames")),
-        ("cardiac_dictionary", ("--rr_ms=800", "--frames=9", "--output=d.npz"), ("--frames", "rhythm")),
+        ("cardiac_dictionary", ("--rr_ms=800", "--frames=9", "--output=d.npz"), ("--frames", "cardiac_dictionary")),
         ("generate_dictionary", ("--t1_ms=4000", "--t2_ms=50", "--output=d.npz"), ("t1 = 4", "33.3 %", "0.1 to 3")),
         ("generate_dictionary", ("--frames=40", "--accuracy=1e-12", *GRID, "--output=d.npz"), ("accuracy", "1e-12")),
         ("benchmarks.generation", (), ("for any sequence", "train_anchored")),
@@ -110,9 +110,9 @@ def test_bad_input_is_one_line(trunk, monkeypatch, tmp_path, job, flags, message
     ("flags", "message"),
     [
         (("--t1_range_ms=3000,10",), ("--t1_range_ms", "the lower one first", "3000,10")),
-        (("--schedule=mine.csv",), ("--schedule", "any sequence")),
+        (("--schedule=mine.csv",), ("--schedule", "train_anchored")),
         (("--kind=forest",), ("kind", "forest", "trunk")),
-        (("--anchors=0",), ("--anchors", "at least 1", "0")),
+        (("--anchors=0",), ("--anchors", "at least 16", "0")),
     ],
 )
 def test_what_cannot_be_made_is_refused(tmp_path, flags, message):

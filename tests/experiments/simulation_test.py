@@ -131,7 +131,7 @@ OF_STORES = ("--coordinator=localhost:1", "--processes=2", "--process_id=0")
     [
         (("--output=a.txt",), ("--output", ".npz", ".mat", ".zarr", "a.txt")),
         (("--output=/nowhere/a.npz",), ("--output", "the folder /nowhere does not exist")),
-        (("--output=a.npz", "--grid=medium"), ("--grid", "paper, coarse, fine", "medium")),
+        (("--output=a.npz", "--grid=medium"), ("--grid", "paper|coarse|fine", "medium")),
         (("--output=a.npz", "--chunk_atoms=9"), ("--chunk_atoms", "--output=NAME.zarr")),
         (("--output=a.npz", *OF_STORES), ("--coordinator", "--output=NAME.zarr")),
         (("--output=a.zarr", OF_STORES[0]), ("--coordinator, --processes and --process_id go together",)),
@@ -139,7 +139,7 @@ OF_STORES = ("--coordinator=localhost:1", "--processes=2", "--process_id=0")
         (("--output=a.zarr", *OF_STORES[:2], "--process_id=2"), ("--process_id", "0 to 1", "2")),
         (("--output=a.npz", "--t1_ms=100"), ("--t1_ms and --t2_ms go together",)),
         (("--output=a.npz", "--schedule=none.csv"), ("none.csv",)),
-        (("--output=a.npz", "--accuracy=0", "--frames=5", "--grid=coarse"), ("--accuracy", "positive", "0.0")),
+        (("--output=a.npz", "--accuracy=0", "--frames=5", "--grid=coarse"), ("--accuracy", "above 0", "0.0")),
     ],
 )
 def test_bad_flags_are_one_line(flags, message):
