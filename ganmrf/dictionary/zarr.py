@@ -177,7 +177,9 @@ class ChunkedStore:
 
     def missing(self) -> list[int]:
         """The numbers of the missing chunks."""
-        return [n for n in range(self.n_chunks) if not all((self.path / file).exists() for file in self._files(n))]
+        return [
+            n for n in range(self.n_chunks) if not all(os.path.exists(f"{self.path}/{file}") for file in self._files(n))
+        ]
 
     def misplaced(self) -> list[int]:
         """The numbers of the chunks that are not those which were there when all were."""
@@ -245,7 +247,7 @@ class ChunkedStore:
 
     def _checksum(self, file):
         """The checksum with which the file of a chunk ends; None where it has none."""
-        with contextlib.suppress(OSError), open(self.path / file, "rb", buffering=0) as content:
+        with contextlib.suppress(OSError), open(f"{self.path}/{file}", "rb", buffering=0) as content:
             content.seek(-4, os.SEEK_END)
             return int.from_bytes(content.read(4), "little")
 
