@@ -23,12 +23,12 @@ def ending(fields):
     reads any more, or for whose words there is no room, goes on with its work.
     """
     after = signal.getsignal(signal.SIGINT)  # for the end of the process, which takes its time, too
-    if after not in (signal.SIG_IGN, signal.default_int_handler):
-        signal.signal(signal.SIGINT, signal.default_int_handler)
     with contextlib.suppress(AttributeError):  # None, or no stream of bytes
         sys.stdout.reconfigure(errors="backslashreplace")  # as Python has it for stderr
     sys.stdout, sys.stderr = (_Lossy(stream) for stream in (sys.stdout, sys.stderr))
     try:
+        if after not in (signal.SIG_IGN, signal.default_int_handler):
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         _check_xla_flags()
         with warnings_in_lines():
             yield
