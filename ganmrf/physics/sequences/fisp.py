@@ -79,8 +79,10 @@ class Sequence:
         return self.flip_angle.shape[-1]
 
 
-def simulate_voxel(sequence: Sequence, t1, t2, b1=1.0) -> jax.Array:
+def simulate_voxel(sequence: Sequence, t1, t2, b1=1.0, n_states: int | None = None) -> jax.Array:
     """The definition: the signal of one voxel, T1 and T2 in s, written as the pulse diagram reads.
+
+    An ``n_states`` of None is that of `epg.exact_n_states`.
 
     Returns:
       Complex transverse magnetisation Mx + i My at the echoes, (frames,), for M0 = 1.
@@ -94,7 +96,7 @@ def simulate_voxel(sequence: Sequence, t1, t2, b1=1.0) -> jax.Array:
         states = epg.relax(states, repetition_time - echo_time, t1, t2)
         return epg.dephase(states), signal
 
-    n_states = epg.exact_n_states(sequence.n_frames)
+    n_states = epg.exact_n_states(sequence.n_frames) if n_states is None else n_states
     states = epg.equilibrium(n_states, jnp.result_type(sequence.flip_angle, jnp.complex64))
     if sequence.inversion_time is not None:
         states = epg.relax(epg.invert(states), sequence.inversion_time, t1, t2)
