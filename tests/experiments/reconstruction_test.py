@@ -181,6 +181,7 @@ def test_a_named_sequence_takes_the_place_of_the_files(folder, mapped, tmp_path)
     assert text in run("reconstruct_maps", *flags, f"--schedule={schedule}").stderr
     settings = json.loads((mapped / "config.json").read_text(encoding="utf-8"))
     settings["simulation"]["schedule"] = str(schedule)
+    (tmp_path / "maps").mkdir()
     (tmp_path / "maps" / "config.json").write_text(json.dumps(settings), encoding="utf-8")
     assert text in run("reconstruct_maps", *flags).stderr
 
@@ -229,7 +230,7 @@ def test_a_damaged_stage_is_made_again_to_the_same_values(folder, mapped, tmp_pa
         ("--method=gridding", "--method=gridding conflicts with sense in "),
         ("--norefine", "--refine=False conflicts with True in "),
         ("--grid=paper", "--grid=paper conflicts with coarse in "),
-        ("--input=none.h5", "--input=none.h5 conflicts with "),
+        (f"--input={__file__}", f"--input={__file__} conflicts with "),
     ],
 )
 def test_a_folder_keeps_to_its_settings(folder, mapped, flag, text):
@@ -344,7 +345,7 @@ def test_an_output_that_is_the_input_is_refused_before_any_work(tmp_path, name):
 
 def test_a_scan_that_does_not_fit_is_refused_with_both_figures(folder, tmp_path, monkeypatch):
     monkeypatch.setattr("psutil.virtual_memory", lambda: types.SimpleNamespace(available=1e8))
-    done = run("reconstruct_maps", f"--input={folder / 'scan.h5'}", f"--output={tmp_path / 'maps'}")
+    done = run("reconstruct_maps", f"--input={folder / 'scan.h5'}", f"--output={tmp_path / 'maps'}", "--rank=79")
     assert done.returncode == 2
     assert "scan.h5 needs 0." in done.stderr
     assert "but 0.1 GB are there: " in done.stderr

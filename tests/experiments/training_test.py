@@ -148,6 +148,6 @@ def test_a_dictionary_from_the_generator(trained, tmp_path):
     assert few.basis.shape == (40, 8)
     same = np.flatnonzero((made.tissue.t1 == few.tissue.t1[100]) & (made.tissue.t2 == few.tissue.t2[100]))
     np.testing.assert_allclose(few.fingerprints[100] @ few.basis.T, made.fingerprints[same[0]], atol=1e-5)
-    done = run("generate_dictionary", generator, "--frames=41", f"--output={tmp_path / 'other.npz'}")
+    done = run("generate_dictionary", generator, "--grid=coarse", "--frames=41", f"--output={tmp_path / 'other.npz'}")
     assert done.returncode == 2
     assert "--frames gives another sequence than the one of" in done.stderr

@@ -177,6 +177,6 @@ def test_reported_errors_are_those_of_the_fingerprints(dictionary):
 
 
 def test_a_run_that_diverges_stops_at_once(dictionary):
-    chosen, data, state = begun(dictionary, learning_rate=1e30)
+    chosen, data, state = begun(dictionary, learning_rate=1e18)
     with pytest.raises(DivergedError, match=r"training diverged before step 3: .* not finite"):
         list(fit(chosen, data, state, chunk=CHUNK))
