@@ -2,6 +2,7 @@
 
 import logging
 import pathlib
+import sys
 import warnings
 import zlib
 from collections.abc import Container
@@ -27,7 +28,11 @@ class Checkpoints:
         Whoever holds the lock of the run may write. Others read, also while checkpoints come and go.
         """
         logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax logs every file that it writes
+        if not isinstance(sys.unraisablehook, _WithoutLateReads):
+            sys.unraisablehook = _WithoutLateReads(sys.unraisablehook)
         self._folder, self._read_only = pathlib.Path(folder).absolute(), read_only
+        if self._folder.exists() and not self._folder.is_dir():
+            raise ValueError(f"{self._folder} must be a folder of checkpoints")
         options = {"save_interval_steps": 0, "create": False} if read_only else {"max_to_keep": _KEPT}
         # Lightly: it does not look into checkpoints, which the run that is under way may remove meanwhile.
         options |= {"read_only": read_only, "cleanup_tmp_directories": not read_only, "lightweight_initialize": True}
@@ -121,6 +126,20 @@ class Checkpoints:
             if zlib.crc32(leaf.tobytes()) != checksums[name]:
                 raise _UnusableError(f"damaged (the checksum of {name} is wrong)")
         return leaves.values()
+
+
+class _WithoutLateReads:
+    """A hook for errors that nobody can catch, without those of reads that Orbax left to a loop which it had closed.
+
+    Orbax reads all arrays of a checkpoint at once, and raises the error of the first that is damaged.
+    """
+
+    def __init__(self, hook):
+        self._hook = hook
+
+    def __call__(self, unraisable):
+        if "Event loop is closed" not in str(unraisable.exc_value):
+            self._hook(unraisable)
 
 
 class _UnusableError(Exception):

@@ -88,6 +88,17 @@ def test_a_damaged_newest_falls_back(folder, damage):
     assert int(restored(folder)[1]["step"]) == 41
 
 
+def test_a_damaged_one_of_many_arrays_is_told_of_once(tmp_path):
+    """Reads that are under way when the first of them fails end without a word."""
+    arrays = {str(i): np.arange(3000.0) + i for i in range(60)}
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, arrays)
+    for path in tmp_path.glob("1/state/*/d/*"):
+        path.write_bytes(b"")
+    with Checkpoints(tmp_path) as checkpoints, pytest.raises(ValueError, match="1 is damaged"):
+        checkpoints.restore(arrays)
+
+
 def test_only_damaged_ones(folder):
     for step in (20, 30, 40):
         damage_missing(folder / str(step))
