@@ -80,7 +80,7 @@ def _resumed(checkpoints, state, workdir, names):
     """The state of the newest checkpoint, or ``state`` where there is none, and the rows up to it."""
     steps = [row["step"] for row in read_records(workdir.path, (*TIMES, *names))]
     step, state = checkpoints.restore(state, recorded=steps) or (0, state)
-    if max(steps, default=0) > step:
+    if sum(each > step for each in steps) > 1:  # one alone: the run was cut off between a record and its checkpoint
         warnings.warn(
             f"{workdir.path} has records up to step {steps[-1]}, but no checkpoint after {step}: going on from there",
             stacklevel=3,

@@ -64,8 +64,7 @@ def test_a_record_without_its_checkpoint_is_made_again(tmp_path):
     run(tmp_path, lambda state: itertools.islice(chunks(state), 2))
     with open(tmp_path / "metrics.jsonl", "a", encoding="utf-8") as file:  # killed between the record and the save
         file.write(json.dumps({"step": 9, "total": -1.0, "seconds": 0.0, "core_seconds": 0.0}) + "\n")
-    with pytest.warns(UserWarning, match="records up to step 9, but no checkpoint after 6"):
-        _, rows = run(tmp_path)
+    _, rows = run(tmp_path)  # without a warning: a kill is nothing that one has to know of
     _, expected = run(tmp_path / "whole")
     assert totals(read_records(tmp_path)) == totals(rows) == totals(expected)
 
