@@ -1,8 +1,12 @@
 """Checkpoints of a training run: whole, checked, and readable on any device."""
 
+import contextlib
 import logging
 import pathlib
+import shutil
 import sys
+import threading
+import time
 import warnings
 import zlib
 from collections.abc import Container
@@ -13,6 +17,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 _KEPT = 3  # the newest ones
+_PATIENCE_S = 10  # with a thread of Orbax whose save has failed
 
 
 class Checkpoints:
@@ -27,10 +32,11 @@ class Checkpoints:
 
         Whoever holds the lock of the run may write. Others read, also while checkpoints come and go.
         """
-        logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax logs every file that it writes
+        for name in ("absl", "asyncio"):  # Orbax logs all that it writes, and what it raises
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         if not isinstance(sys.unraisablehook, _WithoutLateReads):
             sys.unraisablehook = _WithoutLateReads(sys.unraisablehook)
-        self._folder, self._read_only = pathlib.Path(folder).absolute(), read_only
+        self._folder, self._read_only, self._failed = pathlib.Path(folder).absolute(), read_only, None
         if self._folder.exists() and not self._folder.is_dir():
             raise ValueError(f"{self._folder} must be a folder of checkpoints")
         options = {"save_interval_steps": 0, "create": False} if read_only else {"max_to_keep": _KEPT}
@@ -44,7 +50,13 @@ class Checkpoints:
         return self
 
     def __exit__(self, *exception):
-        self._manager.close()
+        try:
+            self._manager.close()
+        except Exception:
+            if self._failed is None:  # otherwise the error of the save, once more
+                raise
+        if self._failed is not None:
+            self._remove_unfinished()
 
     def save(self, step: int, state):
         """Writes a checkpoint; when it returns, the checkpoint is on disk.
@@ -58,12 +70,17 @@ class Checkpoints:
         """
         leaves = _leaves(state)
         facts = {name: _facts(leaf) | {"crc32": zlib.crc32(leaf.tobytes())} for name, leaf in leaves.items()}
+        before = set(threading.enumerate())
+        hook, threading.excepthook = threading.excepthook, lambda _: None  # what ends a thread of Orbax is raised here
         try:
             self._manager.save(
                 step, args=ocp.args.Composite(state=ocp.args.StandardSave(leaves), facts=ocp.args.JsonSave(facts))
             )
         except Exception as error:  # Orbax passes on errors of its storage, of many types
+            self._failed = set(threading.enumerate()) - before
             raise ValueError(f"cannot write checkpoint {self._folder / str(step)}: {_line(error)}") from error
+        finally:
+            threading.excepthook = hook
 
     def restore(self, like, recorded: Container[int] | None = None):
         """The newest checkpoint that can be used, on the default device; newer ones are told of, and removed.
@@ -98,6 +115,16 @@ class Checkpoints:
             else:
                 raise ValueError(f"{unusable[steps[0]]}; no other can be used: remove {self._folder} to start again")
         return None
+
+    def _remove_unfinished(self):
+        """Removes what a save that failed has written, when the threads that Orbax began for the save have ended."""
+        for thread in self._failed:
+            with contextlib.suppress(Exception):  # a thread of Orbax raises again what has ended it
+                thread.join(_PATIENCE_S)
+        for _ in range(10):  # the storage below the threads may write on for a while
+            for unfinished in self._folder.glob("*.orbax-checkpoint-tmp"):
+                shutil.rmtree(unfinished, ignore_errors=True)
+            time.sleep(0.05)
 
     def _steps(self):
         """The steps of all checkpoints that are there now, the newest first."""

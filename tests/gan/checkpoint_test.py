@@ -154,4 +154,6 @@ with Checkpoints({str(folder)!r}) as checkpoints:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert re.fullmatch(r"cannot write checkpoint .*50: .*File too large.*\n", done.stdout)
+    assert not done.stderr
+    assert not [path for path in folder.iterdir() if "tmp" in path.name]
     assert restored(folder)[0] == 40
