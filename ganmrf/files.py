@@ -48,13 +48,25 @@ def check_output(path) -> pathlib.Path:
       ValueError: a folder that does not exist or cannot be written, a name that no file can have, an input (`keeping`),
         or something that is no file.
     """
-    target, kind = pathlib.Path(os.path.realpath(path)), stat.S_IFREG
-    try:
-        with contextlib.suppress(FileNotFoundError):
-            kind = target.stat().st_mode
+    target = _target(path)
+    with _told_of(path):
         tempfile.TemporaryFile(dir=target.parent).close()
+    return target
+
+
+@contextlib.contextmanager
+def _told_of(path):
+    try:
+        yield
     except OSError as error:
         raise ValueError(f"cannot write {path}: {error.strerror}") from error
+
+
+def _target(path):
+    """`check_output`, but for whether the folder can be written."""
+    target, kind = pathlib.Path(os.path.realpath(path)), stat.S_IFREG
+    with _told_of(path), contextlib.suppress(FileNotFoundError):
+        kind = target.stat().st_mode
     if str(target) in _inputs.get():
         raise ValueError(f"cannot write {path}: it is an input of the same call")
     if not stat.S_ISREG(kind):
@@ -72,9 +84,10 @@ def replacing(path):
     Raises:
       ValueError: as `check_output`.
     """
-    target = check_output(path)
+    target = _target(path)
     with _beside(target) as temporary:
-        temporary.touch()
+        with _told_of(path):
+            temporary.touch()
         yield temporary
         with open(temporary, "rb") as written:
             os.fsync(written.fileno())
