@@ -41,14 +41,14 @@ def keeping(inputs):
         _inputs.reset(token)
 
 
-def check_output(path) -> pathlib.Path:
-    """The file that a write to ``path`` makes or replaces: where symbolic links lead.
+def check_output(path, *, folder: bool = False) -> pathlib.Path:
+    """The file, or the ``folder``, that a write to ``path`` makes or replaces: where symbolic links lead.
 
     Raises:
-      ValueError: a folder that does not exist or cannot be written, a name that no file can have, an input (`keeping`),
-        or something that is no file.
+      ValueError: a folder around it that does not exist or cannot be written, a name that no file can have, an input
+        (`keeping`), or something else in its place than such a file or folder.
     """
-    target = _target(path)
+    target = _target(path, folder)
     with _told_of(path):
         tempfile.TemporaryFile(dir=target.parent).close()
     return target
@@ -62,15 +62,17 @@ def _told_of(path):
         raise ValueError(f"cannot write {path}: {error.strerror}") from error
 
 
-def _target(path):
-    """`check_output`, but for whether the folder can be written."""
-    target, kind = pathlib.Path(os.path.realpath(path)), stat.S_IFREG
+def _target(path, folder=False):
+    """`check_output`, but for whether the folder around it can be written."""
+    wanted = stat.S_IFDIR if folder else stat.S_IFREG
+    target, kind = pathlib.Path(os.path.realpath(path)), wanted
     with _told_of(path), contextlib.suppress(FileNotFoundError):
         kind = target.stat().st_mode
     if str(target) in _inputs.get():
         raise ValueError(f"cannot write {path}: it is an input of the same call")
-    if not stat.S_ISREG(kind):
-        raise ValueError(f"cannot write {path}: it is {'a folder' if stat.S_ISDIR(kind) else 'no file'}")
+    if stat.S_IFMT(kind) != wanted:
+        found = "no folder" if folder else "a folder" if stat.S_ISDIR(kind) else "no file"
+        raise ValueError(f"cannot write {path}: it is {found}")
     return target
 
 
@@ -97,9 +99,10 @@ def replacing(path):
 @contextlib.contextmanager
 def making_folder(path):
     """As `replacing`, for a folder: ``path`` must not exist, or be an empty folder."""
-    target = pathlib.Path(os.path.realpath(path))
+    target = _target(path, folder=True)
     with _beside(target) as temporary:
-        temporary.mkdir()
+        with _told_of(path):
+            temporary.mkdir()
         yield temporary
         os.rename(temporary, target)
 

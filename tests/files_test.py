@@ -1,5 +1,6 @@
 """Files are written whole or not at all, where their links lead, over nothing that must stay."""
 
+import functools
 import os
 import shutil
 import subprocess
@@ -79,3 +80,14 @@ def test_inputs_folders_pipes_and_impossible_names_are_no_outputs(tmp_path):
                 check_output(tmp_path / name)
         check_output(tmp_path / "out.json")
     write_json(tmp_path / "in.json", 2)
+
+
+def test_an_output_that_is_a_folder_keeps_the_same_rules(tmp_path):
+    write_json(tmp_path / "a.zarr", 1)
+    (tmp_path / "b.zarr").mkdir()
+    check_output(tmp_path / "b.zarr", folder=True)  # as when it is gone on with
+    for name in ("a.zarr", "no/c.zarr"):
+        for write in (functools.partial(check_output, folder=True), lambda path: making_folder(path).__enter__()):
+            with pytest.raises(ValueError, match=f"cannot write .*{name}"):
+                write(tmp_path / name)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.zarr", "b.zarr"]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import functools
 import importlib
 import inspect
 import os
@@ -113,7 +114,7 @@ class Command:
         for name, field in self.fields().items():
             if field.metadata["reads"] and (paths := values[name].value):
                 for path in paths if isinstance(paths, list) else [paths]:
-                    if not path.rstrip("/").lower().endswith(".zarr"):  # a folder
+                    if not _is_store(path):
                         _of_flag(name, check_readable, path)
                     found.append(path)
         return found
@@ -132,8 +133,13 @@ class Command:
 
     def _check_outputs(self, values):
         for name, field in self.fields().items():
-            if field.metadata["suffixes"] and (path := values[name].value) and not path.lower().endswith(".zarr"):
-                _of_flag(name, check_output, path)
+            if field.metadata["suffixes"] and (path := values[name].value):
+                _of_flag(name, functools.partial(check_output, folder=_is_store(path)), path)
+
+
+def _is_store(path):
+    """Whether a dictionary of this name is a folder."""
+    return path.rstrip("/").lower().endswith(".zarr")
 
 
 def _of_flag(name, check, path):

@@ -112,11 +112,8 @@ class ChunkedStore:
         path = pathlib.Path(path)
         try:
             attributes = read_json(path / "zarr.json")["attributes"]
-            version, settings, checksums = (
-                attributes["schema_version"],
-                attributes["settings"],
-                attributes.get(_CHECKSUMS),
-            )
+            version, settings = attributes["schema_version"], attributes["settings"]
+            checksums = attributes.get(_CHECKSUMS)
             if not (isinstance(settings, dict) and isinstance(checksums, dict | None)):
                 raise TypeError
         except (KeyError, TypeError) as error:

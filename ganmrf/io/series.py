@@ -201,9 +201,8 @@ def _read_nifti(path):
     if not np.isfinite(image.affine).all() or np.linalg.matrix_rank(image.affine) < 4:
         raise ValueError(f"{path}: the affine must be finite and invertible; got {image.affine.tolist()}")
     scale = _TO_MM.get(unit, 1.0)
-    has_place = bool(
-        image.header["sform_code"] or image.header["qform_code"]
-    )  # nibabel invents an affine without either
+    # Without either code nibabel invents an affine.
+    has_place = bool(image.header["sform_code"] or image.header["qform_code"])
     return data.T, np.diag([scale, scale, scale, 1.0]) @ image.affine, has_place
 
 

@@ -107,9 +107,8 @@ def read_run(path) -> Run:
     if restored is None:
         raise ValueError(f"{path} has no checkpoint yet")
     step, state = restored
-    rows = [
-        row for row in read_records(path, (*TIMES, *_errors(run))) if row["step"] <= step
-    ]  # after: every checkpoint has one
+    records = read_records(path, (*TIMES, *_errors(run)))  # after the checkpoint, whose record is older than it
+    rows = [row for row in records if row["step"] <= step]
     if not rows or rows[-1]["step"] != step:
         raise ValueError(f"{path / 'metrics.jsonl'} has no record of step {step}, that of the newest checkpoint")
     return run._replace(state=state, rows=rows)
