@@ -1,10 +1,11 @@
-"""How well noisy signals can determine tissue parameters and M0: the Cramer-Rao bound.
+"""How well noisy signals can determine tissue parameters and M0: the Cramer-Rao bound, and the bias that errors induce.
 
 M0 is complex and unknown too, so that the component of a derivative along the signal is indistinguishable from a change
 of M0 and counts for nothing. The remainders of the derivatives are made orthogonal one after the other,
 ``d_n = r_n + sum over m < n of u_mn r_m``. With the unit upper triangle U of the u_mn and ``D_n = r_n . r_n`` the
 inverse Fisher information is ``U^-1 D^-1 U^-T``. A determinant of inner products would lose twice as many digits where
-derivatives are nearly dependent.
+derivatives are nearly dependent. The same remainders give least squares: an error ``e`` in place of noise moves the
+parameters by ``U^-1 D^-1 (r_n . e)``.
 """
 
 import functools
@@ -35,7 +36,7 @@ def cramer_rao(signal, derivatives, m0, noise):
     References:
       Zhao et al. 2018, arXiv:1710.08062.
     """
-    energy, shares, sizes, inverse, determined = _orthogonal(signal, derivatives)
+    energy, shares, _, sizes, inverse, determined = _orthogonal(signal, derivatives)
     variances = [sum(entry**2 / size for entry, size in zip(row, sizes, strict=True)) for row in inverse]
     slopes = [share.real for share in shares]
     of_m0 = 1 / energy + sum(
@@ -45,11 +46,40 @@ def cramer_rao(signal, derivatives, m0, noise):
     return jnp.stack([noise * root(each) / jnp.abs(m0) for each in variances]), noise * root(of_m0)
 
 
+@jax.jit
+def induced_bias(signal, derivatives, error):
+    """How far an error of the signal moves least-squares estimates of the parameters and of M0, to first order.
+
+    With J the derivatives of real and imaginary data by all parameters and by the real and the imaginary part of M0,
+    the shift is ``(J'J)^-1 J' error``. An error of the model in place of the data moves the estimates the other way.
+
+    Args:
+      signal: for M0 = 1, real or complex, (..., columns), as `cramer_rao` has it.
+      derivatives: of the signal by each unknown real parameter, (params, ..., columns) or a tuple of (..., columns).
+      error: of the signal for M0 = 1, real or complex, (..., columns).
+
+    Returns:
+      Shifts of the parameters, (params, ...), in their units, and of M0 as a fraction of M0, (...): complex where an
+      argument is, its real part that of abs(M0) and its imaginary part that of the phase, rad. Both are the same for
+      every M0, whose factor error and signal share; NaN where the signal does not determine all parameters.
+    """
+    energy, shares, rests, sizes, inverse, determined = _orthogonal(signal, derivatives)
+    of_m0 = _dot(signal, error) / energy
+    error = error - of_m0[..., None] * signal
+    along = []
+    for rest, size in zip(rests, sizes, strict=True):  # from what is left, so that rests need not be quite orthogonal
+        along.append(_dot(rest, error).real / size)
+        error = error - along[-1][..., None] * rest
+    shifts = [_combined(row, along) for row in inverse]
+    of_m0 = of_m0 - _combined(shares, shifts)
+    return jnp.stack([jnp.where(determined, each, jnp.nan) for each in shifts]), jnp.where(determined, of_m0, jnp.nan)
+
+
 def _orthogonal(signal, derivatives):
     """The decomposition of this module's docstring, with 1 in place of divisors that are 0.
 
-    These are: energy of the signal, complex factor by which each derivative holds it, D, rows of the inverse of U, and
-    where all parameters are determined.
+    These are: energy of the signal, complex factor by which each derivative holds it, the remainders, D, rows of the
+    inverse of U, and where all parameters are determined.
     """
     energy = _dot(signal, signal).real
     determined = energy > 0
@@ -69,7 +99,7 @@ def _orthogonal(signal, derivatives):
         sines = sines * left / jnp.where(all_of_it > 0, all_of_it, 1)
         determined &= sines > rounding
         sizes.append(jnp.where(determined, left, 1))
-    return energy, shares, sizes, inverse, determined
+    return energy, shares, rests, sizes, inverse, determined
 
 
 def _dot(a, b):

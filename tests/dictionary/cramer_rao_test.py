@@ -1,4 +1,4 @@
-"""The bound against the inverse of the whole Fisher information, and what must be true of any bound."""
+"""The bound and the bias against the whole Fisher information, and what must be true of any bound."""
 
 import hypothesis
 import jax
@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from ganmrf.dictionary.cramer_rao import cramer_rao
+from ganmrf.dictionary.cramer_rao import cramer_rao, induced_bias
+from tests.quick import quickly
 
 M0 = 0.7 - 0.4j
 
@@ -108,3 +109,47 @@ def test_voxels_are_apart_from_each_other():
     for n, voxel in enumerate(voxels):
         expected = found_by(cramer_rao, *voxel, m0[n], noise[n])
         np.testing.assert_allclose([*stds[:, n], of_m0[n]], expected, rtol=1e-12)
+
+
+quick_bias = quickly(induced_bias)
+
+
+def shifts_by(signal, derivatives, error):
+    """Shifts of the parameters, and of the real and the imaginary part of M0 = 1."""
+    with jax.enable_x64(True):
+        shifts, of_m0 = map(np.asarray, quick_bias(signal, derivatives, error))
+    return np.array([*shifts, of_m0.real, of_m0.imag])
+
+
+@pytest.mark.parametrize("kind", [float, complex])
+@pytest.mark.parametrize("n_params", [1, 3])
+def test_an_error_that_parameters_explain_is_found_as_their_shift(n_params, kind):
+    signal, derivatives = case(n_params, kind)
+    shifts = np.random.default_rng(1).standard_normal(n_params + 1)
+    m0 = shifts[-1] if kind is float else shifts[-1] + 0.3j
+    explained = np.tensordot(shifts[:-1], derivatives, 1) + m0 * signal
+    rows = jacobian(signal, derivatives, 1.0)
+    rest = np.random.default_rng(2).standard_normal(rows.shape[1])
+    rest -= rows.T @ np.linalg.solve(rows @ rows.T, rows @ rest)
+    unexplained = rest[: signal.size] if kind is float else rest[: signal.size] + 1j * rest[signal.size :]
+    expected = [*shifts[:-1], np.real(m0), np.imag(m0)]
+    for error in (explained, explained + unexplained):
+        # float64; the reference `rest` squares a condition of at most 1e3
+        np.testing.assert_allclose(shifts_by(signal, derivatives, error), expected, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(shifts_by(signal, derivatives, unexplained), 0, atol=1e-9)
+
+
+def test_bias_of_noise_scatters_as_the_bound_says():
+    """The shift is linear in the error: its covariance under white noise is the inverse Fisher information."""
+    signal, derivatives = case(2, complex)
+    unit = np.concatenate([np.eye(signal.size), 1j * np.eye(signal.size)])
+    batched = [np.broadcast_to(rows, unit.shape) for rows in (signal, *derivatives)]
+    shifts = shifts_by(batched[0], tuple(batched[1:]), unit)
+    expected = found_by(cramer_rao, signal, derivatives, 1.0, 1.0)
+    np.testing.assert_allclose(np.linalg.norm(shifts[:-1], axis=1), expected, rtol=1e-9)
+
+
+def test_dependent_derivatives_have_no_bias():
+    signal, (one, other) = (np.float32(rows) for rows in case(2))
+    shifts, of_m0 = quick_bias(signal, np.stack([one, 2 * one - signal]), other)
+    assert np.isnan([*shifts, of_m0]).all()
