@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ganmrf.imaging.nufft import image_to_kspace
+from ganmrf.imaging.phantom import noise_std
 from ganmrf.parallel import run_chunks
 from ganmrf.pytrees import require
 
@@ -64,9 +65,8 @@ def add_thermal_noise(kspace: np.ndarray, snr: float, images, *, mask: np.ndarra
     """Adds complex white Gaussian noise to the samples of every coil, (frames, coils, samples), complex64.
 
     The ``snr`` is that of an image of the same matrix whose k-space is sampled once, on the Cartesian grid, with this
-    noise: root mean square of ``|images|``, the images that were sampled, (frames, y, x), over the ``mask``, bool,
-    (y, x), not empty, and all frames, divided by the standard deviation of the real part of the image's noise where the
-    root sum of squares of the sensitivities is 1.
+    noise, as `noise_std` has it: for the images that were sampled, (frames, y, x), in the voxels of the ``mask``, bool,
+    (y, x), not empty, and for the noise of an image where the root sum of squares of the sensitivities is 1.
 
     Raises:
       ValueError: an ``snr`` that is not positive, or a mask that does not fit.
@@ -76,8 +76,7 @@ def add_thermal_noise(kspace: np.ndarray, snr: float, images, *, mask: np.ndarra
         raise ValueError(
             f"mask must be {images.shape[1:]} with a voxel at least; got {mask.shape}, {mask.sum()} voxels"
         )
-    power = np.mean([np.mean(np.abs(image[mask]) ** 2) for image in images])
-    deviation = np.float32(np.sqrt(power * mask.size) / snr)
+    deviation = np.float32(np.sqrt(mask.size) * noise_std((image[mask] for image in images), snr))
     rng = np.random.default_rng(seed)
     noisy = kspace.copy()
     for frame in noisy:  # one frame at a time: noise of all frames would double the memory

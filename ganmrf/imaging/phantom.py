@@ -211,9 +211,8 @@ def acquire(
 def add_noise(images: np.ndarray, snr: float, *, mask: np.ndarray, seed: int = 0) -> np.ndarray:
     """Adds complex white Gaussian noise to images (frames, y, x), in their complex dtype.
 
-    The ``snr`` is the root mean square of ``|images|`` over the voxels of ``mask``, bool, (y, x), not empty, in all
-    frames, divided by the standard deviation of the noise in the real part, which equals that in the imaginary part.
-    Voxels outside the mask get the same noise.
+    The ``snr`` is that of `noise_std` for the voxels of ``mask``, bool, (y, x), not empty. Voxels outside the mask get
+    the same noise.
 
     Raises:
       ValueError: images that are not complex, an ``snr`` that is not positive, or a mask that does not fit.
@@ -242,13 +241,21 @@ def add_noise_in(signals: np.ndarray, snr: float, *, mask: np.ndarray, seed: int
     return noisy
 
 
+def noise_std(signals, snr: float) -> float:
+    """The standard deviation of noise in the real part, and in the imaginary part, of signals (frames, voxels).
+
+    The ``snr`` of a scan, above 0, is the root mean square of ``|signals|`` over the voxels of the brain and all frames
+    divided by this standard deviation. The signals are without noise, in one array or frame by frame.
+    """
+    return float(np.sqrt(np.mean([np.mean(np.abs(signal) ** 2) for signal in signals]))) / snr
+
+
 def _noise(signals, snr, mask, seed):
     """The noise of each image, (y, x): one at a time, since that of the whole series would double the memory."""
-    power = np.mean([np.mean(np.abs(signal) ** 2) for signal in signals])
-    rng, real = np.random.default_rng(seed), signals[0].real.dtype
+    std, rng, real = noise_std(signals, snr), np.random.default_rng(seed), signals[0].real.dtype
     for signal in signals:
         noise = rng.standard_normal((*mask.shape, 2), dtype=real).view(signal.dtype)[..., 0]
-        yield np.sqrt(power).astype(real) / snr * noise
+        yield real.type(std) * noise
 
 
 def _slab_fractions():

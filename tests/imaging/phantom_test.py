@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from ganmrf.imaging.phantom import PURE, TISSUES, Brain, acquire, add_noise, add_noise_in, digital_brain
+from ganmrf.imaging.phantom import PURE, TISSUES, Brain, acquire, add_noise, add_noise_in, digital_brain, noise_std
 from ganmrf.physics import epg
 from ganmrf.physics.sequences.published import mrf_fisp
 from ganmrf.physics.tissue import Tissue
@@ -194,6 +194,12 @@ def test_noise_has_the_stated_snr_everywhere(small):
         assert rms / part.std() == pytest.approx(10.0, rel=5 / np.sqrt(2 * part.size))
         assert abs(part.mean()) < 5 * part.std() / np.sqrt(part.size)
     assert abs(np.corrcoef(noise.real.ravel(), noise.imag.ravel())[0, 1]) < 5 / np.sqrt(noise.size)
+
+
+def test_noise_is_the_root_mean_square_signal_over_the_ratio():
+    signals = np.array([[3j, 4.0], [0, 5.0]])
+    assert noise_std(signals, 10.0) == pytest.approx(np.sqrt(50 / 4) / 10)
+    assert noise_std(iter(signals), 10.0) == noise_std(signals, 10.0)
 
 
 @pytest.mark.parametrize("dtype", [np.complex64, np.complex128])
