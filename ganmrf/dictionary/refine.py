@@ -158,7 +158,7 @@ class _Model:
         distinct, copies = np.unique(np.stack([*times, b1]), axis=1, return_inverse=True)  # voxels may share an atom
         step = np.minimum(np.searchsorted(self.ladder[0], distinct[1]), self.ladder.shape[1] - 1)
         states = self.ladder[1, step].astype(np.int32)
-        simulate = batched_simulator(_signal_and_derivatives, sequence, Tissue(*distinct), profile, states)
+        simulate = batched_simulator(signal_and_derivatives, sequence, Tissue(*distinct), profile, states)
         signals = np.empty((step.size, 3, self.n_columns), float if basis is None else basis.dtype)
         for places, results in simulate(np.arange(step.size), mesh):
             for n, rows in enumerate(results):
@@ -171,7 +171,7 @@ class _Model:
         return np.stack([t1, np.minimum(t1, t2)])
 
 
-def _signal_and_derivatives(sequence, tissue, slice_profile, **form):
+def signal_and_derivatives(sequence, tissue, slice_profile, **form):
     """Signals and their derivatives by log T1 and log T2, (voxels, frames) each, by forward-mode differentiation.
 
     Unlike in `simulate_with_tangents`, one compiled program serves every number of states.

@@ -1,0 +1,102 @@
+"""What errors of generated fingerprints do to maps: the bias of T1, T2 and M0 in standard deviations of the noise.
+
+Whether a voxel is matched to another atom depends on how far apart the atoms are, and errors too small for that all
+look alike. Bias has no such threshold. Below 1 it is smaller than the scatter of a single voxel.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ganmrf.dictionary.build import Dictionary
+from ganmrf.dictionary.cramer_rao import cramer_rao, induced_bias
+from ganmrf.dictionary.refine import signal_and_derivatives
+from ganmrf.physics.simulate_many import plan_n_states, simulate_all
+from ganmrf.progress import Progress
+from ganmrf.pytrees import require_positive
+
+_BLOCK = 2048  # atoms in memory at a time: 16 MB of 1000 frames for each of about ten arrays in float64
+_ACCURACY = 1e-4  # of the derivatives, and of the bias with them
+
+
+class BiasToNoise(NamedTuple):
+    """Magnitude of the bias over the standard deviation by noise, for M0 = 1, dimensionless, each (atoms,), float64.
+
+    NaN where the signal does not determine T1, T2 and M0.
+
+    Attributes:
+      t1: of T1.
+      t2: of T2.
+      m0: of abs(M0).
+    """
+
+    t1: np.ndarray
+    t2: np.ndarray
+    m0: np.ndarray
+
+
+def bias_to_noise(simulated: Dictionary, generated: Dictionary, noise: float, *, progress: bool = False) -> BiasToNoise:
+    """The bias that errors of generated fingerprints induce, beside the Cramer-Rao bound, atom by atom.
+
+    The error of an atom is the difference of generated and simulated signal for M0 = 1, norms times fingerprints. To
+    first order it moves least-squares estimates of T1, T2 and complex M0 by `induced_bias`; their standard deviations
+    are those of `cramer_rao`. Both follow from one set of derivatives, which are simulated block by block.
+
+    Args:
+      simulated: the dictionary that is the truth, compressed or not.
+      generated: fingerprints and norms of the same atoms, in the form of ``simulated``. Fingerprints are read block by
+        block, so that `RowsOnDemand` are never in memory as a whole; what else ``generated`` holds is not looked at.
+      noise: standard deviation of white noise in the real, and in the imaginary, part of each frame, for M0 = 1. In
+        scans of the digital brain it is `ganmrf.imaging.phantom.noise_std`: the root mean square of the signals'
+        magnitudes over voxels of the brain and frames, divided by the signal-to-noise ratio. In a voxel of any other
+        M0, the ratio is abs(M0) times larger.
+      progress: whether to show a progress bar with an estimate of the time left.
+
+    Raises:
+      ValueError: fingerprints or norms of another shape than the simulated ones, or a noise that is not positive.
+    """
+    for name in ("fingerprints", "norms"):
+        given, own = (getattr(each, name).shape for each in (generated, simulated))
+        if given != own:
+            raise ValueError(f"generated {name} have shape {given}, but simulated ones {own}")
+    require_positive("noise", noise)
+    sequence, profile = simulated.sequence, simulated.slice_profile
+    atoms = jax.tree.map(np.asarray, simulated.tissue)
+    states = plan_n_states(sequence, atoms, n_states=None, accuracy=_ACCURACY, slice_profile=profile)
+    found = np.empty((3, atoms.size))
+
+    def signals_of(rows):
+        """Signals and derivatives by log T1 and log T2, float64 or complex128, (3, rows, columns)."""
+        signals = np.empty((3, rows.size, sequence.n_frames))
+
+        def store(places, results):
+            for each, result in zip(signals, results, strict=True):
+                each[places] = result
+
+        simulate_all(store, signal_and_derivatives, sequence, atoms.rows(rows), profile, states[rows], False)
+        return signals if simulated.basis is None else signals @ simulated.basis
+
+    with Progress(atoms.size, "comparing", unit="atom", shown=progress) as bar:
+        by_states = np.argsort(-states, kind="stable")  # a block has few numbers of states
+        for start in range(0, atoms.size, _BLOCK):
+            rows = np.sort(by_states[start : start + _BLOCK])
+            rows = np.resize(rows, min(_BLOCK, atoms.size))  # one shape for all blocks
+            ours, truth = (
+                np.asarray(each.norms, float)[rows, None] * np.asarray(each.fingerprints[rows])
+                for each in (generated, simulated)
+            )
+            signals = signals_of(rows)
+            with jax.enable_x64(True):
+                found[:, rows] = _ratios(signals, ours - truth, noise)
+            bar.update(min(_BLOCK, atoms.size - start))
+    return BiasToNoise(*found)
+
+
+@jax.jit
+def _ratios(signals, error, noise):
+    signal, *derivatives = signals
+    shifts, of_m0 = induced_bias(signal, derivatives, error)
+    stds, std_of_m0 = cramer_rao(signal, derivatives, 1.0, noise)
+    return jnp.abs(jnp.stack([*shifts, of_m0.real])) / jnp.stack([*stds, std_of_m0])
