@@ -5,17 +5,20 @@ Example::
     ganmrf ablate --workdir=runs/ablation --seeds=0,1,2
 
 Every variant is trained with every seed, which also draws the split; errors are those of the test set, before and after
-the output layer is solved for. ``ablation.json`` and ``report.html`` hold the table. One ablation alone is one command
-of `train`, such as ``--r1_weight=0``.
+the output layer is solved for. Variants with a discriminator show whether it plays: its loss, which is 2 ln 2 = 1.386
+where it guesses, the share of fingerprints that it judges rightly, and how hard it pulls at the generated fingerprints,
+over how hard the simulated ones do. A variant that is the same as an earlier one is left out. ``ablation.json`` and
+``report.html`` hold the table. One ablation alone is one command of `train`, such as ``--encoding=log``.
 """
 
 import re
 
 import numpy as np
 
-from experiments.evaluation.generator import errors_by_method
+from experiments.evaluation.generator import REFIT, errors_by_method
 from experiments.flags.command_line import command
 from ganmrf.files import write_json
+from ganmrf.gan.recipes import changes_of
 from ganmrf.progress import watched
 from ganmrf.report.html import Section, Table, write_report
 from ganmrf.runs.configs import TrainingJob
@@ -25,20 +28,35 @@ from ganmrf.runs.workdir import Workdir
 from ganmrf.settings import configuration, group, setting
 
 # What differs from the recipe that the flags give.
+_ADVERSARY = {"adversarial_weight": 1.0, "r1_weight": 0.0, "whiten": False, "reconstruction_weight": 100.0}
 VARIANTS = {
+    "regression": {"adversarial_weight": 0.0},
     "as it is": {},
-    "no adversary": {"adversarial_weight": 0.0},
-    "no gradient penalty": {"r1_weight": 0.0},
+    "gan": changes_of("gan"),
+    "the paper's losses": {**_ADVERSARY, "reconstruction": "l1", "reduction": "mean"},
+    "adversary, r1 1": {**_ADVERSARY, "r1_weight": 1.0},
+    "adversary, r1 0.001": {**_ADVERSARY, "r1_weight": 1e-3},
+    "adversary, r1 0": _ADVERSARY,
+    "adversary, r1 1, whitened": {**_ADVERSARY, "r1_weight": 1.0, "whiten": True, "head": "svd"},
+    "adversary, r1 0.001, whitened": {**_ADVERSARY, "r1_weight": 1e-3, "whiten": True, "head": "svd"},
+    "adversary, r1 0, lambda 1": {**_ADVERSARY, "reconstruction_weight": 1.0},
     "with z": {"noise": 8},
     "linear T1, T2": {"encoding": "linear"},
     "log T1, T2": {"encoding": "log"},
     "last layer alone": {"skip": False},
     "tanh head": {"head": "tanh", "refit": False},
     "l1": {"reconstruction": "l1"},
+    "sum over the frames": {"reduction": "sum"},
     "Adam": {"optimiser": "adam"},
+    "inputs from 0 to 1": {"input_range": "unit"},
+    "each fingerprint over its largest value": {"head": "tanh", "refit": False, "fingerprint_scaling": "each"},
+    "weights as in TensorFlow": {"initialiser": "glorot_uniform"},
+    "weights as in PyTorch": {"initialiser": "uniform"},
 }
 
-_KEYS = ("mean", "worst_seed", "worst_atom")
+_JUDGED = {"discriminator_loss": ".3f", "discriminator_accuracy": ".2f", "adversarial_share": ".1e"}
+_COLUMNS = ("Variant", "Error", "Error, refitted", "Worst atom, refitted")
+_COLUMNS += ("Discriminator's loss", "its accuracy", "its share", "Training (core-s)")
 
 
 @configuration
@@ -59,21 +77,25 @@ def main(config: Config, given: frozenset[str]):
         if not config.job.training.split[2] > 0:
             shares = ",".join(map(str, config.job.training.split))
             raise ValueError(f"split must have a test set to evaluate on; got {shares}")
-        jobs = {
-            workdir.path / re.sub("[ ,]+", "_", name) / f"seed_{seed}": config.job.changed(seed=seed, **VARIANTS[name])
-            for name in config.variant
-            for seed in config.seeds
+        variants = {}
+        for name in config.variant:
+            if (job := config.job.changed(**VARIANTS[name])) not in variants.values():  # else it is one of those
+                variants[name] = job
+        runs = {
+            name: _by_seed(workdir.path / re.sub("[^a-zA-Z0-9.]+", "_", name), job, config.seeds)
+            for name, job in variants.items()
         }
-        train_side_by_side(jobs)
-        rows = _rows(jobs, config)
+        train_side_by_side({folder: job for jobs in runs.values() for folder, job in jobs.items()})
+        rows = _rows(runs)
         write_json(workdir.path / "ablation.json", rows)
-        columns = ("Variant", "Mean", "Worst seed's mean", "Worst atom", "Training (core-s)")
-        cells = [[row["variant"], *(f"{row[key]:.2e}" for key in _KEYS), f"{row['core_seconds']:.1f}"] for row in rows]
-        table, seeds = Table(columns, cells), ", ".join(map(str, config.seeds))
+        table, seeds = Table(_COLUMNS, list(map(_cells, rows))), ", ".join(map(str, config.seeds))
         write_report(
             workdir.path / "report.html",
             title="What each part of the recipe contributes",
-            summary=f"Relative L2 error of unit fingerprints on the test set; seeds {seeds}.",
+            summary=f"Mean relative L2 error of unit fingerprints on the test set over seeds {seeds}, and in brackets "
+            "the least and the largest mean of a seed. Refitted: with the output layer solved for by least squares, "
+            "which hides what training left undone. A discriminator's share is the gradient of the adversarial term "
+            "with respect to generated fingerprints, over that of the reconstruction term, at the end.",
             sections=[Section("Ablation", tables=[table])],
             settings=config,
         )
@@ -81,26 +103,48 @@ def main(config: Config, given: frozenset[str]):
     print(f"report: {workdir.path / 'report.html'}")
 
 
-def _rows(jobs, config):
-    """One row for each variant, before and after the refit, and for each baseline."""
-    folders = watched(list(jobs), "evaluating")
-    rows = []
-    for name in config.variant:
-        runs = [read_run(next(folders)) for _ in config.seeds]
-        by_seed = [errors_by_method(run, baselines=name == config.variant[0]) for run in runs]
-        for method in by_seed[0]:
-            errors = [each[method][0] for each in by_seed]
-            means = [float(values.mean()) for values in errors]
-            rows.append(
-                {
-                    "variant": method.replace("generator", name),
-                    "mean": float(np.mean(means)),
-                    "worst_seed": max(means),
-                    "worst_atom": float(max(values.max() for values in errors)),
-                    "core_seconds": float(np.mean([each[method][1] for each in by_seed])),
-                }
-            )
-    return rows
+def _by_seed(folder, job, seeds):
+    return {folder / f"seed_{seed}": job.changed(seed=seed) for seed in seeds}
+
+
+def _rows(folders):
+    """One row for each variant, with errors before and after the refit, and one for each baseline."""
+    rows, baselines = [], []
+    for name, of_variant in watched(list(folders.items()), "evaluating"):
+        runs = list(map(read_run, of_variant))
+        by_seed = [errors_by_method(run, baselines=not rows) for run in runs]
+        found = {method: _over_seeds([each[method] for each in by_seed]) for method in by_seed[0]}
+        row = {"variant": name} | found.pop("generator") | {"refitted": found.pop(f"generator{REFIT}", None)}
+        last = [run.rows[-1] for run in runs]
+        rows.append(row | {key: float(np.mean([each[key] for each in last])) for key in _JUDGED if key in last[0]})
+        baselines += [{"variant": method} | errors for method, errors in found.items()]
+    return rows + baselines
+
+
+def _over_seeds(found):
+    """Errors of a method, from the errors of all atoms and the core-seconds of every seed."""
+    means = [float(errors.mean()) for errors, _ in found]
+    return {
+        "mean": float(np.mean(means)),
+        "least_seed": min(means),
+        "worst_seed": max(means),
+        "worst_atom": float(max(errors.max() for errors, _ in found)),
+        "core_seconds": float(np.mean([seconds for _, seconds in found])),
+    }
+
+
+def _cells(row):
+    def error(found):
+        return f"{found['mean']:.2e} ({found['least_seed']:.2e} to {found['worst_seed']:.2e})"
+
+    refitted = row.get("refitted")
+    return [
+        row["variant"],
+        error(row),
+        *((error(refitted), f"{refitted['worst_atom']:.1e}") if refitted else ("-", "-")),
+        *(f"{row[key]:{form}}" if key in row else "-" for key, form in _JUDGED.items()),
+        f"{row['core_seconds']:.1f}",
+    ]
 
 
 if __name__ == "__main__":

@@ -2,13 +2,13 @@
 
 Example::
 
-    ganmrf generate_dictionary --generator=runs/best/generator.npz --grid=fine --output=fine.npz
+    ganmrf generate_dictionary --generator=runs/regression/generator.npz --grid=fine --output=fine.npz
     ganmrf generate_dictionary --generator=runs/anchored/generator.npz --schedule=my.csv --output=my.npz
 
 ``--grid`` or ``--t1_ms``, ``--t2_ms`` and ``--b1`` choose the atoms. A generator that `train` made is of one sequence,
 the one that it was trained on. One that `train_anchored` made takes any, that of ``--schedule`` or the paper's: its
-anchors are simulated, ``--anchors`` of them or as many as ``--accuracy`` needs, and the error at held-out tissues is
-told. Large dictionaries are written piece by piece, and never are in memory whole.
+anchors are simulated, ``--anchors`` of them or as many as ``--accuracy`` needs, and the error is told: a sequence whose
+largest error is above ``--allow_error`` is refused. Large dictionaries are written piece by piece, and never are in memory whole.
 """
 
 import pathlib
@@ -41,7 +41,13 @@ class Config:
     seed: int = setting(0, "of z, for a generator of one sequence", at_least=0)
     anchors: int | None = setting(None, "anchors, for a generator of any sequence; default: all it has", at_least=1)
     accuracy: float | None = setting(
-        None, "in place of --anchors: error that 99 % of held-out tissues must keep", above=0, instead_of=("anchors",)
+        None,
+        "in place of --anchors and --allow_error: largest error that any checked tissue may have",
+        above=0,
+        instead_of=("anchors", "allow_error"),
+    )
+    allow_error: float | None = setting(
+        None, "largest error that is put up with; default: 0.01, with a warning above 0.001", above=0
     )
     simulation: SimulationConfig = group(SimulationConfig)
 
@@ -69,7 +75,7 @@ def main(config: Config, given: frozenset[str]):
 
 def _of_one_sequence(generator, config, given, tissue):
     """The sequence, and a function from a slice of atoms to their dictionary."""
-    for name in ("anchors", "accuracy"):
+    for name in ("anchors", "accuracy", "allow_error"):
         if getattr(config, name) is not None:
             raise ValueError(f"{name}: {config.generator} is a generator for one sequence alone, without anchors")
     check_same_simulation(config.simulation, given, generator.sequence, generator.slice_profile, config.generator)
@@ -89,8 +95,10 @@ def _of_any_sequence(generator, config, given, tissue):
     if "seed" in given:
         raise ValueError(f"seed: {config.generator} is a generator for any sequence, which draws nothing")
     with naming_fields(n_anchors="anchors"):
-        prepared = prepare(generator, sequence, config.anchors, accuracy=config.accuracy)
-    print(f"{prepared.n_anchors} anchors; {prepared.summary()}")
+        prepared = prepare(
+            generator, sequence, config.anchors, accuracy=config.accuracy, allow_error=config.allow_error
+        )
+    print(prepared.summary())
     if not generator.model.any_tissue:  # a table's weights are those of all its atoms
         tissue = generator.weights(tissue, prepared.n_anchors)
     keywords = {"compressed": config.compressed, "allow_extrapolation": True}

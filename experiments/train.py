@@ -2,7 +2,7 @@
 
 Example::
 
-    ganmrf train --workdir=runs/best
+    ganmrf train --workdir=runs/regression
     ganmrf train --workdir=runs/paper --preset=paper --steps=200000
 
 The folder gets ``config.json``, ``metrics.jsonl`` (losses and errors), ``checkpoints`` and, at the end,

@@ -2,7 +2,7 @@
 
 Example::
 
-    ganmrf benchmarks.generation --generator=runs/best/generator.npz
+    ganmrf benchmarks.generation --generator=runs/regression/generator.npz
 
 Run it on a quiet machine. Every round times each job once, in turn, and medians are printed. What the network is, not
 how well it was trained, sets its speed.

@@ -24,7 +24,8 @@ FLOOR = "simulated again"
 _B1_NAMED = "regression, B1 named"
 _N_SHOWN = 1000  # samples of each
 _RANK = 16  # what lies outside is a fifteenth of what B1 does to a fingerprint
-_GAN = {"noise": 4, "whiten": True, "discriminator_optimiser": "soap", "reconstruction": "l1", "reduction": "mean"}
+_GAN = {"adversarial_weight": 1.0, "r1_weight": 1.0, "whiten": True, "discriminator_optimiser": "soap"}
+_GAN |= {"noise": 4, "reconstruction": "l1", "reduction": "mean"}
 _NO_ADVERSARY = {"adversarial_weight": 0.0, "reconstruction_weight": 1.0}
 _REGRESSION = {**_NO_ADVERSARY, "refit": True}  # which makes it the conditional mean
 

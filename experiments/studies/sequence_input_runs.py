@@ -23,7 +23,7 @@ _L1 = {"reconstruction": "l1", "reduction": "mean"}
 # What differs in each recipe.
 VARIANTS = {
     REGRESSION: _REGRESSION,
-    GAN: _L1,  # with R1, and lambda of the paper
+    GAN: {**_L1, "adversarial_weight": 1.0, "r1_weight": 1.0, "whiten": False},  # and lambda of the paper
     L1: {**_L1, "adversarial_weight": 0.0},  # what is left of it without the adversary
     FLATTENED: _REGRESSION,
     LONGER: _REGRESSION,

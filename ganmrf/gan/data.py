@@ -9,12 +9,12 @@ import numpy as np
 from ganmrf.dictionary.build import Dictionary
 from ganmrf.dictionary.compress import svd_basis
 from ganmrf.gan.recipes import Recipe
+from ganmrf.gan.split import SPLIT, blocked_rows, split_rows
 from ganmrf.parallel import one_blas_thread
 from ganmrf.physics.sequences.fisp import Sequence
 from ganmrf.physics.tissue_box import log_time
 from ganmrf.pytrees import pytree
 
-SPLIT = (0.6, 0.2, 0.2)  # training, validation and test, as in the paper
 _HARMONICS = 2  # sines and cosines of the ``fourier`` encoding: half a period and a whole one over the trained range
 
 
@@ -35,9 +35,10 @@ class Scaling:
       output_scale: with a basis the root mean square of each coefficient, (rank,), so that all of the generator's
         outputs have the same size; else 1, ().
       scale: fingerprints are divided by it before the networks see them: 1 for SVD coefficients, otherwise the largest
-        absolute value of a fingerprint.
+        absolute value of a fingerprint; or None where each is divided by its own largest absolute value.
       basis: None, or orthonormal columns (frames, rank), float64.
       encoding: of T1 and T2, see `Recipe`.
+      input_range: of the encoded T1 and T2, see `Recipe`.
     """
 
     low: np.ndarray
@@ -45,22 +46,25 @@ class Scaling:
     offset: np.ndarray
     constant: np.ndarray
     output_scale: np.ndarray
-    scale: np.ndarray
+    scale: np.ndarray | None
     basis: np.ndarray | None
     encoding: str = dataclasses.field(metadata={"static": True})
+    input_range: str = dataclasses.field(default="symmetric", metadata={"static": True})
 
     def condition(self, t1: jax.Array, t2: jax.Array) -> jax.Array:
-        """Inputs of the networks, (atoms, features), from T1 and T2, s, (atoms,): -1 to 1 from ``low`` to ``high``."""
+        """Inputs of the networks, (atoms, features), from T1 and T2, s, (atoms,), for a range ``low`` to ``high``."""
         times, low, high = jnp.stack([t1, t2], axis=1), jnp.asarray(self.low)[None], jnp.asarray(self.high)[None]
         if self.encoding != "linear":
             times, low, high = (log_time(each, self.offset) for each in (times, low, high))
         x = 2 * (times - low) / (high - low) - 1
-        return with_harmonics(x) if self.encoding == "fourier" else x
+        features = with_harmonics(x) if self.encoding == "fourier" else x
+        return features if self.input_range == "symmetric" else (features + 1) / 2
 
     def encode(self, fingerprints: np.ndarray) -> np.ndarray:
         """Unit fingerprints (atoms, frames) in the units that the networks see, (atoms, outputs), float32."""
         outputs = fingerprints if self.basis is None else fingerprints.astype(float) @ self.basis
-        return (outputs / self.scale).astype(np.float32)
+        scale = np.abs(outputs).max(axis=1, keepdims=True) if self.scale is None else self.scale
+        return (outputs / scale).astype(np.float32)
 
 
 @pytree
@@ -108,13 +112,17 @@ def with_harmonics(x: jax.Array) -> jax.Array:
 
 
 @one_blas_thread()
-def split_and_scale(dictionary: Dictionary, recipe: Recipe, *, split=SPLIT, seed: int = 0) -> Data:
-    """Splits a dictionary at random, and scales it.
+def split_and_scale(
+    dictionary: Dictionary, recipe: Recipe, *, split=SPLIT, split_kind: str = "random", seed: int = 0
+) -> Data:
+    """Splits a dictionary, and scales it.
 
     Args:
       dictionary: full length, real.
-      recipe: its ``head``, ``rank``, ``encoding``, ``sequence_input``, ``separate_scaling`` and ``noise`` are used.
+      recipe: its ``head``, ``rank``, ``encoding``, ``input_range``, ``fingerprint_scaling``, ``sequence_input``,
+        ``separate_scaling`` and ``noise`` are used.
       split: shares of training, validation and test set; they add up to 1.
+      split_kind: ``random`` atoms (`split.split_rows`), or ``blocked``, bands of T1 and T2 (`split.blocked_rows`).
       seed: of the split and of the noise of evaluations.
 
     Raises:
@@ -123,7 +131,11 @@ def split_and_scale(dictionary: Dictionary, recipe: Recipe, *, split=SPLIT, seed
     if dictionary.basis is not None:
         raise ValueError("training takes a dictionary of full length; this one is compressed")
     rng = np.random.default_rng(seed)
-    rows = dict(zip(("train", "validation", "test"), split_rows(dictionary.norms.size, split, rng), strict=True))
+    if split_kind == "blocked":
+        parts = blocked_rows(dictionary.tissue, split, rng)
+    else:
+        parts = split_rows(dictionary.norms.size, split, rng)
+    rows = dict(zip(("train", "validation", "test"), parts, strict=True))
     rows = {name: part for name, part in rows.items() if part.size}
     scalings = {name: _scaling(dictionary, part, recipe) for name, part in rows.items()}
     sets = {}
@@ -134,27 +146,6 @@ def split_and_scale(dictionary: Dictionary, recipe: Recipe, *, split=SPLIT, seed
         condition = scaling.condition(dictionary.tissue.t1[part], dictionary.tissue.t2[part])
         sets[name] = Examples(*map(jnp.asarray, (condition, scaling.encode(fingerprints), fingerprints, noise)))
     return Data(sets, rows, scalings["train"])
-
-
-def check_split(split):
-    """Raises `ValueError` unless ``split`` holds shares for `split_rows`."""
-    if len(split) != 3 or min(split) < 0 or not split[0] > 0 or abs(sum(split) - 1) > 1e-6:
-        raise ValueError(f"split must be three shares that add up to 1, the first above 0; got {tuple(split)}")
-
-
-def split_rows(n_atoms: int, split, rng: np.random.Generator) -> list[np.ndarray]:
-    """Three disjoint random sets of rows, of the given shares.
-
-    Raises:
-      ValueError: shares below 0 or that do not add up to 1, no training share, or too few atoms for one of them.
-    """
-    check_split(split)
-    ends = np.round(np.cumsum(split) * n_atoms).astype(int)
-    parts = np.split(rng.permutation(n_atoms), ends[:2])
-    for name, share, part in zip(("training", "validation", "test"), split, parts, strict=True):
-        if share and not part.size:
-            raise ValueError(f"a dictionary of {n_atoms} atoms is too small to split: no atom for the {name} set")
-    return parts
 
 
 def batch(key: jax.Array, step: jax.Array, examples: Examples, size: int, noise: int):
@@ -193,11 +184,13 @@ def _scaling(dictionary, rows, recipe):
     fingerprints = np.asarray(dictionary.fingerprints)[rows]
     constant = np.zeros(0, np.float32) if recipe.sequence_input == "none" else sequence_input(dictionary.sequence)
     if recipe.head == "tanh":
-        output_scale, scale, basis = np.ones(()), np.abs(fingerprints).max(), None
+        scale = np.abs(fingerprints).max() if recipe.fingerprint_scaling == "set" else None
+        output_scale, basis = np.ones(()), None
     else:
         rank = min(recipe.rank, *fingerprints.shape)
         basis = svd_basis(fingerprints, rank)
         output_scale, scale = np.sqrt(np.mean((fingerprints.astype(float) @ basis) ** 2, axis=0)), np.ones(())
     offset = np.mean(dictionary.sequence.repetition_time) / 2
-    offset, output_scale, scale = (np.asarray(x, np.float32) for x in (offset, output_scale, scale))
-    return Scaling(low, high, offset, constant, output_scale, scale, basis, recipe.encoding)
+    offset, output_scale = (np.asarray(x, np.float32) for x in (offset, output_scale))
+    scale = None if scale is None else np.asarray(scale, np.float32)
+    return Scaling(low, high, offset, constant, output_scale, scale, basis, recipe.encoding, recipe.input_range)

@@ -62,7 +62,8 @@ def outputs_kind(recipe: Recipe) -> type[FingerprintOutputs] | type[MixtureOutpu
 
 def make_networks(recipe: Recipe, n_outputs: int) -> tuple[Generator, Discriminator]:
     """Generator and discriminator of a recipe."""
-    body = functools.partial(Perceptron, recipe.width, recipe.depth, recipe.activation, recipe.residual)
+    shape = recipe.width, recipe.depth, recipe.activation, recipe.residual, recipe.initialiser
+    body = functools.partial(Perceptron, *shape)
     generator = Generator(body(), n_outputs, bounded=recipe.head == "tanh", skip=recipe.skip)
     return generator, Discriminator(body())
 
@@ -71,6 +72,17 @@ def emit(recipe: Recipe, params, scaling: Scaling, noise: jax.Array, condition: 
     """Generated fingerprints (atoms, size), in the units of `Scaling`, from noise (atoms, noise) and condition."""
     outputs = network_outputs(recipe, params, scaling, noise, condition)
     return _scaled(scaling, outputs_kind(recipe).fingerprints(outputs, noise))
+
+
+def seen(recipe: Recipe, scaling: Scaling, fingerprints: jax.Array) -> jax.Array:
+    """Fingerprints (atoms, size) in the units of `Scaling`, as the discriminator sees them: whitened or as they are."""
+    return fingerprints / scaling.output_scale[None] if recipe.whiten else fingerprints
+
+
+def discriminate(recipe: Recipe, params, scaling: Scaling, fingerprints: jax.Array, condition: jax.Array) -> jax.Array:
+    """The discriminator's logits (atoms,), for fingerprints as it has them `seen`, and condition (atoms, features)."""
+    _, discriminator = make_networks(recipe, fingerprints.shape[1])
+    return discriminator.apply(params, fingerprints, with_sequence(recipe, scaling, condition))
 
 
 def network_outputs(

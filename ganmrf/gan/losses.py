@@ -18,6 +18,11 @@ def adversarial_loss(generated: jax.Array) -> jax.Array:
     return jnp.mean(jax.nn.softplus(-generated))
 
 
+def discriminator_accuracy(real: jax.Array, generated: jax.Array) -> jax.Array:
+    """Share of fingerprints that are judged rightly, half of those with D = 1/2 among them; logits (batch,)."""
+    return 0.5 + jnp.mean(jnp.sign(real) - jnp.sign(generated)) / 4
+
+
 def reconstruction_loss(real: jax.Array, generated: jax.Array, norm: str, n_terms: int = 1) -> jax.Array:
     """Mean norm of the difference of two fingerprints. Second term of Eq. 7, without lambda.
 

@@ -5,6 +5,11 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 _ACTIVATIONS = {"relu": nn.relu, "silu": nn.silu}
+_INITIALISERS = {  # of kernels
+    "lecun_normal": nn.initializers.lecun_normal(),
+    "glorot_uniform": nn.initializers.glorot_uniform(),
+    "uniform": nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform"),  # within 1 / sqrt(fan_in)
+}
 
 
 class Perceptron(nn.Module):
@@ -15,19 +20,22 @@ class Perceptron(nn.Module):
       depth: hidden layers.
       activation: ``relu`` or ``silu``.
       residual: whether every hidden layer but the first is added to the one before it.
+      initialiser: of the weights of all layers, also of those that follow the hidden ones, see `Recipe`.
     """
 
     width: int
     depth: int
     activation: str
     residual: bool = False
+    initialiser: str = "lecun_normal"
 
     @nn.compact
     def __call__(self, *inputs: jax.Array) -> jax.Array:
         """All hidden layers side by side, the last one last, (batch, depth * width), from inputs (batch, features)."""
         layers = [jnp.concatenate(inputs, axis=-1)]
         for i in range(self.depth):
-            layer = _ACTIVATIONS[self.activation](nn.Dense(self.width, name=f"hidden_{i}")(layers[-1]))
+            dense = _dense(self.width, layers[-1].shape[-1], self.initialiser, name=f"hidden_{i}")
+            layer = _ACTIVATIONS[self.activation](dense(layers[-1]))
             layers.append(layers[-1] + layer if self.residual and i else layer)
         return jnp.concatenate(layers[1:], axis=-1)
 
@@ -48,7 +56,8 @@ class Generator(nn.Module):
     skip: bool
 
     def setup(self):
-        self.output = nn.Dense(self.n_outputs)
+        n_inputs = self.body.width * (self.body.depth if self.skip else 1)
+        self.output = _dense(self.n_outputs, n_inputs, self.body.initialiser)
 
     def __call__(self, noise: jax.Array, condition: jax.Array) -> jax.Array:
         """Outputs (batch, n_outputs), from noise (batch, noise) and condition (batch, features)."""
@@ -71,7 +80,7 @@ class Discriminator(nn.Module):
     body: Perceptron
 
     def setup(self):
-        self.output = nn.Dense(1)
+        self.output = _dense(1, self.body.width, self.body.initialiser)
 
     def __call__(self, fingerprint: jax.Array, condition: jax.Array) -> jax.Array:
         """(batch,), from fingerprint (batch, outputs) and condition (batch, features)."""
@@ -99,6 +108,17 @@ def fold_rates(params, constant: jax.Array):
     """Factors of the learning rate for parameters from `fold_constant`, a tree like ``params``."""
     ones = jax.tree.map(lambda _: 1.0, params)
     return _with_first(ones, {"kernel": 1.0, "bias": 1.0 + jnp.sum(jnp.abs(constant))})
+
+
+def _dense(n_outputs, n_inputs, initialiser, name=None):
+    """A layer with a bias, which starts at 0, or is drawn as PyTorch draws it where the kernel is."""
+    bias = nn.initializers.zeros_init()
+    if initialiser == "uniform":
+
+        def bias(key, shape, dtype):
+            return jax.random.uniform(key, shape, dtype, -(n_inputs**-0.5), n_inputs**-0.5)
+
+    return nn.Dense(n_outputs, kernel_init=_INITIALISERS[initialiser], bias_init=bias, name=name)
 
 
 def _with_first(params, first):

@@ -14,8 +14,16 @@ import numpy as np
 import optax
 
 from ganmrf.gan.data import Data, Scaling, batch
-from ganmrf.gan.emission import emit, generator_errors, make_networks, network_outputs, outputs_kind, with_sequence
-from ganmrf.gan.losses import adversarial_loss, discriminator_loss, gradient_penalty
+from ganmrf.gan.emission import (
+    discriminate,
+    emit,
+    generator_errors,
+    make_networks,
+    network_outputs,
+    outputs_kind,
+    seen,
+)
+from ganmrf.gan.losses import adversarial_loss, discriminator_accuracy, discriminator_loss, gradient_penalty
 from ganmrf.gan.memory import require_training_memory
 from ganmrf.gan.networks import fold_constant, fold_rates
 from ganmrf.gan.recipes import Recipe
@@ -105,34 +113,28 @@ def make_train_step(recipe: Recipe, scaling: Scaling, reconstruction_weight):
 
     Returns:
       ``step(state, batch) -> state, metrics``, for a batch of `data.batch`; metrics are scalars by name:
-      ``reconstruction``, and with a discriminator ``generator``, ``discriminator`` and ``r1``, the gradient penalty.
+      ``reconstruction_loss``, and with a discriminator ``generator_loss``, ``discriminator_loss``,
+      ``discriminator_accuracy`` and ``r1_loss``, the gradient penalty.
     """
     of_generator, of_discriminator = make_optimisers(recipe, scaling.constant)
-    mismatch = outputs_kind(recipe).mismatch
-
-    def whitened(fingerprints):
-        return fingerprints / scaling.output_scale[None] if recipe.whiten else fingerprints
-
-    def discriminate(params, fingerprints, condition):
-        _, discriminator = make_networks(recipe, fingerprints.shape[1])
-        return discriminator.apply(params, fingerprints, with_sequence(recipe, scaling, condition))
 
     def loss_of_discriminator(params, fake, real, condition):
-        adversarial = discriminator_loss(discriminate(params, real, condition), discriminate(params, fake, condition))
-        penalty = jnp.zeros(())
+        judge = functools.partial(discriminate, recipe, params, scaling, condition=condition)
+        logits = judge(real), judge(fake)
+        adversarial, penalty = discriminator_loss(*logits), jnp.zeros(())
         if recipe.r1_weight:
-            penalty = gradient_penalty(lambda x: discriminate(params, x, condition), real)
+            penalty = gradient_penalty(judge, real)
         loss = recipe.adversarial_weight * adversarial + recipe.r1_weight * penalty
-        return loss, {"discriminator": adversarial, "r1": penalty}
+        accuracy = discriminator_accuracy(*logits)
+        return loss, {"discriminator_loss": adversarial, "discriminator_accuracy": accuracy, "r1_loss": penalty}
 
     def loss_of_generator(params, discriminator, noise, real, condition):
         fake = emit(recipe, params, scaling, noise[1], condition)
-        outputs_of = functools.partial(network_outputs, recipe, params, scaling, condition=condition)
-        reconstruction = mismatch(recipe, scaling, outputs_of, noise, real, fake)
-        loss, metrics = reconstruction_weight * reconstruction, {"reconstruction": reconstruction}
+        reconstruction = _reconstruction(recipe, params, scaling, condition, real, noise, fake)
+        loss, metrics = reconstruction_weight * reconstruction, {"reconstruction_loss": reconstruction}
         if discriminator is not None:
-            adversarial = adversarial_loss(discriminate(discriminator.params, whitened(fake), condition))
-            loss, metrics = loss + recipe.adversarial_weight * adversarial, metrics | {"generator": adversarial}
+            adversarial = _adversarial(recipe, discriminator.params, scaling, condition, fake)
+            loss, metrics = loss + recipe.adversarial_weight * adversarial, metrics | {"generator_loss": adversarial}
         return loss, metrics
 
     def step(state, batch):
@@ -143,7 +145,9 @@ def make_train_step(recipe: Recipe, scaling: Scaling, reconstruction_weight):
             discriminator, metrics = _update(
                 of_discriminator,
                 discriminator,
-                lambda params: loss_of_discriminator(params, whitened(fake), whitened(real), condition),
+                lambda params: loss_of_discriminator(
+                    params, seen(recipe, scaling, fake), seen(recipe, scaling, real), condition
+                ),
             )
         generator, more = _update(
             of_generator,
@@ -153,6 +157,30 @@ def make_train_step(recipe: Recipe, scaling: Scaling, reconstruction_weight):
         return TrainState(state.step + 1, generator, discriminator), metrics | more
 
     return step
+
+
+def adversarial_share(recipe: Recipe, state: TrainState, scaling: Scaling, batch, reconstruction_weight) -> jax.Array:
+    """How hard the discriminator pulls at the generated fingerprints, over how hard the simulated ones do: a scalar.
+
+    It is the norm of the adversarial term's gradient with respect to all generated fingerprints of a batch, over that
+    of the reconstruction term's gradient, both with their weights. Arguments as of `make_train_step` and of its step.
+    """
+    condition, real, noise = batch
+    params, judge = state.generator.params, state.discriminator.params
+    fake = emit(recipe, params, scaling, noise[1], condition)
+    adversarial = jax.grad(functools.partial(_adversarial, recipe, judge, scaling, condition))(fake)
+    reconstruction = jax.grad(functools.partial(_reconstruction, recipe, params, scaling, condition, real, noise))(fake)
+    weighted = recipe.adversarial_weight * adversarial, reconstruction_weight * reconstruction
+    return jnp.divide(*map(jnp.linalg.norm, weighted))
+
+
+def _adversarial(recipe, params, scaling, condition, fake):
+    return adversarial_loss(discriminate(recipe, params, scaling, seen(recipe, scaling, fake), condition))
+
+
+def _reconstruction(recipe, params, scaling, condition, real, noise, fake):
+    outputs_of = functools.partial(network_outputs, recipe, params, scaling, condition=condition)
+    return outputs_kind(recipe).mismatch(recipe, scaling, outputs_of, noise, real, fake)
 
 
 def _update(optimiser, network, loss):
@@ -175,9 +203,10 @@ def fit(
       draw: None, or step -> the `Examples` of the chunk that begins there, in place of the training set.
 
     Yields:
-      (state, metrics): after every chunk, with numbers by name: ``step``, the mean of each loss over the chunk, and
-      for every set the mean relative L2 error of its fingerprints and the RMSE of their entries. The state is given
-      away when the next chunk is asked for.
+      (state, metrics): after every chunk, with numbers by name: ``step``, the means over the chunk of the metrics of
+      `make_train_step`, with a discriminator and a lambda above 0 the `adversarial_share` of the next batch, and for
+      every set the mean relative L2 error of its fingerprints and the RMSE of their entries. The state is given away
+      when the next chunk is asked for.
 
     Raises:
       DivergedError: a loss or a parameter is not finite.
@@ -191,9 +220,11 @@ def fit(
         n_steps = min(chunk - step % chunk, recipe.steps - step)
         weight = jnp.float32(recipe.reconstruction_weight)
         examples = data.sets["train"] if draw is None else draw(step)
-        state, losses = _run_steps(shared, n_steps, state, examples, data.scaling, key, weight)
+        state, means = _run_steps(shared, n_steps, state, examples, data.scaling, key, weight)
         step += n_steps
-        metrics = {"step": step} | {f"{name}_loss": float(value) for name, value in losses.items()}
+        if state.discriminator is not None and recipe.reconstruction_weight:
+            means["adversarial_share"] = _share(shared, state, examples, data.scaling, key, weight)
+        metrics = {"step": step} | {name: float(value) for name, value in means.items()}
         for name, examples in data.sets.items():
             errors = np.asarray(generator_errors(shared, state.params, data.scaling, examples), float)
             rmse = np.sqrt(np.mean(errors**2) / examples.fingerprints.shape[1])
@@ -211,5 +242,11 @@ def _run_steps(recipe, n_steps, state, examples, scaling, key, reconstruction_we
     def body(state, _):
         return step(state, batch(key, state.step, examples, recipe.batch_size, recipe.noise))
 
-    state, losses = jax.lax.scan(body, state, length=n_steps)
-    return state, jax.tree.map(jnp.mean, losses)
+    state, metrics = jax.lax.scan(body, state, length=n_steps)
+    return state, jax.tree.map(jnp.mean, metrics)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _share(recipe, state, examples, scaling, key, reconstruction_weight):
+    drawn = batch(key, state.step, examples, recipe.batch_size, recipe.noise)
+    return adversarial_share(recipe, state, scaling, drawn, reconstruction_weight)

@@ -6,8 +6,8 @@ import jax
 import numpy as np
 
 from ganmrf.dictionary.grids import GRIDS, grid_of, ranges_in, tissue_grid, values_in_ranges
-from ganmrf.gan.data import SPLIT, check_split
 from ganmrf.gan.recipes import PRESETS, Recipe
+from ganmrf.gan.split import SPLIT, SPLIT_KINDS, check_split
 from ganmrf.imaging.trajectory import Spiral, design_spiral, rotated, rotation_angles
 from ganmrf.io.pulseq_settings import Excitation, Readout, ScannerLimits
 from ganmrf.io.schedule import read_schedule
@@ -226,10 +226,18 @@ class TrainingConfig:
       ValueError: a field that breaks its rule.
     """
 
-    preset: str = setting("best", "recipe whose fields are the defaults of the flags below", choices=tuple(PRESETS))
+    preset: str = setting(
+        "regression", "recipe whose fields are the defaults of the flags below", choices=tuple(PRESETS)
+    )
     recipe: Recipe = group(Recipe, presets=PRESETS, by="preset")
     split: tuple[float, ...] = setting(
         SPLIT, "shares of the training, validation and test set", at_least=0, repeats=True
+    )
+    split_kind: str = setting(
+        "random",
+        "how atoms are split: random, each by itself, so that an atom's neighbours on the grid mostly are in the "
+        "training set; or blocked, where whole bands of T1 and of T2 are the validation and the test set",
+        choices=SPLIT_KINDS,
     )
     seed: int = setting(0, "of the split, the networks, the batches and z", at_least=0)
     every: int | None = setting(
@@ -237,7 +245,7 @@ class TrainingConfig:
     )
 
     def __post_init__(self):
-        check_split(self.split)
+        check_split(self.split, self.split_kind)
         if self.recipe == Recipe():
             object.__setattr__(self, "recipe", PRESETS[self.preset])
         if self.every is None:

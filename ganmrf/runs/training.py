@@ -127,7 +127,8 @@ def _begin(job):
     sequence, tissue, profile = simulation.sequence(), simulation.tissue(), simulation.slice_profile()
     require_training_memory(training.recipe, tissue.size, sequence.n_frames)
     dictionary = build_dictionary(sequence, tissue, slice_profile=profile, accuracy=_ACCURACY)
-    data = split_and_scale(dictionary, training.recipe, split=training.split, seed=training.seed)
+    of_split = {"split": training.split, "split_kind": training.split_kind}
+    data = split_and_scale(dictionary, training.recipe, **of_split, seed=training.seed)
     return Run(job, dictionary, data, init_state(training.recipe, data, training.seed), [])
 
 

@@ -15,7 +15,7 @@ from ganmrf.dictionary.npz import load_dictionary
 from tests.commands import ROOT, run, words
 
 SMALL = ("--frames=40", "--grid=coarse", "--width=8", "--depth=1", "--rank=8", "--batch_size=16", "--optimiser=adam")
-RUN = (*SMALL, "--steps=80", "--every=5")
+RUN = (*SMALL, "--adversarial_weight=1", "--steps=80", "--every=5")
 
 
 def records(folder):
@@ -84,7 +84,7 @@ def test_a_damaged_or_missing_newest_checkpoint_falls_back(trained, tmp_path, da
         (("--frames=50",), ("--frames=50", "40")),
         (("--grid=paper",), ("--grid=paper", "coarse")),
         (("--seed=1",), ("--seed=1", "0")),
-        (("--preset=fast",), ("--preset=fast", "best", "paper")),
+        (("--preset=fast",), ("--preset=fast", "regression", "gan", "paper")),
         (("--reconstruction_weight=-1",), ("--reconstruction_weight", "at least 0", "-1.0")),
     ],
     ids=lambda value: value[0],
@@ -102,6 +102,7 @@ def test_conflicts_and_bad_flags_are_one_line(trained, flags, message):
     ("flags", "message"),
     [
         (("--split=0.5,0.5",), ("--split", "three shares", "0.5, 0.5")),
+        (("--split=1,0,0", "--split_kind=blocked"), ("--split", "--split_kind=blocked", "1.0, 0.0, 0.0")),
         (("--b1=0.9:1.1:0.1",), ("--b1", "one value", "0.9:1.1:0.1")),
         (("--t1_ms=500,900", "--t2_ms=40", "--frames=40"), ("too small to split",)),
     ],
@@ -123,7 +124,7 @@ def test_a_folder_in_use_is_refused(trained):
 
 
 def test_a_run_that_diverges_keeps_its_last_good_checkpoint(tmp_path):
-    flags = ("--steps=40", "--every=2", "--learning_rate=1e18", "--adversarial_weight=0")
+    flags = ("--steps=40", "--every=2", "--learning_rate=1e18")
     done = run("train", f"--workdir={tmp_path / 'run'}", *SMALL, *flags)
     assert done.returncode == 2
     assert "training diverged before step" in done.stderr

@@ -2,37 +2,20 @@
 
 import dataclasses
 
-import hypothesis.strategies as st
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given
 from threadpoolctl import threadpool_limits
 
 from ganmrf.dictionary.build import Dictionary
 from ganmrf.dictionary.compress import compress
 from ganmrf.dictionary.grids import tissue_grid
-from ganmrf.gan.data import batch, sequence_input, split_and_scale, split_rows
+from ganmrf.gan.data import batch, sequence_input, split_and_scale
 from ganmrf.gan.recipes import recipe
 from ganmrf.physics.sequences.fisp import Sequence
 from ganmrf.physics.sequences.published import mrf_fisp
 from ganmrf.physics.tissue import Tissue
-
-
-@given(n_atoms=st.integers(20, 7000), share=st.integers(1, 8), seed=st.integers(0, 2**31))
-def test_a_split_uses_every_atom_once(n_atoms, share, seed):
-    shares = (share / 10, (9 - share) / 10, 0.1)
-    parts = split_rows(n_atoms, shares, np.random.default_rng(seed))
-    np.testing.assert_array_equal(np.sort(np.concatenate(parts)), np.arange(n_atoms))
-    for part, wanted in zip(parts, shares, strict=True):
-        assert abs(len(part) - wanted * n_atoms) <= 1
-
-
-@pytest.mark.parametrize("shares", [(0.6, 0.2), (0.6, 0.2, 0.1), (0.0, 0.5, 0.5), (1.2, -0.2, 0.0)])
-def test_shares_that_make_no_split(shares):
-    with pytest.raises(ValueError, match="split must be three shares that add up to 1"):
-        split_rows(100, shares, np.random.default_rng(0))
 
 
 def test_the_number_of_cores_changes_no_bit():
@@ -76,6 +59,17 @@ def test_conditions_run_from_minus_1_to_1(dictionary, encoding):
     assert (shared.sets["test"].condition != data.sets["test"].condition).any()
 
 
+@pytest.mark.parametrize("encoding", ["linear", "fourier"])
+def test_conditions_of_a_unit_range_run_from_0_to_1(dictionary, encoding):
+    symmetric, unit = (
+        np.asarray(split_and_scale(dictionary, recipe(encoding=encoding, input_range=each)).sets["train"].condition)
+        for each in ("symmetric", "unit")
+    )
+    assert unit.min() >= 0
+    np.testing.assert_allclose(unit.max(axis=0)[:2], 1, atol=1e-6)
+    np.testing.assert_allclose(2 * unit - 1, symmetric, atol=1e-6)
+
+
 def test_logarithms_begin_at_half_a_repetition_time(dictionary):
     scaling = split_and_scale(dictionary, recipe(encoding="log"), split=(1, 0, 0)).scaling
     half = np.mean(dictionary.sequence.repetition_time) / 2
@@ -98,6 +92,22 @@ def test_targets_hold_the_fingerprints(dictionary, head):
         )
         decoded = np.asarray(train.target) @ scaling.basis.T
     np.testing.assert_allclose(decoded, dictionary.fingerprints[data.rows["train"]], atol=1e-6)
+
+
+def test_fingerprints_over_their_own_largest_values(dictionary):
+    tanh = recipe(head="tanh", refit=False, fingerprint_scaling="each")
+    data = split_and_scale(dictionary, tanh)
+    target = np.asarray(data.sets["train"].target)
+    np.testing.assert_array_equal(np.abs(target).max(axis=1), 1)
+    target = target / np.linalg.norm(target, axis=1, keepdims=True)
+    np.testing.assert_allclose(target, dictionary.fingerprints[data.rows["train"]], atol=1e-6)
+
+
+def test_blocked_sets(dictionary):
+    data = split_and_scale(dictionary, recipe(encoding="linear"), split_kind="blocked")
+    t1, t2 = (np.asarray(each) for each in (dictionary.tissue.t1, dictionary.tissue.t2))
+    train, test = data.rows["train"], data.rows["test"]
+    assert (~np.isin(t1[test], t1[train]) | ~np.isin(t2[test], t2[train])).all()
 
 
 def test_batches_repeat_and_differ_by_step(dictionary):

@@ -5,7 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ganmrf.gan.losses import adversarial_loss, discriminator_loss, energy_score, gradient_penalty, reconstruction_loss
+from ganmrf.gan.losses import (
+    adversarial_loss,
+    discriminator_accuracy,
+    discriminator_loss,
+    energy_score,
+    gradient_penalty,
+    reconstruction_loss,
+)
 
 
 def probability(logits):
@@ -24,6 +31,21 @@ def test_equations_6_and_7_as_the_paper_writes_them():
 
 def test_a_discriminator_that_cannot_tell_pays_two_log_2():
     np.testing.assert_allclose(discriminator_loss(jnp.zeros(5), jnp.zeros(5)), 2 * np.log(2), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("real", "generated", "expected"),
+    [
+        ([0, 0], [0, 0], 0.5),
+        ([3, 3], [3, 3], 0.5),  # constant: all simulated ones judged rightly, no generated one
+        ([-2, -2], [-2, -2], 0.5),
+        ([1, 9], [-1, -9], 1.0),
+        ([-1, -9], [1, 9], 0.0),
+        ([1, -1], [-1, -1], 0.75),
+    ],
+)
+def test_accuracy_is_the_share_judged_rightly(real, generated, expected):
+    assert discriminator_accuracy(jnp.asarray(real, float), jnp.asarray(generated, float)) == expected
 
 
 def test_losses_stay_finite_where_probabilities_round_to_0_and_1():

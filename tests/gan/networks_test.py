@@ -3,12 +3,14 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from ganmrf.gan.data import batch, split_and_scale
 from ganmrf.gan.emission import make_networks
 from ganmrf.gan.networks import fold_constant
 from ganmrf.gan.recipes import recipe
 from ganmrf.gan.train import init_state, make_train_step
+from tests.quick import quickly
 
 
 def shapes(params):
@@ -49,6 +51,29 @@ def test_bounded_outputs_and_skips():
     np.testing.assert_allclose(
         generator.apply(params, noise, condition), hidden @ output["kernel"] + output["bias"][None], rtol=1e-5
     )
+
+
+@pytest.mark.parametrize(
+    ("initialiser", "variances", "bias"),  # of kernels of 3 to 400, 800 to 300 and 400 to 1 units, and of the biases
+    [
+        ("lecun_normal", (1 / 3, 1 / 800, 1 / 400), 0),
+        ("glorot_uniform", (2 / 403, 2 / 1100, 2 / 401), 0),
+        ("uniform", (1 / 9, 1 / 2400, 1 / 1200), 1 / 3),  # within 1 / sqrt(fan_in)
+    ],
+)
+def test_initial_weights(initialiser, variances, bias):
+    generator, discriminator = make_networks(recipe(width=400, depth=2, noise=1, initialiser=initialiser), 300)
+    inputs = jnp.ones((1, 1)), jnp.ones((1, 2))
+    start = quickly(lambda key: [each.init(key, *inputs) for each in (generator, discriminator)])
+    of_generator, of_discriminator = start(jax.random.key(0))
+    first, last = of_generator["params"]["body"]["hidden_0"], of_generator["params"]["output"]
+    kernels = first["kernel"], last["kernel"], of_discriminator["params"]["output"]["kernel"]
+    for kernel, variance in zip(kernels, variances, strict=True):
+        # Of n draws from a normal distribution, the widest here, the variance is known to 4 sqrt(2 / n).
+        np.testing.assert_allclose(kernel.var(), variance, rtol=4 * (2 / kernel.size) ** 0.5)
+    assert first["bias"].max() <= bias**0.5
+    assert first["bias"].max() >= 0.9 * bias**0.5
+    np.testing.assert_allclose(first["bias"].var(), bias / 3, rtol=0.3)
 
 
 def test_folding_the_sequence_changes_nothing(dictionary):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ganmrf.gan.recipes import PRESETS, recipe
+from ganmrf.gan.recipes import PRESETS, Recipe, changes_of, recipe
 
 
 @pytest.mark.parametrize(
@@ -20,12 +20,23 @@ from ganmrf.gan.recipes import PRESETS, recipe
 )
 def test_refused(changes, message):
     with pytest.raises(ValueError, match=message.replace("(", r"\(")):
-        recipe("best", **changes)
+        recipe(**changes)
 
 
 def test_unknown_preset():
-    with pytest.raises(ValueError, match="preset must be one of best, paper; got 'fast'"):
+    with pytest.raises(ValueError, match="preset must be one of regression, gan, paper; got 'fast'"):
         recipe("fast")
+
+
+def test_users_get_regression():
+    assert Recipe() == recipe() == PRESETS["regression"]
+    assert not Recipe().adversarial_weight
+    assert changes_of("regression") == {}
+
+
+def test_the_gan_is_regression_with_an_adversary():
+    assert PRESETS["gan"].adversarial_weight
+    assert recipe(**changes_of("gan")) == PRESETS["gan"]
 
 
 def test_the_papers_choices():
@@ -35,4 +46,5 @@ def test_the_papers_choices():
     assert (paper.batch_size, paper.reconstruction, paper.reconstruction_weight) == (30, "l1", 100.0)
     assert (paper.discriminator_optimiser, paper.learning_rate_schedule) == ("adam", "constant")
     assert paper.separate_scaling
+    assert paper.adversarial_weight == 1
     assert not any((paper.r1_weight, paper.refit, paper.skip))

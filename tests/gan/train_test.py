@@ -1,5 +1,6 @@
 """The game is played by its rules: in turns, the same however it is cut into chunks, and stopped where it diverges."""
 
+import dataclasses
 import functools
 
 import jax
@@ -11,10 +12,11 @@ from ganmrf.gan.data import batch, split_and_scale
 from ganmrf.gan.emission import emit, generator_errors, make_networks
 from ganmrf.gan.losses import adversarial_loss, discriminator_loss
 from ganmrf.gan.recipes import recipe
-from ganmrf.gan.train import DivergedError, fit, init_state, make_train_step
+from ganmrf.gan.train import DivergedError, adversarial_share, fit, init_state, make_train_step
 from ganmrf.metrics import fingerprint_errors
 
 SMALL = {"width": 8, "depth": 1, "rank": 6, "batch_size": 16, "steps": 5, "optimiser": "adam", "learning_rate": 1e-2}
+SMALL["adversarial_weight"] = 1.0
 CHUNK = 3  # chunks of 3 and 2 steps
 QUICK = {"xla_backend_optimization_level": 0}  # compiles in half the time
 
@@ -72,8 +74,55 @@ def test_one_step_is_one_turn_of_each_network(dictionary):
         for expected, after, gradient in zip(*map(jax.tree.leaves, turn), strict=True):
             sure = np.abs(gradient) > 1e-4 * np.abs(gradient).max()  # of the others rounding may turn the sign
             np.testing.assert_allclose(np.where(sure, after, 0), np.where(sure, expected, 0), atol=1e-2 * rate)
-    np.testing.assert_allclose(metrics["discriminator"], loss_of_discriminator(state.discriminator.params), rtol=1e-5)
+    np.testing.assert_allclose(
+        metrics["discriminator_loss"], loss_of_discriminator(state.discriminator.params), rtol=1e-5
+    )
     assert int(found.step) == 1
+
+
+@pytest.mark.parametrize("whiten", [False, True])
+def test_the_adversarys_share_is_a_ratio_of_pulls_at_the_generated_fingerprints(dictionary, whiten):
+    chosen, data, state = begun(dictionary, noise=2, whiten=whiten)
+    condition, real, noise = examples = batch(jax.random.key(0), jnp.asarray(0), data.sets["train"], 32, 2)
+
+    @functools.partial(jax.jit, compiler_options=QUICK)
+    def shares(state):
+        doubled, judge = dataclasses.replace(chosen, adversarial_weight=2.0), state.discriminator
+        constant = dataclasses.replace(judge, params=jax.tree.map(jnp.zeros_like, judge.params))
+        without = dataclasses.replace(state, discriminator=constant)
+        cases = (chosen, state, 100.0), (doubled, state, 100.0), (chosen, state, 200.0), (chosen, without, 100.0)
+        return [adversarial_share(*case[:2], data.scaling, examples, case[2]) for case in cases]
+
+    @functools.partial(jax.jit, compiler_options=QUICK)
+    def pull(params):
+        fake = emit(chosen, params, data.scaling, noise[1], condition)
+        scale = data.scaling.output_scale[None] if whiten else 1.0
+        _, discriminator = make_networks(chosen, real.shape[1])
+        deceived = jax.grad(
+            lambda x: adversarial_loss(discriminator.apply(state.discriminator.params, x / scale, condition))
+        )
+        return jnp.sqrt(jnp.sum(deceived(fake) ** 2))
+
+    share, doubled, halved, constant = shares(state)
+    # A distance has a slope of 1; the mean over a batch of n has one of 1 / n for each of them, 1 / sqrt(n) for all.
+    np.testing.assert_allclose(share, pull(state.params) / (100 / 32**0.5), rtol=1e-4)
+    np.testing.assert_allclose((doubled, halved), (2 * share, share / 2), rtol=1e-5)
+    assert constant == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "judged"),
+    [
+        ({}, {"discriminator_accuracy", "adversarial_share"}),
+        ({"reconstruction_weight": 0.0}, {"discriminator_accuracy"}),  # nothing to compare with
+    ],
+)
+def test_records_say_whether_the_discriminator_plays(dictionary, changes, judged):
+    _, rows, _ = trained(dictionary, **changes)
+    for row in rows:
+        assert judged == {name for name in row if name in ("discriminator_accuracy", "adversarial_share")}
+        assert 0 <= row.get("discriminator_accuracy", 0) <= 1
+        assert row.get("adversarial_share", 1) > 0
 
 
 def test_chunks_do_not_change_the_run(dictionary):
@@ -112,13 +161,16 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(dictionary):
         {"learning_rate": 1e-3},
         {"learning_rate_schedule": "constant"},
         {"sequence_input": "full"},
+        {"input_range": "unit"},
+        {"initialiser": "glorot_uniform"},
+        {"fingerprint_scaling": "each", "head": "tanh", "refit": False},
         {"width": 7},
         {"depth": 2},
     ],
     ids=lambda changes: next(iter(changes)),
 )
 def test_every_field_of_the_recipe_has_an_effect(dictionary, two_steps, changes):
-    others = {"depth": changes["depth"]} if len(changes) > 1 and "depth" in changes else {}
+    others = dict(list(changes.items())[1:])
     one, other = two_steps(dictionary, **others), two_steps(dictionary, **changes)
     assert one.shape != other.shape or np.abs(one - other).max() > 1e-6
 
@@ -162,6 +214,7 @@ def test_training_learns_by_regression_alone(dictionary):
     errors = [row["test_error"] for row in rows]
     assert errors[-1] < 0.3 * errors[0]
     assert state.discriminator is None
+    assert not {"discriminator_accuracy", "adversarial_share"} & rows[-1].keys()
 
 
 def test_reported_errors_are_those_of_the_fingerprints(dictionary):

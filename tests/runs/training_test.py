@@ -12,6 +12,7 @@ from ganmrf.runs.configs import SimulationConfig, TrainingConfig, TrainingJob
 from ganmrf.runs.training import read_run, train_in_folder
 
 SMALL = Recipe(width=8, depth=1, rank=8, batch_size=16, optimiser="adam", learning_rate_schedule="constant", steps=4)
+SMALL = dataclasses.replace(SMALL, adversarial_weight=1.0)
 
 
 def job(**recipe):

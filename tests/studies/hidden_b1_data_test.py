@@ -87,8 +87,8 @@ def test_whitening_has_an_effect_on_the_discriminator_alone(hidden):
         return [make_train_step(each, data.scaling, 1.0)(state, examples)[1] for each in recipes]
 
     plain, whitened = losses(state)  # the updates are not used, and so not compiled
-    assert plain["reconstruction"] == whitened["reconstruction"]
-    assert plain["discriminator"] != whitened["discriminator"]
+    assert plain["reconstruction_loss"] == whitened["reconstruction_loss"]
+    assert plain["discriminator_loss"] != whitened["discriminator_loss"]
 
 
 def test_a_mixture_learns_the_distribution(hidden):
