@@ -71,7 +71,8 @@ def _error_section(results):
     pictures = [
         Picture(
             comparison_figure(truth, matched, mask=true, quantity=quantity),
-            f"{quantity} where it has a truth: true, matched, and their difference with ten times the contrast.",
+            f"{quantity} where it has a truth: true, matched, and their difference, with ten times the contrast and "
+            "relative to the truth.",
         )
         for quantity, truth, matched in (("T1", t1, maps.t1), ("T2", t2, maps.t2))
     ]

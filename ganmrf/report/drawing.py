@@ -1,7 +1,7 @@
 """Parts that all figures share: width, colours, axes, maps with their colour bars, masks and legends.
 
 Relaxation times are drawn in the colour maps recommended for them, lipari (T1) and navia (T2), on ranges that all
-figures share, so that two maps can be compared by eye. Voxels outside the mask or without a value are black.
+figures of maps share, so that two maps can be compared by eye. Voxels outside the mask or without a value are black.
 
 References:
   Fuderer et al. 2025, "Color-map recommendation for MR relaxometry maps", doi:10.1002/mrm.30290.
@@ -9,6 +9,7 @@ References:
 
 import numpy as np
 from cmcrameri import cm
+from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 
@@ -96,18 +97,21 @@ def draw_times(axes, title, quantity, values):
     draw_map(axes, title, f"{quantity} (ms)", 1e3 * values, colours, 0, 1e3 * top)
 
 
-def draw_map(axes, title, label, values, colours, low, high):
-    """One map with its colour bar."""
-    image = draw_image(axes, title, values, colours, low, high, size=10)
-    colour_bar([image], [axes], label, location="bottom", pad=0.03, shrink=0.88, aspect=22)
+def draw_map(axes, title, label, values, colours, low, high, power=1):
+    """One map with its colour bar; colours go by ``value**power``."""
+    image = draw_image(axes, title, values, colours, low, high, size=10, power=power)
+    # Evenly spaced colours: the ticks of a linear scale would overlap at its end.
+    ticks = {} if power == 1 else {"ticks": np.round(low + (high - low) * np.linspace(0, 1, 5) ** (1 / power), -1)}
+    colour_bar([image], [axes], label, location="bottom", pad=0.03, shrink=0.88, aspect=22, **ticks)
 
 
-def draw_image(axes, title, values, colours, low, high, size=9):
-    """One map, black where it has no value, and its title, ``size`` in points."""
+def draw_image(axes, title, values, colours, low, high, size=9, power=1):
+    """One map, black where it has no value, and its title, ``size`` in points; colours go by ``value**power``."""
     axes.set_title(title, fontsize=size)
     axes.set(visible=True, facecolor="black", xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
-    return axes.imshow(np.ma.masked_invalid(values), cmap=colours, vmin=low, vmax=high, interpolation="nearest")
+    norm = PowerNorm(power, low, high)
+    return axes.imshow(np.ma.masked_invalid(values), cmap=colours, norm=norm, interpolation="nearest")
 
 
 def colour_bar(images, axes, label, **place):

@@ -148,7 +148,10 @@ def map_figure(t1, t2, m0, *, mask, quality=None) -> Figure:
 
 
 def comparison_figure(truth, estimate, *, mask, quantity: str, names=("truth", "estimate")) -> Figure:
-    """Truth, estimate and their difference, whose colour bar spans a tenth of the maps' range: ten times the contrast.
+    """Truth, estimate, their difference with ten times the contrast, and their relative difference.
+
+    The colours of both maps reach the largest true value, CSF's; those of T2 go by the square root of the value, so
+    that white and grey matter are told apart too. The relative difference has the colours that 99 % of its voxels need.
 
     Args:
       truth: s, (y, x).
@@ -160,15 +163,39 @@ def comparison_figure(truth, estimate, *, mask, quantity: str, names=("truth", "
     Raises:
       ValueError: an unknown quantity, shapes that differ, or an empty mask.
     """
-    span = 1e3 * relaxation(quantity)[1] / MAGNIFICATION
+    colours, top = relaxation(quantity)
     mask = checked_mask(mask)
     truth, estimate = shown("truth", truth, mask), shown("estimate", estimate, mask)
-    figure, (panels,) = map_panels(truth.shape, 1, 3, besides=0.95)
+    figure, (panels,) = map_panels(truth.shape, 1, 4, besides=0.95)
+    largest, power = 1e3 * max(percentile(truth, 100), top), {"T1": 1, "T2": 0.5}[quantity]
     for axes, name, values in zip(panels, names, (truth, estimate), strict=False):
-        draw_times(axes, f"{quantity}, {name}", quantity, values)
-    title = f"Difference, contrast $\\times$ {MAGNIFICATION}"
-    label = f"{names[1].capitalize()} $-$ {names[0]} (ms)"
-    draw_map(panels[2], title, label, 1e3 * (estimate - truth), cm.vik, -span, span)
+        draw_map(axes, f"{quantity}, {name}", f"{quantity} (ms)", 1e3 * values, colours, 0, largest, power=power)
+    span, title = 1e3 * top / MAGNIFICATION, f"Difference, contrast $\\times$ {MAGNIFICATION}"
+    what = f"{names[1].capitalize()} $-$ {names[0]}"
+    draw_map(panels[2], title, f"{what} (ms)", 1e3 * (estimate - truth), cm.vik, -span, span)
+    relative = 100 * (estimate - truth) / np.where(truth == 0, np.nan, truth)
+    span = percentile(np.abs(relative), 99)
+    draw_map(panels[3], "Relative difference", f"{what} (%)", relative, cm.vik, -span, span)
+    return figure
+
+
+def bias_figure(t1, t2, *, mask) -> Figure:
+    """Bias of T1 and of T2 in every voxel, in standard deviations of the noise, on one scale that 99 % of them need.
+
+    Args:
+      t1: magnitude of the bias of T1 over its standard deviation, dimensionless, (y, x).
+      t2: that of T2, (y, x).
+      mask: voxels to show, bool, (y, x).
+
+    Raises:
+      ValueError: shapes that differ, or an empty mask.
+    """
+    mask = checked_mask(mask)
+    maps = {name: shown(name, values, mask) for name, values in (("T1", t1), ("T2", t2))}
+    figure, (panels,) = map_panels(maps["T1"].shape, 1, 2, besides=0.95)
+    largest = max(percentile(values, 99) for values in maps.values())
+    for axes, (name, values) in zip(panels, maps.items(), strict=False):
+        draw_map(axes, name, f"|bias| of {name} / noise", values, cm.batlow, 0, largest)
     return figure
 
 

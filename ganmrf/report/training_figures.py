@@ -59,14 +59,29 @@ def training_figure(steps, errors: Mapping[str, np.ndarray], what: str = "RMSE")
     return figure
 
 
-def tissue_plane_figure(t1, t2, errors, *, outside) -> Figure:
+def long_training_figure(curves: Mapping[str, tuple]) -> Figure:
+    """Error against iteration on logarithmic axes, where a power of the iteration is a straight line.
+
+    Args:
+      curves: name of a run -> its steps and its relative errors, (records,) each.
+    """
+    figure, (axes,) = plain_axes(3.6)
+    for (name, (steps, errors)), colour, width in zip(curves.items(), COLOURS, (3.0, 1.6), strict=False):
+        axes.plot(steps, errors, color=colour, linewidth=width, marker="o", markersize=3, label=name)
+    axes.set(xscale="log", yscale="log", xlabel="Iteration", ylabel="Relative L2 error")
+    legend_above(axes)
+    return figure
+
+
+def tissue_plane_figure(t1, t2, errors, *, outside, what: str = "Relative L2 error") -> Figure:
     """Error of every atom over T1 and T2; those outside the trained range are marked.
 
     Args:
       t1: s, (atoms,).
       t2: s, (atoms,).
-      errors: relative, (atoms,), positive.
+      errors: dimensionless, (atoms,), positive.
       outside: which atoms lie outside the trained range, (atoms,), bool.
+      what: name of the error.
     """
     t1_ms, t2_ms, errors, outside = 1e3 * np.asarray(t1), 1e3 * np.asarray(t2), np.asarray(errors), np.asarray(outside)
     figure, (axes,) = plain_axes(4.2)
@@ -78,7 +93,7 @@ def tissue_plane_figure(t1, t2, errors, *, outside) -> Figure:
         axes.plot(t1_ms[outside], t2_ms[outside], ".", color="0.3", markersize=0.8, label="outside the trained range")
         figure.legend(loc="outside upper right", frameon=False, markerscale=8)
     times_axes(axes, REFERENCE_TIMES)
-    colour_bar([points], [axes], "Relative L2 error", pad=0.02)
+    colour_bar([points], [axes], what, pad=0.02)
     return figure
 
 

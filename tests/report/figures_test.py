@@ -147,11 +147,21 @@ def test_maps_without_a_single_match_are_drawn():
 def test_comparison_shows_estimate_minus_truth_at_a_tenth_of_the_range():
     _, t2, mask = maps()
     estimate = t2 + 0.004
-    truth_image, estimate_image, difference = images(figures.comparison_figure(t2, estimate, mask=mask, quantity="T2"))
+    figure = figures.comparison_figure(t2, estimate, mask=mask, quantity="T2")
+    truth_image, estimate_image, difference, _ = images(figure)
     np.testing.assert_allclose(difference.get_array().compressed(), 4.0, rtol=1e-12)  # two products, one difference
-    assert truth_image.get_clim() == estimate_image.get_clim() == (0, 150)
+    assert truth_image.get_clim() == estimate_image.get_clim()
     assert difference.get_clim() == (-15, 15)
     assert truth_image.cmap.name == "navia"
+
+
+def test_comparison_shows_csf_and_small_relative_differences():
+    _, t2, mask = maps()
+    t2 = np.where(np.arange(t2.size).reshape(t2.shape) % 2, t2, 1.9)  # fluid
+    truth_image, _, _, relative = images(figures.comparison_figure(t2, 1.001 * t2, mask=mask, quantity="T2"))
+    assert truth_image.get_clim() == (0, 1900)
+    np.testing.assert_allclose(relative.get_array().compressed(), 0.1, rtol=1e-9)
+    np.testing.assert_allclose(relative.get_clim(), (-0.1, 0.1), rtol=1e-9)
 
 
 def test_comparison_of_another_quantity_is_refused():
