@@ -6,7 +6,7 @@ import numpy as np
 
 from ganmrf.imaging.acquisition import add_thermal_noise, sample_kspace
 from ganmrf.imaging.coils import head_array
-from ganmrf.imaging.phantom import Brain, acquire, add_noise, add_noise_in, digital_brain
+from ganmrf.imaging.phantom import Brain, acquire, add_noise, add_noise_in, digital_brain, noise_std
 from ganmrf.io.mrd import RawData
 from ganmrf.memory import require_memory
 from ganmrf.physics.sequences.fisp import Sequence
@@ -92,7 +92,7 @@ class Scanner:
 
     def noisy_signals(
         self, sequence: Sequence, snrs, *, slice_profile=None, seed: int = 0, progress: bool = False
-    ) -> tuple[Brain, dict[float, np.ndarray]]:
+    ) -> tuple[Brain, dict[float, np.ndarray], dict[float, float]]:
         """The voxels of the brain alone, of perfect images with noise: a quarter of the memory of `image`.
 
         Args:
@@ -103,7 +103,8 @@ class Scanner:
           progress: whether to show progress.
 
         Returns:
-          The brain, and for each ratio signals (frames, voxels of ``brain_mask``), complex64.
+          The brain; for each ratio signals (frames, voxels of ``brain_mask``), complex64; and for each ratio the
+          standard deviation of the noise, `noise_std`.
 
         Raises:
           ValueError: as `image`.
@@ -112,7 +113,8 @@ class Scanner:
         brain = self._brain(seed)
         mask = brain.brain_mask
         clean = acquire(brain, sequence, slice_profile=slice_profile, mask=mask, progress=progress)
-        return brain, {snr: add_noise_in(clean, snr, mask=mask, seed=seed + i) for i, snr in enumerate(snrs)}
+        noisy = {snr: add_noise_in(clean, snr, mask=mask, seed=seed + i) for i, snr in enumerate(snrs)}
+        return brain, noisy, {snr: noise_std(clean, snr) for snr in snrs}
 
     def sample(
         self, sequence: Sequence, trajectory, *, slice_profile=None, seed: int = 0, progress: bool = False

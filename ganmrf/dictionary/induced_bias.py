@@ -4,6 +4,7 @@ Whether a voxel is matched to another atom depends on how far apart the atoms ar
 look alike. Bias has no such threshold. Below 1 it is smaller than the scatter of a single voxel.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -37,7 +38,9 @@ class BiasToNoise(NamedTuple):
     m0: np.ndarray
 
 
-def bias_to_noise(simulated: Dictionary, generated: Dictionary, noise: float, *, progress: bool = False) -> BiasToNoise:
+def bias_to_noise(
+    simulated: Dictionary, generated: Sequence[Dictionary], noise: float, *, rows=None, progress: bool = False
+) -> list[BiasToNoise]:
     """The bias that errors of generated fingerprints induce, beside the Cramer-Rao bound, atom by atom.
 
     The error of an atom is the difference of generated and simulated signal for M0 = 1, norms times fingerprints. To
@@ -46,26 +49,33 @@ def bias_to_noise(simulated: Dictionary, generated: Dictionary, noise: float, *,
 
     Args:
       simulated: the dictionary that is the truth, compressed or not.
-      generated: fingerprints and norms of the same atoms, in the form of ``simulated``. Fingerprints are read block by
-        block, so that `RowsOnDemand` are never in memory as a whole; what else ``generated`` holds is not looked at.
+      generated: dictionaries that share the cost of the derivatives: fingerprints and norms of the same atoms, in the
+        form of ``simulated``. Fingerprints are read block by block, so that `RowsOnDemand` are never in memory as a
+        whole; what else a dictionary holds is not looked at.
       noise: standard deviation of white noise in the real, and in the imaginary, part of each frame, for M0 = 1. In
         scans of the digital brain it is `ganmrf.imaging.phantom.noise_std`: the root mean square of the signals'
         magnitudes over voxels of the brain and frames, divided by the signal-to-noise ratio. In a voxel of any other
         M0, the ratio is abs(M0) times larger.
+      rows: indices of the atoms to look at, ascending; all by default.
       progress: whether to show a progress bar with an estimate of the time left.
+
+    Returns:
+      The bias of each of ``generated``.
 
     Raises:
       ValueError: fingerprints or norms of another shape than the simulated ones, or a noise that is not positive.
     """
     for name in ("fingerprints", "norms"):
-        given, own = (getattr(each, name).shape for each in (generated, simulated))
-        if given != own:
-            raise ValueError(f"generated {name} have shape {given}, but simulated ones {own}")
+        own = getattr(simulated, name).shape
+        for given in (getattr(each, name).shape for each in generated):
+            if given != own:
+                raise ValueError(f"generated {name} have shape {given}, but simulated ones {own}")
     require_positive("noise", noise)
     sequence, profile = simulated.sequence, simulated.slice_profile
-    atoms = jax.tree.map(np.asarray, simulated.tissue)
+    chosen = np.arange(simulated.tissue.size) if rows is None else np.asarray(rows)
+    atoms = jax.tree.map(np.asarray, simulated.tissue).rows(chosen)
     states = plan_n_states(sequence, atoms, n_states=None, accuracy=_ACCURACY, slice_profile=profile)
-    found = np.empty((3, atoms.size))
+    found = np.empty((len(generated), 3, atoms.size))
 
     def signals_of(rows):
         """Signals and derivatives by log T1 and log T2, float64 or complex128, (3, rows, columns)."""
@@ -83,15 +93,16 @@ def bias_to_noise(simulated: Dictionary, generated: Dictionary, noise: float, *,
         for start in range(0, atoms.size, _BLOCK):
             rows = np.sort(by_states[start : start + _BLOCK])
             rows = np.resize(rows, min(_BLOCK, atoms.size))  # one shape for all blocks
-            ours, truth = (
-                np.asarray(each.norms, float)[rows, None] * np.asarray(each.fingerprints[rows])
-                for each in (generated, simulated)
+            truth, *others = (
+                np.asarray(each.norms, float)[chosen[rows], None] * np.asarray(each.fingerprints[chosen[rows]])
+                for each in (simulated, *generated)
             )
             signals = signals_of(rows)
             with jax.enable_x64(True):
-                found[:, rows] = _ratios(signals, ours - truth, noise)
+                for ratios, ours in zip(found, others, strict=True):
+                    ratios[:, rows] = _ratios(signals, ours - truth, noise)
             bar.update(min(_BLOCK, atoms.size - start))
-    return BiasToNoise(*found)
+    return [BiasToNoise(*ratios) for ratios in found]
 
 
 @jax.jit

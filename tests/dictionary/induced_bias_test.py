@@ -47,13 +47,14 @@ def stds(dictionary):
 
 def bias(simulated, noise=NOISE, **generated):
     """Of the simulated dictionary with other fingerprints or norms."""
-    return bias_to_noise(simulated, dataclasses.replace(simulated, **generated), noise)
+    (found,) = bias_to_noise(simulated, [dataclasses.replace(simulated, **generated)], noise)
+    return found
 
 
 def test_fingerprints_of_other_tissues_are_biased_by_the_difference(dictionary, stds):
     tissue, by = dictionary.tissue, 1e-3
     other = build_dictionary(SEQUENCE, Tissue(tissue.t1 * (1 + by), tissue.t2 * (1 - 2 * by)))
-    found = bias_to_noise(dictionary, other, NOISE)
+    (found,) = bias_to_noise(dictionary, [other], NOISE)
     # Second order: 2e-3 of the shift, for a shift of 2e-3.
     np.testing.assert_allclose(found.t1, by / stds[0], rtol=5e-3)
     np.testing.assert_allclose(found.t2, 2 * by / stds[1], rtol=5e-3)
