@@ -55,15 +55,29 @@ def setting(
     return dataclasses.field(default=default, metadata=facts | {"goes_with": goes_with, "instead_of": instead_of})
 
 
-def group(cls, *, presets: dict | None = None, by: str | None = None, without: tuple[str, ...] = ()):
+def group(
+    cls, *, presets: dict | None = None, by: str | None = None, without: tuple[str, ...] = (), defaults=frozenset()
+):
     """A field that holds another configuration, of class ``cls``, whose fields are flags of their own.
 
     ``presets`` are None, or name -> configuration that the fields which are not given are taken from; the field ``by``,
     earlier in the outer class, chooses the preset. Fields of ``without``, also those of groups in it, are no flags,
-    since the outer class does not read them.
+    since the outer class does not read them. ``defaults`` are (name, value) pairs of fields, those of its groups among
+    them, that have another default in the outer class.
     """
-    metadata = {"presets": presets, "by": by, "without": frozenset(without), "kept": True}
-    return dataclasses.field(default_factory=cls, metadata=metadata)
+    metadata = {"presets": presets, "by": by, "without": frozenset(without), "kept": True, "defaults": dict(defaults)}
+    return dataclasses.field(default_factory=lambda: _with_fields(cls(), dict(defaults)), metadata=metadata)
+
+
+def _with_fields(config, changes):
+    """A configuration with other values of some fields, those of groups among them."""
+    found = {}
+    for name, value in ((field.name, getattr(config, field.name)) for field in dataclasses.fields(config)):
+        if dataclasses.is_dataclass(value):
+            found[name] = _with_fields(value, changes)
+        elif name in changes:
+            found[name] = changes[name]
+    return dataclasses.replace(config, **found)
 
 
 @typing.dataclass_transform(frozen_default=True, field_specifiers=(setting, group))

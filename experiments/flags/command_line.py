@@ -1,5 +1,6 @@
 """A command: its flags are the fields of a dataclass; bad input is one clear line on stderr and exit code 2."""
 
+import copy
 import dataclasses
 import difflib
 import functools
@@ -9,6 +10,7 @@ import os
 import pathlib
 import sys
 import textwrap
+import types
 
 from absl import flags
 
@@ -161,14 +163,17 @@ def _flags_of(job):
     return importlib.import_module(f"experiments.{job}").main.fields()
 
 
-def _groups(cls, presets=None, without=frozenset()):
-    """(class, presets, fields that are flags) of a configuration and, after it, of its groups."""
+def _groups(cls, presets=None, without=frozenset(), defaults=types.MappingProxyType({})):
+    """(class, presets, fields that are flags, with their defaults) of a configuration and, after it, of its groups."""
     fields, groups = [], []
     for field in dataclasses.fields(cls):
         kind, _ = kind_of(cls, field.name)
         if dataclasses.is_dataclass(kind):
-            groups += _groups(kind, field.metadata["presets"], without | field.metadata["without"])
+            facts = field.metadata
+            groups += _groups(kind, facts["presets"], without | facts["without"], defaults | facts["defaults"])
         elif field.name not in without:
+            field = copy.copy(field)
+            field.default = defaults.get(field.name, field.default)
             fields.append(field)
     return [(cls, presets, fields), *groups]
 
