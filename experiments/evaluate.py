@@ -2,7 +2,7 @@
 
 Example::
 
-    ganmrf evaluate --workdir=runs/best
+    ganmrf evaluate --workdir=runs/regression
     ganmrf evaluate --workdir=runs/coarse --on=fine --allow_extrapolation
 
 The newest checkpoint of the run in ``--workdir`` is evaluated on its test set, or another grid. Regression alone, with
@@ -12,7 +12,14 @@ the same recipe, is trained in ``--workdir``/regression the first time. ``--outp
 
 import pathlib
 
-from experiments.evaluation.generator import evaluate_generator, scan_brain
+from experiments.evaluation.generator import (
+    evaluate_methods,
+    final_name,
+    interpolations,
+    networks,
+    reference_for,
+    scan_brain,
+)
 from experiments.flags.command_line import command
 from experiments.reports import generator as report
 from ganmrf.dictionary.grids import GRIDS
@@ -58,17 +65,19 @@ def main(config: Config):
         train_side_by_side({workdir / "regression": run.job.changed(adversarial_weight=0.0)})
         regression = read_run(workdir / "regression")
     scan = scan_brain(run.dictionary, scanner, snrs=config.snr, seed=config.seed, progress=True)
-    evaluation = evaluate_generator(run, regression, scan, simulated=simulated)
+    methods = networks({"generator": run, "regression only": regression}) | interpolations(run)
+    reference, shown = reference_for(run, scan, simulated), final_name("generator", run)
+    evaluation = evaluate_methods(methods, reference, scan, shown=(shown,))
     report.print_evaluation(evaluation)
     step, snr = run.rows[-1]["step"], config.snr[0]
-    write_json(folder / "evaluation.json", {"workdir": str(workdir), "step": step} | report.numbers(evaluation))
-    ours = evaluation.maps[snr][evaluation.final]
+    write_json(folder / "evaluation.json", {"workdir": str(workdir), "step": step} | report.numbers(evaluation, scan))
+    ours = evaluation.maps[snr][shown]
     write_report(
         folder / "report.html",
         title="A generator of MRF dictionaries, evaluated",
         summary=(
             f"The generator in {workdir} after {step} of {run.recipe.steps} steps. Its mean relative error at the "
-            f"atoms {evaluation.evaluated_as} is {evaluation.errors[evaluation.final].mean():.1e}. Maps of a brain by "
+            f"atoms {reference.evaluated_as} is {evaluation.counted(shown).mean():.1e}. Maps of a brain by "
             f"its dictionary differ from those by the simulated one by {100 * ours.t1:.3f} % (T1) and "
             f"{100 * ours.t2:.3f} % (T2, RRMSE) at SNR {snr:g}; {100 * ours.changed:.2f} % of the voxels changed atom."
         ),

@@ -1,36 +1,57 @@
-"""Reproduces the GAN-MRF paper: simulates, sweeps lambda, trains, generates, matches a brain, and writes one report.
+"""Reproduces the GAN-MRF paper with the paper's network, then shows what does better, and writes one report.
 
 Example::
 
     ganmrf reproduce --workdir=runs/reproduce
-    ganmrf reproduce --workdir=runs/paper --preset=paper --steps=200000
+    ganmrf reproduce --workdir=runs/reproduce --paper_steps=200000
 
-``report.html`` has the paper's Figs. 2 and 4 to 8 and its numbers beside ours; ``results.json`` has the numbers. Every
-training run has a folder of its own below ``--workdir``; called again, it goes on where it was cut off.
-``--acquisition=kspace`` scans the brain as the paper was scanned, with one of 48 spirals a frame and 20 coils.
+``report.html`` has two parts. The first is the paper's network: its Figs. 2 and 4 to 8 and its numbers beside ours.
+The second has better generators beside interpolation. ``results.json`` has the numbers. Every training run has a folder
+of its own below ``--workdir``; called again, it goes on where it was cut off, and with more ``--paper_steps`` the
+paper's network goes on from where it was. ``--acquisition=kspace`` scans the brain as the paper was scanned, with one
+of 48 spirals a frame and 20 coils.
 """
 
 import dataclasses
+import time
 from typing import NamedTuple
 
+import numpy as np
+
 from experiments.benchmarks.timing import GenerationCost, generation_cost
-from experiments.evaluation.generator import Evaluation, Scan, evaluate_generator, scan_brain
+from experiments.evaluation.generator import (
+    Evaluation,
+    Method,
+    Scan,
+    evaluate_methods,
+    final_name,
+    interpolations,
+    networks,
+    reference_for,
+    scan_brain,
+)
+from experiments.evaluation.long_run import check_long_run, long_run_rows
 from experiments.flags.command_line import command
 from experiments.reports.generator import numbers, print_evaluation
 from experiments.reports.reproduction import write_reproduction_report
-from experiments.sweep_lambda import best_weight, sweep_jobs, sweep_rows, sweep_section
+from experiments.sweep_lambda import sweep_jobs, sweep_rows
+from ganmrf.anchors.prepared import prepare
 from ganmrf.files import remove_folder, write_json
-from ganmrf.gan.recipes import recipe
+from ganmrf.gan.recipes import PRESETS, recipe
 from ganmrf.imaging.phantom import COARSEST
 from ganmrf.parallel import forget_compiled_programs, return_freed_memory
 from ganmrf.physics.slice_profile import sinc_slice_profile
+from ganmrf.runs.anchoring import AnchoredConfig, make_in_folder
 from ganmrf.runs.configs import SpiralConfig, TrainingJob
 from ganmrf.runs.side_by_side import train_side_by_side
 from ganmrf.runs.training import Run, read_run, simulate_accurately
 from ganmrf.runs.workdir import Workdir
 from ganmrf.settings import configuration, group, setting
 
+PAPER = "paper's network"
 _OF_KSPACE = ("acquisition=kspace",)
+_PAPER_EVERY = 1000  # steps between two records of the paper's network, whatever their number, so that it can go on
+_ANCHOR_SEQUENCES, _ANCHOR_CANDIDATES = 4, 1024  # that the weights of anchors are learned from: ten core-seconds
 
 
 @configuration
@@ -38,15 +59,19 @@ class Config:
     """The reproduction.
 
     Attributes:
-      sweep_steps: once made, a number, as ``size`` and ``snr`` are.
+      size: once made, a number, as ``snr`` is.
     """
 
     workdir: str = setting(meaning="folder of everything", kept=False)
+    paper_steps: int = setting(30_000, "steps of the paper's network; more go on from where it was", at_least=1)
     lambdas: tuple[float, ...] = setting(
-        (0.01, 1.0, 100.0, 10000.0), "weights to choose from; one: no choice", at_least=0
+        (0.01, 1.0, 100.0, 10000.0), "weights that the paper's network is tried with; one: none is tried", at_least=0
     )
-    sweep_steps: int | None = setting(None, "steps of each weight; default: a fifth of --steps", at_least=1)
-    paper_steps: int = setting(10_000, "steps of the paper's recipe beside ours; 0: none", at_least=0)
+    sweep_steps: int = setting(3000, "steps of the paper's network with each of --lambdas", at_least=1)
+    long_run: str | None = setting(
+        None, "folder of a longer run of the paper's network, whose curve is shown; default: the one that is shipped"
+    )
+    anchors: int = setting(96, "anchors of the anchored generator; 0: none", at_least=0)
     acquisition: str = setting("image", "perfect images, or gridded spirals", choices=("image", "kspace"))
     size: int | None = setting(
         None, "rows and columns of the brain's 300 mm; default: 256, of --acquisition=kspace 128", at_least=COARSEST
@@ -57,134 +82,175 @@ class Config:
     coils: int = setting(20, "loops around the head", at_least=1, goes_with=_OF_KSPACE)
     rotation: str = setting("uniform", "of the spirals", choices=("uniform", "golden"), goes_with=_OF_KSPACE)
     rounds: int = setting(3, "how often generation and simulation are timed", at_least=1)
-    job: TrainingJob = group(TrainingJob, without=("reconstruction_weight",))
+    job: TrainingJob = group(TrainingJob, defaults={"slice_nodes": 12}.items())
 
     def __post_init__(self):
-        kspace, training = self.acquisition == "kspace", self.job.training
-        defaults = {
-            "sweep_steps": max(training.recipe.steps // 5, 1),
-            "size": 128 if kspace else 256,
-            "snr": (50.0,) if kspace else (20.0, 1.0),
-        }
-        for name, value in defaults.items():
+        kspace = self.acquisition == "kspace"
+        for name, value in {"size": 128 if kspace else 256, "snr": (50.0,) if kspace else (20.0, 1.0)}.items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
-        if training.preset == "paper":
-            object.__setattr__(self, "paper_steps", 0)
+
+    @property
+    def paper(self) -> TrainingJob:
+        """What the paper's network learns, and how."""
+        of_paper = {"preset": "paper", "recipe": recipe("paper", steps=self.paper_steps), "every": _PAPER_EVERY}
+        return self.job.changed(**of_paper)
 
 
 class Results(NamedTuple):
     """What came out.
 
     Attributes:
-      chosen: the lambda that was picked.
-      sweep: its `sweep_rows`, or None for a single lambda.
-      run: of the generator.
-      paper: the run of the paper's recipe beside it, or None.
+      sweep: `sweep_rows` of the paper's network, or None for a single lambda.
+      runs: the training runs, by the names of their folders.
       scan: the brain.
       acquired: how it was scanned, in words.
-      evaluations: of the generator on its grid; of one trained on 297 atoms, on those and on 106160.
-      cost: of generation, for the paper's grid and the fine one.
+      paper: evaluations of the paper's network: on its grid; trained on 297 atoms, on those and on 106160.
+      better: evaluations of better generators and of interpolation, on the grid, and on 106160 atoms from 297.
+      cost: of generation by the paper's network and by the better one, and by that one for the fine grid.
+      long_run: records of a longer run of the paper's network, or None.
     """
 
-    chosen: float
     sweep: list[dict] | None
-    run: Run
-    paper: Run | None
+    runs: dict[str, Run]
     scan: Scan
     acquired: str
-    evaluations: dict[str, Evaluation]
-    cost: list[GenerationCost]
+    paper: dict[str, Evaluation]
+    better: dict[str, Evaluation]
+    cost: dict[str, GenerationCost]
+    long_run: list[dict] | None
 
 
 @command(Config)
 def main(config: Config, given: frozenset[str]):
     """Runs everything, and writes what came out."""
     return_freed_memory()
-    with Workdir(config.workdir, config, given) as workdir:
+    if config.long_run is not None:
+        check_long_run(config.long_run, config.paper)
+    with Workdir(config.workdir, config, given, extendable=frozenset({"paper_steps"})) as workdir:
         results = reproduce(workdir.path, workdir.config)
-        content = {"lambda": results.chosen, "sweep": results.sweep, "records": results.run.rows}
-        content |= {name: numbers(evaluation) for name, evaluation in results.evaluations.items()}
-        content["generation"] = [cost._asdict() for cost in results.cost]
+        content = {"sweep": results.sweep, "records": {name: run.rows for name, run in results.runs.items()}}
+        for part in ("paper", "better"):
+            evaluations = getattr(results, part)
+            content[part] = {name: numbers(evaluation, results.scan) for name, evaluation in evaluations.items()}
+        content["generation"] = {name: cost._asdict() for name, cost in results.cost.items()}
         write_json(workdir.path / "results.json", content)
-        sweep = sweep_section(results.sweep) if results.sweep else None
-        write_reproduction_report(workdir.path / "report.html", workdir.config, results, sweep)
+        write_reproduction_report(workdir.path / "report.html", workdir.config, results)
         print(f"report: {workdir.path / 'report.html'}")
 
 
 def reproduce(folder, config: Config) -> Results:
     """The whole chain, in a folder."""
-    sequence = config.job.simulation.sequence()
+    simulation, seed = config.job.simulation, config.job.training.seed
+    sequence = simulation.sequence()
     scanner, trajectory, acquired = _scanner(sequence, config)
     samples = 0 if trajectory is None else trajectory.shape[1]
     scanner.require_memory(sequence.n_frames, samples, whole=samples > 0)
-    chosen, sweep = _choose_weight(folder, config)
-    print(f"lambda {chosen:g}; training the generators", flush=True)
-    runs = _train(folder, config.job.changed(reconstruction_weight=chosen))
-    generator, of_297 = runs["generator"], runs["generator_297"]
+    swept, jobs = _jobs(folder, config)
+    of_anchors = _of_anchors(config, sequence) if config.anchors and simulation.b1 is None else None
+    print(f"training {len(jobs) + len(swept)} runs", flush=True)
+    train_side_by_side({folder / name: job for name, job in jobs.items()} | swept)
+    runs = {name: read_run(folder / name) for name in jobs}
+    anchored = _anchored(folder / "anchored", of_anchors, sequence) if of_anchors else {}
 
     print("timing generation", flush=True)
-    fine_grid, final = config.job.simulation.on_grid("fine"), generator.generator()
+    own = runs["paper"].dictionary
     profiles = {1: None, 12: sinc_slice_profile(12)}
-    cost = [
-        generation_cost(final, generator.dictionary.tissue, profiles, rounds=config.rounds),
-        generation_cost(final, fine_grid.tissue().ravel(), {1: None}, rounds=config.rounds),
-    ]
+    fine_grid, generator = simulation.on_grid("fine"), runs["generator"].generator()
+    timed = {
+        "paper": (runs["paper"].generator(), own.tissue, profiles),
+        "generator": (generator, own.tissue, profiles),
+        "fine": (generator, fine_grid.tissue().ravel(), {1: None}),
+    }
+    cost = {name: generation_cost(*each, rounds=config.rounds) for name, each in timed.items()}
 
     print("scanning the brain, matching it, and comparing the maps", flush=True)
     forget_compiled_programs()
-    noise = {"snrs": config.snr, "seed": config.job.training.seed}
-    scan = scan_brain(generator.dictionary, scanner, **noise, trajectory=trajectory, progress=True)
-    evaluations = {
-        "own": evaluate_generator(generator, runs.get("regression"), scan),
-        "coarse": evaluate_generator(of_297, None, scan),
-    }
+    scan = scan_brain(own, scanner, snrs=config.snr, seed=seed, trajectory=trajectory, progress=True)
+    labels = {_label(runs[name]): runs[name] for name in ("generator", "other")}
+    shown = final_name(_label(runs["generator"]), runs["generator"])
+    others = networks(labels) | anchored | interpolations(runs["generator"])
+    methods = networks({PAPER: runs["paper"]}) | others
+    own_grid = evaluate_methods(methods, reference_for(runs["paper"], scan), scan, shown=(PAPER, shown))
+    of_297 = networks({PAPER: runs["paper_297"]})
+    coarse = evaluate_methods(of_297, reference_for(runs["paper_297"], scan), scan, shown=(PAPER,))
+
     forget_compiled_programs()
     store = folder / "fine.zarr"  # on disk: it is read block by block
-    fine = simulate_accurately(fine_grid, store)
-    evaluations["fine"] = evaluate_generator(of_297, None, scan, simulated=fine, map_baselines=False)
+    reference = reference_for(runs["paper_297"], scan, simulate_accurately(fine_grid, store))
+    others_297 = networks({_label(runs["generator_297"]): runs["generator_297"]}) | interpolations(
+        runs["generator_297"]
+    )
+    fine = evaluate_methods(of_297 | others_297, reference, scan, shown=(PAPER, shown), mapped=False)
+    paper = {"own": own_grid.of({PAPER}, PAPER), "coarse": coarse, "fine": fine.of({PAPER}, PAPER)}
+    better = {"own": own_grid.of(others, shown), "fine": fine.of(others_297, shown)}
     remove_folder(store)
     forget_compiled_programs()
-    for evaluation in evaluations.values():
+    for evaluation in (*paper.values(), *better.values()):
         print_evaluation(evaluation)
-    paper = read_run(folder / "paper") if config.paper_steps else None
-    return Results(chosen, sweep, generator, paper, scan, acquired, evaluations, cost)
+    sweep = sweep_rows(swept) if swept else None
+    return Results(sweep, runs, scan, acquired, paper, better, cost, long_run_rows(config.long_run, config.paper))
 
 
-def _choose_weight(folder, config):
-    """Lambda, and the rows of its sweep or None; the paper's recipe is trained beside the sweep."""
-    weights, jobs = config.lambdas, {}
-    if config.paper_steps:
-        of_paper = {"preset": "paper", "recipe": recipe("paper", steps=config.paper_steps)}
-        jobs[folder / "paper"] = config.job.changed(**of_paper, every=max(config.paper_steps // 40, 1))
+def _jobs(folder, config):
+    """The sweep of lambda, folder -> job, and all other training runs, name -> job."""
+    paper, job = config.paper, config.job
     swept = {}
-    if len(weights) > 1:
-        swept = sweep_jobs(folder / "sweep", config.job.changed(steps=config.sweep_steps, every=None), weights)
-    print(f"training {len(swept) + len(jobs)} runs: lambda, and the paper's recipe", flush=True)
-    train_side_by_side(jobs | swept)
-    if not swept:
-        return weights[0], None
-    rows = sweep_rows(swept)
-    return best_weight(rows), rows
+    if len(config.lambdas) > 1:
+        swept = sweep_jobs(folder / "sweep", paper.changed(steps=config.sweep_steps), config.lambdas)
+
+    def on_297(each):  # the 106160 atoms are the test of the 297
+        return dataclasses.replace(each.changed(split=(1.0, 0.0, 0.0)), simulation=each.simulation.on_grid("coarse"))
+
+    jobs = {"paper": paper, "paper_297": on_297(paper)}
+    jobs |= {"generator": job, "generator_297": on_297(job), "other": _with_or_without_adversary(job)}
+    return swept, jobs
 
 
-def _train(folder, job) -> dict[str, Run]:
-    """The generators: on the grid, on 297 atoms and, where there is a discriminator, without it."""
-    of_297 = job.changed(split=(1.0, 0.0, 0.0))  # the 106160 atoms are the test of the 297
-    jobs = {"generator": job, "generator_297": dataclasses.replace(of_297, simulation=job.simulation.on_grid("coarse"))}
+def _with_or_without_adversary(job):
+    """A job with what the recipe ``gan`` changes, or the same without its discriminator if it has one."""
     if job.training.recipe.adversarial_weight:
-        jobs["regression"] = job.changed(adversarial_weight=0.0)
-    train_side_by_side({folder / name: each for name, each in jobs.items()})
-    return {name: read_run(folder / name) for name in jobs}
+        return job.changed(adversarial_weight=0.0)
+    gan, regression = (vars(PRESETS[name]) for name in ("gan", "regression"))
+    changes = {name: value for name, value in gan.items() if value != regression[name]}
+    if "steps" in changes:
+        changes["steps"] = max(job.training.recipe.steps * gan["steps"] // regression["steps"], 1)
+    return job.changed(**changes)
+
+
+def _label(run):
+    return "regression with an adversary" if run.recipe.adversarial_weight else "regression"
+
+
+def _of_anchors(config, sequence):
+    """Settings of the anchored generator of the grid, for sequences as long as this one."""
+    simulation = dataclasses.replace(
+        config.job.simulation, schedule=None, echo_time_ms=None, inversion_time_ms=None, frames=sequence.n_frames
+    )
+    tissue = simulation.tissue()
+    t1, t2 = (tuple(1e3 * float(end(times)) for end in (np.min, np.max)) for times in (tissue.t1, tissue.t2))
+    learned = {"sequences": _ANCHOR_SEQUENCES, "candidates": max(_ANCHOR_CANDIDATES, config.anchors)}
+    return AnchoredConfig(
+        simulation=simulation, kind="table", anchors=config.anchors, t1_range_ms=t1, t2_range_ms=t2, **learned
+    )
+
+
+def _anchored(folder, settings, sequence):
+    """The anchored generator, whose weights were learned from other sequences, by name."""
+    made = make_in_folder(folder, settings)
+    start = time.process_time()
+    prepared = prepare(made.generator, sequence)
+    seconds = made.core_seconds + time.process_time() - start
+    return {f"{len(prepared.signals)} anchors": Method(lambda simulated: prepared.stream(simulated.tissue), seconds, True)}
 
 
 def _scanner(sequence, config):
     """The scanner, where it samples k-space or None, and how it scans, in words."""
     sampling = SpiralConfig(config.size, rotation=config.rotation)
-    trajectory, acquired = None, "imaged perfectly, with noise"
+    trajectory, acquired = None, "phantom, perfect images, white noise"
     if config.acquisition == "kspace":
         turned = "7.5 degrees" if config.rotation == "uniform" else "the golden angle"
-        acquired = f"48-fold undersampled by {config.coils} coils, spirals turned by {turned}, each frame gridded"
+        acquired = f"phantom, R = 48, {config.coils} coils, spirals turned by {turned}, each frame gridded"
         trajectory = sampling.trajectory(sequence.n_frames)
     return sampling.scanner(coils=config.coils), trajectory, acquired
 

@@ -4,22 +4,21 @@ Example::
 
     ganmrf sweep_lambda --workdir=runs/sweep --steps=2000 --lambdas=0.01,1,100,10000
 
-Every lambda has a folder of its own, as `train` makes them. ``sweep.json`` has the errors, and ``report.html`` shows
-them as the paper's Fig. 4a does. Called again with the same ``--workdir`` it goes on where it was cut off.
+The recipe is the paper's where ``--preset`` names no other; without an adversary lambda changes nothing. Every lambda
+has a folder of its own, as `train` makes them. ``sweep.json`` has the errors, and ``report.html`` shows them as the
+paper's Fig. 4a does. Called again with the same ``--workdir`` it goes on where it was cut off.
 """
 
 import pathlib
 
 from experiments.flags.command_line import command
+from experiments.reports.sweep import best_weight, sweep_section
 from ganmrf.files import write_json
-from ganmrf.report.html import Picture, Section, Table, write_report
-from ganmrf.report.training_figures import sweep_figure
+from ganmrf.report.html import write_report
 from ganmrf.runs.configs import TrainingJob
 from ganmrf.runs.side_by_side import train_side_by_side
 from ganmrf.runs.workdir import Workdir, read_records
 from ganmrf.settings import configuration, group, setting
-
-SETS = {"training": "train_rmse", "validation": "validation_rmse"}  # what is shown: key in a record
 
 
 @configuration
@@ -28,7 +27,7 @@ class Config:
 
     workdir: str = setting(meaning="folder of the sweep", kept=False)
     lambdas: tuple[float, ...] = setting((0.01, 1.0, 100.0, 10000.0), "weights, separated by commas", at_least=0)
-    job: TrainingJob = group(TrainingJob, without=("reconstruction_weight",))
+    job: TrainingJob = group(TrainingJob, without=("reconstruction_weight",), defaults={"preset": "paper"}.items())
 
 
 @command(Config)
@@ -58,8 +57,12 @@ def sweep_jobs(folder: pathlib.Path, job: TrainingJob, weights) -> dict[pathlib.
     """Folder -> job of every weight of the reconstruction term.
 
     Raises:
-      ValueError: no validation set to pick a weight by, or a weight of 0 without an adversarial loss.
+      ValueError: no validation set to pick a weight by, or no adversary to weigh against.
     """
+    if not job.training.recipe.adversarial_weight:
+        raise ValueError(
+            f"adversarial_weight must be above 0, or lambda changes nothing; got --preset={job.training.preset}"
+        )
     if not job.training.split[1] > 0:
         raise ValueError(f"split must have a validation set to pick lambda by; got {job.training.split}")
     return {folder / f"lambda_{weight:g}": job.changed(reconstruction_weight=weight) for weight in sorted(weights)}
@@ -70,25 +73,6 @@ def sweep_rows(jobs) -> list[dict]:
     return [
         {"lambda": job.training.recipe.reconstruction_weight} | read_records(folder)[-1] for folder, job in jobs.items()
     ]
-
-
-def best_weight(rows) -> float:
-    """The lambda of the least validation error."""
-    return min(rows, key=lambda row: row["validation_rmse"])["lambda"]
-
-
-def sweep_section(rows) -> Section:
-    """The paper's Fig. 4a, and its numbers."""
-    weights = [row["lambda"] for row in rows]
-    chosen = best_weight(rows)
-    figure = sweep_figure(weights, {name: [row[key] for row in rows] for name, key in SETS.items()}, chosen=chosen)
-    cells = [[f"{row['lambda']:g}", *(f"{row[key]:.2e}" for key in SETS.values())] for row in rows]
-    return Section(
-        "Weight of the reconstruction term (the paper's Fig. 4a)",
-        f"Each point is a run of {rows[0]['step']} steps; the weight of least validation error was picked.",
-        figures=[Picture(figure, "RMSE of all entries of the fingerprints of unit norm, against lambda.")],
-        tables=[Table(("lambda", *(f"RMSE, {name}" for name in SETS)), cells)],
-    )
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Errors of a generator's fingerprints, and of the maps they give, beside the simulator and the baselines."""
+"""Errors of generated fingerprints, and of the maps they give, beside the simulator's and beside the truth."""
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import jax
@@ -10,27 +10,47 @@ import numpy as np
 
 from ganmrf.dictionary.build import Dictionary
 from ganmrf.dictionary.compress import svd_basis
+from ganmrf.dictionary.induced_bias import BiasToNoise, bias_to_noise
 from ganmrf.dictionary.match import Maps, match
-from ganmrf.gan.baselines import linear_interpolation, radial_basis_functions
-from ganmrf.gan.generate import generate, stream
+from ganmrf.dictionary.rows import RowsOnDemand
+from ganmrf.gan.baselines import (
+    linear_interpolation,
+    radial_basis_functions,
+    rsvd_polynomials,
+    spline_interpolation,
+)
+from ganmrf.gan.generate import stream
 from ganmrf.imaging.coils import compress_coils
-from ganmrf.imaging.phantom import BRAIN_TISSUES, Brain
+from ganmrf.imaging.phantom import BRAIN_TISSUES, Brain, noise_std
 from ganmrf.imaging.pipeline import reconstruct
 from ganmrf.metrics import TissueRow, fingerprint_errors, rrmse, tissue_table
-from ganmrf.physics.tissue import Tissue
 from ganmrf.runs.training import Run
 from ganmrf.scanner import Scanner
 
 REFIT = ", output layer solved for"
 _CALIBRATION_RANK, _VIRTUAL_COILS = 2, 10
+_INTERPOLATIONS = {
+    "radial basis functions": radial_basis_functions,
+    "splines": spline_interpolation,
+    "randomised SVD and polynomials": rsvd_polynomials,
+    "linear interpolation": linear_interpolation,
+}
+_BIASED = 2048  # atoms of a large grid whose bias is computed, evenly spread: derivatives cost five simulations
 _BLOCK = 8192  # atoms whose fingerprints are in memory at a time: 33 MB of 1000 frames
 
 
 class Scan(NamedTuple):
-    """A digital brain and its noisy signals: signal-to-noise ratio -> (frames, voxels of the brain)."""
+    """A digital brain and its noisy signals.
+
+    Attributes:
+      brain: the brain.
+      signals: signal-to-noise ratio -> (frames, voxels of the brain).
+      noise: signal-to-noise ratio -> standard deviation of the noise, as `ganmrf.imaging.phantom.noise_std` has it.
+    """
 
     brain: Brain
     signals: dict[float, np.ndarray]
+    noise: dict[float, float]
 
     def match(self, dictionary: Dictionary, snr: float, *, progress: bool = False) -> Maps:
         """Maps of the brain, (y, x), by a dictionary; 0 (index -1) outside the brain."""
@@ -45,10 +65,18 @@ class Scan(NamedTuple):
 
 
 class Method(NamedTuple):
-    """A way from tissue to unit fingerprints, (atoms, frames), and core-seconds of its training or fitting."""
+    """A way to generate a dictionary.
 
-    make: Callable[[Tissue], np.ndarray]
+    Attributes:
+      generate: from a simulated dictionary to the generated one of the same atoms, whose fingerprints may be
+        `RowsOnDemand`; a method without norms of its own leaves the simulated ones.
+      core_seconds: of its training or fitting.
+      has_norms: whether it has norms of its own.
+    """
+
+    generate: Callable[[Dictionary], Dictionary]
     core_seconds: float
+    has_norms: bool = False
 
 
 class MapErrors(NamedTuple):
@@ -69,34 +97,62 @@ class MapErrors(NamedTuple):
     maps: Maps
 
 
-class Evaluation(NamedTuple):
-    """Errors of all methods on one grid.
+class Reference(NamedTuple):
+    """What generated dictionaries of one grid are compared with.
 
     Attributes:
-      simulated: the dictionary that is the reference.
-      evaluated: which atoms the methods are compared on, bool, (atoms,).
+      simulated: the simulated dictionary.
+      evaluated: which atoms count, bool, (atoms,).
       evaluated_as: a phrase that says which atoms these are.
-      outside: atoms outside the generator's trained range, bool, (atoms,).
-      errors: method -> relative error of every evaluated fingerprint.
-      core_seconds: method -> core-seconds of its training.
-      all_errors: relative error of every atom by the generator, (atoms,).
-      norm_error: mean relative error of its norms over the evaluated atoms.
-      reference_maps: signal-to-noise ratio -> maps by the simulated dictionary.
-      maps: signal-to-noise ratio -> method -> errors.
-      final: the method that is the generator at the end of its recipe, with or without a refit of the output layer.
+      outside: atoms outside the trained range, bool, (atoms,).
+      maps: signal-to-noise ratio -> maps by the simulated dictionary.
     """
 
     simulated: Dictionary
     evaluated: np.ndarray
     evaluated_as: str
     outside: np.ndarray
+    maps: dict[float, Maps]
+
+
+class Evaluation(NamedTuple):
+    """Errors of all methods on one grid.
+
+    Attributes:
+      reference: what they are compared with.
+      errors: method -> relative error of every fingerprint, (atoms,).
+      norm_errors: method with norms of its own -> relative error of every norm, (atoms,).
+      biases: method -> bias over noise at the atoms ``biased``, for M0 = 1 and the first signal-to-noise ratio.
+      biased: indices of these atoms: all, or of a large grid some.
+      core_seconds: method -> core-seconds of its training.
+      maps: signal-to-noise ratio -> method -> errors.
+      shown: the method whose maps and errors the figures show.
+    """
+
+    reference: Reference
     errors: dict[str, np.ndarray]
+    norm_errors: dict[str, np.ndarray]
+    biases: dict[str, BiasToNoise]
+    biased: np.ndarray
     core_seconds: dict[str, float]
-    all_errors: np.ndarray
-    norm_error: float
-    reference_maps: dict[float, Maps]
     maps: dict[float, dict[str, MapErrors]]
-    final: str
+    shown: str
+
+    def counted(self, method: str) -> np.ndarray:
+        """Errors of a method at the atoms that count."""
+        return self.errors[method][self.reference.evaluated]
+
+    def counted_biases(self, method: str) -> dict[str, np.ndarray]:
+        """Bias over noise of T1, T2 and M0 by a method, at those atoms ``biased`` that count."""
+        counted = self.reference.evaluated[self.biased]
+        return {name: values[counted] for name, values in self.biases[method]._asdict().items()}
+
+    def of(self, methods, shown: str) -> "Evaluation":
+        """The evaluation of some of the methods, of which one is shown."""
+        of_methods = ("errors", "norm_errors", "biases", "core_seconds")
+        kept = {field: {k: v for k, v in getattr(self, field).items() if k in methods} for field in of_methods}
+        maps = {snr: {k: v for k, v in found.items() if k in methods} for snr, found in self.maps.items()}
+        return self._replace(**kept, maps=maps, shown=shown)
 
 
 def scan_brain(
@@ -111,85 +167,97 @@ def scan_brain(
     if trajectory is None:
         return Scan(*scanner.noisy_signals(dictionary.sequence, snrs, **played))
     basis = svd_basis(dictionary.fingerprints, _CALIBRATION_RANK)
-    scan, signals = scanner.sample(dictionary.sequence, trajectory, **played), {}
+    scan, signals, noise = scanner.sample(dictionary.sequence, trajectory, **played), {}, {}
     for snr in snrs:
         raw = scan.with_noise(snr, seed).raw
         kspace, _ = compress_coils(raw.kspace, min(_VIRTUAL_COILS, scanner.coils))
         arrays = trajectory, basis, raw.matrix, raw.voxel_size
         images = reconstruct(kspace, *arrays, method="frames", progress=progress).images
         signals[snr] = images[:, scan.brain.brain_mask]
-    return Scan(scan.brain, signals)
+        noise[snr] = noise_std((image[scan.brain.brain_mask] for image in scan.images), snr)
+    return Scan(scan.brain, signals, noise)
 
 
-def evaluate_generator(
-    run: Run,
-    regression: Run | None,
-    scan: Scan,
-    *,
-    simulated: Dictionary | None = None,
-    map_baselines: bool = True,
-) -> Evaluation:
-    """Compares a generator with the simulator, and with interpolations fitted to the same training set.
+def reference_for(run: Run, scan: Scan, simulated: Dictionary | None = None) -> Reference:
+    """What a trained generator is compared with.
 
     Args:
       run: of the generator.
-      regression: the run of the same recipe without a discriminator, or None.
       scan: of the sequence of ``run``.
       simulated: None for the dictionary of ``run``: its test set counts or, where it has none, all its atoms; or a
         dictionary of another grid, whose atoms within the trained range count.
-      map_baselines: whether the baselines' maps are evaluated too, at the first signal-to-noise ratio.
     """
-    generator = run.generator()
     own, simulated = simulated is None, run.dictionary if simulated is None else simulated
-    outside = generator.box.outside(simulated.tissue)
+    outside = run.generator().box.outside(simulated.tissue)
     if own and "test" in run.data.rows:
-        evaluated, evaluated_as = np.isin(np.arange(outside.size), run.data.rows["test"]), "of the test set"
+        evaluated, phrase = np.isin(np.arange(outside.size), run.data.rows["test"]), "of the test set"
     elif own:
-        evaluated, evaluated_as = np.ones(outside.size, bool), "that it was trained on"
+        evaluated, phrase = np.ones(outside.size, bool), "that it was trained on"
     else:
-        evaluated, evaluated_as = ~outside, "within the trained range"
-    found, final = _networks(run, regression) | _interpolations(run), "generator" + REFIT * run.recipe.refit
-    generated = stream(generator, simulated.tissue)
-    reference = {snr: scan.match(simulated, snr) for snr in scan.signals}
+        evaluated, phrase = ~outside, "within the trained range"
+    return Reference(simulated, evaluated, phrase, outside, {snr: scan.match(simulated, snr) for snr in scan.signals})
 
-    def maps_by(fingerprints, norms, snr):
-        dictionary = dataclasses.replace(simulated, fingerprints=fingerprints, norms=norms)
-        return map_errors(scan.match(dictionary, snr, progress=True), reference[snr], scan.brain)
 
-    def errors_of(method):
-        return _errors(lambda rows: method.make(simulated.tissue.rows(rows)), simulated, evaluated)
+def evaluate_methods(
+    methods: Mapping[str, Method], reference: Reference, scan: Scan, *, shown: tuple[str, ...], mapped: bool = True
+) -> Evaluation:
+    """Compares generated dictionaries with the simulated one.
 
-    maps = {snr: {final: maps_by(generated.fingerprints, generated.norms, snr)} for snr in scan.signals}
-    if map_baselines:
-        first = next(iter(maps))
-        for name, method in found.items():
-            if name != final:
-                maps[first][name] = maps_by(method.make(simulated.tissue), simulated.norms, first)
-    norms = np.asarray(simulated.norms, float)[evaluated]
+    Args:
+      methods: by name.
+      reference: the simulated one.
+      scan: the brain that is matched with all of them.
+      shown: the methods that are matched at every signal-to-noise ratio; the figures show the first.
+      mapped: whether the other methods are matched too, at the first ratio.
+    """
+    errors, norm_errors, maps, generated = {}, {}, {snr: {} for snr in scan.signals}, {}
+    first, simulated = next(iter(maps)), reference.simulated
+    for name, method in methods.items():
+        generated[name] = made = method.generate(simulated)
+        errors[name] = _errors(made.fingerprints, simulated.fingerprints)
+        if method.has_norms:
+            norm_errors[name] = np.abs(np.asarray(made.norms, float) / simulated.norms - 1)
+        for snr in maps if name in shown else [first] * mapped:
+            maps[snr][name] = map_errors(scan.match(made, snr, progress=True), reference.maps[snr], scan.brain)
+    n_atoms = len(reference.evaluated)
+    biased = np.arange(0, n_atoms, 1 if n_atoms <= _BLOCK else n_atoms // _BIASED)
+    biases = bias_to_noise(simulated, list(generated.values()), scan.noise[first], rows=biased, progress=True)
     return Evaluation(
-        simulated=simulated,
-        evaluated=evaluated,
-        evaluated_as=evaluated_as,
-        outside=outside,
-        errors={name: errors_of(method) for name, method in found.items()},
-        core_seconds={name: method.core_seconds for name, method in found.items()},
-        all_errors=_errors(generated.fingerprints.__getitem__, simulated, np.ones(outside.size, bool)),
-        norm_error=float(np.mean(np.abs(generated.norms[evaluated] / norms - 1))),
-        reference_maps=reference,
+        reference=reference,
+        errors=errors,
+        norm_errors=norm_errors,
+        biases=dict(zip(generated, biases, strict=True)),
+        biased=biased,
+        core_seconds={name: method.core_seconds for name, method in methods.items()},
         maps=maps,
-        final=final,
+        shown=shown[0],
     )
 
 
-def _errors(made, simulated, counted):
-    """Relative errors of the counted rows, a block in memory at a time; ``made`` gives the rows of an index."""
-    errors = []
-    for start in range(0, counted.size, _BLOCK):
-        kept = np.flatnonzero(counted[start : start + _BLOCK])
-        if kept.size:
-            truth = np.asarray(simulated.fingerprints[start : start + _BLOCK])[kept]
-            errors.append(fingerprint_errors(made(start + kept), truth))
-    return np.concatenate(errors)
+def networks(runs: Mapping[str, Run | None], *, refit: bool | None = None) -> dict[str, Method]:
+    """The generators of some runs by name: both with and without a refit of the output layer, or one of them."""
+    found = {}
+    for name, run in runs.items():
+        if run is not None:
+            both = (False, True) if run.recipe.head == "svd" else (False,)
+            for solved in both if refit is None else (refit,):
+                found[name + REFIT * solved] = _network(run, solved)
+    return found
+
+
+def interpolations(run: Run) -> dict[str, Method]:
+    """Interpolations fitted to the training set of a run."""
+    found, (tissue, fingerprints) = {}, _rows_of(run, "train")
+    for name, fit in _INTERPOLATIONS.items():
+        start = time.process_time()
+        interpolate = fit(tissue, fingerprints)
+        found[name] = Method(_on_grid(interpolate), time.process_time() - start)
+    return found
+
+
+def final_name(name: str, run: Run) -> str:
+    """The name in `networks` of a run's generator at the end of its recipe, with or without a refit."""
+    return name + REFIT * run.recipe.refit
 
 
 def errors_by_method(run: Run, *, baselines: bool) -> dict[str, tuple[np.ndarray, float]]:
@@ -197,49 +265,66 @@ def errors_by_method(run: Run, *, baselines: bool) -> dict[str, tuple[np.ndarray
 
     Name of a method -> relative errors, (atoms,), and core-seconds; ``baselines`` adds the interpolations.
     """
-    tissue, fingerprints = _rows_of(run, "test")
-    found = _networks(run, None) | (_interpolations(run) if baselines else {})
+    methods = networks({"generator": run}) | (interpolations(run) if baselines else {})
+    rows = run.data.rows["test"]
+    dictionary = run.dictionary
+    simulated = dataclasses.replace(
+        dictionary,
+        tissue=jax.tree.map(np.asarray, dictionary.tissue).rows(rows),
+        fingerprints=np.asarray(dictionary.fingerprints)[rows],
+        norms=np.asarray(dictionary.norms)[rows],
+    )
     return {
-        name: (fingerprint_errors(method.make(tissue), fingerprints), method.core_seconds)
-        for name, method in found.items()
+        name: (_errors(method.generate(simulated).fingerprints, simulated.fingerprints), method.core_seconds)
+        for name, method in methods.items()
     }
 
 
 def map_errors(maps: Maps, simulated: Maps, brain: Brain) -> MapErrors:
     """Maps by a generated dictionary against those by the simulated one."""
     inside = brain.brain_mask
-    names = {label: name for label, name in enumerate(brain.tissue_names) if name in BRAIN_TISSUES}
-    labels = np.where(inside, brain.labels, -1)
     return MapErrors(
         rrmse(maps.t1[inside], simulated.t1[inside]),
         rrmse(maps.t2[inside], simulated.t2[inside]),
         float(1 - np.mean(maps.index[inside] == simulated.index[inside])),
-        tissue_table(simulated.t1, simulated.t2, maps.t1, maps.t2, labels, names),
+        _by_tissue(maps, simulated.t1, simulated.t2, brain),
         maps,
     )
 
 
-def _networks(run, regression):
-    return {
-        name + REFIT * refit: Method(_generates(each.generator(refit=refit)), each.rows[-1]["core_seconds"])
-        for name, each in (("generator", run), ("regression only", regression))
-        if each is not None
-        for refit in ((False, True) if each.recipe.head == "svd" else (False,))
-    }
+def errors_against_truth(maps: Maps, brain: Brain) -> list[TissueRow]:
+    """Maps against the T1 and T2 that the brain was made of, tissue by tissue, as in `MapErrors`."""
+    return _by_tissue(maps, *brain.truth(), brain)
 
 
-def _interpolations(run):
-    found, (tissue, fingerprints) = {}, _rows_of(run, "train")
-    fits = {"radial basis functions": radial_basis_functions, "linear interpolation": linear_interpolation}
-    for name, fit in fits.items():
-        start = time.process_time()
-        interpolate = fit(tissue, fingerprints)
-        found[name] = Method(interpolate, time.process_time() - start)
-    return found
+def _by_tissue(maps, t1, t2, brain):
+    names = {label: name for label, name in enumerate(brain.tissue_names) if name in BRAIN_TISSUES}
+    labels = np.where(brain.brain_mask, brain.labels, -1)
+    return tissue_table(t1, t2, maps.t1, maps.t2, labels, names)
 
 
-def _generates(generator):
-    return lambda tissue: generate(generator, tissue, allow_extrapolation=True).fingerprints
+def _errors(generated, simulated):
+    """Relative error of every fingerprint, a block in memory at a time."""
+    blocks = (slice(start, start + _BLOCK) for start in range(0, len(simulated), _BLOCK))
+    return np.concatenate([fingerprint_errors(generated[rows], np.asarray(simulated[rows])) for rows in blocks])
+
+
+def _network(run, refit):
+    generator = run.generator(refit=refit)
+    return Method(lambda simulated: stream(generator, simulated.tissue), run.rows[-1]["core_seconds"], has_norms=True)
+
+
+def _on_grid(interpolate):
+    """From a simulated dictionary to the interpolated one, in memory where it is one block."""
+
+    def generate(simulated):
+        atoms = jax.tree.map(np.asarray, simulated.tissue.ravel())
+        rows = RowsOnDemand(
+            lambda rows: interpolate(atoms.rows(rows)), simulated.fingerprints.shape, np.dtype(np.float32)
+        )
+        return dataclasses.replace(simulated, fingerprints=rows[:] if len(rows) <= _BLOCK else rows)
+
+    return generate
 
 
 def _rows_of(run, part):

@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from experiments.evaluation.generator import Evaluation, Scan
+from experiments.evaluation.generator import Evaluation, Scan, errors_against_truth
 from ganmrf.gan.generate import TrainedGenerator, generate
 from ganmrf.metrics import TISSUE_COLUMNS, format_tissues
 from ganmrf.physics.simulate import simulate
 from ganmrf.physics.tissue import Tissue
-from ganmrf.report.figures import REFERENCE_TIMES, comparison_figure, fingerprint_figure
+from ganmrf.report.figures import REFERENCE_TIMES, bias_figure, comparison_figure, fingerprint_figure
 from ganmrf.report.html import Picture, Section, Table
 from ganmrf.report.training_figures import error_distribution_figure, tissue_plane_figure, training_figure
 
@@ -40,34 +40,63 @@ def training_picture(rows, what: str) -> Picture:
 
 
 def error_section(evaluation: Evaluation, heading: str) -> Section:
-    """Errors of fingerprints: every method's distribution and numbers, and the generator's over T1 and T2."""
-    count = np.count_nonzero(evaluation.evaluated)
-    tissue, errors = evaluation.simulated.tissue, np.maximum(evaluation.all_errors, 1e-9)
-    plane = tissue_plane_figure(tissue.t1, tissue.t2, errors, outside=evaluation.outside)
-    shares = error_distribution_figure({name: np.maximum(e, 1e-9) for name, e in evaluation.errors.items()})
+    """Errors of fingerprints: every method's distribution and numbers, and the shown one's over T1 and T2."""
+    reference, shown = evaluation.reference, evaluation.shown
+    count, outside = np.count_nonzero(reference.evaluated), reference.outside
+    tissue, errors = reference.simulated.tissue, np.maximum(evaluation.errors[shown], 1e-9)
+    plane = tissue_plane_figure(tissue.t1, tissue.t2, errors, outside=outside)
+    shares = {name: np.maximum(evaluation.counted(name), 1e-9) for name in evaluation.errors}
     marked = ""
-    if n_outside := np.count_nonzero(evaluation.outside):
+    if n_outside := np.count_nonzero(outside):
         marked = f" {n_outside} of them lie outside the trained range and are marked: they are extrapolated."
     return Section(
         heading,
-        f"Relative L2 error of fingerprints of unit norm, at the {count} atoms {evaluation.evaluated_as}. Norms (M0) "
-        f"are off by {evaluation.norm_error:.1e} on average.",
+        f"Relative L2 error of fingerprints of unit norm, at the {count} atoms {reference.evaluated_as}; the errors of "
+        "norms are those of M0.",
         figures=[
-            Picture(shares, f"Share of the {count} atoms whose error exceeds a value."),
-            Picture(plane, f"Error of all {evaluation.all_errors.size} atoms of the {evaluation.final}.{marked}"),
+            Picture(error_distribution_figure(shares), f"Share of the {count} atoms whose error exceeds a value."),
+            Picture(plane, f"Error of all {errors.size} atoms of the {shown}.{marked}"),
         ],
-        tables=[error_table(evaluation)],
+        tables=[error_table(evaluation), bias_table(evaluation)],
     )
 
 
 def error_table(evaluation: Evaluation) -> Table:
-    """Errors of every method's fingerprints."""
-    rows = [
-        [name, *(f"{value:.2e}" for value in summary(errors).values()), f"{evaluation.core_seconds[name]:.1f}"]
-        for name, errors in evaluation.errors.items()
-    ]
-    caption = f"Relative errors at the {np.count_nonzero(evaluation.evaluated)} atoms {evaluation.evaluated_as}"
-    return Table(("Method", "Mean", "99 % below", "Worst", "Training (core-s)"), rows, caption)
+    """Errors of every method's fingerprints and norms, those of extrapolated atoms apart."""
+    reference = evaluation.reference
+    extrapolated = bool(reference.outside.any())
+    rows = []
+    for name, errors in evaluation.errors.items():
+        cells = [*summary(evaluation.counted(name)).values()]
+        cells += [errors[reference.outside].mean(), errors[reference.outside].max()] if extrapolated else []
+        norms = evaluation.norm_errors.get(name)
+        shown = [f"{value:.2e}" for value in cells] + [
+            "-" if norms is None else f"{norms[reference.evaluated].max():.1e}",
+            f"{evaluation.core_seconds[name]:.1f}",
+        ]
+        rows.append([name, *shown])
+    beyond = ("Extrapolated, mean", "Extrapolated, worst") * extrapolated
+    columns = "Method", "Mean", "99 % below", "Worst", *beyond, "Norm (M0), worst", "Training (core-s)"
+    caption = f"Relative errors at the {np.count_nonzero(reference.evaluated)} atoms {reference.evaluated_as}"
+    return Table(columns, rows, caption)
+
+
+def bias_table(evaluation: Evaluation) -> Table:
+    """Bias by every method's errors, in standard deviations of the noise."""
+    rows, count = [], 0
+    for name in evaluation.biases:
+        biases = evaluation.counted_biases(name)
+        determined = {each: values[np.isfinite(values)] for each, values in biases.items()}
+        count = determined["t1"].size
+        cells = [f"{value:.2g}" for values in determined.values() for value in list(summary(values).values())[:2]]
+        rows.append([name, *cells])
+    columns = [f"{name}, {what}" for name in ("T1", "T2", "M0") for what in ("mean", "99 % below")]
+    snr = next(iter(evaluation.maps))
+    caption = (
+        f"Bias that errors of fingerprints induce, over the standard deviation by noise, at {count} atoms of M0 = 1, "
+        f"SNR {snr:g}: below 1 it is lost in the scatter of one voxel"
+    )
+    return Table(("Method", *columns), rows, caption)
 
 
 def map_table(evaluation: Evaluation) -> Table:
@@ -84,28 +113,48 @@ def map_table(evaluation: Evaluation) -> Table:
 def map_section(evaluation: Evaluation, scan: Scan, heading: str) -> Section:
     """Maps by both dictionaries and their differences, at the first signal-to-noise ratio; numbers at all of them."""
     first = next(iter(evaluation.maps))
-    reference, ours = evaluation.reference_maps[first], evaluation.maps[first][evaluation.final]
+    reference, ours = evaluation.reference.maps[first], evaluation.maps[first][evaluation.shown]
     mask = scan.brain.brain_mask
     pictures = [
         Picture(
             comparison_figure(simulated, generated, mask=mask, quantity=quantity, names=("simulated", "generated")),
-            f"{quantity} by both dictionaries at SNR {first:g}, and their difference with ten times the contrast: "
-            f"{np.count_nonzero((simulated != generated) & mask)} of {np.count_nonzero(mask)} voxels differ.",
+            f"{quantity} by both dictionaries at SNR {first:g}, and their difference, with ten times the contrast, as "
+            f"the paper shows it, and relative: {np.count_nonzero((simulated != generated) & mask)} of "
+            f"{np.count_nonzero(mask)} voxels differ.",
         )
         for quantity, simulated, generated in (("T1", reference.t1, ours.maps.t1), ("T2", reference.t2, ours.maps.t2))
     ]
-    tissues = [
-        Table(TISSUE_COLUMNS, format_tissues(methods[evaluation.final].tissues), f"Tissue by tissue, SNR {snr:g}")
-        for snr, methods in evaluation.maps.items()
-    ]
+    if len(evaluation.biased) == len(evaluation.reference.outside):
+        bias = evaluation.biases[evaluation.shown]
+        voxels = [np.abs(reference.m0) * values[reference.index] for values in (bias.t1, bias.t2)]
+        caption = "Bias that errors of the matched atom's fingerprint induce, over the standard deviation by the noise."
+        pictures.append(Picture(bias_figure(*voxels, mask=mask), caption))
     return Section(
         heading,
-        f"The same noisy scan matched with both dictionaries of {evaluation.all_errors.size} atoms, all frames, "
-        f"decided in float64; differences over the {np.count_nonzero(mask)} voxels of the brain. "
-        f"Tissue by tissue: where one fills a voxel to 95 %, against the map by the simulated dictionary.",
+        f"The same noisy scan matched with both dictionaries of {len(evaluation.reference.outside)} atoms, all frames, "
+        f"decided in float64; differences over the {np.count_nonzero(mask)} voxels of the brain. Tissue by tissue: "
+        "where one fills a voxel to 95 %. Against the truth, the steps of the grid and the noise are in the errors of "
+        "both dictionaries.",
         figures=pictures,
-        tables=[map_table(evaluation), *tissues],
+        tables=[map_table(evaluation), *tissue_tables(evaluation, scan)],
     )
+
+
+def tissue_tables(evaluation: Evaluation, scan: Scan) -> list[Table]:
+    """White matter, grey matter and CSF apart: both dictionaries against the truth, and against each other."""
+    tables = []
+    for snr, methods in evaluation.maps.items():
+        generated = methods[evaluation.shown]
+        compared = {
+            "generated against simulated": generated.tissues,
+            "simulated against the truth": errors_against_truth(evaluation.reference.maps[snr], scan.brain),
+            "generated against the truth": errors_against_truth(generated.maps, scan.brain),
+        }
+        tables += [
+            Table(TISSUE_COLUMNS, format_tissues(rows), f"Tissue by tissue, SNR {snr:g}, {what}")
+            for what, rows in compared.items()
+        ]
+    return tables
 
 
 def summary(errors: np.ndarray) -> dict[str, float]:
@@ -117,25 +166,47 @@ def summary(errors: np.ndarray) -> dict[str, float]:
     }
 
 
-def numbers(evaluation: Evaluation) -> dict:
+def numbers(evaluation: Evaluation, scan: Scan) -> dict:
     """An evaluation in plain numbers."""
+    reference = evaluation.reference
+    counted, outside = reference.evaluated, reference.outside
+    errors = {}
+    for name, each in evaluation.errors.items():
+        errors[name] = summary(each[counted]) | {"core_seconds": evaluation.core_seconds[name]}
+        if outside.any():
+            errors[name]["extrapolated"] = summary(each[outside])
+        if name in evaluation.norm_errors:
+            errors[name]["norm"] = summary(evaluation.norm_errors[name][counted])
+        biases = evaluation.counted_biases(name)
+        errors[name]["bias_over_noise"] = {
+            each: summary(values[np.isfinite(values)]) for each, values in biases.items()
+        }
     return {
-        "atoms": evaluation.all_errors.size,
-        "evaluated": f"{np.count_nonzero(evaluation.evaluated)} atoms {evaluation.evaluated_as}",
-        "extrapolated": int(np.count_nonzero(evaluation.outside)),
-        "norm_error": evaluation.norm_error,
-        "errors": {
-            name: summary(errors) | {"core_seconds": evaluation.core_seconds[name]}
-            for name, errors in evaluation.errors.items()
-        },
+        "atoms": outside.size,
+        "evaluated": f"{np.count_nonzero(counted)} atoms {reference.evaluated_as}",
+        "extrapolated": int(np.count_nonzero(outside)),
+        "errors": errors,
         "maps": {
             f"snr_{snr:g}": {
-                name: {"rrmse_t1": errors.t1, "rrmse_t2": errors.t2, "changed": errors.changed}
+                name: {
+                    "rrmse_t1": errors.t1,
+                    "rrmse_t2": errors.t2,
+                    "changed": errors.changed,
+                    "against_truth": _plain(errors_against_truth(errors.maps, scan.brain)),
+                }
                 for name, errors in methods.items()
             }
             for snr, methods in evaluation.maps.items()
         },
+        "simulated_against_truth": {
+            f"snr_{snr:g}": _plain(errors_against_truth(maps, scan.brain)) for snr, maps in reference.maps.items()
+        },
     }
+
+
+def _plain(rows):
+    """Rows of a `tissue_table` by tissue, None where there is no voxel."""
+    return {row.name: {key: None if each != each else each for key, each in row._asdict().items()} for row in rows}
 
 
 def print_evaluation(evaluation: Evaluation):
