@@ -22,12 +22,15 @@ from experiments.evaluation.generator import (
 )
 from experiments.flags.command_line import command
 from experiments.reports import generator as report
+from ganmrf.anchors.generator_file import load_generator
 from ganmrf.dictionary.grids import GRIDS
 from ganmrf.files import make_folder, write_json
 from ganmrf.imaging.phantom import COARSEST
 from ganmrf.report.html import Section, write_report
+from ganmrf.runs.configs import TrainingJob
 from ganmrf.runs.side_by_side import train_side_by_side
 from ganmrf.runs.training import read_run, simulate_accurately
+from ganmrf.runs.workdir import read_config
 from ganmrf.scanner import Scanner
 from ganmrf.settings import configuration, setting
 
@@ -52,14 +55,14 @@ def main(config: Config):
     """Evaluates, and writes what came out."""
     workdir = pathlib.Path(config.workdir)
     folder = workdir if config.output is None else make_folder(config.output)
-    run, scanner = read_run(workdir), Scanner(config.size)
-    scanner.require_memory(run.dictionary.sequence.n_frames, whole=False)
-    simulated = None
-    if config.on is not None:
-        simulation = run.job.simulation.on_grid(config.on)
-        if not config.allow_extrapolation:
-            run.generator().require_inside(simulation.tissue())
-        simulated = simulate_accurately(simulation)
+    simulation, scanner = read_config(workdir, TrainingJob()).simulation, Scanner(config.size)
+    scanner.require_memory(simulation.sequence().n_frames, whole=False)
+    if config.on is not None and not config.allow_extrapolation:
+        finished = workdir / "generator.npz"  # read in no time, where the training has ended
+        generator = load_generator(finished) if finished.exists() else read_run(workdir).generator()
+        generator.require_inside(simulation.on_grid(config.on).tissue())
+    run = read_run(workdir)
+    simulated = None if config.on is None else simulate_accurately(simulation.on_grid(config.on))
     regression = None
     if run.recipe.adversarial_weight:
         train_side_by_side({workdir / "regression": run.job.changed(adversarial_weight=0.0)})
