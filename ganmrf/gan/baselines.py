@@ -87,6 +87,7 @@ def _fit_splines(points, values):
     knots = 2 * (np.arange(-3, _INTERVALS + 4) / _INTERVALS,)
     size = _INTERVALS + 3
     at_atoms = scipy.interpolate.NdBSpline.design_matrix(unit, knots, 3)
+    at_atoms.resize(len(unit), size**2)  # SciPy leaves out the last splines where they have no atom beneath them
     differences = scipy.sparse.csr_array(np.diff(np.eye(size), 3, axis=0))
     roughness = scipy.sparse.kronsum(*2 * (differences.T @ differences,))
     normal = scipy.sparse.csc_array(at_atoms.T @ at_atoms + _SMOOTH * roughness)
