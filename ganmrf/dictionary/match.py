@@ -102,11 +102,13 @@ def frames_first(dictionary: Dictionary, images, axis: int) -> np.ndarray:
     """Images with their frames, or their coefficients in the dictionary's basis, along the first axis.
 
     Raises:
-      ValueError: ``axis`` has neither length.
+      ValueError: images that are no numbers, or no ``axis`` of either length.
     """
     images = np.asarray(images)
+    if images.dtype.kind not in "biufc":
+        raise ValueError(f"images must be real or complex numbers; got {images.dtype}")
     n_frames, basis = dictionary.sequence.n_frames, dictionary.basis
-    found = images.shape[axis] if images.ndim else 0
+    found = images.shape[axis] if -images.ndim <= axis < images.ndim else 0
     if found not in (n_frames, n_frames if basis is None else basis.shape[1]):
         rank = "" if basis is None else f" and a basis of rank {basis.shape[1]}"
         raise ValueError(

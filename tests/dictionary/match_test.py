@@ -193,6 +193,10 @@ def test_mask_silence_and_real_images(dictionary):
 def test_shapes_that_do_not_fit(dictionary):
     with pytest.raises(ValueError, match=r"images have 30 frames along axis 0 \(shape \(30, 4, 4\)\).* has 200"):
         match(dictionary, np.zeros((30, 4, 4)))
+    with pytest.raises(ValueError, match="images have 0 frames along axis 9"):
+        match(dictionary, np.zeros((N_FRAMES, 4, 4)), axis=9)
+    with pytest.raises(ValueError, match="images must be real or complex numbers; got <U1"):
+        match(dictionary, np.full((N_FRAMES, 4, 4), "a"))
     with pytest.raises(ValueError, match="images hold NaN or infinite values, in 16 voxels"):
         match(dictionary, np.full((N_FRAMES, 4, 4), np.nan))
     with pytest.raises(ValueError, match=r"mask has shape \(4, 5\), but the images have \(4, 4\)"):
