@@ -102,7 +102,7 @@ def test_conflicts_and_bad_flags_are_one_line(trained, flags, message):
     ("flags", "message"),
     [
         (("--split=0.5,0.5",), ("--split", "three shares", "0.5, 0.5")),
-        (("--split=1,0,0", "--split_kind=blocked"), ("--split", "--split_kind=blocked", "1.0, 0.0, 0.0")),
+        (("--split=1,0,0", "--split_kind=blocked"), ("--split", "split_kind=blocked", "1.0, 0.0, 0.0")),
         (("--b1=0.9:1.1:0.1",), ("--b1", "one value", "0.9:1.1:0.1")),
         (("--t1_ms=500,900", "--t2_ms=40", "--frames=40"), ("too small to split",)),
     ],
