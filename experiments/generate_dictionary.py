@@ -8,7 +8,8 @@ Example::
 ``--grid`` or ``--t1_ms``, ``--t2_ms`` and ``--b1`` choose the atoms. A generator that `train` made is of one sequence,
 the one that it was trained on. One that `train_anchored` made takes any, that of ``--schedule`` or the paper's: its
 anchors are simulated, ``--anchors`` of them or as many as ``--accuracy`` needs, and the error is told: a sequence whose
-largest error is above ``--allow_error`` is refused. Large dictionaries are written piece by piece, and never are in memory whole.
+largest error is above ``--allow_error`` is refused. Large dictionaries are written piece by piece, and never are in
+memory whole.
 """
 
 import pathlib
@@ -42,12 +43,12 @@ class Config:
     anchors: int | None = setting(None, "anchors, for a generator of any sequence; default: all it has", at_least=1)
     accuracy: float | None = setting(
         None,
-        "in place of --anchors and --allow_error: largest error that any checked tissue may have",
+        "in place of --anchors: largest error of the tissues that are checked",
         above=0,
-        instead_of=("anchors", "allow_error"),
+        instead_of=("anchors",),
     )
     allow_error: float | None = setting(
-        None, "largest error that is put up with; default: 0.01, with a warning above 0.001", above=0
+        None, "largest error that is put up with; default: --accuracy, or 0.01, with a warning above 0.001", above=0
     )
     simulation: SimulationConfig = group(SimulationConfig)
 

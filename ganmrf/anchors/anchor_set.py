@@ -17,6 +17,7 @@ from ganmrf.anchors.joint_features import (
     simulate_without_echo,
     spread_tissue,
 )
+from ganmrf.anchors.sentinels import faces_and_corners, joined, spread_to_ends, worst_rows
 from ganmrf.gan.least_squares import ridge_path
 from ganmrf.metrics import direction_errors
 from ganmrf.physics.sequences.fisp import Sequence
@@ -34,6 +35,7 @@ FEATURES_PER_ANCHOR = 1.5  # above 1, because pivoting chooses no more anchors t
 _N_HELD_OUT = 128  # a 99 % quantile needs a hundred; all of them are simulated with every new sequence
 _N_VALIDATION = 256
 _N_SEQUENCES = 4  # sequences that choices are validated by
+_N_POOL = 2048  # tissues among which sentinels are sought: 33 MB of fingerprints of 4 sequences of 1000 frames
 _STREAMS = {"sequences": 0, "validation": 1, "held_out": 2, "validation_tissue": 3}  # keys folded from the seed
 _MOST_TERMS = 200  # of the polynomial of norms
 _MOST_DEGREE = 10
@@ -75,6 +77,9 @@ class AnchorSet:
       sequences: sequences by which choices are made; none of the joint features is made from them.
       signals: for each of ``sequences`` the signals of the anchors over their norm, (anchors, frames), and unit
         fingerprints of the validation tissues, (tissues, frames).
+      pool: tissues that sentinels are chosen from, faces and corners of the box at the end; no anchor is drawn from
+        them, (tissues,).
+      pool_truths: for each of ``sequences`` their unit fingerprints, (tissues, frames), float32.
     """
 
     box: TissueBox
@@ -86,6 +91,8 @@ class AnchorSet:
     validation: Tissue
     sequences: list[Sequence]
     signals: list[tuple[np.ndarray, np.ndarray]]
+    pool: Tissue
+    pool_truths: list[np.ndarray]
 
     @property
     def sizes(self) -> list[int]:
@@ -103,6 +110,16 @@ class AnchorSet:
         """
         size = weights.shape[1]
         return np.concatenate([direction_errors(weights @ of[:size], truth) for of, truth in self.signals])
+
+    def sentinels(self, weights: np.ndarray) -> np.ndarray:
+        """Rows of the pool that are a generator's sentinels: faces and corners of the box, and the worst tissues.
+
+        ``weights`` are those of the pool, (tissues, anchors), for all anchors.
+        """
+        n_ends = faces_and_corners(self.box).size
+        worst = worst_rows(weights, [of[: weights.shape[1]] for of, _ in self.signals], self.pool_truths)
+        ends = range(self.pool.size - n_ends, self.pool.size)
+        return np.array([*ends, *(row for row in worst if row not in ends)])
 
 
 def build_anchor_set(
@@ -133,7 +150,7 @@ def build_anchor_set(
     if not LADDER[0] <= n_anchors <= min(n_candidates, LADDER[-1]):
         raise ValueError(f"n_anchors must be {LADDER[0]} to {min(n_candidates, LADDER[-1])}; got {n_anchors}")
     n_features = int(FEATURES_PER_ANCHOR * n_anchors)
-    require_joint_memory(n_candidates, n_sequences, n_frames, n_features)
+    require_joint_memory(n_candidates, n_sequences, n_frames, n_features, n_kept=_N_SEQUENCES * _N_POOL)
     key = jax.random.key(seed)
     keys = {name: jax.random.fold_in(key, stream) for name, stream in _STREAMS.items()}
     candidates = spread_tissue(box, n_candidates, seed)
@@ -144,15 +161,30 @@ def build_anchor_set(
     features /= norms[:, None]
     rows = choose_anchors(features, n_anchors)
     anchors, norms = candidates.rows(rows), norms[rows]
+    pool = joined(spread_to_ends(box, _N_POOL, seed), faces_and_corners(box))
     held_out, validation = (
         box.spread(jax.random.uniform(keys[name], (number, len(box.names))))
         for name, number in (("held_out", _N_HELD_OUT), ("validation_tissue", _N_VALIDATION))
     )
-    unseen, signals = sample_sequences(keys["validation"], _N_SEQUENCES, n_frames), []
+    unseen, signals, truths = sample_sequences(keys["validation"], _N_SEQUENCES, n_frames), [], []
     for sequence in unseen:
-        of_anchors, truth = (simulate_without_echo(sequence, each, slice_profile) for each in (anchors, validation))
+        simulated = (simulate_without_echo(sequence, each, slice_profile) for each in (anchors, validation, pool))
+        of_anchors, truth, of_pool = simulated
         signals.append((of_anchors / norms[:, None], truth / np.linalg.norm(truth, axis=1, keepdims=True)))
-    return AnchorSet(box, joint, norm, anchors, features[rows], held_out, validation, unseen, signals)
+        truths.append((of_pool / np.linalg.norm(of_pool, axis=1, keepdims=True)).astype(np.float32))
+    return AnchorSet(
+        box=box,
+        joint=joint,
+        norm=norm,
+        anchors=anchors,
+        features=features[rows],
+        held_out=held_out,
+        validation=validation,
+        sequences=unseen,
+        signals=signals,
+        pool=pool,
+        pool_truths=truths,
+    )
 
 
 def with_spread_anchors(anchor_set: AnchorSet) -> AnchorSet:

@@ -15,7 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from ganmrf.anchors.anchor_set import AnchorSet, NormPolynomial, features_at, learned_matrices
-from ganmrf.anchors.radial import RadialWeights, fit_radial
+from ganmrf.anchors.radial import RadialWeights, fit_radial, with_sentinels
+from ganmrf.anchors.sentinels import joined, learned_columns
 from ganmrf.anchors.table import TableWeights
 from ganmrf.anchors.trunk import Trunk, TrunkWeights
 from ganmrf.parallel import one_blas_thread, run_chunks
@@ -35,7 +36,8 @@ class Weights:
 
     Attributes:
       tissue: the atoms, in one dimension.
-      values: w_a(x), of the anchors' signals, (atoms, anchors), float32.
+      values: w_a(x), of the anchors' signals, and beside them k_b(x) of all sentinels, which count where the sequence
+        needs them (`sentinels`), (atoms, anchors + sentinels), float32.
       norms: n(x), (atoms,), float32.
     """
 
@@ -60,8 +62,12 @@ class AnchoredGenerator:
       norm: n as a function of coordinates in the box.
       slice_profile: quadrature over the slice that the weights hold for, or None for a uniform slice.
       model: what the weights are computed by; its ``kind`` is ``trunk``, ``table`` or ``radial``.
-      held_out: tissues that every prepared sequence is checked on, (tissues,).
-      held_out_weights: number of anchors -> weights of ``held_out``, (tissues, number), float32.
+      held_out: random tissues that every prepared sequence is checked on, (tissues,).
+      sentinels: tissues with the largest errors, faces and corners of the box among them, that every prepared sequence
+        is checked on, too, (sentinels,).
+      checked_norms: n(x) of ``held_out`` and, behind them, of ``sentinels``, (tissues + sentinels,), float32.
+      checked_weights: number of anchors -> `Weights.values` of both, (tissues + sentinels, number + sentinels),
+        float32.
     """
 
     box: TissueBox
@@ -71,7 +77,9 @@ class AnchoredGenerator:
     slice_profile: SliceProfile | None
     model: TrunkWeights | TableWeights | RadialWeights
     held_out: Tissue
-    held_out_weights: dict[int, np.ndarray]
+    sentinels: Tissue
+    checked_norms: np.ndarray
+    checked_weights: dict[int, np.ndarray]
 
     def require_inside(self, tissue: Tissue):
         """Raises `ValueError` where an atom lies outside the box; it names the parameter and by how much."""
@@ -109,8 +117,9 @@ class AnchoredGenerator:
             self.require_inside(atoms)
         if not self.model.any_tissue:
             self.model.require_own(atoms, self.box.names)
-        require_signal_memory(atoms.size, n_anchors)
-        values, norms = np.empty((atoms.size, n_anchors), np.float32), np.empty(atoms.size, np.float32)
+        n_columns = n_anchors + self.sentinels.size
+        require_signal_memory(atoms.size, n_columns)
+        values, norms = np.empty((atoms.size, n_columns), np.float32), np.empty(atoms.size, np.float32)
 
         def chunk(rows, _):
             n_rows = norms[rows].size
@@ -138,7 +147,7 @@ class AnchoredGenerator:
         if not self.model.any_tissue:
             raise ValueError("a table has weights for its own atoms alone: AnchoredGenerator.weights gives them")
         coordinates = self.box.coordinates(tissue)
-        matrix = jnp.asarray(self.model.matrices[n_anchors], coordinates.dtype)
+        matrix = jnp.asarray(self.model.matrices[n_anchors][:, :n_anchors], coordinates.dtype)
         return self.model.features_for(n_anchors)(coordinates) @ matrix, self.norm(coordinates)
 
 
@@ -150,10 +159,9 @@ def table_generator(anchor_set: AnchorSet, tissue: Tissue, features: np.ndarray)
       tissue: the grid, in one dimension.
       features: of the grid, by `AnchorSet.features_of`.
     """
-    matrices = learned_matrices(anchor_set, anchor_set.features, anchor_set.features_of(anchor_set.validation))
-    held_out = anchor_set.features_of(anchor_set.held_out)
-    model = TableWeights(tissue, features.astype(np.float32), matrices)
-    return _assembled(anchor_set, model, lambda _: held_out)
+    known = map(anchor_set.features_of, (anchor_set.validation, anchor_set.held_out, anchor_set.pool))
+    features = features.astype(np.float32)
+    return _learned(anchor_set, anchor_set.features, *known, lambda matrices: TableWeights(tissue, features, matrices))
 
 
 def trunk_generator(anchor_set: AnchorSet, trunk: Trunk) -> AnchoredGenerator:
@@ -162,14 +170,17 @@ def trunk_generator(anchor_set: AnchorSet, trunk: Trunk) -> AnchoredGenerator:
     def at(tissue):
         return features_at(trunk, anchor_set.box.coordinates(tissue))
 
-    model = TrunkWeights(trunk, learned_matrices(anchor_set, at(anchor_set.anchors), at(anchor_set.validation)))
-    return _assembled(anchor_set, model, lambda _: at(anchor_set.held_out))
+    known = map(at, (anchor_set.anchors, anchor_set.validation, anchor_set.held_out, anchor_set.pool))
+    return _learned(anchor_set, *known, lambda matrices: TrunkWeights(trunk, matrices))
 
 
 def radial_generator(anchor_set: AnchorSet) -> AnchoredGenerator:
     """A generator for any tissue of the box without learning: radial basis functions around the anchors."""
-    model, coordinates = fit_radial(anchor_set), anchor_set.box.coordinates(anchor_set.held_out)
-    return _assembled(anchor_set, model, lambda size: features_at(model.features[size], coordinates))
+    model, size = fit_radial(anchor_set), anchor_set.sizes[-1]
+    held_out, pool = (np.asarray(anchor_set.box.coordinates(each)) for each in (anchor_set.held_out, anchor_set.pool))
+    rows = anchor_set.sentinels(features_at(model.features[size], pool) @ model.matrices[size])
+    model, checked = with_sentinels(model, pool[rows]), np.concatenate([held_out, pool[rows]])
+    return _assembled(anchor_set, model, rows, lambda size: features_at(model.features[size], checked))
 
 
 def validation_errors(generator: AnchoredGenerator, anchor_set: AnchorSet) -> dict[int, np.ndarray]:
@@ -179,20 +190,36 @@ def validation_errors(generator: AnchoredGenerator, anchor_set: AnchorSet) -> di
     else:
         features = anchor_set.features_of(anchor_set.validation)
         weights = {size: features @ matrix for size, matrix in generator.model.matrices.items()}
-    return {size: anchor_set.validation_errors(values) for size, values in weights.items()}
+    return {size: anchor_set.validation_errors(values[:, :size]) for size, values in weights.items()}
 
 
-def _assembled(anchor_set, model, held_out_features):
-    matrices = model.matrices
+def _learned(anchor_set, anchors, validation, held_out, pool, model):
+    """A generator whose weights are features times matrices, from the features of all these tissues."""
+    matrices = learned_matrices(anchor_set, anchors, validation)
+    rows = anchor_set.sentinels(pool @ matrices[anchor_set.sizes[-1]])
+    for size, matrix in matrices.items():
+        matrices[size] = np.hstack([matrix, learned_columns(matrix, anchors[:size], pool[rows])])
+    checked = np.concatenate([held_out, pool[rows]])
+    return _assembled(anchor_set, model(matrices), rows, lambda _: checked)
+
+
+def _assembled(anchor_set, model, rows, checked_features):
+    sentinels = anchor_set.pool.rows(rows)
+
+    def norms(tissue):
+        return np.asarray(anchor_set.norm(anchor_set.box.coordinates(tissue)))
+
     return AnchoredGenerator(
         box=anchor_set.box,
         anchors=anchor_set.anchors,
-        anchor_norms=np.asarray(anchor_set.norm(anchor_set.box.coordinates(anchor_set.anchors))),
+        anchor_norms=norms(anchor_set.anchors),
         norm=anchor_set.norm,
         slice_profile=anchor_set.joint.slice_profile,
         model=model,
         held_out=anchor_set.held_out,
-        held_out_weights={size: (held_out_features(size) @ m).astype(np.float32) for size, m in matrices.items()},
+        sentinels=sentinels,
+        checked_norms=norms(joined(anchor_set.held_out, sentinels)),
+        checked_weights={size: (checked_features(size) @ m).astype(np.float32) for size, m in model.matrices.items()},
     )
 
 

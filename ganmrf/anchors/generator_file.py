@@ -19,7 +19,7 @@ from ganmrf.physics.tissue import Tissue
 from ganmrf.physics.tissue_box import TissueBox
 from ganmrf.pytrees import arrays_and_structure, tree_of
 
-SCHEMA_VERSION = 2
+_SCHEMA_VERSIONS = {TrainedGenerator: 2, AnchoredGenerator: 3}
 _OF_ONE_SEQUENCE = (TrainedGenerator, Scaling, Recipe, Sequence)
 _OF_ANY_SEQUENCE = (AnchoredGenerator, NormPolynomial, TableWeights, Trunk, TrunkWeights, RadialFeatures, RadialWeights)
 _CLASSES = (*_OF_ONE_SEQUENCE, *_OF_ANY_SEQUENCE, SliceProfile, Tissue, TissueBox)
@@ -34,7 +34,11 @@ def save_generator(path, generator: TrainedGenerator | AnchoredGenerator):
     arrays, structure = arrays_and_structure(generator)
     with replacing(path) as temporary:
         np.savez(
-            temporary, allow_pickle=False, schema_version=SCHEMA_VERSION, structure=json.dumps(structure), **arrays
+            temporary,
+            allow_pickle=False,
+            schema_version=_SCHEMA_VERSIONS[type(generator)],
+            structure=json.dumps(structure),
+            **arrays,
         )
 
 
@@ -66,12 +70,16 @@ def load_any(path) -> TrainedGenerator | AnchoredGenerator:
     for name in ("schema_version", "structure"):
         if name not in contents or contents[name].ndim:
             raise ValueError(f"{path}: not a generator of this version of ganmrf (no {name})")
-    if (version := contents.pop("schema_version")) != SCHEMA_VERSION:
-        raise ValueError(f"{path} has schema {version}; this version reads {SCHEMA_VERSION}")
+    version, known = contents.pop("schema_version"), {cls.__name__: own for cls, own in _SCHEMA_VERSIONS.items()}
     try:
-        generator = tree_of(contents, json.loads(str(contents.pop("structure"))), _CLASSES)
+        structure = json.loads(str(contents.pop("structure")))
+        expected = known.get(structure["class"], version)
+        generator = tree_of(contents, structure, _CLASSES) if version == expected else None
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not a whole generator ({error})") from error
+    if version != expected:
+        advice = ": make it again by the same command" if version < expected else ""
+        raise ValueError(f"{path} has schema {version}; this version reads {expected}{advice}")
     if not isinstance(generator, TrainedGenerator | AnchoredGenerator):
         raise ValueError(f"{path}: not a generator")
     return generator

@@ -74,17 +74,19 @@ def joint_features(
     return JointFeatures(sequences, slice_profile, bases, joint), rows @ joint
 
 
-def require_joint_memory(n_tissues: int, n_sequences: int, n_frames: int, n_features: int):
+def require_joint_memory(n_tissues: int, n_sequences: int, n_frames: int, n_features: int, n_kept: int = 0):
     """Raises `ValueError` with both figures where features of so many tissues, from so many sequences, do not fit.
 
     A tissue has its signals by one sequence at a time, coefficients by all of them, and features; a sequence has its
-    basis. The directions of all coefficients are found by their correlation matrix and its eigenvectors.
+    basis. The directions of all coefficients are found by their correlation matrix and its eigenvectors. Beside all of
+    this ``n_kept`` fingerprints are kept.
     """
     rank = min(_RANK, n_frames)
     needs = {  # what needs less of it -> bytes, most of them of float64
         "fewer --candidates, --tissues or --refit_tissues": n_tissues
         * (12 * n_frames + 24 * n_features + 16 * rank * n_sequences),
         "fewer --sequences": 16 * rank * n_sequences * n_frames + 32 * (rank * n_sequences) ** 2,
+        "fewer --frames": 4 * n_kept * n_frames,
     }
     what = f"a set of features of {n_tissues} tissues by {n_sequences} sequences"
     require_memory(sum(needs.values()), what, f"{max(needs, key=needs.get)} need less")

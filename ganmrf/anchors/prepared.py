@@ -1,25 +1,29 @@
 """A sequence prepared for an anchored generator: its anchors simulated once, and dictionaries from their signals."""
 
 import dataclasses
+import warnings
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ganmrf.anchors.certificate import Certificate, certify
+from ganmrf.anchors.completion import ROUNDS, anchors_and_truth, at_echoes, columns, combined, sentinels_to_add
 from ganmrf.anchors.generator import AnchoredGenerator, Weights
 from ganmrf.anchors.joint_features import without_echo
 from ganmrf.dictionary.build import Dictionary
 from ganmrf.dictionary.rows import RowsOnDemand
-from ganmrf.metrics import direction_errors
 from ganmrf.parallel import one_blas_thread, run_chunks
 from ganmrf.physics.sequences.fisp import Sequence
 from ganmrf.physics.simulate import simulate_reverse
-from ganmrf.physics.simulate_many import require_signal_memory, simulate_few
+from ganmrf.physics.simulate_many import require_signal_memory
 from ganmrf.physics.tissue import Tissue
 
 _CHUNK = 2048  # atoms generated at a time
 _LEFT_OUT = 1e-5  # share of the anchors' signals that may lie outside the basis of compressed dictionaries
 _ROUNDING = 1e-6  # relative to the largest singular value: directions with a smaller one are noise of float32
+_GOOD_ERROR = 1e-3  # passes without a warning: where the mean is half of it, maps change by tenths of a per cent
+_ALLOWED_ERROR = 1e-2  # passes with a warning: ten times that
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,30 +33,32 @@ class PreparedSequence:
     Attributes:
       generator: the generator.
       sequence: the sequence.
-      signals: of the anchors right after each pulse, over n(a), (anchors, frames), float32.
-      coefficients: of ``signals`` along their principal directions, largest first, (anchors, directions), float32.
+      added: which of the generator's sentinels became anchors of this sequence, (added,).
+      signals: of the anchors right after each pulse, over n(a), and behind them g_b of the sentinels that were added
+        (`sentinels`), (anchors + added, frames), float32.
+      coefficients: of ``signals`` along principal directions, largest first, (anchors + added, directions), float32.
       basis: principal directions of the anchors' signals at the echoes, (frames, rank), float64: compressed
         dictionaries hold coefficients in it.
-      errors: relative L2 errors of the unit fingerprints of the generator's held-out tissues against simulation,
-        (tissues,).
+      certificate: errors against simulation.
     """
 
     generator: AnchoredGenerator
     sequence: Sequence
+    added: np.ndarray
     signals: np.ndarray
     coefficients: np.ndarray
     basis: np.ndarray
-    errors: np.ndarray
+    certificate: Certificate
 
     @property
     def n_anchors(self) -> int:
-        """Number of anchors."""
-        return len(self.signals)
+        """Number of anchors, without sentinels that became some."""
+        return len(self.signals) - len(self.added)
 
     def summary(self) -> str:
-        """``errors`` as a sentence."""
-        high = np.quantile(self.errors, 0.99)
-        return f"error at held-out tissues {self.errors.mean():.1e} on average, 99 % below {high:.1e}"
+        """Numbers of anchors, and the certificate, as a sentence."""
+        more = f" and {len(self.added)} sentinels" if len(self.added) else ""
+        return f"{self.n_anchors} anchors{more}; {self.certificate.summary()}"
 
     def generate(
         self,
@@ -74,9 +80,9 @@ class PreparedSequence:
         """
         weights = self._weights(tissue, allow_extrapolation)
         n_atoms = len(weights.values)
-        columns = self.basis.shape[1] if compressed else self.sequence.n_frames
-        require_signal_memory(n_atoms, columns)
-        rows_out, norms = np.empty((n_atoms, columns), np.float32), np.empty(n_atoms, np.float32)
+        n_columns = self.basis.shape[1] if compressed else self.sequence.n_frames
+        require_signal_memory(n_atoms, n_columns)
+        rows_out, norms = np.empty((n_atoms, n_columns), np.float32), np.empty(n_atoms, np.float32)
 
         def chunk(rows, _):
             norms[rows] = self._emit(weights, rows, compressed, rows_out[rows])
@@ -102,10 +108,10 @@ class PreparedSequence:
             source = atoms = jax.tree.map(np.asarray, tissue.ravel())
             self.generator.require_inside(atoms)
 
-        def on_demand(field, *columns):
+        def on_demand(field, *width):
             return RowsOnDemand(
                 lambda rows: getattr(self.generate(source.rows(rows)), field),
-                (atoms.size, *columns),
+                (atoms.size, *width),
                 np.dtype(np.float32),
             )
 
@@ -115,13 +121,16 @@ class PreparedSequence:
     def _weights(self, tissue, allow_extrapolation=False):
         if isinstance(tissue, Tissue):
             return self.generator.weights(tissue, self.n_anchors, allow_extrapolation=allow_extrapolation)
-        if tissue.values.shape[1] != self.n_anchors:
-            raise ValueError(f"the weights are for {tissue.values.shape[1]} anchors, not for {self.n_anchors}")
+        if (found := tissue.values.shape[1] - self.generator.sentinels.size) != self.n_anchors:
+            raise ValueError(f"the weights are for {found} anchors, not for {self.n_anchors}")
         return tissue
 
     def _emit(self, weights, rows, compressed, out):
         """Unit rows of some atoms into ``out``; returns their norms for M0 = 1."""
-        values, decay = weights.values[rows], -1 / np.asarray(weights.tissue.t2)[rows]
+        values, decay = (
+            weights.values[rows][:, columns(self.n_anchors, self.added)],
+            -1 / np.asarray(weights.tissue.t2)[rows],
+        )
         echo_time = np.asarray(self.sequence.echo_time)
         if np.ptp(echo_time) > 0:  # every frame has a factor of its own
             made = (values @ self.signals) * np.exp(decay[:, None] * echo_time)
@@ -139,52 +148,55 @@ class PreparedSequence:
 
 
 def prepare(
-    generator: AnchoredGenerator, sequence: Sequence, n_anchors: int | None = None, *, accuracy: float | None = None
+    generator: AnchoredGenerator,
+    sequence: Sequence,
+    n_anchors: int | None = None,
+    *,
+    accuracy: float | None = None,
+    allow_error: float | None = None,
+    rounds: int = ROUNDS,
 ) -> PreparedSequence:
-    """Simulates a generator's anchors under a sequence, and its held-out tissues, which show the error.
+    """Simulates a generator's anchors under a sequence, and the tissues that show the error.
+
+    The error that is judged is the largest of the fingerprints at full length: a dictionary is used for all its atoms,
+    and T1 and T2 come from fingerprints alone. Where it is above ``accuracy``, or 1e-3, the sentinels that are worst
+    for this sequence become its anchors, three in a round.
 
     Args:
       generator: the generator.
       sequence: any MRF-FISP sequence, of any length, not traced.
       n_anchors: how many anchors, one of ``generator.sizes``; the largest by default.
-      accuracy: in place of ``n_anchors``, the largest error: as few anchors are used as keep the 99 % quantile of the
-        held-out tissues' errors within it.
+      accuracy: in place of ``n_anchors``, the largest error: as few anchors are used as keep it.
+      allow_error: largest error that is put up with, without a word; a sequence with more is refused. By default it is
+        ``accuracy``, or, without that, 1e-2, with a warning above 1e-3.
+      rounds: most rounds in which sentinels become anchors; 0 for the generator's own anchors alone.
 
     Raises:
-      ValueError: another number of anchors, an accuracy that is not positive or that no number of anchors reaches, or
-        anchors whose signal is not finite or nothing.
+      ValueError: another number of anchors; an accuracy or ``allow_error`` that is not positive; a largest error above
+        ``allow_error``; or anchors whose signal is not finite or nothing.
     """
-    sizes = generator.sizes
-    if accuracy is None:
-        sizes, accuracy = [generator.require_size(n_anchors)], np.inf
-    elif n_anchors is not None:
+    if accuracy is not None and n_anchors is not None:
         raise ValueError("n_anchors and accuracy do not go together")
-    elif not accuracy > 0:
-        raise ValueError(f"accuracy must be positive; got {accuracy}")
-    anchors, held_out = (jax.tree.map(np.asarray, each) for each in (generator.anchors, generator.held_out))
-    signals, truth = np.empty((0, sequence.n_frames), np.float32), None
-    for size in sizes:  # ascending
-        new = anchors.rows(slice(len(signals), size))
-        if truth is None:
-            found = _simulated(generator, sequence, _joined(new, held_out))
-            signals, truth = np.split(found, [size])
-            truth /= np.linalg.norm(truth, axis=1, keepdims=True)
-        else:
-            signals = np.concatenate([signals, _simulated(generator, sequence, new)])
-        with one_blas_thread():  # too small for threads
-            prepared = _prepared(generator, sequence, signals, truth)
-        if (reached := np.quantile(prepared.errors, 0.99)) <= accuracy:
-            return prepared
-    raise ValueError(
-        f"no number of anchors reaches an accuracy of {accuracy:.3g}: with all {size} of them 99 % of the held-out "
-        f"tissues have an error of {reached:.2g} or less"
-    )
+    for name, value in (("accuracy", accuracy), ("allow_error", allow_error)):
+        if value is not None and not value > 0:
+            raise ValueError(f"{name} must be positive; got {value}")
+    sizes = generator.sizes if accuracy is not None else [generator.require_size(n_anchors)]
+    wanted = _GOOD_ERROR if accuracy is None else accuracy
+    with one_blas_thread():  # too small for threads
+        signals, truth = anchors_and_truth(generator, sequence, sizes, wanted)
+        added = sentinels_to_add(generator, sequence, signals, truth, wanted, rounds)
+        prepared = _prepared(generator, sequence, signals, truth, added)
+    _judge(prepared, accuracy, allow_error)
+    return prepared
 
 
 def anchored_fingerprints(
     generator: AnchoredGenerator, sequence: Sequence, tissue: Tissue | Weights
 ) -> tuple[jax.Array, jax.Array]:
     """Fingerprints by all anchors as a pure function of the sequence, for `jax.grad` and `jax.vjp`, and of the tissue.
+
+    Sentinels are never among these anchors: which of them would be is no smooth function of the sequence. `prepare`
+    with ``rounds=0`` tells the error.
 
     Args:
       generator: the generator.
@@ -197,46 +209,49 @@ def anchored_fingerprints(
     n_anchors = generator.sizes[-1]
     anchors = generator.anchors.rows(slice(n_anchors))
     if isinstance(tissue, Weights):
-        tissue, values, norms = tissue.tissue, jnp.asarray(tissue.values), jnp.asarray(tissue.norms)
+        tissue, values, norms = tissue.tissue, jnp.asarray(tissue.values[:, :n_anchors]), jnp.asarray(tissue.norms)
     else:
         values, norms = generator.weights_at(tissue, n_anchors)
     signals = simulate_reverse(without_echo(sequence), anchors, slice_profile=generator.slice_profile)
-    combined = values @ (signals / generator.anchor_norms[:n_anchors, None])
-    combined *= jnp.exp(sequence.echo_time[None] * (-1 / tissue.t2)[:, None])
-    combined_norms = jnp.linalg.norm(combined, axis=1)
-    return combined / combined_norms[:, None], combined_norms * norms
+    made = values @ (signals / generator.anchor_norms[:n_anchors, None])
+    made *= jnp.exp(sequence.echo_time[None] * (-1 / tissue.t2)[:, None])
+    made_norms = jnp.linalg.norm(made, axis=1)
+    return made / made_norms[:, None], made_norms * norms
 
 
-def _joined(one, other):
-    def joined(x, y):
-        return np.concatenate([np.broadcast_to(x, one.shape), np.broadcast_to(y, other.shape)])
+def _judge(prepared, accuracy, allow_error):
+    """Warns or raises where the largest error is above what was asked for."""
+    largest = f"the largest error of this sequence's fingerprints is {prepared.certificate.largest:.2g}, above"
+    told = [("allow_error", allow_error), ("accuracy", accuracy), ("allow_error", _ALLOWED_ERROR)]
+    name, allowed = next((name, value) for name, value in told if value is not None)
+    if prepared.certificate.largest > allowed:
+        raise ValueError(
+            f"{largest} {name} = {allowed:.3g}, with all {prepared.n_anchors} anchors and {len(prepared.added)} "
+            f"sentinels: make a generator of more anchors, simulate the dictionary, or let {name} be larger"
+        )
+    if allow_error is None and accuracy is None and prepared.certificate.largest > _GOOD_ERROR:
+        warnings.warn(
+            f"{largest} {_GOOD_ERROR:g}: where that is too much, make a generator of more anchors, or simulate the "
+            "dictionary",
+            stacklevel=3,
+        )
 
-    return jax.tree.map(joined, one, other)
 
-
-def _simulated(generator, sequence, tissue):
-    signals = simulate_few(without_echo(sequence), tissue, slice_profile=generator.slice_profile)
-    if not np.isfinite(signals).all():
-        raise ValueError("the anchors' signals are not finite: the sequence is invalid")
-    if not signals.any(axis=1).all():
-        raise ValueError("an anchor has no signal: the sequence is invalid")
-    return signals
-
-
-def _prepared(generator, sequence, signals, truth):
-    size = len(signals)
-    signals = signals / generator.anchor_norms[:size, None]
-    directions, sizes = _directions(signals)
-    echo_time = np.asarray(sequence.echo_time)
-    basis = directions
+def _prepared(generator, sequence, signals, truth, added):
+    exact, t2 = signals, np.asarray(generator.anchors.t2)[: len(signals)]
+    if added.size:
+        exact = np.concatenate([exact, truth[generator.held_out.size + added]])
+        t2 = np.append(t2, np.asarray(generator.sentinels.t2)[added])
+    signals, made = combined(generator, signals, truth, added)
+    directions, sizes = _directions(exact)
+    basis, echo_time = directions, np.asarray(sequence.echo_time)
     if np.ptp(echo_time) > 0:
-        decay = -1 / np.asarray(generator.anchors.t2)[:size, None]
-        basis, sizes = _directions(signals * np.exp(decay * (echo_time - echo_time.min())))
+        basis, sizes = _directions(exact * np.exp((echo_time.min() - echo_time) / t2[:, None]))
     left_out = np.sqrt(np.maximum(1 - np.cumsum(sizes**2) / np.sum(sizes**2), 0))
-    rank = min(int(np.sum(left_out > _LEFT_OUT)) + 1, sizes.size)
-    errors = direction_errors(generator.held_out_weights[size] @ signals, truth)
+    basis = basis[:, : min(int(np.sum(left_out > _LEFT_OUT)) + 1, sizes.size)]
+    certificate = certify(*at_echoes(generator, sequence, made, truth), basis, generator.held_out.size)
     coefficients = (signals @ directions).astype(np.float32)
-    return PreparedSequence(generator, sequence, signals, coefficients, basis[:, :rank], errors)
+    return PreparedSequence(generator, sequence, added, signals, coefficients, basis, certificate)
 
 
 def _directions(signals):

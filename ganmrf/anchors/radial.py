@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ganmrf.anchors.anchor_set import AnchorSet, features_at, least
+from ganmrf.anchors.sentinels import one_at_own
 from ganmrf.pytrees import pytree
 
 # Kernel: degree of the polynomials added to it (-1 for none), and scales tried along the first axis. Cubic and quintic
@@ -33,7 +34,7 @@ class RadialFeatures:
     """Kernels around anchors, and polynomials, of which weights are linear combinations.
 
     Attributes:
-      centres: coordinates of the anchors, (anchors, axes).
+      centres: coordinates of the anchors, and of sentinels behind them, (centres, axes).
       scales: factors of the coordinates in the distance that a kernel is a function of, (axes,).
       kernel: ``cubic``, ``quintic``, ``multiquadric`` or ``gaussian``.
     """
@@ -43,7 +44,7 @@ class RadialFeatures:
     kernel: str = dataclasses.field(metadata={"static": True})
 
     def __call__(self, coordinates: jax.Array) -> jax.Array:
-        """(atoms, anchors + polynomials), from coordinates (atoms, axes) in float64, which weights need."""
+        """(atoms, centres + polynomials), from coordinates (atoms, axes) in float64, which weights need."""
         scaled, centres = coordinates * self.scales[None], self.centres * self.scales[None]
         squares = jnp.sum((scaled[:, None] - centres[None]) ** 2, axis=-1)
         values = {
@@ -62,7 +63,7 @@ class RadialWeights:
 
     Attributes:
       features: number of anchors -> radial basis functions.
-      matrices: number of anchors -> M with weights = features @ M, (features, number), float64.
+      matrices: number of anchors -> M with weights = features @ M, (features, number + sentinels), float64.
     """
 
     kind: ClassVar[str] = "radial"
@@ -88,6 +89,29 @@ def fit_radial(anchor_set: AnchorSet) -> RadialWeights:
     for size in anchor_set.sizes:
         fits = [(each, weight_matrix(each)) for each in _candidates(anchors[:size])]
         features[size], matrices[size] = least([fit for fit in fits if fit[1] is not None], error)
+    return RadialWeights(features, matrices)
+
+
+def with_sentinels(model: RadialWeights, sentinels: np.ndarray) -> RadialWeights:
+    """The weights, and columns of sentinels beside those of the anchors: the interpolant with more nodes.
+
+    Args:
+      model: weights of anchors alone, by `fit_radial`.
+      sentinels: coordinates of the sentinels, (sentinels, axes).
+    """
+    number, features, matrices = len(sentinels), {}, {}
+    for size, matrix in model.matrices.items():
+        anchors = model.features[size].centres
+        wide = dataclasses.replace(model.features[size], centres=np.concatenate([anchors, sentinels]))
+        matrix = np.insert(matrix, [size] * number, 0, axis=0)
+        at_sentinels = features_at(wide, sentinels)
+        # Kernels about the sentinels, less their interpolants: what is left is 0 for all polynomials, and so, as the
+        # kernels are positive definite but for polynomials, an inner product.
+        unexplained = np.zeros((len(matrix), number))
+        unexplained[: size + number] = np.vstack([-(at_sentinels @ matrix).T, np.eye(number)])
+        columns = unexplained - matrix @ (features_at(wide, anchors) @ unexplained)
+        features[size] = wide
+        matrices[size] = np.hstack([matrix, one_at_own(columns, at_sentinels)])
     return RadialWeights(features, matrices)
 
 

@@ -19,7 +19,7 @@ class TableWeights:
     Attributes:
       tissue: the grid, (atoms,).
       features: of the grid's atoms, (atoms, features), float32.
-      matrices: number of anchors -> M with weights = features @ M, (features, number), float64.
+      matrices: number of anchors -> M with weights = features @ M, (features, number + sentinels), float64.
     """
 
     kind: ClassVar[str] = "table"

@@ -67,7 +67,7 @@ class TrunkWeights:
 
     Attributes:
       trunk: the network from tissue to features.
-      matrices: number of anchors -> M with weights = features @ M, (features, number), float64.
+      matrices: number of anchors -> M with weights = features @ M, (features, number + sentinels), float64.
     """
 
     kind: ClassVar[str] = "trunk"

@@ -12,6 +12,7 @@ from ganmrf.anchors.generator import radial_generator, table_generator, trunk_ge
 from ganmrf.anchors.generator_file import load_anchored, load_any, load_generator, save_generator
 from ganmrf.anchors.joint_features import without_echo
 from ganmrf.anchors.prepared import anchored_fingerprints, prepare
+from ganmrf.anchors.sentinels import faces_and_corners, joined
 from ganmrf.anchors.trunk import RECIPE, draw_tissue, finish_trunk, trunk_data
 from ganmrf.dictionary.build import build_dictionary
 from ganmrf.dictionary.match import match
@@ -78,12 +79,12 @@ def test_an_unseen_sequence_is_generated_and_its_error_known(table, trunk, radia
     bounds = {"table": (1e-3, 1e-4), "trunk": (1e-3, 1e-4), "radial": (5e-3, 2e-3)}
     for generator in (table, trunk, radial):
         for size, bound in zip((32, 48), bounds[generator.model.kind], strict=True):
-            prepared = prepare(generator, SEQUENCE, size)
+            prepared = prepare(generator, SEQUENCE, size, allow_error=1.0, rounds=0)
             made = prepared.generate(grid)
             found = errors(made, truth)
             assert found.mean() < bound
             # Held-out tissues are as many others from the same box.
-            assert 0.5 < found.mean() / prepared.errors.mean() < 2
+            assert 0.5 < found.mean() / prepared.certificate.mean < 2
             np.testing.assert_allclose(made.norms, truth.norms, rtol=20 * bound)
             assert made.sequence is SEQUENCE
 
@@ -136,12 +137,67 @@ def test_rows_that_are_generated_when_asked_for_are_matched_without_the_others(t
 def test_anchors_that_an_accuracy_needs(table):
     few, many = (prepare(table, SEQUENCE, accuracy=accuracy) for accuracy in (1e-2, 1e-4))
     assert few.n_anchors < many.n_anchors
-    assert np.quantile(few.errors, 0.99) <= 1e-2
-    assert np.quantile(many.errors, 0.99) <= 1e-4
+    assert few.certificate.largest <= 1e-2
+    assert many.certificate.largest <= 1e-4
     same = prepare(table, SEQUENCE, many.n_anchors)
     np.testing.assert_allclose(many.signals, same.signals, atol=1e-6)
-    with pytest.raises(ValueError, match=r"no number of anchors reaches an accuracy of 1e-09: with all 48 .* error of"):
+    with pytest.raises(ValueError, match=r"above accuracy = 1e-09, with all 48 anchors"):
         prepare(table, SEQUENCE, accuracy=1e-9)
+
+
+def test_the_certificate_is_the_error_of_what_is_generated(trunk, radial):
+    sequence = dataclasses.replace(SEQUENCE, echo_time=np.linspace(1e-3, 6e-3, FRAMES))
+    for prepared in (prepare(trunk, sequence), prepare(radial, sequence, 32, allow_error=1.0)):
+        checked = joined(prepared.generator.held_out, prepared.generator.sentinels)
+        truth = build_dictionary(sequence, checked, accuracy=1e-6)
+        full, compressed = (prepared.generate(checked, compressed=each) for each in (False, True))
+        found, near = prepared.certificate, {"rtol": 1e-2, "atol": 3e-6}  # rounding of float32 signals
+        np.testing.assert_allclose(np.append(found.held_out, found.sentinels), errors(full, truth), **near)
+        np.testing.assert_allclose(found.norms, np.abs(full.norms / truth.norms - 1), **near)
+        back = dataclasses.replace(compressed, fingerprints=compressed.fingerprints @ compressed.basis.T)
+        np.testing.assert_allclose(found.compressed, errors(back, truth), **near)
+        assert found.mean < found.quantile_99 < found.largest
+
+
+def test_sentinels_are_faces_corners_and_where_errors_are_largest(table, trunk, radial):
+    for generator in (table, trunk, radial):
+        own = np.asarray(BOX.coordinates(generator.sentinels))
+        for corner in np.asarray(BOX.coordinates(faces_and_corners(BOX))):
+            assert np.abs(own - corner).max(axis=1).min() < 1e-5
+        prepared = prepare(generator, SEQUENCE, allow_error=1.0, rounds=0)
+        assert prepared.certificate.largest > prepared.certificate.quantile_99
+
+
+def test_the_worst_sentinels_become_anchors_until_the_error_is_small(table, trunk, radial, grid, truth):
+    for generator in (table, trunk, radial):
+        before = prepare(generator, SEQUENCE, 32, allow_error=1.0, rounds=0)
+        after = prepare(generator, SEQUENCE, 32, allow_error=1.0)
+        assert before.certificate.largest > 1e-3  # what is wanted when nothing is said
+        assert after.certificate.largest < before.certificate.largest
+        assert (after.certificate.sentinels < before.certificate.sentinels)[after.added].all()
+        one, other = (errors(each.generate(grid), truth) for each in (before, after))
+        assert other.max() < one.max()
+        assert other.mean() < one.mean()
+        # An error that was small enough is left alone.
+        allowed = before.certificate.largest
+        within = prepare(generator, SEQUENCE, accuracy=1.01 * allowed)
+        assert within.added.size == 0
+        assert within.n_anchors <= 32
+
+
+def test_large_errors_are_told_or_refused(table):
+    with pytest.warns(UserWarning, match=r"the largest error of this sequence's fingerprints is \S+, above 0\.001"):
+        prepared = prepare(table, SEQUENCE, 32, rounds=0)
+    assert 1e-3 < prepared.certificate.largest < 1e-2
+    with pytest.raises(ValueError, match=r"above allow_error = 0\.01, .* let allow_error be larger"):
+        prepare(table, SEQUENCE, 16, rounds=0)
+    told = prepare(table, SEQUENCE, 16, rounds=0, allow_error=1.0)  # without a word
+    assert told.certificate.largest > 1e-2
+    with pytest.raises(ValueError, match="above accuracy"):
+        prepare(table, SEQUENCE, accuracy=1e-9)
+    assert prepare(table, SEQUENCE, accuracy=1e-9, allow_error=1e-2).certificate.largest < 1e-2
+    with pytest.raises(ValueError, match="accuracy do not go together"):
+        prepare(table, SEQUENCE, 32, accuracy=1e-3)
 
 
 def test_derivatives_are_those_of_the_simulator(trunk, grid):
@@ -191,6 +247,9 @@ def test_files_give_the_same_generator(table, trunk, radial, grid, tmp_path):
         contents = {name: value for name, value in archive.items() if not name.startswith("model/matrices")}
     np.savez(path, **contents)
     with pytest.raises(ValueError, match="not a whole generator"):
+        load_any(path)
+    np.savez(path, **contents | {"schema_version": np.asarray(2)})  # from before there were sentinels
+    with pytest.raises(ValueError, match="has schema 2; this version reads 3: make it again by the same command"):
         load_any(path)
 
 
@@ -242,7 +301,7 @@ def test_foundations_repeat_and_anchors_can_be_spread():
 
 
 def test_anchors_are_simulated_right_after_each_pulse(table):
-    prepared = prepare(table, SEQUENCE, 16)
+    prepared = prepare(table, SEQUENCE, 16, allow_error=1.0, rounds=0)
     anchors = table.anchors.rows(slice(16))
     expected = np.asarray(simulate(without_echo(SEQUENCE), anchors)) / table.anchor_norms[:16, None]
     np.testing.assert_allclose(prepared.signals, expected, atol=1e-5)

@@ -37,7 +37,9 @@ def lattice_generator(names, low, high, per_axis):
     features = RadialFeatures(places, np.ones(len(names)), "quintic")
     size, norms = anchors.size, np.asarray(norm(box.coordinates(anchors)))
     model = RadialWeights({size: features}, {size: weight_matrix(features)})
-    return AnchoredGenerator(box, anchors, norms, norm, None, model, anchors, {size: np.eye(size)})
+    return AnchoredGenerator(
+        box, anchors, norms, norm, None, model, anchors, anchors.rows(slice(0)), norms, {size: np.eye(size)}
+    )
 
 
 @pytest.fixture(scope="module")

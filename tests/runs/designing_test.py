@@ -258,7 +258,12 @@ def generator(tmp_path_factory):
     features, size = RadialFeatures(places, np.ones(2), "quintic"), anchors.size
     model = RadialWeights({size: features}, {size: weight_matrix(features)})
     norms = np.asarray(norm(box.coordinates(anchors)))
-    save_generator(path, AnchoredGenerator(box, anchors, norms, norm, None, model, anchors, {size: np.eye(size)}))
+    save_generator(
+        path,
+        AnchoredGenerator(
+            box, anchors, norms, norm, None, model, anchors, anchors.rows(slice(0)), norms, {size: np.eye(size)}
+        ),
+    )
     return str(path)
 
 
