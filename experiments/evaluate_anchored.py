@@ -6,8 +6,10 @@ Example::
         --generator=runs/radial/generator.npz
 
 For each generator: errors of fingerprints against the number of anchors, on the two published schedules, on random ones
-and on heart rhythms; errors outside its box; the derivative of a loss by the sequence; maps of the digital brain; and
-the number of dictionaries from which on making it has paid. ``evaluation.json`` and ``report.html`` hold the results.
+and on heart rhythms; on sequences of no family that it learned from, what the certificate says beside what is true;
+errors outside its box; derivatives by the tissue, and bounds; the derivative of a loss by the sequence; maps of the
+digital brain; and the number of dictionaries from which on making it has paid. ``evaluation.json`` and ``report.html``
+hold the results.
 """
 
 import numpy as np
@@ -16,6 +18,7 @@ from experiments.evaluation import anchored
 from experiments.flags.command_line import command
 from experiments.reports.anchored import print_evaluation, write_anchored_report
 from experiments.reports.generator import summary
+from ganmrf.anchors.prepared import ROUNDS
 from ganmrf.files import make_folder, write_json
 from ganmrf.imaging.phantom import COARSEST
 from ganmrf.physics.simulate_many import require_signal_memory
@@ -36,6 +39,7 @@ class Config:
     output: str = setting(meaning="folder for the results")
     seed: int = setting(0, "of the unseen sequences, the tissues, the brain and its noise", at_least=0)
     sequences: int = setting(28, "unseen sequences, a quarter of them heart rhythms", at_least=4)
+    foreign: int = setting(36, "sequences of other families, and with them the two published ones", at_least=3)
     tissues: int = setting(512, "tissues that errors are of", at_least=1)
     maps: int = setting(20, "unseen sequences that the brain is mapped with", at_least=1)
     size: int = setting(128, "rows and columns of the brain's image of 300 mm", at_least=COARSEST)
@@ -59,20 +63,22 @@ def main(config: Config):
     if len({subject.name for subject in subjects}) < len(subjects):
         raise ValueError("generator: two of them are in folders of the same name; results could not be told apart")
     unseen = anchored.unseen_sequences(config.seed, config.sequences, n_frames)
+    foreign = anchored.foreign_sequences(config.seed, config.foreign, n_frames)
+    foreign = {"published": [each for name in anchored.PUBLISHED for each in unseen[name]], **foreign}
     found = {}
     for subject in subjects:
-        found[subject.name] = _evaluate(subject, unseen, config)
+        found[subject.name] = _evaluate(subject, unseen, foreign, config)
         print_evaluation(subject.name, found[subject.name])
     write_json(folder / "evaluation.json", found)
     write_anchored_report(folder / "report.html", config, found)
     print(f"report: {folder / 'report.html'}")
 
 
-def _evaluate(subject, unseen, config):
+def _evaluate(subject, unseen, foreign, config):
     """Everything about one generator, in plain numbers."""
     random, generator, seed = unseen["random"], subject.generator, config.seed
     mapped = (random * config.maps)[: config.maps]
-    with Progress(len(unseen) + len(mapped) + 3, subject.name, unit="part") as bar:
+    with Progress(len(unseen) + 2 * len(foreign) + len(mapped) + 4, subject.name, unit="part") as bar:
 
         def done(value):
             bar.update()
@@ -84,9 +90,20 @@ def _evaluate(subject, unseen, config):
             kind: done(anchored.errors_by_size(subject, sequences, config.tissues, seed))
             for kind, sequences in unseen.items()
         }
+        certified = {
+            what: {
+                kind: [
+                    each._asdict()
+                    for each in done(anchored.certified(subject, sequences, config.tissues, seed, rounds))
+                ]
+                for kind, sequences in foreign.items()
+            }
+            for what, rounds in (("anchors", 0), ("completed", ROUNDS))
+        }
         cost = done(anchored.dictionary_cost(generator, timed, random[0], config.rounds))
         gradient = done(anchored.gradient_errors(generator, weights, random[0]))
         outside = done({} if not generator.model.any_tissue else anchored.extrapolation(generator, random[:4], seed))
+        tangents = done(anchored.tangent_errors(generator, random[0], seed) if generator.model.any_tissue else None)
         maps = [
             done(anchored.brain_map_errors(generator, weights, each, seed=seed + i, size=config.size, snr=config.snr))
             for i, each in enumerate(mapped)
@@ -100,7 +117,9 @@ def _evaluate(subject, unseen, config):
         "errors": {
             kind: {str(size): summary(values) for size, values in by_size.items()} for kind, by_size in errors.items()
         },
+        "certified": certified,
         "outside": outside,
+        "tangents": tangents and tangents._asdict(),
         "gradient": gradient._asdict(),
         "maps": {name: [getattr(each, name) for each in maps] for name in ("t1", "t2", "changed")},
         "cost": cost._asdict(),

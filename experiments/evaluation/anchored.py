@@ -14,8 +14,10 @@ from experiments.benchmarks.timing import timed
 from experiments.evaluation.generator import MapErrors, map_errors, scan_brain
 from ganmrf.anchors.generator import AnchoredGenerator, Weights
 from ganmrf.anchors.generator_file import load_anchored
-from ganmrf.anchors.joint_features import sample_sequences
+from ganmrf.anchors.joint_features import sample_sequences, spread_tissue
 from ganmrf.anchors.prepared import anchored_fingerprints, prepare
+from ganmrf.design.bounds import precision_of
+from ganmrf.design.signal_models import generator_model, simulator_model
 from ganmrf.dictionary.build import build_dictionary
 from ganmrf.dictionary.grids import at_each_b1
 from ganmrf.files import read_json
@@ -33,7 +35,11 @@ BEYOND = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8)  # distances outside the box, rel
 _ACCURACY = 1e-5  # of reference simulations: below the errors of every generator
 _STREAM = 1000  # folded into the seed of the sequences: a stream that `train_anchored` does not use
 _N_B1 = 9  # values of B1 for each T1 and T2
+_FOREIGN_TR_S = 13.4e-3  # the mean of the published ones
+_TANGENTS = 256  # tissues that derivatives are compared for, before those with short times are left out
+_LEAST_T1_S, _LEAST_T2_S, _TIMES = 0.2, 0.02, ("t1", "t2")  # below, bounds are of no use: signals tell little of T1, T2
 _EXTRAPOLATED = 256  # tissues at each distance outside the box
+_AS_IT_IS = {"allow_error": np.inf, "rounds": 0}  # of `prepare`: the generator's own anchors, whatever their error
 
 
 class Subject(NamedTuple):
@@ -54,6 +60,28 @@ class Cost(NamedTuple):
     simulate: tuple[float, float]
     generate: tuple[float, float]
     compressed: tuple[float, float]
+
+
+class Certified(NamedTuple):
+    """What a sequence's certificate says, and what is true: mean, 99 % quantile and largest of errors of fingerprints.
+
+    The ``above`` is the share of tissues whose error is above the largest that is printed; ``added`` are the sentinels
+    that became anchors.
+    """
+
+    printed: tuple[float, float, float]
+    true: tuple[float, float, float]
+    above: float
+    added: int
+
+
+class TangentErrors(NamedTuple):
+    """Relative errors, mean and largest over tissues: of derivatives by T1 and T2, and of Cramer-Rao bounds of both."""
+
+    d_t1: tuple[float, float]
+    d_t2: tuple[float, float]
+    bound_t1: tuple[float, float]
+    bound_t2: tuple[float, float]
 
 
 class GradientErrors(NamedTuple):
@@ -97,6 +125,60 @@ def unseen_sequences(seed: int, number: int, n_frames: int) -> dict[str, list[Se
     return {PUBLISHED[0]: [mrf_fisp()], PUBLISHED[1]: [short], "random": others, "heart rhythms": cardiac}
 
 
+def foreign_sequences(seed: int, number: int, n_frames: int) -> dict[str, list[Sequence]]:
+    """Name of a family -> sequences, about ``number`` in all, none of a family that generators learn from.
+
+    The flip angles are constant, drawn for each frame anew, or a sine of any period; the times are constant.
+    """
+    rng, frames, each = np.random.default_rng([seed, _STREAM]), np.arange(n_frames), -(-number // 3)
+    periods = np.geomspace(8, n_frames, each)
+    degrees = {
+        "constant flips": np.broadcast_to(np.linspace(5, 85, each)[:, None], (each, n_frames)),
+        "random flips": rng.uniform(0, 90, (each, n_frames)),
+        "sinusoids": 40 + 35 * np.sin(2 * np.pi * frames / periods[:, None]),
+    }
+    times = {"repetition_time": _FOREIGN_TR_S, "echo_time": ECHO_TIME_S, "inversion_time": 20e-3}
+    return {name: [Sequence(np.deg2rad(flips), **times) for flips in values] for name, values in degrees.items()}
+
+
+def certified(subject: Subject, sequences: list[Sequence], n_tissues: int, seed: int, rounds: int) -> list[Certified]:
+    """The certificate of every sequence, by all anchors and ``rounds`` of completion, beside errors of other tissues.
+
+    The tissues are random, of a table's atoms or of the box, where two fifths are on faces of the box.
+    """
+    generator, found = subject.generator, []
+    if not generator.model.any_tissue:
+        weights = generator.weights(subject.tissue)
+        weights = weights.rows(np.random.default_rng(seed).integers(subject.tissue.size, size=n_tissues))
+    else:
+        weights = generator.weights(spread_tissue(generator.box, n_tissues, seed))
+    for sequence in sequences:
+        prepared = prepare(generator, sequence, allow_error=np.inf, rounds=rounds)
+        errors, printed = _errors(prepared, weights), prepared.certificate
+        found.append(
+            Certified(
+                printed=(printed.mean, printed.quantile_99, printed.largest),
+                true=(float(errors.mean()), float(np.quantile(errors, 0.99)), float(errors.max())),
+                above=float(np.mean(errors > printed.largest)),
+                added=len(prepared.added),
+            )
+        )
+    return found
+
+
+def tangent_errors(generator: AnchoredGenerator, sequence: Sequence, seed: int) -> TangentErrors:
+    """Errors of derivatives and bounds by `generator_model`, without sentinels, for T1 above 200 and T2 above 20 ms."""
+    cube = np.random.default_rng(seed).random((_TANGENTS, len(generator.box.names)))
+    tissue = jax.tree.map(np.asarray, generator.box.spread(cube))
+    tissue = tissue.rows(np.flatnonzero((tissue.t1 > _LEAST_T1_S) & (tissue.t2 > _LEAST_T2_S)))
+    models = generator_model(generator, tissue), simulator_model(slice_profile=generator.slice_profile)
+    ours, truth = (jax.jit(model)(sequence, tissue) for model in models)
+    bounds = [precision_of(each, tissue) for each in (ours, truth)]
+    errors = [fingerprint_errors(getattr(ours, name), getattr(truth, name)) for name in ("d_t1", "d_t2")]
+    errors += [np.abs(np.divide(*(np.asarray(getattr(each, name), float) for each in bounds)) - 1) for name in _TIMES]
+    return TangentErrors(*((float(each.mean()), float(each.max())) for each in errors))
+
+
 def errors_by_size(subject: Subject, sequences: list[Sequence], n_tissues: int, seed: int) -> dict[int, np.ndarray]:
     """Number of anchors -> relative errors of unit fingerprints, (sequences * tissues,).
 
@@ -114,7 +196,7 @@ def errors_by_size(subject: Subject, sequences: list[Sequence], n_tissues: int, 
     for sequence in sequences:
         truth = build_dictionary(sequence, tissue, accuracy=_ACCURACY, slice_profile=generator.slice_profile)
         for size, of_size in weights.items():
-            made = prepare(generator, sequence, size).generate(of_size)
+            made = prepare(generator, sequence, size, **_AS_IT_IS).generate(of_size)
             errors[size].append(fingerprint_errors(made.fingerprints, truth.fingerprints))
     return {size: np.concatenate(each) for size, each in errors.items()}
 
@@ -122,7 +204,7 @@ def errors_by_size(subject: Subject, sequences: list[Sequence], n_tissues: int, 
 def extrapolation(generator: AnchoredGenerator, sequences: list[Sequence], seed: int) -> dict[str, list[float]]:
     """Bound of an axis, such as ``t1 above`` -> mean error at each distance `BEYOND` it, other axes inside the box."""
     box, rng, found = generator.box, np.random.default_rng(seed), {}
-    prepared = [prepare(generator, sequence) for sequence in sequences]
+    prepared = [prepare(generator, sequence, **_AS_IT_IS) for sequence in sequences]
     for axis, name in enumerate(box.names):
         for side in ("below", "above"):
             errors = found[f"{name} {side}"] = []
@@ -173,7 +255,7 @@ def brain_map_errors(
     """Errors of maps of the digital brain by the generated dictionary against those by the simulated one, at B1 = 1."""
     weights = _central(weights)
     simulated = build_dictionary(sequence, weights.tissue, slice_profile=generator.slice_profile)
-    generated = prepare(generator, sequence).generate(weights)
+    generated = prepare(generator, sequence, allow_error=np.inf).generate(weights)
     scan = scan_brain(simulated, Scanner(size), snrs=[snr], seed=seed)
     truth, ours = (scan.match(each, snr) for each in (simulated, generated))
     return map_errors(ours, truth, scan.brain)
@@ -181,11 +263,11 @@ def brain_map_errors(
 
 def dictionary_cost(generator: AnchoredGenerator, weights: Weights, sequence: Sequence, rounds: int) -> Cost:
     """Cost of a dictionary of all atoms: simulated, or generated for a new sequence with given weights."""
-    n_anchors = weights.values.shape[1]
+    n_anchors, any_error = weights.values.shape[1] - generator.sentinels.size, {"allow_error": np.inf}
     jobs = {
         "simulate": lambda: build_dictionary(sequence, weights.tissue, slice_profile=generator.slice_profile),
-        "generate": lambda: prepare(generator, sequence, n_anchors).generate(weights),
-        "compressed": lambda: prepare(generator, sequence, n_anchors).generate(weights, compressed=True),
+        "generate": lambda: prepare(generator, sequence, n_anchors, **any_error).generate(weights),
+        "compressed": lambda: prepare(generator, sequence, n_anchors, **any_error).generate(weights, compressed=True),
     }
     wall = timed(jobs, rounds)
     cores = timed(jobs, rounds, time.process_time)

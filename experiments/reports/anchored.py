@@ -7,6 +7,8 @@ from ganmrf.report.anchored_figures import accuracy_figure, break_even_figure, e
 from ganmrf.report.html import Picture, Section, Table, write_report
 
 _NUMBERS = (1, 10, 100, 1000, 10000)  # of dictionaries in the break-even table
+_TANGENT_COLUMNS = ("Derivative by T1", "by T2", "Cramer-Rao bound of T1", "of T2")
+_SUMMARY = "mean", "quantile_99", "worst"  # of errors
 _COST_COLUMNS = ("Simulated", "Generated", "Generated, compressed")
 
 
@@ -14,8 +16,12 @@ def print_evaluation(name: str, found: dict):
     """Prints the numbers of one generator, its results in ``evaluation.json`` of `evaluate_anchored`."""
     print(f"{name}: {found['kind']} over {', '.join(found['axes'])}, slice positions: {found['slice_positions']}")
     print(_error_table(name, found).text())
+    print(_certificate_table(name, found).text())
     t1, t2, changed = map(_percent, found["maps"].values())
     print(f"  maps of {len(found['maps']['t1'])} sequences, mean / largest: T1 {t1} %, T2 {t2} %, changed {changed} %")
+    if found["tangents"]:
+        named = zip(_TANGENT_COLUMNS, found["tangents"].values(), strict=True)
+        print("  mean / largest error: " + ", ".join(f"{what} {_pair(values)}" for what, values in named))
     gradient = found["gradient"]
     errors = f"error {gradient['flip_angle']:.1e} by flip angles, {gradient['repetition_time']:.1e} by times"
     seconds = f"{gradient['seconds']:.2f} s, simulated {gradient['simulator_seconds']:.2f} s"
@@ -30,7 +36,7 @@ def write_anchored_report(path, settings, found: dict):
     """Writes an HTML file: ``found`` is name of a generator -> its results in ``evaluation.json``."""
     least = {name: min(each["mean"] for each in of["errors"]["random"].values()) for name, of in found.items()}
     best = min(least, key=least.get)
-    makers = (_error_section, _outside_section, _map_section, _gradient_section, _cost_section)
+    makers = (_error_section, _certificate_section, _outside_section, _map_section, _gradient_section, _cost_section)
     write_report(
         path,
         title="Generators for any sequence, evaluated",
@@ -43,10 +49,10 @@ def write_anchored_report(path, settings, found: dict):
 def _error_table(name, found):
     groups = found["errors"]
     rows = [
-        [size, *(f"{by_size[size]['mean']:.1e} / {by_size[size]['quantile_99']:.1e}" for by_size in groups.values())]
+        [size, *(" / ".join(f"{by_size[size][key]:.1e}" for key in _SUMMARY) for by_size in groups.values())]
         for size in next(iter(groups.values()))
     ]
-    return Table(("Anchors", *groups), rows, f"{name}: mean / 99 % quantile")
+    return Table(("Anchors", *groups), rows, f"{name}: mean / 99 % quantile / largest")
 
 
 def _error_section(found):
@@ -55,6 +61,33 @@ def _error_section(found):
     figure = Picture(accuracy_figure(random), caption)
     tables = [_error_table(*pair) for pair in found.items()]
     return Section("Errors on unseen sequences", figures=[figure], tables=tables)
+
+
+def _certificate_table(name, found):
+    """Each family of sequences, without sentinels as anchors and with them."""
+    rows = []
+    for what, by_kind in found["certified"].items():
+        for kind, each in by_kind.items():
+            printed, true = (np.array([of[key] for of in each]) for key in ("printed", "true"))
+            ratios = true / printed
+            spans = (
+                f"{low:.2f} to {high:.2f}" for low, high in zip(ratios.min(axis=0), ratios.max(axis=0), strict=True)
+            )
+            above = 100 * np.mean([of["above"] for of in each])
+            largest = f"{np.median(true[:, 2]):.1e} / {true[:, 2].max():.1e}"
+            rows.append([f"{kind}, {what}", str(len(each)), *spans, f"{above:.2f}", largest])
+    columns = ("Sequences", "Number", "Mean", "99 %", "Largest", "Above (%)", "Largest error")
+    words = "true over printed, from the least to the most; tissues above the printed largest; median / most"
+    return Table(columns, rows, f"{name}: {words}")
+
+
+def _certificate_section(found):
+    words = (
+        "Sequences of families that nothing was learned from. What `prepare` prints of a sequence is compared with the "
+        "errors of other tissues, two fifths of them on faces of the box: by the generator's own anchors, and "
+        "completed by the sequence's worst sentinels."
+    )
+    return Section("What the certificate is worth", words, tables=[_certificate_table(*pair) for pair in found.items()])
 
 
 def _outside_section(found):
@@ -84,7 +117,16 @@ def _gradient_section(found):
     forms = (".1e", ".1e", "d", ".2f", ".2f")  # of the fields of `GradientErrors`
     rows = [[name, *map(format, of["gradient"].values(), forms)] for name, of in found.items()]
     words = "The mean inner product of neighbouring atoms, differentiated by the sequence; times of value and gradient."
-    return Section("Derivatives", words, tables=[Table(columns, rows)])
+    tables = [Table(columns, rows)]
+    if tangents := {name: of["tangents"] for name, of in found.items() if of["tangents"]}:
+        rows = [[name, *map(_pair, errors.values())] for name, errors in tangents.items()]
+        caption = "By the tissue: mean / largest relative error for T1 above 200 and T2 above 20 ms, a random sequence."
+        tables.append(Table(("Generator", *_TANGENT_COLUMNS), rows, caption))
+    return Section("Derivatives", words, tables=tables)
+
+
+def _pair(values):
+    return " / ".join(f"{value:.1e}" for value in values)
 
 
 def _cost_section(found):

@@ -20,7 +20,7 @@ GRID = ("--t1_ms=200:1400:400", "--t2_ms=20:120:20")
 def test_a_generator_is_evaluated(tmp_path):
     config = AnchoredConfig(SimulationConfig(frames=40), "radial", **BOX, anchors=32, sequences=4, candidates=128)
     make_in_folder(tmp_path / "radial", config)
-    small = ("--frames=40", "--sequences=4", "--tissues=20", "--maps=1", "--size=32", "--rounds=1")
+    small = ("--frames=40", "--sequences=4", "--foreign=3", "--tissues=20", "--maps=1", "--size=32", "--rounds=1")
     generator = f"--generator={tmp_path / 'radial' / 'generator.npz'}"
     done = run("evaluate_anchored", f"--output={tmp_path / 'evaluated'}", generator, *small, *GRID)
     assert done.returncode == 0, done.stderr
@@ -28,6 +28,14 @@ def test_a_generator_is_evaluated(tmp_path):
     assert set(found["errors"]) == {"published, 1000 frames", "published, 500 frames", "random", "heart rhythms"}
     for by_size in found["errors"].values():
         assert by_size["32"]["mean"] < by_size["16"]["mean"] < by_size["16"]["quantile_99"] < 1
+    for by_family in found["certified"].values():
+        assert set(by_family) == {"published", "constant flips", "random flips", "sinusoids"}
+        for each in (each for of_family in by_family.values() for each in of_family):
+            assert each["printed"][0] < each["printed"][1] <= each["printed"][2]
+            assert 0.2 < each["true"][0] / each["printed"][0] < 5
+    assert found["certified"]["anchors"]["published"][0]["added"] == 0
+    assert found["certified"]["completed"]["published"][0]["added"] > 0
+    assert all(mean < largest for mean, largest in found["tangents"].values())
     assert set(found["outside"]) == {"t1 below", "t1 above", "t2 below", "t2 above"}
     assert found["outside"]["t2 above"][-1] > found["outside"]["t2 above"][0]
     assert found["gradient"]["flip_angle"] < 0.1
@@ -42,6 +50,7 @@ def test_a_table_with_b1_and_a_slice_profile(tmp_path):
     done = run("train_anchored", *flags, "--slice_nodes=2")
     assert done.returncode == 0, done.stderr
     flags = (f"--generator={table / 'generator.npz'}", f"--output={output}", "--frames=40", b1, *GRID)
+    flags += ("--allow_error=1",)  # 4 sequences of 40 frames teach it little
     done = run("generate_dictionary", *flags)
     assert done.returncode == 0, done.stderr
     found = load_dictionary(output)
