@@ -51,7 +51,7 @@ from ganmrf.settings import configuration, group, setting
 PAPER = "paper's network"
 _OF_KSPACE = ("acquisition=kspace",)
 _PAPER_EVERY = 1000  # steps between two records of the paper's network, whatever their number, so that it can go on
-_ANCHOR_SEQUENCES, _ANCHOR_CANDIDATES = 4, 1024  # that the weights of anchors are learned from: ten core-seconds
+_ANCHOR_SEQUENCES, _ANCHOR_CANDIDATES = 4, 512  # that the weights of anchors are learned from: some core-seconds
 
 
 @configuration
@@ -67,7 +67,7 @@ class Config:
     lambdas: tuple[float, ...] = setting(
         (0.01, 1.0, 100.0, 10000.0), "weights that the paper's network is tried with; one: none is tried", at_least=0
     )
-    sweep_steps: int = setting(3000, "steps of the paper's network with each of --lambdas", at_least=1)
+    sweep_steps: int = setting(2000, "steps of the paper's network with each of --lambdas", at_least=1)
     long_run: str | None = setting(
         None, "folder of a longer run of the paper's network, whose curve is shown; default: the one that is shipped"
     )
@@ -155,11 +155,10 @@ def reproduce(folder, config: Config) -> Results:
 
     print("timing generation", flush=True)
     own = runs["paper"].dictionary
-    profiles = {1: None, 12: sinc_slice_profile(12)}
     fine_grid, generator = simulation.on_grid("fine"), runs["generator"].generator()
     timed = {
-        "paper": (runs["paper"].generator(), own.tissue, profiles),
-        "generator": (generator, own.tissue, profiles),
+        "paper": (runs["paper"].generator(), own.tissue, {}),
+        "generator": (generator, own.tissue, {1: None, 12: sinc_slice_profile(12)}),
         "fine": (generator, fine_grid.tissue().ravel(), {1: None}),
     }
     cost = {name: generation_cost(*each, rounds=config.rounds) for name, each in timed.items()}
@@ -241,7 +240,9 @@ def _anchored(folder, settings, sequence):
     start = time.process_time()
     prepared = prepare(made.generator, sequence)
     seconds = made.core_seconds + time.process_time() - start
-    return {f"{len(prepared.signals)} anchors": Method(lambda simulated: prepared.stream(simulated.tissue), seconds, True)}
+    return {
+        f"{len(prepared.signals)} anchors": Method(lambda simulated: prepared.stream(simulated.tissue), seconds, True)
+    }
 
 
 def _scanner(sequence, config):

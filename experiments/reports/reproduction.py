@@ -81,8 +81,8 @@ def _summary(settings, results):
         f"the paper's {_PAPER_HOURS:g} hours), on dictionaries with {_slice(settings)}. Maps of a digital brain "
         f"({results.acquired}, SNR {settings.snr[0]:g}) by its dictionary differ from those by the simulated one by "
         f"these RRMSE of T1 / T2: {rrmse}. The paper's scan was in vivo, undersampled and of another brain: its "
-        f"numbers stand beside ours, not against them. A {own.shown} on the same {_words(results, 'own')} gives "
-        f"{_per_cent(better)} %."
+        f"numbers stand beside ours, not against them. Of {_words(results, 'own')}, {own.shown}, gives "
+        f"{_per_cent(better)} %, after {results.runs['generator'].rows[-1]['core_seconds']:.0f} core-seconds."
     )
 
 

@@ -14,8 +14,9 @@ def best_weight(rows) -> float:
 def sweep_section(rows) -> Section:
     """The paper's Fig. 4a, and its numbers."""
     weights = [row["lambda"] for row in rows]
-    chosen = best_weight(rows)
-    figure = sweep_figure(weights, {name: [row[key] for row in rows] for name, key in _SETS.items()}, chosen=chosen)
+    figure = sweep_figure(
+        weights, {name: [row[key] for row in rows] for name, key in _SETS.items()}, best=best_weight(rows)
+    )
     cells = [[f"{row['lambda']:g}", *(f"{row[key]:.2e}" for key in _SETS.values())] for row in rows]
     return Section(
         "Weight of the reconstruction term (the paper's Fig. 4a)",

@@ -11,13 +11,13 @@ from ganmrf.report.drawing import COLOURS, colour_bar, legend_above, plain_axes,
 from ganmrf.report.figures import REFERENCE_TIMES
 
 
-def sweep_figure(weights, errors: Mapping[str, np.ndarray], *, chosen: float) -> Figure:
-    """RMSE against lambda, one curve a set, the chosen lambda marked; lambda = 0, which has no logarithm, at the left.
+def sweep_figure(weights, errors: Mapping[str, np.ndarray], *, best: float) -> Figure:
+    """RMSE against lambda, one curve a set, the best lambda marked; lambda = 0, which has no logarithm, at the left.
 
     Args:
       weights: lambda, ascending, 0 or more, (weights,).
       errors: name of a set -> RMSE, (weights,).
-      chosen: the lambda to mark.
+      best: the lambda of the least validation error, to mark.
 
     References:
       Yang et al. 2020, arXiv:2004.02270, Fig. 4a.
@@ -28,7 +28,13 @@ def sweep_figure(weights, errors: Mapping[str, np.ndarray], *, chosen: float) ->
     figure, (axes,) = plain_axes(3.6)
     for (name, values), colour, dashes in zip(errors.items(), COLOURS, ((), (4, 2), (1, 1)), strict=False):
         axes.plot(places, values, "o-", color=colour, dashes=dashes, linewidth=1.6, markersize=4, label=name)
-    axes.axvline(places[np.argmin(np.abs(weights - chosen))], color="0.5", linewidth=1, linestyle=":", label="chosen")
+    axes.axvline(
+        places[np.argmin(np.abs(weights - best))],
+        color="0.5",
+        linewidth=1,
+        linestyle=":",
+        label="least validation error",
+    )
     axes.set(xscale="log", yscale="log", xlabel="Weight of the reconstruction term, $\\lambda$", ylabel="RMSE")
     axes.set_xticks(places, [f"{weight:g}" for weight in weights])
     axes.set_xticks([], minor=True)

@@ -5,9 +5,9 @@ import numpy as np
 from ganmrf.report.training_figures import error_distribution_figure, sweep_figure, tissue_plane_figure, training_figure
 
 
-def test_a_sweep_has_a_place_for_lambda_0_and_marks_the_chosen_one():
+def test_a_sweep_has_a_place_for_lambda_0_and_marks_the_best_one():
     weights = [0, 1, 100]
-    (axes,) = sweep_figure(weights, {"training": [3e-2, 2e-3, 4e-3]}, chosen=1).axes
+    (axes,) = sweep_figure(weights, {"training": [3e-2, 2e-3, 4e-3]}, best=1).axes
     np.testing.assert_allclose(axes.lines[0].get_xdata(), [0.1, 1, 100])
     np.testing.assert_allclose(axes.lines[0].get_ydata(), [3e-2, 2e-3, 4e-3])
     np.testing.assert_allclose(axes.lines[1].get_xdata(), 1)
