@@ -224,17 +224,13 @@ def _judge(prepared, accuracy, allow_error):
     largest = f"the largest error of this sequence's fingerprints is {prepared.certificate.largest:.2g}, above"
     told = [("allow_error", allow_error), ("accuracy", accuracy), ("allow_error", _ALLOWED_ERROR)]
     name, allowed = next((name, value) for name, value in told if value is not None)
+    fewer = prepared.n_anchors < prepared.generator.sizes[-1]
+    advice = f"{'take' if fewer else 'make a generator of'} more anchors, or simulate the dictionary"
     if prepared.certificate.largest > allowed:
-        raise ValueError(
-            f"{largest} {name} = {allowed:.3g}, with all {prepared.n_anchors} anchors and {len(prepared.added)} "
-            f"sentinels: make a generator of more anchors, simulate the dictionary, or let {name} be larger"
-        )
+        used = f"with {prepared.n_anchors} anchors and {len(prepared.added)} sentinels"
+        raise ValueError(f"{largest} {name} = {allowed:.3g}, {used}: {advice}, or let {name} be larger")
     if allow_error is None and accuracy is None and prepared.certificate.largest > _GOOD_ERROR:
-        warnings.warn(
-            f"{largest} {_GOOD_ERROR:g}: where that is too much, make a generator of more anchors, or simulate the "
-            "dictionary",
-            stacklevel=3,
-        )
+        warnings.warn(f"{largest} {_GOOD_ERROR:g}: where that is too much, {advice}", stacklevel=3)
 
 
 def _prepared(generator, sequence, signals, truth, added):
