@@ -1,4 +1,4 @@
-r"""Evaluates generators for any sequence on sequences that they have never seen, beside the simulator.
+r"""Evaluates generators for any spoiled FISP on sequences that they have never seen, beside the simulator.
 
 Example::
 

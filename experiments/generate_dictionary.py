@@ -40,7 +40,7 @@ class Config:
     compressed: bool = setting(False, "emit coefficients in the generator's basis, not all frames")
     allow_extrapolation: bool = setting(False, "also generate atoms outside the trained range")
     seed: int = setting(0, "of z, for a generator of one sequence", at_least=0)
-    anchors: int | None = setting(None, "anchors, for a generator of any sequence; default: all it has", at_least=1)
+    anchors: int | None = setting(None, "anchors, for a generator of any spoiled FISP; default: all it has", at_least=1)
     accuracy: float | None = setting(
         None,
         "in place of --anchors: largest error of the tissues that are checked",
@@ -94,7 +94,7 @@ def _of_any_sequence(generator, config, given, tissue):
     sequence = config.simulation.sequence()
     check_same_simulation(config.simulation, given, None, generator.slice_profile, config.generator)
     if "seed" in given:
-        raise ValueError(f"seed: {config.generator} is a generator for any sequence, which draws nothing")
+        raise ValueError(f"seed: {config.generator} is a generator for any spoiled FISP, which draws nothing")
     with naming_fields(n_anchors="anchors"):
         prepared = prepare(
             generator, sequence, config.anchors, accuracy=config.accuracy, allow_error=config.allow_error

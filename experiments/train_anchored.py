@@ -1,4 +1,4 @@
-"""Makes a generator for any sequence: anchors, and weights over a box of tissue.
+"""Makes a generator for any spoiled FISP: anchors, and weights over a box of tissue.
 
 Example::
 
@@ -75,7 +75,7 @@ def _write_report(path, made, errors, table):
         sections.append(Section("Training", figures=[Picture(figure, words)]))
     write_report(
         path,
-        title="A generator for any sequence",
+        title="A generator for any spoiled FISP",
         summary=(
             f"Weights of kind {kind} over {', '.join(made.generator.box.names)}, made in {made.core_seconds:.0f} "
             f"core-seconds. With {size} anchors the mean error on unseen sequences is {best['mean']:.1e}; 99 % of the "

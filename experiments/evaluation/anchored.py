@@ -1,4 +1,4 @@
-"""Errors, gradients and costs of generators for any sequence, on sequences that they were not trained with."""
+"""Errors, gradients and costs of generators for any spoiled FISP, on sequences that they were not trained with."""
 
 import importlib.resources
 import pathlib

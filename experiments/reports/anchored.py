@@ -1,4 +1,4 @@
-"""The report of `evaluate_anchored`: errors, maps, gradients and costs of generators for any sequence."""
+"""The report of `evaluate_anchored`: errors, maps, gradients and costs of generators for any spoiled FISP."""
 
 import numpy as np
 
@@ -39,7 +39,7 @@ def write_anchored_report(path, settings, found: dict):
     makers = (_error_section, _certificate_section, _outside_section, _map_section, _gradient_section, _cost_section)
     write_report(
         path,
-        title="Generators for any sequence, evaluated",
+        title="Generators for any spoiled FISP, evaluated",
         summary=f"The least mean error on random unseen sequences is {least[best]:.1e}, of {best}.",
         sections=[section for make in makers if (section := make(found))],
         settings=settings,

@@ -1,1 +1,1 @@
-"""Generators for any sequence: exact signals of a few anchor tissues, combined by weights that need no sequence."""
+"""Generators for any spoiled FISP: exact signals of a few anchor tissues, combined by weights that need no sequence."""

@@ -1,4 +1,4 @@
-"""A generator for any sequence: exact signals of a few anchor tissues, and weights that depend on the tissue alone.
+"""A generator for any spoiled FISP: exact signals of a few anchor tissues, and weights that depend on the tissue alone.
 
 The signal of a tissue x under a sequence is, nearly, a combination of the signals of anchors a::
 

@@ -46,18 +46,18 @@ def load_generator(path) -> TrainedGenerator:
     """Reads the generator of one sequence (`generate.generate`).
 
     Raises:
-      ValueError: a file that is missing, damaged, of another schema, not a generator, or one for any sequence.
+      ValueError: a file that is missing, damaged, of another schema, not a generator, or one for any spoiled FISP.
     """
-    return _expect(load_any(path), TrainedGenerator, path, "one sequence", "any sequence (of train_anchored)")
+    return _expect(load_any(path), TrainedGenerator, path, "one sequence", "any spoiled FISP (of train_anchored)")
 
 
 def load_anchored(path) -> AnchoredGenerator:
-    """Reads a generator for any sequence (`prepared.prepare`).
+    """Reads a generator for any spoiled FISP (`prepared.prepare`).
 
     Raises:
       ValueError: a file that is missing, damaged, of another schema, not a generator, or one of a single sequence.
     """
-    return _expect(load_any(path), AnchoredGenerator, path, "any sequence", "one sequence alone (of train)")
+    return _expect(load_any(path), AnchoredGenerator, path, "any spoiled FISP", "one sequence alone (of train)")
 
 
 def load_any(path) -> TrainedGenerator | AnchoredGenerator:

@@ -18,7 +18,7 @@ from ganmrf.physics.simulate_many import plan_n_states, simulate_all
 from ganmrf.progress import Progress
 from ganmrf.pytrees import require_positive
 
-_BLOCK = 512  # atoms in memory at a time: 4 MB of 1000 frames for each of some ten arrays and of the dictionaries, float64
+_BLOCK = 512  # atoms in memory at a time: 4 MB of 1000 frames in float64 for each of some twenty arrays
 _ACCURACY = 1e-4  # of the derivatives, and of the bias with them
 
 

@@ -1,4 +1,4 @@
-"""Signals of any tissue under any sequence: plain, for reverse mode, and with their derivatives by tissue."""
+"""Signals of any tissue under any spoiled FISP: plain, for reverse mode, and with their derivatives by tissue."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""Figures of generators for any sequence."""
+"""Figures of generators for any spoiled FISP."""
 
 from collections.abc import Mapping
 

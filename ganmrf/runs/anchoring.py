@@ -1,4 +1,4 @@
-"""A generator for any sequence, made in its folder, and gone on with where it was cut off."""
+"""A generator for any spoiled FISP, made in its folder, and gone on with where it was cut off."""
 
 import dataclasses
 import functools
@@ -140,7 +140,7 @@ def make_in_folder(
     if config is None:
         config = read_config(path, AnchoredConfig())
     if config.simulation.schedule is not None:
-        raise ValueError("schedule: the generator is for any sequence, and is trained on random ones")
+        raise ValueError("schedule: the generator is for any spoiled FISP, and is trained on random ones")
     with Workdir(path, config, given) as workdir:
         config = workdir.config
         if config.kind != "table" and (unread := sorted((given or frozenset()).intersection(TISSUE_FIELDS))):

@@ -1,4 +1,4 @@
-"""Generators for any sequence as a user makes, resumes and uses them."""
+"""Generators for any spoiled FISP as a user makes, resumes and uses them."""
 
 import signal
 import subprocess
@@ -100,7 +100,7 @@ def test_any_sequence_is_generated_from_the_command_line(trunk, tmp_path):
             ("--frames=40", "--allow_error=1e-9", *GRID, "--output=d.npz"),
             ("allow_error", "1e-09"),
         ),
-        ("benchmarks.generation", (), ("for any sequence", "train_anchored")),
+        ("benchmarks.generation", (), ("for any spoiled FISP", "train_anchored")),
     ],
 )
 def test_bad_input_is_one_line(trunk, monkeypatch, tmp_path, job, flags, message):

@@ -1,4 +1,4 @@
-"""Generators for any sequence without a network, as a user makes and evaluates them."""
+"""Generators for any spoiled FISP without a network, as a user makes and evaluates them."""
 
 import json
 

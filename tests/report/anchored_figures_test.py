@@ -1,4 +1,4 @@
-"""Figures of generators for any sequence show what they are given, with its units."""
+"""Figures of generators for any spoiled FISP show what they are given, with its units."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Generators for any sequence, made from Python in their folder, and made again from what is there."""
+"""Generators for any spoiled FISP, made from Python in their folder, and made again from what is there."""
 
 import dataclasses
 

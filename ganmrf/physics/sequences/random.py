@@ -1,4 +1,4 @@
-"""Families of MRF-FISP schedules: random sequences to train and test generators that must serve any sequence.
+"""Families of MRF-FISP schedules: random sequences to train and test generators that must serve any spoiled FISP.
 
 Every sampler here is a pure function of a key, with shapes that depend on ``n_frames`` alone: it can be jitted, and
 mapped over keys. Neither of the two published schedules can be drawn.
