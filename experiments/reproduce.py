@@ -37,7 +37,7 @@ from experiments.reports.reproduction import write_reproduction_report
 from experiments.sweep_lambda import sweep_jobs, sweep_rows
 from ganmrf.anchors.prepared import prepare
 from ganmrf.files import remove_folder, write_json
-from ganmrf.gan.recipes import PRESETS, recipe
+from ganmrf.gan.recipes import changes_of, recipe
 from ganmrf.imaging.phantom import COARSEST
 from ganmrf.parallel import forget_compiled_programs, return_freed_memory
 from ganmrf.physics.slice_profile import sinc_slice_profile
@@ -199,7 +199,8 @@ def _jobs(folder, config):
         swept = sweep_jobs(folder / "sweep", paper.changed(steps=config.sweep_steps), config.lambdas)
 
     def on_297(each):  # the 106160 atoms are the test of the 297
-        return dataclasses.replace(each.changed(split=(1.0, 0.0, 0.0)), simulation=each.simulation.on_grid("coarse"))
+        every_atom = each.changed(split=(1.0, 0.0, 0.0), split_kind="random")
+        return dataclasses.replace(every_atom, simulation=each.simulation.on_grid("coarse"))
 
     jobs = {"paper": paper, "paper_297": on_297(paper)}
     jobs |= {"generator": job, "generator_297": on_297(job), "other": _with_or_without_adversary(job)}
@@ -210,11 +211,7 @@ def _with_or_without_adversary(job):
     """A job with what the recipe ``gan`` changes, or the same without its discriminator if it has one."""
     if job.training.recipe.adversarial_weight:
         return job.changed(adversarial_weight=0.0)
-    gan, regression = (vars(PRESETS[name]) for name in ("gan", "regression"))
-    changes = {name: value for name, value in gan.items() if value != regression[name]}
-    if "steps" in changes:
-        changes["steps"] = max(job.training.recipe.steps * gan["steps"] // regression["steps"], 1)
-    return job.changed(**changes)
+    return job.changed(**changes_of("gan"))
 
 
 def _label(run):
