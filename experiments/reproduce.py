@@ -35,13 +35,14 @@ from experiments.flags.command_line import command
 from experiments.reports.generator import numbers, print_evaluation
 from experiments.reports.reproduction import write_reproduction_report
 from experiments.sweep_lambda import sweep_jobs, sweep_rows
+from ganmrf.anchors.generator_file import load_anchored
 from ganmrf.anchors.prepared import prepare
-from ganmrf.files import remove_folder, write_json
+from ganmrf.files import read_json, remove_folder, write_json
 from ganmrf.gan.recipes import changes_of, recipe
 from ganmrf.imaging.phantom import COARSEST
 from ganmrf.parallel import forget_compiled_programs, return_freed_memory
 from ganmrf.physics.slice_profile import sinc_slice_profile
-from ganmrf.runs.anchoring import AnchoredConfig, make_in_folder
+from ganmrf.runs.anchoring import AnchoredConfig
 from ganmrf.runs.configs import SpiralConfig, TrainingJob
 from ganmrf.runs.side_by_side import train_side_by_side
 from ganmrf.runs.training import Run, read_run, simulate_accurately
@@ -147,11 +148,13 @@ def reproduce(folder, config: Config) -> Results:
     samples = 0 if trajectory is None else trajectory.shape[1]
     scanner.require_memory(sequence.n_frames, samples, whole=samples > 0)
     swept, jobs = _jobs(folder, config)
-    of_anchors = _of_anchors(config, sequence) if config.anchors and simulation.b1 is None else None
-    print(f"training {len(jobs) + len(swept)} runs", flush=True)
-    train_side_by_side({folder / name: job for name, job in jobs.items()} | swept)
+    of_anchors = {}
+    if config.anchors and simulation.b1 is None:
+        of_anchors[folder / "anchored"] = _of_anchors(config, sequence)
+    print(f"training {len(jobs) + len(swept) + len(of_anchors)} generators", flush=True)
+    train_side_by_side({folder / name: job for name, job in jobs.items()} | swept, of_anchors)
     runs = {name: read_run(folder / name) for name in jobs}
-    anchored = _anchored(folder / "anchored", of_anchors, sequence) if of_anchors else {}
+    anchored = dict(_anchored(made, sequence) for made in of_anchors)
 
     print("timing generation", flush=True)
     own = runs["paper"].dictionary
@@ -170,7 +173,7 @@ def reproduce(folder, config: Config) -> Results:
     shown = final_name(_label(runs["generator"]), runs["generator"])
     others = networks(labels) | anchored | interpolations(runs["generator"])
     methods = networks({PAPER: runs["paper"]}) | others
-    own_grid = evaluate_methods(methods, reference_for(runs["paper"], scan), scan, shown=(PAPER, shown))
+    own_grid = evaluate_methods(methods, reference_for(runs["paper"], scan), scan, shown=(PAPER, shown), mapped=False)
     of_297 = networks({PAPER: runs["paper_297"]})
     coarse = evaluate_methods(of_297, reference_for(runs["paper_297"], scan), scan, shown=(PAPER,))
 
@@ -231,15 +234,14 @@ def _of_anchors(config, sequence):
     )
 
 
-def _anchored(folder, settings, sequence):
-    """The anchored generator, whose weights were learned from other sequences, by name."""
-    made = make_in_folder(folder, settings)
+def _anchored(folder, sequence):
+    """Name and method of the anchored generator in a folder, whose weights were learned from other sequences."""
     start = time.process_time()
-    prepared = prepare(made.generator, sequence)
-    seconds = made.core_seconds + time.process_time() - start
-    return {
-        f"{len(prepared.signals)} anchors": Method(lambda simulated: prepared.stream(simulated.tissue), seconds, True)
-    }
+    prepared = prepare(load_anchored(folder / "generator.npz"), sequence)
+    seconds = read_json(folder / "made.json")["core_seconds"] + time.process_time() - start
+    return f"{len(prepared.signals)} anchors", Method(
+        lambda simulated: prepared.stream(simulated.tissue), seconds, True
+    )
 
 
 def _scanner(sequence, config):

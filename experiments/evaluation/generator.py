@@ -35,7 +35,7 @@ _INTERPOLATIONS = {
     "randomised SVD and polynomials": rsvd_polynomials,
     "linear interpolation": linear_interpolation,
 }
-_BIASED = 2048  # atoms of a large grid whose bias is computed, evenly spread: derivatives cost five simulations
+_BIASED = 1024  # atoms of a grid whose bias is computed, evenly spread: derivatives cost five simulations
 _BLOCK = 8192  # atoms whose fingerprints are in memory at a time: 33 MB of 1000 frames
 
 
@@ -123,7 +123,7 @@ class Evaluation(NamedTuple):
       errors: method -> relative error of every fingerprint, (atoms,).
       norm_errors: method with norms of its own -> relative error of every norm, (atoms,).
       biases: method -> bias over noise at the atoms ``biased``, for M0 = 1 and the first signal-to-noise ratio.
-      biased: indices of these atoms: all, or of a large grid some.
+      biased: indices of these atoms: evenly spread ones and, but for a large grid, those that voxels match.
       core_seconds: method -> core-seconds of its training.
       maps: signal-to-noise ratio -> method -> errors.
       shown: the method whose maps and errors the figures show.
@@ -143,8 +143,8 @@ class Evaluation(NamedTuple):
         return self.errors[method][self.reference.evaluated]
 
     def counted_biases(self, method: str) -> dict[str, np.ndarray]:
-        """Bias over noise of T1, T2 and M0 by a method, at those atoms ``biased`` that count."""
-        counted = self.reference.evaluated[self.biased]
+        """Bias over noise of T1, T2 and M0 by a method, at those evenly spread atoms ``biased`` that count."""
+        counted = self.reference.evaluated[self.biased] & (self.biased % _step(len(self.reference.evaluated)) == 0)
         return {name: values[counted] for name, values in self.biases[method]._asdict().items()}
 
     def of(self, methods, shown: str) -> "Evaluation":
@@ -219,8 +219,9 @@ def evaluate_methods(
             norm_errors[name] = np.abs(np.asarray(made.norms, float) / simulated.norms - 1)
         for snr in maps if name in shown else [first] * mapped:
             maps[snr][name] = map_errors(scan.match(made, snr, progress=True), reference.maps[snr], scan.brain)
-    n_atoms = len(reference.evaluated)
-    biased = np.arange(0, n_atoms, 1 if n_atoms <= _BLOCK else n_atoms // _BIASED)
+    biased = np.arange(0, len(reference.evaluated), _step(len(reference.evaluated)))
+    if len(reference.evaluated) <= _BLOCK:  # atoms of the voxels too, for their map
+        biased = np.union1d(biased, reference.maps[first].index[scan.brain.brain_mask])
     biases = bias_to_noise(simulated, list(generated.values()), scan.noise[first], rows=biased, progress=True)
     return Evaluation(
         reference=reference,
@@ -295,6 +296,11 @@ def map_errors(maps: Maps, simulated: Maps, brain: Brain) -> MapErrors:
 def errors_against_truth(maps: Maps, brain: Brain) -> list[TissueRow]:
     """Maps against the T1 and T2 that the brain was made of, tissue by tissue, as in `MapErrors`."""
     return _by_tissue(maps, *brain.truth(), brain)
+
+
+def _step(n_atoms):
+    """Distance of the evenly spread atoms whose bias is computed."""
+    return max(n_atoms // _BIASED, 1)
 
 
 def _by_tissue(maps, t1, t2, brain):

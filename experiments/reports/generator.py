@@ -124,9 +124,10 @@ def map_section(evaluation: Evaluation, scan: Scan, heading: str) -> Section:
         )
         for quantity, simulated, generated in (("T1", reference.t1, ours.maps.t1), ("T2", reference.t2, ours.maps.t2))
     ]
-    if len(evaluation.biased) == len(evaluation.reference.outside):
+    matched = np.searchsorted(evaluation.biased, reference.index)
+    if np.isin(reference.index[mask], evaluation.biased).all():
         bias = evaluation.biases[evaluation.shown]
-        voxels = [np.abs(reference.m0) * values[reference.index] for values in (bias.t1, bias.t2)]
+        voxels = [np.abs(reference.m0) * np.append(values, np.nan)[matched] for values in (bias.t1, bias.t2)]
         caption = "Bias that errors of the matched atom's fingerprint induce, over the standard deviation by the noise."
         pictures.append(Picture(bias_figure(*voxels, mask=mask), caption))
     return Section(

@@ -10,6 +10,7 @@ import jax
 
 from ganmrf.parallel import bound_to, cores
 from ganmrf.progress import Progress
+from ganmrf.runs.anchoring import AnchoredConfig, make_in_folder
 from ganmrf.runs.training import losses, train_in_folder
 from ganmrf.runs.workdir import read_records
 from ganmrf.runs.worker import Worker
@@ -17,15 +18,19 @@ from ganmrf.runs.worker import Worker
 _WAIT_S = 0.5  # between two looks at what has been done
 
 
-def train_side_by_side(jobs: Mapping):
+def train_side_by_side(jobs: Mapping, anchored: Mapping | None = None):
     """Trains every run to its end, from its newest checkpoint where it has one.
 
     Args:
       jobs: folder -> `configs.TrainingJob`, in the order in which they are begun.
+      anchored: folder -> `anchoring.AnchoredConfig` of generators that are made beside the runs, begun after the first
+        of them on each core.
 
     Raises:
       ValueError: as `train_in_folder`; the other runs are left where they are, and go on when called again.
     """
+    items, n_first = list(jobs.items()), len(cores())
+    items[n_first:n_first] = (anchored or {}).items()
     total = sum(job.training.recipe.steps for job in jobs.values())
 
     def done():
@@ -36,7 +41,7 @@ def train_side_by_side(jobs: Mapping):
         note = "; ".join(f"{pathlib.Path(folder).name}: {losses(records[folder][-1])}" for folder in under_way)
         return sum(rows[-1]["step"] for rows in records.values()), note
 
-    run_side_by_side(_train, jobs.items(), total=total, done=done)
+    run_side_by_side(_make, items, total=total, done=done)
 
 
 def run_side_by_side(
@@ -90,6 +95,7 @@ def run_side_by_side(
     return [results[index] for index in range(len(items))]
 
 
-def _train(task):
+def _make(task):
     folder, job = task
-    train_in_folder(folder, job, progress=jax.default_backend() != "cpu")
+    make = make_in_folder if isinstance(job, AnchoredConfig) else train_in_folder
+    make(folder, job, progress=jax.default_backend() != "cpu")

@@ -42,11 +42,11 @@ def test_the_whole_reproduction_small(reproduced):
     assert results["paper"]["fine"]["errors"]["paper's network"]["extrapolated"]["worst"] > 0
     for name in ("own", "coarse", "fine"):
         assert set(results["paper"][name]["maps"]) == {"snr_20", "snr_1"}
-    against = results["better"]["own"]["maps"]["snr_20"][anchored]["against_truth"]
+    against = results["better"]["own"]["maps"]["snr_20"][f"regression{REFIT}"]["against_truth"]
     truth = results["better"]["own"]["simulated_against_truth"]["snr_20"]
     there = [tissue for tissue, row in truth.items() if row["voxels"]]  # few voxels of a small brain are of one tissue
     for tissue in there:
-        assert against[tissue]["t1_rrmse"] == pytest.approx(truth[tissue]["t1_rrmse"], rel=0.5)
+        assert truth[tissue]["t1_rrmse"] / 3 < against[tissue]["t1_rrmse"] < 3 * truth[tissue]["t1_rrmse"]
     assert there
     assert {name: cost["atoms"] for name, cost in results["generation"].items()} == {
         "paper": 297,
