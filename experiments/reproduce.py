@@ -64,7 +64,7 @@ class Config:
     """
 
     workdir: str = setting(meaning="folder of everything", kept=False)
-    paper_steps: int = setting(30_000, "steps of the paper's network; more go on from where it was", at_least=1)
+    paper_steps: int = setting(20_000, "steps of the paper's network; more go on from where it was", at_least=1)
     lambdas: tuple[float, ...] = setting(
         (0.01, 1.0, 100.0, 10000.0), "weights that the paper's network is tried with; one: none is tried", at_least=0
     )
