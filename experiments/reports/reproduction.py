@@ -164,9 +164,10 @@ def paper_sentence(rows) -> str:
     if last["step"] < _EXTRAPOLATE_FROM or not rate > 0:
         return f"{text}. The curve is too short to tell what the paper's {_PAPER_HOURS:g} hours would give."
     late = [row for row in rows if row["step"] >= last["step"] / 3]
-    slope = np.polyfit(np.log([row["step"] for row in late]), np.log([row["train_error"] for row in late]), 1)[0]
+    steps, errors = np.log([[row["step"], row["train_error"]] for row in late]).T
+    slope, offset = np.polyfit(steps, errors, 1)  # of a line: single records of a constant learning rate scatter
     steps = 3600 * _PAPER_HOURS * rate
-    error = last["train_error"] * (steps / last["step"]) ** slope
+    error = np.exp(offset + slope * np.log(steps))
     return (
         f"{text}, at {rate:.0f} steps a second. An extrapolation, no measurement: over the last two thirds of the run "
         f"the error fell as steps to the power {slope:.2f}; were that to go on, the paper's {_PAPER_HOURS:g} hours "
