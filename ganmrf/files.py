@@ -4,7 +4,6 @@ import contextlib
 import contextvars
 import itertools
 import json
-import math
 import os
 import pathlib
 import platform
@@ -15,19 +14,16 @@ import warnings
 import zipfile
 import zlib
 
-import h5py
 import numpy as np
 import psutil
 import scipy.io
 
-from ganmrf.memory import TooLarge, require_memory
+from ganmrf.matlab import check_variable, read_matlab
+from ganmrf.memory import TooLarge, check_claim
 
 _HOST = f"{zlib.crc32(platform.node().encode()):08x}"
 _writes = itertools.count()
 _under_way = set()  # temporary paths of this process
-_LARGE = 2**30  # bytes that a file may claim to hold whatever its size
-_MOST_COMPRESSED = 100  # times: arrays of measurements and simulations stay below, a bomb of zeros reaches 1000
-_DEFLATED = 1032  # times: the most that the method of .mat (v5) files compresses
 _inputs = contextvars.ContextVar("inputs", default=frozenset())
 
 
@@ -169,9 +165,11 @@ def write_arrays(path, arrays: dict):
     """Writes arrays by name to a ``.npz`` or ``.mat`` (v5) file, whole or not at all; in MATLAB vectors are columns.
 
     Raises:
-      ValueError: another suffix, or a folder that cannot be written.
+      ValueError: another suffix, a folder that cannot be written, or a variable of 2 GB or more in a ``.mat`` file.
     """
     suffix = array_suffix(pathlib.Path(path))
+    for name, array in arrays.items() if suffix == ".mat" else ():
+        check_variable(path, name, np.asarray(array).nbytes)
     with replacing(path) as temporary:
         if suffix == ".mat":
             scipy.io.savemat(temporary, arrays, oned_as="column")
@@ -182,8 +180,8 @@ def write_arrays(path, arrays: dict):
 def read_arrays(path, names=None) -> dict[str, np.ndarray]:
     """The arrays of a ``.npz`` or ``.mat`` (v5 to v7.3) file; nothing in it is ever unpickled.
 
-    Of a v7.3 file, which is HDF5, only arrays of numbers are read; text, structures, cells, sparse matrices and the
-    targets of references and links are left out.
+    Of a ``.mat`` file only arrays of numbers are read; text, structures, cells, sparse matrices and the targets of
+    references and links are left out.
 
     Returns:
       Arrays by name, of ``names`` alone unless it is None, in the shapes of the file (in MATLAB two axes at least).
@@ -199,24 +197,13 @@ def read_arrays(path, names=None) -> dict[str, np.ndarray]:
         with warnings.catch_warnings():
             for damage in (RuntimeWarning, scipy.io.matlab.MatReadWarning):
                 warnings.simplefilter("error", damage)
-            contents = (_read_mat if suffix == ".mat" else _read_npz)(path, names)
+            contents = (read_matlab if suffix == ".mat" else _read_npz)(path, names)
     except TooLarge:
         raise
     except Exception as error:  # a damaged file makes the readers raise whatever they trip over, a dozen types
         cause = " ".join(str(error).split())
         raise ValueError(f"{path}: not a whole {suffix} file of plain arrays ({cause})") from error
     return {name: value for name, value in contents.items() if isinstance(value, np.ndarray)}
-
-
-def check_claim(path, claimed: int, stored: int):
-    """Raises `TooLarge` before arrays are allocated as large as a file claims that they are, in bytes.
-
-    It does where a GB or more is over 100 times the ``stored`` bytes of the file that hold the arrays, or more than the
-    memory that is available.
-    """
-    if claimed > max(_LARGE, _MOST_COMPRESSED * stored):
-        raise TooLarge(f"{path}: {stored / 1e6:.1f} MB of a file cannot hold arrays of {claimed / 1e9:.1f} GB")
-    require_memory(claimed, f"{path}", "smaller arrays, or a dictionary in .zarr, need less")
 
 
 def check_readable(path):
@@ -244,57 +231,6 @@ def _from_zip(archive, info):
         if file.read(1):  # at the end of a member its checksum is compared
             raise ValueError(f"{info.filename} has more bytes than its header says")
     return array
-
-
-def _read_mat(path, names):
-    try:
-        if (size := path.stat().st_size) * _DEFLATED > _LARGE:
-            found = [(kind, shape) for name, shape, kind in scipy.io.whosmat(path) if names is None or name in names]
-            check_claim(path, sum(_MATLAB_NUMBERS.get(kind, 1) * math.prod(shape) for kind, shape in found), size)
-        return scipy.io.loadmat(path, variable_names=names)
-    except NotImplementedError:  # v7.3
-        pass
-    with h5py.File(path, "r") as file:
-        found = {name: _numbers(file, name) for name in file if names is None or name in names}
-        found = {name: item for name, item in found.items() if item is not None}
-        stored = sum(item.id.get_storage_size() for item in found.values())
-        check_claim(path, sum(item.nbytes for item in found.values()), stored)
-        return {name: _from_hdf5(item) for name, item in found.items()}
-
-
-def _numbers(file, name):
-    """The dataset if MATLAB would call it an array of numbers; None for anything else."""
-    if not isinstance(file.get(name, getlink=True), h5py.HardLink):
-        return None
-    item = file[name]
-    if not isinstance(item, h5py.Dataset) or item.external or item.is_virtual or item.shape is None:  # of other files
-        return None
-    kind = item.dtype.kind in "biufc" or item.dtype.names == ("real", "imag")
-    return item if kind and _matlab_class(item) in _MATLAB_NUMBERS else None
-
-
-def _matlab_class(item):
-    kind = item.attrs.get("MATLAB_class", b"double")
-    return kind.decode() if isinstance(kind, bytes) else str(kind)
-
-
-def _from_hdf5(item):
-    """An array of numbers as MATLAB had it."""
-    stored = item[()]
-    if item.attrs.get("MATLAB_empty", 0):  # the data of an empty array are its shape
-        shape, kind = stored.astype(int).ravel(), _matlab_class(item)
-        if shape.all():
-            raise ValueError(f"an empty array of shape {tuple(shape)}")
-        return np.zeros(shape, kind if kind != "logical" else np.uint8)
-    if stored.dtype.names:
-        array = np.empty(stored.shape, np.result_type(stored.dtype["real"], np.complex64))
-        array.real, array.imag = stored["real"], stored["imag"]
-        stored = array
-    return np.atleast_2d(stored).T  # MATLAB stores the first axis fastest
-
-
-_MATLAB_NUMBERS = {"double": 8, "single": 4, "logical": 1}  # bytes of a number, by class
-_MATLAB_NUMBERS |= {f"{kind}{8 * size}": size for kind in ("int", "uint") for size in (1, 2, 4, 8)}
 
 
 def array_suffix(path: pathlib.Path) -> str:

@@ -1,8 +1,10 @@
 """Array files are read by name, to the end of their checksums, and never into more memory than there is."""
 
 import gzip
+import struct
 import types
 import zipfile
+import zlib
 
 import h5py
 import nibabel
@@ -25,10 +27,14 @@ def write_claim(path, rows):
             archive.getinfo("images.npy").file_size = 80_000 * rows
             archive.comment = b"changed"  # else the directory is not written again
     elif path.name == "v7.mat":
-        scipy.io.savemat(path, {"images": np.zeros((1, 150_000)), "mask": MASK})  # 1 MB: less cannot become a GB
-        with open(path, "r+b") as file:
-            file.seek(160)
-            file.write(np.array([rows, 10_000], "<i4").tobytes())
+        scipy.io.savemat(path, {"images": np.zeros((1, 1)), "mask": MASK})
+        content = path.read_bytes()
+        images = bytearray(content[128:192])  # tag, flags, shape, name and tag of the numbers
+        count = 5_000 * rows  # complex, stored as two arrays of bytes
+        for place, value in ((4, 2 * count + 56), (16, 0x806), (32, rows), (36, 5_000), (56, 2), (60, count)):
+            images[place : place + 4] = struct.pack("<I", value)
+        images = zlib.compress(images + bytes(1_000_000), 0)  # 1 MB: less cannot become a GB
+        path.write_bytes(content[:128] + struct.pack("<II", 15, len(images)) + images + content[200:])
     elif path.name == "v73.mat":
         with h5py.File(path, "w", userblock_size=512) as file:
             file.create_dataset("images", (10_000, rows), "f8", chunks=(100, 100))
@@ -56,6 +62,48 @@ def test_what_is_not_named_is_not_read(tmp_path, name):
     found = read_arrays(tmp_path / name, ["mask", "none"])
     assert set(found) == {"mask"}
     np.testing.assert_array_equal(found["mask"], MASK)
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize("part", ["variable", "axes", "name", "numbers"])
+def test_a_size_in_a_v5_file_is_no_larger_than_what_holds_it(tmp_path, monkeypatch, part, compressed):
+    """SciPy would allocate 4 GB of it."""
+    monkeypatch.setattr("scipy.io.loadmat", None)
+    path, place = tmp_path / "v7.mat", {"variable": 4, "axes": 28, "name": 44, "numbers": 60}[part]
+    scipy.io.savemat(path, {"images": MASK})
+    content = bytearray(path.read_bytes())
+    content[128 + place : 132 + place] = struct.pack("<I", 2**32 - 16)
+    if compressed:
+        images = zlib.compress(content[128:])
+        content[128:] = struct.pack("<II", 15, len(images)) + images
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"v7\.mat: not a whole"):
+        read_arrays(path)
+
+
+@pytest.mark.parametrize("order", "<>")
+def test_numbers_of_v5_files_are_read_beside_other_variables(tmp_path, order):
+    """As MATLAB writes: whole numbers in fewer bytes, short names and numbers in their tags, either order of bytes."""
+
+    def element(kind, content):
+        return struct.pack(f"{order}II", kind, len(content)) + content + bytes(-len(content) % 8)
+
+    def short(kind, content):
+        return struct.pack(f"{order}I", len(content) << 16 | kind) + content.ljust(4, b"\0")
+
+    def variable(flags, shape, *parts):
+        axes = struct.pack(f"{order}{len(shape)}i", *shape)
+        return element(14, element(6, struct.pack(f"{order}II", flags, 0)) + element(5, axes) + b"".join(parts))
+
+    deflated = zlib.compress(variable(0x806, (1, 2), short(1, b"z"), short(2, b"\1\2"), short(2, b"\3\4")))
+    content = b"MATLAB 5.0 MAT-file".ljust(124) + struct.pack(f"{order}H", 0x100) + {"<": b"IM", ">": b"MI"}[order]
+    content += variable(4, (1, 2), short(1, b"text"), element(4, struct.pack(f"{order}HH", 72, 105)))
+    content += variable(6, (2, 3), element(1, b"numbers"), element(2, bytes(range(6))))
+    (tmp_path / "v7.mat").write_bytes(content + struct.pack(f"{order}II", 15, len(deflated)) + deflated)
+    found = read_arrays(tmp_path / "v7.mat")
+    assert set(found) == {"numbers", "z"}
+    np.testing.assert_array_equal(found["numbers"], [[0, 2, 4], [1, 3, 5]])
+    np.testing.assert_array_equal(found["z"], [[1 + 3j, 2 + 4j]])
 
 
 def test_an_array_that_is_smaller_than_its_place_is_refused(tmp_path):

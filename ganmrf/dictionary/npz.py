@@ -12,6 +12,7 @@ import numpy as np
 
 from ganmrf.dictionary.build import Dictionary
 from ganmrf.files import array_suffix, read_arrays, replacing, write_arrays
+from ganmrf.matlab import check_variable
 from ganmrf.physics.sequences.fisp import Sequence
 from ganmrf.physics.slice_profile import SliceProfile
 from ganmrf.physics.tissue import Tissue
@@ -37,7 +38,6 @@ OPTIONAL = ("inversion_time_s", "slice_nodes", "slice_weights", "basis")
 _NAMES = (*AXES, "schema_version", "b1_per_atom")  # of all variables of a file
 _REAL = ("float32", "float64")
 _COMPLEX = (*_REAL, "complex64", "complex128")
-_MAT_LIMIT = 2**31  # bytes of one variable in MATLAB's v5 format
 
 
 def save_dictionary(path, dictionary: Dictionary):
@@ -52,13 +52,15 @@ def save_dictionary(path, dictionary: Dictionary):
     """
     path = pathlib.Path(path)
     fields = fields_of(dictionary)
-    if array_suffix(path) == ".mat":
-        for name, array in fields.items():
-            if array.nbytes >= _MAT_LIMIT:
-                size = array.nbytes / 2**30
-                raise ValueError(f"{path}: {name} takes {size:.1f} GiB; a MATLAB v5 variable must be below 2: use .npz")
+    check_size(path, *fields["dictionary"].shape, fields["dictionary"].dtype)
     _check(path, fields)
     write_arrays(path, _contents(fields))
+
+
+def check_size(path, n_atoms: int, n_columns: int, dtype=np.float32):
+    """Raises `ValueError`, before any work, where a dictionary of that size is more than the file can hold."""
+    if array_suffix(pathlib.Path(path)) == ".mat":
+        check_variable(path, "dictionary", n_atoms * n_columns * np.dtype(dtype).itemsize)
 
 
 def save_dictionary_in_blocks(path, blocks: Iterable[Dictionary], n_atoms: int):

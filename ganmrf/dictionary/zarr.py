@@ -21,8 +21,8 @@ import tensorstore
 from ganmrf.dictionary.build import Dictionary
 from ganmrf.dictionary.npz import AXES, OPTIONAL, SCHEMA_VERSION, check_shapes, dictionary_of, load_dictionary
 from ganmrf.dictionary.rows import RowsOnDemand
-from ganmrf.files import check_claim, making_folder, read_json, write_json
-from ganmrf.memory import require_memory
+from ganmrf.files import making_folder, read_json, write_json
+from ganmrf.memory import check_claim, require_memory
 
 _CHUNKED = ("dictionary", "norms", "left_out")
 _CHECKSUMS = "checksums"  # attribute of the group

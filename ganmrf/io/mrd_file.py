@@ -7,9 +7,9 @@ import warnings
 import h5py
 import numpy as np
 
-from ganmrf.files import check_claim, check_readable
+from ganmrf.files import check_readable
 from ganmrf.io.mrd_frames import listed
-from ganmrf.memory import TooLarge
+from ganmrf.memory import TooLarge, check_claim
 
 with warnings.catch_warnings():  # the import changes which warnings a user sees
     from ismrmrd import hdf5

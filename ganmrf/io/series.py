@@ -11,8 +11,8 @@ import warnings
 import nibabel
 import numpy as np
 
-from ganmrf.files import check_claim, check_readable, read_arrays
-from ganmrf.memory import TooLarge
+from ganmrf.files import check_readable, read_arrays
+from ganmrf.memory import TooLarge, check_claim
 
 _OFF_GRID = 0.1  # voxels: far above the rounding of a header, far below an error in the grid
 _LARGEST = 1e15  # value of images: the squares of it and of its inverse, over frames, are numbers in float32
