@@ -21,17 +21,16 @@ from experiments.benchmarks.timing import timed
 from experiments.flags.command_line import command
 from experiments.flags.config import check_same_simulation
 from ganmrf.anchors.generator_file import load_anchored
-from ganmrf.anchors.prepared import prepare
 from ganmrf.dictionary.build import build_dictionary
-from ganmrf.dictionary.npz import save_dictionary
+from ganmrf.dictionary.npz import check_size, save_dictionary
 from ganmrf.io.schedule import read_columns
 from ganmrf.metrics import fingerprint_errors
 from ganmrf.physics.sequences.cardiac import cardiac_mrf
 from ganmrf.report.anchored_figures import rhythm_figure
 from ganmrf.report.figures import fingerprint_figure, schedule_figure
 from ganmrf.report.html import Picture, Section, write_report
-from ganmrf.runs.configs import SimulationConfig
-from ganmrf.settings import configuration, group, naming_fields, setting
+from ganmrf.runs.configs import PreparationConfig, SimulationConfig
+from ganmrf.settings import configuration, group, setting
 
 _SHOWN_MS = ((1200, 45), (1900, 160), (350, 70))  # T1, T2: about those of myocardium, blood and fat at 3 T
 
@@ -50,18 +49,9 @@ class Config:
     flip_angles: str | None = setting(
         None, "CSV with flip angles of one beat or of all; default: 4 to 25 degrees in every beat", reads=True
     )
-    anchors: int | None = setting(None, "anchors to simulate; default: all that the generator has", at_least=1)
-    accuracy: float | None = setting(
-        None,
-        "in place of --anchors: largest error of the tissues that are checked",
-        above=0,
-        instead_of=("anchors",),
-    )
-    allow_error: float | None = setting(
-        None, "largest error that is put up with; default: --accuracy, or 0.01, with a warning above 0.001", above=0
-    )
     compressed: bool = setting(False, "coefficients in the anchors' basis, not all frames")
     check: bool = setting(False, "also simulate the dictionary, for its errors and its time")
+    preparation: PreparationConfig = group(PreparationConfig)
     simulation: SimulationConfig = group(SimulationConfig, without=("schedule", "frames"))
 
 
@@ -73,14 +63,15 @@ def main(config: Config, given: frozenset[str]):
     check_same_simulation(config.simulation, given, None, generator.slice_profile, config.generator)
     tissue = config.simulation.tissue()
     generator.require_inside(tissue)
+    check_size(output, tissue.size, 1 if config.compressed else sequence.n_frames)
     clock = time.perf_counter()
-    asked = functools.partial(prepare, generator, sequence, config.anchors, accuracy=config.accuracy)
-    with naming_fields(n_anchors="anchors"):
-        prepared = asked(allow_error=config.allow_error)
+    prepared = config.preparation.prepare(generator, sequence)
+    if config.compressed:
+        check_size(output, tissue.size, prepared.basis.shape[1])
     weights = generator.weights(tissue, prepared.n_anchors)
     first = time.perf_counter() - clock
     clock = time.perf_counter()
-    prepared = asked(allow_error=np.inf)  # has been judged
+    prepared = config.preparation.prepare(generator, sequence, allow_error=np.inf)  # has been judged
     dictionary = prepared.generate(weights, compressed=config.compressed)
     again = time.perf_counter() - clock
     print(f"{rr_intervals.size} beats, {sequence.n_frames} frames, {prepared.summary()}")

@@ -21,12 +21,11 @@ from experiments.flags.command_line import command
 from experiments.flags.config import check_same_simulation
 from ganmrf.anchors.generator import AnchoredGenerator
 from ganmrf.anchors.generator_file import load_any
-from ganmrf.anchors.prepared import prepare
-from ganmrf.dictionary.npz import save_dictionary, save_dictionary_in_blocks
+from ganmrf.dictionary.npz import check_size, save_dictionary, save_dictionary_in_blocks
 from ganmrf.gan.generate import generate
 from ganmrf.progress import Progress
-from ganmrf.runs.configs import SimulationConfig
-from ganmrf.settings import configuration, group, naming_fields, setting
+from ganmrf.runs.configs import PreparationConfig, SimulationConfig
+from ganmrf.settings import configuration, group, setting
 
 _BLOCK = 32768  # atoms in memory: 131 MB of 1000 frames
 
@@ -40,16 +39,7 @@ class Config:
     compressed: bool = setting(False, "emit coefficients in the generator's basis, not all frames")
     allow_extrapolation: bool = setting(False, "also generate atoms outside the trained range")
     seed: int = setting(0, "of z, for a generator of one sequence", at_least=0)
-    anchors: int | None = setting(None, "anchors, for a generator of any spoiled FISP; default: all it has", at_least=1)
-    accuracy: float | None = setting(
-        None,
-        "in place of --anchors: largest error of the tissues that are checked",
-        above=0,
-        instead_of=("anchors",),
-    )
-    allow_error: float | None = setting(
-        None, "largest error that is put up with; default: --accuracy, or 0.01, with a warning above 0.001", above=0
-    )
+    preparation: PreparationConfig = group(PreparationConfig)
     simulation: SimulationConfig = group(SimulationConfig)
 
 
@@ -76,10 +66,12 @@ def main(config: Config, given: frozenset[str]):
 
 def _of_one_sequence(generator, config, given, tissue):
     """The sequence, and a function from a slice of atoms to their dictionary."""
-    for name in ("anchors", "accuracy", "allow_error"):
-        if getattr(config, name) is not None:
+    for name, value in vars(config.preparation).items():
+        if value is not None:
             raise ValueError(f"{name}: {config.generator} is a generator for one sequence alone, without anchors")
     check_same_simulation(config.simulation, given, generator.sequence, generator.slice_profile, config.generator)
+    basis = generator.scaling.basis if config.compressed else None
+    check_size(config.output, tissue.size, generator.sequence.n_frames if basis is None else basis.shape[1])
     keywords = {"compressed": config.compressed, "allow_extrapolation": True}
 
     def make(rows):
@@ -95,10 +87,10 @@ def _of_any_sequence(generator, config, given, tissue):
     check_same_simulation(config.simulation, given, None, generator.slice_profile, config.generator)
     if "seed" in given:
         raise ValueError(f"seed: {config.generator} is a generator for any spoiled FISP, which draws nothing")
-    with naming_fields(n_anchors="anchors"):
-        prepared = prepare(
-            generator, sequence, config.anchors, accuracy=config.accuracy, allow_error=config.allow_error
-        )
+    check_size(config.output, tissue.size, 1 if config.compressed else sequence.n_frames)
+    prepared = config.preparation.prepare(generator, sequence)
+    if config.compressed:
+        check_size(config.output, tissue.size, prepared.basis.shape[1])
     print(prepared.summary())
     if not generator.model.any_tissue:  # a table's weights are those of all its atoms
         tissue = generator.weights(tissue, prepared.n_anchors)

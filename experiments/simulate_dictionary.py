@@ -22,7 +22,7 @@ from experiments.flags.command_line import command
 from experiments.flags.processes import ProcessConfig, leave_processes
 from ganmrf.dictionary.build import build_dictionary
 from ganmrf.dictionary.compress import build_compressed
-from ganmrf.dictionary.npz import save_dictionary
+from ganmrf.dictionary.npz import check_size, save_dictionary
 from ganmrf.dictionary.zarr_fill import begin_store, fill_store, wait_until_whole
 from ganmrf.runs.configs import SimulationConfig
 from ganmrf.settings import configuration, group, setting
@@ -77,6 +77,7 @@ def main(config: Config):
 
 
 def _build(config, sequence, tissue, states):
+    check_size(config.path, tissue.size, config.rank or sequence.n_frames, config.precision)
     start = time.perf_counter()
     if config.rank is None:
         dictionary = build_dictionary(sequence, tissue, progress=True, **states)

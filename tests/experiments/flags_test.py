@@ -37,6 +37,7 @@ OUT_OF_BOUNDS = [
     ("simulate_dictionary", "--output=d.npz --slice_nodes=12 --time_bandwidth=1e9", "--time_bandwidth 1000000000.0"),
     ("simulate_dictionary", "--output=d.npz --b1=-1e308:1e308:1", "--b1 -1e308:1e308:1"),
     ("simulate_dictionary", "--output=d.npz --states=0", "--states 0"),
+    ("simulate_dictionary", "--output=d.mat --t1_ms=1000:2000:1 --t2_ms=20:560:1", "d.mat GiB .npz"),
     ("simulate_dictionary", "--output=d.zarr --coordinator=a:1 --processes=0 --process_id=0", "--processes 0"),
     ("train", "--workdir=w --learning_rate=1e30", "--learning_rate 1e+30"),
     ("train_anchored", "--workdir=w --t1_range_ms=1,2 --t2_range_ms=100,200", "--t2_range_ms t1_range_ms"),
