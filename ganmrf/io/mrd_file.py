@@ -1,8 +1,10 @@
 """The header and the acquisitions in an MRD file, once its HDF5 structures are known to hold what they claim."""
 
 import itertools
+import math
 import struct
 import warnings
+import zlib
 
 import h5py
 import numpy as np
@@ -75,26 +77,42 @@ def _check_heaps(path, dataset, width, offsets):
 
     A row has ``width`` bytes in the file, and its pointers are at ``offsets``.
     """
-    if dataset.id.get_create_plist().get_nfilters() or dataset.file.userblock_size:  # which no writer of MRD has
-        return
     content = np.memmap(path, np.uint8, "r")
     if dataset.chunks:
+        check_claim(path, width * math.prod(dataset.chunks), dataset.id.get_storage_size())
         pieces = []
         dataset.id.chunk_iter(pieces.append)
-        some = [(piece.byte_offset, min(dataset.chunks[0], len(dataset) - piece.chunk_offset[0])) for piece in pieces]
+        some = [_chunk(content, dataset, piece, width) for piece in pieces]
     else:
-        some = [(offset, dataset.size)] if (offset := dataset.id.get_offset()) is not None else []
-    rows = [content[start : start + width * count].reshape(count, width) for start, count in some]
-    if sum(map(len, rows)) != dataset.size:
-        raise ValueError(f"{dataset.name} claims {dataset.size} entries, and the file has {sum(map(len, rows))}")
-    rows = np.concatenate([np.zeros((0, width), np.uint8), *rows])
+        offset = dataset.id.get_offset()
+        some = [] if offset is None else [content[offset:][: width * dataset.size].reshape(-1, width)]
+    rows = np.concatenate([np.zeros((0, width), np.uint8), *some])
+    if len(rows) != dataset.size:
+        raise ValueError(f"{dataset.name} claims {dataset.size} entries, and the file has {len(rows)}")
     for offset in offsets:
         pointers = np.ascontiguousarray(rows[:, offset : offset + _POINTER.itemsize]).view(_POINTER)
         pointers = pointers[pointers["length"] > 0]
         if pointers["length"].sum(dtype=float) > content.size:
             raise ValueError(f"{dataset.name} claims more than the file holds")
         for address in np.unique(pointers["address"]).tolist():
-            _check_heap(content, address)
+            _check_heap(content[dataset.file.userblock_size :], address)
+
+
+def _chunk(content, dataset, piece, width):
+    """The rows of a chunk that belong to the dataset, as they are before they are compressed."""
+    size, plist = width * math.prod(dataset.chunks), dataset.id.get_create_plist()
+    stored = content[piece.byte_offset :][: piece.size]
+    for i in reversed(range(plist.get_nfilters())):
+        kind = plist.get_filter(i)[0]
+        if piece.filter_mask >> i & 1:  # left out for this chunk
+            continue
+        if kind == h5py.h5z.FILTER_DEFLATE:
+            stored = np.frombuffer(zlib.decompressobj().decompress(stored, size), np.uint8)
+        elif kind == h5py.h5z.FILTER_SHUFFLE:  # first bytes of all rows, then second ones
+            stored = stored.reshape(width, -1).T.ravel()
+        else:
+            raise ValueError(f"{dataset.name} is compressed, and not by gzip")
+    return stored[:size].reshape(-1, width)[: len(dataset) - piece.chunk_offset[0]]
 
 
 def _check_heap(content, start):

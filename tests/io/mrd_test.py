@@ -1,7 +1,4 @@
-"""Raw data in MRD: what others wrote is read in order and in place, or refused.
-
-Files to be read are written by the ISMRMRD library or program, one acquisition at a time.
-"""
+"""Raw data in MRD: samples, places and sequences that others wrote are read, or refused."""
 
 import pathlib
 
@@ -13,71 +10,24 @@ import scipy.io
 from ismrmrd import xsd
 
 from ganmrf.io.mrd import read_mrd
+from tests.io.acquisitions import (
+    EPS,
+    FOV_X,
+    FOV_Y,
+    FRAMES,
+    READOUTS,
+    SAMPLES,
+    THICKNESS,
+    X,
+    Y,
+    header,
+    one_line,
+    readout,
+    save,
+    scan,
+)
 
 TESTDATA = pathlib.Path(__file__).parents[1] / "testdata"
-FRAMES, READOUTS, COILS, SAMPLES = 4, 2, 3, 5
-Y, X = 6, 8
-FOV_Y, FOV_X, THICKNESS = 0.24, 0.4, 0.005
-EPS = np.finfo(np.float32).eps
-
-
-def header(trajectory="spiral", **changes):
-    space = xsd.encodingSpaceType(
-        matrixSize=xsd.matrixSizeType(x=X, y=Y, z=1),
-        fieldOfView_mm=xsd.fieldOfViewMm(x=1e3 * FOV_X, y=1e3 * FOV_Y, z=1e3 * THICKNESS),
-    )
-    encoding = xsd.encodingType(
-        encodedSpace=space,
-        reconSpace=space,
-        encodingLimits=xsd.encodingLimitsType(),
-        trajectory=xsd.trajectoryType(trajectory),
-    )
-    return xsd.ismrmrdHeader(
-        experimentalConditions=xsd.experimentalConditionsType(H1resonanceFrequency_Hz=123456789),
-        encoding=[encoding],
-        **changes,
-    )
-
-
-def readout(number, *, traj=True, samples=SAMPLES, coils=COILS, flags=(), idx=None, **head):
-    """An acquisition whose samples say which it is: number + coil / 10 + i * sample."""
-    data = (number + np.arange(coils)[:, None] / 10 + 1j * np.arange(samples)).astype(np.complex64)
-    points = (np.stack([np.arange(samples), np.full(samples, number)], axis=1) / 100).astype(np.float32)
-    acquisition = ismrmrd.Acquisition.from_array(data, points if traj else None, **head)
-    for flag in flags:
-        acquisition.set_flag(flag)
-    for name, value in (idx or {}).items():
-        if name.startswith("user_"):
-            acquisition.idx.user[int(name[-1])] = value
-        else:
-            setattr(acquisition.idx, name, value)
-    return acquisition
-
-
-def save(path, acquisitions, head=None):
-    path.unlink(missing_ok=True)
-    with ismrmrd.Dataset(str(path)) as dataset:
-        dataset.write_xml_header(xsd.ToXML(head or header()).encode())
-        for acquisition in acquisitions:
-            dataset.append_acquisition(acquisition)
-    return path
-
-
-def scan(counter="repetition"):
-    """READOUTS readouts for each of FRAMES frames, number 2 frame + readout."""
-    return [
-        readout(READOUTS * frame + part, idx={counter: frame, "kspace_encode_step_1": part})
-        for frame in range(FRAMES)
-        for part in range(READOUTS)
-    ]
-
-
-def numbers(raw):
-    """Which readouts a frame is made of, read from the samples."""
-    return raw.kspace[:, 0].real.reshape(len(raw.kspace), -1, SAMPLES)[..., 0].astype(int).tolist()
-
-
-IN_ORDER = [[0, 1], [2, 3], [4, 5], [6, 7]]
 
 
 def test_the_phantom_is_where_ismrmrd_puts_it():
@@ -96,96 +46,6 @@ def test_the_phantom_is_where_ismrmrd_puts_it():
     # They scale it otherwise. Both are of float32 samples and the trajectory is of float32.
     image *= np.linalg.norm(expected) / np.linalg.norm(image)
     np.testing.assert_allclose(image, expected, atol=1e-5 * expected.max())
-
-
-@pytest.mark.parametrize("counter", ["repetition", "contrast", "phase", "set", "user_0", "user_7"])
-def test_frames_are_put_in_the_order_of_their_counter(tmp_path, counter):
-    acquisitions = scan(counter)
-    mixed = [acquisitions[i] for i in np.random.default_rng(0).permutation(len(acquisitions))]
-    path = save(tmp_path / "raw.h5", mixed)
-    assert numbers(read_mrd(path)) == numbers(read_mrd(path, frame_counter=counter)) == IN_ORDER
-    raw = read_mrd(path)
-    assert raw.kspace.shape == (FRAMES, COILS, READOUTS * SAMPLES)
-    # The trajectory goes with the samples, and so does everything else of a readout.
-    ky = raw.trajectory[..., 1].reshape(FRAMES, READOUTS, SAMPLES) * FOV_Y / Y * 100
-    np.testing.assert_allclose(ky, np.broadcast_to(np.array(IN_ORDER)[..., None], ky.shape), rtol=1e-6)
-    np.testing.assert_allclose(raw.kspace[2, 1], np.repeat([4.1, 5.1], SAMPLES) + 1j * np.tile(np.arange(SAMPLES), 2))
-
-
-@pytest.mark.parametrize("counter", ["average", "segment", "kspace_encode_step_1"])
-def test_other_counters_number_frames_where_nothing_else_does(tmp_path, counter):
-    one_each = [readout(i, idx={counter: i}) for i in (2, 0, 3, 1)]
-    assert numbers(read_mrd(save(tmp_path / "raw.h5", one_each))) == [[0], [1], [2], [3]]
-    two_each = [readout(i, idx={"repetition": i // 2, counter: i % 2}) for i in range(4)]
-    assert numbers(read_mrd(save(tmp_path / "raw.h5", two_each))) == [[0, 1], [2, 3]]
-    assert numbers(read_mrd(tmp_path / "raw.h5", frame_counter=counter)) == [[0, 2], [1, 3]]
-
-
-def test_acquisitions_without_any_counter_are_frames_in_the_order_of_the_scan(tmp_path):
-    path = save(tmp_path / "raw.h5", [readout(i, scan_counter=i + 7) for i in (2, 0, 3, 1)])
-    assert numbers(read_mrd(path)) == [[0], [1], [2], [3]]
-    path = save(tmp_path / "raw.h5", [readout(i) for i in (2, 0, 1)])  # nobody counted
-    assert numbers(read_mrd(path)) == [[2], [0], [1]]
-    assert numbers(read_mrd(save(tmp_path / "raw.h5", scan()), frame_counter="acquisition")) == [[i] for i in range(8)]
-    parts = [readout(i, scan_counter=i, idx={"repetition": i // 2}) for i in (3, 2, 0, 1)]
-    assert numbers(read_mrd(save(tmp_path / "raw.h5", parts))) == [[0, 1], [2, 3]]
-
-
-def test_a_choice_between_counters_is_asked_for(tmp_path):
-    twofold = [readout(i, idx={"repetition": i // 2, "set": i % 2}) for i in range(4)]
-    path = save(tmp_path / "raw.h5", twofold)
-    with pytest.raises(ValueError, match=r"raw.h5: repetition, set may each number the frames: choose with frame_coun"):
-        read_mrd(path)
-    assert numbers(read_mrd(path, frame_counter="set")) == [[0, 2], [1, 3]]
-    with pytest.raises(ValueError, match=r"frame_counter must be one of repetition, contrast, .*; got 'time'"):
-        read_mrd(path, frame_counter="time")
-    alike = [readout(i, idx={"repetition": i, "contrast": i}) for i in range(4)]
-    assert numbers(read_mrd(save(path, alike))) == [[0], [1], [2], [3]]
-    uneven = [readout(i, idx={"repetition": i // 2, "phase": i == 3}) for i in range(4)]
-    assert numbers(read_mrd(save(path, uneven))) == [[0, 1], [2, 3]]
-
-
-def test_missing_and_doubled_frames_are_named(tmp_path):
-    whole, path = scan(), tmp_path / "raw.h5"
-    for acquisitions, words in (
-        (whole[:2] + whole[6:], r"repetition: missing of 0 to 3: 1, 2$"),
-        ([*whole, whole[3]], r"repetition: doubled: 1 \(3 readouts where most frames have 2\)"),
-        (whole[:-1], r"repetition: incomplete: 3 \(1 readouts where most frames have 2\)"),
-        ([readout(i, idx={"repetition": i}) for i in (0, 99)], r"missing of 0 to 99: 1, 2, 3, 4, 5 and 93 more$"),
-    ):
-        with pytest.raises(ValueError, match=r"raw\.h5: .*" + words):
-            read_mrd(save(path, acquisitions))
-    head = header()
-    head.encoding[0].encodingLimits.repetition = xsd.limitType(maximum=5)
-    with pytest.raises(ValueError, match=r"repetition: missing of 0 to 5: 4, 5"):
-        read_mrd(save(path, whole, head))
-
-
-@pytest.mark.parametrize(
-    "flag",
-    [
-        ismrmrd.ACQ_IS_NOISE_MEASUREMENT,
-        ismrmrd.ACQ_IS_PARALLEL_CALIBRATION,
-        ismrmrd.ACQ_IS_NAVIGATION_DATA,
-        ismrmrd.ACQ_IS_PHASECORR_DATA,
-        ismrmrd.ACQ_IS_DUMMYSCAN_DATA,
-        ismrmrd.ACQ_IS_RTFEEDBACK_DATA,
-    ],
-)
-def test_what_is_not_the_scan_is_left_out(tmp_path, flag):
-    other = readout(99, flags=[flag], samples=3, coils=1, traj=False)
-    path = save(tmp_path / "raw.h5", [other, *scan(), other])
-    assert numbers(read_mrd(path)) == IN_ORDER
-    with pytest.raises(ValueError, match=r"no acquisitions of a scan: the file has 1, all of them \w+"):
-        read_mrd(save(path, [other]))
-
-
-def test_image_data_with_other_flags_stays(tmp_path):
-    both = (ismrmrd.ACQ_IS_PARALLEL_CALIBRATION, ismrmrd.ACQ_IS_PARALLEL_CALIBRATION_AND_IMAGING)
-    flags = [(), both, both[1:], (ismrmrd.ACQ_USER8, ismrmrd.ACQ_LAST_IN_MEASUREMENT)]
-    acquisitions = [readout(i, idx={"repetition": i}, flags=flags[i]) for i in range(4)]
-    further = readout(99, samples=3, traj=False, encoding_space_ref=1)
-    assert numbers(read_mrd(save(tmp_path / "raw.h5", [*acquisitions, further]))) == [[0], [1], [2], [3]]
 
 
 def test_discarded_samples(tmp_path):
@@ -245,19 +105,6 @@ def test_trajectories_in_all_units_from_all_places(tmp_path):
     np.testing.assert_allclose(stored * [X, Y], read_mrd(path).trajectory, rtol=4 * EPS)
 
 
-def test_a_slice_is_chosen(tmp_path):
-    acquisitions = [readout(i, idx={"repetition": i // 2, "slice": i % 2}) for i in range(4)]
-    path = save(tmp_path / "raw.h5", acquisitions)
-    assert numbers(read_mrd(path, slice_index=1)) == [[1], [3]]
-    with pytest.raises(ValueError, match="slice has the values 0, 1, and one slice is read: choose it with slice_ind"):
-        read_mrd(path)
-    with pytest.raises(ValueError, match="no slice 2: slice has the values 0, 1"):
-        read_mrd(path, slice_index=2)
-    partitions = [readout(i, idx={"kspace_encode_step_2": i}) for i in range(3)]
-    with pytest.raises(ValueError, match="kspace_encode_step_2 has the values 0, 1, 2: only 2-D scans are read"):
-        read_mrd(save(path, partitions))
-
-
 def test_every_voxel_is_where_the_scanner_had_it(tmp_path):
     """From the centre along read_dir and phase_dir in LPS, by hand; the affine gives RAS."""
     read, phase = np.array([0.6, 0.8, 0]), np.array([0, 0, -1.0])
@@ -291,129 +138,6 @@ def test_the_sequence_of_the_header(tmp_path):
             np.testing.assert_allclose(sequence.repetition_time * 1e3, np.array(expected[1]), rtol=1e-6)
             inversion = sequence.inversion_time
             assert inversion == (None if expected[2] is None else pytest.approx(expected[2] * 1e-3))
-
-
-def one_line(error, path):
-    return str(path) in str(error.value) and "\n" not in str(error.value)
-
-
-def test_other_files_are_refused(tmp_path, capfd):
-    path = save(tmp_path / "raw.h5", scan())
-    whole = path.read_bytes()
-    with pytest.raises(ValueError, match=r"cannot read .*none.h5: No such file"):
-        read_mrd(tmp_path / "none.h5")
-    for damaged in (b"", whole[:100], whole[: len(whole) // 2], whole[:-1], b"kx,ky\n0,1\n" * 200):
-        path.write_bytes(damaged)
-        with pytest.raises(ValueError, match=r"not a whole HDF5 file \(.+\)") as error:
-            read_mrd(path)
-        assert one_line(error, path)
-    with h5py.File(path, "w") as file:
-        file["images"] = np.ones(3)
-    with pytest.raises(ValueError, match=r"no MRD raw data in 'dataset': the file holds images$"):
-        read_mrd(path)
-    with h5py.File(path, "w") as file:
-        file["dataset/xml"] = np.ones(3)
-    with pytest.raises(ValueError, match=r"no MRD raw data in 'dataset': the file holds dataset/xml$"):
-        read_mrd(path)
-    save(path, scan())
-    with h5py.File(path, "a") as file:
-        file["other"] = file["dataset"]
-        del file["dataset"]
-    with pytest.raises(ValueError, match=r"no MRD raw data in 'dataset': the file holds other$"):
-        read_mrd(path)
-    save(path, scan())
-    with h5py.File(path, "a") as file:
-        del file["dataset/data"]
-        file["dataset/data"] = np.ones(3)
-    with pytest.raises(ValueError, match="the acquisitions of dataset/data are not laid out as MRD has them"):
-        read_mrd(path)
-    assert capfd.readouterr() == ("", "")
-
-
-def move(file, name, link):
-    file["moved"] = file[name]
-    del file[name]
-    file[name] = link
-
-
-def claim(file, count):
-    kind = file["dataset/data"].dtype
-    del file["dataset/data"]
-    file["dataset"].create_dataset("data", (count,), kind, chunks=(1000,))
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda file: move(file, "dataset", h5py.ExternalLink("other.h5", "/dataset")),
-        lambda file: move(file, "dataset/data", h5py.ExternalLink("other.h5", "/dataset/data")),
-        lambda file: move(file, "dataset/xml", h5py.SoftLink("/moved")),
-        lambda file: move(file, "dataset", h5py.SoftLink("/dataset")),
-        lambda file: claim(file, 10**9),
-        lambda file: claim(file, 10**6),
-    ],
-)
-def test_links_and_claims_without_data_are_refused(tmp_path, change):
-    save(tmp_path / "other.h5", scan())
-    path = save(tmp_path / "raw.h5", scan())
-    with h5py.File(path, "a") as file:
-        change(file)
-    with pytest.raises(ValueError, match=r"raw\.h5: ") as error:
-        read_mrd(path)
-    assert one_line(error, path)
-
-
-def test_heaps_with_zeros_in_them_are_refused(tmp_path):
-    """HDF5 would never return from them."""
-    path = save(tmp_path / "raw.h5", scan())
-    content = path.read_bytes()
-    heap = content.rindex(b"GCOL")
-    path.write_bytes(content[: heap + 64] + bytes(2000) + content[heap + 2064 :])
-    with pytest.raises(ValueError, match=r"raw\.h5: not a whole HDF5 file \(a heap is damaged\)"):
-        read_mrd(path)
-
-
-def test_compressed_acquisitions_are_read(tmp_path):
-    path = save(tmp_path / "raw.h5", scan())
-    with h5py.File(path, "a") as file:
-        records = file["dataset/data"][()]
-        del file["dataset/data"]
-        file["dataset"].create_dataset("data", data=records, chunks=(3,), compression="gzip")
-    assert numbers(read_mrd(path)) == IN_ORDER
-
-
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        (lambda _: b"<ismrmrdHeader", "xml: not an MRD header"),
-        (lambda text: text.replace(b"<x>8</x>", b"<x>eight</x>"), "xml: not an MRD header .*eight"),
-        (
-            lambda text: text.replace(b"<x>8</x>", b"<x>0</x>"),
-            "encodedSpace: matrixSize must be 1 to 65535",
-        ),
-        (lambda text: text.replace(b"<x>8</x>", b"<x>" + b"9" * 400 + b"</x>"), "encodedSpace: matrixSize"),
-        (lambda text: text.replace(b"<x>400.0</x>", b"<x>INF</x>"), "encodedSpace: .*fieldOfView_mm"),
-        (lambda text: text.replace(b"<z>5.0</z>", b"<z>0</z>"), "slice_thickness must be positive and finite; got 0"),
-        (lambda _: b"<html></html>", "xml: "),
-    ],
-)
-def test_wrong_headers_are_refused(tmp_path, change, words):
-    path = save(tmp_path / "raw.h5", scan())
-    with ismrmrd.Dataset(str(path)) as dataset:
-        text = dataset.read_xml_header()
-        dataset.write_xml_header(change(text))
-        assert dataset.read_xml_header() != text
-    with pytest.raises(ValueError, match=words) as error:
-        read_mrd(path)
-    assert one_line(error, path)
-
-
-def test_a_header_of_a_later_version_is_read(tmp_path):
-    path = save(tmp_path / "raw.h5", scan())
-    with ismrmrd.Dataset(str(path)) as dataset:
-        text = dataset.read_xml_header()
-        dataset.write_xml_header(text.replace(b"<encoding>", b"<colour>red</colour><encoding>"))
-    assert numbers(read_mrd(path)) == IN_ORDER
 
 
 def test_wrong_acquisitions_are_refused(tmp_path):

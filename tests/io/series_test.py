@@ -111,7 +111,7 @@ def test_choice_of_the_array(tmp_path, suffix):
     with pytest.raises(ValueError, match="name the array that holds the images: it has none"):
         read_series(path)
     save(images="text")
-    with pytest.raises(ValueError, match="images must be numeric with 2 axes or more; got|images: it has none"):
+    with pytest.raises(ValueError, match=r"images must be numeric with 2 axes or more; got|images: it has none"):
         read_series(path)
 
 
