@@ -23,7 +23,7 @@ from ganmrf.progress import watched
 from ganmrf.report.html import Section, Table, write_report
 from ganmrf.runs.configs import TrainingJob
 from ganmrf.runs.side_by_side import train_side_by_side
-from ganmrf.runs.training import read_run
+from ganmrf.runs.training import read_run, simulate_accurately
 from ganmrf.runs.workdir import Workdir
 from ganmrf.settings import configuration, group, setting
 
@@ -85,8 +85,10 @@ def main(config: Config, given: frozenset[str]):
             name: _by_seed(workdir.path / re.sub("[^a-zA-Z0-9.]+", "_", name), job, config.seeds)
             for name, job in variants.items()
         }
-        train_side_by_side({folder: job for jobs in runs.values() for folder, job in jobs.items()})
-        rows = _rows(runs)
+        dictionary = simulate_accurately(config.job.simulation)
+        jobs = {folder: job for of_variant in runs.values() for folder, job in of_variant.items()}
+        train_side_by_side(jobs, dictionaries={config.job.simulation: dictionary})
+        rows = _rows(runs, dictionary)
         write_json(workdir.path / "ablation.json", rows)
         table, seeds = Table(_COLUMNS, list(map(_cells, rows))), ", ".join(map(str, config.seeds))
         write_report(
@@ -107,11 +109,14 @@ def _by_seed(folder, job, seeds):
     return {folder / f"seed_{seed}": job.changed(seed=seed) for seed in seeds}
 
 
-def _rows(folders):
-    """One row for each variant, with errors before and after the refit, and one for each baseline."""
+def _rows(folders, dictionary):
+    """One row for each variant, with errors before and after the refit, and one for each baseline.
+
+    The ``dictionary`` is what all runs learned from.
+    """
     rows, baselines = [], []
     for name, of_variant in watched(list(folders.items()), "evaluating"):
-        runs = list(map(read_run, of_variant))
+        runs = [read_run(folder, dictionary) for folder in of_variant]
         by_seed = [errors_by_method(run, baselines=not rows) for run in runs]
         found = {method: _over_seeds([each[method] for each in by_seed]) for method in by_seed[0]}
         row = {"variant": name} | found.pop("generator") | {"refitted": found.pop(f"generator{REFIT}", None)}

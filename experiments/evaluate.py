@@ -1,13 +1,14 @@
-"""Evaluates a trained generator: its fingerprints and its maps, beside regression alone and interpolation.
+"""Evaluates a trained generator: its fingerprints and its maps, beside interpolation and, if wanted, regression alone.
 
 Example::
 
     ganmrf evaluate --workdir=runs/regression
     ganmrf evaluate --workdir=runs/coarse --on=fine --allow_extrapolation
+    ganmrf evaluate --workdir=runs/gan --regression
 
-The newest checkpoint of the run in ``--workdir`` is evaluated on its test set, or another grid. Regression alone, with
-the same recipe, is trained in ``--workdir``/regression the first time. ``--output`` gets ``evaluation.json`` and
-``report.html``.
+The newest checkpoint of the run in ``--workdir`` is evaluated on its test set, or another grid. ``--regression`` trains
+the same recipe without its discriminator, in as many steps, in ``--workdir``/regression the first time, and shows what
+the discriminator contributed. ``--output`` gets ``evaluation.json`` and ``report.html``.
 """
 
 import pathlib
@@ -43,6 +44,7 @@ class Config:
     output: str | None = setting(None, "folder for the report; default: --workdir")
     on: str | None = setting(None, "grid to evaluate on; default: the run's own test set", choices=GRIDS)
     allow_extrapolation: bool = setting(False, "--on may reach beyond the trained range", goes_with=("on",))
+    regression: bool = setting(False, "train the same recipe without its discriminator, and show it beside")
     size: int = setting(256, "rows and columns of the brain's image of 300 mm", at_least=COARSEST)
     snr: tuple[float, ...] = setting(
         (20.0, 1.0), "signal-to-noise ratios of the scans; a low one stands for aliasing", above=0
@@ -55,7 +57,10 @@ def main(config: Config):
     """Evaluates, and writes what came out."""
     workdir = pathlib.Path(config.workdir)
     folder = workdir if config.output is None else make_folder(config.output)
-    simulation, scanner = read_config(workdir, TrainingJob()).simulation, Scanner(config.size)
+    job, scanner = read_config(workdir, TrainingJob()), Scanner(config.size)
+    simulation = job.simulation
+    if config.regression and not job.training.recipe.adversarial_weight:
+        raise ValueError(f"regression: the run in {workdir} has no discriminator, and is regression alone")
     scanner.require_memory(simulation.sequence().n_frames, whole=False)
     if config.on is not None and not config.allow_extrapolation:
         finished = workdir / "generator.npz"  # read in no time, where the training has ended
@@ -63,12 +68,12 @@ def main(config: Config):
         generator.require_inside(simulation.on_grid(config.on).tissue())
     run = read_run(workdir)
     simulated = None if config.on is None else simulate_accurately(simulation.on_grid(config.on))
-    regression = None
-    if run.recipe.adversarial_weight:
+    runs = {"generator": run}
+    if config.regression:
         train_side_by_side({workdir / "regression": run.job.changed(adversarial_weight=0.0)})
-        regression = read_run(workdir / "regression")
+        runs["regression only"] = read_run(workdir / "regression", run.dictionary)
     scan = scan_brain(run.dictionary, scanner, snrs=config.snr, seed=config.seed, progress=True)
-    methods = networks({"generator": run, "regression only": regression}) | interpolations(run)
+    methods = networks(runs) | interpolations(run)
     reference, shown = reference_for(run, scan, simulated), final_name("generator", run)
     evaluation = evaluate_methods(methods, reference, scan, shown=(shown,))
     report.print_evaluation(evaluation)

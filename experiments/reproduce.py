@@ -108,7 +108,7 @@ class Results(NamedTuple):
       acquired: how it was scanned, in words.
       paper: evaluations of the paper's network: on its grid; trained on 297 atoms, on those and on 106160.
       better: evaluations of better generators and of interpolation, on the grid, and on 106160 atoms from 297.
-      cost: of generation by the paper's network and by the better one, and by that one for the fine grid.
+      cost: of generation by the paper's network and by the better one.
       long_run: records of a longer run of the paper's network, or None.
     """
 
@@ -152,19 +152,18 @@ def reproduce(folder, config: Config) -> Results:
     if config.anchors and simulation.b1 is None:
         of_anchors[folder / "anchored"] = _of_anchors(config, sequence)
     print(f"training {len(jobs) + len(swept) + len(of_anchors)} generators", flush=True)
-    train_side_by_side({folder / name: job for name, job in jobs.items()} | swept, of_anchors)
-    runs = {name: read_run(folder / name) for name in jobs}
+    dictionaries = {each: simulate_accurately(each) for each in {job.simulation for job in jobs.values()}}
+    train_side_by_side({folder / name: job for name, job in jobs.items()} | swept, of_anchors, dictionaries)
+    runs = {name: read_run(folder / name, dictionaries[job.simulation]) for name, job in jobs.items()}
     anchored = dict(_anchored(made, sequence) for made in of_anchors)
 
     print("timing generation", flush=True)
     own = runs["paper"].dictionary
-    fine_grid, generator = simulation.on_grid("fine"), runs["generator"].generator()
-    timed = {
-        "paper": (runs["paper"].generator(), own.tissue, {}),
-        "generator": (generator, own.tissue, {1: None, 12: sinc_slice_profile(12)}),
-        "fine": (generator, fine_grid.tissue().ravel(), {1: None}),
+    simulated = {"paper": {}, "generator": {1: None, 12: sinc_slice_profile(12)}}
+    cost = {
+        name: generation_cost(runs[name].generator(), own.tissue, profiles, rounds=config.rounds)
+        for name, profiles in simulated.items()
     }
-    cost = {name: generation_cost(*each, rounds=config.rounds) for name, each in timed.items()}
 
     print("scanning the brain, matching it, and comparing the maps", flush=True)
     forget_compiled_programs()
@@ -179,7 +178,7 @@ def reproduce(folder, config: Config) -> Results:
 
     forget_compiled_programs()
     store = folder / "fine.zarr"  # on disk: it is read block by block
-    reference = reference_for(runs["paper_297"], scan, simulate_accurately(fine_grid, store))
+    reference = reference_for(runs["paper_297"], scan, simulate_accurately(simulation.on_grid("fine"), store))
     others_297 = networks({_label(runs["generator_297"]): runs["generator_297"]}) | interpolations(
         runs["generator_297"]
     )

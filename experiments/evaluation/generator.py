@@ -19,7 +19,7 @@ from ganmrf.gan.baselines import (
     rsvd_polynomials,
     spline_interpolation,
 )
-from ganmrf.gan.generate import stream
+from ganmrf.gan.generate import stream, trained_box
 from ganmrf.imaging.coils import compress_coils
 from ganmrf.imaging.phantom import BRAIN_TISSUES, Brain, noise_std
 from ganmrf.imaging.pipeline import reconstruct
@@ -188,7 +188,7 @@ def reference_for(run: Run, scan: Scan, simulated: Dictionary | None = None) -> 
         dictionary of another grid, whose atoms within the trained range count.
     """
     own, simulated = simulated is None, run.dictionary if simulated is None else simulated
-    outside = run.generator().box.outside(simulated.tissue)
+    outside = trained_box(run.dictionary).outside(simulated.tissue)
     if own and "test" in run.data.rows:
         evaluated, phrase = np.isin(np.arange(outside.size), run.data.rows["test"]), "of the test set"
     elif own:
@@ -235,14 +235,12 @@ def evaluate_methods(
     )
 
 
-def networks(runs: Mapping[str, Run | None], *, refit: bool | None = None) -> dict[str, Method]:
-    """The generators of some runs by name: both with and without a refit of the output layer, or one of them."""
+def networks(runs: Mapping[str, Run]) -> dict[str, Method]:
+    """The generators of some runs by name; where the output layer can be solved for, without that and with it."""
     found = {}
     for name, run in runs.items():
-        if run is not None:
-            both = (False, True) if run.recipe.head == "svd" else (False,)
-            for solved in both if refit is None else (refit,):
-                found[name + REFIT * solved] = _network(run, solved)
+        for refit in (False, True) if run.recipe.head == "svd" else (False,):
+            found[name + REFIT * refit] = _network(run, refit)
     return found
 
 

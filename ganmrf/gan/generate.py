@@ -62,6 +62,12 @@ class TrainedGenerator:
         self.box.require_inside(Tissue(tissue.t1, tissue.t2))
 
 
+def trained_box(dictionary: Dictionary) -> TissueBox:
+    """The ranges of T1 and T2 of a dictionary, which are those of a generator that is trained on it."""
+    times = np.stack([np.asarray(dictionary.tissue.t1), np.asarray(dictionary.tissue.t2)], axis=1)
+    return TissueBox(("t1", "t2"), times.min(axis=0), times.max(axis=0))
+
+
 @one_blas_thread()
 def finish(recipe: Recipe, params, data: Data, dictionary: Dictionary) -> TrainedGenerator:
     """The generator from trained parameters: its output layer solved for, if the recipe says so, and its norms fitted.
@@ -89,12 +95,11 @@ def finish(recipe: Recipe, params, data: Data, dictionary: Dictionary) -> Traine
         layer = {"kernel": weights[:-1], "bias": weights[-1]}
         params = {"params": params["params"] | {"output": layer}}
     norms = np.log(np.asarray(dictionary.norms, float)[rows])
-    times = np.stack([np.asarray(dictionary.tissue.t1), np.asarray(dictionary.tissue.t2)], axis=1)
     return TrainedGenerator(
         params=params,
         scaling=scaling,
         norm_weights=jnp.asarray(least_squares(hidden, norms, _RIDGE), jnp.float32),
-        box=TissueBox(("t1", "t2"), times.min(axis=0), times.max(axis=0)),
+        box=trained_box(dictionary),
         b1=np.asarray(dictionary.tissue.b1),
         sequence=dictionary.sequence,
         slice_profile=dictionary.slice_profile,

@@ -18,19 +18,21 @@ from ganmrf.runs.worker import Worker
 _WAIT_S = 0.5  # between two looks at what has been done
 
 
-def train_side_by_side(jobs: Mapping, anchored: Mapping | None = None):
+def train_side_by_side(jobs: Mapping, anchored: Mapping | None = None, dictionaries: Mapping | None = None):
     """Trains every run to its end, from its newest checkpoint where it has one.
 
     Args:
       jobs: folder -> `configs.TrainingJob`, in the order in which they are begun.
       anchored: folder -> `anchoring.AnchoredConfig` of generators that are made beside the runs, begun after the first
         of them on each core.
+      dictionaries: simulation -> what its runs learn from and share, as `simulate_accurately` makes it; runs of other
+        simulations make their own.
 
     Raises:
       ValueError: as `train_in_folder`; the other runs are left where they are, and go on when called again.
     """
-    items, n_first = list(jobs.items()), len(cores())
-    items[n_first:n_first] = (anchored or {}).items()
+    items, n_first = [(*item, (dictionaries or {}).get(item[1].simulation)) for item in jobs.items()], len(cores())
+    items[n_first:n_first] = [(*item, None) for item in (anchored or {}).items()]
     total = sum(job.training.recipe.steps for job in jobs.values())
 
     def done():
@@ -96,6 +98,9 @@ def run_side_by_side(
 
 
 def _make(task):
-    folder, job = task
-    make = make_in_folder if isinstance(job, AnchoredConfig) else train_in_folder
-    make(folder, job, progress=jax.default_backend() != "cpu")
+    folder, job, dictionary = task
+    shown = {"progress": jax.default_backend() != "cpu"}
+    if isinstance(job, AnchoredConfig):
+        make_in_folder(folder, job, **shown)
+    else:
+        train_in_folder(folder, job, dictionary=dictionary, **shown)

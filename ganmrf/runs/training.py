@@ -62,7 +62,12 @@ def simulate_accurately(simulation: SimulationConfig, store=None) -> Dictionary:
 
 
 def train_in_folder(
-    path, job: TrainingJob | None = None, given: frozenset[str] | None = None, *, progress: bool = True
+    path,
+    job: TrainingJob | None = None,
+    given: frozenset[str] | None = None,
+    *,
+    dictionary: Dictionary | None = None,
+    progress: bool = True,
 ) -> Run:
     """Trains in a folder, from its newest whole checkpoint if it has one, to its end.
 
@@ -71,6 +76,7 @@ def train_in_folder(
       job: what to learn, and how. None: as the folder says, whose run is gone on with.
       given: names of the fields of ``job`` that the user gave; the others yield to those of a run that the folder
         holds. None: all of them.
+      dictionary: what is learned from, as `simulate_accurately` makes it; None: it is simulated here.
       progress: whether to show progress.
 
     Raises:
@@ -82,7 +88,7 @@ def train_in_folder(
     # A longer run of a constant learning rate begins as the shorter one did.
     extendable = frozenset({"steps"} if stored.training.recipe.learning_rate_schedule == "constant" else ())
     with Workdir(path, job, given, extendable=extendable) as workdir:
-        run = _begin(workdir.config)
+        run = _begin(workdir.config, dictionary)
         _check_unchanged(workdir.path, run.dictionary, note=True)
         training = run.job.training
         chunks = functools.partial(fit, run.recipe, run.data, seed=training.seed, chunk=training.every)
@@ -93,14 +99,18 @@ def train_in_folder(
     return run
 
 
-def read_run(path) -> Run:
+def read_run(path, dictionary: Dictionary | None = None) -> Run:
     """The run that a folder holds, as of its newest whole checkpoint; the folder stays as it is.
+
+    Args:
+      path: the folder.
+      dictionary: what the run learned from, as `simulate_accurately` makes it; None: it is simulated here.
 
     Raises:
       ValueError: no run, no checkpoint yet, or a damaged folder.
     """
     path = pathlib.Path(path)
-    run = _begin(read_config(path, TrainingJob()))
+    run = _begin(read_config(path, TrainingJob()), dictionary)
     _check_unchanged(path, run.dictionary)
     with Checkpoints(path / "checkpoints", read_only=True) as checkpoints:
         restored = checkpoints.restore(run.state)
@@ -121,12 +131,11 @@ def losses(row: dict) -> str:
     return ", ".join(f"{name.replace('_', ' ')} {value:.1e}" for name, value in shown.items())
 
 
-def _begin(job):
+def _begin(job, dictionary=None):
     """The run of these settings before its first step."""
     simulation, training = job.simulation, job.training
-    sequence, tissue, profile = simulation.sequence(), simulation.tissue(), simulation.slice_profile()
-    require_training_memory(training.recipe, tissue.size, sequence.n_frames)
-    dictionary = build_dictionary(sequence, tissue, slice_profile=profile, accuracy=_ACCURACY)
+    require_training_memory(training.recipe, simulation.tissue().size, simulation.sequence().n_frames)
+    dictionary = dictionary or simulate_accurately(simulation)
     of_split = {"split": training.split, "split_kind": training.split_kind}
     data = split_and_scale(dictionary, training.recipe, **of_split, seed=training.seed)
     return Run(job, dictionary, data, init_state(training.recipe, data, training.seed), [])

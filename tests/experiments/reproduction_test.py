@@ -48,11 +48,7 @@ def test_the_whole_reproduction_small(reproduced):
     for tissue in there:
         assert truth[tissue]["t1_rrmse"] / 3 < against[tissue]["t1_rrmse"] < 3 * truth[tissue]["t1_rrmse"]
     assert there
-    assert {name: cost["atoms"] for name, cost in results["generation"].items()} == {
-        "paper": 297,
-        "generator": 297,
-        "fine": 106160,
-    }
+    assert {name: cost["atoms"] for name, cost in results["generation"].items()} == {"paper": 297, "generator": 297}
     report = (reproduced / "report.html").read_text(encoding="utf-8")
     for figure in ("Fig. 2", "Fig. 4a", "Fig. 4b", "Fig. 5", "Fig. 6", "Fig. 7", "Fig. 8"):
         assert f"the paper&#x27;s {figure})" in report
@@ -68,7 +64,7 @@ def test_a_long_run_of_other_settings_is_refused(reproduced, tmp_path):
 
 
 def test_a_trained_generator_is_evaluated(reproduced, tmp_path):
-    flags = (f"--workdir={reproduced / 'generator'}", f"--output={tmp_path}", "--size=32", "--snr=20")
+    flags = (f"--workdir={reproduced / 'other'}", f"--output={tmp_path}", "--size=32", "--snr=20", "--regression")
     done = run("evaluate", *flags)
     assert done.returncode == 0, done.stderr
     evaluated = json.loads((tmp_path / "evaluation.json").read_text(encoding="utf-8"))
@@ -77,8 +73,12 @@ def test_a_trained_generator_is_evaluated(reproduced, tmp_path):
     for refit in ("", REFIT):
         assert (
             evaluated["errors"][f"generator{refit}"]["mean"]
-            == results["better"]["own"]["errors"][f"regression{refit}"]["mean"]
+            == results["better"]["own"]["errors"][f"regression with an adversary{refit}"]["mean"]
         )
+        assert f"regression only{refit}" in evaluated["errors"]
+    refused = run("evaluate", f"--workdir={reproduced / 'generator'}", f"--output={tmp_path}", "--regression")
+    assert refused.returncode == 2
+    assert "no discriminator" in refused.stderr
 
 
 def test_an_evaluation_beyond_the_trained_range_is_refused(reproduced):
