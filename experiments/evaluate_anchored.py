@@ -10,11 +10,16 @@ and on heart rhythms; on sequences of no family that it learned from, what the c
 errors outside its box; derivatives by the tissue, and bounds; the derivative of a loss by the sequence; maps of the
 digital brain; and the number of dictionaries from which on making it has paid. ``evaluation.json`` and ``report.html``
 hold the results.
+
+With ``--recurrent_steps`` a recurrent network in the manner of Liu et al. 2021 is trained for the box of each generator
+as a baseline, and stands beside it in errors and cost; the number of steps at which it is as dear is said. It is kept
+in ``recurrent`` in the folder for the results: the same command goes on where it was cut off.
 """
 
 import numpy as np
 
 from experiments.evaluation import anchored
+from experiments.evaluation.recurrent_runs import train_beside
 from experiments.flags.command_line import command
 from experiments.reports.anchored import print_evaluation, write_anchored_report
 from experiments.reports.generator import summary
@@ -46,6 +51,7 @@ class Config:
     snr: float = setting(20.0, "signal-to-noise ratio of its scans", above=0)
     rounds: int = setting(7, "how often each job is timed", at_least=1)
     timed_anchors: int | None = setting(None, "anchors of the timed dictionaries; default: all", at_least=1)
+    recurrent_steps: int = setting(0, "updates of a recurrent network beside each generator; 0: none", at_least=0)
     simulation: SimulationConfig = group(SimulationConfig, without=_UNREAD)
 
 
@@ -62,23 +68,29 @@ def main(config: Config):
             subject.generator.require_size(config.timed_anchors)
     if len({subject.name for subject in subjects}) < len(subjects):
         raise ValueError("generator: two of them are in folders of the same name; results could not be told apart")
+    recurrent = {}
+    if config.recurrent_steps:
+        boxes, run = {each.name: each.generator for each in subjects}, {"seed": config.seed, "n_frames": n_frames}
+        recurrent = train_beside(folder / "recurrent", boxes, steps=config.recurrent_steps, **run)
     unseen = anchored.unseen_sequences(config.seed, config.sequences, n_frames)
     foreign = anchored.foreign_sequences(config.seed, config.foreign, n_frames)
     foreign = {"published": [each for name in anchored.PUBLISHED for each in unseen[name]], **foreign}
     found = {}
     for subject in subjects:
-        found[subject.name] = _evaluate(subject, unseen, foreign, config)
+        found[subject.name] = _evaluate(subject, recurrent.get(subject.name), unseen, foreign, config)
         print_evaluation(subject.name, found[subject.name])
     write_json(folder / "evaluation.json", found)
     write_anchored_report(folder / "report.html", config, found)
     print(f"report: {folder / 'report.html'}")
 
 
-def _evaluate(subject, unseen, foreign, config):
+def _evaluate(subject, recurrent, unseen, foreign, config):
     """Everything about one generator, in plain numbers."""
     random, generator, seed = unseen["random"], subject.generator, config.seed
     mapped = (random * config.maps)[: config.maps]
-    with Progress(len(unseen) + 2 * len(foreign) + len(mapped) + 4, subject.name, unit="part") as bar:
+    weights_by_size = anchored.random_weights(subject, config.tissues, seed)
+    parts = len(unseen) + 2 * len(foreign) + len(mapped) + 5
+    with Progress(parts, subject.name, unit="part") as bar:
 
         def done(value):
             bar.update()
@@ -87,7 +99,7 @@ def _evaluate(subject, unseen, foreign, config):
         weights = generator.weights(subject.tissue)
         timed = weights if config.timed_anchors is None else generator.weights(subject.tissue, config.timed_anchors)
         errors = {
-            kind: done(anchored.errors_by_size(subject, sequences, config.tissues, seed))
+            kind: done(anchored.errors_by_size(generator, sequences, weights_by_size))
             for kind, sequences in unseen.items()
         }
         certified = {
@@ -100,6 +112,7 @@ def _evaluate(subject, unseen, foreign, config):
             }
             for what, rounds in (("anchors", 0), ("completed", ROUNDS))
         }
+        baseline = done(recurrent and _baseline(recurrent, subject, unseen, weights_by_size, config))
         cost = done(anchored.dictionary_cost(generator, timed, random[0], config.rounds))
         gradient = done(anchored.gradient_errors(generator, weights, random[0]))
         outside = done({} if not generator.model.any_tissue else anchored.extrapolation(generator, random[:4], seed))
@@ -123,6 +136,18 @@ def _evaluate(subject, unseen, foreign, config):
         "gradient": gradient._asdict(),
         "maps": {name: [getattr(each, name) for each in maps] for name in ("t1", "t2", "changed")},
         "cost": cost._asdict(),
+        "recurrent": baseline,
+    }
+
+
+def _baseline(recurrent, subject, unseen, weights_by_size, config):
+    """What the recurrent network reaches on the same sequences and tissues."""
+    tissue = weights_by_size[subject.generator.sizes[0]].tissue
+    return {
+        "steps": recurrent.config.steps,
+        "core_seconds": recurrent.core_seconds,
+        "errors": {kind: summary(recurrent.errors(sequences, tissue)) for kind, sequences in unseen.items()},
+        "generate": recurrent.cost(unseen["random"][0], subject.tissue, config.rounds),
     }
 
 

@@ -179,20 +179,19 @@ def tangent_errors(generator: AnchoredGenerator, sequence: Sequence, seed: int) 
     return TangentErrors(*((float(each.mean()), float(each.max())) for each in errors))
 
 
-def errors_by_size(subject: Subject, sequences: list[Sequence], n_tissues: int, seed: int) -> dict[int, np.ndarray]:
-    """Number of anchors -> relative errors of unit fingerprints, (sequences * tissues,).
-
-    The tissues are random: of the box, or of a table's atoms.
-    """
+def random_weights(subject: Subject, n_tissues: int, seed: int) -> dict[int, Weights]:
+    """Number of anchors -> weights of the same random tissues: of the box, or of a table's atoms."""
     generator, rng = subject.generator, np.random.default_rng(seed)
-    if not generator.model.any_tissue:
-        rows = rng.integers(subject.tissue.size, size=n_tissues)
-        tissue = subject.tissue.rows(rows)
-        weights = {size: generator.weights(subject.tissue, size).rows(rows) for size in generator.sizes}
-    else:
+    if generator.model.any_tissue:
         tissue = generator.box.spread(rng.random((n_tissues, len(generator.box.names))))
-        weights = {size: generator.weights(tissue, size) for size in generator.sizes}
-    errors = {size: [] for size in generator.sizes}
+        return {size: generator.weights(tissue, size) for size in generator.sizes}
+    rows = rng.integers(subject.tissue.size, size=n_tissues)
+    return {size: generator.weights(subject.tissue, size).rows(rows) for size in generator.sizes}
+
+
+def errors_by_size(generator: AnchoredGenerator, sequences: list[Sequence], weights: dict[int, Weights]) -> dict:
+    """Number of anchors -> relative errors of unit fingerprints, (sequences * tissues,)."""
+    tissue, errors = next(iter(weights.values())).tissue, {size: [] for size in weights}
     for sequence in sequences:
         truth = build_dictionary(sequence, tissue, accuracy=_ACCURACY, slice_profile=generator.slice_profile)
         for size, of_size in weights.items():

@@ -10,6 +10,7 @@ _NUMBERS = (1, 10, 100, 1000, 10000)  # of dictionaries in the break-even table
 _TANGENT_COLUMNS = ("Derivative by T1", "by T2", "Cramer-Rao bound of T1", "of T2")
 _SUMMARY = "mean", "quantile_99", "worst"  # of errors
 _COST_COLUMNS = ("Simulated", "Generated", "Generated, compressed")
+_RECURRENT = "recurrent network, as Liu 2021"
 
 
 def print_evaluation(name: str, found: dict):
@@ -30,6 +31,8 @@ def print_evaluation(name: str, found: dict):
     costs = ", ".join(f"{what.lower()} {1e3 * wall:.0f} ms ({1e3 * core:.0f} core-ms)" for what, (wall, core) in times)
     print(f"  {found['atoms']} atoms: {costs}")
     print(f"  {_break_even(found)}", flush=True)
+    if found["recurrent"]:
+        print(f"  {_recurrent(found)}", flush=True)
 
 
 def write_anchored_report(path, settings, found: dict):
@@ -48,10 +51,10 @@ def write_anchored_report(path, settings, found: dict):
 
 def _error_table(name, found):
     groups = found["errors"]
-    rows = [
-        [size, *(" / ".join(f"{by_size[size][key]:.1e}" for key in _SUMMARY) for by_size in groups.values())]
-        for size in next(iter(groups.values()))
-    ]
+    by_row = {size: [by_size[size] for by_size in groups.values()] for size in next(iter(groups.values()))}
+    if found["recurrent"]:
+        by_row[_RECURRENT] = found["recurrent"]["errors"].values()
+    rows = [[row, *(" / ".join(f"{of[key]:.1e}" for key in _SUMMARY) for of in each)] for row, each in by_row.items()]
     return Table(("Anchors", *groups), rows, f"{name}: mean / 99 % quantile / largest")
 
 
@@ -136,11 +139,15 @@ def _cost_section(found):
         simulate, generate = cost.simulate[1], cost.generate[1]
         costs[name] = making, generate, simulate
         rows.append([f"{name}, {of['atoms']} atoms", *(f"{1e3 * wall:.0f} / {1e3 * core:.0f}" for wall, core in cost)])
+        if of["recurrent"]:
+            wall, core = of["recurrent"]["generate"]
+            rows.append([f"{name}: {_RECURRENT}", "", f"{1e3 * wall:.0f} / {1e3 * core:.0f}", ""])
         totals.append([f"{name}, simulated", *(f"{number * simulate:.3g}" for number in _NUMBERS)])
         totals.append([f"{name}, generated", *(f"{making + number * generate:.3g}" for number in _NUMBERS)])
     times = Table(("", *_COST_COLUMNS), rows, "One dictionary, from the sequence on: ms / core-ms")
     even = Table(("Dictionaries", *map(str, _NUMBERS)), totals, "Core-seconds for so many dictionaries, full length")
     words = " ".join(f"{name}: {_break_even(of)}." for name, of in found.items())
+    words += "".join(f" {name}: {_recurrent(of)}." for name, of in found.items() if of["recurrent"])
     caption = "The dot is where making the generator has paid; there is none where it never does."
     figures = [Picture(break_even_figure(costs), caption)]
     return Section("When does it pay?", words, figures=figures, tables=[times, even])
@@ -152,3 +159,15 @@ def _break_even(found):
     if saved <= 0:
         return f"made in {made:.0f} core-seconds; never pays: generating takes no fewer of them than simulating"
     return f"made in {made:.0f} core-seconds; pays after {np.ceil(made / saved):.0f} dictionaries"
+
+
+def _recurrent(found):
+    """What the recurrent network costs beside the generator, and the number of steps at which both cost the same."""
+    recurrent, made = found["recurrent"], found["core_seconds"]
+    wall, core = recurrent["generate"]
+    equal = recurrent["steps"] * made / recurrent["core_seconds"]
+    return (
+        f"{_RECURRENT}, a baseline, made in {recurrent['core_seconds']:.0f} core-seconds by {recurrent['steps']} steps "
+        f"(about {equal:.0f} steps would take the {made:.0f} of the generator); generates {found['atoms']} atoms in "
+        f"{1e3 * wall:.0f} ms ({1e3 * core:.0f} core-ms)"
+    )

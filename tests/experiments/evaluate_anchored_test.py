@@ -22,8 +22,10 @@ def test_a_generator_is_evaluated(tmp_path):
     make_in_folder(tmp_path / "radial", config)
     small = ("--frames=40", "--sequences=4", "--foreign=3", "--tissues=20", "--maps=1", "--size=32", "--rounds=1")
     generator = f"--generator={tmp_path / 'radial' / 'generator.npz'}"
-    done = run("evaluate_anchored", f"--output={tmp_path / 'evaluated'}", generator, *small, *GRID)
+    flags = (f"--output={tmp_path / 'evaluated'}", generator, *small, *GRID)
+    done = run("evaluate_anchored", *flags, "--recurrent_steps=20")
     assert done.returncode == 0, done.stderr
+    assert done.stdout.count("recurrent network, as Liu 2021") == 2  # with its errors, and with its cost
     found = json.loads((tmp_path / "evaluated" / "evaluation.json").read_text(encoding="utf-8"))["radial"]
     assert set(found["errors"]) == {"published, 1000 frames", "published, 500 frames", "random", "heart rhythms"}
     for by_size in found["errors"].values():
@@ -39,8 +41,26 @@ def test_a_generator_is_evaluated(tmp_path):
     assert set(found["outside"]) == {"t1 below", "t1 above", "t2 below", "t2 above"}
     assert found["outside"]["t2 above"][-1] > found["outside"]["t2 above"][0]
     assert found["gradient"]["flip_angle"] < 0.1
+    recurrent = found["recurrent"]
+    assert recurrent["steps"] == 20
+    assert recurrent["core_seconds"] > 0
+    assert set(recurrent["errors"]) == set(found["errors"])
+    assert all(0 < each["mean"] < each["quantile_99"] <= each["worst"] for each in recurrent["errors"].values())
+    assert min(recurrent["generate"]) > 0
     report = (tmp_path / "evaluated" / "report.html").read_text(encoding="utf-8")
     assert report.count("data:image/png;base64") == 3
+    assert "recurrent network, as Liu 2021" in report
+    done = run("evaluate_anchored", *flags, "--recurrent_steps=30")
+    assert done.returncode == 2
+    assert "--recurrent_steps=30 conflicts with 20" in done.stderr
+    assert str(tmp_path / "evaluated" / "recurrent" / "radial") in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_number_of_steps_below_0_is_refused(tmp_path):
+    done = run("evaluate_anchored", f"--output={tmp_path}", f"--generator={__file__}", "--recurrent_steps=-1")
+    assert done.returncode == 2
+    assert "--recurrent_steps must be at least 0; got -1" in done.stderr
 
 
 def test_a_table_with_b1_and_a_slice_profile(tmp_path):
