@@ -9,6 +9,7 @@ import numpy as np
 _OF_TIMES = {"(ms)": 1e3, "bias (%)": 100, "RRMSE (%)": 100}
 TISSUE_COLUMNS = ("Tissue", "Voxels", "Unmatched", *(f"{t} {column}" for t in ("T1", "T2") for column in _OF_TIMES))
 
+_WITHIN_95 = 1.959964  # standard deviations on either side of the mean, which hold 95 % of a normal distribution
 _ROWS = 4096  # fingerprints converted to float64 at a time, so that no second dictionary is in memory
 
 
@@ -58,6 +59,17 @@ def bias(estimate, truth) -> float:
     if (truth == 0).any():
         raise ValueError(f"bias: truth must not be 0; got {np.count_nonzero(truth == 0)} of {truth.size} entries at 0")
     return float(np.mean((estimate - truth) / truth))
+
+
+def coverage(estimate, std, truth) -> float:
+    """Share of entries whose 95 % interval, ``estimate`` plus or minus 1.96 ``std``, holds the ``truth``.
+
+    All three are real, of one shape and unit. Error bars that are right, of estimates without bias, cover 0.95. Raises
+    `ValueError` for shapes that differ, or no entry.
+    """
+    _check_pair("coverage", np.asarray(std), np.asarray(truth))
+    estimate, truth = _pair("coverage", estimate, truth)
+    return float(np.mean(np.abs(estimate - truth) <= _WITHIN_95 * np.ravel(std)))
 
 
 def fingerprint_errors(generated, simulated) -> np.ndarray:

@@ -29,7 +29,21 @@ def test_bias_by_hand_and_signed():
     assert metrics.bias([[1.1], [1.6]], [[1.0], [2.0]]) == pytest.approx(-0.05, rel=ROUNDING)
 
 
-@pytest.mark.parametrize("measure", [metrics.rrmse, metrics.bias])
+def test_coverage_is_the_share_of_intervals_that_hold_the_truth():
+    # Off by 1.9, 2 and -1.9 standard deviations, and exact without any.
+    assert metrics.coverage([1.9, 2.0, 1.1, 5.0], [1, 1, 1, 0], [0, 0, 3, 5]) == 0.75
+
+
+def test_intervals_by_true_error_bars_hold_the_truth_in_95_of_100_draws():
+    rng = np.random.default_rng(0)
+    std = rng.uniform(0.1, 3, 10**6)
+    # The share of 10^6 draws scatters by 0.02 %.
+    assert metrics.coverage(std * rng.standard_normal(std.size), std, np.zeros(std.size)) == pytest.approx(
+        0.95, abs=1e-3
+    )
+
+
+@pytest.mark.parametrize("measure", [metrics.rrmse, metrics.bias, lambda one, other: metrics.coverage(one, one, other)])
 def test_shapes_that_differ_or_hold_nothing_are_refused(measure):
     with pytest.raises(ValueError, match=r"\(2,\) and \(3,\) differ"):
         measure(np.ones(2), np.ones(3))

@@ -95,7 +95,8 @@ def test_processes_share_a_store_and_one_may_die(tmp_path):
     said, error = first.communicate(timeout=120)
     assert first.returncode == 0, error
     assert f"{path} is whole: 5970 atoms of 30 frames" in said
-    devices = {"XLA_FLAGS": "--xla_force_host_platform_device_count=3"}  # and they do not divide the chunks evenly
+    # Three devices, which do not divide the chunks evenly.
+    devices = {"XLA_FLAGS": os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=3"}
     alone = run_apart("simulate_dictionary", f"--output={tmp_path / 'alone.zarr'}", *SHARED, **devices)
     assert alone.returncode == 0, alone.stderr
     assert contents(path) == contents(tmp_path / "alone.zarr")
@@ -152,7 +153,7 @@ def test_bad_flags_are_one_line(flags, message):
 
 
 def test_main_job_on_a_small_brain(tmp_path):
-    flags = ("--size=48", "--frames=120", "--grid=coarse", "--snr=50", "--rank=12", "--slice_nodes=2")
+    flags = ("--size=48", "--frames=120", "--grid=coarse", "--snr=50", "--rank=12", "--slice_nodes=2", "--refine")
     done = run("map_brain", f"--output={tmp_path / 'brain'}", *flags)
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "brain"
@@ -169,7 +170,11 @@ def test_main_job_on_a_small_brain(tmp_path):
     t1 = image.get_fdata()[..., 0].T
     np.testing.assert_array_equal(t1 > 0, brain.mask)
     report = (folder / "report.html").read_text(encoding="utf-8")
-    assert report.count("data:image/png;base64") == 7
+    assert report.count("data:image/png;base64") == 8
+    assert metrics["refined_rrmse_t1"] < metrics["rrmse_t1"]
+    intervals = metrics["coverage_of_95_percent_intervals"]
+    assert all(0 <= row[name] <= 1 for row in intervals for name in ("t1", "t2"))
+    assert {row["tissue"] for row in intervals} >= {"white matter"}
     assert "Energy the basis leaves out" in report
     assert (folder / "maps.png").stat().st_size > 10_000
 
