@@ -159,10 +159,9 @@ def reproduce(folder, config: Config) -> Results:
 
     print("timing generation", flush=True)
     own = runs["paper"].dictionary
-    simulated = {"paper": {}, "generator": {1: None, 12: sinc_slice_profile(12)}}
     cost = {
         name: generation_cost(runs[name].generator(), own.tissue, profiles, rounds=config.rounds)
-        for name, profiles in simulated.items()
+        for name, profiles in (("paper", {}), ("generator", {1: None, 12: sinc_slice_profile(12)}))
     }
 
     print("scanning the brain, matching it, and comparing the maps", flush=True)
@@ -178,10 +177,10 @@ def reproduce(folder, config: Config) -> Results:
 
     forget_compiled_programs()
     store = folder / "fine.zarr"  # on disk: it is read block by block
-    reference = reference_for(runs["paper_297"], scan, simulate_accurately(simulation.on_grid("fine"), store))
-    others_297 = networks({_label(runs["generator_297"]): runs["generator_297"]}) | interpolations(
-        runs["generator_297"]
-    )
+    simulated = simulate_accurately(simulation.on_grid("fine"), store)
+    reference = reference_for(runs["paper_297"], scan, simulated, snrs=config.snr[:1])  # each match takes a while
+    learned = runs["generator_297"]
+    others_297 = networks({_label(learned): learned}) | interpolations(learned)
     fine = evaluate_methods(of_297 | others_297, reference, scan, shown=(PAPER, shown), mapped=False)
     paper = {"own": own_grid.of({PAPER}, PAPER), "coarse": coarse, "fine": fine.of({PAPER}, PAPER)}
     better = {"own": own_grid.of(others, shown), "fine": fine.of(others_297, shown)}

@@ -178,7 +178,7 @@ def scan_brain(
     return Scan(scan.brain, signals, noise)
 
 
-def reference_for(run: Run, scan: Scan, simulated: Dictionary | None = None) -> Reference:
+def reference_for(run: Run, scan: Scan, simulated: Dictionary | None = None, *, snrs=None) -> Reference:
     """What a trained generator is compared with.
 
     Args:
@@ -186,6 +186,7 @@ def reference_for(run: Run, scan: Scan, simulated: Dictionary | None = None) -> 
       scan: of the sequence of ``run``.
       simulated: None for the dictionary of ``run``: its test set counts or, where it has none, all its atoms; or a
         dictionary of another grid, whose atoms within the trained range count.
+      snrs: signal-to-noise ratios at which maps are compared; all of the scan by default.
     """
     own, simulated = simulated is None, run.dictionary if simulated is None else simulated
     outside = trained_box(run.dictionary).outside(simulated.tissue)
@@ -195,7 +196,8 @@ def reference_for(run: Run, scan: Scan, simulated: Dictionary | None = None) -> 
         evaluated, phrase = np.ones(outside.size, bool), "that it was trained on"
     else:
         evaluated, phrase = ~outside, "within the trained range"
-    return Reference(simulated, evaluated, phrase, outside, {snr: scan.match(simulated, snr) for snr in scan.signals})
+    maps = {snr: scan.match(simulated, snr) for snr in (scan.signals if snrs is None else snrs)}
+    return Reference(simulated, evaluated, phrase, outside, maps)
 
 
 def evaluate_methods(
@@ -207,10 +209,10 @@ def evaluate_methods(
       methods: by name.
       reference: the simulated one.
       scan: the brain that is matched with all of them.
-      shown: the methods that are matched at every signal-to-noise ratio; the figures show the first.
+      shown: the methods that are matched at every signal-to-noise ratio of ``reference``; the figures show the first.
       mapped: whether the other methods are matched too, at the first ratio.
     """
-    errors, norm_errors, maps, generated = {}, {}, {snr: {} for snr in scan.signals}, {}
+    errors, norm_errors, maps, generated = {}, {}, {snr: {} for snr in reference.maps}, {}
     first, simulated = next(iter(maps)), reference.simulated
     for name, method in methods.items():
         generated[name] = made = method.generate(simulated)

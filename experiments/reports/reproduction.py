@@ -114,7 +114,8 @@ def _numbers_table(results):
     ours = [f"The paper's network, {steps} steps ({results.acquired}, SNR {snr:g})" for snr in snrs]
     rows = []
     for name, evaluation in results.paper.items():
-        found = [_per_cent(methods[evaluation.shown]) for methods in evaluation.maps.values()]
+        maps = evaluation.maps
+        found = [_per_cent(maps[snr][evaluation.shown]) if snr in maps else "-" for snr in snrs]
         rows.append([f"T1 / T2 RRMSE (%), {_words(results, name)}", _paper(name), *found])
     first, last = results.cost["paper"], results.runs["paper"].rows[-1]
     blank = ["-"] * (len(snrs) - 1)
