@@ -10,6 +10,7 @@ The folder gets ``config.json``, ``metrics.jsonl`` (losses and errors), ``checkp
 """
 
 from experiments.flags.command_line import command
+from ganmrf.parallel import start_on_one_thread
 from ganmrf.runs.configs import TrainingJob
 from ganmrf.runs.training import train_in_folder
 from ganmrf.settings import configuration, group, setting
@@ -26,6 +27,7 @@ class Config:
 @command(Config)
 def main(config: Config, given: frozenset[str]):
     """Trains."""
+    start_on_one_thread()
     run = train_in_folder(config.workdir, config.job, given)
     last = run.rows[-1]
     errors = ", ".join(f"{name} {last[f'{name}_error']:.2e}" for name in run.data.sets)

@@ -13,11 +13,13 @@ import warnings
 
 import jax
 import threadpoolctl
+from jax.extend.backend import clear_backends
 
 from ganmrf.files import make_folder
 from ganmrf.progress import Progress
 
 CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "ganmrf" / "compiled"
+_XLA_THREADS = "PJRT_NPROC"  # variable of the environment; no flag of XLA's and no setting of JAX's does the same
 _M_MMAP_THRESHOLD, _MMAP_BYTES = -3, 2**22  # of mallopt(3): larger arrays than these get pages of their own
 
 
@@ -88,6 +90,25 @@ def one_blas_thread():
     """
     with _blas().limit(limits=1, user_api="blas"):
         yield
+
+
+def start_on_one_thread():
+    """Has XLA run each program on one thread of a CPU, for the rest of the process; other devices stay as they are.
+
+    XLA sums a large matrix product in as many parts as it has threads: with one, what is computed has the same bits on
+    any number of cores. Networks as small as these train as fast, in fewer core-seconds. Nothing changes where arrays
+    exist already.
+    """
+    if jax.default_backend() != "cpu" or jax.live_arrays():
+        return
+    clear_backends()
+    before = os.environ.get(_XLA_THREADS)
+    os.environ[_XLA_THREADS] = "1"
+    try:
+        jax.devices()  # which reads it
+    finally:
+        os.environ.pop(_XLA_THREADS)
+        os.environ.update({} if before is None else {_XLA_THREADS: before})
 
 
 @functools.cache

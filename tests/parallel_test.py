@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from ganmrf import Tissue, build_dictionary, mrf_fisp
-from ganmrf.parallel import run_chunks, workers
+from ganmrf.parallel import bound_to, cores, run_chunks, workers
+from tests.commands import ROOT
 
 TWO_DEVICES = """
 import sys
@@ -78,3 +79,24 @@ def test_two_devices_give_what_one_gives(tmp_path):
     # 301 atoms are no multiple of the devices; the ordinary form rounds otherwise.
     some = build_dictionary(mrf_fisp(60), Tissue(t1[:301], 0.1 * t1[:301], np.linspace(0.8, 1.2, 301)), n_states=31)
     np.testing.assert_allclose(found["ordinary"], some.fingerprints, atol=1e-6)
+
+
+ONE_THREAD = """
+import jax
+import numpy as np
+from ganmrf.parallel import start_on_one_thread
+
+start_on_one_thread()
+inputs, errors = (np.random.default_rng(0).standard_normal((384, width), np.float32) for width in (256, 64))
+print(np.asarray(jax.jit(lambda inputs, errors: inputs.T @ errors)(inputs, errors)).tobytes().hex())
+"""
+
+
+def test_on_one_thread_a_product_has_the_same_bits_on_any_number_of_cores():
+    """Of a gradient's shape, which two threads sum in two parts."""
+    found = []
+    for some in cores()[:1], cores():
+        with bound_to(some):
+            words = [sys.executable, "-c", ONE_THREAD]
+            found.append(subprocess.run(words, cwd=ROOT, check=True, capture_output=True, text=True).stdout)
+    assert found[0] == found[1] != ""

@@ -71,6 +71,9 @@ def train_in_folder(
 ) -> Run:
     """Trains in a folder, from its newest whole checkpoint if it has one, to its end.
 
+    On a CPU, XLA's threads add up large matrix products in parts: the last digits of wide networks depend on how many
+    there are. After `ganmrf.parallel.start_on_one_thread` the same bits come out on any number of cores.
+
     Args:
       path: gets ``config.json``, ``metrics.jsonl``, ``checkpoints`` and ``generator.npz``.
       job: what to learn, and how. None: as the folder says, whose run is gone on with.
