@@ -18,6 +18,7 @@ from experiments.flags.ending import ending
 from experiments.flags.jobs import job_modules, show
 from ganmrf.files import check_output, check_readable, keeping
 from ganmrf.parallel import keep_compiled_programs
+from ganmrf.runs.workdir import stored_settings
 from ganmrf.settings import flat, kind_of
 
 _DEFINE = {bool: flags.DEFINE_bool, int: flags.DEFINE_integer, float: flags.DEFINE_float, str: flags.DEFINE_string}
@@ -122,8 +123,11 @@ class Command:
         return found
 
     def _check_given(self, config, given):
-        """Refuses flags that others make useless."""
+        """Refuses flags that others make useless, of this call or, where a run is gone on with, of its folder."""
         fields, values = self.fields(), flat(config)
+        for folder in [values[name] for name in ("workdir", "output") if values.get(name)]:
+            stored = stored_settings(folder)
+            values |= {name: stored[name] for name in (stored.keys() & values.keys()) - given}
         for name in sorted(given & fields.keys()):
             facts = fields[name].metadata
             if replaced := [f"--{other}" for other in facts["instead_of"] if other in given]:

@@ -174,6 +174,21 @@ def require_own(folder, config):
         read_config(folder, config)
 
 
+def stored_settings(folder) -> dict:
+    """The settings of the run that a folder holds, by name, lists as tuples; none where no run is, or a damaged one."""
+
+    def leaves(plain):
+        for name, value in plain.items():
+            if isinstance(value, dict):
+                yield from leaves(value)
+            else:
+                yield name, tuple(value) if isinstance(value, list) else value
+
+    with contextlib.suppress(ValueError, AttributeError):  # whoever reads it as a run says what is wrong
+        return dict(leaves(read_json(pathlib.Path(folder) / "config.json")))
+    return {}
+
+
 def _names(plain):
     return {name: _names(value) if isinstance(value, dict) else None for name, value in plain.items()}
 

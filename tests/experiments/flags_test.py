@@ -2,7 +2,8 @@
 
 import pytest
 
-from ganmrf.runs.configs import SimulationConfig
+from ganmrf.runs.configs import SimulationConfig, TrainingConfig, TrainingJob
+from ganmrf.runs.workdir import Workdir
 from ganmrf.scan_to_maps import ReconstructionConfig
 from tests.commands import run
 
@@ -85,6 +86,17 @@ def test_a_wrong_flag_is_refused_before_any_work(tmp_path, monkeypatch, job, fla
     assert done.stderr.count("\n") == 1
     assert all(word in done.stderr for word in told.split())
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.name != "lock"]
+
+
+def test_what_a_flag_goes_with_may_be_a_setting_of_the_folder_that_is_gone_on_with(tmp_path):
+    folder = tmp_path / "run"
+    with Workdir(folder, TrainingJob(training=TrainingConfig("paper"))) as workdir:  # whose head is tanh
+        workdir.record({"step": 1, "seconds": 0.0, "core_seconds": 0.0})
+    for flag, words in (("--fingerprint_scaling=each", "conflicts with set"), ("--rank=8", "goes with --head=svd")):
+        done = run("train", f"--workdir={folder}", flag)
+        assert done.returncode == 2
+        assert words in done.stderr
+        assert "goes with" in run("train", f"--workdir={tmp_path / 'new'}", "--fingerprint_scaling=each").stderr
 
 
 @pytest.mark.parametrize(
