@@ -51,8 +51,12 @@ def simulate(
     n_states = resolve_n_states(sequence, tissue, slice_profile, n_states, accuracy)
     if is_traced(sequence, tissue, slice_profile):
         return _simulate_traced(sequence, tissue, slice_profile, n_states=n_states)
-    with jax.ensure_compile_time_eval():  # nothing here is traced, even where a caller's function is being traced
-        return compiled(simulate_in_chunks, n_states=n_states)(sequence, tissue, slice_profile)
+    run = compiled(simulate_in_chunks, n_states=n_states)
+    if not is_traced(jnp.zeros(())):
+        return run(sequence, tissue, slice_profile)
+    # A caller's function is being traced, and these values are no part of it. Every constant is then a program.
+    with jax.ensure_compile_time_eval():
+        return run(sequence, tissue, slice_profile)
 
 
 def simulate_in_chunks(sequence, tissue, slice_profile, *, n_states, max_states: int | None = None) -> jax.Array:
