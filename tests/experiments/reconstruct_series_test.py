@@ -181,3 +181,13 @@ def test_bad_input_is_one_line_and_code_2(scan, tmp_path, flags, text):
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert text in done.stderr
     assert [path.name for path in tmp_path.glob("none/*")] in ([], ["lock"])
+
+
+@pytest.mark.parametrize("name", ["T1map.nii.gz", "maps.npz"])
+def test_an_output_that_is_the_input_is_refused_before_any_work(tmp_path, name):
+    path = tmp_path / name
+    path.write_bytes(b"never read")
+    done = run("reconstruct_maps", f"--input={path}", f"--output={tmp_path}")
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert f"{name}: it is an input" in done.stderr
+    assert [each.name for each in tmp_path.iterdir()] == [name]

@@ -333,16 +333,6 @@ def test_a_folder_of_stages_that_was_there_stays(spoilt, tmp_path):
     assert not (tmp_path / "config.json").exists()
 
 
-@pytest.mark.parametrize("name", ["T1map.nii.gz", "maps.npz"])
-def test_an_output_that_is_the_input_is_refused_before_any_work(tmp_path, name):
-    path = tmp_path / name
-    path.write_bytes(b"never read")
-    done = run("reconstruct_maps", f"--input={path}", f"--output={tmp_path}")
-    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
-    assert f"{name}: it is an input" in done.stderr
-    assert [each.name for each in tmp_path.iterdir()] == [name]
-
-
 def test_a_scan_that_does_not_fit_is_refused_with_both_figures(folder, tmp_path, monkeypatch):
     monkeypatch.setattr("psutil.virtual_memory", lambda: types.SimpleNamespace(available=1e8))
     done = run("reconstruct_maps", f"--input={folder / 'scan.h5'}", f"--output={tmp_path / 'maps'}", "--rank=79")
