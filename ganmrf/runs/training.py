@@ -113,7 +113,7 @@ def read_run(path, dictionary: Dictionary | None = None) -> Run:
       ValueError: no run, no checkpoint yet, or a damaged folder.
     """
     path = pathlib.Path(path)
-    run = _begin(read_config(path, TrainingJob()), dictionary)
+    run = _begin(read_config(path, TrainingJob()), dictionary, _blank_state)
     _check_unchanged(path, run.dictionary)
     with Checkpoints(path / "checkpoints", read_only=True) as checkpoints:
         restored = checkpoints.restore(run.state)
@@ -134,14 +134,20 @@ def losses(row: dict) -> str:
     return ", ".join(f"{name.replace('_', ' ')} {value:.1e}" for name, value in shown.items())
 
 
-def _begin(job, dictionary=None):
+def _begin(job, dictionary=None, make_state=init_state):
     """The run of these settings before its first step."""
     simulation, training = job.simulation, job.training
     require_training_memory(training.recipe, simulation.tissue().size, simulation.sequence().n_frames)
     dictionary = dictionary or simulate_accurately(simulation)
     of_split = {"split": training.split, "split_kind": training.split_kind}
     data = split_and_scale(dictionary, training.recipe, **of_split, seed=training.seed)
-    return Run(job, dictionary, data, init_state(training.recipe, data, training.seed), [])
+    return Run(job, dictionary, data, make_state(training.recipe, data, training.seed), [])
+
+
+def _blank_state(recipe, data, seed):
+    """A state for a checkpoint to be read into: of the shapes and dtypes of `init_state`, and nothing is compiled."""
+    shapes = jax.eval_shape(lambda: init_state(recipe, data, seed))
+    return jax.tree.map(lambda leaf: jax.device_put(np.zeros(leaf.shape, leaf.dtype)), shapes)
 
 
 def _check_unchanged(folder, dictionary, *, note: bool = False):
