@@ -6,7 +6,7 @@ recurrent units. It is trained on the families of sequences that anchored genera
 their box, with the simulator's signals for M0 = 1. For a new sequence nothing is simulated.
 
 As for anchored generators, the echo time is no input: it multiplies the signal right after the pulse by exp(-TE / T2).
-Liu et al. train on derivatives, too, which are not evaluated here.
+The network of Liu et al. serves for derivatives by the tissue, too, which are not evaluated here.
 
 Reference: Liu et al. 2021, NMR Biomed, PMC8244023.
 """
@@ -33,7 +33,7 @@ from ganmrf.physics.tissue_box import TissueBox
 from ganmrf.pytrees import pytree
 
 _LAYERS = 3  # as Liu et al. have
-_WIDTH = 32  # units of a layer
+_WIDTH = 32  # units of a layer; more of them leave fewer steps for the same cost
 # A step takes time in proportion to its frames. Many steps of few frames teach more than few steps of many in the same
 # time; the second half of the training is of sequences that last as long as the longest T1.
 _FIRST_FRAMES, MOST_FRAMES = 100, 250
