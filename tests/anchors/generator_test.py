@@ -23,6 +23,7 @@ from ganmrf.physics.sequences.published import mrf_fisp
 from ganmrf.physics.simulate import simulate
 from ganmrf.physics.tissue import Tissue
 from ganmrf.physics.tissue_box import TissueBox
+from tests.quick import quickly
 
 FRAMES = 100
 BOX = TissueBox(("t1", "t2"), [0.1, 0.01], [3.0, 0.5])
@@ -211,15 +212,11 @@ def test_derivatives_are_those_of_the_simulator(trunk, grid):
         signals = simulate(sequence, dataclasses.replace(few, t1=t1))
         return jnp.sum(direction * signals / jnp.linalg.norm(signals, axis=1, keepdims=True))
 
-    quick = {"xla_backend_optimization_level": 0}  # compiles in half the time
-    found, expected = (
-        jax.jit(jax.grad(f, argnums=(0, 1)), compiler_options=quick)(SEQUENCE, few.t1) for f in (generated, simulated)
-    )
+    found, expected = (quickly(jax.grad(f, argnums=(0, 1)))(SEQUENCE, few.t1) for f in (generated, simulated))
     for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         assert np.linalg.norm(one - other) < 1e-2 * np.linalg.norm(other)
-    by_weights = jax.jit(
-        jax.grad(lambda sequence: jnp.sum(direction * anchored_fingerprints(trunk, sequence, weights)[0])),
-        compiler_options=quick,
+    by_weights = quickly(
+        jax.grad(lambda sequence: jnp.sum(direction * anchored_fingerprints(trunk, sequence, weights)[0]))
     )
     weights = trunk.weights(few)
     np.testing.assert_allclose(by_weights(SEQUENCE).flip_angle, found[0].flip_angle, rtol=1e-3, atol=1e-4)

@@ -1,7 +1,6 @@
 """Precision of sequences against the whole Fisher information, and against more frames, unknowns and noise."""
 
 import dataclasses
-import functools
 
 import jax
 import jax.numpy as jnp
@@ -14,11 +13,10 @@ from ganmrf.physics.sequences.fisp import Sequence
 from ganmrf.physics.simulate import simulate, simulate_with_tangents
 from ganmrf.physics.slice_profile import SliceProfile
 from ganmrf.physics.tissue import Tissue
+from tests.quick import quickly
 
 FRAMES = 60
 SLICE = SliceProfile(np.array([0.6, 1.0]), np.array([0.3, 0.7]))
-# These programs run for microseconds: the compiler is what takes time.
-quickly = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 
 @pytest.fixture(autouse=True)

@@ -16,6 +16,7 @@ from ganmrf.design.constraints import limit_change, limit_power, meet_sum, neare
 from ganmrf.design.limits import Limits, violations
 from ganmrf.physics.sequences.fisp import Sequence
 from ganmrf.physics.sequences.published import mrf_fisp
+from tests.quick import quickly
 
 LIMITS = Limits(
     flip_angle=(0.05, 1.2),
@@ -31,8 +32,6 @@ LIMITS = Limits(
 angles = st.sampled_from([1, 24]).flatmap(
     lambda size: hnp.arrays(np.float64, size, elements=st.floats(0, 2, allow_subnormal=False))
 )
-# These programs run for microseconds: the compiler is what takes time.
-quickly = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 
 @pytest.fixture(autouse=True)

@@ -1,7 +1,6 @@
 """Objectives are reductions of the precision, with exact gradients; bad ones, and starts without any, are refused."""
 
 import dataclasses
-import functools
 
 import hypothesis
 import jax
@@ -16,10 +15,9 @@ from ganmrf.design.signal_models import simulator_model
 from ganmrf.physics.sequences.fisp import Sequence
 from ganmrf.physics.simulate import SignalTangents, simulate_with_tangents
 from ganmrf.physics.tissue import Tissue
+from tests.quick import quickly
 
 FRAMES = 14
-# These programs run for microseconds: the compiler is what takes time.
-quickly = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 
 @pytest.fixture(autouse=True)

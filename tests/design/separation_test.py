@@ -1,7 +1,6 @@
 """Inner products of neighbouring fingerprints, by definition and by their gradient."""
 
 import dataclasses
-import functools
 
 import jax
 import jax.numpy as jnp
@@ -13,9 +12,7 @@ from ganmrf.design.signal_models import simulator_model
 from ganmrf.physics.sequences.published import mrf_fisp
 from ganmrf.physics.simulate import simulate
 from ganmrf.physics.tissue import Tissue
-
-# These programs run for microseconds: the compiler is what takes time.
-quickly = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+from tests.quick import quickly
 
 
 def case():

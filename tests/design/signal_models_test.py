@@ -1,7 +1,6 @@
 """The generator's signal model against the simulator's, and its refusals."""
 
 import dataclasses
-import functools
 
 import jax
 import numpy as np
@@ -19,12 +18,11 @@ from ganmrf.physics.sequences.published import mrf_fisp
 from ganmrf.physics.simulate import simulate
 from ganmrf.physics.tissue import Tissue
 from ganmrf.physics.tissue_box import TissueBox
+from tests.quick import quickly
 
 FRAMES = 30
 SEQUENCE = mrf_fisp(FRAMES)
 TISSUE = Tissue(np.array([0.832, 1.331]), np.array([0.0792, 0.11]), np.array([0.95, 1.1]))
-# These programs run for microseconds: the compiler is what takes time.
-quickly = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 
 def lattice_generator(names, low, high, per_axis):

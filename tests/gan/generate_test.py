@@ -1,7 +1,6 @@
 """A trained generator gives dictionaries of unit norm within its range, and comes back from its file as it was."""
 
 import dataclasses
-import functools
 import threading
 
 import jax
@@ -18,6 +17,7 @@ from ganmrf.gan.recipes import recipe
 from ganmrf.gan.train import fit, init_state
 from ganmrf.metrics import fingerprint_errors
 from ganmrf.physics.tissue import Tissue
+from tests.quick import quickly
 
 SMALL = {"width": 32, "depth": 2, "rank": 20, "steps": 200, "adversarial_weight": 0.0, "optimiser": "adam"}
 
@@ -25,7 +25,7 @@ SMALL = {"width": 32, "depth": 2, "rank": 20, "steps": 200, "adversarial_weight"
 def begun(dictionary, **changes):
     chosen = recipe(**SMALL | changes)
     data = split_and_scale(dictionary, chosen, split=(1, 0, 0))
-    return chosen, init_state(chosen, data), data
+    return chosen, quickly(lambda: init_state(chosen, data))(), data
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +109,7 @@ def test_gradients_with_respect_to_tissue_are_central_differences(generator):
     with jax.enable_x64(True):
         wide = jax.tree.map(lambda x: jnp.asarray(x, float), generator)
 
-        @functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+        @quickly
         def signal_and_slope(t1):
             def signal(t1):
                 return fingerprints(wide, t1[None], jnp.array([0.08]), jnp.zeros((1, 0)))[0][0, 30]

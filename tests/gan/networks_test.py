@@ -1,5 +1,7 @@
 """The networks are the paper's, and a sequence that never changes may be folded into the first layer."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -37,20 +39,19 @@ def test_the_papers_networks_layer_by_layer(dictionary):
 
 
 def test_bounded_outputs_and_skips():
-    key, noise, condition = jax.random.key(0), jnp.ones((5, 3)), 100 * jnp.ones((5, 2))
+    key, noise, condition = jax.random.key(0), np.ones((5, 3), np.float32), np.full((5, 2), 100, np.float32)
     generator, _ = make_networks(recipe("paper", noise=3, width=8), 7)
-    params = generator.init(key, noise, condition)
-    outputs = generator.apply(params, noise, condition)
+    params = quickly(generator.init)(key, noise, condition)
+    outputs = quickly(generator.apply)(params, noise, condition)
     assert outputs.shape == (5, 7)
-    assert jnp.abs(outputs).max() <= 1
+    assert np.abs(outputs).max() <= 1
     generator, _ = make_networks(recipe(width=8, depth=4, noise=3), 7)
-    params = generator.init(key, noise, condition)
+    params = quickly(generator.init)(key, noise, condition)
     assert params["params"]["output"]["kernel"].shape == (32, 7)
-    hidden = generator.apply(params, noise, condition, method="hidden")
-    output = params["params"]["output"]
-    np.testing.assert_allclose(
-        generator.apply(params, noise, condition), hidden @ output["kernel"] + output["bias"][None], rtol=1e-5
-    )
+    hidden = quickly(functools.partial(generator.apply, method="hidden"))(params, noise, condition)
+    output = jax.tree.map(np.asarray, params["params"]["output"])
+    expected = np.asarray(hidden) @ output["kernel"] + output["bias"]
+    np.testing.assert_allclose(quickly(generator.apply)(params, noise, condition), expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -82,10 +83,10 @@ def test_folding_the_sequence_changes_nothing(dictionary):
     for form in ("full", "folded"):
         chosen = recipe("paper", sequence_input=form, learning_rate=1e-3, batch_size=8, width=8, depth=1)
         data = split_and_scale(dictionary, chosen)
-        start = init_state(chosen, data)
+        start = quickly(lambda chosen=chosen, data=data: init_state(chosen, data))()
         with jax.enable_x64(True):
-            wide = jax.tree.map(lambda x: x.astype(float) if x.dtype == jnp.float32 else x, start)
-            train = jax.tree.map(lambda x: x.astype(float), data.sets["train"])
+            wide = jax.tree.map(lambda x: np.asarray(x, float) if x.dtype == jnp.float32 else x, start)
+            train = jax.tree.map(lambda x: jnp.asarray(np.asarray(x, float)), data.sets["train"])
             end = many_steps(chosen, data, wide, train, 30)
             runs.append((wide, end, jnp.asarray(data.scaling.constant, float)))
     (_, full, constant), (start, folded, _) = runs
@@ -98,7 +99,7 @@ def test_folding_the_sequence_changes_nothing(dictionary):
             )
             for a, b, c in zip(*map(jax.tree.leaves, (refolded, found, begun)), strict=True):
                 # A gradient of 1e-5, a small one here, is a thousand times Adam's epsilon.
-                np.testing.assert_allclose(a, b, atol=1e-3 * float(jnp.abs(b - c).max()))
+                np.testing.assert_allclose(a, b, atol=1e-3 * np.abs(np.asarray(b) - np.asarray(c)).max())
 
 
 def many_steps(chosen, data, state, train, n_steps):
@@ -107,8 +108,4 @@ def many_steps(chosen, data, state, train, n_steps):
     def body(state, n):
         return step(state, batch(jax.random.key(1), n, train, chosen.batch_size, chosen.noise))[0], None
 
-    run = jax.jit(
-        lambda state: jax.lax.scan(body, state, jnp.arange(n_steps))[0],
-        compiler_options={"xla_backend_optimization_level": 0},  # compiles in half the time
-    )
-    return run(state)
+    return quickly(lambda state: jax.lax.scan(body, state, jnp.arange(n_steps))[0])(state)

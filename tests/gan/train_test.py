@@ -1,7 +1,6 @@
 """The game is played by its rules: in turns, the same however it is cut into chunks, and stopped where it diverges."""
 
 import dataclasses
-import functools
 
 import jax
 import jax.numpy as jnp
@@ -14,11 +13,11 @@ from ganmrf.gan.losses import adversarial_loss, discriminator_loss
 from ganmrf.gan.recipes import recipe
 from ganmrf.gan.train import DivergedError, adversarial_share, fit, init_state, make_train_step
 from ganmrf.metrics import fingerprint_errors
+from tests.quick import quickly
 
 SMALL = {"width": 8, "depth": 1, "rank": 6, "batch_size": 16, "steps": 5, "optimiser": "adam", "learning_rate": 1e-2}
 SMALL["adversarial_weight"] = 1.0
 CHUNK = 3  # chunks of 3 and 2 steps
-QUICK = {"xla_backend_optimization_level": 0}  # compiles in half the time
 
 
 def leaves_equal(one, other):
@@ -56,8 +55,8 @@ def test_one_step_is_one_turn_of_each_network(dictionary):
 
     # Adam's first step moves every parameter by the learning rate against the sign of its gradient.
     def signed(params, loss):
-        gradient = jax.jit(jax.grad(loss), compiler_options=QUICK)(params)
-        return jax.tree.map(lambda p, g: p - rate * jnp.sign(g), params, gradient), gradient
+        gradient = quickly(jax.grad(loss))(params)
+        return jax.tree.map(lambda p, g: np.asarray(p) - rate * np.sign(g), params, gradient), gradient
 
     discriminates, slope = signed(state.discriminator.params, loss_of_discriminator)
 
@@ -67,7 +66,7 @@ def test_one_step_is_one_turn_of_each_network(dictionary):
         return adversarial_loss(discriminator.apply(discriminates, fake, condition)) + 7.0 * distance
 
     generator, other_slope = signed(state.generator.params, loss_of_generator)
-    step = jax.jit(make_train_step(chosen, data.scaling, 7.0), compiler_options=QUICK)
+    step = quickly(make_train_step(chosen, data.scaling, 7.0))
     found, metrics = step(state, (condition, real, noise))
     turns = (discriminates, found.discriminator.params, slope), (generator, found.generator.params, other_slope)
     for turn in turns:
@@ -85,7 +84,7 @@ def test_the_adversarys_share_is_a_ratio_of_pulls_at_the_generated_fingerprints(
     chosen, data, state = begun(dictionary, noise=2, whiten=whiten)
     condition, real, noise = examples = batch(jax.random.key(0), jnp.asarray(0), data.sets["train"], 32, 2)
 
-    @functools.partial(jax.jit, compiler_options=QUICK)
+    @quickly
     def shares(state):
         doubled, judge = dataclasses.replace(chosen, adversarial_weight=2.0), state.discriminator
         constant = dataclasses.replace(judge, params=jax.tree.map(jnp.zeros_like, judge.params))
@@ -93,7 +92,7 @@ def test_the_adversarys_share_is_a_ratio_of_pulls_at_the_generated_fingerprints(
         cases = (chosen, state, 100.0), (doubled, state, 100.0), (chosen, state, 200.0), (chosen, without, 100.0)
         return [adversarial_share(*case[:2], data.scaling, examples, case[2]) for case in cases]
 
-    @functools.partial(jax.jit, compiler_options=QUICK)
+    @quickly
     def pull(params):
         fake = emit(chosen, params, data.scaling, noise[1], condition)
         scale = data.scaling.output_scale[None] if whiten else 1.0
@@ -185,7 +184,7 @@ def two_steps():
             chosen = recipe(**SMALL | changes)
             data = split_and_scale(dictionary, chosen, split=(1, 0, 0))
 
-            @functools.partial(jax.jit, compiler_options=QUICK)
+            @quickly
             def run(atoms):
                 step = make_train_step(chosen, data.scaling, 1.0)
                 examples = batch(jax.random.key(0), 0, atoms, 16, chosen.noise)

@@ -1,7 +1,6 @@
 """B1 is two-humped and hidden unless it is named, and a distribution is learned by an ordinary recipe."""
 
 import dataclasses
-import functools
 
 import jax
 import numpy as np
@@ -22,6 +21,7 @@ from ganmrf.gan.train import fit, init_state, make_train_step
 from ganmrf.physics.sequences.published import mrf_fisp
 from ganmrf.physics.simulate import simulate
 from ganmrf.physics.tissue import Tissue
+from tests.quick import quickly
 
 N_DRAWS = 200
 SMALL = {"width": 16, "depth": 1, "rank": 3, "refit": False, "adversarial_weight": 0.0, "optimiser": "adam"}
@@ -81,7 +81,7 @@ def test_whitening_has_an_effect_on_the_discriminator_alone(hidden):
     data = prepare_hidden(dictionary, recipe, name_b1=False)
     state, examples = init_state(recipe, data), batch(jax.random.key(0), 0, data.sets["train"], 8, 0)
 
-    @functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})  # compiles in half the time
+    @quickly
     def losses(state):
         recipes = (dataclasses.replace(recipe, whiten=whiten) for whiten in (False, True))
         return [make_train_step(each, data.scaling, 1.0)(state, examples)[1] for each in recipes]
