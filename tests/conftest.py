@@ -1,11 +1,18 @@
 """Settings of the whole suite: shapes must agree without hidden broadcasting, examples repeat, programs are kept."""
 
+import os
+
 import hypothesis
 import jax
 import pytest
 
 from ganmrf.parallel import keep_compiled_programs
 
+# XLA compiles programs in half the time, and they run as fast, with its older code for fused operations and the first
+# level of LLVM's optimisations. A command in a process of its own has them, too. Other versions may not know the flags,
+# and would end on them.
+if jax.__version_info__ < (0, 11):
+    os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false --xla_backend_optimization_level=1")
 keep_compiled_programs()
 jax.config.update("jax_numpy_rank_promotion", "raise")
 hypothesis.settings.register_profile("ganmrf", deadline=None, derandomize=True, max_examples=30)

@@ -1,6 +1,7 @@
 """How a command ends: with its work done, or with one line on stderr and an exit code that says why."""
 
 import contextlib
+import functools
 import os
 import re
 import signal
@@ -29,7 +30,7 @@ def ending(fields):
     try:
         if after not in (signal.SIG_IGN, signal.default_int_handler):
             signal.signal(signal.SIGINT, signal.default_int_handler)
-        _check_xla_flags()
+        _check_xla_flags(os.environ.get("XLA_FLAGS"))
         with warnings_in_lines():
             yield
         sys.stdout.flush()
@@ -55,13 +56,14 @@ def ending(fields):
         sys.stdout, sys.stderr = sys.stdout.stream, sys.stderr.stream
 
 
-def _check_xla_flags():
+@functools.cache
+def _check_xla_flags(flags):
     """Has another process read them: XLA ends the one that reads a wrong one, in words of its own."""
-    if os.environ.get("XLA_FLAGS"):
+    if flags:
         words = [sys.executable, "-c", "import jax; jax.devices()"]
         done = subprocess.run(words, env=os.environ | {"JAX_PLATFORMS": "cpu"}, capture_output=True, text=True)
         if done.returncode:
-            raise ValueError(f"XLA_FLAGS={os.environ['XLA_FLAGS']}: {done.stderr.rpartition('] ')[2]}")
+            raise ValueError(f"XLA_FLAGS={flags}: {done.stderr.rpartition('] ')[2]}")
 
 
 def _has_device():
