@@ -32,7 +32,7 @@ from ganmrf.physics.tissue import Tissue
 from ganmrf.physics.tissue_box import TissueBox
 from ganmrf.pytrees import pytree
 
-_LAYERS = 3  # as Liu et al. have
+_LAYERS = 3  # stacked, in the manner of Liu et al.; sizes are our own choice
 _WIDTH = 32  # units of a layer; more of them leave fewer steps for the same cost
 # A step takes time in proportion to its frames. Many steps of few frames teach more than few steps of many in the same
 # time; the second half of the training is of sequences that last as long as the longest T1.
