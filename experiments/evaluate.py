@@ -70,6 +70,10 @@ def main(config: Config):
     simulated = None if config.on is None else simulate_accurately(simulation.on_grid(config.on))
     runs = {"generator": run}
     if config.regression:
+        if (step := run.rows[-1]["step"]) < run.recipe.steps:
+            raise ValueError(
+                f"regression: {workdir} is at step {step} of {run.recipe.steps}: finish its training first"
+            )
         train_side_by_side({workdir / "regression": run.job.changed(adversarial_weight=0.0)})
         runs["regression only"] = read_run(workdir / "regression", run.dictionary)
     scan = scan_brain(run.dictionary, scanner, snrs=config.snr, seed=config.seed, progress=True)

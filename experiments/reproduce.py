@@ -6,7 +6,8 @@ Example::
     ganmrf reproduce --workdir=runs/reproduce --paper_steps=200000
 
 ``report.html`` has two parts. The first is the paper's network: its Figs. 2 and 4 to 8 and its numbers beside ours.
-The second has better generators beside interpolation. ``results.json`` has the numbers. Every training run has a folder
+That network is trained as ``--preset=paper`` says, whatever the flags of the recipe, which are for the second part:
+better generators beside interpolation. ``results.json`` has the numbers. Every training run has a folder
 of its own below ``--workdir``; called again, it goes on where it was cut off, and with more ``--paper_steps`` the
 paper's network goes on from where it was. ``--acquisition=kspace`` scans the brain as the paper was scanned, with one
 of 48 spirals a frame and 20 coils.
@@ -30,7 +31,7 @@ from experiments.evaluation.generator import (
     reference_for,
     scan_brain,
 )
-from experiments.evaluation.long_run import check_long_run, long_run_rows
+from experiments.evaluation.long_run import check_long_run, check_settings_of, long_run_rows
 from experiments.flags.command_line import command
 from experiments.reports.generator import numbers, print_evaluation
 from experiments.reports.reproduction import write_reproduction_report
@@ -126,8 +127,6 @@ class Results(NamedTuple):
 def main(config: Config, given: frozenset[str]):
     """Runs everything, and writes what came out."""
     return_freed_memory()
-    if config.long_run is not None:
-        check_long_run(config.long_run, config.paper)
     with Workdir(config.workdir, config, given, extendable=frozenset({"paper_steps"})) as workdir:
         results = reproduce(workdir.path, workdir.config)
         content = {"sweep": results.sweep, "records": {name: run.rows for name, run in results.runs.items()}}
@@ -148,8 +147,14 @@ def reproduce(folder, config: Config) -> Results:
     samples = 0 if trajectory is None else trajectory.shape[1]
     scanner.require_memory(sequence.n_frames, samples, whole=samples > 0)
     swept, jobs = _jobs(folder, config)
+    if config.long_run is not None:
+        check_long_run(config.long_run, config.paper)
+    for name, job in jobs.items():
+        if (folder / name / "config.json").exists():
+            check_settings_of(folder / name, job)
     of_anchors = {}
-    if config.anchors and simulation.b1 is None:
+    tissue = simulation.tissue()
+    if config.anchors and simulation.b1 is None and np.ptp(tissue.t1) > 0 and np.ptp(tissue.t2) > 0:
         of_anchors[folder / "anchored"] = _of_anchors(config, sequence)
     print(f"training {len(jobs) + len(swept) + len(of_anchors)} generators", flush=True)
     dictionaries = {each: simulate_accurately(each) for each in {job.simulation for job in jobs.values()}}

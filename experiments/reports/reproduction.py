@@ -131,7 +131,8 @@ def _sweep(results):
     return Section(
         section.heading,
         f"The paper's network with each weight, after {results.sweep[0]['step']} steps. The paper saw the least errors "
-        f"from 1 to 100 and took 100, as all runs here; the least validation error here has {chosen:g}.",
+        "from 1 to 100 and took 100, as the paper's network has in all that follows; the least validation error here "
+        f"has {chosen:g}.",
         figures=section.figures,
         tables=section.tables,
     )
@@ -152,7 +153,9 @@ def _training_section(results):
         pictures.append(
             Picture(long_training_figure(shown), "Mean relative error of the training set of this and a longer run.")
         )
-        text = f"{text}\n\nThe long run, `ganmrf train --preset=paper`: {paper_sentence(results.long_run)}"
+        text = f"{text}\n\nThe long run: {paper_sentence(results.long_run)}"
+    else:
+        text += "\n\nThe longer run that is shipped learned from another dictionary, and is not shown."
     return Section("Training (the paper's Fig. 4b)", text, figures=pictures)
 
 
@@ -193,7 +196,8 @@ def _better_section(results):
         if alone in means and both in means
     ]
     if found:
-        adversary = next(run for run in results.runs.values() if "discriminator_loss" in run.rows[-1])
+        both = results.runs["generator"], results.runs["other"]
+        adversary = next(run for run in both if run.recipe.adversarial_weight)
         text += f"\n\nWhat the adversary contributed: a mean error of {', '.join(found)}. {_game(adversary)}"
     return Section("Better generators", text, tables=[map_table(own)])
 

@@ -179,7 +179,7 @@ def generate(
             np.pad(x[rows], [(0, size - len(x[rows]))] + [(0, 0)] * (x.ndim - 1), mode="edge") for x in (t1, t2, noise)
         ]
         outputs, norms[rows] = (np.asarray(x)[: len(t1[rows])] for x in _generate(placed[device], *inputs))
-        if columns == outputs.shape[1]:
+        if basis is None or compressed:
             rows_out[rows] = outputs
         else:
             np.matmul(outputs, basis, out=rows_out[rows])

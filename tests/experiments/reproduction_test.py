@@ -52,6 +52,8 @@ def test_the_whole_reproduction_small(reproduced):
     report = (reproduced / "report.html").read_text(encoding="utf-8")
     for figure in ("Fig. 2", "Fig. 4a", "Fig. 4b", "Fig. 5", "Fig. 6", "Fig. 7", "Fig. 8"):
         assert f"the paper&#x27;s {figure})" in report
+    adversary = results["records"]["other"][-1]  # and not the paper's network
+    assert f"ended at a loss of {adversary['discriminator_loss']:.3f}" in report
 
 
 def test_a_long_run_of_other_settings_is_refused(reproduced, tmp_path):
@@ -61,6 +63,20 @@ def test_a_long_run_of_other_settings_is_refused(reproduced, tmp_path):
     assert all(word in done.stderr for word in ("long_run", "slice_nodes", str(reproduced / "paper")))
     assert done.stderr.count("\n") == 1
     assert not (tmp_path / "new").exists()
+
+
+def test_a_paper_network_of_other_open_choices_is_refused_and_all_of_them_are_named(reproduced, tmp_path):
+    stored = json.loads((reproduced / "paper" / "config.json").read_text(encoding="utf-8"))
+    stored["training"]["recipe"] |= {"noise": 4, "reduction": "sum"}
+    (tmp_path / "paper").mkdir()
+    (tmp_path / "paper" / "config.json").write_text(json.dumps(stored), encoding="utf-8")
+    done = run("reproduce", f"--workdir={tmp_path}", *SMALL, *TINY, "--slice_nodes=2")
+    assert done.returncode == 2
+    assert all(
+        word in done.stderr for word in (str(tmp_path / "paper"), "noise = 4, not 1", "reduction = sum, not mean")
+    )
+    assert done.stderr.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["paper"]
 
 
 def test_a_trained_generator_is_evaluated(reproduced, tmp_path):

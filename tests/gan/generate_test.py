@@ -77,6 +77,14 @@ def test_company_and_compression_change_nothing(generator):
     np.testing.assert_allclose(compressed.fingerprints @ compressed.basis.T, whole.fingerprints, atol=1e-6)
 
 
+def test_a_basis_of_as_many_vectors_as_frames_is_a_basis_too(dictionary):
+    frames = dictionary.sequence.n_frames
+    chosen, state, data = begun(dictionary, rank=frames)
+    made = generate(finish(chosen, state.params, data, dictionary), dictionary.tissue)
+    # The output layer is solved for: errors are far below those of another basis, of the order of 1.
+    assert fingerprint_errors(made.fingerprints, dictionary.fingerprints).mean() < 0.1
+
+
 def test_range_and_b1_are_refused_unless_allowed(generator):
     tissue = Tissue(t1=np.array([1.0, 4.0]), t2=np.array([0.05, 0.6]))
     np.testing.assert_array_equal(generator.box.outside(tissue), [False, True])
