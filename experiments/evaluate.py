@@ -67,13 +67,11 @@ def main(config: Config):
         generator = load_generator(finished) if finished.exists() else read_run(workdir).generator()
         generator.require_inside(simulation.on_grid(config.on).tissue())
     run = read_run(workdir)
+    if config.regression and (step := run.rows[-1]["step"]) < run.recipe.steps:
+        raise ValueError(f"regression: {workdir} is at step {step} of {run.recipe.steps}: finish its training first")
     simulated = None if config.on is None else simulate_accurately(simulation.on_grid(config.on))
     runs = {"generator": run}
     if config.regression:
-        if (step := run.rows[-1]["step"]) < run.recipe.steps:
-            raise ValueError(
-                f"regression: {workdir} is at step {step} of {run.recipe.steps}: finish its training first"
-            )
         train_side_by_side({workdir / "regression": run.job.changed(adversarial_weight=0.0)})
         runs["regression only"] = read_run(workdir / "regression", run.dictionary)
     scan = scan_brain(run.dictionary, scanner, snrs=config.snr, seed=config.seed, progress=True)

@@ -61,7 +61,7 @@ class Config:
 class Results:
     """The scanned brain, the dictionary, maps with and without noise, errors and seconds.
 
-    The ``refined`` maps, and the ``intervals`` by `coverages`, are None where they are not wanted.
+    The ``refined`` maps are None where they are not wanted.
     """
 
     brain: Brain
@@ -70,7 +70,6 @@ class Results:
     maps: Maps
     noise_free: Maps
     refined: Refined | None
-    intervals: list[dict] | None
     tissues: list
     metrics: dict
     seconds: dict
@@ -94,7 +93,7 @@ def main(config: Config):
         if row.voxels:
             t1, t2 = (f"{100 * error:.2f} %" for error in (row.t1_rrmse, row.t2_rrmse))
             print(f"{row.name:12s} {row.voxels:6d} voxels, RRMSE T1 {t1}, T2 {t2}")
-    for row in results.intervals or []:
+    for row in results.metrics.get("coverage_of_95_percent_intervals", []):
         held = ", ".join(f"{name.upper()} {100 * row[name]:.1f} %" for name in ("t1", "t2"))
         filled = f"{100 * row['filled']:g} %"
         print(f"{row['tissue']:12s} {row['voxels']:6d} voxels filled to {filled}, 95 % intervals hold {held}")
@@ -128,10 +127,9 @@ def map_brain(config: Config, folder) -> Results:
     if config.snr:
         scan = scan.with_noise(config.snr, config.seed)
         maps = timed("matching", match, dictionary, scan.images, mask=brain.mask, progress=True)
-    refined = intervals = None
+    refined = None
     if config.refine:
         refined = timed("refining", refine, dictionary, scan.images, maps, mask=brain.brain_mask, progress=True)
-        intervals = coverages(refined, brain)
     if config.save_scan:
         for name, arrays in (("scan", {"images": scan.images}), ("mask", {"mask": brain.mask})):
             with replacing(folder / f"{name}.npz") as path:
@@ -145,13 +143,13 @@ def map_brain(config: Config, folder) -> Results:
         "same_atom_as_without_noise": float(np.mean(maps.index[inside] == noise_free.index[inside])),
         "tissues": {row.name: {k: None if v != v else v for k, v in row._asdict().items()} for row in rows},
     }
-    if intervals is not None:
+    if refined is not None:
         metrics |= {
             "refined_rrmse_t1": rrmse(refined.t1[inside], t1[inside]),
             "refined_rrmse_t2": rrmse(refined.t2[inside], t2[inside]),
-            "coverage_of_95_percent_intervals": intervals,
+            "coverage_of_95_percent_intervals": coverages(refined, brain),
         }
-    return Results(brain, dictionary, kept, maps, noise_free, refined, intervals, rows, metrics, seconds)
+    return Results(brain, dictionary, kept, maps, noise_free, refined, rows, metrics, seconds)
 
 
 def coverages(refined: Refined, brain: Brain) -> list[dict]:
@@ -161,18 +159,14 @@ def coverages(refined: Refined, brain: Brain) -> list[dict]:
     the error bars are right, and the others what a mixture does.
     """
     t1, t2 = brain.truth()
+    times = {"t1": (refined.t1, refined.t1_std, t1), "t2": (refined.t2, refined.t2_std, t2)}
     filled, rows = brain.fractions.max(axis=0), []
     for least in (_WHOLLY, PURE):
         for label, tissue in enumerate(brain.tissue_names):
             here = (brain.labels == label) & (filled >= least) & brain.brain_mask & refined.converged
             if here.any():
-                held = (
-                    coverage(refined.t1[here], refined.t1_std[here], t1[here]),
-                    coverage(refined.t2[here], refined.t2_std[here], t2[here]),
-                )
-                rows.append(
-                    {"tissue": tissue, "filled": least, "voxels": int(here.sum()), "t1": held[0], "t2": held[1]}
-                )
+                held = {name: coverage(*(each[here] for each in of_time)) for name, of_time in times.items()}
+                rows.append({"tissue": tissue, "filled": least, "voxels": int(here.sum())} | held)
     return rows
 
 

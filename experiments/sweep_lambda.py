@@ -17,6 +17,7 @@ from ganmrf.files import write_json
 from ganmrf.report.html import write_report
 from ganmrf.runs.configs import TrainingJob
 from ganmrf.runs.side_by_side import train_side_by_side
+from ganmrf.runs.training import simulate_accurately
 from ganmrf.runs.workdir import Workdir, read_records
 from ganmrf.settings import configuration, group, setting
 
@@ -36,7 +37,8 @@ def main(config: Config, given: frozenset[str]):
     with Workdir(config.workdir, config, given) as workdir:
         config = workdir.config
         jobs = sweep_jobs(workdir.path, config.job, config.lambdas)
-        train_side_by_side(jobs)
+        simulation = config.job.simulation
+        train_side_by_side(jobs, dictionaries={simulation: simulate_accurately(simulation)})
         rows = sweep_rows(jobs)
         chosen = best_weight(rows)
         write_json(workdir.path / "sweep.json", {"chosen": chosen, "rows": rows})

@@ -113,7 +113,7 @@ def _refined_section(results):
             f"{100 * row['t1']:.1f}",
             f"{100 * row['t2']:.1f}",
         )
-        for row in results.intervals
+        for row in metrics["coverage_of_95_percent_intervals"]
     ]
     return Section(
         "Between the atoms",
