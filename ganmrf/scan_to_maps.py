@@ -25,8 +25,8 @@ from ganmrf.imaging.sensitivities import calibrate
 from ganmrf.io.maps import read_b1_map
 from ganmrf.io.mrd import RawData, read_mrd
 from ganmrf.io.mrd_frames import COUNTERS
-from ganmrf.io.mrd_header import UNITS
 from ganmrf.io.series import read_mask, read_series
+from ganmrf.io.trajectories import UNITS
 from ganmrf.memory import require_memory
 from ganmrf.physics.sequences.fisp import Sequence
 from ganmrf.physics.sequences.published import mrf_fisp

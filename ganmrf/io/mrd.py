@@ -16,18 +16,17 @@ import numpy as np
 
 from ganmrf.files import replacing
 from ganmrf.io.mrd_file import read_file
-from ganmrf.io.mrd_frames import frame_order, given_points, points_of, records_of_slice
+from ganmrf.io.mrd_frames import frame_order, points_of, records_of_slice
 from ganmrf.io.mrd_header import (
-    UNITS,
     affine_of,
     encoding_of,
     new_header,
     parse_header,
-    per_metre,
     place_of,
     sequence_of,
+    stated_units,
 )
-from ganmrf.io.series import read_array
+from ganmrf.io.trajectories import UNITS, GivenTrajectory, read_trajectory, stored_per_metre
 from ganmrf.physics.sequences.fisp import Sequence
 
 with warnings.catch_warnings():  # the import changes which warnings a user sees
@@ -50,6 +49,7 @@ class RawData:
       dwell_time: between samples, s; None where it is not known.
       affine: (4, 4), from voxel indices (x, y, z) to positions in mm, as in NIfTI (RAS); None where it is not known.
       sequence: the sequence that was played; None where the file does not say it for these frames.
+      trajectory_units: units of the trajectory before it was converted, given or found; None where there was none.
 
     Raises:
       ValueError: arrays whose shapes disagree or that are not finite, or sizes that are not positive.
@@ -63,6 +63,7 @@ class RawData:
     dwell_time: float | None = None
     affine: np.ndarray | None = None
     sequence: Sequence | None = None
+    trajectory_units: str | None = None
 
     def __post_init__(self):
         kspace = np.asarray(self.kspace, np.complex64)
@@ -114,13 +115,13 @@ def read_mrd(
 
     Args:
       path: the file.
-      trajectory: (frames, samples, 2), or (samples, 2) where all frames have the same: of the samples that are read, in
-        the order of `RawData`; an array, or a ``.npz`` or ``.mat`` file that holds one array or an array
-        ``trajectory``. None takes the trajectory of the file; for a Cartesian file without one, None computes it from
-        ``kspace_encode_step_1``, ``center_sample`` and the encoded field of view.
-      trajectory_units: of either trajectory: ``voxel``, cycles per voxel (+-0.5, as in Gadgetron); ``fov``, cycles per
-        field of view (+-matrix/2, as in BART), both of the encoded space; or ``1/m``. MRD files do not name their
-        units. None takes ``voxel`` where no value exceeds 1, else ``fov``.
+      trajectory: of the samples that are read, in the order of `RawData`: a `GivenTrajectory`, an array of its values,
+        or a file for `read_trajectory`. None takes the trajectory of the file; for a Cartesian file without one, None
+        computes it from ``kspace_encode_step_1``, ``center_sample`` and the encoded field of view.
+      trajectory_units: of the trajectory, unless a `GivenTrajectory` says its own: ``voxel``, cycles per voxel (+-0.5,
+        as in Gadgetron); ``k/kmax`` (+-1); ``rad/voxel`` (+-pi); ``fov``, cycles per field of view (+-matrix/2, as in
+        BART), all of the encoded space; ``1/m``, ``1/cm``, ``1/mm`` or ``rad/m``. MRD files do not name their units.
+        None takes those that `write_mrd` noted, or else those that reach the edge of k-space.
       frame_counter: the counter that numbers the frames: repetition, contrast, phase, set, average, segment,
         kspace_encode_step_1, user_0 to user_7, or acquisition (each readout is a frame, in the order of the scan). None
         takes the counter among repetition, contrast, phase, set and user_0 to user_7 that varies, preferably one with
@@ -143,7 +144,9 @@ def read_mrd(
     if trajectory_units is not None and trajectory_units not in UNITS:
         raise ValueError(f"trajectory_units must be one of {', '.join(UNITS)}; got {trajectory_units!r}")
     if isinstance(trajectory, (str, pathlib.Path)):
-        trajectory = read_array(pathlib.Path(trajectory), None, "trajectory", min_ndim=2)
+        trajectory = read_trajectory(trajectory, units=trajectory_units)
+    elif trajectory is not None and not isinstance(trajectory, GivenTrajectory):
+        trajectory = GivenTrajectory(trajectory, trajectory_units)
     xml, records = read_file(path)
     try:
         wanted = parse_header(xml), records_of_slice(records, slice_index)
@@ -233,20 +236,30 @@ def _assemble(header, records, trajectory, units, counter):
         raise ValueError(f"discard_pre and discard_post leave none of the {length} samples of a readout")
     kspace = np.concatenate(list(records["data"][order.ravel()])).astype(np.float32, copy=False).view(np.complex64)
     kspace = kspace.reshape(frames, readouts, coils, length)[..., samples].swapaxes(1, 2).reshape(frames, coils, -1)
+    dwell_time = 1e-6 * float(head["sample_time_us"][0])
+    encoded = encoding.encodedSpace
+    space = (
+        (encoded.matrixSize.x, encoded.matrixSize.y),
+        (
+            1e-3 * encoded.fieldOfView_mm.x,
+            1e-3 * encoded.fieldOfView_mm.y,
+        ),
+    )
     if trajectory is None:
         points, units = points_of(records, order, samples, encoding, units)
+        points, units = stored_per_metre(points, units or stated_units(encoding), *space)
     else:
-        points = given_points(trajectory, frames, kspace.shape[2])
+        points, units = trajectory.per_metre(frames, kspace.shape[2], dwell_time, *space)
     matrix, size = encoding.reconSpace.matrixSize, encoding.reconSpace.fieldOfView_mm
     image = {
         "matrix": (matrix.y, matrix.x),
         "field_of_view": (1e-3 * size.y, 1e-3 * size.x),
         "slice_thickness": 1e-3 * size.z / max(matrix.z, 1),
     }
-    dwell_time = 1e-6 * float(head["sample_time_us"][0])
     return RawData(
         kspace=kspace,
-        trajectory=per_metre(points, units, encoding.encodedSpace),
+        trajectory=points,
+        trajectory_units=units,
         **image,
         dwell_time=dwell_time if dwell_time > 0 else None,
         affine=affine_of(head[0], **image),

@@ -99,19 +99,6 @@ def points_of(records, order, samples: slice, encoding, units) -> tuple[np.ndarr
     return points.reshape(len(order), -1, 2), units
 
 
-def given_points(trajectory, frames: int, samples: int) -> np.ndarray:
-    """A trajectory that does not come from the file, (frames, samples, 2); `ValueError` for another shape or dtype."""
-    points = np.asarray(trajectory)
-    if points.dtype.kind not in "iuf":
-        raise ValueError(f"the trajectory given must hold real numbers; got {points.dtype}")
-    shape = (frames, samples, 2)
-    if points.shape not in (shape[1:], shape):
-        raise ValueError(
-            f"the trajectory given must be (frames, samples, 2) = {shape} or (samples, 2); got {points.shape}"
-        )
-    return np.broadcast_to(points, shape)
-
-
 def listed(values) -> str:
     """The first five values as text, and the number of the others."""
     rest = f" and {len(values) - 5} more" if len(values) > 5 else ""

@@ -6,13 +6,14 @@ import numpy as np
 from xsdata.formats.dataclass.parsers import XmlParser
 from xsdata.formats.dataclass.parsers.config import ParserConfig
 
+from ganmrf.io.trajectories import UNITS
 from ganmrf.physics.sequences.fisp import Sequence
 
 with warnings.catch_warnings():  # the import changes which warnings a user sees
     from ismrmrd import xsd
 
 _MOST_VOXELS = 2**16 - 1  # along an axis: MRD counts them in 16 bits
-UNITS = ("voxel", "fov", "1/m")  # of trajectories
+_UNITS = "trajectory_units"  # our name for what MRD has no field for
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
@@ -58,13 +59,11 @@ def sequence_of(parameters, frames: int) -> Sequence | None:
         return None
 
 
-def per_metre(points, units, space):
-    """A trajectory, (..., 2), from one of `UNITS` (None: by the size of the values) to 1/m, float32."""
-    matrix = np.array([space.matrixSize.x, space.matrixSize.y], float)
-    size = 1e-3 * np.array([space.fieldOfView_mm.x, space.fieldOfView_mm.y])
-    if units is None:
-        units = "voxel" if np.abs(points).max() <= 1 else "fov"
-    return (points * {"voxel": matrix / size, "fov": 1 / size, "1/m": np.ones(2)}[units]).astype(np.float32)
+def stated_units(encoding) -> str | None:
+    """The units that a header says its trajectory has, as `new_header` does; None where it says none of `UNITS`."""
+    described = encoding.trajectoryDescription
+    said = [each.value for each in described.userParameterString if each.name == _UNITS] if described else []
+    return said[0] if said and said[0] in UNITS else None
 
 
 def _voxel(matrix, field_of_view, slice_thickness):
@@ -113,6 +112,9 @@ def new_header(matrix, field_of_view, slice_thickness, sequence=None):
         reconSpace=space,
         encodingLimits=xsd.encodingLimitsType(),
         trajectory=xsd.trajectoryType.OTHER,
+        trajectoryDescription=xsd.trajectoryDescriptionType(
+            identifier="ganmrf", userParameterString=[xsd.userParameterStringType(name=_UNITS, value="voxel")]
+        ),
     )
     header = xsd.ismrmrdHeader(
         experimentalConditions=xsd.experimentalConditionsType(H1resonanceFrequency_Hz=0), encoding=[encoding]

@@ -30,9 +30,12 @@ def header(trajectory="spiral", **changes):
 
 
 def readout(number, *, traj=True, samples=SAMPLES, coils=COILS, flags=(), idx=None, **head):
-    """An acquisition whose samples say which it is: number + coil / 10 + i * sample."""
+    """An acquisition whose samples say which it is: number + coil / 10 + i * sample.
+
+    Its trajectory, in cycles per voxel, reaches the edge of k-space with the last of eight readouts.
+    """
     data = (number + np.arange(coils)[:, None] / 10 + 1j * np.arange(samples)).astype(np.complex64)
-    points = (np.stack([np.arange(samples), np.full(samples, number)], axis=1) / 100).astype(np.float32)
+    points = (np.stack([np.arange(samples), np.full(samples, number)], axis=1) / [10, 14]).astype(np.float32)
     acquisition = ismrmrd.Acquisition.from_array(data, points if traj else None, **head)
     for flag in flags:
         acquisition.set_flag(flag)

@@ -31,7 +31,7 @@ def test_frames_are_put_in_the_order_of_their_counter(tmp_path, counter):
     raw = read_mrd(path)
     assert raw.kspace.shape == (FRAMES, COILS, READOUTS * SAMPLES)
     # The trajectory goes with the samples, and so does everything else of a readout.
-    ky = raw.trajectory[..., 1].reshape(FRAMES, READOUTS, SAMPLES) * FOV_Y / Y * 100
+    ky = raw.trajectory[..., 1].reshape(FRAMES, READOUTS, SAMPLES) * FOV_Y / Y * 14
     np.testing.assert_allclose(ky, np.broadcast_to(np.array(IN_ORDER)[..., None], ky.shape), rtol=1e-6)
     np.testing.assert_allclose(raw.kspace[2, 1], np.repeat([4.1, 5.1], SAMPLES) + 1j * np.tile(np.arange(SAMPLES), 2))
 

@@ -52,7 +52,7 @@ def test_discarded_samples(tmp_path):
     acquisitions = [readout(i, idx={"repetition": i}, discard_pre=1, discard_post=2) for i in range(2)]
     raw = read_mrd(save(tmp_path / "raw.h5", acquisitions))
     np.testing.assert_array_equal(raw.kspace[1, 0], 1 + 1j * np.array([1, 2]))
-    np.testing.assert_allclose(raw.trajectory[1, :, 0] * FOV_X / X, [0.01, 0.02], rtol=1e-6)
+    np.testing.assert_allclose(raw.trajectory[1, :, 0] * FOV_X / X, [0.1, 0.2], rtol=1e-6)
 
 
 def test_cartesian_readouts_lie_where_the_header_says(tmp_path):
@@ -99,6 +99,7 @@ def test_trajectories_in_all_units_from_all_places(tmp_path):
     ):
         raw = read_mrd(path, trajectory=given_one, trajectory_units=units)
         np.testing.assert_allclose(raw.trajectory, expected, rtol=4 * EPS)
+        assert raw.trajectory_units == units or units is None
     raw = read_mrd(path, trajectory=expected[0], trajectory_units="1/m")
     np.testing.assert_allclose(raw.trajectory, np.broadcast_to(expected[0], expected.shape), rtol=EPS)
     stored = read_mrd(path, trajectory_units="fov").trajectory
@@ -181,15 +182,11 @@ def test_wrong_acquisitions_are_refused(tmp_path):
 
 def test_wrong_trajectories_are_refused(tmp_path):
     path = save(tmp_path / "raw.h5", scan())
-    with pytest.raises(
-        ValueError, match=r"must be \(frames, samples, 2\) = \(4, 10, 2\) or \(samples, 2\); got \(2, 10"
-    ):
-        read_mrd(path, trajectory=np.zeros((2, 10, 2)))
-    with pytest.raises(ValueError, match="the trajectory given must hold real numbers; got complex128"):
-        read_mrd(path, trajectory=np.zeros((10, 2), complex))
-    with pytest.raises(ValueError, match="trajectory: 1 of 80 values are NaN or infinite"):
+    with pytest.raises(ValueError, match=r"2 interleaves and the scan 4 frames: give --interleave_order"):
+        read_mrd(path, trajectory=np.ones((2, 10, 2)))
+    with pytest.raises(ValueError, match="1 of 80 values that are NaN or infinite"):
         read_mrd(path, trajectory=np.where(np.arange(80) == 3, np.nan, 0).reshape(4, 10, 2))
-    with pytest.raises(ValueError, match="trajectory_units must be one of voxel, fov, 1/m; got 'mm'"):
+    with pytest.raises(ValueError, match="trajectory_units must be one of voxel, .*; got 'mm'"):
         read_mrd(path, trajectory_units="mm")
     with pytest.raises(ValueError, match=r"cannot read .*k.npz: No such file"):
         read_mrd(path, trajectory=tmp_path / "k.npz")
