@@ -180,8 +180,8 @@ def write_arrays(path, arrays: dict):
 def read_arrays(path, names=None) -> dict[str, np.ndarray]:
     """The arrays of a ``.npz`` or ``.mat`` (v5 to v7.3) file; nothing in it is ever unpickled.
 
-    Of a ``.mat`` file only arrays of numbers are read; text, structures, cells, sparse matrices and the targets of
-    references and links are left out.
+    Of a ``.mat`` file only arrays of numbers are read, those in a structure as ``structure.field``; text, cells, arrays
+    of structures, sparse matrices and the targets of references and links are left out.
 
     Returns:
       Arrays by name, of ``names`` alone unless it is None, in the shapes of the file (in MATLAB two axes at least).
@@ -195,15 +195,29 @@ def read_arrays(path, names=None) -> dict[str, np.ndarray]:
     check_readable(path)
     try:
         with warnings.catch_warnings():
-            for damage in (RuntimeWarning, scipy.io.matlab.MatReadWarning):
-                warnings.simplefilter("error", damage)
+            warnings.simplefilter("error", RuntimeWarning)  # of damage
             contents = (read_matlab if suffix == ".mat" else _read_npz)(path, names)
     except TooLarge:
         raise
     except Exception as error:  # a damaged file makes the readers raise whatever they trip over, a dozen types
         cause = " ".join(str(error).split())
         raise ValueError(f"{path}: not a whole {suffix} file of plain arrays ({cause})") from error
-    return {name: value for name, value in contents.items() if isinstance(value, np.ndarray)}
+    return contents
+
+
+def read_npy(path) -> np.ndarray:
+    """The array of a ``.npy`` file, never unpickled; raises `ValueError` as `read_arrays` does."""
+    path = pathlib.Path(path)
+    check_readable(path)
+    try:
+        stored = np.load(path, mmap_mode="r", allow_pickle=False)  # no longer than the file
+        check_claim(path, stored.nbytes, path.stat().st_size)
+        return np.array(stored)
+    except TooLarge:
+        raise
+    except Exception as error:
+        cause = " ".join(str(error).split())
+        raise ValueError(f"{path}: not a whole .npy file of one plain array ({cause})") from error
 
 
 def check_readable(path):

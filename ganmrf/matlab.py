@@ -4,39 +4,32 @@ import math
 import pathlib
 import struct
 import zlib
-from typing import NamedTuple
 
 import h5py
 import numpy as np
-import scipy.io
 
 from ganmrf.memory import check_claim
 
 _LIMIT = 2**31  # bytes of a variable in version 5, which it must stay below
 _HEADER = 128  # bytes before the first variable; the last four tell the version and the order of bytes
 _ORDERS = {b"IM": "<", b"MI": ">"}
-_HEAD = 4096  # bytes in which a variable says what it is: 31 axes and a name of 63 characters, and much to spare
+_SMALL = 2**20  # bytes of a shape, a name or the names of fields: MATLAB's are a thousand times smaller
 _DEFLATED = 1032  # times: the most that zlib compresses
+_AT_ONCE = 2**16  # bytes that are read, and passed over, at a time
 _MATRIX, _COMPRESSED = 14, 15  # kinds of elements
-_STORED = {1: 1, 2: 1, 3: 2, 4: 2, 5: 4, 6: 4, 7: 4, 9: 8, 12: 8, 13: 8}  # bytes of a number, by kind of element
-_CLASSES, _OPAQUE = range(6, 16), 17  # of arrays of numbers in version 5, and of objects
+_STORED = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}  # of numbers
+_STRUCTURE, _CLASSES, _SINGLE, _OPAQUE = 2, range(6, 16), 7, 17  # classes: one, of numbers, and of objects
 _COMPLEX = 0x800  # flag of an array
 _NUMBERS = {"double", "single", "logical", *(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64))}
-
-
-class _Array(NamedTuple):
-    """An array of numbers in a file of version 5: its name, its bytes in memory, and those in the file."""
-
-    name: str
-    claimed: int
-    stored: int
 
 
 def read_matlab(path: pathlib.Path, names=None) -> dict[str, np.ndarray]:
     """The arrays of numbers of a version 5 to 7.3 file, of ``names`` alone unless it is None; nothing else is read.
 
+    Fields of a structure are called ``structure.field``; those of arrays of structures and of cells are passed over.
+
     Raises:
-      ValueError: a file that is not whole; `TooLarge` as `check_claim`; or whatever SciPy and HDF5 raise.
+      ValueError: a file that is not whole; `TooLarge` as `check_claim`; or whatever zlib and HDF5 raise.
     """
     with open(path, "rb") as file:
         *_, version, order = struct.unpack(f"{_HEADER - 4}s2s2s", file.read(_HEADER))
@@ -44,9 +37,7 @@ def read_matlab(path: pathlib.Path, names=None) -> dict[str, np.ndarray]:
         raise ValueError("no MATLAB file of version 5 to 7.3")
     if int.from_bytes(version, "little" if order == b"IM" else "big") >> 8 == 2:
         return _read_hdf5(path, names)
-    found = [each for each in _arrays(path, _ORDERS[order]) if names is None or each.name in names]
-    check_claim(path, sum(each.claimed for each in found), sum(each.stored for each in found))
-    return scipy.io.loadmat(path, variable_names=[each.name for each in found]) if found else {}
+    return _Reader(path, _ORDERS[order], names).read()
 
 
 def check_variable(path, name: str, size: int):
@@ -55,80 +46,190 @@ def check_variable(path, name: str, size: int):
         raise ValueError(f"{path}: {name} takes {size / 2**30:.1f} GiB; a MATLAB v5 variable must be below 2: use .npz")
 
 
-def _arrays(path, order):
-    """The arrays of numbers in a file of version 5; refuses, before SciPy allocates them, sizes that cannot be."""
-    size, place, found = path.stat().st_size, _HEADER, []
-    with open(path, "rb") as file:
-        while place < size:
-            file.seek(place)
-            kind, stored = struct.unpack(f"{order}II", file.read(8))
-            if kind not in (_MATRIX, _COMPRESSED) or stored > size - place - 8:
-                raise ValueError(f"a variable of {stored} bytes where {size - place - 8} are left")
-            if kind == _COMPRESSED:
-                head = zlib.decompressobj().decompress(file.read(min(stored, 2 * _HEAD)), _HEAD)
-                most = _DEFLATED * stored
-            else:
+class _Reader:
+    """Reads a file of version 5; refuses, before it allocates them, sizes that cannot be."""
+
+    def __init__(self, path, order, names):
+        self._path, self._order, self._names = path, order, names
+        self._claimed = self._stored = 0  # bytes of arrays read so far, and of the variables that hold them
+        self._found = {}
+
+    def read(self):
+        size, place = self._path.stat().st_size, _HEADER
+        with open(self._path, "rb") as file:
+            while place < size:
                 file.seek(place)
-                head, most = file.read(_HEAD), stored
-            found.append(_array(head, order, most, stored))
-            place += 8 + stored
-    return [array for array in found if array is not None]
+                kind, stored = struct.unpack(f"{self._order}II", file.read(8))
+                place += 8
+                if kind not in (_MATRIX, _COMPRESSED) or stored > size - place:
+                    raise ValueError(f"a variable of {stored} bytes where {size - place} are left")
+                content, length = _Content(file, stored, kind == _COMPRESSED), stored
+                if kind == _COMPRESSED:
+                    kind, length, _ = self._tag(content)
+                if kind != _MATRIX or length > _DEFLATED * stored:
+                    raise ValueError(f"a variable of {length} bytes in {stored}")
+                self._stored += stored
+                if self._matrix(content, content.at + length):
+                    content.close()
+                else:
+                    self._stored -= stored
+                place += stored
+        return self._found
+
+    def _matrix(self, content, end, name=None):
+        """Reads the array that begins here, of numbers or structures, if it is wanted, and says whether it was."""
+        (flags,) = struct.unpack_from(f"{self._order}I", self._small(content, end))
+        kind = flags & 0xFF
+        if kind == _OPAQUE:  # it has no shape here
+            return False
+        shape = np.frombuffer(self._small(content, end), f"{self._order}i4").tolist()
+        own = bytes(self._small(content, end)).decode("latin-1")
+        name = own if name is None else name
+        if kind in _CLASSES and self._wanted(name):
+            self._found[name] = self._numbers(content, end, name, shape, kind, flags & _COMPLEX)
+            return True
+        if kind == _STRUCTURE and shape == [1, 1] and self._wanted(name, structure=True):
+            self._fields(content, end, name)
+            return True
+        return False
+
+    def _fields(self, content, end, name):
+        (length,) = struct.unpack(f"{self._order}i", self._small(content, end))
+        fields = bytes(self._small(content, end))
+        for start in range(0, len(fields), max(length, 1)):
+            kind, size, _ = self._tag(content)
+            last = content.at + size
+            if kind != _MATRIX or last > end:
+                raise ValueError(f"a field of {size} bytes in {name}")
+            if size:  # else an empty array, without anything
+                field = fields[start : start + length].split(b"\0")[0].decode("latin-1")
+                self._matrix(content, last, f"{name}.{field}")
+            content.skip(last - content.at)
+
+    def _wanted(self, name, *, structure=False):
+        if self._names is None:
+            return True
+        return any(each.startswith(f"{name}.") for each in self._names) if structure else name in self._names
+
+    def _numbers(self, content, end, name, shape, kind, is_complex):
+        count, parts, whole = math.prod(shape), 1 + bool(is_complex), None
+        for part in range(parts):
+            stored, size, small = self._tag(content)
+            if (
+                min(shape) < 0
+                or size != count * np.dtype(_STORED[stored]).itemsize
+                or content.at + (small is None) * size > end
+            ):
+                raise ValueError(f"{name} of shape {tuple(shape)} in {size} of {end - content.at} bytes")
+            if part == 0:
+                self._claimed += 16 * count if is_complex else size
+                check_claim(self._path, self._claimed, self._stored)
+                whole = np.empty(count, np.complex64 if kind == _SINGLE else np.complex128) if is_complex else None
+            numbers = np.frombuffer(small or content.read(size), f"{self._order}{_STORED[stored]}", count)
+            if whole is not None:
+                (whole.imag if part else whole.real)[:] = numbers
+            if small is None:
+                content.skip(-size % 8)
+        numbers = numbers if whole is None else whole
+        return numbers.astype(numbers.dtype.newbyteorder("="), copy=False).reshape(shape, order="F")
+
+    def _tag(self, content):
+        """Kind and bytes of the content of the element that begins here; the content itself where it is in its tag."""
+        tag = content.read(8)
+        kind, size = struct.unpack(f"{self._order}II", tag)
+        if kind >> 16:
+            return kind & 0xFFFF, kind >> 16, tag[4:8]
+        return kind, size, None
+
+    def _small(self, content, end):
+        """The content of an element that says what an array is."""
+        _, size, small = self._tag(content)
+        if small is not None:
+            return small[:size]
+        if size > min(_SMALL, end - content.at):
+            raise ValueError(f"{size} bytes that say what an array is")
+        found = content.read(size)
+        content.skip(-size % 8)
+        return found
 
 
-def _array(head, order, most, stored):
-    """The array that begins with these bytes, its content ``most`` bytes long at most; None for other content."""
-    kind, length, first, _ = _element(head, order, 0)
-    if kind != _MATRIX or length > most:
-        raise ValueError(f"a variable of {length} bytes in {most}")
-    _, _, start, after = _element(head, order, first)
-    (flags,) = struct.unpack_from(f"{order}I", head, start)
-    if flags & 0xFF == _OPAQUE:  # it has no shape here
-        return None
-    _, size, start, after = _element(head, order, after)
-    shape = struct.unpack_from(f"{order}{size // 4}i", head, start)
-    _, size, start, after = _element(head, order, after)
-    if start + size > len(head):
-        raise ValueError(f"a name of {size} bytes")
-    if flags & 0xFF not in _CLASSES:
-        return None
-    name = head[start : start + size].decode("latin-1")
-    kind, size, _, _ = _element(head, order, after)
-    count, n_parts = math.prod(shape), 1 + bool(flags & _COMPLEX)
-    if min(shape) < 0 or size != count * _STORED[kind] or size * n_parts > length:
-        raise ValueError(f"{name} of shape {shape} in {size} of {length} bytes")
-    return _Array(name, 16 * count if n_parts > 1 else size, stored)
+class _Content:
+    """What a variable holds, from its first byte on; ``at`` bytes of it have been read."""
 
+    def __init__(self, file, stored, compressed):
+        self._file, self._left, self.at = file, stored, 0
+        self._inflate = zlib.decompressobj() if compressed else None
 
-def _element(content, order, at):
-    """Kind, bytes and first place of an element's content, and the place after the element."""
-    kind, size = struct.unpack_from(f"{order}II", content, at)
-    if kind >> 16:  # a small one, whose content lies in its head
-        return kind & 0xFFFF, kind >> 16, at + 4, at + 8
-    return kind, size, at + 8, at + 8 + -(-size // 8) * 8
+    def read(self, size):
+        """The next bytes, as an array that can be written to."""
+        found = np.empty(size, np.uint8)
+        self.at += size
+        filled = 0
+        while filled < size:
+            part = self._some(size - filled)
+            if not part:
+                raise ValueError(f"{size - filled} bytes are missing")
+            found[filled : filled + len(part)] = np.frombuffer(part, np.uint8)
+            filled += len(part)
+        return found.data
+
+    def skip(self, size):
+        """Passes over the next bytes."""
+        while size > 0:
+            size -= len(self.read(min(size, _AT_ONCE)))
+
+    def close(self):
+        """Reads what is left, at whose end is a checksum."""
+        while self._some(_AT_ONCE):
+            pass
+        if self._inflate is not None and not self._inflate.eof:
+            raise ValueError("a compressed variable that has no end")
+
+    def _some(self, most):
+        """The next bytes, not more than ``most``; none at the end."""
+        while True:
+            waiting = b"" if self._inflate is None else self._inflate.unconsumed_tail
+            if not waiting:
+                waiting = self._file.read(min(self._left, _AT_ONCE, most if self._inflate is None else _AT_ONCE))
+                self._left -= len(waiting)
+            if self._inflate is None:
+                return waiting
+            part = self._inflate.decompress(waiting, most)
+            if part or not waiting or self._inflate.eof:
+                return part
 
 
 def _read_hdf5(path, names):
     with h5py.File(path, "r") as file:
-        found = {name: _numbers(file, name) for name in file if names is None or name in names}
-        found = {name: item for name, item in found.items() if item is not None}
+        found = {name: item for name, item in _datasets(file, {file}) if names is None or name in names}
         stored = sum(item.id.get_storage_size() for item in found.values())
         check_claim(path, sum(item.nbytes for item in found.values()), stored)
         return {name: _from_hdf5(item) for name, item in found.items()}
 
 
-def _numbers(file, name):
-    """The dataset if MATLAB would call it an array of numbers; None for anything else."""
-    if not isinstance(file.get(name, getlink=True), h5py.HardLink):
-        return None
-    item = file[name]
-    if not isinstance(item, h5py.Dataset) or item.external or item.is_virtual or item.shape is None:  # of other files
-        return None
+def _datasets(group, seen, prefix=""):
+    """Name and dataset of what MATLAB would call arrays of numbers, also in structures."""
+    for name in group:
+        if name.startswith("#") or not isinstance(group.get(name, getlink=True), h5py.HardLink):  # MATLAB's own names
+            continue
+        item = group[name]
+        if isinstance(item, h5py.Dataset):
+            if _is_numeric(item):
+                yield prefix + name, item
+        elif _matlab_class(item, "struct") == "struct" and "MATLAB_sparse" not in item.attrs and item not in seen:
+            seen.add(item)  # hard links may lead round in circles
+            yield from _datasets(item, seen, f"{prefix}{name}.")
+
+
+def _is_numeric(item):
+    if item.external or item.is_virtual or item.shape is None:  # of other files
+        return False
     kind = item.dtype.kind in "biufc" or item.dtype.names == ("real", "imag")
-    return item if kind and _matlab_class(item) in _NUMBERS else None
+    return kind and _matlab_class(item) in _NUMBERS
 
 
-def _matlab_class(item):
-    kind = item.attrs.get("MATLAB_class", b"double")
+def _matlab_class(item, otherwise="double"):
+    kind = item.attrs.get("MATLAB_class", otherwise)
     return kind.decode() if isinstance(kind, bytes) else str(kind)
 
 

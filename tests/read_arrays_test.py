@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import scipy.io
 
-from ganmrf.files import read_arrays
+from ganmrf.files import read_arrays, read_npy
 from ganmrf.io.series import read_series
 
 ARRAYS = ("scan.npz", "v7.mat", "v73.mat")
@@ -104,6 +104,69 @@ def test_numbers_of_v5_files_are_read_beside_other_variables(tmp_path, order):
     assert set(found) == {"numbers", "z"}
     np.testing.assert_array_equal(found["numbers"], [[0, 2, 4], [1, 3, 5]])
     np.testing.assert_array_equal(found["z"], [[1 + 3j, 2 + 4j]])
+
+
+STRUCTURE = {"rec": {"images": MASK + 1j, "how": {"times": MASK.T, "note": "in vivo", "none": np.zeros((0, 2))}}}
+
+
+def save_structure(path):
+    """`STRUCTURE` beside other variables, as MATLAB has it in version 7, or in 7.3; there with a link back to itself."""
+    if path.name == "v7.mat":
+        many = np.array([({"images": MASK},), ({"images": MASK},)], object)
+        cells = np.empty((1, 2), object)
+        cells[0, 0], cells[0, 1] = MASK, STRUCTURE
+        scipy.io.savemat(path, {"text": "a", "cells": cells, "many": many, **STRUCTURE}, do_compression=True)
+        return
+    with h5py.File(path, "w", userblock_size=512) as file:
+        file["rec/images"] = np.rec.fromarrays([MASK.T, np.ones(MASK.T.shape)], names="real,imag")
+        file["rec/how/times"] = MASK
+        file["rec/how/none"] = np.array([0, 2], np.uint64)
+        file["rec/how/none"].attrs["MATLAB_empty"] = 1
+        file["rec/how/back"] = file["rec"]
+        for name in ("rec", "rec/how"):
+            file[name].attrs["MATLAB_class"] = np.bytes_("struct")
+    with open(path, "r+b") as file:
+        file.write(b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM")
+
+
+@pytest.mark.parametrize("name", ["v7.mat", "v73.mat"])
+def test_fields_of_structures_are_arrays(tmp_path, name):
+    path = tmp_path / name
+    save_structure(path)
+    found = read_arrays(path)
+    expected = {"rec.images": MASK + 1j, "rec.how.times": MASK.T, "rec.how.none": np.zeros((0, 2))}
+    assert set(found) == set(expected)
+    for each, values in expected.items():
+        np.testing.assert_array_equal(found[each], values)
+    assert set(read_arrays(path, ["rec.how.times", "rec", "rec.how"])) == {"rec.how.times"}
+    np.testing.assert_array_equal(read_series(path, "rec.images").images, np.moveaxis(expected["rec.images"], -1, 0))
+
+
+def test_a_damaged_structure_is_refused_or_read(tmp_path):
+    """Whatever a byte of it becomes: one line, or arrays; never another error, or more memory than the file."""
+    path = tmp_path / "v7.mat"
+    scipy.io.savemat(path, STRUCTURE)
+    whole, refused = path.read_bytes(), 0
+    for place in range(128, len(whole)):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x5A]) + whole[place + 1 :])
+        try:
+            assert sum(array.nbytes for array in read_arrays(path).values()) < 2 * len(whole)
+        except ValueError as error:
+            assert "v7.mat: not a whole" in str(error)
+            refused += 1
+    assert refused > 100
+
+
+def test_npy(tmp_path):
+    path = tmp_path / "scan.npy"
+    np.save(path, MASK)
+    np.testing.assert_array_equal(read_npy(path), MASK)
+    whole = path.read_bytes()
+    np.save(path, np.array([None]), allow_pickle=True)
+    for content in (path.read_bytes(), whole[:-1], whole[:50], b""):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"scan\.npy: not a whole"):
+            read_npy(path)
 
 
 def test_an_array_that_is_smaller_than_its_place_is_refused(tmp_path):
