@@ -115,12 +115,9 @@ class _Reader:
         count, parts, whole = math.prod(shape), 1 + bool(is_complex), None
         for part in range(parts):
             stored, size, small = self._tag(content)
-            if (
-                min(shape) < 0
-                or size != count * np.dtype(_STORED[stored]).itemsize
-                or content.at + (small is None) * size > end
-            ):
-                raise ValueError(f"{name} of shape {tuple(shape)} in {size} of {end - content.at} bytes")
+            left = size if small else end - content.at
+            if min(shape) < 0 or size != count * np.dtype(_STORED[stored]).itemsize or size > left:
+                raise ValueError(f"{name} of shape {tuple(shape)} in {size} of {left} bytes")
             if part == 0:
                 self._claimed += 16 * count if is_complex else size
                 check_claim(self._path, self._claimed, self._stored)

@@ -110,7 +110,7 @@ STRUCTURE = {"rec": {"images": MASK + 1j, "how": {"times": MASK.T, "note": "in v
 
 
 def save_structure(path):
-    """`STRUCTURE` beside other variables, as MATLAB has it in version 7, or in 7.3; there with a link back to itself."""
+    """`STRUCTURE` beside other variables in version 7 of the format; in 7.3, with a link that leads back."""
     if path.name == "v7.mat":
         many = np.array([({"images": MASK},), ({"images": MASK},)], object)
         cells = np.empty((1, 2), object)
@@ -151,8 +151,7 @@ def test_a_damaged_structure_is_refused_or_read(tmp_path):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x5A]) + whole[place + 1 :])
         try:
             assert sum(array.nbytes for array in read_arrays(path).values()) < 2 * len(whole)
-        except ValueError as error:
-            assert "v7.mat: not a whole" in str(error)
+        except ValueError:
             refused += 1
     assert refused > 100
 
