@@ -1,11 +1,15 @@
 """Frozen dataclasses as JAX pytrees, the checks of values that their constructors make, and their form in files."""
 
+import contextlib
+import contextvars
 import dataclasses
 from collections.abc import Iterable, Mapping
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+_any_scale = contextvars.ContextVar("any_scale", default=False)
 
 
 def pytree(cls):
@@ -59,6 +63,26 @@ def require_positive(name: str, value, rule: str = "positive and finite"):
 def require_whole(name: str, value, least: int = 1):
     """`require` that ``value`` is a whole number, ``least`` or more."""
     require(name, value, lambda n: (n >= least) & (n % 1 == 0), f"a whole number, {least} or more")
+
+
+def require_scale(name: str, value, most: float, unit: str, instead: str):
+    """`require` that no magnitude exceeds ``most``: more of this ``unit`` is a number that was meant in another one.
+
+    ``instead`` is that other unit. Within `unusual_values` every magnitude passes.
+    """
+    if not _any_scale.get():
+        rule = f"in {unit}, {most:g} at most (is it in {instead}? ganmrf.pytrees.unusual_values() allows more)"
+        require(name, value, lambda x: np.abs(x) <= most, rule)
+
+
+@contextlib.contextmanager
+def unusual_values():
+    """Inside, times and factors may be as large as no tissue or scan of a body has them: helium, or a solvent."""
+    token = _any_scale.set(True)
+    try:
+        yield
+    finally:
+        _any_scale.reset(token)
 
 
 def first_wrong(value, wrong) -> str:

@@ -6,7 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ganmrf.pytrees import first_wrong, floating, is_traced, pytree, require_positive
+from ganmrf.pytrees import first_wrong, floating, is_traced, pytree, require_positive, require_scale
+
+# Water at body temperature, the slowest there is in a body, has 4.5 s; no pulse is played at ten times its angle.
+_LARGEST = {"t1": (20.0, "s", "ms"), "t2": (20.0, "s", "ms"), "b1": (10.0, "parts of the nominal angle", "percent")}
 
 
 @pytree
@@ -20,7 +23,8 @@ class Tissue:
       b1: actual over nominal flip angle (B1+), dimensionless, any shape that broadcasts with ``t1``.
 
     Raises:
-      ValueError: a time or ``b1`` that is not positive and finite, T2 > T1, or shapes that do not broadcast.
+      ValueError: a time or ``b1`` that is not positive and finite, T2 > T1, shapes that do not broadcast, or values
+        that are in ms or percent by their size (`ganmrf.pytrees.unusual_values` allows them).
     """
 
     t1: jax.Array
@@ -32,6 +36,7 @@ class Tissue:
             value = floating(field.name, getattr(self, field.name))
             object.__setattr__(self, field.name, value)
             require_positive(f"Tissue.{field.name}", value)
+            require_scale(f"Tissue.{field.name}", value, *_LARGEST[field.name])
         try:
             _ = self.shape
         except ValueError as error:

@@ -11,6 +11,7 @@ import pytest
 
 from ganmrf.physics.sequences.fisp import Sequence
 from ganmrf.physics.tissue import Tissue
+from ganmrf.pytrees import unusual_values
 
 BAD_TISSUES = [
     ({"t1": 0.0}, r"^Tissue\.t1 must be positive and finite; got 0$"),
@@ -68,3 +69,20 @@ def test_ravel_lists_the_voxels_of_the_broadcast_tissue(shapes):
 def test_fields_cannot_be_assigned():
     with pytest.raises(dataclasses.FrozenInstanceError):
         Tissue(1.0, 0.1).t1 = 2.0
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"t1": [0.9, 950.0], "t2": 0.04}, r"Tissue.t1 must be in s, .* in ms\?.*; got 950 at index 1"),
+        ({"t1": 950.0, "t2": 40.0}, "Tissue.t1 must be in s"),
+        ({"t1": 0.9, "t2": 0.04, "b1": 100.0}, r"Tissue.b1 must be .* in percent\?.*; got 100"),
+    ],
+)
+def test_values_in_everyday_units_are_refused_unless_told_otherwise(values, words):
+    with pytest.raises(ValueError, match=words):
+        Tissue(**values)
+    with unusual_values():
+        Tissue(**values)
+    with pytest.raises(ValueError, match=words):
+        Tissue(**values)

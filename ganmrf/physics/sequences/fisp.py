@@ -17,7 +17,9 @@ import numpy as np
 from jax import lax
 
 from ganmrf.physics import epg
-from ganmrf.pytrees import first_wrong, floating, is_traced, pytree, require, require_positive
+from ganmrf.pytrees import first_wrong, floating, is_traced, pytree, require, require_positive, require_scale
+
+_LONGEST = 10.0  # s, of a repetition or an inversion time: twice the time in which any tissue has relaxed
 
 
 @pytree
@@ -33,7 +35,8 @@ class Sequence:
 
     Raises:
       ValueError: values that are not finite, angles beyond a full turn (degrees?), an echo after the end of its
-        frame, negative times, or frame counts that disagree.
+        frame, negative times, frame counts that disagree, or times that are in ms by their size
+        (`ganmrf.pytrees.unusual_values` allows them).
     """
 
     flip_angle: jax.Array
@@ -54,8 +57,10 @@ class Sequence:
                 )
             object.__setattr__(self, name, jnp.broadcast_to(value, flip_angle.shape))
         full_turn = 2 * np.pi * (1 + 1e-6)
-        require("Sequence.flip_angle", flip_angle, lambda x: np.abs(x) <= full_turn, "within +-2 pi rad")
+        rule = "within +-2 pi rad (is it in degrees?)"
+        require("Sequence.flip_angle", flip_angle, lambda x: np.abs(x) <= full_turn, rule)
         require_positive("Sequence.repetition_time", self.repetition_time)
+        require_scale("Sequence.repetition_time", self.repetition_time, _LONGEST, "s", "ms")
         require("Sequence.echo_time", self.echo_time, lambda x: (x >= 0) & np.isfinite(x), "0 or more, and finite")
         if not is_traced(self.repetition_time, self.echo_time):
             late = np.asarray(self.echo_time > self.repetition_time)
@@ -71,6 +76,7 @@ class Sequence:
                 raise ValueError(f"Sequence.inversion_time must be one number; got shape {inversion_time.shape}")
             rule = "0 or more, and finite (None for no inversion)"
             require("Sequence.inversion_time", inversion_time, lambda x: (x >= 0) & np.isfinite(x), rule)
+            require_scale("Sequence.inversion_time", inversion_time, _LONGEST, "s", "ms")
             object.__setattr__(self, "inversion_time", inversion_time)
 
     @property

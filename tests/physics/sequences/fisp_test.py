@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 
 from ganmrf.physics.sequences.fisp import Sequence
+from ganmrf.pytrees import unusual_values
 
 BAD_SEQUENCES = [
     ({"flip_angle": 0.5}, r"^Sequence\.flip_angle must be \(frames,\) with one frame at least; got \(\)$"),
     ({"flip_angle": []}, r"^Sequence\.flip_angle must be \(frames,\) with one frame at least; got \(0,\)$"),
     ({"flip_angle": [[0.5]]}, r"^Sequence\.flip_angle must be \(frames,\) with one frame at least; got \(1, 1\)$"),
-    ({"flip_angle": [0.5, np.nan]}, r"^Sequence\.flip_angle must be within \+-2 pi rad; got nan at index 1$"),
-    ({"flip_angle": [0.5, -70]}, r"^Sequence\.flip_angle must be within \+-2 pi rad; got -70 at index 1$"),
+    ({"flip_angle": [0.5, np.nan]}, r"^Sequence\.flip_angle must be within \+-2 pi rad .*; got nan at index 1$"),
+    ({"flip_angle": [0.5, -70]}, r"^Sequence\.flip_angle must be within \+-2 pi rad .*; got -70 at index 1$"),
     ({"flip_angle": ["x", "y"]}, r"^flip_angle must be a number or an array of numbers"),
     ({"repetition_time": 0.0}, r"^Sequence\.repetition_time must be positive and finite; got 0 at index 0$"),
     (
@@ -67,3 +68,20 @@ def test_fields_are_the_leaves_by_name():
     names = [jax.tree_util.keystr(path) for path, _ in leaves]
     assert names == [".flip_angle", ".repetition_time", ".echo_time", ".inversion_time"]
     assert len(jax.tree.leaves(Sequence([0.1], 0.01, 0.001))) == 3  # no inversion: None is structure, not a leaf
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"repetition_time": 12.0}, r"repetition_time must be in s, .* in ms\?"),
+        ({"inversion_time": 18.0}, r"inversion_time must be in s, .* in ms\?"),
+        ({"flip_angle": np.array([5.0, 70.0])}, r"flip_angle must be .*degrees.*; got 70 at index 1"),
+    ],
+)
+def test_everyday_units_are_refused(values, words):
+    played = {"flip_angle": np.array([0.1, 0.2]), "repetition_time": 0.012, "echo_time": 0.002, "inversion_time": 0.02}
+    with pytest.raises(ValueError, match=words):
+        Sequence(**played | values)
+    if "flip_angle" not in values:
+        with unusual_values():
+            Sequence(**played | values)
