@@ -13,6 +13,7 @@ import numpy as np
 
 from ganmrf.dictionary.build import Dictionary
 from ganmrf.dictionary.cramer_rao import cramer_rao
+from ganmrf.dictionary.magnitude import without_phase
 from ganmrf.dictionary.match import Maps, frames_first, of_shape
 from ganmrf.parallel import meshes, one_blas_thread, run_chunks
 from ganmrf.physics.simulate import simulate_in_chunks
@@ -39,7 +40,8 @@ class Refined:
       t2: transverse relaxation time, s, float64.
       m0: complex amplitude, as in `match.Maps`, complex128.
       b1: actual over nominal flip angle that was simulated, float64.
-      t1_std: standard deviation of ``t1``, s (`cramer_rao`); inf where the signal does not determine it.
+      t1_std: standard deviation of ``t1``, s (`cramer_rao`); inf where the signal does not determine it, NaN for
+        magnitude images.
       t2_std: standard deviation of ``t2``, s.
       m0_std: standard deviation of ``abs(m0)``.
       noise: standard deviation of the noise, given to `refine` or measured by it, from which the error bars follow.
@@ -66,6 +68,7 @@ def refine(
     axis: int = 0,
     b1_map=None,
     noise=None,
+    magnitude: bool = False,
     progress: bool = False,
 ) -> Refined:
     """Least-squares T1, T2 and M0 of every matched voxel, with error bars; the search starts from the matched atom.
@@ -86,6 +89,8 @@ def refine(
         orthonormal basis have the same), one number or of the spatial shape. None measures the noise from the
         residuals, so that errors of the model count as noise: voxel by voxel; with fewer than 100 frames or
         coefficients, too few for one voxel, as one root mean square over all refined voxels.
+      magnitude: whether the images are magnitudes, and the dictionary is one of magnitudes (`magnitude_dictionary`).
+        Their noise is not Gaussian, so the error bars are NaN.
       progress: whether to show a progress bar with an estimate of the time left.
 
     Raises:
@@ -100,7 +105,7 @@ def refine(
     series, shape = images.reshape(len(images), -1), images.shape[1:]
     voxels = _voxels(dictionary, maps, mask, shape)
     b1 = _positive("b1_map", maps.b1 if b1_map is None else b1_map, shape, voxels)
-    model = _Model.of(dictionary, maps.index.ravel()[voxels], b1)
+    model = _Model.of(dictionary, maps.index.ravel()[voxels], b1, magnitude)
     freedom = model.n_columns - 3
     if np.iscomplexobj(series) or np.iscomplexobj(dictionary.basis):
         freedom = 2 * model.n_columns - 4
@@ -114,7 +119,7 @@ def refine(
         few = model.n_columns < _FEW_COLUMNS and variance.size
         noise = np.sqrt(np.full(variance.shape, variance.mean()) if few else variance)
     for name in ("t1_std", "t2_std", "m0_std"):
-        np.multiply(found[name], noise, out=found[name], where=np.isfinite(found[name]))
+        np.multiply(found[name], np.nan if magnitude else noise, out=found[name], where=np.isfinite(found[name]))
     found.update(b1=b1, noise=noise)
 
     def in_place(values):
@@ -134,10 +139,11 @@ class _Model:
     b1: np.ndarray  # of each voxel
     low: np.ndarray  # smallest T1 and T2 allowed, s, (2, 1)
     high: np.ndarray  # largest T1 and T2 allowed, s, (2, 1)
+    magnitude: bool  # whether the signals are magnitudes
     ladder: np.ndarray  # ascending T2, s, and the number of states that a T2 up to this value needs, (2, steps)
 
     @classmethod
-    def of(cls, dictionary, index, b1):
+    def of(cls, dictionary, index, b1, magnitude):
         times = np.stack([dictionary.tissue.t1, dictionary.tissue.t2]).astype(float)
         low, high = times.min(axis=1, keepdims=True) / _MARGIN, times.max(axis=1, keepdims=True) * _MARGIN
         t2 = high[1] / _T2_RATIO ** np.arange(np.log(high[1, 0] / low[1, 0]) / np.log(_T2_RATIO) + 1)[::-1]
@@ -146,7 +152,7 @@ class _Model:
         profile = dictionary.slice_profile
         tissue = Tissue(*np.transpose(corners))
         states = plan_n_states(dictionary.sequence, tissue, n_states=None, accuracy=_ACCURACY, slice_profile=profile)
-        return cls(dictionary, times[:, index], b1, low, high, np.stack([t2, states[::4]]))
+        return cls(dictionary, times[:, index], b1, low, high, magnitude, np.stack([t2, states[::4]]))
 
     @property
     def n_columns(self):
@@ -163,6 +169,8 @@ class _Model:
         for places, results in simulate(np.arange(step.size), mesh):
             for n, rows in enumerate(results):
                 signals[places, n] = rows if basis is None else rows.astype(float) @ basis
+        if self.magnitude:
+            signals = without_phase(signals)
         return signals[copies.ravel()]
 
     def bounded(self, times):

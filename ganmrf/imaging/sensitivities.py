@@ -1,20 +1,25 @@
 """Coil sensitivities from the scan itself, and the combination of coil images."""
 
 import functools
+import warnings
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy import ndimage
+from scipy import ndimage, spatial
 
 from ganmrf.imaging.reconstruct import conjugate_gradients, grid_coefficients, normal_operator
-from ganmrf.imaging.trajectory import density_compensation
+from ganmrf.imaging.trajectory import density_compensation, distinct
 from ganmrf.pytrees import require
 
 _RESOLUTION = 6e-3  # m, of the calibration images: sensitivities vary over centimetres
 _RANK = 2  # coefficients that are reconstructed, so that the first is free of the second's aliases
 _ITERATIONS = 15  # of conjugate gradients: enough at a resolution that is fully sampled
 _POWER_ITERATIONS = 20  # that find the strongest combination of coils in each window
+# Widest distance from a place of k-space to its nearest sample, times the field of view: 0.71 is that of a square grid
+# at the Nyquist rate, and aliases grow from there on. A share of the centre may be further away: errors stay at the noise.
+_GAP, _GAPS = 0.75, 0.03
+_PLACES = 81  # along an edge, at which this distance is measured
 _WINDOW = 3  # voxels of a calibration image over which a sensitivity is taken to be constant
 
 
@@ -29,6 +34,8 @@ def calibrate(kspace, trajectory, basis, shape: tuple[int, int], voxel_size) -> 
     Returns:
       (coils, y, x), complex64, root sum of squares 1.
 
+    Warns where all frames together leave gaps in the centre of k-space, which make the sensitivities wrong.
+
     Raises:
       ValueError: the trajectory has no sample near the centre of k-space.
     """
@@ -40,6 +47,8 @@ def calibrate(kspace, trajectory, basis, shape: tuple[int, int], voxel_size) -> 
     if not inside.any():
         raise ValueError(f"trajectory has no sample that stays within {radius:.4g} cycles/m in every frame")
     points, basis = np.ascontiguousarray(trajectory[:, inside]), basis[:, :_RANK]
+    if kspace.shape[1] > 1:
+        _warn_of_gaps(points, radius, np.multiply(shape, voxel_size)[::-1])
     weights = density_compensation(points, coarse, coarse_size)
     gridded = grid_coefficients(kspace[:, :, inside], points, weights, basis, coarse, coarse_size)
     normal = normal_operator(points, weights, basis, np.ones((1, *coarse), np.complex64), coarse_size)
@@ -84,6 +93,21 @@ def combine(coil_images, sensitivities) -> jax.Array:
       Roemer et al. 1990, doi:10.1002/mrm.1910160203.
     """
     return jnp.einsum("c...yx,cyx->...yx", jnp.asarray(coil_images), jnp.conj(sensitivities))
+
+
+def _warn_of_gaps(trajectory, radius, field_of_view):
+    """Warns where the centre of k-space has places far from any sample; ``field_of_view`` is along (x, y)."""
+    line = np.linspace(-radius, radius, _PLACES)
+    places = np.stack(np.meshgrid(line, line), axis=-1).reshape(-1, 2)
+    places = places[np.linalg.norm(places, axis=1) <= radius]
+    samples = spatial.cKDTree(distinct(trajectory)[0].reshape(-1, 2) * field_of_view)
+    gaps = np.mean(samples.query(places * field_of_view)[0] > _GAP)
+    if gaps > _GAPS:
+        warnings.warn(
+            f"{100 * gaps:.0f} % of the centre of k-space lies between samples, so that coil sensitivities from the "
+            "scan itself are wrong, and the maps with them: scan more interleaves, or give --sensitivities",
+            stacklevel=3,
+        )
 
 
 @functools.partial(jax.jit, static_argnums=1)

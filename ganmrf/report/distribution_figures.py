@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 from matplotlib.figure import Figure
+from scipy import stats
 
 from ganmrf.report.drawing import COLOURS, legend_above, plain_axes
 
@@ -55,6 +56,33 @@ def distribution_figure(simulated, generated: Mapping[str, np.ndarray]) -> Figur
     bands.plot([], [], color="0.3", linewidth=1, label="generated, 5 and 95 %")
     bands.plot([], [], color="0.3", linewidth=1, linestyle=(0, (4, 2)), label="generated, mean")
     legend_above(bands)
+    return figure
+
+
+def residual_figure(ratio, freedom: int) -> Figure:
+    """Distribution of residuals over the noise, and the one that noise alone has.
+
+    Args:
+      ratio: root mean square of each voxel's residual over that of the noise, dimensionless, (voxels,).
+      freedom: numbers of a voxel less the unknowns that were fitted.
+
+    Raises:
+      ValueError: no voxel, or another number of axes.
+    """
+    ratio = np.asarray(ratio, float)
+    if ratio.ndim != 1 or not ratio.size:
+        raise ValueError(f"ratio must be (voxels,), one at least; got {ratio.shape}")
+    # Few voxels far beyond must not squeeze the others together; they are counted in the last bin.
+    last = max(2.0, 1.1 * float(np.quantile(ratio, 0.98)))
+    edges = np.linspace(0, last, _BINS + 1)
+    figure, (axes,) = plain_axes(3.0)
+    axes.hist(np.minimum(ratio, last), edges, density=True, color=COLOURS[0], alpha=0.5, label="this scan")
+    fine = np.linspace(0, last, 400)
+    noise = 2 * freedom * fine * stats.chi2.pdf(freedom * fine**2, freedom)
+    axes.plot(fine, noise, color="0.25", linewidth=1.4, label="noise alone")
+    axes.axvline(np.median(ratio), color=COLOURS[0], linewidth=1.4, linestyle=(0, (4, 2)), label="median")
+    axes.set(xlabel="Residual of a voxel / noise", ylabel="Density", xlim=(0, last), yticks=[])
+    legend_above(axes)
     return figure
 
 

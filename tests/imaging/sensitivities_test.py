@@ -1,5 +1,7 @@
 """Sensitivities come back from images, and from undersampled samples of a brain, up to the phase that no scan tells."""
 
+import warnings
+
 import numpy as np
 import pytest
 
@@ -127,3 +129,14 @@ def test_a_trajectory_without_a_centre_is_refused(scan):
     kspace, trajectory, basis = scan
     with pytest.raises(ValueError, match=r"trajectory has no sample that stays within .* cycles/m in every frame"):
         calibrate(kspace, trajectory + np.float32(500), basis, (SIZE, 50), (FIELD_OF_VIEW / SIZE,) * 2)
+
+
+@pytest.mark.parametrize(("arms", "warned"), [(16, False), (4, True)])
+def test_gaps_in_the_centre_of_k_space_are_warned_of(arms, warned):
+    spiral = design_spiral(matrix=48, field_of_view=0.24, interleaves=16, centre_density=1.0)
+    trajectory = rotated(spiral.k, np.arange(16) % arms * 2 * np.pi / arms)
+    kspace, basis = np.ones((16, 2, len(spiral.k)), np.complex64), np.eye(16, 2)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        calibrate(kspace, trajectory, basis, (48, 48), (5e-3, 5e-3))
+    assert ["--sensitivities" in str(each.message) for each in caught] == [True] * warned

@@ -1,0 +1,106 @@
+"""Whether the model fits: what it leaves of voxels' signals, compared with the noise that neighbouring voxels show."""
+
+import dataclasses
+
+import numpy as np
+from scipy import stats
+
+from ganmrf.dictionary.build import Dictionary
+from ganmrf.dictionary.match import Maps, frames_first
+from ganmrf.dictionary.refine import Refined
+from ganmrf.physics.simulate_many import simulate_many
+from ganmrf.physics.tissue import Tissue
+
+_PAIRS = 2000  # of voxels: their median ratio is known to 2 %
+# Voxels between the two of a pair: what interpolation spreads reaches the nearest neighbour, tissues are larger.
+_APART = 2
+_FITS = np.sqrt(2)  # times the noise: a model error with as much energy as the noise itself
+
+
+@dataclasses.dataclass(frozen=True)
+class Fit:
+    """Residuals of some voxels in units of the noise.
+
+    Attributes:
+      ratio: root mean square of each voxel's residual over that of the noise, (voxels,): 1 where the model fits.
+      noise: standard deviation of the noise in the real, and in the imaginary, part of a frame or coefficient.
+      freedom: numbers of a voxel less the unknowns that were fitted: the ratio scatters by ``1 / sqrt(2 freedom)``.
+    """
+
+    ratio: np.ndarray
+    noise: float
+    freedom: int
+
+    @property
+    def fits(self) -> bool:
+        """Whether what the model leaves has less than twice the energy of the noise, in half of the voxels."""
+        return bool(np.median(self.ratio) < _FITS)
+
+
+def residual_fit(
+    dictionary: Dictionary, images, maps: Maps, refined: Refined | None = None, *, magnitude: bool = False
+) -> Fit | None:
+    """Compares residuals with the noise, in up to 4000 voxels.
+
+    The noise is measured from the differences between the residuals of voxels two apart: noise, and aliasing that looks
+    like noise, differ there, while the error of a wrong model is about the same in one tissue.
+
+    Args:
+      dictionary: that was matched.
+      images: as for `match`.
+      maps: result of `match` or `match_with_b1` for these images.
+      refined: result of `refine`; None takes the atoms, whose steps then count as an error of the model.
+      magnitude: as for `refine`.
+
+    Returns:
+      The fit; None where no voxels are two apart, or nothing differs between them.
+    """
+    images = frames_first(dictionary, images, 0)
+    first, second = _pairs(maps.index >= 0)
+    if not first.size:
+        return None
+    both = np.concatenate([first, second])
+    residuals = _residuals(dictionary, images.reshape(len(images), -1)[:, both].T, both, maps, refined, magnitude)
+    count, unknowns = residuals.shape[1], 3 + np.iscomplexobj(residuals)
+    freedom = (1 + np.iscomplexobj(residuals)) * count - unknowns
+    if freedom < 1:
+        return None
+    here, there = np.split(residuals, 2)
+    variance = np.median(np.linalg.norm(here - there, axis=1) ** 2) / (2 * stats.chi2.median(freedom))
+    if not variance > 0:
+        return None
+    ratio = np.linalg.norm(residuals, axis=1) / np.sqrt(freedom * variance)
+    return Fit(ratio, float(np.sqrt(variance)), int(freedom))
+
+
+def _pairs(matched):
+    """Flat positions of up to `_PAIRS` pairs of matched voxels, `_APART` along one of the last two axes."""
+    places = np.arange(matched.size).reshape(matched.shape)
+    found = []
+    for axis in range(max(matched.ndim - 2, 0), matched.ndim):
+        ends = [np.moveaxis(values, axis, 0) for values in (matched, places)]
+        inside = ends[0][:-_APART] & ends[0][_APART:]
+        found.append(np.stack([ends[1][:-_APART][inside], ends[1][_APART:][inside]]))
+    found = np.concatenate(found, axis=1)
+    chosen = np.random.default_rng(0).permutation(found.shape[1])[:_PAIRS]
+    return found[:, np.sort(chosen)]
+
+
+def _residuals(dictionary, data, voxels, maps, refined, magnitude):
+    """Data of voxels less the fitted signals, (voxels, columns), float64 or complex128."""
+    data = data.astype(np.result_type(data, float))
+    basis = dictionary.basis
+    if refined is None:
+        index = maps.index.ravel()[voxels]
+        rows, position = np.unique(index, return_inverse=True)
+        signals = np.asarray(dictionary.fingerprints[rows], float)[position]
+        signals *= np.asarray(dictionary.norms, float)[index][:, None]
+    else:
+        tissue = Tissue(*(getattr(refined, name).ravel()[voxels] for name in ("t1", "t2", "b1")))
+        signals = simulate_many(dictionary.sequence, tissue, slice_profile=dictionary.slice_profile).astype(float)
+        signals = np.abs(signals) if magnitude else signals
+        signals = signals if basis is None else signals @ basis
+    if basis is not None and data.shape[1] == len(basis):
+        data = data @ basis
+    m0 = (maps if refined is None else refined).m0.ravel()[voxels]
+    return data - (m0 if np.iscomplexobj(data) else m0.real)[:, None] * signals
