@@ -1,4 +1,4 @@
-"""Receive coils: an array around a head by Biot and Savart's law, and fewer virtual ones in place of many."""
+"""Receive coils: an array around a head by Biot and Savart's law; coils with white noise, and fewer of them."""
 
 import itertools
 
@@ -8,6 +8,10 @@ from ganmrf.pytrees import require, require_whole
 
 _LOOP_RADIUS, _ARRAY_RADIUS, _ROW_SPACING = 0.045, 0.14, 0.08  # m: loops of 9 cm on a helmet of 28 cm
 _SEGMENTS = 64  # straight pieces of a loop: the field's error is far below that of the geometry
+# With a covariance from 5 samples a coil, 0.8 of the SNR's square is left on average of what the true one would give
+# (Reed et al. 1974, doi:10.1109/TAES.1974.307893): with fewer, prewhitening may lose more than it gains.
+_FEWEST_SAMPLES = 5
+_SAME_NOISE = 1e-6  # of the largest standard deviation or eigenvalue: float32's rounding
 _HEAD_RADIUS = 0.09  # m: within this radius the array's root sum of squares is 1 on average
 
 
@@ -36,6 +40,39 @@ def head_array(n_coils: int, size: int, field_of_view: float) -> np.ndarray:
     fields = np.array([_loop_field(*place, points) for place in zip(2 * np.pi * coils / n_coils, heights, strict=True)])
     inside = np.hypot(x, y) <= _HEAD_RADIUS
     return (fields / np.linalg.norm(fields[:, inside], axis=0).mean()).astype(np.complex64)
+
+
+def prewhiten(kspace: np.ndarray, noise: np.ndarray) -> np.ndarray:
+    """Mixes the coils of k-space so that their noise is not correlated and has unit variance, ``E |n|^2 = 1``.
+
+    Sums over the coils that weight them by their sensitivities then have the best SNR.
+
+    Args:
+      kspace: (frames, coils, samples).
+      noise: samples of noise alone, (coils, samples); their mean is an offset of the receiver and does not count.
+
+    Returns:
+      (frames, coils, samples), complex64: the inverse Cholesky factor of the noise covariance times k-space.
+
+    Raises:
+      ValueError: noise of other coils, with fewer than 5 samples a coil, or of coils that have none or all the same.
+
+    References:
+      Pruessmann et al. 2001, doi:10.1002/mrm.1241.
+    """
+    coils, samples = noise.shape
+    if coils != kspace.shape[1]:
+        raise ValueError(f"noise has {coils} coils, but k-space has {kspace.shape[1]}")
+    if samples < _FEWEST_SAMPLES * coils:
+        raise ValueError(f"noise has {samples} samples, but {coils} coils need {_FEWEST_SAMPLES * coils}")
+    covariance = np.atleast_2d(np.cov(noise.astype(complex)))
+    deviation = np.sqrt(np.diag(covariance).real)
+    if len(silent := np.flatnonzero(deviation <= _SAME_NOISE * deviation.max())):
+        raise ValueError(f"noise: {len(silent)} of {coils} coils have none, first coil {silent[0]}")
+    if np.linalg.eigvalsh(covariance / np.outer(deviation, deviation))[0] < _SAME_NOISE:
+        raise ValueError(f"noise: that of some of the {coils} coils is a sum of that of others")
+    mixing = np.linalg.inv(np.linalg.cholesky(covariance))
+    return np.matmul(mixing.astype(np.complex64), kspace)
 
 
 def compress_coils(kspace: np.ndarray, n_coils: int) -> tuple[np.ndarray, float]:

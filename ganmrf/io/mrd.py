@@ -1,4 +1,4 @@
-"""Raw data and images in ISMRMRD's format, MRD (HDF5): what scanners' converters write and Gadgetron and BART read.
+"""Raw data and images in ISMRMRD's format, MRD: what scanners' converters write and Gadgetron and BART read.
 
 The signal is ``kspace(k) = sum over r of image(r) exp(-2 pi i k r)`` with ``r = (column - nx // 2, row - ny // 2)``
 times the voxel size, columns along ``read_dir`` and rows along ``phase_dir``.
@@ -15,17 +15,11 @@ import h5py
 import numpy as np
 
 from ganmrf.files import replacing
-from ganmrf.io.mrd_file import read_file
-from ganmrf.io.mrd_frames import frame_order, points_of, records_of_slice
-from ganmrf.io.mrd_header import (
-    affine_of,
-    encoding_of,
-    new_header,
-    parse_header,
-    place_of,
-    sequence_of,
-    stated_units,
-)
+from ganmrf.io.mrd_file import read_file, read_header
+from ganmrf.io.mrd_frames import NOISE, frame_order, points_of, records_of_slice
+from ganmrf.io.mrd_header import affine_of, new_header, place_of, sequence_of, stated_units
+from ganmrf.io.mrd_noise import noise_of
+from ganmrf.io.mrd_xml import encoding_of, parse_header
 from ganmrf.io.trajectories import UNITS, GivenTrajectory, read_trajectory, stored_per_metre
 from ganmrf.physics.sequences.fisp import Sequence
 
@@ -50,6 +44,8 @@ class RawData:
       affine: (4, 4), from voxel indices (x, y, z) to positions in mm, as in NIfTI (RAS); None where it is not known.
       sequence: the sequence that was played; None where the file does not say it for these frames.
       trajectory_units: units of the trajectory before it was converted, given or found; None where there was none.
+      noise: samples of noise alone, (coils, samples), complex64, with the variance and covariance that the noise has in
+        ``kspace``; None where there are none.
 
     Raises:
       ValueError: arrays whose shapes disagree or that are not finite, or sizes that are not positive.
@@ -64,6 +60,7 @@ class RawData:
     affine: np.ndarray | None = None
     sequence: Sequence | None = None
     trajectory_units: str | None = None
+    noise: np.ndarray | None = None
 
     def __post_init__(self):
         kspace = np.asarray(self.kspace, np.complex64)
@@ -75,6 +72,13 @@ class RawData:
             raise ValueError(
                 f"kspace: {np.count_nonzero(wrong)} of {kspace.size} values are NaN or infinite, first in frame {first}"
             )
+        if self.noise is not None:
+            noise = np.asarray(self.noise, np.complex64)
+            object.__setattr__(self, "noise", noise)
+            if noise.ndim != 2 or len(noise) != kspace.shape[1] or not noise.size:
+                raise ValueError(f"noise must be (coils, samples) of {kspace.shape[1]} coils; got shape {noise.shape}")
+            if unfit := np.count_nonzero(~np.isfinite(noise)):
+                raise ValueError(f"noise: {unfit} of {noise.size} values are NaN or infinite")
         if self.trajectory is not None:
             trajectory = np.asarray(self.trajectory, np.float32)
             object.__setattr__(self, "trajectory", trajectory)
@@ -105,16 +109,22 @@ def read_mrd(
     trajectory_units: str | None = None,
     frame_counter: str | None = None,
     slice_index: int | None = None,
+    dataset: str | None = None,
+    header=None,
+    skip_readouts: int | None = None,
+    matrix=None,
+    field_of_view=None,
 ) -> RawData:
-    """Reads one slice of raw data and puts it in order, frame by frame.
+    """Reads one slice of raw data, from HDF5 or an ISMRMRD stream, and puts it in order, frame by frame.
 
     Left out are readouts flagged as noise, parallel calibration alone, navigation, phase correction, feedback, dummy
-    scan, surface coil correction or phase stabilisation; then all readouts but those of the first encoding space; and
-    of each readout the samples that ``discard_pre`` and ``discard_post`` count. Oversampled readouts stay oversampled:
-    the trajectory says where the samples lie.
+    scan, surface coil correction or phase stabilisation; those in front (``skip_readouts``); then all readouts but
+    those of the first encoding space; and of each readout the samples that ``discard_pre`` and ``discard_post`` count.
+    Oversampled readouts stay oversampled: the trajectory says where the samples lie. What is missing or malformed in
+    the header and not needed is left out, with a warning.
 
     Args:
-      path: the file.
+      path: the file; its content tells HDF5 from a stream, not its suffix.
       trajectory: of the samples that are read, in the order of `RawData`: a `GivenTrajectory`, an array of its values,
         or a file for `read_trajectory`. None takes the trajectory of the file; for a Cartesian file without one, None
         computes it from ``kspace_encode_step_1``, ``center_sample`` and the encoded field of view.
@@ -128,39 +138,61 @@ def read_mrd(
         equally many readouts at each value. Where none varies, a Cartesian scan is one frame; for any other scan
         average, segment and kspace_encode_step_1 are tried in the same way, and then acquisition.
       slice_index: value of the counter ``slice``, where it has several.
+      dataset: the group of the HDF5 file; None for ``dataset``.
+      header: a file whose XML header takes the place of that in ``path``: MRD, or the XML itself.
+      skip_readouts: how many readouts of the file are left out in front, flagged ones counted too. None leaves out,
+        with a warning, those that are not flagged and have all another size than the scan, which has more.
+      matrix: whole number, or (y, x), that overrules the header's matrix of the image; that of the encoding, in which
+        trajectories are measured, changes with it.
+      field_of_view: m, one number or (y, x), in the same way.
 
     Returns:
-      The raw data. ``affine`` has the centre of the slice in voxel (nx // 2, ny // 2). ``sequence`` is None unless the
-      header has TR, TE and flip angle, each once or for every frame, with values that a `Sequence` can have. (Some
-      converters write one flip angle where the scan had many.)
+      The raw data. ``noise`` is from the readouts flagged as noise, or else from those in front that hold no signal,
+      scaled to the dwell time of the scan (`noise_of`). ``affine`` has the centre of the slice in voxel
+      (nx // 2, ny // 2). ``sequence`` is None unless the header has TR, TE and flip angle, each once or for every
+      frame, with values that a `Sequence` can have. (Some converters write one flip angle where the scan had many.)
 
     Raises:
-      ValueError: a file that is missing, truncated, not HDF5 or without MRD raw data; a malformed header; readouts
-        with different numbers of coils or samples; several slices or partitions; frames missing, doubled or
-        incomplete, or no clear choice of a counter; no trajectory, or one of another shape; values that are not
-        finite. The line names the file.
+      ValueError: a file that is missing, truncated or without MRD raw data in the group; a header without sizes, or
+        with parameters of the sequence that are no numbers; readouts with different numbers of coils or samples;
+        several slices or partitions; frames missing, doubled or incomplete, or no clear choice of a counter; no
+        trajectory, or one of another shape; values that are not finite. The line names the file.
     """
     path = pathlib.Path(path)
     if trajectory_units is not None and trajectory_units not in UNITS:
-        raise ValueError(f"trajectory_units must be one of {', '.join(UNITS)}; got {trajectory_units!r}")
+        raise ValueError(f"--trajectory_units must be one of {', '.join(UNITS)}; got {trajectory_units!r}")
     if isinstance(trajectory, (str, pathlib.Path)):
         trajectory = read_trajectory(trajectory, units=trajectory_units)
     elif trajectory is not None and not isinstance(trajectory, GivenTrajectory):
         trajectory = GivenTrajectory(trajectory, trajectory_units)
-    xml, records = read_file(path)
+    xml, records = read_file(path, dataset)
+    source, of_header, notes = path, [], []
+    if header is not None:
+        source, xml = header, read_header(header, dataset)
+    if xml is None:
+        raise ValueError(f"{source}: no XML header: give a file that has it with --header=FILE")
     try:
-        wanted = parse_header(xml), records_of_slice(records, slice_index)
-        return _assemble(*wanted, trajectory, trajectory_units, frame_counter)
+        parsed = parse_header(xml, of_header)
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from error
+    try:
+        chosen, front = records_of_slice(records, slice_index, skip_readouts, notes)
+        encoding = encoding_of(parsed, int(chosen["head"]["encoding_space_ref"][0]), matrix, field_of_view, notes)
+        noise = noise_of(records, front, chosen["head"][0], parsed.acquisitionSystemInformation, notes)
+        raw = _assemble(parsed, encoding, chosen, noise, trajectory, trajectory_units, frame_counter)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+    for line in [*(f"{source}: {note}" for note in of_header), *(f"{path}: {note}" for note in notes)]:
+        warnings.warn(line, stacklevel=2)
+    return raw
 
 
 def write_mrd(path, raw: RawData):
     """Writes raw data, whole or not at all; `read_mrd` gives it back, the trajectory to the rounding of float32.
 
-    A frame is one readout, numbered by ``repetition``. The trajectory is stored in cycles per voxel. The frequency of
-    the protons, which MRD demands, is written as 0: unknown. A trajectory that is not written has to be given when the
-    file is read.
+    A frame is one readout, numbered by ``repetition``; noise comes first, in readouts flagged so. The trajectory is
+    stored in cycles per voxel. The frequency of the protons, which MRD demands, is written as 0: unknown. A trajectory
+    that is not written has to be given when the file is read.
 
     Raises:
       ValueError: a folder that cannot be written, more frames, coils or samples of a frame than MRD can count (65535),
@@ -176,17 +208,18 @@ def write_mrd(path, raw: RawData):
     limits = header.encoding[0].encodingLimits
     limits.repetition = xsd.limitType(maximum=frames - 1)
     limits.kspace_encoding_step_1 = xsd.limitType(maximum=0)
-    records = np.zeros(frames, hdf5.acquisition_dtype)
-    _fill_heads(records["head"], raw)
-    kspace = np.ascontiguousarray(raw.kspace).view(np.float32).reshape(frames, -1)
+    noise = [] if raw.noise is None else np.split(raw.noise, range(_MOST, raw.noise.shape[1], _MOST), axis=1)
+    records = np.zeros(len(noise) + frames, hdf5.acquisition_dtype)
+    _fill_heads(records["head"], raw, [part.shape[1] for part in noise])
     points = np.zeros((frames, 0), np.float32)
     if raw.trajectory is not None:
         points = (raw.trajectory * (np.divide(raw.field_of_view, raw.matrix)[::-1])).astype(np.float32)
         if (beyond := np.abs(points).max()) > 1:
             raise ValueError(f"{path}: trajectory reaches {beyond:.3g} cycles per voxel; the most is 1")
         points = points.reshape(frames, -1)
-    for i in range(frames):
-        records["data"][i], records["traj"][i] = kspace[i], points[i]
+    empty = [points[0, :0]] * len(noise)
+    for record, data, traj in zip(records, map(_numbers, [*noise, *raw.kspace]), [*empty, *points], strict=True):
+        record["data"], record["traj"] = data, traj
     with replacing(path) as temporary, h5py.File(temporary, "w") as file:
         group, xml = file.create_group("dataset"), [xsd.ToXML(header).encode()]
         group.create_dataset("xml", data=xml, dtype=h5py.string_dtype("ascii"), maxshape=(None,))
@@ -223,10 +256,9 @@ def write_mrd_images(path, maps: dict, *, field_of_view, slice_thickness: float,
             dataset.append_image(name, image)
 
 
-def _assemble(header, records, trajectory, units, counter):
+def _assemble(header, encoding, records, noise, trajectory, units, counter):
     """The raw data of the acquisitions of one slice."""
     head = records["head"]
-    encoding = encoding_of(header, int(head["encoding_space_ref"][0]))
     cartesian = encoding.trajectory == xsd.trajectoryType.CARTESIAN
     order = frame_order(head, counter, encoding.encodingLimits, cartesian=cartesian)
     frames, readouts = order.shape
@@ -264,16 +296,24 @@ def _assemble(header, records, trajectory, units, counter):
         dwell_time=dwell_time if dwell_time > 0 else None,
         affine=affine_of(head[0], **image),
         sequence=sequence_of(header.sequenceParameters, frames),
+        noise=noise,
     )
 
 
-def _fill_heads(head, raw):
+def _numbers(samples):
+    return np.ascontiguousarray(samples).view(np.float32).ravel()
+
+
+def _fill_heads(head, raw, noise):
+    """Heads of readouts of noise, of so many samples, and then of frames."""
     frames, coils, samples = raw.kspace.shape
-    head["version"], head["scan_counter"] = 1, np.arange(frames)
-    head["number_of_samples"] = samples
+    head["version"], head["scan_counter"] = 1, np.arange(len(head))
+    head["number_of_samples"] = [*noise, *[samples] * frames]
     head["available_channels"] = head["active_channels"] = coils
-    head["trajectory_dimensions"] = 0 if raw.trajectory is None else 2
     head["sample_time_us"] = 0 if raw.dwell_time is None else 1e6 * raw.dwell_time
+    head["flags"][: len(noise)] = np.uint64(1 << (NOISE - 1))
+    head = head[len(noise) :]
+    head["trajectory_dimensions"] = 0 if raw.trajectory is None else 2
     head["idx"]["repetition"] = np.arange(frames)
     for field, value in place_of(raw.affine, raw.matrix, raw.field_of_view, raw.slice_thickness).items():
         head[field] = value

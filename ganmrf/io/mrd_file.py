@@ -1,4 +1,4 @@
-"""The header and the acquisitions in an MRD file, once its HDF5 structures are known to hold what they claim."""
+"""The header and the acquisitions in an MRD file, once its structures are known to hold what they claim."""
 
 import itertools
 import math
@@ -11,6 +11,7 @@ import numpy as np
 
 from ganmrf.files import check_readable
 from ganmrf.io.mrd_frames import listed
+from ganmrf.io.mrd_stream import is_stream, read_stream
 from ganmrf.memory import TooLarge, check_claim
 
 with warnings.catch_warnings():  # the import changes which warnings a user sees
@@ -18,48 +19,100 @@ with warnings.catch_warnings():  # the import changes which warnings a user sees
 
 _POINTER = np.dtype([("length", "<u4"), ("address", "<u8"), ("index", "<u4")])  # to a value of variable length
 _OBJECT = struct.Struct("<HHIQ")  # before each object of a heap: index, references, reserved, size
-_MOST_XML = 2**24  # bytes of a header in a string of fixed length
+_MOST_XML = 2**24  # bytes of a header that are allocated on trust
+_KINDS = {"data": "raw data", "xml": "header"}
 
 
-def read_file(path):
-    """The XML header and all acquisitions, in one read; `ValueError` naming a file that does not hold them whole.
+def read_file(path, dataset: str | None) -> tuple[bytes | str | None, np.ndarray]:
+    """The XML header, None without any, and all acquisitions of an HDF5 file or a stream (`is_stream`), in one read.
 
-    Nothing is read that lies in other files. HDF5 would allocate what a file claims, and never return from a heap with
-    zeros in it: both are looked at before.
+    ``dataset`` is the group of an HDF5 file, ``"dataset"`` for None. Nothing is read that lies in other files. HDF5
+    would allocate what a file claims, and never return from a heap with zeros in it: both are looked at before.
+
+    Raises:
+      ValueError: a file that does not hold them whole, or not in this group. The line names the file.
     """
     check_readable(path)
+    if h5py.is_hdf5(path) or not is_stream(path):
+        return _from_group(path, [dataset or "dataset"], "data", _acquisitions)
+    if dataset is not None:
+        raise ValueError(f"{path}: an ISMRMRD stream has no groups: leave out --dataset={dataset}")
+    return read_stream(path)
+
+
+def read_header(path, dataset: str | None) -> bytes | str | None:
+    """The XML header of an HDF5 file (of the group ``dataset``, or else ``"dataset"``), a stream or a text of XML.
+
+    Raises:
+      ValueError: a file that holds none. The line names the file.
+    """
+    check_readable(path)
+    if h5py.is_hdf5(path):
+        return _from_group(path, [dataset or "dataset", "dataset"], "xml", _text)
+    if is_stream(path):
+        return read_stream(path)[0]
+    with open(path, "rb") as file:
+        text = file.read(_MOST_XML + 1)
+    if len(text) > _MOST_XML:
+        raise ValueError(f"{path}: no MRD header: it has more than {_MOST_XML} bytes")
+    return text
+
+
+def _from_group(path, names, needed, read):
+    """What ``read`` takes from the first group of an HDF5 file that has the member ``needed``; or `ValueError`."""
     try:
         with h5py.File(path, "r") as file:
-            group, held = _own(file, "dataset"), sorted(file)
-            if isinstance(group, h5py.Group):
-                held = sorted(f"dataset/{name}" for name in group)
-                if {"xml", "data"} <= set(group):
-                    xml, data = _own(group, "xml"), _own(group, "data")
-                    if not _is_laid_out(data.dtype):
-                        raise ValueError("the acquisitions of dataset/data are not laid out as MRD has them")
-                    if (kind := h5py.check_string_dtype(xml.dtype)) is None or (kind.length or 0) > _MOST_XML:
-                        raise ValueError("dataset/xml is no text")
-                    check_claim(path, data.nbytes, data.id.get_storage_size())
-                    if kind.length is None:
-                        _check_heaps(path, xml, _POINTER.itemsize, [0])
-                    _check_heaps(path, data, data.dtype.itemsize, [data.dtype.fields[n][1] for n in ("traj", "data")])
-                    return xml[0], data[()]
+            held = sorted(file)
+            for name in names:
+                group = _own(file, name)
+                if isinstance(group, h5py.Group):
+                    if needed in group:
+                        return read(path, group)
+                    held = sorted(f"{name}/{member}" for member in group)
+            others = [each for each in file if _is_own_group(file, each) and needed in file[each]]
     except TooLarge:
         raise
     except Exception as error:  # a damaged file makes HDF5 raise whatever it trips over
         cause = " ".join(str(error).split())
         raise ValueError(f"{path}: not a whole HDF5 file ({cause})") from error
-    raise ValueError(f"{path}: no MRD raw data in 'dataset': the file holds {listed(held) or 'nothing'}")
+    hint = f": choose --dataset={others[0]}" if others else ""
+    raise ValueError(
+        f"{path}: no MRD {_KINDS[needed]} in {names[0]!r}: the file holds {listed(held) or 'nothing'}{hint}"
+    )
+
+
+def _acquisitions(path, group):
+    data = _own(group, "data")
+    if not isinstance(data, h5py.Dataset) or not _is_laid_out(data.dtype):
+        raise ValueError(f"the acquisitions of {data.name[1:]} are not laid out as MRD has them")
+    check_claim(path, data.nbytes, data.id.get_storage_size())
+    _check_heaps(path, data, data.dtype.itemsize, [data.dtype.fields[name][1] for name in ("traj", "data")])
+    return _text(path, group) if "xml" in group else None, data[()]
+
+
+def _text(path, group):
+    xml = _own(group, "xml")
+    if (kind := h5py.check_string_dtype(xml.dtype)) is None or (kind.length or 0) > _MOST_XML:
+        raise ValueError(f"{xml.name[1:]} is no text")
+    if kind.length is None:
+        _check_heaps(path, xml, _POINTER.itemsize, [0])
+    return xml[0] if xml.shape else xml[()]
 
 
 def _own(group, name):
-    """A member that lies in this file; None for none."""
-    if name not in group:
+    """A member, or a member of a member and so on, that lies in this file; None for none."""
+    outer, _, name = name.strip("/").rpartition("/")
+    group = _own(group, outer) if outer else group
+    if not isinstance(group, h5py.Group) or name not in group:
         return None
     item = group[name] if isinstance(group.get(name, getlink=True), h5py.HardLink) else None
     if item is None or (isinstance(item, h5py.Dataset) and (item.external or item.is_virtual)):
         raise ValueError(f"{name} is a link, or lies in other files")
     return item
+
+
+def _is_own_group(file, name):
+    return isinstance(file.get(name, getlink=True), h5py.HardLink) and isinstance(file[name], h5py.Group)
 
 
 def _is_laid_out(dtype):

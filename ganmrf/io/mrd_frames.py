@@ -18,45 +18,45 @@ _LEFT_OUT = {  # bit of the flags, counted from 1: kind of acquisition that is n
     30: "phase stabilisation reference",
     31: "phase stabilisation",
 }
-_CALIBRATION_AND_IMAGING, _REVERSED = 21, 22
+NOISE, _CALIBRATION_AND_IMAGING, _REVERSED = 19, 21, 22
+_SIZE = ("active_channels", "number_of_samples", "trajectory_dimensions")
 _FRAME_COUNTERS = ("repetition", "contrast", "phase", "set", *(f"user_{i}" for i in range(8)))
 _OTHER_COUNTERS = ("average", "segment", "kspace_encode_step_1")  # usually the parts of a frame
 COUNTERS = (*_FRAME_COUNTERS, *_OTHER_COUNTERS, "acquisition")
+_OTHER = "--frame_counter=acquisition takes every readout for a frame"
 _LIMITS = {"kspace_encode_step_1": "kspace_encoding_step_1"}  # the header spells it another way
 
 
-def records_of_slice(records, slice_index) -> np.ndarray:
-    """The acquisitions of one slice of the scan, all of one size.
+def records_of_slice(records, slice_index, skip_readouts, notes: list) -> tuple[np.ndarray, np.ndarray]:
+    """The acquisitions of one slice of the scan, all of one size, and those in front that are left out.
 
     ``records`` is the structured array of all acquisitions, with the fields ``head``, ``traj`` and ``data``;
-    ``slice_index`` is a value of the counter ``slice``, or None where there is one only.
+    ``slice_index`` is a value of the counter ``slice``, or None where there is one only. ``skip_readouts`` of the file
+    are left out, or with None those in front that are fewer than the scan's and have all another size; ``notes`` gets a
+    line about these.
 
     Raises:
       ValueError: no acquisitions, several slices and none chosen, several partitions, acquisitions of different sizes,
         or one whose samples are not as many as its head says.
     """
-    total, everything = len(records), records["head"]
-    records = records[_of_the_scan(everything)]
-    if not len(records):
-        kinds = [kind for bit, kind in _LEFT_OUT.items() if _flagged(everything["flags"], bit).any()]
-        left_out = f", all of them {', '.join(kinds)}" if total else ""
-        raise ValueError(f"data: no acquisitions of a scan: the file has {total}{left_out}")
-    spaces = records["head"]["encoding_space_ref"]
-    records = records[spaces == spaces.min()]
-    records = records[_select_slice(records["head"], slice_index)]
     head = records["head"]
-    for name in ("active_channels", "number_of_samples", "discard_pre", "discard_post", "trajectory_dimensions"):
-        if len(values := np.unique(head[name])) > 1:
-            raise ValueError(f"{name} must be the same in all acquisitions; got {listed(values)}")
-    size = 2 * int(head["active_channels"][0]) * int(head["number_of_samples"][0])
-    points = int(head["trajectory_dimensions"][0]) * int(head["number_of_samples"][0])
-    for i, record in enumerate(records):
-        if (len(record["data"]), len(record["traj"])) != (size, points):
+    whole = _places_of_the_scan(head)
+    if skip_readouts is None:
+        skip = _places_in_front(head, whole, notes)
+    elif not 0 <= (skip := skip_readouts) <= whole[-1]:
+        raise ValueError(f"--skip_readouts must be 0 to {whole[-1]}, which leaves one readout; got {skip}")
+    places = whole[whole >= skip]
+    spaces = head["encoding_space_ref"][places]
+    places = places[spaces == spaces.min()]
+    places = places[_select_slice(head[places], slice_index)]
+    for name in (*_SIZE, "discard_pre", "discard_post"):
+        if len(held := np.unique(values := head[name][places])) > 1:
+            start = places[np.flatnonzero(values != values[-1])[-1] + 1]
             raise ValueError(
-                f"acquisition {i} of the scan has {len(record['data'])} numbers of data and {len(record['traj'])} of "
-                f"trajectory, where its head gives {size} and {points}"
+                f"{name} must be the same in all acquisitions of the scan; got {listed(held)}: from readout {start} on "
+                f"it is, and --skip_readouts={start} leaves out those in front"
             )
-    return records
+    return _checked(records[places]), records[whole[whole < skip]]
 
 
 def frame_order(head, counter, limits, *, cartesian: bool) -> np.ndarray:
@@ -71,7 +71,7 @@ def frame_order(head, counter, limits, *, cartesian: bool) -> np.ndarray:
         more or fewer readouts than most.
     """
     if counter is not None and counter not in COUNTERS:
-        raise ValueError(f"frame_counter must be one of {', '.join(COUNTERS)}; got {counter!r}")
+        raise ValueError(f"--frame_counter must be one of {', '.join(COUNTERS)}; got {counter!r}")
     counter = counter or _choose(head, cartesian)
     values = _values(head, counter) if counter else np.zeros(len(head), int)
     if counter in _FRAME_COUNTERS + _OTHER_COUNTERS:
@@ -95,8 +95,13 @@ def points_of(records, order, samples: slice, encoding, units) -> tuple[np.ndarr
     elif encoding.trajectory.value == "cartesian":
         points, units = _cartesian_points(head[flat], samples, encoding), "1/m"
     else:
-        raise ValueError(f"no trajectory in the file ({encoding.trajectory.value}): give trajectory=")
+        raise ValueError(f"no trajectory in the file ({encoding.trajectory.value}): give --trajectory=FILE")
     return points.reshape(len(order), -1, 2), units
+
+
+def flagged(head, bit: int) -> np.ndarray:
+    """Which acquisitions have a flag, by its number in the format, from 1 on."""
+    return head["flags"] >> np.uint64(bit - 1) & np.uint64(1) == 1
 
 
 def listed(values) -> str:
@@ -105,30 +110,64 @@ def listed(values) -> str:
     return ", ".join(str(value) for value in values[:5]) + rest
 
 
-def _of_the_scan(head) -> np.ndarray:
-    """Acquisitions without a flag of those in ``_LEFT_OUT``; calibration readouts that are image data too stay."""
-    flags = head["flags"]
-    left_out = {bit: _flagged(flags, bit) for bit in _LEFT_OUT}
-    left_out[20] &= ~_flagged(flags, _CALIBRATION_AND_IMAGING)
-    return ~np.any([*left_out.values()], axis=0)
+def _places_of_the_scan(head) -> np.ndarray:
+    """Indices of acquisitions without a flag of those in ``_LEFT_OUT``, but of calibration that is image data too."""
+    left_out = {bit: flagged(head, bit) for bit in _LEFT_OUT}
+    left_out[20] &= ~flagged(head, _CALIBRATION_AND_IMAGING)
+    places = np.flatnonzero(~np.any([*left_out.values()], axis=0))
+    if not len(places):
+        kinds = [kind for bit, kind in _LEFT_OUT.items() if flagged(head, bit).any()]
+        held = f", all of them {', '.join(kinds)}" if len(head) else ""
+        raise ValueError(f"data: no acquisitions of a scan: the file has {len(head)}{held}")
+    return places
+
+
+def _places_in_front(head, places, notes):
+    """Index of the first acquisition of the scan, of ``places``, behind fewer ones of which none has its size."""
+    sizes = np.stack([head[name][places] for name in _SIZE], axis=1)
+    same = (sizes == sizes[-1]).all(axis=1)
+    count = np.argmax(same)
+    if not same[count:].all() or not 0 < 2 * count < len(places):
+        return 0
+    coils, samples, dimensions = sizes[0]
+    notes.append(
+        f"the first {count} readouts have another size than the {len(places) - count} that follow ({coils} coils, "
+        f"{samples} samples, trajectory of {dimensions} numbers; not {', '.join(map(str, sizes[-1]))}) and are left "
+        f"out; --skip_readouts=0 keeps them"
+    )
+    return places[count]
+
+
+def _checked(records):
+    """The same acquisitions; raises `ValueError` where one does not hold as many numbers as its head says."""
+    for i, record in enumerate(records):
+        held = len(record["data"]), len(record["traj"])
+        if held != (expected := numbers_of(record["head"])):
+            raise ValueError(
+                f"acquisition {i} of the scan has {held[0]} numbers of data and {held[1]} of trajectory, where its "
+                f"head gives {expected[0]} and {expected[1]}"
+            )
+    return records
+
+
+def numbers_of(head) -> tuple[int, int]:
+    """How many numbers of data and of trajectory an acquisition has by its head."""
+    coils, samples, dimensions = (int(head[name]) for name in _SIZE)
+    return 2 * coils * samples, dimensions * samples
 
 
 def _select_slice(head, slice_index) -> np.ndarray:
     """The acquisitions of one slice, boolean."""
     slices = np.unique(head["idx"]["slice"])
     if slice_index is None and len(slices) > 1:
-        raise ValueError(f"slice has the values {listed(slices)}, and one slice is read: choose it with slice_index")
+        raise ValueError(f"slice has the values {listed(slices)}, and one slice is read: choose --slice={slices[0]}")
     chosen = np.ones(len(head), bool) if slice_index is None else head["idx"]["slice"] == slice_index
     if not chosen.any():
-        raise ValueError(f"no slice {slice_index}: slice has the values {listed(slices)}")
+        raise ValueError(f"no slice {slice_index}: slice has the values {listed(slices)}: choose --slice={slices[0]}")
     partitions = np.unique(head["idx"]["kspace_encode_step_2"][chosen])
     if len(partitions) > 1:
         raise ValueError(f"kspace_encode_step_2 has the values {listed(partitions)}: only 2-D scans are read")
     return chosen
-
-
-def _flagged(flags, bit):
-    return flags >> np.uint64(bit - 1) & np.uint64(1) == 1
 
 
 def _values(head, counter):
@@ -148,7 +187,8 @@ def _choose(head, cartesian):
         for name, values in (even or varying).items():
             distinct.setdefault(np.unique(values, return_inverse=True)[1].tobytes(), name)
         if len(distinct) > 1:
-            raise ValueError(f"{', '.join(distinct.values())} may each number the frames: choose with frame_counter")
+            names = [*distinct.values()]
+            raise ValueError(f"{', '.join(names)} may each number the frames: choose --frame_counter={names[0]}")
         if distinct:
             return next(iter(distinct.values()))
     return None if cartesian else "acquisition"
@@ -157,15 +197,16 @@ def _choose(head, cartesian):
 def _check_frames(values, counter, limit):
     found, counts = np.unique(values, return_counts=True)
     first, last = found[0], found[-1]
-    if limit is not None and limit.maximum >= last:  # 0 where a converter left the limits empty
+    known = isinstance(getattr(limit, "minimum", None), int) and isinstance(limit.maximum, int)
+    if known and limit.maximum >= last:  # 0 where a converter left the limits empty
         first, last = min(limit.minimum, first), limit.maximum
     if len(missing := np.setdiff1d(np.arange(first, last + 1), found)):
-        raise ValueError(f"{counter}: missing of {first} to {last}: {listed(missing)}")
+        raise ValueError(f"{counter}: missing of {first} to {last}: {listed(missing)} ({_OTHER})")
     usual = np.bincount(counts).argmax()
     for wrong, word in ((counts > usual, "doubled"), (counts < usual, "incomplete")):
         if wrong.any():
             rule = f"{counts[wrong][0]} readouts where most frames have {usual}"
-            raise ValueError(f"{counter}: {word}: {listed(found[wrong])} ({rule})")
+            raise ValueError(f"{counter}: {word}: {listed(found[wrong])} ({rule}; {_OTHER})")
 
 
 def _stored_points(records, order, samples):
@@ -173,17 +214,20 @@ def _stored_points(records, order, samples):
     dimensions = int(records["head"]["trajectory_dimensions"][0])
     points = np.concatenate(list(records["traj"][order])).reshape(len(records), -1, dimensions)[:, samples]
     if dimensions == 1 or points[..., 2:].any():  # kz, or weights as some files have
-        raise ValueError(f"trajectory_dimensions is {dimensions}, and kx and ky alone are read: give trajectory=")
+        raise ValueError(f"trajectory_dimensions is {dimensions}, and kx and ky alone are read: give --trajectory=FILE")
     return points[..., :2]
 
 
 def _cartesian_points(head, samples, encoding):
     """Where Cartesian readouts sample k-space, 1/m, (acquisitions, samples, 2)."""
-    if (reverse := _flagged(head["flags"], _REVERSED)).any():
+    if (reverse := flagged(head, _REVERSED)).any():
         count = np.count_nonzero(reverse)
-        raise ValueError(f"{count} Cartesian readouts are flagged as reversed, which is not read: give trajectory=")
+        raise ValueError(
+            f"{count} Cartesian readouts are flagged as reversed, which is not read: give --trajectory=FILE"
+        )
     size, limit = encoding.encodedSpace.fieldOfView_mm, encoding.encodingLimits.kspace_encoding_step_1
-    centre = encoding.encodedSpace.matrixSize.y // 2 if limit is None else limit.center
+    centre = getattr(limit, "center", None)
+    centre = centre if isinstance(centre, int) else encoding.encodedSpace.matrixSize.y // 2
     column = np.arange(samples.start, samples.stop) - head["center_sample"].astype(int)[:, None]
     line = head["idx"]["kspace_encode_step_1"].astype(int)[:, None] - centre
     return np.stack(np.broadcast_arrays(1e3 * column / size.x, 1e3 * line / size.y), axis=-1)

@@ -1,10 +1,8 @@
-"""Geometry and sequence in the XML header and the acquisition heads of MRD files: reading and writing."""
+"""Geometry and sequence in the XML header and the acquisition heads of MRD files; headers to write."""
 
 import warnings
 
 import numpy as np
-from xsdata.formats.dataclass.parsers import XmlParser
-from xsdata.formats.dataclass.parsers.config import ParserConfig
 
 from ganmrf.io.trajectories import UNITS
 from ganmrf.physics.sequences.fisp import Sequence
@@ -12,36 +10,8 @@ from ganmrf.physics.sequences.fisp import Sequence
 with warnings.catch_warnings():  # the import changes which warnings a user sees
     from ismrmrd import xsd
 
-_MOST_VOXELS = 2**16 - 1  # along an axis: MRD counts them in 16 bits
 _UNITS = "trajectory_units"  # our name for what MRD has no field for
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
-
-
-def parse_header(xml):
-    """The XML header as the library's dataclasses; raises `ValueError` where it is none."""
-    # Unknown properties, which later versions of the format may add, do no harm.
-    config = ParserConfig(fail_on_unknown_properties=False, fail_on_converter_warnings=True)
-    try:
-        return XmlParser(config=config).from_bytes(xml.encode() if isinstance(xml, str) else xml, xsd.ismrmrdHeader)
-    except Exception as error:  # of the XML library, of xsdata, or of the classes that xsdata fills
-        raise ValueError(f"xml: not an MRD header ({' '.join(str(error).split())})") from error
-
-
-def encoding_of(header, space: int):
-    """An encoding of the header; raises `ValueError` where there is no such one, or its sizes are not positive."""
-    if space >= len(header.encoding):
-        raise ValueError(f"encoding_space_ref is {space}, but the header has {len(header.encoding)} encodings")
-    encoding = header.encoding[space]
-    for name in ("encodedSpace", "reconSpace"):
-        matrix, size = getattr(encoding, name).matrixSize, getattr(encoding, name).fieldOfView_mm
-        if not (
-            all(0 < n <= _MOST_VOXELS for n in (matrix.x, matrix.y)) and all(0 < x < np.inf for x in (size.x, size.y))
-        ):
-            raise ValueError(
-                f"{name}: matrixSize must be 1 to {_MOST_VOXELS}, fieldOfView_mm positive and finite; got {matrix.x} x "
-                f"{matrix.y} voxels, {size.x:g} x {size.y:g} mm"
-            )
-    return encoding
 
 
 def sequence_of(parameters, frames: int) -> Sequence | None:

@@ -1,7 +1,6 @@
 """What is no whole MRD file is refused before it is allocated; compressed files and later headers are read."""
 
 import h5py
-import ismrmrd
 import numpy as np
 import pytest
 
@@ -31,7 +30,9 @@ def test_other_files_are_refused(tmp_path, capfd):
     with h5py.File(path, "a") as file:
         file["other"] = file["dataset"]
         del file["dataset"]
-    with pytest.raises(ValueError, match=r"no MRD raw data in 'dataset': the file holds other$"):
+    with pytest.raises(
+        ValueError, match=r"no MRD raw data in 'dataset': the file holds other: choose --dataset=other$"
+    ):
         read_mrd(path)
     save(path, scan())
     with h5py.File(path, "a") as file:
@@ -123,37 +124,3 @@ def test_chunks_beyond_the_file_and_other_compressions_are_refused(tmp_path):
         with pytest.raises(ValueError, match=words) as error:
             read_mrd(path)
         assert one_line(error, path)
-
-
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        (lambda _: b"<ismrmrdHeader", "xml: not an MRD header"),
-        (lambda text: text.replace(b"<x>8</x>", b"<x>eight</x>"), "xml: not an MRD header .*eight"),
-        (
-            lambda text: text.replace(b"<x>8</x>", b"<x>0</x>"),
-            "encodedSpace: matrixSize must be 1 to 65535",
-        ),
-        (lambda text: text.replace(b"<x>8</x>", b"<x>" + b"9" * 400 + b"</x>"), "encodedSpace: matrixSize"),
-        (lambda text: text.replace(b"<x>400.0</x>", b"<x>INF</x>"), "encodedSpace: .*fieldOfView_mm"),
-        (lambda text: text.replace(b"<z>5.0</z>", b"<z>0</z>"), "slice_thickness must be positive and finite; got 0"),
-        (lambda _: b"<html></html>", "xml: "),
-    ],
-)
-def test_wrong_headers_are_refused(tmp_path, change, words):
-    path = save(tmp_path / "raw.h5", scan())
-    with ismrmrd.Dataset(str(path)) as dataset:
-        text = dataset.read_xml_header()
-        dataset.write_xml_header(change(text))
-        assert dataset.read_xml_header() != text
-    with pytest.raises(ValueError, match=words) as error:
-        read_mrd(path)
-    assert one_line(error, path)
-
-
-def test_a_header_of_a_later_version_is_read(tmp_path):
-    path = save(tmp_path / "raw.h5", scan())
-    with ismrmrd.Dataset(str(path)) as dataset:
-        text = dataset.read_xml_header()
-        dataset.write_xml_header(text.replace(b"<encoding>", b"<colour>red</colour><encoding>"))
-    assert numbers(read_mrd(path)) == IN_ORDER

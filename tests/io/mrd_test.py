@@ -78,7 +78,7 @@ def test_cartesian_readouts_lie_where_the_header_says(tmp_path):
     encoding.encodingLimits.kspace_encoding_step_1 = None
     assert read_mrd(save(tmp_path / "raw.h5", lines[:3], head)).trajectory[0, 0, 1] == pytest.approx(-3 / FOV_Y)
     backwards = readout(1, traj=False, flags=[ismrmrd.ACQ_IS_REVERSE])
-    with pytest.raises(ValueError, match=r"1 Cartesian readouts are flagged as reversed.*: give trajectory="):
+    with pytest.raises(ValueError, match=r"1 Cartesian readouts are flagged as reversed.*: give --trajectory=FILE$"):
         read_mrd(save(tmp_path / "raw.h5", [backwards], head))
 
 
@@ -156,8 +156,8 @@ def test_wrong_acquisitions_are_refused(tmp_path):
         ),
         (infinite, "kspace: 2 of 120 values are NaN or infinite, first in frame 2"),
         (lost, "trajectory: 2 of 80 values are NaN or infinite"),
-        ([volume], "trajectory_dimensions is 3, and kx and ky alone are read: give trajectory="),
-        ([readout(0, traj=False)], r"no trajectory in the file \(spiral\): give trajectory="),
+        ([volume], "trajectory_dimensions is 3, and kx and ky alone are read: give --trajectory=FILE"),
+        ([readout(0, traj=False)], r"no trajectory in the file \(spiral\): give --trajectory=FILE"),
         ([readout(0, encoding_space_ref=1)], "encoding_space_ref is 1, but the header has 1 encodings"),
         ([readout(0, discard_pre=3, discard_post=2)], "leave none of the 5 samples"),
         ([readout(0, read_dir=(np.nan, 0, 0))], "read_dir, phase_dir and slice_dir"),
@@ -186,7 +186,7 @@ def test_wrong_trajectories_are_refused(tmp_path):
         read_mrd(path, trajectory=np.ones((2, 10, 2)))
     with pytest.raises(ValueError, match="1 of 80 values that are NaN or infinite"):
         read_mrd(path, trajectory=np.where(np.arange(80) == 3, np.nan, 0).reshape(4, 10, 2))
-    with pytest.raises(ValueError, match="trajectory_units must be one of voxel, .*; got 'mm'"):
+    with pytest.raises(ValueError, match=r"--trajectory_units must be one of voxel, .*; got 'mm'"):
         read_mrd(path, trajectory_units="mm")
     with pytest.raises(ValueError, match=r"cannot read .*k.npz: No such file"):
         read_mrd(path, trajectory=tmp_path / "k.npz")
