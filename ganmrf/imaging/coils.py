@@ -87,11 +87,46 @@ def compress_coils(kspace: np.ndarray, n_coils: int) -> tuple[np.ndarray, float]
     References:
       Buehrer et al. 2007, doi:10.1002/mrm.21237.
     """
+    mixing, energy = _main_directions(kspace, n_coils)
+    return np.matmul(mixing, kspace), energy
+
+
+def virtual_coils(kspace, n_coils: int, noise=None, sensitivities=None) -> tuple[np.ndarray, float, np.ndarray | None]:
+    """Prewhitened coils, combined into fewer, and their sensitivities.
+
+    Args:
+      kspace: (frames, coils, samples).
+      n_coils: number of virtual coils, as for `compress_coils`.
+      noise: as for `prewhiten`; None leaves the coils' noise as it is.
+      sensitivities: of the coils, of any scale, (coils, y, x); None where they are not known.
+
+    Returns:
+      K-space (frames, n_coils, samples), the share of the energy that it keeps, and the sensitivities of the virtual
+      coils, (n_coils, y, x), complex64, with a root sum of squares of 1, or 0 where they were 0; None without any.
+
+    Raises:
+      ValueError: as `prewhiten` and `compress_coils`.
+    """
+    if noise is not None:
+        if sensitivities is not None:
+            flat = sensitivities.reshape(1, len(sensitivities), -1)
+            sensitivities = prewhiten(flat, noise).reshape(sensitivities.shape)
+        kspace = prewhiten(kspace, noise)
+    mixing, energy = _main_directions(kspace, n_coils)
+    if sensitivities is not None:
+        mixed = np.tensordot(mixing, sensitivities, 1)
+        norm = np.linalg.norm(mixed, axis=0)
+        sensitivities = np.divide(mixed, norm, out=np.zeros_like(mixed), where=norm > 0)
+    return np.matmul(mixing, kspace), energy, sensitivities
+
+
+def _main_directions(kspace, n_coils):
+    """Coefficients of the coils in so many virtual ones, (n_coils, coils), and the share of the energy they keep."""
     require("n_coils", n_coils, lambda n: (n >= 1) & (n <= kspace.shape[1]), f"1 to {kspace.shape[1]}")
     covariance = sum(frame @ frame.conj().T for frame in kspace)
     energies, directions = np.linalg.eigh(covariance)
     mixing = directions[:, ::-1][:, :n_coils].conj().T.astype(np.complex64)
-    return np.matmul(mixing, kspace), float(energies[::-1][:n_coils].sum() / energies.sum())
+    return mixing, float(energies[::-1][:n_coils].sum() / energies.sum())
 
 
 def _loop_field(angle, height, points):

@@ -51,10 +51,10 @@ def records_of_slice(records, slice_index, skip_readouts, notes: list) -> tuple[
     places = places[_select_slice(head[places], slice_index)]
     for name in (*_SIZE, "discard_pre", "discard_post"):
         if len(held := np.unique(values := head[name][places])) > 1:
-            start = places[np.flatnonzero(values != values[-1])[-1] + 1]
+            behind = np.flatnonzero(values != values[-1])[-1] + 1
             raise ValueError(
-                f"{name} must be the same in all acquisitions of the scan; got {listed(held)}: from readout {start} on "
-                f"it is, and --skip_readouts={start} leaves out those in front"
+                f"{name} must be the same in all acquisitions of the scan; got {listed(held)}: where the last "
+                f"{len(places) - behind} are the scan, give --skip_readouts={places[behind]}"
             )
     return _checked(records[places]), records[whole[whole < skip]]
 
