@@ -5,14 +5,16 @@ Example::
     ganmrf reconstruct_maps --input=scan.h5 --output=runs/scan
     ganmrf reconstruct_maps --input=images.nii.gz --schedule=mrf.seq --mask=brain.nii.gz --output=maps
 
-Raw data is ISMRMRD/MRD (``.h5``, ``.mrd``), with its trajectory or one of ``--trajectory`` (``.npz``, ``.mat``, or the
-``.seq`` that was played), and its sequence or one of the flags. Coils are combined into ``--virtual_coils``, their
-sensitivities estimated from the scan, and ``--method`` reconstructs: ``sense``, least squares for the coefficients of a
-temporal basis; ``low_rank``, the same with a locally low-rank prior; ``gridding``, those coefficients by gridding; or
-``frames``, each frame gridded by itself as in the GAN-MRF paper. An image series is ``.nii``, ``.nii.gz``, ``.npz`` or
-``.mat``. Every voxel with signal, or of ``--mask``, is matched, and the maps are refined between the atoms with the
-Cramer-Rao bound as error bar. Every stage is kept in the output folder: called again, the command goes on where it was
-cut off.
+Raw data is ISMRMRD/MRD, HDF5 or a stream (``.h5``, ``.mrd``, ``.ismrmrd``), or Siemens' ``.dat``, with its trajectory
+or one of ``--trajectory`` (``.npz``, ``.npy``, ``.mat``, or the ``.seq`` that was played) or nominal ``--gradients``,
+which a measured ``--girf`` corrects, and its sequence or one of the flags. Noise readouts make the coils' noise white,
+coils are combined into ``--virtual_coils``, their sensitivities estimated from the scan, and ``--method`` reconstructs:
+``sense``, least squares for the coefficients of a temporal basis; ``low_rank``, the same with a locally low-rank prior;
+``gridding``, those coefficients by gridding; or ``frames``, each frame gridded by itself as in the GAN-MRF paper. An
+image series is ``.nii``, ``.nii.gz``, ``.npz``, ``.npy``, ``.mat``, or a folder of DICOM files; one that is real and
+nowhere negative is matched as one of magnitudes. Every voxel with signal, or of ``--mask``, is matched, and the maps
+are refined between the atoms with the Cramer-Rao bound as error bar. Every stage is kept in the output folder: called
+again, the command goes on where it was cut off.
 
 ``--method=frames --norefine --signal_threshold=0`` matches an image series as it is, in every voxel with any signal: a
 ``--dictionary`` in a ``.zarr`` folder is then read block by block, and never is in memory whole.
@@ -30,7 +32,8 @@ from ganmrf.io.maps import describe, file_stem, map_files, save_maps, write_maps
 from ganmrf.io.mrd import write_mrd_images
 from ganmrf.runs.configs import SimulationConfig
 from ganmrf.runs.workdir import Workdir
-from ganmrf.scan_to_maps import ReconstructionConfig, is_raw, map_scan
+from ganmrf.scan_settings import ReconstructionConfig, is_raw
+from ganmrf.scan_to_maps import map_scan
 from ganmrf.settings import configuration, group, setting
 
 _FILES = "maps.npz", "maps.mat", "maps.h5", "results.json", "report.html"  # beside those of `write_maps`
@@ -40,7 +43,11 @@ _FILES = "maps.npz", "maps.mat", "maps.h5", "results.json", "report.html"  # bes
 class Config:
     """The scan, and the files of its maps."""
 
-    input: str = setting(meaning="raw data, .h5 or .mrd, or image series, .nii, .nii.gz, .npz or .mat", reads=True)
+    input: str = setting(
+        meaning="raw data, .h5, .mrd, .ismrmrd or .dat, or series, .nii, .nii.gz, .npz, .npy, .mat or DICOM",
+        reads=True,
+        folder=True,
+    )
     output: str = setting(meaning="folder of the maps, the report and the stages", kept=False)
     also: tuple[str, ...] = setting(
         (), "further formats of the maps beside NIfTI; mrd of raw data", choices=("npz", "mat", "mrd"), kept=False
@@ -53,7 +60,7 @@ class Config:
         file_stem(self.prefix)  # refused here, not after the work
         self.reconstruction.check_reads(self.input)
         if "mrd" in self.also and not is_raw(self.input):
-            raise ValueError(f"also=mrd goes with raw data, .h5 or .mrd; got --input={self.input}")
+            raise ValueError(f"also=mrd goes with raw data; got --input={self.input}")
 
 
 @command(Config)
@@ -64,6 +71,8 @@ def main(config: Config, given: frozenset[str]):
         for path in (*map_files(folder, config.prefix), *(folder / name for name in _FILES)):
             check_output(path)
         results = _map(config, folder / "stages")
+        for note in results.notes:
+            print(note)
         _write(folder, config, results)
         write_reconstruction_report(folder / "report.html", config, results)
     matched = results.maps.index >= 0
@@ -87,6 +96,7 @@ def _write(folder: pathlib.Path, config, results):
     best, reconstruction = results.refined or results.maps, config.reconstruction
     sidecar = {"Sources": [config.input, *reconstruction.files]}
     sidecar["Reconstruction"] = METHODS[reconstruction.method] if is_raw(config.input) else None
+    sidecar |= {"MagnitudeImages": results.magnitude, "Notes": results.notes}
     place = {"affine": results.affine}
     if results.affine is None and results.voxel_size is not None:
         place = {"voxel_size": results.voxel_size}
@@ -115,6 +125,8 @@ def _write(folder: pathlib.Path, config, results):
         "voxels": int((results.maps.index >= 0).sum()),
         "atoms": len(results.dictionary.norms),
         "median_quality": _median_quality(results),
+        "median_residual_over_noise": None if results.fit is None else float(np.median(results.fit.ratio)),
+        "notes": results.notes,
         "seconds": results.seconds,
     }
     write_json(folder / "results.json", content)

@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
-import pathlib
 import tempfile
 from typing import NamedTuple
 
@@ -15,99 +14,25 @@ from scipy import ndimage
 from ganmrf.dictionary.build import Dictionary, build_dictionary
 from ganmrf.dictionary.compress import check_rank, compress, svd_basis
 from ganmrf.dictionary.grids import tissue_grid
+from ganmrf.dictionary.magnitude import magnitude_dictionary
 from ganmrf.dictionary.match import Maps, match
 from ganmrf.dictionary.match_b1 import match_with_b1
 from ganmrf.dictionary.refine import Refined, refine
+from ganmrf.dictionary.residuals import Fit, residual_fit
 from ganmrf.dictionary.zarr import open_dictionary
-from ganmrf.imaging.coils import compress_coils
-from ganmrf.imaging.pipeline import METHODS, reconstruct
+from ganmrf.imaging.coils import virtual_coils
+from ganmrf.imaging.pipeline import reconstruct
 from ganmrf.imaging.sensitivities import calibrate
-from ganmrf.io.maps import read_b1_map
-from ganmrf.io.mrd import RawData, read_mrd
-from ganmrf.io.mrd_frames import COUNTERS
-from ganmrf.io.series import read_mask, read_series
-from ganmrf.io.trajectories import UNITS
-from ganmrf.memory import require_memory
 from ganmrf.physics.sequences.fisp import Sequence
 from ganmrf.physics.sequences.published import mrf_fisp
 from ganmrf.physics.slice_profile import SliceProfile
 from ganmrf.physics.tissue import Tissue
-from ganmrf.settings import configuration, setting
+from ganmrf.scan_reading import read_scan
+from ganmrf.scan_settings import ReconstructionConfig
+from ganmrf.settings import flat
 from ganmrf.stages import Stages
 
-_OF_RAW = "virtual_coils", "iterations", "threshold", "trajectory", "trajectory_units", "frame_counter", "slice"
-_OF_SERIES = "variable", "frame_axis"
-_ITERATIVE = ("method=sense|low_rank",)
-_OF_SIMULATION = (
-    "schedule",
-    "frames",
-    "echo_time_ms",
-    "inversion_time_ms",
-    "grid",
-    "t1_ms",
-    "t2_ms",
-    "b1",
-    "slice_nodes",
-)
-
-
-@configuration
-class ReconstructionConfig:
-    """How a scan becomes maps, and the files that belong to it beside the scan itself.
-
-    Raises:
-      ValueError: a field that breaks its rule.
-    """
-
-    dictionary: str | None = setting(
-        None, "dictionary to match with, .npz, .mat or .zarr; none: simulated", reads=True, instead_of=_OF_SIMULATION
-    )
-    method: str = setting(
-        "sense", "of reconstruction; of an image series, frames matches it uncompressed", choices=METHODS
-    )
-    rank: int = setting(6, "of the temporal basis; a dictionary with a basis has its own", at_least=2)
-    virtual_coils: int = setting(10, "what coils are combined into; 0: as they are", at_least=0)
-    iterations: int = setting(6, "of conjugate gradients: fewer leave noise out", at_least=1, goes_with=_ITERATIVE)
-    threshold: float = setting(
-        5e-4, "of the low-rank prior, a share of the largest singular value", at_least=0, goes_with=("method=low_rank",)
-    )
-    trajectory: str | None = setting(None, "of the raw data, .npz, .mat or .seq; none: the file's", reads=True)
-    trajectory_units: str | None = setting(None, "of the trajectory; none: as it seems", choices=UNITS)
-    frame_counter: str | None = setting(None, "MRD counter of the frames; none: as it seems", choices=COUNTERS)
-    slice: int | None = setting(None, "slice of the raw data, where there are several", at_least=0)
-    variable: str | None = setting(None, "array of the series in .npz or .mat; none: images")
-    frame_axis: int | None = setting(None, "of the frames; none: first in .npz, last in .mat")
-    mask: str | None = setting(None, "voxels to match, not 0 inside; none: those above signal_threshold", reads=True)
-    signal_threshold: float = setting(
-        0.1, "share of the 99 % quantile of the signal below which a voxel is air; 0: match any signal", at_least=0
-    )
-    b1_map: str | None = setting(
-        None, "B1 map, actual over nominal flip angle; the atoms must have several B1", reads=True
-    )
-    b1_scale: float = setting(1.0, "what values of the B1 map are multiplied by: 0.01 for percent", above=0)
-    refine: bool = setting(True, "fit T1 and T2 between the atoms, with error bars")
-
-    def __post_init__(self):
-        if self.b1_scale != 1 and self.b1_map is None:
-            raise ValueError(f"b1_scale goes with a b1_map; got {self.b1_scale:g} without one")
-
-    def check_reads(self, scan_path):
-        """Raises `ValueError` for a field that says something of another kind of scan, and would not be read."""
-        raw = is_raw(scan_path)
-        unread = _OF_SERIES if raw else (*_OF_RAW, "rank") if self.method == "frames" else _OF_RAW
-        for field in dataclasses.fields(self):
-            if field.name in unread and getattr(self, field.name) != field.default:
-                kind = "raw data" if raw else f"an image series with method={self.method}"
-                raise ValueError(f"{field.name} would change nothing of {scan_path}, {kind}")
-
-    @property
-    def files(self) -> list[str]:
-        """The files that are read beside the scan."""
-        return [path for path in (self.mask, self.b1_map, self.dictionary, self.trajectory) if path]
-
-    def coils_kept(self, coils: int) -> int:
-        """Number of virtual coils that so many coils are combined into."""
-        return min(self.virtual_coils or coils, coils)
+_COARSE = 0.1  # half a step of the grid, relative: more than the error of a good scan
 
 
 class Results(NamedTuple):
@@ -120,8 +45,11 @@ class Results(NamedTuple):
       trajectory: (frames, samples, 2), 1/m; None for image series.
       maps: what matching found.
       refined: what refinement found; None without refinement.
+      fit: residuals of refined signals compared with the noise; None without, or where no neighbours tell the noise.
       affine: from voxel indices (x, y, z) to positions, mm, (4, 4); None where the file does not say.
       voxel_size: along the three spatial axes, m; None where the file does not say.
+      magnitude: whether magnitudes were matched.
+      notes: what was found or assumed, a sentence each.
       seconds: wall time of each stage, by name.
     """
 
@@ -131,8 +59,11 @@ class Results(NamedTuple):
     trajectory: np.ndarray | None
     maps: Maps
     refined: Refined | None
+    fit: Fit | None
     affine: np.ndarray | None
     voxel_size: tuple[float, ...] | None
+    magnitude: bool
+    notes: tuple[str, ...]
     seconds: dict[str, float]
 
 
@@ -150,10 +81,11 @@ def map_scan(
     """Reads a scan, reconstructs it, matches every voxel with signal and refines the maps between the atoms.
 
     Args:
-      scan_path: raw data, ``.h5`` or ``.mrd`` (`read_mrd`), or an image series (`read_series`).
+      scan_path: raw data (`is_raw`: `read_mrd`, `read_twix`), or an image series (`read_series`).
       folder: where finished stages are kept, so that a call that was cut off goes on with the first missing one; None
         keeps none.
-      sequence: what was played; None for the sequence of the file, or else the paper's (`mrf_fisp`).
+      sequence: what was played; None for the sequence of the scan or of its ``.seq`` trajectory, or else the paper's
+        (`mrf_fisp`).
       tissue: the atoms; None for `tissue_grid` ``"paper"``.
       slice_profile: of the excitation; None for a uniform slice.
       dictionary: in place of sequence, tissue and slice profile, which are then not used.
@@ -171,19 +103,22 @@ def map_scan(
             f"a dictionary was given, and so was config.dictionary={config.dictionary}: one is matched with"
         )
     call = {"sequence": sequence, "tissue": tissue, "slice_profile": slice_profile, "dictionary": dictionary}
-    settings = dataclasses.asdict(config) | {f"argument {name}": _digest(value) for name, value in call.items()}
+    settings = {name: list(each) if isinstance(each, tuple) else each for name, each in flat(config).items()}
+    settings |= {f"argument {name}": _digest(value) for name, value in call.items()}
     with tempfile.TemporaryDirectory() if folder is None else contextlib.nullcontext(folder) as place:
         stages = Stages(place, [scan_path, *config.files], settings, announce=folder is not None)
-        scan = _read(pathlib.Path(scan_path), config)
-        dictionary = _dictionary(scan, config, **call)
+        scan = read_scan(scan_path, config)
+        dictionary, notes = _dictionary(scan, config, **call)
         if scan.b1_map is not None and np.ndim(dictionary.tissue.b1) == 0:
             raise ValueError(f"b1_map={config.b1_map} wants atoms of several B1, in the tissue or in the dictionary")
         images, found = _images(stages, scan, config, dictionary, progress)
         maps = _matched(stages, scan, config, dictionary, images, progress)
-        refined = None
+        refined = fit = None
         if config.refine:
-            fit = functools.partial(refine, dictionary, images, maps, b1_map=scan.b1_map, progress=progress)
-            refined = Refined(**stages("refining", lambda: vars(fit())))
+            how = {"b1_map": scan.b1_map, "magnitude": scan.magnitude, "progress": progress}
+            refined = Refined(**stages("refining", lambda: vars(refine(dictionary, images, maps, **how))))
+            fit = _fit(stages, scan, dictionary, images, maps, refined)
+    notes = [*scan.notes, *notes, *_doubts(dictionary, maps, refined, fit)]
     return Results(
         dictionary=dictionary,
         coefficients=None if len(images) == scan.n_frames else images,
@@ -191,76 +126,30 @@ def map_scan(
         trajectory=None if scan.raw is None else scan.raw.trajectory,
         maps=maps,
         refined=refined,
+        fit=fit,
         affine=scan.affine,
         voxel_size=scan.voxel_size,
+        magnitude=scan.magnitude,
+        notes=tuple(notes),
         seconds=stages.seconds,
     )
 
 
-def is_raw(scan_path) -> bool:
-    """Whether a scan is raw data, by its suffix."""
-    return pathlib.Path(scan_path).suffix.lower() in (".h5", ".mrd")
+def _dictionary(scan, config, *, sequence, tissue, slice_profile, dictionary) -> tuple[Dictionary, list[str]]:
+    """The dictionary that was given, opened or has to be simulated, as it is matched with; and what was assumed.
 
-
-class _Scan(NamedTuple):
-    """A scan and what belongs to its voxels: ``raw`` or ``images`` (frames, ...), the other one is None."""
-
-    path: pathlib.Path
-    raw: RawData | None
-    images: np.ndarray | None
-    n_frames: int
-    affine: np.ndarray | None
-    voxel_size: tuple[float, ...] | None
-    mask: np.ndarray | None
-    b1_map: np.ndarray | None
-
-
-def _read(path, config) -> _Scan:
-    raw = images = None
-    if is_raw(path):
-        raw = _read_raw(path, config)
-        affine, grid, n_frames, shape = raw.affine, raw.affine, len(raw.kspace), raw.matrix
-        voxel_size = (raw.slice_thickness, *raw.voxel_size)
-    else:
-        series = read_series(path, config.variable, frame_axis=config.frame_axis)
-        affine, grid, voxel_size, images = series.affine, series.grid, series.voxel_size, series.images
-        n_frames, *shape = images.shape
-    mask = read_mask(config.mask, tuple(shape), grid) if config.mask else None
-    b1_map = read_b1_map(config.b1_map, tuple(shape), scale=config.b1_scale, affine=grid) if config.b1_map else None
-    return _Scan(path, raw, images, n_frames, affine, voxel_size, mask, b1_map)
-
-
-def _read_raw(path, config) -> RawData:
-    trajectory, units = config.trajectory, config.trajectory_units
-    if trajectory is not None and trajectory.lower().endswith(".seq"):
-        if units not in (None, "1/m"):
-            raise ValueError(f"trajectory_units of a .seq file must be 1/m; got {units}")
-        from ganmrf.io.pulseq_read import read_pulseq_trajectory  # here: it imports for a second, and most need none
-
-        trajectory, units = read_pulseq_trajectory(trajectory), "1/m"
-    of_file = {"frame_counter": config.frame_counter, "slice_index": config.slice}
-    raw = read_mrd(path, trajectory=trajectory, trajectory_units=units, **of_file)
-    frames, coils, samples = raw.kspace.shape
-    pixels, rank, kept = raw.matrix[0] * raw.matrix[1], config.rank, config.coils_kept(coils)
-    # K-space as it is read, put in order, and of the virtual coils; points, weights and what is gridded of a sample.
-    needed = 8 * frames * samples * (2 * coils + kept + 8) + 8 * pixels * (2 * rank**2 + 2 * rank * kept + 4 * kept)
-    if config.method == "frames":
-        needed += 8 * frames * pixels * 1.5
-    require_memory(needed, f"{path}", "fewer virtual_coils or a lower rank need less")
-    return raw
-
-
-def _dictionary(scan, config, *, sequence, tissue, slice_profile, dictionary) -> Dictionary:
-    """The dictionary that was given, opened or has to be simulated; in a basis where coefficients are matched."""
-    source = "the given sequence"
+    It is in a basis where coefficients are matched, and of magnitudes where the images are.
+    """
+    source, notes = "the given sequence", []
     if config.dictionary is not None:
         dictionary, source = open_dictionary(config.dictionary), config.dictionary
     elif dictionary is not None:
         source = "the given dictionary"
     elif sequence is None:
-        sequence = None if scan.raw is None else scan.raw.sequence
-        source = "the paper's sequence" if sequence is None else "the sequence of the file"
-        sequence = mrf_fisp() if sequence is None else sequence
+        sequence, source = scan.sequence, "the sequence of the file"
+        if sequence is None:
+            sequence, source = mrf_fisp(), "the paper's sequence"
+            notes.append("no file says the sequence: the paper's was taken (--schedule names another)")
     frames = sequence.n_frames if dictionary is None else dictionary.sequence.n_frames
     if frames != scan.n_frames:
         raise ValueError(f"{scan.path} has {scan.n_frames} frames, but {source} has {frames}")
@@ -268,12 +157,16 @@ def _dictionary(scan, config, *, sequence, tissue, slice_profile, dictionary) ->
         raise ValueError(f"rank={config.rank} would change nothing: {source} has a basis of its own")
     if dictionary is None:
         tissue = tissue_grid("paper") if tissue is None else tissue
-        if config.method != "frames":
+        if config.method != "frames" and not scan.magnitude:
             check_rank(config.rank, tissue.size, frames)
         dictionary = build_dictionary(sequence, tissue, slice_profile=slice_profile)
-    if config.method == "frames" or dictionary.basis is not None:
-        return dictionary
-    return compress(dictionary, config.rank)[0]
+    if scan.magnitude:  # a basis of signed signals is none of magnitudes
+        if config.rank != ReconstructionConfig.rank:
+            raise ValueError(f"rank={config.rank} would change nothing: magnitudes are matched with all frames")
+        dictionary = magnitude_dictionary(dictionary)
+    elif config.method != "frames" and dictionary.basis is None:
+        dictionary = compress(dictionary, config.rank)[0]
+    return dictionary, notes
 
 
 def _images(stages, scan, config, dictionary, progress) -> tuple[np.ndarray, dict]:
@@ -288,11 +181,12 @@ def _images(stages, scan, config, dictionary, progress) -> tuple[np.ndarray, dic
 
     @functools.cache
     def virtual():
-        return compress_coils(raw.kspace, config.coils_kept(raw.kspace.shape[1]))
+        noise = raw.noise if config.prewhiten else None
+        return virtual_coils(raw.kspace, config.coils_kept(raw.kspace.shape[1]), noise, scan.sensitivities)
 
     def sensitivities():
-        kspace, energy = virtual()
-        return {"sensitivities": calibrate(kspace, *place), "energy": energy}
+        kspace, energy, given = virtual()
+        return {"sensitivities": calibrate(kspace, *place) if given is None else given, "energy": energy}
 
     coils = stages("sensitivities", sensitivities)
 
@@ -302,6 +196,7 @@ def _images(stages, scan, config, dictionary, progress) -> tuple[np.ndarray, dic
             *place,
             method=config.method,
             sensitivities=coils["sensitivities"],
+            weights=scan.weights,
             iterations=config.iterations,
             threshold=config.threshold,
             progress=progress,
@@ -324,6 +219,41 @@ def _matched(stages, scan, config, dictionary, images, progress) -> Maps:
     if not (maps.index >= 0).any():
         raise ValueError(f"{scan.path}: no voxel with any signal{' inside the mask' if config.mask else ''}")
     return maps
+
+
+def _fit(stages, scan, dictionary, images, maps, refined) -> Fit | None:
+    def compared():
+        found = residual_fit(dictionary, images, maps, refined, magnitude=scan.magnitude)
+        return {} if found is None else vars(found)
+
+    found = stages("residuals", compared)
+    if not found:
+        return None
+    numbers = float(found["noise"]), int(found["freedom"]), float(found["share"])
+    return Fit(found["ratio"], *numbers)
+
+
+def _doubts(dictionary, maps, refined, fit):
+    """Sentences on what a user should not believe of the maps."""
+    if fit is not None and not fit.fits:
+        yield (
+            f"the model does not fit: residuals are {np.median(fit.ratio):.3g} times the noise in the median voxel; is "
+            "the sequence the one that was played, and are slice profile, B1 and the reconstruction right?"
+        )
+    for name in ("t1", "t2") if refined is None else ():
+        values = np.unique(np.asarray(getattr(dictionary.tissue, name), float))
+        found = getattr(maps, name)[maps.index >= 0]
+        if values.size < 2:
+            continue
+        place = np.clip(np.searchsorted(values, found * (1 - 1e-6)), 0, values.size - 1)
+        gaps = np.diff(values)
+        off = np.maximum(np.append(gaps, 0)[place], np.insert(gaps, 0, 0)[place]) / (2 * values[place])
+        if (coarse := off > _COARSE).any():
+            yield (
+                f"the grid is coarse for {name.upper()}: in {np.count_nonzero(coarse)} of {found.size} voxels its "
+                f"steps alone put it off by up to {100 * off.max():.0f} % (refinement removes that, and so does a "
+                "finer grid)"
+            )
 
 
 def _with_signal(dictionary, images, threshold):

@@ -18,6 +18,7 @@ def setting(
     choices=None,
     suffixes: tuple[str, ...] | None = None,
     reads: bool = False,
+    folder: bool = False,
     at_least: float | None = None,
     above: float | None = None,
     at_most: float | None = None,
@@ -36,6 +37,7 @@ def setting(
       choices: the values that it may have; of a tuple, that its entries may have.
       suffixes: of a file to write, the ends that its name may have, in lower case.
       reads: whether it names a file, or a ``.zarr`` folder, that is read.
+      folder: whether what is read may be any folder.
       at_least: least value, or least entry of a tuple.
       above: value that it must exceed, likewise.
       at_most: largest value, likewise.
@@ -50,9 +52,10 @@ def setting(
     Returns:
       The `dataclasses.Field`.
     """
-    facts = {"meaning": meaning, "choices": choices, "suffixes": suffixes, "reads": reads, "at_least": at_least}
-    facts |= {"above": above, "at_most": at_most, "below": below, "kept": kept, "repeats": repeats, "apart": apart}
-    return dataclasses.field(default=default, metadata=facts | {"goes_with": goes_with, "instead_of": instead_of})
+    facts = {"meaning": meaning, "choices": choices, "suffixes": suffixes, "reads": reads, "folder": folder}
+    facts |= {"at_least": at_least, "above": above, "at_most": at_most, "below": below, "kept": kept}
+    facts |= {"repeats": repeats, "apart": apart, "goes_with": goes_with, "instead_of": instead_of}
+    return dataclasses.field(default=default, metadata=facts)
 
 
 def group(

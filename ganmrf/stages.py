@@ -72,7 +72,11 @@ def _differences(begun, now):
 
 def _identity(source):
     try:
-        found = pathlib.Path(source).stat()
+        place = pathlib.Path(source)
+        found = [each.stat() for each in sorted(place.rglob("*") if place.is_dir() else [place])]
     except OSError as error:
         raise ValueError(f"cannot read {source}: {error.strerror}") from error
-    return {"bytes": found.st_size, "modified_ns": found.st_mtime_ns}
+    return {
+        "bytes": sum(each.st_size for each in found),
+        "modified_ns": max((each.st_mtime_ns for each in found), default=0),
+    }

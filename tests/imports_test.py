@@ -31,6 +31,8 @@ FLOORS = [
     "scanner",
     "report",
     "stages",
+    "scan_settings",
+    "scan_reading",
     "scan_to_maps",
     "runs",
 ]

@@ -16,7 +16,8 @@ from ganmrf.imaging.acquisition import sample_kspace
 from ganmrf.imaging.trajectory import design_spiral, rotated, rotation_angles
 from ganmrf.io.mrd import RawData, write_mrd
 from ganmrf.physics.sequences.published import mrf_fisp
-from ganmrf.scan_to_maps import ReconstructionConfig, map_scan
+from ganmrf.scan_settings import ReconstructionConfig
+from ganmrf.scan_to_maps import map_scan
 
 SEQUENCE = mrf_fisp(40)
 TISSUE = grid_of([0.5, 0.8, 1.4], [0.05, 0.1], [0.8, 1.0, 1.2])
@@ -128,7 +129,7 @@ def test_raw_data_to_maps_and_stages_are_gone_on_with(raw, tmp_path, capsys):
     assert (results.refined.t1[centre], results.refined.t2[centre]) == pytest.approx((0.8, 0.1), rel=0.03)
     assert results.maps.index[0, 0] == -1
     assert results.voxel_size == pytest.approx((5e-3, FIELD_OF_VIEW / SIZE, FIELD_OF_VIEW / SIZE))
-    assert set(results.seconds) == {"sensitivities", "reconstruction", "matching", "refining"}
+    assert set(results.seconds) == {"sensitivities", "reconstruction", "matching", "refining", "residuals"}
     capsys.readouterr()
     (tmp_path / "refining.npz").unlink()
     again = map_scan(raw, tmp_path, **call)

@@ -117,7 +117,7 @@ class Command:
         for name, field in self.fields().items():
             if field.metadata["reads"] and (paths := values[name].value):
                 for path in paths if isinstance(paths, list) else [paths]:
-                    if not _is_store(path):
+                    if not (_is_store(path) or (field.metadata["folder"] and os.path.isdir(path))):
                         _of_flag(name, check_readable, path)
                     found.append(path)
         return found

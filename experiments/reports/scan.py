@@ -3,6 +3,7 @@
 import numpy as np
 
 from ganmrf.imaging.pipeline import METHODS
+from ganmrf.report.distribution_figures import residual_figure
 from ganmrf.report.figures import map_figure, schedule_figure
 from ganmrf.report.html import Picture, Section, Table, write_report
 from ganmrf.report.reconstruction_figures import (
@@ -24,7 +25,7 @@ def write_reconstruction_report(path, config, results: Results):
     source = f"raw data of {results.trajectory.shape[0]} frames" if raw else "an image series"
     how = f", reconstructed by {METHODS[config.reconstruction.method]}" if raw else ""
     bars = ""
-    if results.refined is not None:
+    if results.refined is not None and not results.magnitude:
         pairs = (best.t1_std, best.t1), (best.t2_std, best.t2)
         one, two = (100 * np.median(std[matched] / value[matched]) for std, value in pairs)
         bars = f" Their standard deviations are {one:.2g} and {two:.2g} % in the median."
@@ -38,6 +39,7 @@ def write_reconstruction_report(path, config, results: Results):
         ),
         sections=[
             *_map_sections(results),
+            _fit_section(results),
             *([_reconstruction_section(results)] if raw else []),
             Section("Sequence", figures=[Picture(schedule_figure(results.dictionary.sequence), words)]),
             _stages_section(results),
@@ -58,7 +60,7 @@ def _map_sections(results):
         figure = map_figure(best.t1[cut], best.t2[cut], best.m0[cut], mask=mask, quality=results.maps.quality[cut])
         words = "T1, T2 and M0, and the normalised inner product of each voxel's signal and its atom."
         figures = [Picture(figure, words)]
-        if results.refined is not None:
+        if results.refined is not None and not results.magnitude:
             figure = uncertainty_figure(best.t1[cut], best.t1_std[cut], best.t2[cut], best.t2_std[cut], mask=mask)
             words = (
                 "Standard deviations by the Cramer-Rao bound, for the noise that the residuals show: what the sequence "
@@ -66,6 +68,19 @@ def _map_sections(results):
             )
             figures.append(Picture(figure, words))
         yield Section(f"Maps{number}", figures=figures)
+
+
+def _fit_section(results):
+    found = Table(("What was found and assumed",), [(note,) for note in results.notes]) if results.notes else None
+    figures = []
+    if results.fit is not None:
+        words = (
+            "What the fitted signals leave of the signals, over the noise that voxels two apart show. Residuals "
+            "of noise alone lie under the line; beyond it, the model (sequence, slice profile, B1, tissue) or the "
+            "reconstruction is wrong there, whatever the match quality."
+        )
+        figures.append(Picture(residual_figure(results.fit.ratio, results.fit.freedom), words))
+    return Section("Does the model fit?", figures=figures, tables=[found] if found else [])
 
 
 def _reconstruction_section(results):

@@ -14,6 +14,7 @@ from ganmrf.physics.tissue import Tissue
 _PAIRS = 2000  # of voxels: their median ratio is known to 2 %
 # Voxels between the two of a pair: what interpolation spreads reaches the nearest neighbour, tissues are larger.
 _APART = 2
+_ROUNDING = 1e-3  # share of the signal: ten times the error of the simulation
 _FITS = np.sqrt(2)  # times the noise: a model error with as much energy as the noise itself
 
 
@@ -25,20 +26,25 @@ class Fit:
       ratio: root mean square of each voxel's residual over that of the noise, (voxels,): 1 where the model fits.
       noise: standard deviation of the noise in the real, and in the imaginary, part of a frame or coefficient.
       freedom: numbers of a voxel less the unknowns that were fitted: the ratio scatters by ``1 / sqrt(2 freedom)``.
+      share: norm of the residual over that of the signal, in the median voxel.
     """
 
     ratio: np.ndarray
     noise: float
     freedom: int
+    share: float
 
     @property
     def fits(self) -> bool:
-        """Whether what the model leaves has less than twice the energy of the noise, in half of the voxels."""
-        return bool(np.median(self.ratio) < _FITS)
+        """Whether what is left of the median voxel has less than twice the energy of the noise, or is rounding.
+
+        Without noise, what is left are the errors of the simulation.
+        """
+        return bool(np.median(self.ratio) < _FITS or self.share < _ROUNDING)
 
 
 def residual_fit(
-    dictionary: Dictionary, images, maps: Maps, refined: Refined | None = None, *, magnitude: bool = False
+    dictionary: Dictionary, images, maps: Maps, refined: Refined, *, magnitude: bool = False
 ) -> Fit | None:
     """Compares residuals with the noise, in up to 4000 voxels.
 
@@ -49,7 +55,7 @@ def residual_fit(
       dictionary: that was matched.
       images: as for `match`.
       maps: result of `match` or `match_with_b1` for these images.
-      refined: result of `refine`; None takes the atoms, whose steps then count as an error of the model.
+      refined: result of `refine` for these maps: the steps between atoms would look like an error of the model.
       magnitude: as for `refine`.
 
     Returns:
@@ -60,7 +66,8 @@ def residual_fit(
     if not first.size:
         return None
     both = np.concatenate([first, second])
-    residuals = _residuals(dictionary, images.reshape(len(images), -1)[:, both].T, both, maps, refined, magnitude)
+    data = images.reshape(len(images), -1)[:, both].T
+    residuals = _residuals(dictionary, data, both, refined, magnitude)
     count, unknowns = residuals.shape[1], 3 + np.iscomplexobj(residuals)
     freedom = (1 + np.iscomplexobj(residuals)) * count - unknowns
     if freedom < 1:
@@ -69,8 +76,9 @@ def residual_fit(
     variance = np.median(np.linalg.norm(here - there, axis=1) ** 2) / (2 * stats.chi2.median(freedom))
     if not variance > 0:
         return None
-    ratio = np.linalg.norm(residuals, axis=1) / np.sqrt(freedom * variance)
-    return Fit(ratio, float(np.sqrt(variance)), int(freedom))
+    left = np.linalg.norm(residuals, axis=1)
+    share = float(np.median(left / np.linalg.norm(data, axis=1)))
+    return Fit(left / np.sqrt(freedom * variance), float(np.sqrt(variance)), int(freedom), share)
 
 
 def _pairs(matched):
@@ -86,21 +94,15 @@ def _pairs(matched):
     return found[:, np.sort(chosen)]
 
 
-def _residuals(dictionary, data, voxels, maps, refined, magnitude):
+def _residuals(dictionary, data, voxels, refined, magnitude):
     """Data of voxels less the fitted signals, (voxels, columns), float64 or complex128."""
     data = data.astype(np.result_type(data, float))
     basis = dictionary.basis
-    if refined is None:
-        index = maps.index.ravel()[voxels]
-        rows, position = np.unique(index, return_inverse=True)
-        signals = np.asarray(dictionary.fingerprints[rows], float)[position]
-        signals *= np.asarray(dictionary.norms, float)[index][:, None]
-    else:
-        tissue = Tissue(*(getattr(refined, name).ravel()[voxels] for name in ("t1", "t2", "b1")))
-        signals = simulate_many(dictionary.sequence, tissue, slice_profile=dictionary.slice_profile).astype(float)
-        signals = np.abs(signals) if magnitude else signals
-        signals = signals if basis is None else signals @ basis
+    tissue = Tissue(*(getattr(refined, name).ravel()[voxels] for name in ("t1", "t2", "b1")))
+    signals = simulate_many(dictionary.sequence, tissue, slice_profile=dictionary.slice_profile).astype(float)
+    signals = np.abs(signals) if magnitude else signals
+    signals = signals if basis is None else signals @ basis
     if basis is not None and data.shape[1] == len(basis):
         data = data @ basis
-    m0 = (maps if refined is None else refined).m0.ravel()[voxels]
+    m0 = refined.m0.ravel()[voxels]
     return data - (m0 if np.iscomplexobj(data) else m0.real)[:, None] * signals

@@ -12,7 +12,7 @@ from ganmrf.imaging.reconstruct import (
     normal_operator,
 )
 from ganmrf.imaging.sensitivities import calibrate, combine
-from ganmrf.imaging.trajectory import density_compensation
+from ganmrf.imaging.trajectory import density_compensation, scaled_weights
 
 METHODS = {
     "frames": "each frame gridded by itself",
@@ -47,6 +47,7 @@ def reconstruct(
     *,
     method: str = "sense",
     sensitivities=None,
+    weights=None,
     iterations: int = 6,
     threshold: float = 5e-4,
     progress: bool = False,
@@ -55,7 +56,8 @@ def reconstruct(
 
     The arguments are arrays of `ganmrf.imaging.reconstruct`; virtual coils (`compress_coils`) take less time. The basis
     is that of a compressed dictionary: real, the strongest column first. Sensitivities of None come from
-    `calibrate`. ``sense`` and ``low_rank`` take so many ``iterations`` of conjugate gradients, and ``low_rank`` has the
+    `calibrate`, density ``weights`` of None from `density_compensation`; given ones, (frames, samples), may have any
+    scale. ``sense`` and ``low_rank`` take so many ``iterations`` of conjugate gradients, and ``low_rank`` has the
     ``threshold`` of `locally_low_rank`.
 
     Raises:
@@ -69,7 +71,10 @@ def reconstruct(
             f"kspace {np.shape(kspace)} wants a trajectory {(frames, samples, 2)} and a basis of {frames} frames; got "
             f"{np.shape(trajectory)} and {len(basis)}"
         )
-    weights = density_compensation(trajectory, shape, voxel_size)
+    if weights is None:
+        weights = density_compensation(trajectory, shape, voxel_size)
+    else:
+        weights = scaled_weights(weights, trajectory, shape, voxel_size)
     if sensitivities is None:
         sensitivities = calibrate(kspace, trajectory, basis, shape, voxel_size)
     if method == "frames":

@@ -17,7 +17,7 @@ _RANK = 2  # coefficients that are reconstructed, so that the first is free of t
 _ITERATIONS = 15  # of conjugate gradients: enough at a resolution that is fully sampled
 _POWER_ITERATIONS = 20  # that find the strongest combination of coils in each window
 # Widest distance from a place of k-space to its nearest sample, times the field of view: 0.71 is that of a square grid
-# at the Nyquist rate, and aliases grow from there on. A share of the centre may be further away: errors stay at the noise.
+# at the Nyquist rate, and aliases grow from there on. A small share may be further away: the error stays that of noise.
 _GAP, _GAPS = 0.75, 0.03
 _PLACES = 81  # along an edge, at which this distance is measured
 _WINDOW = 3  # voxels of a calibration image over which a sensitivity is taken to be constant

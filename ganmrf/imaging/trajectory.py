@@ -145,13 +145,31 @@ def density_compensation(trajectory, shape: tuple[int, int], voxel_size) -> np.n
     """
     readouts, which = distinct(trajectory)
     points, repeats = readouts.reshape(-1, 2), np.bincount(which).repeat(readouts.shape[1]).astype(np.float32)
-    y, x = (np.arange(-count, count) / count for count in shape)
-    apart = np.minimum(np.hypot(y[:, None], x), 1)
-    overlap = (2 / np.pi * (np.arccos(apart) - apart * np.sqrt(1 - apart**2))).astype(np.float32)
+    overlap = _disc_overlap(shape)
     weights = jnp.full(len(points), 1 / repeats.sum(), jnp.float32)
     for _ in range(_ITERATIONS):
         weights = _rebalanced(weights, points, repeats, overlap, tuple(voxel_size))
     return np.asarray(weights).reshape(len(readouts), -1)[which]
+
+
+def scaled_weights(weights, trajectory, shape: tuple[int, int], voxel_size) -> np.ndarray:
+    """Weights of any scale, (frames, samples), with the scale of those of `density_compensation`, float32.
+
+    The sum C w around each sample, which that function makes 1, is 1 in the mean over the given weights.
+    """
+    points = np.ascontiguousarray(trajectory, np.float32).reshape(-1, 2)
+    flat = np.ascontiguousarray(weights, np.float32).ravel() / np.float32(np.sum(weights, dtype=float))
+    once = np.ones_like(flat)
+    rebalanced = np.asarray(_rebalanced(flat, points, once, _disc_overlap(shape), tuple(voxel_size)))
+    around = np.divide(flat, rebalanced, out=np.zeros_like(flat), where=rebalanced > 0)
+    return (flat / np.average(around, weights=flat)).astype(np.float32).reshape(np.shape(weights))
+
+
+def _disc_overlap(shape):
+    """Overlap of two discs as large as the field of view, by their distance, float32, (2 y, 2 x)."""
+    y, x = (np.arange(-count, count) / count for count in shape)
+    apart = np.minimum(np.hypot(y[:, None], x), 1)
+    return (2 / np.pi * (np.arccos(apart) - apart * np.sqrt(1 - apart**2))).astype(np.float32)
 
 
 def distinct(trajectory) -> tuple[np.ndarray, np.ndarray]:

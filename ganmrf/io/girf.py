@@ -9,6 +9,7 @@ from scipy import fft
 from ganmrf.files import read_arrays
 
 _OUTSIDE = 0.01  # share of the gradients' energy that may lie beyond the frequencies that were measured
+_RASTER = 1e-5  # s, at which the gradients of a whole scan are sampled: that of most scanners
 _SILENCE = 0.02  # s of 0 around gradients: eddy currents that last longer are slow against a readout
 
 
@@ -69,6 +70,21 @@ class Girf:
             )
         played = np.einsum("foi,...fi->...fo", self._at(frequency), spectrum)
         return fft.irfft(played, length, axis=-2)[..., :count, :]
+
+    def of_moments(self, moments, duration: float):
+        """Moments that are played in place of nominal ones, cycles/m, both functions of times, s, to (times, axes).
+
+        ``duration`` is that of the scan, s; the axes are x and y of the nominal ones.
+        """
+        knots = _RASTER * np.arange(int(np.ceil(duration / _RASTER)) + 1)
+        nominal = np.diff(moments(knots)[:, :2], axis=0) / _RASTER
+        error = _RASTER * np.cumsum(self.play(nominal, _RASTER) - nominal, axis=0)
+        error = np.concatenate([np.zeros((1, 2)), error])
+
+        def played(times):
+            return moments(times)[:, :2] + np.stack([np.interp(times, knots, axis) for axis in error.T], axis=1)
+
+        return played
 
     def _at(self, frequency):
         """The response at frequencies that are 0 or more, (frequencies, 2, 2)."""

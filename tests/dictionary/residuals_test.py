@@ -73,3 +73,8 @@ def test_without_neighbours_there_is_nothing_to_say(clean):
     dictionary = build_dictionary(SEQUENCE, GRID)
     images = noisy(clean)[:, 0, :2]
     assert fitted(dictionary, images) is None
+
+
+def test_series_without_noise_fit(clean):
+    uneven = clean * np.linspace(1, 2, 24)  # M0: what is left must differ between voxels to be compared
+    assert fitted(build_dictionary(SEQUENCE, GRID), uneven.astype(np.complex64)).fits

@@ -4,7 +4,7 @@ import pytest
 
 from ganmrf.runs.configs import SimulationConfig, TrainingConfig, TrainingJob
 from ganmrf.runs.workdir import Workdir
-from ganmrf.scan_to_maps import ReconstructionConfig
+from ganmrf.scan_settings import RawConfig, ReconstructionConfig
 from tests.commands import run
 
 # Command, flags, and what the line must tell.
@@ -105,7 +105,7 @@ def test_what_a_flag_goes_with_may_be_a_setting_of_the_folder_that_is_gone_on_wi
         (lambda: SimulationConfig(window="bogus"), "window"),
         (lambda: SimulationConfig(t1_ms="500"), "t2_ms"),
         (lambda: SimulationConfig(t1_ms="0", t2_ms="0"), "t1_ms"),
-        (lambda: ReconstructionConfig(slice=1).check_reads("images.npz"), "slice"),
+        (lambda: ReconstructionConfig(raw=RawConfig(slice=1)).check_reads("images.npz"), "slice"),
         (lambda: ReconstructionConfig("d.npz", "frames", rank=4).check_reads("images.npz"), "rank"),
     ],
 )

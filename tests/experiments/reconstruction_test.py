@@ -21,7 +21,8 @@ from ganmrf.io.maps import write_image
 from ganmrf.io.mrd import read_mrd, write_mrd
 from ganmrf.io.pulseq_settings import Excitation
 from ganmrf.runs.configs import SimulationConfig
-from ganmrf.scan_to_maps import ReconstructionConfig, map_scan
+from ganmrf.scan_settings import RawConfig, ReconstructionConfig
+from ganmrf.scan_to_maps import map_scan
 from tests.commands import ROOT, run, words
 from tests.pulses import assert_excites
 
@@ -100,12 +101,12 @@ def test_the_brain_comes_back(folder, mapped):
     assert results["voxels"] == np.count_nonzero(stored(mapped / "T1map.nii.gz"))
     assert results["atoms"] == 297
     assert 0.9 < results["median_quality"] <= 1
-    assert set(results["seconds"]) == {"sensitivities", "reconstruction", "matching", "refining"}
+    assert set(results["seconds"]) == {"sensitivities", "reconstruction", "matching", "refining", "residuals"}
     report = (mapped / "report.html").read_text()
     assert str(folder / "scan.h5") in report
     assert "CG-SENSE" in report
     # Maps, error bars, trajectory, sensitivities, coefficients, residuals, sequence.
-    assert report.count("data:image/png;base64") == 7
+    assert report.count("data:image/png;base64") == 8
 
 
 def test_every_format_holds_the_same(mapped):
@@ -163,7 +164,7 @@ def test_the_pulse_is_the_one_of_the_flags(bare):
 def test_a_pulseq_file_says_what_the_raw_data_does_not(bare, mapped):
     played = str(bare / "played.seq")
     sequence = SimulationConfig(schedule=played).sequence()
-    config = ReconstructionConfig(rank=4, trajectory=played)
+    config = ReconstructionConfig(rank=4, raw=RawConfig(trajectory=played))
     results = map_scan(bare / "bare.h5", sequence=sequence, tissue=TISSUE, config=config)
     for name, found in (("T1map", results.refined.t1), ("T2map", results.refined.t2)):
         expected = stored(mapped / f"{name}.nii.gz")
@@ -308,7 +309,7 @@ def spoilt(bare):
         ({"slice": 3}, "scan.h5: no slice 3"),
         (
             {"input": "images.npz", "also": "mrd", "frames": FRAMES},
-            "--also=mrd goes with raw data, .h5 or .mrd; got --input",
+            "--also=mrd goes with raw data; got --input",
         ),
     ],
     ids=lambda value: ",".join(map(str, value.values())) if isinstance(value, dict) else "",

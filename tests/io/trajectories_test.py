@@ -10,7 +10,11 @@ import scipy.io
 
 from ganmrf.imaging.trajectory import RASTER, design_spiral, rotated, rotation_angles
 from ganmrf.io.girf import Girf, read_girf
+from ganmrf.io.pulseq_read import read_pulseq_trajectory
+from ganmrf.io.pulseq_settings import Readout
+from ganmrf.io.pulseq_write import write_pulseq
 from ganmrf.io.trajectories import GivenTrajectory, read_trajectory, stored_per_metre
+from ganmrf.physics.sequences.published import mrf_fisp
 
 MATRIX, FIELD_OF_VIEW, FRAMES = (48, 48), (0.24, 0.24), 6
 SPIRAL = design_spiral(matrix=48, field_of_view=0.24, interleaves=8)
@@ -159,3 +163,22 @@ def test_frequencies_in_khz_are_noticed():
 def test_what_is_no_trajectory(values, words):
     with pytest.raises(ValueError, match=words):
         GivenTrajectory(values).per_metre(*SCAN)
+
+
+def test_the_gradients_of_a_pulseq_file_are_played_with_the_response(tmp_path):
+    """A delay of x by one raster time, all the scan through: k along x is that of one raster time before."""
+    sequence = mrf_fisp(3)
+    readout = Readout(SPIRAL.gradient, np.zeros(3), SAMPLES, DWELL, field_of_view=0.24)
+    write_pulseq(tmp_path / "scan.seq", sequence, readout)
+    frequency = np.linspace(0, 5e4, 20001)
+    delay = np.exp(-2j * np.pi * frequency * RASTER)
+    girf = Girf(frequency, np.stack([delay, np.ones_like(delay)], axis=1))
+    nominal = read_pulseq_trajectory(tmp_path / "scan.seq")
+    played = read_pulseq_trajectory(tmp_path / "scan.seq", girf=girf)
+    np.testing.assert_allclose(played[..., 1], nominal[..., 1], atol=1e-3)
+    times = DWELL * (np.arange(SAMPLES) + 0.5)
+    before = np.array([np.interp(times - RASTER, times, one) for one in nominal[..., 0]])
+    late = times > times[0] + RASTER
+    edge = np.abs(nominal).max()
+    np.testing.assert_allclose(played[:, late, 0], before[:, late], atol=2e-3 * edge)
+    assert np.abs(played[..., 0] - nominal[..., 0]).max() > 1e-2 * edge

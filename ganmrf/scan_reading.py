@@ -1,0 +1,202 @@
+"""A scan and what belongs to its voxels, from files; and what was found or assumed on the way, in words."""
+
+import dataclasses
+import pathlib
+
+import numpy as np
+
+from ganmrf.dictionary.magnitude import is_magnitude
+from ganmrf.io.girf import read_girf
+from ganmrf.io.maps import read_b1_map
+from ganmrf.io.mrd import RawData, read_mrd
+from ganmrf.io.series import read_array, read_mask, read_series
+from ganmrf.io.trajectories import GivenTrajectory, read_trajectory
+from ganmrf.memory import require_memory
+from ganmrf.physics.sequences.fisp import Sequence
+from ganmrf.scan_settings import RawConfig, ReconstructionConfig, is_pulseq, is_raw
+
+
+@dataclasses.dataclass(frozen=True)
+class Scan:
+    """Raw data or an image series, and what belongs to its voxels.
+
+    Attributes:
+      path: the file, or folder.
+      raw: raw data; None for an image series.
+      images: (frames, ...spatial); None for raw data.
+      magnitude: whether the images are magnitudes.
+      sequence: that the files say was played; None where none does.
+      shape: of the maps.
+      affine: from voxel indices (x, y, z) to positions, mm, (4, 4); None where the file does not say.
+      voxel_size: along the three spatial axes, m; None where the file does not say.
+      mask: bool, of ``shape``; None without.
+      b1_map: of ``shape``; None without.
+      weights: density weights of raw data, (frames, samples); None for those to compute.
+      sensitivities: of the coils, (coils, y, x), complex64; None for those from the scan.
+      notes: what was found or assumed, a sentence each.
+    """
+
+    path: pathlib.Path
+    raw: RawData | None
+    images: np.ndarray | None
+    magnitude: bool
+    sequence: Sequence | None
+    shape: tuple[int, ...]
+    affine: np.ndarray | None
+    voxel_size: tuple[float, ...] | None
+    mask: np.ndarray | None
+    b1_map: np.ndarray | None
+    weights: np.ndarray | None = None
+    sensitivities: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def n_frames(self) -> int:
+        """Number of frames."""
+        return len(self.images if self.raw is None else self.raw.kspace)
+
+
+def read_scan(path, config: ReconstructionConfig) -> Scan:
+    """Reads a scan, and the mask, B1 map, trajectory, weights and sensitivities that ``config`` names.
+
+    Raises:
+      ValueError: a file that cannot be read, or that does not fit the others.
+    """
+    path = pathlib.Path(path)
+    read = _read_raw if is_raw(path) else _read_images
+    found, grid, only_finite, notes = read(path, config)
+    shape = found["shape"]
+    mask = b1_map = None
+    if config.mask:
+        mask = only_finite(read_mask(config.mask, shape, grid), config.mask)
+        notes.append(f"{np.count_nonzero(mask)} of {mask.size} voxels are inside the mask {config.mask}")
+    if config.b1_map:
+        b1_map = read_b1_map(config.b1_map, shape, scale=config.b1_scale, affine=grid)
+    return Scan(path, **found, mask=mask, b1_map=b1_map, notes=tuple(notes))
+
+
+def _read_images(path, config):
+    series = read_series(path, config.variable, frame_axis=config.frame_axis)
+    images, magnitude, notes = series.images, config.magnitude == "yes", []
+    if config.magnitude == "auto" and (magnitude := is_magnitude(images)):
+        notes.append(
+            "the series is real and nowhere negative: it was matched as one of magnitudes (--magnitude=no: as signed)"
+        )
+    if series.finite is not None:
+        lost = series.finite.size - np.count_nonzero(series.finite)
+        notes.append(f"{lost} of {series.finite.size} voxels are NaN or infinite in a frame: they are outside")
+    found = {
+        "raw": None,
+        "images": np.abs(images) if magnitude else images,
+        "magnitude": magnitude,
+        "sequence": None,
+        "shape": images.shape[1:],
+        "affine": series.affine,
+        "voxel_size": series.voxel_size,
+    }
+    return found, series.grid, series.only_finite, notes
+
+
+def _read_raw(path, config):
+    given, notes = config.raw, []
+    raw = _raw_data(path, given)
+    frames, coils, samples = raw.kspace.shape
+    pixels, rank, kept = raw.matrix[0] * raw.matrix[1], config.rank, config.coils_kept(coils)
+    # K-space as it is read, put in order, and of the virtual coils; points, weights and what is gridded of a sample.
+    needed = 8 * frames * samples * (2 * coils + kept + 8) + 8 * pixels * (2 * rank**2 + 2 * rank * kept + 4 * kept)
+    if config.method == "frames":
+        needed += 8 * frames * pixels * 1.5
+    require_memory(needed, f"{path}", "fewer virtual_coils or a lower rank need less")
+    notes.append(f"the trajectory is in {raw.trajectory_units}, and reaches {_reach(raw):.3g} of the edge of k-space")
+    if raw.noise is not None:
+        how = "prewhitened the coils" if config.prewhiten else "were left out"
+        notes.append(f"{raw.noise.shape[1]} samples of noise {how}")
+    sequence = raw.sequence
+    if sequence is None and given.trajectory and is_pulseq(given.trajectory):
+        from ganmrf.io.pulseq_read import read_pulseq
+
+        sequence = read_pulseq(given.trajectory)
+        notes.append(f"the sequence is that of {given.trajectory}")
+    found = {
+        "raw": raw,
+        "images": None,
+        "magnitude": False,
+        "sequence": sequence,
+        "shape": raw.matrix,
+        "affine": raw.affine,
+        "voxel_size": (raw.slice_thickness, *raw.voxel_size),
+        "weights": _weights(given, frames, samples) if given.weights else None,
+        "sensitivities": _sensitivities(given.sensitivities, coils, raw.matrix) if given.sensitivities else None,
+    }
+    return found, raw.affine, lambda mask, _: mask, notes
+
+
+def _raw_data(path, given: RawConfig) -> RawData:
+    pair = {1: lambda one: (one[0], one[0]), 2: tuple, 0: lambda _: None}
+    size = pair[len(given.field_of_view_mm)](given.field_of_view_mm)
+    facts = {
+        "trajectory": _trajectory(given),
+        "trajectory_units": given.trajectory_units,
+        "frame_counter": given.frame_counter,
+        "slice_index": given.slice,
+        "skip_readouts": given.skip_readouts,
+        "matrix": pair[len(given.matrix)](given.matrix),
+        "field_of_view": None if size is None else tuple(1e-3 * length for length in size),
+    }
+    if path.suffix.lower() != ".dat":
+        return read_mrd(path, **facts, dataset=given.dataset, header=given.header)
+    for name in ("dataset", "header"):
+        if getattr(given, name) is not None:
+            raise ValueError(f"{name} would change nothing of {path}: it goes with MRD")
+    from ganmrf.io.twix import read_twix  # here: its library is an extra
+
+    return read_twix(path, **facts)
+
+
+def _trajectory(given: RawConfig) -> GivenTrajectory | None:
+    """The trajectory that the settings name in place of the raw data's own."""
+    girf = read_girf(given.girf) if given.girf else None
+    if given.trajectory and is_pulseq(given.trajectory):
+        from ganmrf.io.pulseq_read import read_pulseq_trajectory  # here: it imports for a second, and most need none
+
+        return GivenTrajectory(read_pulseq_trajectory(given.trajectory, girf=girf), "1/m")
+    named = {"variable": given.trajectory_variable, "order": given.interleave_order, "units": given.trajectory_units}
+    if given.gradients:
+        raster_time = 1e-6 * given.gradient_raster_us
+        return read_trajectory(given.gradients, **named, usual="gradients", raster_time=raster_time, girf=girf)
+    return read_trajectory(given.trajectory, **named) if given.trajectory else None
+
+
+def _reach(raw):
+    """Largest k along an axis, relative to the edge of the image's k-space."""
+    return float((2 * np.abs(raw.trajectory).reshape(-1, 2).max(axis=0) * raw.voxel_size[::-1]).max())
+
+
+def _weights(given, frames, samples):
+    """Density weights, (frames, samples), float32: of each frame, of all frames, or of interleaves in their order."""
+    path = pathlib.Path(given.weights)
+    values = read_array(path, None, "weights", min_ndim=1, flag=None)
+    if values.dtype.kind not in "iuf" or not np.isfinite(values).all() or (values < 0).any() or not values.any():
+        raise ValueError(f"{path}: density weights must be finite, 0 or more, and not all 0")
+    values = np.atleast_2d(np.squeeze(values).astype(np.float32))
+    values = values.T if values.shape[1] != samples == values.shape[0] else values
+    if values.shape not in ((1, samples), (frames, samples)):
+        raise ValueError(
+            f"{path}: density weights must be (frames, samples) = {(frames, samples)} or (samples,); got {values.shape}"
+        )
+    return np.broadcast_to(values, (frames, samples))
+
+
+def _sensitivities(path, coils, shape):
+    """Sensitivities of the coils, (coils, y, x), complex64, of any scale."""
+    path = pathlib.Path(path)
+    values = read_array(path, None, "sensitivities", min_ndim=2, flag=None)
+    if path.suffix.lower() == ".mat":
+        values = np.moveaxis(values, -1, 0) if values.ndim == 3 else values[None]
+    if values.shape != (coils, *shape):
+        raise ValueError(
+            f"{path}: sensitivities must be (coils, y, x) = {(coils, *shape)}, in .mat coils last; got {values.shape}"
+        )
+    if not np.isfinite(values).all() or not values.any():
+        raise ValueError(f"{path}: sensitivities must be finite, and not all 0")
+    return values.astype(np.complex64)
