@@ -43,6 +43,7 @@ ONLY_IN = {
     "tensorstore": ("dictionary/zarr.py",),
     "h5py": ("matlab.py", "io/mrd"),
     "ismrmrd": ("io/mrd",),
+    "pydicom": ("io/dicom",),
     "jax_finufft": ("imaging/nufft.py",),
     "matplotlib": ("report/",),
     "cmcrameri": ("report/",),

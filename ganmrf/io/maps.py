@@ -54,18 +54,12 @@ def write_maps(
       BIDS specification, appendix "Quantitative MRI", https://bids-specification.readthedocs.io.
     """
     folder = make_folder(folder)
-    stem = file_stem(prefix)
-    if not 1 <= maps.t1.ndim <= 3:
-        raise ValueError(f"maps must have 1 to 3 spatial axes; got shape {maps.t1.shape}")
-    _check_refined(maps, refined)
-    known = affine is not None
-    affine = np.asarray(affine, float) if known else np.diag([*np.multiply(1e3, voxel_size)[::-1], 1.0])
-    if affine.shape != (4, 4) or not np.isfinite(affine).all() or np.linalg.matrix_rank(affine) < 4:
-        raise ValueError(f"affine must be an invertible (4, 4) matrix; got {affine.tolist()}")
+    stem, code = file_stem(prefix), "aligned" if affine is None else "scanner"
+    outputs, affine = map_outputs(maps, refined, with_b1), map_affine(affine, voxel_size)
     paths = {}
-    for name, (values, entries) in _outputs(maps, refined, with_b1).items():
+    for name, (values, entries) in outputs.items():
         paths[name] = folder / f"{stem}{name}.nii.gz"
-        write_image(paths[name], np.where(maps.index >= 0, values, 0), affine, "scanner" if known else "aligned")
+        write_image(paths[name], values, affine, code)
         write_json(folder / f"{stem}{name}.json", entries | (sidecar or {}))
     return paths
 
@@ -175,8 +169,27 @@ def _check_refined(maps, refined):
         raise ValueError(f"refined maps have shape {refined.t1.shape}, but the matched ones have {maps.t1.shape}")
 
 
-def _outputs(maps, refined, with_b1):
-    """Name of each map -> its values, and the sidecar entries that belong to this map alone."""
+def map_affine(affine, voxel_size: tuple[float, float, float]) -> np.ndarray:
+    """The affine of maps, mm: as it is, or None for a grid along the axes with ``voxel_size`` along (z, y, x), m.
+
+    Raises:
+      ValueError: an affine that is not (4, 4) and invertible.
+    """
+    affine = np.diag([*np.multiply(1e3, voxel_size)[::-1], 1.0]) if affine is None else np.asarray(affine, float)
+    if affine.shape != (4, 4) or not np.isfinite(affine).all() or np.linalg.matrix_rank(affine) < 4:
+        raise ValueError(f"affine must be an invertible (4, 4) matrix; got {affine.tolist()}")
+    return affine
+
+
+def map_outputs(maps: Maps, refined: Refined | None, with_b1: bool) -> dict[str, tuple[np.ndarray, dict]]:
+    """Name of each map -> its values, 0 outside the mask, and the sidecar entries that belong to this map alone.
+
+    Raises:
+      ValueError: more than three spatial axes, or refined maps of another shape.
+    """
+    if not 1 <= maps.t1.ndim <= 3:
+        raise ValueError(f"maps must have 1 to 3 spatial axes; got shape {maps.t1.shape}")
+    _check_refined(maps, refined)
     matching = "dictionary matching: the atom of largest normalised inner product"
     algorithm = matching if refined is None else "dictionary matching, refined by Gauss-Newton"
     best = maps if refined is None else refined
@@ -202,5 +215,6 @@ def _outputs(maps, refined, with_b1):
     outputs = {}
     for name, (values, unit, text) in described.items():
         used = matching if name == "quality" else algorithm
-        outputs[name] = values, {"Description": text, "Units": unit, "EstimationAlgorithm": used, **common}
+        entries = {"Description": text, "Units": unit, "EstimationAlgorithm": used, **common}
+        outputs[name] = np.where(maps.index >= 0, values, 0), entries
     return outputs

@@ -1,24 +1,19 @@
-"""Image series and masks from NumPy, MATLAB and NIfTI files."""
+"""Image series and masks from NumPy, MATLAB, NIfTI and DICOM files."""
 
-import contextlib
 import dataclasses
-import gzip
-import logging
-import math
 import pathlib
 import warnings
 
 import nibabel
 import numpy as np
 
-from ganmrf.files import check_readable, read_arrays
-from ganmrf.memory import TooLarge, check_claim
+from ganmrf.files import read_arrays, read_npy
+from ganmrf.io.masks import inside
+from ganmrf.io.nifti import read_nifti
 
 _OFF_GRID = 0.1  # voxels: far above the rounding of a header, far below an error in the grid
 _LARGEST = 1e15  # value of images: the squares of it and of its inverse, over frames, are numbers in float32
-_MENDED = 30  # level from which on nibabel would say that it mends a header: a damaged one
-_AFTER = 2**20  # bytes of padding that may follow the values of a compressed file
-_TO_MM = {"meter": 1e3, "micron": 1e-3}  # units that a NIfTI header may name; mm for any other
+_DICOM = ".dcm", ".dicom", ".ima"  # suffixes; DICOM files may have none, and any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,11 +25,14 @@ class Series:
       affine: (4, 4), from voxel indices in the reverse order of the spatial axes, (x, y, z), to positions in mm, as in
         NIfTI; None where the file does not say.
       has_place: whether the file says where the voxels are; if not, ``affine`` has their size alone.
+      finite: bool, (...spatial): whether the file has numbers for the voxel in every frame; where it does not, the
+        images are 0. None: everywhere.
     """
 
     images: np.ndarray
     affine: np.ndarray | None = None
     has_place: bool = False
+    finite: np.ndarray | None = None
 
     @property
     def grid(self) -> np.ndarray | None:
@@ -48,92 +46,144 @@ class Series:
             return None
         return tuple(1e-3 * float(size) for size in nibabel.affines.voxel_sizes(self.affine)[::-1])
 
+    @property
+    def magnitude(self) -> bool:
+        """Whether the images can be magnitudes: no value is negative, or has an imaginary part."""
+        return bool(self.images.real.min() >= 0) and not (np.iscomplexobj(self.images) and self.images.imag.any())
+
+    def only_finite(self, mask: np.ndarray, path) -> np.ndarray:
+        """A mask, (...spatial), without the voxels that ``finite`` leaves out; one warning says how many those were.
+
+        The mask is that of ``path``, which the warning names.
+        """
+        if self.finite is None or not (lost := np.count_nonzero(mask & ~self.finite)):
+            return mask
+        warnings.warn(
+            f"{path}: {lost} of {np.count_nonzero(mask)} voxels inside are NaN or infinite in a frame: left out",
+            stacklevel=2,
+        )
+        return mask & self.finite
+
 
 def read_series(path, variable: str | None = None, *, frame_axis: int | None = None) -> Series:
     """Reads an image series, real or complex.
 
-    ``.nii`` and ``.nii.gz`` hold (x, y, z, frames) and come back as (frames, z, y, x) with their affine. ``.npz`` and
-    ``.mat`` (v5 to v7.3) hold one array; its spatial axes stay in the order of the file, so that MATLAB's (rows,
-    columns, frames) becomes (frames, rows, columns). Integers become floating-point numbers.
+    ``.nii`` and ``.nii.gz`` hold (x, y, z, frames), or (x, y, frames), with axes of length 1 anywhere after z, and come
+    back as (frames, z, y, x) or (frames, y, x) with their affine. ``.npz``, ``.npy`` and ``.mat`` (v5 to v7.3) hold one
+    array; its spatial axes stay in the order of the file, so that MATLAB's (rows, columns, frames) becomes (frames,
+    rows, columns). Of DICOM, a folder or a file, `ganmrf.io.dicom.read_dicom` tells. Integers become floating-point
+    numbers; a voxel that is NaN or infinite in a frame becomes 0 in all of them (`Series.finite`).
 
     Args:
-      path: the file.
-      variable: the array in a ``.npz`` or ``.mat`` file. None takes ``images``, or else the only numeric array with
-        two axes or more.
-      frame_axis: the axis of the frames in that array; None is the first in ``.npz`` and the last in ``.mat``.
+      path: the file, or the folder of DICOM files.
+      variable: the array in a ``.npz`` or ``.mat`` file, where ``structure.field`` is a field of a structure. None
+        takes ``images``, also in a structure, or else the only numeric array with two axes or more. Of DICOM, the
+        numbers or UIDs of the series, with commas between them.
+      frame_axis: the axis of the frames in that array; None is the first, in ``.mat`` the last.
 
     Raises:
       ValueError: another suffix, a file that is missing, truncated or of another kind, an array that is missing, not
-        numeric or of another number of axes, several arrays and none chosen, or values that are not finite, beyond
-        1e15, or all below 1e-15 and not all 0.
+        numeric or of another number of axes, several arrays and none chosen, no voxel that is finite in every frame, or
+        values beyond 1e15, or all below 1e-15 and not all 0.
     """
     path = pathlib.Path(path)
     affine, has_place = None, False
-    if is_nifti(path):
-        if variable is not None or frame_axis is not None:
-            raise ValueError(f"{path}: a variable or a frame axis can be chosen in .npz and .mat files only")
-        images, affine, has_place = _read_nifti(path)
-        if images.ndim != 4:
-            raise ValueError(f"{path}: a series must be (x, y, z, frames); got shape {images.shape[::-1]}")
+    if frame_axis is not None and (is_nifti(path) or is_dicom(path)):
+        raise ValueError(f"{path}: a frame axis (--frame_axis) can be chosen in .npz, .npy and .mat files only")
+    if is_dicom(path):
+        images, affine, has_place = _read_dicom(path, variable)
+    elif is_nifti(path):
+        if variable is not None:
+            raise ValueError(f"{path}: a variable (--variable) can be chosen in .npz, .mat and DICOM files only")
+        data, affine, has_place = read_nifti(path)
+        images = _frames_first(path, data)
     else:
-        images = read_array(path, variable, "images", min_ndim=2)
+        images = read_array(path, variable, "images", min_ndim=2, flag="--variable")
         if frame_axis is None:
             frame_axis = -1 if path.suffix.lower() == ".mat" else 0
         if not -images.ndim <= frame_axis < images.ndim:
-            raise ValueError(f"{path}: frame_axis must be an axis of shape {images.shape}; got {frame_axis}")
+            raise ValueError(f"{path}: --frame_axis must be an axis of shape {images.shape}; got {frame_axis}")
         images = np.moveaxis(images, frame_axis, 0)
     if not 2 <= images.ndim <= 4 or images.size == 0:
         raise ValueError(f"{path}: a series must have frames and 1 to 3 spatial axes; got shape {images.shape}")
     with np.errstate(all="ignore"):  # of values that are not finite
         images = np.ascontiguousarray(images, np.result_type(images.dtype, np.float32))
+    images, finite = _without_gaps(path, images)
     parts = images.view(images.real.dtype)
     largest = max(-parts.min(), parts.max())
-    if not np.isfinite(largest):
-        wrong = images.size - np.count_nonzero(np.isfinite(images))
-        raise ValueError(f"{path}: {wrong} of {images.size} values are NaN or infinite")
     if largest and not 1 / _LARGEST <= largest <= _LARGEST:
         raise ValueError(f"{path}: the largest value must be {1 / _LARGEST:g} to {_LARGEST:g}, or 0; got {largest:g}")
-    return Series(images, affine, has_place)
+    return Series(images, affine, has_place, finite)
+
+
+def _frames_first(path, data):
+    """The values of a NIfTI file, (..., z, y, x), as (frames, z, y, x), or (frames, y, x) where it has three axes."""
+    shape = data.shape
+    while len(shape) > 3 and shape[0] == 1:
+        shape = shape[1:]
+    more = [n for n in shape[:-3] if n > 1]
+    if len(shape) < 3 or len(more) > 1:
+        raise ValueError(f"{path}: a series must be (x, y, z, frames) or (x, y, frames); got shape {data.shape[::-1]}")
+    return data.reshape(*more, *shape[-3:])
+
+
+def _without_gaps(path, images):
+    """The images with 0 in voxels that are not finite in every frame; and which are, None where all of them."""
+    finite = np.ones(images.shape[1:], bool)
+    for frame in images:
+        finite &= np.isfinite(frame)
+    if finite.all():
+        return images, None
+    if not finite.any():
+        raise ValueError(f"{path}: all {finite.size} voxels are NaN or infinite in a frame")
+    return np.where(finite, images, 0), finite
 
 
 def read_mask(path, shape: tuple[int, ...], affine=None) -> np.ndarray:
-    """Reads a mask: voxels that are not 0 are inside.
+    """Reads a mask, labels, or a probability; `ganmrf.io.masks.inside` has the rule.
 
-    The file is ``.nii`` or ``.nii.gz`` with (x, y, z), or ``.npz`` or ``.mat`` with an array ``mask`` or one numeric
-    array only, in the order of the series' spatial axes.
+    The file is ``.nii`` or ``.nii.gz`` with (x, y, z), DICOM, ``.npy``, or ``.npz`` or ``.mat`` with an array ``mask``
+    or one numeric array only, in the order of the series' spatial axes.
 
     ``shape`` is the spatial shape of the series; axes of length 1 may be absent from the file (MATLAB drops them). The
-    affine of a NIfTI file must agree with ``affine``, (4, 4), that of the series (`Series.grid`), unless it is None.
+    voxels of a NIfTI or DICOM file must be those of ``affine``, (4, 4), that of the series (`Series.grid`), in any
+    order of the axes, unless it is None.
 
     Returns:
       Bool, of ``shape``.
 
     Raises:
-      ValueError: as `read_series`; a mask of another shape, on another grid of voxels, with NaN, or with nothing
-        inside.
+      ValueError: as `read_series`; a mask of another shape, on another grid of voxels, or that `inside` refuses.
     """
     path = pathlib.Path(path)
     mask = read_on_grid(path, "mask", "the mask", shape, affine)
-    if np.isnan(mask).any():
-        raise ValueError(f"{path}: {np.count_nonzero(np.isnan(mask))} of {mask.size} values are NaN")
-    if not mask.any():
-        raise ValueError(f"{path}: the mask is 0 everywhere: no voxel is inside")
-    return (mask != 0).reshape(shape)
+    try:
+        return inside(mask).reshape(shape)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 def read_on_grid(path, usual: str, what: str, shape: tuple[int, ...], affine) -> np.ndarray:
     """Reads an array with the voxels of a series: same shape, except for axes of length 1, and same place.
 
-    Raises `ValueError` for another shape, or a NIfTI file with a corner more than 0.1 voxel from that by ``affine``.
+    A NIfTI or DICOM file with the same voxels in another order, its axes exchanged or reversed, is put in order.
+
+    Raises `ValueError` for another shape, or a file with a corner more than 0.1 voxel from that by ``affine``.
     """
     place, has_place = None, False
-    if is_nifti(path):
-        values, place, has_place = _read_nifti(path)
+    if is_dicom(path):
+        values, place, has_place = _read_dicom(path, None)
+        values = values[0] if len(values) == 1 else values
+    elif is_nifti(path):
+        values, place, has_place = read_nifti(path)
     else:
         values = read_array(path, None, usual, min_ndim=1)
+    on_grid = affine is not None and has_place
+    if on_grid:
+        values, place = _in_order(values, place, affine)
     if [n for n in values.shape if n > 1] != [n for n in shape if n > 1]:
         raise ValueError(f"{path}: {what} has shape {values.shape}, but the images have {tuple(shape)}")
-    if affine is not None and has_place:
+    if on_grid:
         axes = [[0, n - 1] for n in (*shape[::-1], 1, 1)[:3]]
         corners = np.array([*map(np.ravel, np.meshgrid(*axes)), np.ones(8)])
         apart = (place - affine) @ corners
@@ -143,28 +193,58 @@ def read_on_grid(path, usual: str, what: str, shape: tuple[int, ...], affine) ->
     return values
 
 
+def _in_order(values, place, affine):
+    """Values, (..., z, y, x), and their affine, with the axes that are closest to those of another affine."""
+    values = values.T.reshape(values.shape[::-1] + (1,) * (3 - values.ndim))
+    order = nibabel.io_orientation(np.linalg.solve(affine, place))
+    place = place @ nibabel.orientations.inv_ornt_aff(order, values.shape[:3])
+    return nibabel.apply_orientation(values, order).T, place
+
+
 def is_nifti(path) -> bool:
     """Whether a file is NIfTI by its suffix; raises `ValueError` for a suffix that this module does not read."""
     if path.name.lower().endswith((".nii", ".nii.gz")):
         return True
-    if path.suffix.lower() not in (".npz", ".mat"):
-        raise ValueError(f"{path}: suffix {path.suffix!r} is not one of .npz, .mat, .nii, .nii.gz")
+    if path.suffix.lower() not in (".npz", ".npy", ".mat"):
+        raise ValueError(f"{path}: suffix {path.suffix!r} is not one of .nii, .nii.gz, .npz, .npy, .mat, .dcm")
     return False
 
 
-def read_array(path, variable, usual, *, min_ndim):
-    """The array called ``variable``; without a variable the one called ``usual``, or the only numeric one."""
-    name = usual if variable is None else variable
-    arrays = read_arrays(path, [name])
+def is_dicom(path) -> bool:
+    """Whether a path is a folder or a file of DICOM: by its suffix, or by what a file of another suffix begins with."""
+    path = pathlib.Path(path)
+    if path.is_dir() or path.suffix.lower() in _DICOM:
+        return True
+    if path.suffix.lower() in (".nii", ".gz", ".npz", ".npy", ".mat") or not path.is_file():
+        return False
+    with open(path, "rb") as file:
+        return file.read(132)[128:] == b"DICM"
+
+
+def _read_dicom(path, variable):
+    from ganmrf.io.dicom import read_dicom  # here: it imports for a second, and most need none
+
+    return read_dicom(path, variable)
+
+
+def read_array(path, variable, usual, *, min_ndim, flag=None):
+    """The array called ``variable``; without a variable the one called ``usual``, or the only one that it can be.
+
+    In a structure either may be ``structure.field``, and ``usual`` the name of the field alone. ``flag`` is what names
+    the array on the command line.
+    """
+    if path.suffix.lower() == ".npy":
+        if variable is not None:
+            raise ValueError(f"{path}: a .npy file holds one array without a name; got {variable!r}")
+        arrays, name = {path.name: read_npy(path)}, path.name
+    else:
+        name = usual if variable is None else variable
+        arrays = read_arrays(path, [name])
     if name not in arrays:
         arrays = read_arrays(path)
         if variable is not None:
             raise ValueError(f"{path}: no array {variable!r}; it holds {', '.join(arrays) or 'none'}")
-        # In MATLAB a single number has two axes, too.
-        found = [n for n, a in arrays.items() if a.dtype.kind in "biufc" and a.ndim >= min_ndim and a.size > 1]
-        if len(found) != 1:
-            raise ValueError(f"{path}: name the array that holds the {usual}: it has {', '.join(found) or 'none'}")
-        (name,) = found
+        name = _only(path, arrays, usual, min_ndim, flag)
     array = arrays[name]
     if array.dtype.kind not in "biufc" or array.ndim < min_ndim:
         raise ValueError(
@@ -173,48 +253,14 @@ def read_array(path, variable, usual, *, min_ndim):
     return array
 
 
-def _read_nifti(path):
-    """The data with reversed axes, (..., z, y, x); the affine in mm; and whether the file says where its voxels are."""
-    check_readable(path)
-    zipped = path.name.lower().endswith(".gz")
-    try:
-        with (gzip.open if zipped else open)(path, "rb") as file, _strictly():
-            two = nibabel.Nifti2Header.may_contain_header(file.read(nibabel.Nifti2Header.sizeof_hdr))
-            file.seek(0)
-            kind = nibabel.Nifti2Image if two else nibabel.Nifti1Image
-            image = kind.from_file_map(kind.make_file_map({"image": file}), mmap=False)
-            values = image.dataobj
-            scaled = 8 * ((values.slope, values.inter) != (1, 0))  # to float64, beside the values of the file
-            claimed = values.offset + math.prod(values.shape) * (values.dtype.itemsize + scaled)
-            check_claim(path, claimed, path.stat().st_size)
-            data = np.asarray(values)
-            if zipped and len(file.read(_AFTER + 1)) > _AFTER:  # at the end of the file its checksum is compared
-                raise ValueError("other data after the values")
-            unit = image.header.get_xyzt_units()[0]
-    except TooLarge:
-        raise
-    except Exception as error:  # a damaged file makes nibabel raise half a dozen types of error
-        cause = " ".join(str(error).split())
-        raise ValueError(f"{path}: not a whole NIfTI file ({cause})") from error
-    if data.dtype.kind not in "biufc":
-        raise ValueError(f"{path}: the values must be numbers; got dtype {data.dtype}")
-    if not np.isfinite(image.affine).all() or np.linalg.matrix_rank(image.affine) < 4:
-        raise ValueError(f"{path}: the affine must be finite and invertible; got {image.affine.tolist()}")
-    scale = _TO_MM.get(unit, 1.0)
-    # Without either code nibabel invents an affine.
-    has_place = bool(image.header["sform_code"] or image.header["qform_code"])
-    return data.T, np.diag([scale, scale, scale, 1.0]) @ image.affine, has_place
-
-
-@contextlib.contextmanager
-def _strictly():
-    """Inside, what is wrong in a header is an error, not a line on stderr and a guess."""
-    logger = nibabel.imageglobals.logger
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        with nibabel.imageglobals.ErrorLevel(_MENDED), warnings.catch_warnings():
-            warnings.simplefilter("error", RuntimeWarning)
-            yield
-    finally:
-        logger.setLevel(level)
+def _only(path, arrays, usual, min_ndim, flag):
+    """Name of the array that can only be meant: in a structure, or numeric with enough axes."""
+    # In MATLAB a single number has two axes, too, and so has a vector, which is meant where there is nothing else.
+    found = [n for n, a in arrays.items() if a.dtype.kind in "biufc" and a.ndim >= min_ndim and a.size > 1]
+    fields = [name for name in found if name.split(".")[-1] == usual]
+    matrices = [name for name in found if sum(n > 1 for n in arrays[name].shape) >= min_ndim]
+    for some in (fields, matrices, found):
+        if len(some) == 1:
+            return some[0]
+    by = f", by {flag}," if flag else ""
+    raise ValueError(f"{path}: name{by} the array that holds the {usual}: it has {', '.join(found) or 'none'}")

@@ -1,6 +1,8 @@
 """Series and masks keep every voxel where the file has it; damaged or ambiguous files are refused in one line."""
 
 import gzip
+import itertools
+import re
 import struct
 
 import nibabel
@@ -9,6 +11,7 @@ import pytest
 import scipy.io
 
 from ganmrf.io.series import read_mask, read_series
+from tests.shared import shared
 
 FRAMES, Z, Y, X = 5, 2, 3, 4
 AFFINE = np.array([[0, -2.0, 0, 10], [1.5, 0, 0, -20], [0, 0, 3.0, 30], [0, 0, 0, 1]])  # x and y swapped, mm
@@ -86,7 +89,7 @@ def test_frame_axis(tmp_path):
     scipy.io.savemat(tmp_path / "scan.mat", {"images": expected})
     np.testing.assert_array_equal(read_series(tmp_path / "scan.mat", frame_axis=0).images, expected)
     np.savez(tmp_path / "scan.npz", images=np.ones((3, 4, 5)))
-    with pytest.raises(ValueError, match=r"scan.npz: frame_axis must be an axis of shape \(3, 4, 5\); got 3"):
+    with pytest.raises(ValueError, match=r"scan.npz: --frame_axis must be an axis of shape \(3, 4, 5\); got 3"):
         read_series(tmp_path / "scan.npz", frame_axis=3)
 
 
@@ -103,24 +106,57 @@ def test_choice_of_the_array(tmp_path, suffix):
     assert not read_series(path).images.any()
     assert read_series(path, "data").images.all()
     save(data=first, other=second)
-    with pytest.raises(ValueError, match="name the array that holds the images: it has data, other"):
+    with pytest.raises(ValueError, match="name, by --variable, the array that holds the images: it has data, other"):
         read_series(path)
     with pytest.raises(ValueError, match=r"no array 'dta'; it holds .*data, other"):
         read_series(path, "dta")
     save(n=3.0)
-    with pytest.raises(ValueError, match="name the array that holds the images: it has none"):
+    with pytest.raises(ValueError, match="name, by --variable, the array that holds the images: it has none"):
         read_series(path)
     save(images="text")
     with pytest.raises(ValueError, match=r"images must be numeric with 2 axes or more; got|images: it has none"):
         read_series(path)
 
 
-def test_values_that_are_not_finite_are_counted(tmp_path):
-    wrong = images()
-    wrong[0, 0, 0, :2] = np.nan, complex(0, np.inf)
+@pytest.mark.parametrize("dtype", [np.float32, np.complex64])
+def test_voxels_that_are_not_finite_in_a_frame_are_told(tmp_path, dtype):
+    """NaN outside the mask is how many programs say that a voxel is outside; inside, a warning counts the voxels."""
+    wrong = images(dtype)
+    wrong[0, 0, 0, :2] = np.nan, np.inf
+    wrong[-1, 1, 2, 3] = -np.inf
     np.savez(tmp_path / "scan.npz", wrong)
-    with pytest.raises(ValueError, match=r"scan.npz: 2 of 120 values are NaN or infinite"):
+    series = read_series(tmp_path / "scan.npz")
+    expected = np.ones((Z, Y, X), bool)
+    expected[0, 0, :2] = expected[1, 2, 3] = False
+    np.testing.assert_array_equal(series.finite, expected)
+    np.testing.assert_array_equal(series.images, np.where(expected, images(dtype), 0))
+    assert series.images.dtype == dtype
+    outside = series.only_finite(expected, "mask.npz")
+    np.testing.assert_array_equal(outside, expected)
+    with pytest.warns(UserWarning, match=r"mask\.npz: 3 of 24 voxels inside are NaN or infinite"):
+        np.testing.assert_array_equal(series.only_finite(np.ones((Z, Y, X), bool), "mask.npz"), expected)
+    np.savez(tmp_path / "scan.npz", wrong * np.nan)
+    with pytest.raises(ValueError, match=r"scan\.npz: all 24 voxels are NaN or infinite in a frame"):
         read_series(tmp_path / "scan.npz")
+    np.savez(tmp_path / "scan.npz", images(dtype))
+    whole = read_series(tmp_path / "scan.npz")
+    assert whole.finite is None
+    assert whole.only_finite(np.ones((Z, Y, X), bool), "mask.npz").all()
+
+
+@pytest.mark.parametrize(
+    ("values", "magnitude"),
+    [
+        (np.abs(images()), True),
+        (np.abs(images()).astype(np.complex64), True),  # as some programs store it
+        (images(np.float32), False),
+        (images(), False),
+        (1j * np.abs(images()), False),
+    ],
+)
+def test_magnitudes_are_told_from_signed_and_complex_images(tmp_path, values, magnitude):
+    np.savez(tmp_path / "scan.npz", values)
+    assert read_series(tmp_path / "scan.npz").magnitude is magnitude
 
 
 @pytest.mark.parametrize("scale", [1e-20, 1e20])
@@ -130,17 +166,69 @@ def test_values_whose_squares_are_no_numbers_are_refused(tmp_path, scale):
         read_series(tmp_path / "scan.npz")
 
 
-@pytest.mark.parametrize(
-    ("shape", "words"),
-    [
-        ((2, 3, 4), r"must be \(x, y, z, frames\); got shape \(2, 3, 4\)"),
-        ((2, 3, 4, 1, 5), r"got shape \(2, 3, 4, 1, 5\)"),
-    ],
-)
-def test_nifti_of_other_axes(tmp_path, shape, words):
+@pytest.mark.parametrize("shape", [(X, Y, FRAMES), (X, Y, FRAMES, 1), (X, Y, FRAMES, 1, 1)])
+def test_nifti_of_one_slice_without_its_axis(tmp_path, shape):
+    expected = images(np.float32)[:, 0]
+    save_nifti(tmp_path / "scan.nii", expected.T.reshape(shape))
+    series = read_series(tmp_path / "scan.nii")
+    np.testing.assert_array_equal(series.images, expected)
+    inside = np.ones((X, Y, 1), np.uint8)
+    save_nifti(tmp_path / "mask.nii", inside)
+    assert read_mask(tmp_path / "mask.nii", (Y, X), series.grid).all()
+
+
+@pytest.mark.parametrize("shape", [(X, Y, Z, 1, FRAMES), (X, Y, Z, FRAMES, 1), (X, Y, Z, 1, 1, FRAMES)])
+def test_nifti_of_more_axes_of_length_one(tmp_path, shape):
+    expected = images(np.complex64)
+    save_nifti(tmp_path / "scan.nii", expected.T.reshape(shape))
+    np.testing.assert_array_equal(read_series(tmp_path / "scan.nii").images, expected)
+
+
+@pytest.mark.parametrize("shape", [(2, 3), (2, 3, 1, 4, 5), (2, 3, 4, 5, 6)])
+def test_nifti_of_other_axes(tmp_path, shape):
     save_nifti(tmp_path / "scan.nii", np.ones(shape, np.float32))
+    words = re.escape(f"scan.nii: a series must be (x, y, z, frames) or (x, y, frames); got shape {shape}")
     with pytest.raises(ValueError, match=words):
         read_series(tmp_path / "scan.nii")
+
+
+def test_npy(tmp_path):
+    np.save(tmp_path / "scan.npy", np.moveaxis(images(), 0, -1))
+    np.testing.assert_array_equal(read_series(tmp_path / "scan.npy", frame_axis=-1).images, images())
+    with pytest.raises(ValueError, match=r"scan\.npy: a \.npy file holds one array without a name; got 'images'"):
+        read_series(tmp_path / "scan.npy", "images")
+    np.save(tmp_path / "mask.npy", np.eye(3, 4))
+    assert read_mask(tmp_path / "mask.npy", (3, 4)).sum() == 3
+
+
+def test_images_in_a_structure_are_found(tmp_path):
+    """By their name, or as the only array that is no vector; or as they are named."""
+    path, expected = tmp_path / "scan.mat", np.moveaxis(images(), 0, -1)
+    times = np.ones((1, FRAMES))
+    for content in (
+        {"rec": {"images": expected, "TR": times, "maps": np.ones((3, 4))}},
+        {"rec": {"series": expected, "TR": times}},
+        {"rec": {"series": expected, "TR": times}, "n": 3.0, "note": "in vivo"},
+    ):
+        scipy.io.savemat(path, content)
+        np.testing.assert_array_equal(read_series(path).images, images())
+    scipy.io.savemat(path, {"rec": {"first": {"a": expected}, "b": 2 * expected}})
+    np.testing.assert_array_equal(read_series(path, "rec.first.a").images, images())
+    with pytest.raises(ValueError, match=r"name, by --variable, .*: it has rec\.first\.a, rec\.b"):
+        read_series(path)
+    with pytest.raises(ValueError, match=r"no array 'rec\.c'; it holds rec\.first\.a, rec\.b"):
+        read_series(path, "rec.c")
+
+
+def test_the_series_of_others():
+    """One scan, as magnitude and complex NIfTI, and in a MATLAB structure; and its mask, resampled and scaled."""
+    names = "complex.nii.gz", "magnitude.nii.gz", "in_struct_v5.mat"
+    complex_, magnitude, structure = (read_series(shared(f"doors/series_{name}")) for name in names)
+    assert [series.magnitude for series in (complex_, magnitude, structure)] == [False, True, False]
+    np.testing.assert_allclose(np.abs(complex_.images), magnitude.images, atol=1e-6)
+    np.testing.assert_allclose(structure.images, complex_.images[:, 0], atol=1e-6)
+    mask = read_mask(shared("doors/mask_int16_scaled.nii.gz"), magnitude.images.shape[1:])
+    assert mask.sum() == 161
 
 
 def test_series_of_other_axes_and_options(tmp_path):
@@ -148,9 +236,9 @@ def test_series_of_other_axes_and_options(tmp_path):
     with pytest.raises(ValueError, match="frames and 1 to 3 spatial axes"):
         read_series(tmp_path / "scan.npz")
     save_nifti(tmp_path / "scan.nii", images(np.float32).T)
-    for options in ({"variable": "images"}, {"frame_axis": 0}):
-        with pytest.raises(ValueError, match=r"can be chosen in .npz and .mat files only"):
-            read_series(tmp_path / "scan.nii", **options)
+    for option, value in (("variable", "images"), ("frame_axis", 0)):
+        with pytest.raises(ValueError, match=rf"scan\.nii: .*\(--{option}\) can be chosen in .* only"):
+            read_series(tmp_path / "scan.nii", **{option: value})
     colours = np.zeros((2, 2, 2), [("R", "u1"), ("G", "u1"), ("B", "u1")])
     nibabel.save(nibabel.Nifti1Image(colours, np.eye(4)), tmp_path / "colour.nii")
     with pytest.raises(ValueError, match=r"colour.nii: the values must be numbers"):
@@ -224,8 +312,8 @@ def test_a_header_is_not_mended(tmp_path, place, values, capfd):
 
 def test_other_suffixes_are_named(tmp_path):
     for read in (read_series, lambda path: read_mask(path, (2, 3))):
-        with pytest.raises(ValueError, match=r"suffix '.dcm' is not one of .npz, .mat, .nii, .nii.gz"):
-            read(tmp_path / "scan.dcm")
+        with pytest.raises(ValueError, match=r"suffix '.png' is not one of .nii, .nii.gz, .npz, .npy, .mat, .dcm"):
+            read(tmp_path / "scan.png")
 
 
 @pytest.mark.parametrize("name", ["mask.npz", "mask.mat", "mask.nii.gz"])
@@ -257,8 +345,7 @@ def test_wrong_masks(tmp_path):
     path = tmp_path / "mask.npz"
     for mask, words in (
         (np.ones((3, 2)), r"mask.npz: the mask has shape \(3, 2\), but the images have \(2, 3\)"),
-        (np.zeros((2, 3)), "the mask is 0 everywhere"),
-        (np.array([[1, np.nan, 0], [1, 1, 1]]), "1 of 6 values are NaN"),
+        (np.zeros((2, 3)), "mask.npz: the mask is 0 everywhere"),
     ):
         np.savez(path, mask)
         with pytest.raises(ValueError, match=words):
@@ -287,6 +374,26 @@ def test_a_mask_on_another_grid_is_refused(tmp_path, shape):
         read_mask(path, shape, AFFINE)
     assert "\n" not in str(error.value)
     assert read_mask(path, shape).all()
+
+
+@pytest.mark.parametrize("axes", list(itertools.permutations(range(3))))
+def test_a_mask_whose_axes_are_in_another_order_is_put_in_order(tmp_path, axes):
+    """Every voxel keeps its place in the scanner, whichever way it is counted from whichever corner."""
+    expected = np.random.default_rng(0).random((Z, Y, X)) > 0.5
+    for reversed_ in itertools.product((False, True), repeat=3):
+        values, affine = expected.T.astype(np.uint8), AFFINE
+        for axis in np.flatnonzero(reversed_):
+            turn = np.eye(4)
+            turn[axis, axis], turn[axis, 3] = -1, values.shape[axis] - 1
+            values, affine = np.flip(values, axis), affine @ turn
+        order = [*axes, 3]
+        save_nifti(tmp_path / "mask.nii", values.transpose(axes), affine[:, order])
+        np.testing.assert_array_equal(read_mask(tmp_path / "mask.nii", (Z, Y, X), AFFINE), expected)
+    moved = affine.copy()
+    moved[2, 3] += 2.5
+    save_nifti(tmp_path / "mask.nii", values.transpose(axes), moved[:, order])
+    with pytest.raises(ValueError, match=r"mask\.nii: the mask lies up to 2\.5 mm from the images"):
+        read_mask(tmp_path / "mask.nii", (Z, Y, X), AFFINE)
 
 
 def test_a_mask_without_a_place_is_compared_by_shape_alone(tmp_path):
