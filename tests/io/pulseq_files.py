@@ -1,5 +1,7 @@
 """Pulseq files for tests: scans that `write_pulseq` writes, and files of others, built block by block."""
 
+import re
+
 import numpy as np
 import pypulseq
 
@@ -89,6 +91,103 @@ def inversion(add):
     add(pypulseq.make_delay(20e-3))
 
 
+def selective(add, degrees, position):
+    """Excites a slice of 5 mm at a position along z, m, with the same phase at the centre of the pulse everywhere."""
+    pulse = {"duration": 1e-3, "slice_thickness": THICKNESS, "return_gz": True, "use": "excitation"}
+    rf, gz, rephaser = pypulseq.make_sinc_pulse(np.deg2rad(degrees), **pulse)
+    rf.freq_offset = gz.amplitude * position
+    rf.phase_offset = -2 * np.pi * rf.freq_offset * pypulseq.calc_rf_center(rf)[0]
+    add(rf, gz)
+    add(rephaser)
+
+
+def sliced(add, frame):
+    """What follows in a frame: as `fisp`."""
+    before, gx, adc = readout()
+    add(before)
+    add(gx, adc)
+    add(pypulseq.make_trapezoid("z", area=1000.0, duration=2e-3))
+    add(pypulseq.make_delay(3e-3 + 1e-4 * frame))
+
+
 def unsigned(path):
     text = path.read_text(encoding="utf-8")
     return text[: text.index("\n[SIGNATURE]")] + "\n"
+
+
+# Files written by hand: what pypulseq does not write. Two frames of a block pulse of 36 degrees in 0.1 ms, shape 3 as
+# gradient along x of 1e6 Hz/m, after 50 us, under 20 samples of 10 us, and a spoiler.
+
+_OLD = """[VERSION]
+major 1
+minor 3
+revision 1
+
+[BLOCKS]
+1 0 1 0 0 0 0 0
+2 0 0 1 0 0 1 0
+3 0 0 0 0 2 0 0
+4 0 1 0 0 0 0 0
+5 0 0 1 0 0 1 0
+6 0 0 0 0 2 0 0
+
+[RF]
+1 1000 1 2 0 0 0
+
+[GRADIENTS]
+1 1000000 3 50
+
+[TRAP]
+2 1000000 200 600 200 0
+
+[ADC]
+1 20 10000 50 0 0
+"""
+_NEW = """[VERSION]
+major 1
+minor 5
+revision 1
+
+[DEFINITIONS]
+BlockDurationRaster 1e-5
+GradientRasterTime 1e-5
+RadiofrequencyRasterTime 1e-6
+
+[BLOCKS]
+1 10 1 0 0 0 0 0
+2 30 0 1 0 0 1 0
+3 100 0 0 0 2 0 0
+4 10 1 0 0 0 0 0
+5 30 0 1 0 0 1 0
+6 100 0 0 0 2 0 0
+
+[RF]
+1 1000 1 2 0 50 0 0 0 0 0 e
+
+[GRADIENTS]
+1 1000000 {first} {last} 3 {spacing} 50
+
+[TRAP]
+2 1000000 200 600 200 0
+
+[ADC]
+1 20 10000 50 0 0 0 0 0
+"""
+
+
+def by_hand(path, minor, *shapes, **gradient):
+    """Writes a file of version 1.3 or 1.5 with shapes from number 3 on, each the number of samples and the lines."""
+    text = _OLD if minor == 3 else _NEW.format(**gradient)
+    text += "\n[SHAPES]\n"
+    for number, (count, lines) in enumerate([(100, (1, 0, 0, 97)), (100, (0, 0, 98)), *shapes], 1):
+        text += "\n".join([f"\nshape_id {number}", f"num_samples {count}", *(f"{value:.9g}" for value in lines), ""])
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def with_extensions(path, rows, sections):
+    """Gives the blocks of ``rows``, numbers of extension events by number, to an unsigned file that has none."""
+    head, blocks, rest = re.split(r"(?<=\[BLOCKS\]\n)(.*?)(?=\n\n)", unsigned(path), maxsplit=1, flags=re.DOTALL)
+    lines = [line.rsplit(maxsplit=1)[0] + f" {rows.get(i, 0)}" for i, line in enumerate(blocks.splitlines(), 1)]
+    path.write_text(head + "\n".join(lines) + f"\n\n{sections}\n" + rest.lstrip("\n"), encoding="utf-8")
+    return path
