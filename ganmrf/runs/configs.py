@@ -35,6 +35,9 @@ class SimulationConfig:
     schedule: str | None = setting(
         None, "CSV with flip angles and times, or Pulseq .seq; default: the paper's", reads=True
     )
+    schedule_slice: int | None = setting(
+        None, "slice of a .seq schedule that has several", at_least=0, goes_with=("schedule",)
+    )
     frames: int | None = setting(None, "frames to use, from the first; default: all", at_least=1)
     echo_time_ms: float | None = setting(
         None, "echo time in ms, where the schedule has no column for it", at_least=0, goes_with=_OF_SCHEDULE
@@ -87,7 +90,8 @@ class SimulationConfig:
         if pulseq:
             from ganmrf.io.pulseq_read import read_pulseq  # here: it imports for a second, and most runs need none
 
-            sequence = read_pulseq(self.schedule)
+            with naming_fields(slice_index="schedule_slice"):
+                sequence = read_pulseq(self.schedule, slice_index=self.schedule_slice)
         else:
             echo_time, inversion_time = (
                 None if value is None else 1e-3 * value for value in (self.echo_time_ms, self.inversion_time_ms)
