@@ -46,11 +46,6 @@ class Series:
             return None
         return tuple(1e-3 * float(size) for size in nibabel.affines.voxel_sizes(self.affine)[::-1])
 
-    @property
-    def magnitude(self) -> bool:
-        """Whether the images can be magnitudes: no value is negative, or has an imaginary part."""
-        return bool(self.images.real.min() >= 0) and not (np.iscomplexobj(self.images) and self.images.imag.any())
-
     def only_finite(self, mask: np.ndarray, path) -> np.ndarray:
         """A mask, (...spatial), without the voxels that ``finite`` leaves out; one warning says how many those were.
 
@@ -72,7 +67,8 @@ def read_series(path, variable: str | None = None, *, frame_axis: int | None = N
     back as (frames, z, y, x) or (frames, y, x) with their affine. ``.npz``, ``.npy`` and ``.mat`` (v5 to v7.3) hold one
     array; its spatial axes stay in the order of the file, so that MATLAB's (rows, columns, frames) becomes (frames,
     rows, columns). Of DICOM, a folder or a file, `ganmrf.io.dicom.read_dicom` tells. Integers become floating-point
-    numbers; a voxel that is NaN or infinite in a frame becomes 0 in all of them (`Series.finite`).
+    numbers, complex images without an imaginary part real ones; a voxel that is NaN or infinite in a frame becomes 0 in
+    all of them (`Series.finite`).
 
     Args:
       path: the file, or the folder of DICOM files.
@@ -109,6 +105,8 @@ def read_series(path, variable: str | None = None, *, frame_axis: int | None = N
     with np.errstate(all="ignore"):  # of values that are not finite
         images = np.ascontiguousarray(images, np.result_type(images.dtype, np.float32))
     images, finite = _without_gaps(path, images)
+    if np.iscomplexobj(images) and not images.imag.any():
+        images = np.ascontiguousarray(images.real)
     parts = images.view(images.real.dtype)
     largest = max(-parts.min(), parts.max())
     if largest and not 1 / _LARGEST <= largest <= _LARGEST:
