@@ -6,6 +6,7 @@ import pathlib
 import numpy as np
 
 from ganmrf.dictionary.magnitude import is_magnitude
+from ganmrf.imaging.coils import prewhiten
 from ganmrf.io.girf import read_girf
 from ganmrf.io.maps import read_b1_map
 from ganmrf.io.mrd import RawData, read_mrd
@@ -31,6 +32,7 @@ class Scan:
       voxel_size: along the three spatial axes, m; None where the file does not say.
       mask: bool, of ``shape``; None without.
       b1_map: of ``shape``; None without.
+      noise: of the coils, to prewhiten them with, (coils, samples); None leaves them.
       weights: density weights of raw data, (frames, samples); None for those to compute.
       sensitivities: of the coils, (coils, y, x), complex64; None for those from the scan.
       notes: what was found or assumed, a sentence each.
@@ -46,6 +48,7 @@ class Scan:
     voxel_size: tuple[float, ...] | None
     mask: np.ndarray | None
     b1_map: np.ndarray | None
+    noise: np.ndarray | None = None
     weights: np.ndarray | None = None
     sensitivities: np.ndarray | None = None
     notes: tuple[str, ...] = ()
@@ -108,9 +111,14 @@ def _read_raw(path, config):
         needed += 8 * frames * pixels * 1.5
     require_memory(needed, f"{path}", "fewer virtual_coils or a lower rank need less")
     notes.append(f"the trajectory is in {raw.trajectory_units}, and reaches {_reach(raw):.3g} of the edge of k-space")
-    if raw.noise is not None:
-        how = "prewhitened the coils" if config.prewhiten else "were left out"
-        notes.append(f"{raw.noise.shape[1]} samples of noise {how}")
+    noise = raw.noise if config.prewhiten else None
+    if noise is not None:
+        try:
+            prewhiten(raw.kspace[:1], noise)
+            notes.append(f"{noise.shape[1]} samples of noise made that of the coils white (--noprewhiten: not)")
+        except ValueError as error:
+            noise = None
+            notes.append(f"the noise of the coils is left as it is: {error}")
     sequence = raw.sequence
     if sequence is None and given.trajectory and is_pulseq(given.trajectory):
         from ganmrf.io.pulseq_read import read_pulseq
@@ -125,6 +133,7 @@ def _read_raw(path, config):
         "shape": raw.matrix,
         "affine": raw.affine,
         "voxel_size": (raw.slice_thickness, *raw.voxel_size),
+        "noise": noise,
         "weights": _weights(given, frames, samples) if given.weights else None,
         "sensitivities": _sensitivities(given.sensitivities, coils, raw.matrix) if given.sensitivities else None,
     }

@@ -181,8 +181,7 @@ def _images(stages, scan, config, dictionary, progress) -> tuple[np.ndarray, dic
 
     @functools.cache
     def virtual():
-        noise = raw.noise if config.prewhiten else None
-        return virtual_coils(raw.kspace, config.coils_kept(raw.kspace.shape[1]), noise, scan.sensitivities)
+        return virtual_coils(raw.kspace, config.coils_kept(raw.kspace.shape[1]), scan.noise, scan.sensitivities)
 
     def sensitivities():
         kspace, energy, given = virtual()

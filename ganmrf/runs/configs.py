@@ -35,9 +35,6 @@ class SimulationConfig:
     schedule: str | None = setting(
         None, "CSV with flip angles and times, or Pulseq .seq; default: the paper's", reads=True
     )
-    schedule_slice: int | None = setting(
-        None, "slice of a .seq schedule that has several", at_least=0, goes_with=("schedule",)
-    )
     frames: int | None = setting(None, "frames to use, from the first; default: all", at_least=1)
     echo_time_ms: float | None = setting(
         None, "echo time in ms, where the schedule has no column for it", at_least=0, goes_with=_OF_SCHEDULE
@@ -58,6 +55,9 @@ class SimulationConfig:
         8.0, "time-bandwidth product of the sinc pulse", above=0, at_most=MAX_TIME_BANDWIDTH, goes_with=_OF_PULSE
     )
     window: str = setting("hann", "window of the sinc pulse", choices=tuple(WINDOWS), goes_with=_OF_PULSE)
+    schedule_slice: int | None = setting(
+        None, "slice of a .seq schedule that has several", at_least=0, goes_with=("schedule",)
+    )
 
     def __post_init__(self):
         if (self.t1_ms is None) != (self.t2_ms is None):
