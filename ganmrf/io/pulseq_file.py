@@ -75,7 +75,7 @@ def read_pulseq_file(path) -> PulseqFile:
     path = pathlib.Path(path)
     check_readable(path)
     content = path.read_bytes()
-    sections, extensions = _sections(content.replace(b"\r\n", b"\n").decode("utf-8", "replace").split("\n"))
+    sections, extensions = _sections(content.replace(b"\r\n", b"\n").decode("utf-8-sig", "replace").split("\n"))
     if "VERSION" not in sections:
         raise ValueError(f"{path}: not a Pulseq file: no [VERSION] section")
     version = _version(path, sections["VERSION"])

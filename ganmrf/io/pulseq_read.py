@@ -127,9 +127,9 @@ def _of_slice(path, played, slice_index):
         dict.fromkeys(place for place, (_, readouts) in zip(places, played, strict=True) if readouts and place)
     )
     if slice_index is None and len(slices) > 1:
-        raise ValueError(f"{path}: has {len(slices)} slices: --slice=0 to {len(slices) - 1} chooses one")
+        raise ValueError(f"{path}: has {len(slices)} slices: choose --slice_index=0 to {len(slices) - 1}")
     if slice_index is not None and not 0 <= slice_index < max(len(slices), 1):
-        raise ValueError(f"{path}: slice must be 0 to {max(len(slices), 1) - 1}; got {slice_index}")
+        raise ValueError(f"{path}: slice_index must be 0 to {max(len(slices), 1) - 1}; got {slice_index}")
     others = {place for i, place in enumerate(slices) if i != (slice_index or 0)}
     return [group for place, group in zip(places, played, strict=True) if place not in others]
 

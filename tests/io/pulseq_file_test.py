@@ -35,8 +35,13 @@ def assert_plays_sine(path):
     np.testing.assert_allclose(read_pulseq(path).flip_angle, np.deg2rad(36), rtol=1e-5)
 
 
-def test_shape_of_an_older_file_that_does_not_compress_is_one_of_differences(tmp_path):
-    assert_plays_sine(by_hand(tmp_path / "old.seq", 3, (20, np.diff(sine(20), prepend=0))))
+@pytest.mark.parametrize("minor", [2, 3])
+def test_shape_of_an_older_file_that_does_not_compress_is_one_of_differences(tmp_path, minor):
+    path = by_hand(tmp_path / "old.seq", 3, (20, np.diff(sine(20), prepend=0)))
+    if minor == 2:  # its blocks have no extensions
+        text = path.read_text(encoding="utf-8").replace("minor 3", "minor 2")
+        path.write_text(re.sub(r"^((?:\d ){7})0$", r"\1", text, flags=re.MULTILINE), encoding="utf-8")
+    assert_plays_sine(path)
 
 
 @pytest.mark.parametrize("short", [False, True])

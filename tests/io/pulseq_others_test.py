@@ -43,7 +43,7 @@ def test_preparations_and_slices_of_others():
         read_pulseq(path)
     np.testing.assert_allclose(read_pulseq_trajectory(path), plain, atol=1e-4)
     path = shared(DOORS.format("two_slices"))
-    with pytest.raises(ValueError, match="has 2 slices: --slice=0 to 1 chooses one"):
+    with pytest.raises(ValueError, match="has 2 slices: choose --slice_index=0 to 1"):
         read_pulseq(path)
     assert read_pulseq(path, slice_index=0).n_frames == 4
     for slice_index in (0, 1):
@@ -87,7 +87,7 @@ def test_spirals_of_others_are_played_by_gradients_that_scanners_have(name, opti
     [
         ("openmrf_test_cmrf", r"found pulses \(13 for saturation, 20 for preparation, .* 12 for other\)"),
         ("koma_v1.3_spiral", r"found pulses \(1 for preparation\), the first at 0.0040995 s"),
-        ("koma_v1.5_spiral", "has 4 slices: --slice=0 to 3 chooses one"),
+        ("koma_v1.5_spiral", "has 4 slices: choose --slice_index=0 to 3"),
         (
             "se_2D_gauss_spr",
             "a pulse of 90 degrees without a readout after it, at 0.008 s, but one of 180: a spin echo",

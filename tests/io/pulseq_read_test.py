@@ -227,9 +227,9 @@ def one_by_one(pause):
 def test_slice_is_chosen(tmp_path):
     path = build(tmp_path / "slices.seq", interleaved)
     for read in (read_pulseq, read_pulseq_trajectory):
-        with pytest.raises(ValueError, match=r"slices\.seq: has 2 slices: --slice=0 to 1 chooses one"):
+        with pytest.raises(ValueError, match=r"slices\.seq: has 2 slices: choose --slice_index=0 to 1"):
             read(path)
-        with pytest.raises(ValueError, match=r"slices\.seq: slice must be 0 to 1; got 2"):
+        with pytest.raises(ValueError, match=r"slices\.seq: slice_index must be 0 to 1; got 2"):
             read(path, slice_index=2)
     first, second = (read_pulseq(path, slice_index=i) for i in range(2))
     np.testing.assert_allclose(first.flip_angle, np.deg2rad([10, 11, 12, 13]), rtol=1e-4)
@@ -243,7 +243,7 @@ def test_slice_is_chosen(tmp_path):
 def test_one_slice_needs_no_choice(tmp_path):
     path = build(tmp_path / "fisp.seq", fisp)
     assert read_pulseq(path, slice_index=0).n_frames == 4
-    with pytest.raises(ValueError, match="slice must be 0 to 0; got 1"):
+    with pytest.raises(ValueError, match="slice_index must be 0 to 0; got 1"):
         read_pulseq(path, slice_index=1)
 
 
