@@ -19,6 +19,7 @@ with warnings.catch_warnings():  # the import changes which warnings a user sees
 
 _POINTER = np.dtype([("length", "<u4"), ("address", "<u8"), ("index", "<u4")])  # to a value of variable length
 _OBJECT = struct.Struct("<HHIQ")  # before each object of a heap: index, references, reserved, size
+_VECTOR_KIND = 3  # byte of an encoded type of variable length whose lower half is 0 for sequences
 _MOST_XML = 2**24  # bytes of a header that are allocated on trust
 _KINDS = {"data": "raw data", "xml": "header"}
 
@@ -83,7 +84,7 @@ def _from_group(path, names, needed, read):
 
 def _acquisitions(path, group):
     data = _own(group, "data")
-    if not isinstance(data, h5py.Dataset) or not _is_laid_out(data.dtype):
+    if not isinstance(data, h5py.Dataset) or not _is_laid_out(data.dtype, data.id.get_type()):
         raise ValueError(f"the acquisitions of {data.name[1:]} are not laid out as MRD has them")
     check_claim(path, data.nbytes, data.id.get_storage_size())
     _check_heaps(path, data, data.dtype.itemsize, [data.dtype.fields[name][1] for name in ("traj", "data")])
@@ -115,11 +116,17 @@ def _is_own_group(file, name):
     return isinstance(file.get(name, getlink=True), h5py.HardLink) and isinstance(file[name], h5py.Group)
 
 
-def _is_laid_out(dtype):
-    """Whether acquisitions can be read: HDF5 puts pointers where a damaged layout would have them overwritten."""
+def _is_laid_out(dtype, kind):
+    """Whether acquisitions can be read: HDF5 puts pointers where a damaged layout would have them overwritten.
+
+    ``kind`` is the type as HDF5 has it, which takes values for a sequence that are of no kind that it knows.
+    """
     if set(dtype.names or ()) != {"head", "traj", "data"} or dtype["head"] != hdf5.acquisition_header_dtype:
         return False
     if any(h5py.check_vlen_dtype(dtype[name]) != np.float32 for name in ("traj", "data")):
+        return False
+    vectors = [kind.get_member_type(kind.get_member_index(name)).encode() for name in (b"traj", b"data")]
+    if any(vector[_VECTOR_KIND] & 15 for vector in vectors):
         return False
     spans = sorted((offset, offset + field.itemsize) for field, offset in dtype.fields.values())
     return all(end <= start for (_, end), (start, _) in itertools.pairwise(spans))

@@ -30,7 +30,7 @@ def noise_of(records, front, scan, system, notes: list) -> np.ndarray | None:
         if head["active_channels"] != coils or len(data) != numbers_of(head)[0] or not np.isfinite(data).all():
             continue
         samples = data.view(np.complex64).reshape(coils, -1)
-        power = np.abs(samples) ** 2
+        power = np.abs(samples.astype(complex)) ** 2
         if not len(marked) and (power.max(axis=1) > _HIGHEST_PEAK * power.mean(axis=1)).any():
             continue
         times = float(head["sample_time_us"]), float(scan["sample_time_us"])

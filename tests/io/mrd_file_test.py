@@ -124,3 +124,14 @@ def test_chunks_beyond_the_file_and_other_compressions_are_refused(tmp_path):
         with pytest.raises(ValueError, match=words) as error:
             read_mrd(path)
         assert one_line(error, path)
+
+
+def test_vectors_of_an_unknown_kind_are_refused(tmp_path):
+    """HDF5 would write through a pointer that it never set."""
+    path = save(tmp_path / "raw.h5", scan())
+    content = bytearray(path.read_bytes())
+    kind = content.index(b"\x19\0\0\0\x10\0\0\0\x11\x20\x1f\0")  # variable length, a sequence, 16 bytes, of float32
+    content[kind + 1] = 2
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"raw\.h5: .* are not laid out as MRD has them"):
+        read_mrd(path)
