@@ -114,7 +114,7 @@ def _sorted(path, images):
     if any(image.shape != first.shape for image in images):
         shapes = sorted({f"{rows} x {columns}" for rows, columns in (image.shape for image in images)})
         raise ValueError(f"{path}: images of several sizes, {', '.join(shapes)}: {_ask(images)}")
-    known = [image.place is not None and image.directions is not None for image in images]
+    known = [image.place is not None for image in images]
     slices = [images]
     if all(known):
         turned = max(np.abs(image.directions - first.directions).max() for image in images)

@@ -34,7 +34,7 @@ class DicomImage(NamedTuple):
       component: ``magnitude``, ``phase``, ``real`` or ``imaginary``.
       shape: (rows, columns).
       bits: of a stored value.
-      place: of the first pixel, (3,), along DICOM's axes: to the left, back and head.
+      place: of the first pixel, (3,), along DICOM's axes: to the left, back and head; None without ``directions``, too.
       directions: (2, 3), in which columns, and rows, are counted.
       spacing: between rows, and between columns, (2,).
       thickness: distance of slices, or else the thickness of one.
@@ -110,9 +110,14 @@ def _told_of(path, what):
 def _images(path):
     """What a file says of its images; none for reports, and for pictures in colour."""
     header = read_header(path)
-    if "Rows" not in header or header.get("SamplesPerPixel", 1) != 1:
-        return []
     with _told_of(path, "not a DICOM image that can be read"):
+        if "Rows" not in header:
+            kind = header.get("file_meta", {}).get("MediaStorageSOPClassUID") or header.get("SOPClassUID")
+            if not kind or "Image Storage" in kind.name:
+                raise ValueError("it ends before it says what it is")
+            return []
+        if header.get("SamplesPerPixel", 1) != 1:
+            return []
         if "MOSAIC" in header.get("ImageType", ()):
             raise ValueError("slices in a mosaic: export them one by one")
         return [_image(path, header, index) for index in range(int(header.get("NumberOfFrames") or 1))]
@@ -135,7 +140,7 @@ def _image(path, header, index):
         found = value(keyword, group)
         return None if found is None else np.array(found, float).reshape(count)
 
-    number = value("InstanceNumber")
+    number, directions = value("InstanceNumber"), numbers("ImageOrientationPatient", "PlaneOrientationSequence", (2, 3))
     thickness, between = (value(name, "PixelMeasuresSequence") for name in ("SliceThickness", "SpacingBetweenSlices"))
     thickness = between or thickness
     slope, intercept = (value(f"Rescale{name}", "PixelValueTransformationSequence") for name in ("Slope", "Intercept"))
@@ -148,8 +153,8 @@ def _image(path, header, index):
         _component(header, value),
         (int(header.Rows), int(header.Columns)),
         int(header.BitsAllocated),
-        numbers("ImagePositionPatient", "PlanePositionSequence", 3),
-        numbers("ImageOrientationPatient", "PlaneOrientationSequence", (2, 3)),
+        None if directions is None else numbers("ImagePositionPatient", "PlanePositionSequence", 3),
+        directions,
         numbers("PixelSpacing", "PixelMeasuresSequence", 2),
         None if thickness is None else float(thickness),
         float(slope or 1),

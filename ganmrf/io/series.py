@@ -84,10 +84,12 @@ def read_series(path, variable: str | None = None, *, frame_axis: int | None = N
     """
     path = pathlib.Path(path)
     affine, has_place = None, False
-    if frame_axis is not None and (is_nifti(path) or is_dicom(path)):
+    if frame_axis is not None and (is_dicom(path) or is_nifti(path)):
         raise ValueError(f"{path}: a frame axis (--frame_axis) can be chosen in .npz, .npy and .mat files only")
     if is_dicom(path):
         images, affine, has_place = _read_dicom(path, variable)
+        if len(images) == 1 and path.is_file():
+            raise ValueError(f"{path}: holds one image: give the folder of its series")
     elif is_nifti(path):
         if variable is not None:
             raise ValueError(f"{path}: a variable (--variable) can be chosen in .npz, .mat and DICOM files only")
