@@ -42,12 +42,10 @@ def records_of_slice(records, slice_index, skip_readouts, notes: list) -> tuple[
     head = records["head"]
     whole = _places_of_the_scan(head)
     if skip_readouts is None:
-        skip = _places_in_front(head, whole, notes)
+        skip = _place_behind_others(head, _of_first_space(head, whole), notes)
     elif not 0 <= (skip := skip_readouts) <= whole[-1]:
         raise ValueError(f"--skip_readouts must be 0 to {whole[-1]}, which leaves one readout; got {skip}")
-    places = whole[whole >= skip]
-    spaces = head["encoding_space_ref"][places]
-    places = places[spaces == spaces.min()]
+    places = _of_first_space(head, whole[whole >= skip])
     places = places[_select_slice(head[places], slice_index)]
     for name in (*_SIZE, "discard_pre", "discard_post"):
         if len(held := np.unique(values := head[name][places])) > 1:
@@ -122,7 +120,12 @@ def _places_of_the_scan(head) -> np.ndarray:
     return places
 
 
-def _places_in_front(head, places, notes):
+def _of_first_space(head, places):
+    spaces = head["encoding_space_ref"][places]
+    return places[spaces == spaces.min()]
+
+
+def _place_behind_others(head, places, notes):
     """Index of the first acquisition of the scan, of ``places``, behind fewer ones of which none has its size."""
     sizes = np.stack([head[name][places] for name in _SIZE], axis=1)
     same = (sizes == sizes[-1]).all(axis=1)

@@ -140,3 +140,9 @@ def test_noise_of_a_file_whitens_its_scan(tmp_path):
     white = np.concatenate(list(prewhiten(raw.kspace, raw.noise)), axis=1)
     # Both covariances are of 4000 samples: their entries are off by 1 / sqrt(4000) each.
     np.testing.assert_allclose(np.cov(white), np.eye(COILS), atol=6 * np.sqrt(2 / 4000))
+
+
+def test_readouts_of_another_encoding_in_front_are_no_noise(tmp_path):
+    further, _ = noise_readouts(2, encoding_space_ref=1)
+    raw = read_mrd(save(tmp_path / "raw.h5", [*further, *scan()]))
+    assert (raw.noise, numbers(raw)) == (None, IN_ORDER)
