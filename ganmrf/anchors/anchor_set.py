@@ -52,6 +52,7 @@ class NormPolynomial:
 
     coefficients: np.ndarray
 
+    @jax.jit
     def __call__(self, coordinates: jax.Array) -> jax.Array:
         """(atoms,), from (atoms, axes); traceable."""
         n_atoms, size = len(coordinates), self.coefficients.shape[0]
@@ -235,7 +236,7 @@ def learned_matrices(anchor_set: AnchorSet, anchors: np.ndarray, validation: np.
 def features_at(features: Callable, coordinates) -> np.ndarray:
     """Values of a function of coordinates, (atoms, features), in float64; a trunk computes in float32 all the same."""
     with jax.enable_x64(True):
-        return np.asarray(_evaluate(features, jnp.asarray(coordinates, float)), float)
+        return np.asarray(_evaluate(features, np.asarray(coordinates, float)), float)
 
 
 def least(candidates, cost: Callable):

@@ -118,12 +118,18 @@ def finish_trunk(anchor_set: AnchorSet, recipe: Recipe, params, seed: int, n_tis
 
 def sample_tissue(anchor_set: AnchorSet, key: jax.Array, number: int) -> Tissue:
     """Random tissues of the box, (number,), two fifths of which have parameters moved to an end of their range."""
+    return _sample(anchor_set.box, key, number)
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _sample(box, key, number):
     keys = jax.random.split(key, 3)
-    shape = (number, len(anchor_set.box.names))
+    shape = (number, len(box.names))
     cube, place, lot = map(jax.random.uniform, keys, (shape, shape, (number, 1)))
-    return anchor_set.box.spread_to_faces(cube, place, lot)
+    return box.spread_to_faces(cube, place, lot)
 
 
+@jax.jit
 def _examples(coordinates, features):
     features = jnp.asarray(features, jnp.float32)
     unit = features / jnp.linalg.norm(features, axis=1, keepdims=True)

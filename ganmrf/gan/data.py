@@ -138,13 +138,19 @@ def split_and_scale(
     rows = dict(zip(("train", "validation", "test"), parts, strict=True))
     rows = {name: part for name, part in rows.items() if part.size}
     scalings = {name: _scaling(dictionary, part, recipe) for name, part in rows.items()}
+    # Of all atoms and then of a set's rows: programs of one shape for all sets.
+    conditions = {
+        name: np.asarray(scaling.condition(dictionary.tissue.t1, dictionary.tissue.t2))
+        for name, scaling in scalings.items()
+        if recipe.separate_scaling or name == "train"
+    }
     sets = {}
     for name, part in rows.items():
-        scaling = scalings[name if recipe.separate_scaling else "train"]
+        own = name if recipe.separate_scaling else "train"
         fingerprints = np.asarray(dictionary.fingerprints)[part]
         noise = rng.standard_normal((part.size, recipe.noise), np.float32)
-        condition = scaling.condition(dictionary.tissue.t1[part], dictionary.tissue.t2[part])
-        sets[name] = Examples(*map(jnp.asarray, (condition, scaling.encode(fingerprints), fingerprints, noise)))
+        arrays = conditions[own][part], scalings[own].encode(fingerprints), fingerprints, noise
+        sets[name] = Examples(*map(jnp.asarray, arrays))
     return Data(sets, rows, scalings["train"])
 
 

@@ -74,9 +74,15 @@ def init_state(recipe: Recipe, data: Data, seed: int = 0) -> TrainState:
     sets = data.sets.values()
     n_frames, n_outputs = next((each.fingerprints.shape[1], each.target.shape[1]) for each in sets)
     require_training_memory(recipe, sum(len(each.target) for each in sets), n_frames, n_outputs)
-    examples, constant = next(iter(data.sets.values())), jnp.asarray(data.scaling.constant)
+    return _fresh_state(
+        _compiled_for(recipe), next(iter(data.sets.values())), data.scaling.constant, jax.random.key(seed)
+    )
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _fresh_state(recipe, examples, constant, key):
     # The keys of the batches are folded from the number of their step: no training has 2**31 of them.
-    keys = jax.random.split(jax.random.fold_in(jax.random.key(seed), 2**31))
+    keys = jax.random.split(jax.random.fold_in(key, 2**31))
     condition = jnp.concatenate([examples.condition[:1], constant[None]], axis=1)
     outputs = outputs_kind(recipe)
     generator, discriminator = make_networks(recipe, outputs.n_outputs(examples.target.shape[1]))
@@ -211,9 +217,7 @@ def fit(
     Raises:
       DivergedError: a loss or a parameter is not finite.
     """
-    # Recipes are part of what is compiled. Lambda is passed beside the recipe, in which it is set to one and the same
-    # number, so that a sweep over lambda compiles one program and not one for each lambda.
-    shared = dataclasses.replace(recipe, reconstruction_weight=1.0)
+    shared = _compiled_for(recipe)
     key = jax.random.key(seed)
     step = int(state.step)
     while step < recipe.steps:
@@ -233,6 +237,16 @@ def fit(
         if wrong:
             raise DivergedError(f"training diverged before step {step}: {', '.join(wrong)} not finite")
         yield state, metrics
+
+
+def _compiled_for(recipe):
+    """A recipe that stands for all that the same programs serve, as recipes are part of what is compiled.
+
+    Lambda is passed beside it, so that a sweep over lambda compiles one program and not one for each lambda. The number
+    of steps counts where the learning rate falls with it.
+    """
+    steps = recipe.steps if recipe.learning_rate_schedule == "cosine" else 1
+    return dataclasses.replace(recipe, reconstruction_weight=1.0, steps=steps)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1), donate_argnums=2)

@@ -72,13 +72,14 @@ class TissueBox:
 
         return qmc.Sobol(len(self.names), rng=rng).random_base2(int(np.ceil(np.log2(number))))[:number]
 
+    @jax.jit
     def spread(self, cube) -> Tissue:
         """The tissue at places in the unit cube, (..., axes), axes in the order of ``names``; all of it is in the box.
 
         T1 and T2 are uniform on the scale of `log_time` with 6.5 ms. T2 runs from its least value to the smaller of T1
         and its largest value.
         """
-        found, cube = {}, jnp.asarray(cube)
+        found = {}
         for name in sorted(self.names):  # T1 before T2
             low, high = self._ends(name)
             if name == "t2":
@@ -87,6 +88,7 @@ class TissueBox:
         found["t2"] = jnp.minimum(found["t1"], found["t2"])  # T2 <= T1 in spite of rounding
         return Tissue(**found)
 
+    @jax.jit
     def spread_to_faces(self, cube, place, lot) -> Tissue:
         """`spread`, but where ``lot``, (..., 1), is in the lowest two fifths, places are pushed to faces of the cube.
 
@@ -96,6 +98,7 @@ class TissueBox:
         faces = jnp.where(place < _END, 0, jnp.where(place > 1 - _END, 1, cube))
         return self.spread(jnp.where(lot < _PUSHED, faces, cube))
 
+    @jax.jit
     def coordinates(self, tissue: Tissue) -> jax.Array:
         """Coordinates of tissue in the unit cube, as generators see tissue: 0 to 1 along each axis, (..., axes).
 
