@@ -167,6 +167,7 @@ def _images(common, corners, name, number, values, unit, entries):
         image.BitsAllocated, image.BitsStored, image.HighBit = stored.bits, stored.bits, stored.bits - 1
         image.PixelRepresentation = int(stored.min < 0)
         image.RescaleSlope, image.RescaleIntercept, image.RescaleType = _decimal(step), 0, code
+        image.VOILUTFunction = "LINEAR_EXACT"  # the default has no window below 1
         image.WindowCenter, image.WindowWidth = _decimal(sum(shown) / 2), _decimal(shown[1] - shown[0])
         image.RealWorldValueMappingSequence = [_real_world(name, step, stored, code, meaning)]
         image.PixelData = pixels.tobytes()

@@ -12,6 +12,7 @@ from ganmrf.dictionary.refine import Refined
 from ganmrf.files import make_folder, replacing, write_arrays, write_json
 from ganmrf.io.series import read_on_grid
 
+_BIDS = "1.10.0"  # whose names and sidecars the maps have
 _LONGEST_PREFIX = 200  # bytes, of the 255 that names of files may have: the rest of the longest, and room
 
 
@@ -62,6 +63,21 @@ def write_maps(
         write_image(paths[name], values, affine, code)
         write_json(folder / f"{stem}{name}.json", entries | (sidecar or {}))
     return paths
+
+
+def write_dataset(folder, name: str):
+    """Makes a folder a derived BIDS dataset, of maps written to ``sub-01/anat`` with the prefix ``sub-01`` and so on.
+
+    Writes ``dataset_description.json``, and ``.bidsignore`` with the maps that BIDS has no name for there.
+
+    Raises:
+      ValueError: a folder that cannot be written.
+    """
+    folder, version = make_folder(folder), {"Name": "ganmrf", "Version": ganmrf.__version__}
+    content = {"Name": name, "BIDSVersion": _BIDS, "DatasetType": "derivative", "GeneratedBy": [version]}
+    write_json(folder / "dataset_description.json", content)
+    with replacing(folder / ".bidsignore") as temporary:
+        temporary.write_text("".join(f"*_{each}.*\n" for each in ("quality", "part-phase_M0map", "TB1map")), "utf-8")
 
 
 def map_files(folder, prefix: str = "") -> list[pathlib.Path]:
@@ -196,6 +212,7 @@ def map_outputs(maps: Maps, refined: Refined | None, with_b1: bool) -> dict[str,
     common = {
         "EstimationReference": "doi:10.1038/nature11971",
         "GeneratedBy": [{"Name": "ganmrf", "Version": ganmrf.__version__}],
+        "SkullStripped": False,  # a mask may be anything
     }
     m0 = "complex scale between the images and the fingerprint for M0 = 1"
     described = {

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import shutil
+import subprocess
 
 import nibabel
 import numpy as np
@@ -13,7 +15,7 @@ from ganmrf.dictionary.build import Dictionary
 from ganmrf.dictionary.match import Maps
 from ganmrf.dictionary.refine import Refined
 from ganmrf.files import make_folder, read_arrays
-from ganmrf.io.maps import describe, read_b1_map, save_maps, write_maps
+from ganmrf.io.maps import describe, read_b1_map, save_maps, write_dataset, write_maps
 from ganmrf.io.series import read_series
 from ganmrf.physics.sequences.fisp import Sequence
 from ganmrf.physics.tissue import Tissue
@@ -103,6 +105,19 @@ def test_names_and_sidecars(tmp_path, prefix):
         if name.endswith("M0map"):
             assert ("magnitude of" if name == "M0map" else "phase of") in sidecar["Description"]
     assert units == {"T1map": "s", "T2map": "s", "M0map": "arbitrary", "part-phase_M0map": "rad", "quality": "1"}
+
+
+def test_a_dataset_is_accepted_by_the_bids_validator(tmp_path):
+    """That of the BIDS consortium: ``pip install bids-validator-deno``."""
+    command = shutil.which("bids-validator-deno")
+    if command is None:
+        pytest.skip("needs bids-validator-deno")
+    write_dataset(tmp_path, "maps of a phantom")
+    place = {"prefix": "sub-01", "affine": AFFINE, "with_b1": True}
+    write_maps(tmp_path / "sub-01" / "anat", maps((2, 3, 4)), refined=refined((2, 3, 4)), **place)
+    said = subprocess.run([command, "--json", tmp_path], capture_output=True, text=True, check=False)
+    issues = json.loads(said.stdout)["issues"]["issues"]
+    assert [issue for issue in issues if issue["severity"] == "error"] == []
 
 
 def test_b1_is_written_in_percent_and_read_back(tmp_path):
