@@ -10,11 +10,13 @@ from ganmrf.imaging.coils import prewhiten
 from ganmrf.io.girf import read_girf
 from ganmrf.io.maps import read_b1_map
 from ganmrf.io.mrd import RawData, read_mrd
+from ganmrf.io.pulseq_read import read_pulseq, read_pulseq_trajectory
 from ganmrf.io.series import read_array, read_mask, read_series
 from ganmrf.io.trajectories import GivenTrajectory, read_trajectory
 from ganmrf.memory import require_memory
 from ganmrf.physics.sequences.fisp import Sequence
 from ganmrf.scan_settings import RawConfig, ReconstructionConfig, is_pulseq, is_raw
+from ganmrf.settings import naming_fields
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,9 +123,8 @@ def _read_raw(path, config):
             notes.append(f"the noise of the coils is left as it is: {error}")
     sequence = raw.sequence
     if sequence is None and given.trajectory and is_pulseq(given.trajectory):
-        from ganmrf.io.pulseq_read import read_pulseq
-
-        sequence = read_pulseq(given.trajectory)
+        with naming_fields(slice_index="slice"):
+            sequence = read_pulseq(given.trajectory, slice_index=given.slice)
         notes.append(f"the sequence is that of {given.trajectory}")
     found = {
         "raw": raw,
@@ -166,9 +167,8 @@ def _trajectory(given: RawConfig) -> GivenTrajectory | None:
     """The trajectory that the settings name in place of the raw data's own."""
     girf = read_girf(given.girf) if given.girf else None
     if given.trajectory and is_pulseq(given.trajectory):
-        from ganmrf.io.pulseq_read import read_pulseq_trajectory  # here: it imports for a second, and most need none
-
-        return GivenTrajectory(read_pulseq_trajectory(given.trajectory, girf=girf), "1/m")
+        with naming_fields(slice_index="slice"):
+            return GivenTrajectory(read_pulseq_trajectory(given.trajectory, slice_index=given.slice, girf=girf), "1/m")
     named = {"variable": given.trajectory_variable, "order": given.interleave_order, "units": given.trajectory_units}
     if given.gradients:
         raster_time = 1e-6 * given.gradient_raster_us

@@ -40,7 +40,8 @@ def read_pulseq(path, *, slice_index: int | None = None) -> Sequence:
     middle or end of a dwell time at which k is nearest to 0 in x and y: for a spiral that begins at k = 0, the start of
     the readout, not the first sample.
 
-    Where excitations select several slices, ``slice_index`` chooses one of them in the order of their first pulses.
+    Where excitations select several slices, ``slice_index`` chooses one of them in the order of their first pulses; of
+    one slice it is not read.
     What acts on it are its own pulses and those that are not selective.
 
     Raises:
@@ -126,11 +127,13 @@ def _of_slice(path, played, slice_index):
     slices = list(
         dict.fromkeys(place for place, (_, readouts) in zip(places, played, strict=True) if readouts and place)
     )
-    if slice_index is None and len(slices) > 1:
+    if len(slices) < 2:  # raw data of several slices may all have been played by the file of one
+        return played
+    if slice_index is None:
         raise ValueError(f"{path}: has {len(slices)} slices: choose --slice_index=0 to {len(slices) - 1}")
-    if slice_index is not None and not 0 <= slice_index < max(len(slices), 1):
-        raise ValueError(f"{path}: slice_index must be 0 to {max(len(slices), 1) - 1}; got {slice_index}")
-    others = {place for i, place in enumerate(slices) if i != (slice_index or 0)}
+    if not 0 <= slice_index < len(slices):
+        raise ValueError(f"{path}: slice_index must be 0 to {len(slices) - 1}; got {slice_index}")
+    others = {place for i, place in enumerate(slices) if i != slice_index}
     return [group for place, group in zip(places, played, strict=True) if place not in others]
 
 

@@ -9,6 +9,7 @@ from ganmrf.dictionary.grids import GRIDS, grid_of, ranges_in, tissue_grid, valu
 from ganmrf.gan.recipes import PRESETS, Recipe
 from ganmrf.gan.split import SPLIT, SPLIT_KINDS, check_split
 from ganmrf.imaging.trajectory import Spiral, design_spiral, rotated, rotation_angles
+from ganmrf.io.pulseq_read import read_pulseq
 from ganmrf.io.pulseq_settings import Excitation, Readout, ScannerLimits
 from ganmrf.io.schedule import read_schedule
 from ganmrf.physics.sequences.fisp import Sequence
@@ -88,8 +89,6 @@ class SimulationConfig:
             with naming_fields(n_frames="frames"):
                 return mrf_fisp() if self.frames is None else mrf_fisp(self.frames)
         if pulseq:
-            from ganmrf.io.pulseq_read import read_pulseq  # here: it imports for a second, and most runs need none
-
             with naming_fields(slice_index="schedule_slice"):
                 sequence = read_pulseq(self.schedule, slice_index=self.schedule_slice)
         else:
