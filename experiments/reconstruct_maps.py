@@ -30,6 +30,7 @@ from ganmrf.files import check_output, write_json
 from ganmrf.imaging.pipeline import METHODS
 from ganmrf.io.maps import describe, file_stem, map_files, save_maps, write_maps
 from ganmrf.io.mrd import write_mrd_images
+from ganmrf.io.series import is_dicom
 from ganmrf.runs.configs import SimulationConfig
 from ganmrf.runs.workdir import Workdir
 from ganmrf.scan_settings import ReconstructionConfig, is_raw
@@ -50,7 +51,10 @@ class Config:
     )
     output: str = setting(meaning="folder of the maps, the report and the stages", kept=False)
     also: tuple[str, ...] = setting(
-        (), "further formats of the maps beside NIfTI; mrd of raw data", choices=("npz", "mat", "mrd"), kept=False
+        (),
+        "further formats of the maps beside NIfTI; mrd of raw data",
+        choices=("npz", "mat", "mrd", "dicom"),
+        kept=False,
     )
     prefix: str = setting("", "start of the NIfTI file names, such as sub-01", kept=False)
     reconstruction: ReconstructionConfig = group(ReconstructionConfig)
@@ -121,6 +125,11 @@ def _write(folder: pathlib.Path, config, results):
             slice_thickness=depth,
             affine=results.affine,
         )
+    if "dicom" in config.also:
+        from ganmrf.io.dicom_maps import write_dicom_maps  # here: it imports for a second, and most need none
+
+        source = {"source": config.input, "series": reconstruction.variable} if is_dicom(config.input) else {}
+        write_dicom_maps(folder / "dicom", results.maps, refined=results.refined, with_b1=with_b1, **place, **source)
     content = {
         "voxels": int((results.maps.index >= 0).sum()),
         "atoms": len(results.dictionary.norms),

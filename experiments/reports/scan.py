@@ -25,7 +25,7 @@ def write_reconstruction_report(path, config, results: Results):
     source = f"raw data of {results.trajectory.shape[0]} frames" if raw else "an image series"
     how = f", reconstructed by {METHODS[config.reconstruction.method]}" if raw else ""
     bars = ""
-    if results.refined is not None and not results.magnitude:
+    if results.refined is not None and results.refined.has_error_bars:
         pairs = (best.t1_std, best.t1), (best.t2_std, best.t2)
         one, two = (100 * np.median(std[matched] / value[matched]) for std, value in pairs)
         bars = f" Their standard deviations are {one:.2g} and {two:.2g} % in the median."
@@ -60,7 +60,7 @@ def _map_sections(results):
         figure = map_figure(best.t1[cut], best.t2[cut], best.m0[cut], mask=mask, quality=results.maps.quality[cut])
         words = "T1, T2 and M0, and the normalised inner product of each voxel's signal and its atom."
         figures = [Picture(figure, words)]
-        if results.refined is not None and not results.magnitude:
+        if results.refined is not None and results.refined.has_error_bars:
             figure = uncertainty_figure(best.t1[cut], best.t1_std[cut], best.t2[cut], best.t2_std[cut], mask=mask)
             words = (
                 "Standard deviations by the Cramer-Rao bound, for the noise that the residuals show: what the sequence "

@@ -58,6 +58,11 @@ class Refined:
     noise: np.ndarray
     converged: np.ndarray
 
+    @property
+    def has_error_bars(self) -> bool:
+        """Whether standard deviations are known: not for magnitude images."""
+        return not np.isnan(self.t1_std).any()
+
 
 def refine(
     dictionary: Dictionary,

@@ -13,6 +13,7 @@ from ganmrf.files import make_folder, replacing, write_arrays, write_json
 from ganmrf.io.series import read_on_grid
 
 _BIDS = "1.10.0"  # whose names and sidecars the maps have
+_PERCENT = 10.0  # times the nominal flip angle: no transmit field has this, and percent have more
 _LONGEST_PREFIX = 200  # bytes, of the 255 that names of files may have: the rest of the longest, and room
 
 
@@ -112,7 +113,7 @@ def save_maps(path, maps: Maps, *, refined: Refined | None = None):
     best = maps if refined is None else refined
     arrays = {"t1_s": best.t1, "t2_s": best.t2, "m0": best.m0, "b1": best.b1}
     arrays |= {"quality": maps.quality, "index": maps.index}
-    if refined is not None:
+    if refined is not None and refined.has_error_bars:
         arrays |= {"t1_std_s": refined.t1_std, "t2_std_s": refined.t2_std}
     write_arrays(path, arrays)
 
@@ -167,8 +168,8 @@ def read_b1_map(path, shape: tuple[int, ...], *, scale: float = 1.0, affine=None
       that are not finite.
 
     Raises:
-      ValueError: as `read_series`; a map of another shape or on another grid of voxels, complex values, or a scale that
-        is not positive and finite.
+      ValueError: as `read_series`; a map of another shape or on another grid of voxels, complex values, values that are
+        percent by their size, or a scale that is not positive and finite.
     """
     path = pathlib.Path(path)
     if not 0 < scale < np.inf:
@@ -177,7 +178,13 @@ def read_b1_map(path, shape: tuple[int, ...], *, scale: float = 1.0, affine=None
     if np.iscomplexobj(b1):
         raise ValueError(f"{path}: a B1 map must be real; got {b1.dtype}")
     with np.errstate(all="ignore"):  # of values that are not finite
-        return scale * b1.reshape(shape).astype(float)
+        b1 = scale * b1.reshape(shape).astype(float)
+        usual = np.median(b1[np.isfinite(b1) & (b1 > 0)]) if (b1 > 0).any() else 1.0
+    if usual > _PERCENT:
+        raise ValueError(
+            f"{path}: half of the values of the B1 map exceed {usual:.4g}, as percent do: give --b1_scale=0.01"
+        )
+    return b1
 
 
 def _check_refined(maps, refined):
@@ -222,7 +229,7 @@ def map_outputs(maps: Maps, refined: Refined | None, with_b1: bool) -> dict[str,
         "part-phase_M0map": (np.angle(best.m0), "rad", f"phase of the {m0}; its magnitude is in M0map"),
         "quality": (maps.quality, "1", "normalised inner product with the matched atom, 0 to 1"),
     }
-    if refined is not None:
+    if refined is not None and refined.has_error_bars:
         for name, values in (("T1map", refined.t1_std), ("T2map", refined.t2_std)):
             described[f"desc-std_{name}"] = (values, "s", f"standard deviation of {name}, by the Cramer-Rao bound")
     if with_b1:

@@ -10,10 +10,12 @@ from ganmrf.dictionary.build import build_dictionary
 from ganmrf.dictionary.grids import grid_of
 from ganmrf.dictionary.npz import save_dictionary
 from ganmrf.dictionary.zarr_fill import begin_store, fill_store
+from ganmrf.io.series import read_series
 from ganmrf.physics.sequences.published import mrf_fisp
 from ganmrf.physics.simulate import simulate
 from ganmrf.physics.tissue import Tissue
 from tests.commands import run
+from tests.io.dicom_files import write_classic
 
 FRAMES, NOISE = 80, 0.02
 AS_IT_IS = ("--method=frames", "--norefine", "--signal_threshold=0")
@@ -191,3 +193,21 @@ def test_an_output_that_is_the_input_is_refused_before_any_work(tmp_path, name):
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert f"{name}: it is an input" in done.stderr
     assert [each.name for each in tmp_path.iterdir()] == [name]
+
+
+def test_a_dicom_series_gives_dicom_maps(series, tmp_path):
+    """Magnitudes of a scanner, as a folder: read as such, and the maps are put where they came from."""
+    folder, t1, *_ = series
+    images = np.abs(np.asarray(nibabel.load(folder / "images.nii.gz").dataobj).T)  # frames first
+    values = np.round(images * (4095 / images.max())).astype(np.uint16)
+    write_classic(tmp_path / "scan", values, RescaleIntercept=0)
+    grid = "--t1_ms=400:2200:100", "--t2_ms=40:220:15", f"--frames={FRAMES}"
+    said = reconstruct(tmp_path / "scan", tmp_path / "maps", *grid, "--also=dicom", "--signal_threshold=0")
+    assert "magnitudes" in said
+    assert not list((tmp_path / "maps").glob("desc-std*"))
+    sidecar = json.loads((tmp_path / "maps" / "T1map.json").read_text())
+    assert sidecar["MagnitudeImages"] is True
+    found = read_series(tmp_path / "maps" / "dicom" / "T1map").images.squeeze()
+    np.testing.assert_allclose(found / 1e3, stored(tmp_path / "maps" / "T1map.nii.gz").squeeze(), atol=1e-4)
+    assert np.median(np.abs(found / 1e3 / t1 - 1)) < 0.02
+    assert json.loads((tmp_path / "maps" / "results.json").read_text())["notes"]
