@@ -1,10 +1,16 @@
-"""The transforms against the sum that defines them, in float64."""
+"""The transforms against the sum that defines them, in float64; and with either of the libraries that compute them."""
 
+import functools
 import importlib.util
+import pathlib
+import subprocess
+import sys
+from unittest import mock
 
 import hypothesis
 import hypothesis.strategies as st
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -15,6 +21,20 @@ VOXEL_SIZE = (5e-3, 4e-3)  # along y, x
 ACCURACY = 1e-4  # of the coarser grid of finufft, whose floor is 5e-5
 SHAPES = [(24, 24), (25, 18), (16, 33), (33, 17)]  # even and odd; every shape compiles anew
 N_POINTS = 300
+
+
+def loaded_anew(*missing):
+    """The module of the transforms as a new process has it that lacks some libraries."""
+    with mock.patch.dict(sys.modules, dict.fromkeys(missing)):
+        fresh = importlib.util.module_from_spec(importlib.util.find_spec("ganmrf.imaging.nufft"))
+        fresh.__spec__.loader.exec_module(fresh)
+    return fresh
+
+
+@functools.cache
+def by_finufft():
+    pytest.importorskip("finufft")
+    return loaded_anew("jax_finufft")
 
 
 def complex_normal(rng, *shape):
@@ -94,8 +114,7 @@ def test_leading_axes_are_further_images():
 @pytest.mark.parametrize("name", ["image_to_kspace", "kspace_to_image"])
 def test_one_transform_comes_before_all_others(monkeypatch, name):
     """Two threads that come first at once crash finufft, in one of 200 processes: tracing is enough to be ready."""
-    fresh = importlib.util.module_from_spec(importlib.util.find_spec("ganmrf.imaging.nufft"))  # as a new process has it
-    fresh.__spec__.loader.exec_module(fresh)
+    fresh = loaded_anew()
     calls = []
 
     def recorded(transform):
@@ -117,3 +136,75 @@ def test_one_transform_comes_before_all_others(monkeypatch, name):
     assert made
     assert len(traced) == 2
     assert max(made) < min(traced)  # and not again
+
+
+@pytest.mark.parametrize("shape", SHAPES[1:3])
+def test_without_jax_finufft_the_results_are_the_same(shape):
+    pytest.importorskip("jax_finufft")
+    rng = np.random.default_rng(4)
+    points = anywhere(rng, N_POINTS)
+    images, samples = complex_normal(rng, 2, 3, *shape), complex_normal(rng, 2, N_POINTS)
+    for found, expected in (
+        (by_finufft().image_to_kspace(images, points, VOXEL_SIZE), image_to_kspace(images, points, VOXEL_SIZE)),
+        (
+            jax.jit(by_finufft().kspace_to_image, static_argnums=(2, 3))(samples, points, shape, VOXEL_SIZE),
+            kspace_to_image(samples, points, shape, VOXEL_SIZE),
+        ),
+    ):
+        assert found.dtype == np.complex64
+        np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())  # float32
+
+
+def test_without_jax_finufft_one_is_the_adjoint_of_the_other():
+    rng = np.random.default_rng(5)
+    points = anywhere(rng, N_POINTS)
+    image, samples = complex_normal(rng, 25, 18), complex_normal(rng, N_POINTS)
+    forward = np.vdot(samples, by_finufft().image_to_kspace(image, points, VOXEL_SIZE))
+    back = np.vdot(by_finufft().kspace_to_image(samples, points, (25, 18), VOXEL_SIZE), image)
+    assert abs(forward - back) / (np.linalg.norm(image) * np.linalg.norm(samples)) < 1e-5
+
+
+def test_without_jax_finufft_derivatives_are_those_of_the_direct_sum():
+    rng, shape = np.random.default_rng(6), (9, 8)
+    points, image, samples = anywhere(rng, 20), complex_normal(rng, *shape), complex_normal(rng, 20)
+    goals = complex_normal(rng, 20), complex_normal(rng, *shape)
+
+    def direct(points):
+        y, x = (size * (np.arange(count) - count // 2) for count, size in zip(shape, VOXEL_SIZE, strict=True))
+        turns = points[:, 1, None, None] * y[None, :, None] + points[:, 0, None, None] * x[None, None]
+        return jnp.exp(-2j * jnp.pi * turns)
+
+    def loss(image, samples, points, forward, back):
+        return sum(
+            jnp.sum(jnp.abs(found - goal) ** 2)
+            for found, goal in zip((forward(image, points), back(samples, points)), goals, strict=True)
+        )
+
+    expected = jax.grad(loss, (0, 1, 2))(
+        image,
+        samples,
+        points,
+        lambda image, points: jnp.einsum("syx,yx->s", direct(points), image),
+        lambda samples, points: jnp.einsum("syx,s->yx", direct(points).conj(), samples),
+    )
+    found = jax.grad(loss, (0, 1, 2))(
+        image,
+        samples,
+        points,
+        lambda image, points: by_finufft().image_to_kspace(image, points, VOXEL_SIZE),
+        lambda samples, points: by_finufft().kspace_to_image(samples, points, shape, VOXEL_SIZE),
+    )
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, atol=ACCURACY * np.abs(other).max())
+
+
+def test_without_either_library_everything_imports_and_transforms_are_refused():
+    script = "import sys; sys.modules |= {'jax_finufft': None, 'finufft': None}; import ganmrf.scan_to_maps"
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=pathlib.Path(__file__).parents[2])
+    neither = loaded_anew("jax_finufft", "finufft")
+    for transform in (
+        lambda: neither.image_to_kspace(np.ones((4, 4)), np.zeros((1, 2)), VOXEL_SIZE),
+        lambda: neither.kspace_to_image(np.ones(1), np.zeros((1, 2)), (4, 4), VOXEL_SIZE),
+    ):
+        with pytest.raises(ValueError, match="pip install finufft"):
+            transform()
