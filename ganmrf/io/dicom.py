@@ -45,25 +45,26 @@ def read_dicom(path, series: str | None = None) -> tuple[np.ndarray, np.ndarray 
         for; `TooLarge` as `check_claim`.
     """
     path = pathlib.Path(path)
-    images = _chosen(path, find_images(path), series)
-    parts = {name: _sorted(path, [each for each in images if each.component == name]) for name in _used(path, images)}
+    found = _chosen(path, find_images(path), series)
+    parts = {name: _sorted(path, [each for each in found if each.component == name]) for name in _used(path, found)}
     first = next(iter(parts.values()))
     if any(not _same_grid(first, other) for other in parts.values()):
         raise ValueError(
-            f"{path}: images of {' and '.join(parts)} are not of the same frames and slices: {_ask(images)}"
+            f"{path}: images of {' and '.join(parts)} are not of the same frames and slices: {_ask(found)}"
         )
     if len(parts) == 1 and len(first) > 1 and not parts.keys().isdisjoint(("phase", "imaginary")):
-        raise ValueError(
-            f"{path}: images of {', '.join(parts)} alone, without the rest of complex ones: {_ask(images)}"
-        )
+        raise ValueError(f"{path}: images of {', '.join(parts)} alone, without the rest of complex ones: {_ask(found)}")
     values = {part: _values(path, grid) for part, grid in parts.items()}
-    if "imaginary" in values:
-        combined = values["real"] + 1j * values["imaginary"]
-    elif len(values) == 2:
-        combined = values["magnitude"] * np.exp(1j * _radians(path, values["phase"]))
+    if len(values) == 1:
+        (images,) = values.values()
     else:
-        (combined,) = values.values()
-    return combined, *_affine(path, first)
+        one, other = values.values()
+        if "phase" in values:
+            other = _radians(path, other)
+            one, other = one * np.cos(other), one * np.sin(other)
+        images = np.empty(one.shape, np.result_type(one, np.complex64))
+        images.real, images.imag = one, other
+    return images, *_affine(path, first)
 
 
 def first_header(path, series: str | None = None) -> pydicom.Dataset:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-_WHOLE = 1e-6  # from a whole number: a scaled file stores it rounded to float32
+_WHOLE = 0.05  # from a whole number: labels that a file has in 8 bits, scaled, are at most 0.04 from it
 _LABELS = 20  # the largest label: a volume in percent or of 8 bits has larger values
 _STRAY = 0.01  # share of the voxels inside that may be negative: where interpolation left one
 _EXPLAINED = 0.75  # share of the variance that the two halves of evenly spread values explain: of a mask it is more
@@ -24,7 +24,7 @@ def inside(values: np.ndarray) -> np.ndarray:
     if not np.isfinite(size).all():
         raise ValueError(f"{np.count_nonzero(~np.isfinite(size))} of {size.size} values are NaN or infinite: write 0")
     largest, whole = size.max(initial=0), np.rint(size)
-    graded = bool((np.abs(size - whole) > _WHOLE).any())
+    graded = bool((np.abs(size - whole) > _WHOLE * min(1, largest)).any())
     chosen = size >= largest / 2 if graded else whole != 0
     if not chosen.any():
         raise ValueError("the mask is 0 everywhere: no voxel is inside")

@@ -189,7 +189,8 @@ def read_on_grid(path, usual: str, what: str, shape: tuple[int, ...], affine) ->
         apart = (place - affine) @ corners
         if np.abs(np.linalg.solve(affine, apart)).max() > _OFF_GRID:
             distance = np.linalg.norm(apart[:3], axis=0).max()
-            raise ValueError(f"{path}: {what} lies up to {distance:.3g} mm from the images: it is of another grid")
+            far = f"{what} lies up to {distance:.3g} mm from the images: it is of another grid"
+            raise ValueError(f"{path}: {far}. Resample it; if its place alone is wrong, save it as .npy")
     return values
 
 

@@ -1,5 +1,6 @@
 """DICOM series are in order, in place and in the units of the scanner; what cannot be is refused in one line."""
 
+import pathlib
 import shutil
 import subprocess
 
@@ -7,10 +8,11 @@ import nibabel
 import numpy as np
 import pydicom
 import pytest
+from pydicom.data import get_testdata_file
 from pydicom.uid import generate_uid
 
 from ganmrf.io.maps import read_b1_map
-from ganmrf.io.series import read_mask, read_series
+from ganmrf.io.series import read_mask, read_on_grid, read_series
 from tests.io.dicom_files import AFFINE, INTERCEPT, SLOPE, header, place, save, stored, write_classic, write_enhanced
 
 SHAPE = FRAMES, Z, Y, X = 5, 3, 4, 6
@@ -232,11 +234,11 @@ def test_phases_of_an_unknown_unit_are_refused(tmp_path):
 def test_a_compression_that_needs_another_package_names_it():
     """As much as pydicom brings is read; files are pydicom's own."""
     names = ("MR_small_jpeg_ls_lossless.dcm", "MR_small_RLE.dcm", "MR_small.dcm", "image_dfl.dcm")
-    lossless, rle, plain, deflated = (pydicom.data.get_testdata_file(name, download=False) for name in names)
+    lossless, rle, plain, deflated = (pathlib.Path(get_testdata_file(name, download=False)) for name in names)
     for path, words in ((lossless, r"compressed as JPEG-LS Lossless.*pip install .*pyjpegls"), (deflated, "deflated")):
         with pytest.raises(ValueError, match=words):
             read_mask(path, (1, 64, 64))
-    expected, other = (read_b1_map(path, (1, 64, 64)) for path in (plain, rle))
+    expected, other = (read_on_grid(path, "mask", "the mask", (1, 64, 64), None) for path in (plain, rle))
     np.testing.assert_array_equal(expected, other)
 
 

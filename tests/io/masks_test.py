@@ -36,9 +36,15 @@ def test_a_resampled_mask_is_the_mask(order):
     np.testing.assert_array_equal(fine[sure], expected[sure])
 
 
-def test_labels_and_probabilities():
-    labels = BLOCK * (1 + np.arange(32) % 3)
-    np.testing.assert_array_equal(inside(labels), BLOCK == 1)
+@pytest.mark.parametrize("most", [3, 20])
+@pytest.mark.parametrize("bits", [8, 16, None])
+def test_labels_are_inside_however_they_are_scaled(most, bits):
+    labels = BLOCK * (1 + np.arange(32) % most)
+    slope = most / (2**bits - 1) if bits else 1
+    np.testing.assert_array_equal(inside(slope * np.floor(labels / slope + 0.5)), BLOCK == 1)
+
+
+def test_probabilities():
     for fraction in digital_brain(size=64).fractions[:2]:  # white and grey matter, with partial volumes
         np.testing.assert_array_equal(inside(fraction), fraction >= fraction.max() / 2)
 
