@@ -93,8 +93,10 @@ def _ask(images):
     counts = {}
     for image in images:
         counts[image.series] = counts.get(image.series, 0) + 1
-    listed = ", ".join(f"{number} ({text}, {n} images)" for (number, text, _), n in sorted(counts.items()))
-    return f"choose by --variable, the numbers of series with commas between them: {listed}"
+    unique = len({number for number, _, _ in counts}) == len(counts)
+    by, place = ("numbers", 0) if unique else ("UIDs", 2)
+    listed = ", ".join(f"{series[place]} ({series[1]}, {n} images)" for series, n in sorted(counts.items()))
+    return f"choose by --variable, the {by} of series with commas between them: {listed}"
 
 
 def _used(path, images):

@@ -120,7 +120,10 @@ def _images(path):
             return []
         if "MOSAIC" in header.get("ImageType", ()):
             raise ValueError("slices in a mosaic: export them one by one")
-        return [_image(path, header, index) for index in range(int(header.get("NumberOfFrames") or 1))]
+        frames, size = int(header.get("NumberOfFrames") or 1), path.stat().st_size
+        if frames > size:
+            raise ValueError(f"{frames} images in {size} bytes")
+        return [_image(path, header, index) for index in range(frames)]
 
 
 def _image(path, header, index):

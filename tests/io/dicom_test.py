@@ -157,6 +157,10 @@ def test_one_of_several_series_is_chosen(tmp_path):
     assert len(read_series(tmp_path, "7").images) == 2
     with pytest.raises(ValueError, match=r"no series 8: choose by --variable.*: 4 \(MRF, 15 images\), 7"):
         read_series(tmp_path, "4,8")
+    write_classic(tmp_path / "c", other, SeriesInstanceUID="1.2.3.8")
+    with pytest.raises(ValueError, match=r"3 series: .*the UIDs of .*: 1\.2\.3\.4 \(MRF, 15 .*, 1\.2\.3\.8 "):
+        read_series(tmp_path)
+    assert len(read_series(tmp_path, "1.2.3.8").images) == 2
 
 
 def test_images_that_are_there_twice_are_read_once(tmp_path):
@@ -275,8 +279,12 @@ def test_a_file_that_claims_more_than_it_holds_is_refused(tmp_path):
     with pydicom.dcmread(tmp_path / "all.dcm") as dataset:
         dataset.Rows = dataset.Columns = 2**15
         dataset.save_as(tmp_path / "all.dcm")
+        dataset.NumberOfFrames = 10**9
+        dataset.save_as(tmp_path / "more.dcm")
     with pytest.raises(ValueError, match=r"all\.dcm: .* MB of a file cannot hold arrays of \d+"):
         read_series(tmp_path / "all.dcm")
+    with pytest.raises(ValueError, match=r"more\.dcm: .*1000000000 images in \d+ bytes"):
+        read_series(tmp_path / "more.dcm")
 
 
 def test_uids_are_not_taken_for_those_of_other_files(tmp_path):
