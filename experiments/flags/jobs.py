@@ -25,6 +25,8 @@ GROUPS = {
         "studies.sequence_input",
         "studies.compare_reconstructions",
         "studies.slice_profile_accuracy",
+        "studies.magnitude_series",
+        "studies.prewhitening",
         "benchmarks.simulator",
         "benchmarks.dictionary",
         "benchmarks.generation",
