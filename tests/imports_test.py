@@ -42,9 +42,11 @@ ONLY_IN = {
     "flax": ("gan/networks.py",),
     "tensorstore": ("dictionary/zarr.py",),
     "h5py": ("matlab.py", "io/mrd"),
-    "ismrmrd": ("io/mrd",),
+    "ismrmrd": ("io/mrd", "io/twix.py"),
+    "twixtools": ("io/twix.py",),
     "pydicom": ("io/dicom",),
     "jax_finufft": ("imaging/nufft.py",),
+    "finufft": ("imaging/nufft.py",),
     "matplotlib": ("report/",),
     "cmcrameri": ("report/",),
 }

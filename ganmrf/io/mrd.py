@@ -159,12 +159,7 @@ def read_mrd(
         trajectory, or one of another shape; values that are not finite. The line names the file.
     """
     path = pathlib.Path(path)
-    if trajectory_units is not None and trajectory_units not in UNITS:
-        raise ValueError(f"--trajectory_units must be one of {', '.join(UNITS)}; got {trajectory_units!r}")
-    if isinstance(trajectory, (str, pathlib.Path)):
-        trajectory = read_trajectory(trajectory, units=trajectory_units)
-    elif trajectory is not None and not isinstance(trajectory, GivenTrajectory):
-        trajectory = GivenTrajectory(trajectory, trajectory_units)
+    trajectory = as_given(trajectory, trajectory_units)
     xml, records = read_file(path, dataset)
     source, of_header, notes = path, [], []
     if header is not None:
@@ -179,7 +174,7 @@ def read_mrd(
         chosen, front = records_of_slice(records, slice_index, skip_readouts, notes)
         encoding = encoding_of(parsed, int(chosen["head"]["encoding_space_ref"][0]), matrix, field_of_view, notes)
         noise = noise_of(records, front, chosen["head"][0], parsed.acquisitionSystemInformation, notes)
-        raw = _assemble(parsed, encoding, chosen, noise, trajectory, trajectory_units, frame_counter)
+        raw = assemble(parsed, encoding, chosen, noise, trajectory, trajectory_units, frame_counter)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     for line in [*(f"{source}: {note}" for note in of_header), *(f"{path}: {note}" for note in notes)]:
@@ -256,8 +251,19 @@ def write_mrd_images(path, maps: dict, *, field_of_view, slice_thickness: float,
             dataset.append_image(name, image)
 
 
-def _assemble(header, encoding, records, noise, trajectory, units, counter):
-    """The raw data of the acquisitions of one slice."""
+def as_given(trajectory, units: str | None) -> GivenTrajectory | None:
+    """A trajectory as `read_mrd` takes it, with its units."""
+    if units is not None and units not in UNITS:
+        raise ValueError(f"--trajectory_units must be one of {', '.join(UNITS)}; got {units!r}")
+    if isinstance(trajectory, (str, pathlib.Path)):
+        return read_trajectory(trajectory, units=units)
+    if trajectory is not None and not isinstance(trajectory, GivenTrajectory):
+        return GivenTrajectory(trajectory, units)
+    return trajectory
+
+
+def assemble(header, encoding, records, noise, trajectory: GivenTrajectory | None, units, counter) -> RawData:
+    """The raw data of the acquisitions of one slice, with the other arguments of `read_mrd`."""
     head = records["head"]
     cartesian = encoding.trajectory == xsd.trajectoryType.CARTESIAN
     order = frame_order(head, counter, encoding.encodingLimits, cartesian=cartesian)
