@@ -100,7 +100,8 @@ def floating(name, value):
     try:
         if isinstance(value, str):  # JAX would take it for a dtype
             raise TypeError("text")
-        value = jnp.asarray(value)
+        # `jnp.asarray` would compile a program for every shape. A copy, as a large array is taken as it is.
+        value = jax.device_put(value.copy()) if type(value) is np.ndarray else jnp.asarray(value)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name} must be a number or an array of numbers; got {value!r}") from error
     if jnp.issubdtype(value.dtype, jnp.floating):

@@ -12,7 +12,6 @@ import zlib
 from collections.abc import Container
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
@@ -111,7 +110,7 @@ class Checkpoints:
                     warnings.warn(f"{why}: using an earlier one", stacklevel=2)
                     if not self._read_only:
                         self._manager.delete(newer)
-                return step, jax.tree.unflatten(jax.tree.structure(like), [jnp.asarray(leaf) for leaf in leaves])
+                return step, jax.tree.unflatten(jax.tree.structure(like), [jax.device_put(leaf) for leaf in leaves])
             else:
                 raise ValueError(f"{unusable[steps[0]]}; no other can be used: remove {self._folder} to start again")
         return None

@@ -150,7 +150,7 @@ def split_and_scale(
         fingerprints = np.asarray(dictionary.fingerprints)[part]
         noise = rng.standard_normal((part.size, recipe.noise), np.float32)
         arrays = conditions[own][part], scalings[own].encode(fingerprints), fingerprints, noise
-        sets[name] = Examples(*map(jnp.asarray, arrays))
+        sets[name] = Examples(*map(jax.device_put, arrays))
     return Data(sets, rows, scalings["train"])
 
 

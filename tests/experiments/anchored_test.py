@@ -10,11 +10,14 @@ import pytest
 from ganmrf.dictionary.build import build_dictionary
 from ganmrf.dictionary.npz import load_dictionary
 from ganmrf.physics.sequences.cardiac import cardiac_mrf
+from ganmrf.runs.anchoring import AnchoredConfig, make_in_folder
+from ganmrf.runs.workdir import read_config
 from tests.commands import ROOT, run, words
 
 pytestmark = pytest.mark.usefixtures("quick_compiler")
 
-SMALL = ("--frames=40", "--t1_range_ms=100,3000", "--t2_range_ms=10,500", "--sequences=4", "--candidates=128")
+# Frames of random sequences as of a heart beat, so that one program simulates both.
+SMALL = ("--frames=50", "--t1_range_ms=100,3000", "--t2_range_ms=10,500", "--sequences=4", "--candidates=128")
 NETWORK = ("--width=32", "--depth=2", "--steps=60", "--tissues=128", "--refit_tissues=256", "--batch_size=64")
 TRUNK = (*SMALL, *NETWORK, "--anchors=32")
 GRID = ("--t1_ms=200:1400:200", "--t2_ms=20:120:20")
@@ -28,10 +31,19 @@ def ends(folder):
 
 @pytest.fixture(scope="module")
 def trunk(tmp_path_factory):
+    """A generator whose making was killed, and gone on with."""
     folder = tmp_path_factory.mktemp("runs") / "trunk"
-    done = run("train_anchored", f"--workdir={folder}", *TRUNK)
+    process = subprocess.Popen(words("train_anchored", f"--workdir={folder}", *TRUNK), cwd=ROOT)
+    metrics = folder / "metrics.jsonl"
+    while process.poll() is None and not (metrics.exists() and metrics.read_text().count("\n") >= 2):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert not (folder / "generator.npz").exists()
+    done = run("train_anchored", f"--workdir={folder}")  # everything else is read back
     assert done.returncode == 0, done.stderr
     assert "Warning" not in done.stderr
+    assert "going on from step" in done.stdout
     assert "trunk, mean" in done.stdout
     assert "radial_spread, mean" in done.stdout
     return folder
@@ -45,17 +57,8 @@ def test_the_report_has_figures_and_every_setting(trunk):
 
 
 def test_a_killed_making_ends_as_if_it_had_not_been(trunk, tmp_path):
-    folder = tmp_path / "run"
-    process = subprocess.Popen(words("train_anchored", f"--workdir={folder}", *TRUNK), cwd=ROOT)
-    metrics = folder / "metrics.jsonl"
-    while process.poll() is None and not (metrics.exists() and metrics.read_text().count("\n") >= 2):
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
-    done = run("train_anchored", f"--workdir={folder}")  # everything else is read back
-    assert done.returncode == 0, done.stderr
-    assert "going on from step" in done.stdout
-    one, other = ends(folder), ends(trunk)
+    make_in_folder(tmp_path, read_config(trunk, AnchoredConfig()), progress=False)
+    one, other = ends(trunk), ends(tmp_path)
     assert one.keys() == other.keys()
     for name, value in one.items():
         np.testing.assert_array_equal(value, other[name], err_msg=name)
@@ -63,23 +66,23 @@ def test_a_killed_making_ends_as_if_it_had_not_been(trunk, tmp_path):
 
 def test_a_heart_rhythm_becomes_its_dictionary(trunk, tmp_path):
     output = tmp_path / "patient.npz"
-    rhythm = "--rr_ms=800,1100,620,800"
+    rhythm = "--rr_ms=800,1100,620,800,900"
     flags = (f"--generator={trunk / 'generator.npz'}", f"--output={output}", rhythm, "--frames_per_beat=10", *GRID)
     done = run("cardiac_dictionary", *flags, "--check", "--allow_error=1")
     assert done.returncode == 0, done.stderr
-    assert "4 beats, 40 frames, 32 anchors" in done.stdout
+    assert "5 beats, 50 frames, 32 anchors" in done.stdout
     assert done.stdout.count("largest") == 2  # by the certificate, and by the check
     found = load_dictionary(output)
-    sequence = cardiac_mrf([0.8, 1.1, 0.62, 0.8], frames_per_beat=10)
+    sequence = cardiac_mrf([0.8, 1.1, 0.62, 0.8, 0.9], frames_per_beat=10)
     np.testing.assert_allclose(found.sequence.repetition_time, sequence.repetition_time, rtol=1e-6)
     truth = build_dictionary(sequence, found.tissue)
-    assert np.linalg.norm(found.fingerprints - truth.fingerprints, axis=1).mean() < 0.05  # 40 frames taught it little
+    assert np.linalg.norm(found.fingerprints - truth.fingerprints, axis=1).mean() < 0.05  # 50 frames taught it little
     assert output.with_suffix(".html").read_text(encoding="utf-8").count("data:image/png;base64") == 3
 
 
 def test_any_sequence_is_generated_from_the_command_line(trunk, tmp_path):
     output = tmp_path / "d.npz"
-    flags = (f"--generator={trunk / 'generator.npz'}", f"--output={output}", "--frames=40", "--accuracy=0.1", *GRID)
+    flags = (f"--generator={trunk / 'generator.npz'}", f"--output={output}", "--frames=50", "--accuracy=0.1", *GRID)
     done = run("generate_dictionary", *flags)
     assert done.returncode == 0, done.stderr
     assert "largest" in done.stdout
@@ -95,10 +98,10 @@ def test_any_sequence_is_generated_from_the_command_line(trunk, tmp_path):
         ("cardiac_dictionary", ("--rr_ms=800,200", "--output=d.npz"), ("--rr_ms", "200", "50 frames")),
         ("cardiac_dictionary", ("--rr_ms=800", "--frames=9", "--output=d.npz"), ("--frames", "cardiac_dictionary")),
         ("generate_dictionary", ("--t1_ms=4000", "--t2_ms=50", "--output=d.npz"), ("t1 = 4", "33.3 %", "0.1 to 3")),
-        ("generate_dictionary", ("--frames=40", "--accuracy=1e-12", *GRID, "--output=d.npz"), ("accuracy", "1e-12")),
+        ("generate_dictionary", ("--frames=50", "--accuracy=1e-12", *GRID, "--output=d.npz"), ("accuracy", "1e-12")),
         (
             "generate_dictionary",
-            ("--frames=40", "--allow_error=1e-9", *GRID, "--output=d.npz"),
+            ("--frames=50", "--allow_error=1e-9", *GRID, "--output=d.npz"),
             ("allow_error", "1e-09"),
         ),
         ("generate_dictionary", (*LARGE, "--output=d.mat"), ("d.mat", "2.2 GiB", ".npz")),

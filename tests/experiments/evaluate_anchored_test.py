@@ -13,14 +13,15 @@ from tests.commands import run
 
 pytestmark = pytest.mark.usefixtures("quick_compiler")
 
+# Sequences have 50 frames, as a heart beat has, so that one program simulates both.
 BOX = {"t1_range_ms": (100.0, 3000.0), "t2_range_ms": (10.0, 500.0)}
 GRID = ("--t1_ms=200:1400:400", "--t2_ms=20:120:20")
 
 
 def test_a_generator_is_evaluated(tmp_path):
-    config = AnchoredConfig(SimulationConfig(frames=40), "radial", **BOX, anchors=32, sequences=4, candidates=128)
+    config = AnchoredConfig(SimulationConfig(frames=50), "radial", **BOX, anchors=32, sequences=4, candidates=128)
     make_in_folder(tmp_path / "radial", config)
-    small = ("--frames=40", "--sequences=4", "--foreign=3", "--tissues=20", "--maps=1", "--size=32", "--rounds=1")
+    small = ("--frames=50", "--sequences=4", "--foreign=3", "--tissues=20", "--maps=1", "--size=32", "--rounds=1")
     generator = f"--generator={tmp_path / 'radial' / 'generator.npz'}"
     flags = (f"--output={tmp_path / 'evaluated'}", generator, *small, *GRID)
     done = run("evaluate_anchored", *flags, "--recurrent_steps=20")
@@ -65,12 +66,12 @@ def test_a_number_of_steps_below_0_is_refused(tmp_path):
 
 def test_a_table_with_b1_and_a_slice_profile(tmp_path):
     table, output, b1 = tmp_path / "table", tmp_path / "d.npz", "--b1=0.9,1.0"
-    small = ("--frames=40", "--t1_range_ms=100,3000", "--t2_range_ms=10,500", "--sequences=4", "--candidates=128")
+    small = ("--frames=50", "--t1_range_ms=100,3000", "--t2_range_ms=10,500", "--sequences=4", "--candidates=128")
     flags = (f"--workdir={table}", "--kind=table", "--anchors=32", "--b1_range=0.8,1.2", *small, b1, *GRID)
     done = run("train_anchored", *flags, "--slice_nodes=2")
     assert done.returncode == 0, done.stderr
-    flags = (f"--generator={table / 'generator.npz'}", f"--output={output}", "--frames=40", b1, *GRID)
-    flags += ("--allow_error=1",)  # 4 sequences of 40 frames teach it little
+    flags = (f"--generator={table / 'generator.npz'}", f"--output={output}", "--frames=50", b1, *GRID)
+    flags += ("--allow_error=1",)  # 4 sequences of 50 frames teach it little
     done = run("generate_dictionary", *flags)
     assert done.returncode == 0, done.stderr
     found = load_dictionary(output)

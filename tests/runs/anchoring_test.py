@@ -9,7 +9,9 @@ import pytest
 from ganmrf.runs.anchoring import AnchoredConfig, make_in_folder
 from ganmrf.runs.configs import SimulationConfig
 
-SIMULATION = SimulationConfig(frames=40, t1_ms="200:1400:400", t2_ms="20:120:20")
+pytestmark = pytest.mark.usefixtures("quick_compiler")
+
+SIMULATION = SimulationConfig(frames=50, t1_ms="200:1400:400", t2_ms="20:120:20")
 BOX = {"t1_range_ms": (100.0, 3000.0), "t2_range_ms": (10.0, 500.0)}
 TABLE = AnchoredConfig(SIMULATION, "table", **BOX, anchors=32, sequences=4, candidates=128)
 
