@@ -61,7 +61,8 @@ class Spline:
     def encode_angles(self, values: np.ndarray):
         n_knots = 3 + max(1, round(len(values) / self.knot_spacing))
         with jax.enable_x64(True):
-            basis = jax.vmap(lambda knots: random.splines(knots, n_knots, len(values)), out_axes=1)(jnp.eye(n_knots))
+            each = jax.vmap(lambda knots: random.splines(knots, n_knots, len(values)), out_axes=1)
+            basis = jax.jit(each)(np.eye(n_knots))
         q, r = np.linalg.qr(np.asarray(basis))
         # Offsets from the middle of the range: of many solutions, with few frames, the one with the smallest offsets.
         half = 0.5 - EDGE

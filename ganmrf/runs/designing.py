@@ -236,10 +236,8 @@ def design(workdir: Workdir, config: DesignConfig, *, progress: bool = True) -> 
         progress=progress,
     )
     best = np.asarray(state.best_value)
-    basins = [
-        parametrisation.to_sequence(jax.tree.map(operator.itemgetter(i), state.best_params))
-        for i in range(config.starts)
-    ]
+    params, to_sequence = jax.device_get(state.best_params), jax.jit(parametrisation.to_sequence)
+    basins = [to_sequence(jax.tree.map(operator.itemgetter(i), params)) for i in range(config.starts)]
     values = np.concatenate([np.reshape(row["values"], (-1, config.starts)) for row in rows])
     designed, seconds = basins[int(np.argmin(best))], rows[-1]["seconds"]
     return Design(start, designed, basins, best, values, seconds, parametrisation.limits)

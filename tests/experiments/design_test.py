@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import signal
 import subprocess
 import time
@@ -11,12 +10,15 @@ import numpy as np
 import pypulseq
 import pytest
 
+from experiments.design_sequence import Config
 from ganmrf.design.bounds import precision
 from ganmrf.io.pulseq_read import read_pulseq
 from ganmrf.io.pulseq_settings import Excitation
-from ganmrf.io.schedule import read_schedule
+from ganmrf.io.schedule import read_schedule, write_schedule
 from ganmrf.physics.sequences.published import mrf_fisp
 from ganmrf.physics.tissue import Tissue
+from ganmrf.runs.designing import design_in_folder
+from ganmrf.runs.workdir import read_config
 from tests.commands import ROOT, run, words
 from tests.pulses import assert_excites
 
@@ -36,13 +38,21 @@ def contents(folder):
 
 @pytest.fixture(scope="module")
 def designed(tmp_path_factory):
-    """The command, in a folder that it first refused."""
+    """The command, in a folder that it first refused, killed and gone on with."""
     folder = tmp_path_factory.mktemp("runs") / "designed"
     refused = run("design_sequence", f"--workdir={folder}", *SMALL, "--scan_time_s=0.1")
     assert (refused.returncode, refused.stdout) == (2, "")
-    done = run("design_sequence", f"--workdir={folder}", *SMALL)
+    command = words("design_sequence", f"--workdir={folder}", *SMALL)
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while process.poll() is None and not (folder / "checkpoints" / "50").exists():
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert not (folder / "sequence.csv").exists()
+    done = run("design_sequence", f"--workdir={folder}")  # everything else is read back
     assert done.returncode == 0, done.stderr
     assert "Warning" not in done.stderr
+    assert f"{folder}: going on from step " in done.stdout
     assert f"report: {folder / 'report.html'}" in done.stdout
     return folder
 
@@ -115,17 +125,8 @@ def test_it_is_played_with_the_pulse_of_the_flags(designed):
 
 
 def test_a_killed_design_ends_as_if_it_had_not_been(designed, tmp_path):
-    command = words("design_sequence", f"--workdir={tmp_path}", *SMALL)
-    settings = os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}  # those of this process
-    process = subprocess.Popen(command, cwd=ROOT, env=settings, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while process.poll() is None and not (tmp_path / "checkpoints" / "50").exists():
-        time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
-    assert not (tmp_path / "sequence.csv").exists()
-    done = run("design_sequence", f"--workdir={tmp_path}")  # everything else is read back
-    assert done.returncode == 0, done.stderr
-    assert f"{tmp_path}: going on from step " in done.stdout
+    found = design_in_folder(tmp_path, read_config(designed, Config("w")).design, progress=False)
+    write_schedule(tmp_path / "sequence.csv", found.sequence)
     assert (tmp_path / "sequence.csv").read_bytes() == (designed / "sequence.csv").read_bytes()
     searched = [
         [json.loads(line)["values"] for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
