@@ -14,7 +14,7 @@ from ganmrf.anchors.joint_features import without_echo
 from ganmrf.dictionary.build import Dictionary
 from ganmrf.dictionary.rows import RowsOnDemand
 from ganmrf.parallel import one_blas_thread, run_chunks
-from ganmrf.physics.sequences.fisp import Sequence
+from ganmrf.physics.sequences.fisp import Sequence, require_fisp
 from ganmrf.physics.simulate import simulate_reverse
 from ganmrf.physics.simulate_many import require_signal_memory
 from ganmrf.physics.tissue import Tissue
@@ -175,6 +175,7 @@ def prepare(
       ValueError: another number of anchors; an accuracy or ``allow_error`` that is not positive; a largest error above
         ``allow_error``; or anchors whose signal is not finite or nothing.
     """
+    require_fisp(sequence, "an anchored generator")
     if accuracy is not None and n_anchors is not None:
         raise ValueError("n_anchors and accuracy do not go together")
     for name, value in (("accuracy", accuracy), ("allow_error", allow_error)):

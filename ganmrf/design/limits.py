@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from ganmrf.physics.sequences.fisp import Sequence
+from ganmrf.physics.sequences.fisp import Sequence, require_fisp
 from ganmrf.pytrees import require_positive
 
 _NEAR = 0.01  # of a range or a limit: values this near to a bound count as at it
@@ -201,6 +201,7 @@ def _range(name, value):
 
 def _values(sequence, limits):
     """Flip angles, repetition times, echo times, inversion time and scan time of a sequence, float64."""
+    require_fisp(sequence, "a design")
     check_inversion(sequence, limits)
     inversion = 0.0 if sequence.inversion_time is None else sequence.inversion_time
     fields = (sequence.flip_angle, sequence.repetition_time, sequence.echo_time, inversion)

@@ -51,7 +51,8 @@ def build_dictionary(
     T2. ``progress`` shows a progress bar with an estimate of the time left.
 
     Returns:
-      The dictionary of all voxels of ``tissue``, raveled: fingerprints (atoms, frames) in the dtype of the inputs.
+      The dictionary of all voxels of ``tissue``, raveled: fingerprints (atoms, frames) in the dtype of the inputs, or
+      complex, as `simulate` has them.
 
     Raises:
       ValueError: an atom without signal, which nothing can match, more atoms than the memory holds, or as `simulate`.
@@ -69,7 +70,7 @@ def simulate_into(fingerprints: np.ndarray, sequence, atoms, slice_profile, n_st
 
     The other arguments are those of `simulate_all`.
     """
-    norms = np.empty(atoms.size, fingerprints.dtype)
+    norms = np.empty(atoms.size, fingerprints.real.dtype)
 
     def store(rows, unit):
         fingerprints[rows], norms[rows] = unit

@@ -7,13 +7,13 @@ import numpy as np
 
 from ganmrf.dictionary.build import Dictionary, build_dictionary, require_signal, simulate_into
 from ganmrf.memory import fits_memory
+from ganmrf.physics.lowering import signal_dtype
 from ganmrf.physics.sequences.fisp import Sequence
 from ganmrf.physics.simulate_many import (
     bytes_of_signals,
     empty_signals,
     plan_n_states,
     require_signal_memory,
-    signal_dtype,
 )
 from ganmrf.physics.slice_profile import SliceProfile
 from ganmrf.physics.tissue import Tissue

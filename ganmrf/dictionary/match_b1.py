@@ -42,7 +42,7 @@ def match_with_b1(dictionary: Dictionary, images, b1_map, *, mask=None, axis: in
     values, value_of_atom = np.unique(np.broadcast_to(tissue.b1, tissue.t1.shape), return_inverse=True)
     nearest = np.full(shape, -1)
     nearest[mask] = _nearest(values.astype(float), b1_map[mask])
-    empty = {name: np.zeros(shape, of_atoms.dtype) for name, of_atoms in vars(tissue).items()}
+    empty = {name: np.zeros(shape, getattr(tissue, name).dtype) for name in ("t1", "t2", "b1")}
     maps = Maps(**empty, m0=np.zeros(shape, complex), index=np.full(shape, -1), quality=np.zeros(shape))
     with Progress(mask.sum(), "matching", unit="voxel", shown=progress) as bar:
         for k in np.unique(nearest[mask]):

@@ -13,6 +13,7 @@ import numpy as np
 from ganmrf.dictionary.build import Dictionary
 from ganmrf.files import array_suffix, read_arrays, replacing, write_arrays
 from ganmrf.matlab import check_variable
+from ganmrf.physics.lowering import require_plain_fisp
 from ganmrf.physics.sequences.fisp import Sequence
 from ganmrf.physics.slice_profile import SliceProfile
 from ganmrf.physics.tissue import Tissue
@@ -146,6 +147,7 @@ def _from_matlab(array, axes):
 def fields_of(dictionary: Dictionary) -> dict[str, np.ndarray]:
     """The arrays of a dictionary by their names on disk, `AXES`; fields that are None are absent."""
     tissue, sequence, profile = dictionary.tissue, dictionary.sequence, dictionary.slice_profile
+    require_plain_fisp(sequence, tissue, "a dictionary in a file")
     fields = {
         "dictionary": dictionary.fingerprints,
         "norms": dictionary.norms,

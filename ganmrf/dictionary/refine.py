@@ -16,6 +16,7 @@ from ganmrf.dictionary.cramer_rao import cramer_rao
 from ganmrf.dictionary.magnitude import without_phase
 from ganmrf.dictionary.match import Maps, frames_first, of_shape
 from ganmrf.parallel import meshes, one_blas_thread, run_chunks
+from ganmrf.physics.lowering import signal_dtype
 from ganmrf.physics.simulate import simulate_in_chunks
 from ganmrf.physics.simulate_many import batched_simulator, plan_n_states
 from ganmrf.physics.tissue import Tissue
@@ -99,20 +100,22 @@ def refine(
       progress: whether to show a progress bar with an estimate of the time left.
 
     Raises:
-      ValueError: images with neither the dictionary's frames nor its rank, or not finite in a refined voxel; maps of
-        another dictionary; an array of another shape; a B1 or noise that is not positive; or no noise given where a
-        voxel has no more numbers than unknowns.
+      ValueError: atoms with off-resonance; images with neither the dictionary's frames nor its rank, or not finite in a
+        refined voxel; maps of another dictionary; an array of another shape; a B1 or noise that is not positive; or no
+        noise given where a voxel has no more numbers than unknowns.
 
     References:
       Golub and Pereyra 1973, doi:10.1137/0710036, and Kaufman 1975, doi:10.1007/BF01932995 (variable projection).
     """
+    if dictionary.tissue.off_resonance is not None:
+        raise ValueError("refinement does not fit off-resonance: match with these atoms alone")
     images = frames_first(dictionary, images, axis)
     series, shape = images.reshape(len(images), -1), images.shape[1:]
     voxels = _voxels(dictionary, maps, mask, shape)
     b1 = _positive("b1_map", maps.b1 if b1_map is None else b1_map, shape, voxels)
     model = _Model.of(dictionary, maps.index.ravel()[voxels], b1, magnitude)
     freedom = model.n_columns - 3
-    if np.iscomplexobj(series) or np.iscomplexobj(dictionary.basis):
+    if np.iscomplexobj(series) or np.iscomplexobj(dictionary.fingerprints):
         freedom = 2 * model.n_columns - 4
     if noise is not None:
         noise = _positive("noise", np.broadcast_to(noise, shape) if np.ndim(noise) == 0 else noise, shape, voxels)
@@ -170,10 +173,11 @@ class _Model:
         step = np.minimum(np.searchsorted(self.ladder[0], distinct[1]), self.ladder.shape[1] - 1)
         states = self.ladder[1, step].astype(np.int32)
         simulate = batched_simulator(signal_and_derivatives, sequence, Tissue(*distinct), profile, states)
-        signals = np.empty((step.size, 3, self.n_columns), float if basis is None else basis.dtype)
+        wide = np.result_type(signal_dtype(sequence, self.dictionary.tissue), float if basis is None else basis.dtype)
+        signals = np.empty((step.size, 3, self.n_columns), np.result_type(wide, float))
         for places, results in simulate(np.arange(step.size), mesh):
             for n, rows in enumerate(results):
-                signals[places, n] = rows if basis is None else rows.astype(float) @ basis
+                signals[places, n] = rows if basis is None else rows.astype(wide) @ basis
         if self.magnitude:
             signals = without_phase(signals)
         return signals[copies.ravel()]

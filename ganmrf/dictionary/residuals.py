@@ -101,7 +101,8 @@ def _residuals(dictionary, data, voxels, refined, magnitude):
     data = data.astype(np.result_type(data, float))
     basis = dictionary.basis
     tissue = Tissue(*(getattr(refined, name).ravel()[voxels] for name in ("t1", "t2", "b1")))
-    signals = simulate_many(dictionary.sequence, tissue, slice_profile=dictionary.slice_profile).astype(float)
+    signals = simulate_many(dictionary.sequence, tissue, slice_profile=dictionary.slice_profile)
+    signals = signals.astype(np.result_type(signals, float))
     signals = np.abs(signals) if magnitude else signals
     signals = signals if basis is None else signals @ basis
     if basis is not None and data.shape[1] == len(basis):

@@ -17,6 +17,7 @@ from ganmrf.dictionary.compress import project, svd_basis
 from ganmrf.dictionary.npz import fields_of
 from ganmrf.dictionary.zarr import ChunkedStore
 from ganmrf.parallel import meshes, one_blas_thread, run_chunks
+from ganmrf.physics.lowering import require_plain_fisp
 from ganmrf.physics.sequences.fisp import Sequence
 from ganmrf.physics.simulate_many import batched_simulator, plan_n_states
 from ganmrf.physics.slice_profile import SliceProfile
@@ -54,6 +55,7 @@ def begin_store(
         number of atoms out of range; or as `simulate`.
     """
     path = pathlib.Path(path)
+    require_plain_fisp(sequence, tissue, "a dictionary in a folder")
     atoms = tissue.ravel()
     dtype = jnp.result_type(*jax.tree.leaves((sequence, atoms)))
     columns = sequence.n_frames if rank is None else rank

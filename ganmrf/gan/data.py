@@ -11,6 +11,7 @@ from ganmrf.dictionary.compress import svd_basis
 from ganmrf.gan.recipes import Recipe
 from ganmrf.gan.split import SPLIT, blocked_rows, split_rows
 from ganmrf.parallel import one_blas_thread
+from ganmrf.physics.lowering import require_plain_fisp
 from ganmrf.physics.sequences.fisp import Sequence
 from ganmrf.physics.tissue_box import log_time
 from ganmrf.pytrees import pytree
@@ -128,6 +129,7 @@ def split_and_scale(
     Raises:
       ValueError: a compressed dictionary, shares that do not add up to 1, or too few atoms for them or for the rank.
     """
+    require_plain_fisp(dictionary.sequence, dictionary.tissue, "training")
     if dictionary.basis is not None:
         raise ValueError("training takes a dictionary of full length; this one is compressed")
     rng = np.random.default_rng(seed)

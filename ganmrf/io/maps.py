@@ -11,6 +11,7 @@ from ganmrf.dictionary.match import Maps
 from ganmrf.dictionary.refine import Refined
 from ganmrf.files import make_folder, replacing, write_arrays, write_json
 from ganmrf.io.series import read_on_grid
+from ganmrf.physics.sequences.fisp import require_fisp
 
 _BIDS = "1.10.0"  # whose names and sidecars the maps have
 _PERCENT = 10.0  # times the nominal flip angle: no transmit field has this, and percent have more
@@ -140,6 +141,7 @@ def describe(dictionary: Dictionary) -> dict:
         return [float(f"{value:.6g}") for value in (np.min(values), np.max(values))]
 
     tissue, sequence = dictionary.tissue, dictionary.sequence
+    require_fisp(sequence, "a sidecar")
     inversion = sequence.inversion_time
     return {
         "Dictionary": {

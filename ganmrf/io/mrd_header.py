@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 
 from ganmrf.io.trajectories import UNITS
-from ganmrf.physics.sequences.fisp import Sequence
+from ganmrf.physics.sequences.fisp import Sequence, require_fisp
 
 with warnings.catch_warnings():  # the import changes which warnings a user sees
     from ismrmrd import xsd
@@ -90,6 +90,7 @@ def new_header(matrix, field_of_view, slice_thickness, sequence=None):
         experimentalConditions=xsd.experimentalConditionsType(H1resonanceFrequency_Hz=0), encoding=[encoding]
     )
     if sequence is not None:
+        require_fisp(sequence, "an MRD header")
         inversion = sequence.inversion_time
         header.sequenceParameters = xsd.sequenceParametersType(
             TR=(1e3 * np.asarray(sequence.repetition_time, float)).tolist(),

@@ -10,7 +10,7 @@ from ganmrf.files import replacing
 from ganmrf.io.pulseq_plan import excite, plan, up
 from ganmrf.io.pulseq_settings import RASTER_US, Excitation, Readout, ScannerLimits
 from ganmrf.physics.constants import GYROMAGNETIC_RATIO
-from ganmrf.physics.sequences.fisp import Sequence
+from ganmrf.physics.sequences.fisp import Sequence, require_fisp
 
 
 def write_pulseq(
@@ -42,6 +42,7 @@ def write_pulseq(
     References:
       Layton et al. 2017, doi:10.1002/mrm.26235. Jiang et al. 2015, doi:10.1002/mrm.25559.
     """
+    require_fisp(sequence, "write_pulseq")
     path = pathlib.Path(path)
     if path.suffix != ".seq":
         raise ValueError(f"{path}: a Pulseq file is named .seq")

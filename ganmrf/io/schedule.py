@@ -7,7 +7,7 @@ import pathlib
 import numpy as np
 
 from ganmrf.files import check_readable, replacing
-from ganmrf.physics.sequences.fisp import Sequence
+from ganmrf.physics.sequences.fisp import Sequence, require_fisp
 
 _SCALE = {"deg": np.pi / 180, "rad": 1.0, "us": 1e-6, "ms": 1e-3, "s": 1.0}
 _COLUMNS = {  # field: names of its column, and units that the name may end with
@@ -61,6 +61,7 @@ def write_schedule(path, sequence: Sequence):
 
     Its inversion time, if any, is written in every row.
     """
+    require_fisp(sequence, "a schedule")
     columns = {
         "flip_angle_deg": np.rad2deg(np.asarray(sequence.flip_angle, float)),
         "repetition_time_ms": 1e3 * np.asarray(sequence.repetition_time, float),

@@ -34,19 +34,37 @@ def equilibrium(n_states: int, dtype=jnp.complex64) -> States:
 
 def invert(states: States) -> States:
     """Ideal inversion followed by perfect spoiling: longitudinal states change sign, transverse ones vanish."""
-    empty = jnp.zeros_like(states.z)
-    return States(empty, empty, -states.z)
+    return scale_z(crush(states), -1)
 
 
-def excite(states: States, flip_angle) -> States:
-    """Rotation by ``flip_angle`` (rad) about +x, RF phase 0."""
+def crush(states: States) -> States:
+    """A gradient that leaves no transverse magnetisation."""
+    return dataclasses.replace(states, f_plus=jnp.zeros_like(states.z), f_minus=jnp.zeros_like(states.z))
+
+
+def scale_z(states: States, factor) -> States:
+    """Longitudinal states times a factor, -1 for an ideal inversion."""
+    return dataclasses.replace(states, z=factor * states.z)
+
+
+def excite(states: States, flip_angle, phase=0.0) -> States:
+    """Rotation by ``flip_angle`` (rad) about the direction that RF ``phase`` (rad) turns from +x towards +y."""
     cos2, sin2 = jnp.cos(flip_angle / 2) ** 2, jnp.sin(flip_angle / 2) ** 2
     cos, sin = jnp.cos(flip_angle), jnp.sin(flip_angle)
+    axis, back = jnp.exp(1j * phase), jnp.exp(-1j * phase)
     return States(
-        f_plus=cos2 * states.f_plus + sin2 * states.f_minus - 1j * sin * states.z,
-        f_minus=sin2 * states.f_plus + cos2 * states.f_minus + 1j * sin * states.z,
-        z=-0.5j * sin * states.f_plus + 0.5j * sin * states.f_minus + cos * states.z,
+        f_plus=cos2 * states.f_plus + axis**2 * sin2 * states.f_minus - 1j * axis * sin * states.z,
+        f_minus=jnp.conj(axis) ** 2 * sin2 * states.f_plus
+        + cos2 * states.f_minus
+        + 1j * jnp.conj(axis) * sin * states.z,
+        z=-0.5j * back * sin * states.f_plus + 0.5j * axis * sin * states.f_minus + cos * states.z,
     )
+
+
+def precess(states: States, turns) -> States:
+    """Precession by ``turns`` about +z, counter-clockwise: off-resonance (Hz) times time (s)."""
+    turn = jnp.exp(2j * jnp.pi * turns)
+    return States(turn * states.f_plus, jnp.conj(turn) * states.f_minus, states.z)
 
 
 def relax(states: States, time, t1, t2) -> States:

@@ -8,8 +8,8 @@ import numpy as np
 
 from ganmrf.parallel import run_chunks
 from ganmrf.physics.engines import one_kernel
-from ganmrf.physics.engines.real import compiled, fisp_signal
-from ganmrf.physics.epg import exact_n_states
+from ganmrf.physics.engines.trains import compiled, fisp_signal
+from ganmrf.physics.lowering import dephasing_times, exact_states, is_plain_fisp
 from ganmrf.physics.sequences.fisp import Sequence
 from ganmrf.physics.slice_profile import SliceProfile, gauss_quadrature
 from ganmrf.physics.tissue import Tissue
@@ -47,7 +47,7 @@ def choose_n_states(
     if not accuracy > 0:
         raise ValueError(f"accuracy must be positive; got {accuracy}")
     if tissue.size * (1 if slice_profile is None else np.size(slice_profile.nodes)) <= _FEW:
-        return exact_n_states(sequence.n_frames)
+        return exact_states(sequence)
     return n_states_of_boxes(sequence, [tissue], accuracy=accuracy, slice_profile=slice_profile)[0]
 
 
@@ -56,9 +56,8 @@ def sufficient_n_states(sequence: Sequence, t2, accuracy: float) -> np.ndarray:
 
     The relative L2 error of a signal by leaving out states stays well below ``accuracy``.
     """
-    times = np.sort(np.asarray(sequence.repetition_time, float))
-    frames = np.searchsorted(np.cumsum(times), np.asarray(t2, float) * np.log(2e3 / accuracy)) + 1
-    return np.minimum((frames + 1) // 2, exact_n_states(sequence.n_frames))
+    frames = np.searchsorted(np.cumsum(dephasing_times(sequence)), np.asarray(t2, float) * np.log(2e3 / accuracy)) + 1
+    return np.minimum((frames + 1) // 2, exact_states(sequence))
 
 
 def resolve_n_states(sequence, tissue, slice_profile, n_states: int | None, accuracy: float = 1e-4) -> int:
@@ -71,15 +70,21 @@ def resolve_n_states(sequence, tissue, slice_profile, n_states: int | None, accu
     """
     if n_states is not None and n_states < 1:
         raise ValueError(f"n_states must be at least 1; got {n_states}")
-    exact = exact_n_states(sequence.n_frames)
+    exact = exact_states(sequence)
     if n_states is None and not is_traced(sequence, tissue, slice_profile):
         n_states = choose_n_states(sequence, tissue, accuracy=accuracy, slice_profile=slice_profile)
     return min(n_states or exact, exact)
 
 
 def n_states_of_boxes(sequence: Sequence, boxes, *, accuracy: float, slice_profile: SliceProfile | None = None):
-    """As `choose_n_states`, for several groups of tissue at once, however small: one number for each group."""
-    exact = exact_n_states(sequence.n_frames)
+    """As `choose_n_states`, for several groups of tissue at once, however small: one number for each group.
+
+    Of other sequences than `Fisp` on resonance it is `sufficient_n_states` of the longest T2 of a group.
+    """
+    if not is_plain_fisp(sequence, next(iter(boxes)).off_resonance):
+        longest = [np.max(np.asarray(box.t2)) for box in boxes]
+        return sufficient_n_states(sequence, longest, accuracy).tolist()
+    exact = exact_states(sequence)
     profile = slice_profile and gauss_quadrature(slice_profile.nodes, slice_profile.weights, 3)
     boxes = jax.tree.map(np.asarray, boxes)  # NumPy reads values even where a caller's function is being traced
     times = np.asarray(sequence.repetition_time, float)

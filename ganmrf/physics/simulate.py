@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from ganmrf.physics.engines.real import compiled, fisp_signal, lanes
 from ganmrf.physics.engines.tangents import B1, SIGNAL, T1, T2, tangents_in_chunks
+from ganmrf.physics.engines.trains import compiled, fisp_signal, lanes, train_signal
+from ganmrf.physics.lowering import is_plain_fisp, require_plain_fisp, signal_dtype
 from ganmrf.physics.n_states import resolve_n_states
 from ganmrf.physics.sequences.fisp import Sequence
 from ganmrf.physics.slice_profile import SliceProfile
@@ -65,8 +66,8 @@ def simulate_in_chunks(sequence, tissue, slice_profile, *, n_states, max_states:
     ``n_states`` (at most `exact_n_states`; with ``max_states`` also one for each run of `lanes` voxels) and
     ``max_states`` are those of `fisp_signal`.
     """
-    flat = tissue.ravel()
-    size = lanes(n_states, max_states, jnp.result_type(*jax.tree.leaves((sequence, tissue))))
+    flat, plain = tissue.ravel(), is_plain_fisp(sequence, tissue.off_resonance)
+    size = lanes(n_states, max_states, signal_dtype(sequence, tissue))
     if max_states is not None:
         size = min(size, -(-flat.size // 16) * 16)  # whole vector registers
 
@@ -74,9 +75,12 @@ def simulate_in_chunks(sequence, tissue, slice_profile, *, n_states, max_states:
     def chunk(inputs):
         t1, t2, b1 = inputs["t1"], inputs["t2"], inputs.get("b1", flat.b1)
         form = {"n_states": inputs.get("n_states", n_states), "max_states": max_states}
-        return fisp_signal(sequence, t1, t2, b1, slice_profile, **form).T
+        if plain:
+            return fisp_signal(sequence, t1, t2, b1, slice_profile, **form).T
+        off_resonance = inputs.get("off_resonance", flat.off_resonance)
+        return train_signal(sequence, t1, t2, b1, off_resonance, slice_profile, **form).T
 
-    inputs = {name: value for name, value in vars(flat).items() if value.ndim}
+    inputs = {name: value for name, value in vars(flat).items() if value is not None and value.ndim}
     if flat.size <= size and max_states is None:
         signals = chunk(inputs)
     else:
@@ -104,6 +108,7 @@ def simulate_reverse(
     `simulate` only, as this function is a `jax.custom_vjp`. ``accuracy`` is 1e-4; under `jax.grad` values are traced,
     and all states that matter are kept.
     """
+    require_plain_fisp(sequence, tissue, "simulate_reverse")
     n_states = resolve_n_states(sequence, tissue, slice_profile, n_states)
     return tangents_in_chunks(sequence, tissue, slice_profile, n_states=n_states, n_tangents=1)[SIGNAL]
 
@@ -149,6 +154,7 @@ def simulate_with_tangents(
     References:
       Zhao et al. 2018, arXiv:1710.08062, for the bound.
     """
+    require_plain_fisp(sequence, tissue, "simulate_with_tangents")
     n_states = resolve_n_states(sequence, tissue, slice_profile, n_states)
     n_tangents = B1 + 1 if with_b1 else T2 + 1
     tangents = tangents_in_chunks(sequence, tissue, slice_profile, n_states=n_states, n_tangents=n_tangents)

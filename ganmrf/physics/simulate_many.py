@@ -3,13 +3,12 @@
 import operator
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from ganmrf.memory import require_memory
 from ganmrf.parallel import meshes, run_chunks
-from ganmrf.physics.engines.real import compiled, kernel_lanes
-from ganmrf.physics.epg import exact_n_states
+from ganmrf.physics.engines.trains import compiled, kernel_lanes
+from ganmrf.physics.lowering import ISOCHROMAT, dephasing_times, exact_states, form_of, signal_dtype
 from ganmrf.physics.n_states import n_states_of_boxes, resolve_n_states, simulate_by_n_states, sufficient_n_states
 from ganmrf.physics.sequences.fisp import Sequence
 from ganmrf.physics.simulate import simulate_in_chunks
@@ -61,7 +60,7 @@ def simulate_few(
     """
     lanes = kernel_lanes(signal_dtype(sequence, tissue))
     if lanes is None:  # each number of states is a program to compile
-        return simulate_many(sequence, tissue, n_states=exact_n_states(sequence.n_frames), slice_profile=slice_profile)
+        return simulate_many(sequence, tissue, n_states=exact_states(sequence), slice_profile=slice_profile)
     sequence, tissue, slice_profile = jax.tree.map(np.asarray, (sequence, tissue, slice_profile))
 
     def simulate(voxels, n_states):
@@ -83,7 +82,9 @@ def plan_n_states(sequence: Sequence, voxels: Tissue, *, n_states, accuracy, sli
     if n_states is not None:
         return np.full(voxels.size, resolve_n_states(sequence, voxels, slice_profile, n_states), np.int32)
     voxels = jax.tree.map(np.asarray, voxels)
-    shortest = 1.5 * np.asarray(sequence.repetition_time).mean()  # any shorter T2 needs the fewest states anyway
+    if form_of(sequence, voxels.off_resonance) == ISOCHROMAT:
+        return np.ones(voxels.size, np.int32)
+    shortest = 1.5 * dephasing_times(sequence).mean()  # any shorter T2 needs the fewest states anyway
     t2 = np.maximum(voxels.t2, shortest)
     buckets, bucket = np.unique(np.floor(np.log(t2.max() / t2) / np.log(_BUCKET_RATIO)), return_inverse=True)
     boxes = [voxels.rows(bucket == b) for b in range(len(buckets))]
@@ -148,11 +149,6 @@ def empty_signals(sequence: Sequence, voxels: Tissue) -> np.ndarray:
     dtype = signal_dtype(sequence, voxels)
     require_signal_memory(voxels.size, sequence.n_frames, dtype)
     return np.empty((voxels.size, sequence.n_frames), dtype)
-
-
-def signal_dtype(sequence: Sequence, voxels: Tissue) -> np.dtype:
-    """The dtype of signals: that of the inputs."""
-    return jnp.result_type(*jax.tree.leaves((sequence, voxels)))
 
 
 def bytes_of_signals(n_voxels: int, n_columns: int, dtype=np.float32) -> int:

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ganmrf.pytrees import first_wrong, floating, is_traced, pytree, require_positive, require_scale
+from ganmrf.pytrees import first_wrong, floating, is_traced, pytree, require, require_positive, require_scale
 
 # Water at body temperature, the slowest there is in a body, has 4.5 s; no pulse is played at ten times its angle.
 _LARGEST = {"t1": (20.0, "s", "ms"), "t2": (20.0, "s", "ms"), "b1": (10.0, "parts of the nominal angle", "percent")}
@@ -21,6 +21,8 @@ class Tissue:
       t1: longitudinal relaxation time, s, any shape.
       t2: transverse relaxation time, s, any shape that broadcasts with ``t1``.
       b1: actual over nominal flip angle (B1+), dimensionless, any shape that broadcasts with ``t1``.
+      off_resonance: frequency of the spins less that of the scanner, Hz, likewise; positive turns Mx + i My
+        counter-clockwise. None, unlike 0, keeps the signals of phases that are half turns real.
 
     Raises:
       ValueError: a time or ``b1`` that is not positive and finite, T2 > T1, shapes that do not broadcast, or values
@@ -30,17 +32,23 @@ class Tissue:
     t1: jax.Array
     t2: jax.Array
     b1: jax.Array | float = 1.0
+    off_resonance: jax.Array | float | None = None
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
-            value = floating(field.name, getattr(self, field.name))
+            if (value := getattr(self, field.name)) is None and field.default is None:
+                continue
+            value = floating(field.name, value)
             object.__setattr__(self, field.name, value)
+            if field.name == "off_resonance":
+                require("Tissue.off_resonance", value, np.isfinite, "finite")
+                continue
             require_positive(f"Tissue.{field.name}", value)
             require_scale(f"Tissue.{field.name}", value, *_LARGEST[field.name])
         try:
             _ = self.shape
         except ValueError as error:
-            shapes = ", ".join(f"{f.name} {getattr(self, f.name).shape}" for f in dataclasses.fields(self))
+            shapes = ", ".join(f"{name} {value.shape}" for name, value in vars(self).items() if value is not None)
             raise ValueError(f"Tissue: the shapes of {shapes} do not broadcast") from error
         if not is_traced(self.t1, self.t2):
             t1, t2 = np.broadcast_arrays(self.t1, self.t2)
@@ -52,7 +60,7 @@ class Tissue:
     @property
     def shape(self) -> tuple[int, ...]:
         """Common broadcast shape of the fields."""
-        return np.broadcast_shapes(*(np.shape(leaf) for leaf in (self.t1, self.t2, self.b1)))
+        return np.broadcast_shapes(*(np.shape(leaf) for leaf in vars(self).values() if leaf is not None))
 
     @property
     def size(self) -> int:
@@ -60,13 +68,14 @@ class Tissue:
         return int(np.prod(self.shape))
 
     def ravel(self) -> "Tissue":
-        """The same voxels in one dimension: t1 and t2 (voxels,), b1 (voxels,) or one number for all voxels."""
+        """The same voxels in one dimension: t1 and t2 (voxels,), the others (voxels,) or one number for all voxels."""
 
         def flat(value):
             return jnp.broadcast_to(value, self.shape).ravel()
 
-        b1 = self.b1 if np.ndim(self.b1) == 0 else flat(self.b1)
-        return dataclasses.replace(self, t1=flat(self.t1), t2=flat(self.t2), b1=b1)
+        rest = {"b1": self.b1, "off_resonance": self.off_resonance}
+        rest = {name: flat(value) for name, value in rest.items() if value is not None and np.ndim(value)}
+        return dataclasses.replace(self, t1=flat(self.t1), t2=flat(self.t2), **rest)
 
     def rows(self, index) -> "Tissue":
         """Some voxels of a tissue in one dimension, by any NumPy index; a b1 that is one number stays one."""

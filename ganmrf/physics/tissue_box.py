@@ -47,7 +47,7 @@ class TissueBox:
     high: np.ndarray
 
     def __post_init__(self):
-        known = [field.name for field in dataclasses.fields(Tissue)]
+        known = [field.name for field in dataclasses.fields(Tissue) if field.default is not None]
         object.__setattr__(self, "names", tuple(self.names))
         if unknown := [name for name in self.names if name not in known]:
             raise ValueError(f"TissueBox.names must be of {', '.join(known)}; got {unknown[0]}")
@@ -144,9 +144,11 @@ class TissueBox:
         """Raises `ValueError` where a parameter without an axis differs from the default of `Tissue`."""
         plain = Tissue(1.0, 1.0)
         for name in (field.name for field in dataclasses.fields(Tissue) if field.name not in self.names):
-            usual = float(getattr(plain, name))
-            if np.any(np.asarray(getattr(tissue, name)) != usual):
-                raise ValueError(f"the generator has no axis for {name}: it must be {usual:g} for all atoms")
+            usual, values = getattr(plain, name), getattr(tissue, name)
+            if usual is None and values is not None:
+                raise ValueError(f"the generator has no axis for {name}: it must be None")
+            if usual is not None and np.any(np.asarray(values) != float(usual)):
+                raise ValueError(f"the generator has no axis for {name}: it must be {float(usual):g} for all atoms")
 
     def _ends(self, name):
         axis = self.names.index(name)

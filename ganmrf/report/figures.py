@@ -6,7 +6,7 @@ import numpy as np
 from cmcrameri import cm
 from matplotlib.figure import Figure
 
-from ganmrf.physics.sequences.fisp import Sequence
+from ganmrf.physics.sequences.fisp import Sequence, require_fisp
 from ganmrf.report.drawing import (
     COLOURS,
     RELAXATION,
@@ -37,6 +37,7 @@ def schedule_figure(sequence: Sequence) -> Figure:
     References:
       Yang et al. 2020, arXiv:2004.02270, Fig. 2.
     """
+    require_fisp(sequence, "a figure of a schedule")
     figure, (top, _) = schedule_panels(4.6, {"": (sequence, COLOURS[0], 1.2)})
     low, high = 1e3 * np.min(sequence.echo_time), 1e3 * np.max(sequence.echo_time)
     echo = f"{low:.3g}" if np.isclose(low, high) else f"{low:.3g} to {high:.3g}"

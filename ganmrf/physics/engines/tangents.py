@@ -1,6 +1,6 @@
 """Signal and its derivatives by log T1, log T2 and log B1 in one scan (forward sensitivities), and its reverse mode.
 
-A frame turns the real states x = (p, q, z) of `engines.real` by the flip angle, relaxes and dephases them:
+A frame turns the real states x = (p, q, z) of `engines.trains` by the flip angle, relaxes and dephases them:
 ``x' = S (E R x + r)``, with ``R = exp(angle J)``, ``J (p, q, z) = (z, z, -(p + q) / 2)``, E = (e2, e2, e1) and, for z
 at order 0, the recovery ``r = 1 - e1``. The tangents of x, its derivatives by the logarithms of T1, T2 and B1, obey the
 same recurrence, each driven by x: the tangent by B1 by ``angle J x`` before the turn, the tangent by T2 by ``TR / T2``

@@ -10,18 +10,103 @@
 The last frame of a beat lasts until the first frame of the next beat: a long repetition time. Every patient's rhythm is
 therefore another sequence, with a dictionary of its own.
 
-Reference: Hamilton et al., Magn Reson Med 77:1446 (2017), whose blocks have an inversion and T2 preparations in turn;
-here the first block alone is prepared, by an inversion.
+`CardiacFisp` has what Hamilton et al., Magn Reson Med 77:1446 (2017), play: an inversion, nothing, or T2 preparations
+before the blocks in turn. `cardiac_mrf` prepares the first block alone, by an inversion, and is a `Fisp`.
 """
+
+import dataclasses
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ganmrf.physics.sequences.blocks import Blocks, Delay, Inversion, Saturation, T2Preparation, Train
 from ganmrf.physics.sequences.fisp import Sequence
-from ganmrf.pytrees import is_traced, require, require_positive
+from ganmrf.pytrees import floating, is_traced, pytree, require, require_positive
 
 _RATES = (40.0, 140.0)  # beats a minute: a slow adult's at rest to a fast heart's
+
+
+@pytree
+@dataclasses.dataclass(frozen=True)
+class CardiacFisp:
+    """Trains of frames with one turn each, one train in each heartbeat, each after a preparation.
+
+    Attributes:
+      flip_angle: nominal flip angle, rad, (beats, frames of a beat).
+      repetition_time: s, one number for all frames.
+      echo_time: s, likewise.
+      preparations: of each beat, (beats,): an `Inversion`, `Saturation` or `T2Preparation`, or None.
+      rr_intervals: time from the first frame of each beat to the first frame of the next, s, (beats,); the last one
+        changes no signal.
+
+    Raises:
+      ValueError: counts that disagree, an interval that is shorter than a train and the preparation after it (with the
+        beat), or values that a `Train` refuses.
+    """
+
+    flip_angle: jax.Array
+    repetition_time: jax.Array | float
+    echo_time: jax.Array | float
+    preparations: tuple
+    rr_intervals: jax.Array
+
+    def __post_init__(self):
+        for name in ("flip_angle", "repetition_time", "echo_time", "rr_intervals"):
+            object.__setattr__(self, name, floating(name, getattr(self, name)))
+        object.__setattr__(self, "preparations", tuple(self.preparations))
+        if self.flip_angle.ndim != 2 or 0 in self.flip_angle.shape:
+            raise ValueError(f"CardiacFisp.flip_angle must be (beats, frames of a beat); got {self.flip_angle.shape}")
+        for name in ("repetition_time", "echo_time"):
+            if getattr(self, name).ndim:
+                raise ValueError(f"CardiacFisp.{name} must be one number; got shape {getattr(self, name).shape}")
+        beats = len(self.flip_angle)
+        if self.rr_intervals.shape != (beats,) or len(self.preparations) != beats:
+            raise ValueError(
+                f"CardiacFisp has {beats} beats of flip angles, {self.rr_intervals.size} of rr_intervals and "
+                f"{len(self.preparations)} preparations: one of each a beat"
+            )
+        for beat, preparation in enumerate(self.preparations):
+            if not isinstance(preparation, Inversion | Saturation | T2Preparation | None):
+                raise ValueError(f"CardiacFisp.preparations: beat {beat} has {preparation!r:.60}")
+        Train(self.flip_angle.ravel(), self.repetition_time, self.echo_time)
+        require_positive("CardiacFisp.rr_intervals", self.rr_intervals)
+        if not is_traced(self):
+            self._check_gaps()
+
+    def _check_gaps(self):
+        for beat, gap in enumerate(np.asarray(self._gaps())[:-1]):
+            if gap < -1e-9:  # rounding of the times
+                raise ValueError(
+                    f"CardiacFisp.rr_intervals: beat {beat} lasts {float(self.rr_intervals[beat]):.4g} s, {-gap:.4g} s "
+                    "less than its frames and the next preparation"
+                )
+
+    def _gaps(self):
+        """From the end of each train to the next preparation, s, (beats,)."""
+        train = self.flip_angle.shape[-1] * self.repetition_time
+        after = [_duration(preparation) for preparation in (*self.preparations[1:], None)]
+        return self.rr_intervals - train - jnp.stack(after)
+
+    @property
+    def n_frames(self) -> int:
+        """Number of frames."""
+        return self.flip_angle.shape[-1] * self.flip_angle.shape[-2]
+
+    def as_blocks(self) -> Blocks:
+        """For each beat its preparation, its train, and the gap that the heart leaves."""
+        blocks, gaps = [], self._gaps()
+        for beat, preparation in enumerate(self.preparations):
+            train = Train(self.flip_angle[beat], self.repetition_time, self.echo_time)
+            blocks += [] if preparation is None else [preparation]
+            blocks += [train, Delay(jnp.maximum(gaps[beat], 0))]
+        return Blocks(tuple(blocks[:-1]))
+
+
+def _duration(preparation):
+    if preparation is None:
+        return jnp.zeros(())
+    return preparation.time + (preparation.wait if isinstance(preparation, T2Preparation) else 0.0)
 
 
 def cardiac_mrf(

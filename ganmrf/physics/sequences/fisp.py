@@ -17,6 +17,7 @@ import numpy as np
 from jax import lax
 
 from ganmrf.physics import epg
+from ganmrf.physics.sequences.blocks import Blocks, Inversion, Train
 from ganmrf.pytrees import first_wrong, floating, is_traced, pytree, require, require_positive, require_scale
 
 _LONGEST = 10.0  # s, of a repetition or an inversion time: twice the time in which any tissue has relaxed
@@ -83,6 +84,17 @@ class Sequence:
     def n_frames(self) -> int:
         """Number of frames."""
         return self.flip_angle.shape[-1]
+
+    def as_blocks(self) -> Blocks:
+        """An ideal inversion, and a train of frames with one turn at the end of each."""
+        train = Train(self.flip_angle, self.repetition_time, self.echo_time)
+        return Blocks((train,) if self.inversion_time is None else (Inversion(self.inversion_time), train))
+
+
+def require_fisp(sequence, what: str):
+    """Raises `ValueError` naming ``what`` wants a `Sequence`, of FISP, where it is given another kind."""
+    if not isinstance(sequence, Sequence):
+        raise ValueError(f"{what} takes FISP alone; got {type(sequence).__name__}")
 
 
 def simulate_voxel(sequence: Sequence, t1, t2, b1=1.0, n_states: int | None = None) -> jax.Array:

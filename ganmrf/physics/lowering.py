@@ -1,0 +1,208 @@
+"""From the blocks of any sequence to four coefficients a frame: flip angle, E1, E2 and recovery.
+
+In the frame of reference whose x axis is that of pulse n, with ``f_plus = -i exp(i phase) p``, ``f_minus = i exp(-i
+phase) q`` and ``c, s`` the cosine and sine of the flip angle, a frame is::
+
+    p' = E2 ((c + 1)/2 p + (c - 1)/2 q + s z)         E2 = k exp(-TR/T2 + i turn)
+    q' = conj(E2) ((c - 1)/2 p + (c + 1)/2 q + s z)   E1 = A exp(-TR/T1)
+    z' = E1 (c z - s/2 (p + q)), + R at order 0       R = A (1 - exp(-TR/T1)) + B
+    turn = 2 pi off_resonance TR + phase(n) - phase(n + 1)
+
+and a shift of the orders by ``turns``. What stands between frames n and n + 1 (inversions, saturations, preparations,
+delays) makes ``z -> A z + B`` on all orders, B at order 0, and multiplies the transverse states by k: it costs nothing.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ganmrf.physics.sequences.blocks import Delay, HalfTurns, Inversion, Saturation, T2Preparation, Train
+from ganmrf.physics.sequences.fisp import Sequence, require_fisp
+
+REAL, COMPLEX, ISOCHROMAT = "real", "complex", "isochromat"  # what a frame acts on: see `form_of`
+
+
+@dataclasses.dataclass(frozen=True)
+class Coefficients:
+    """Frames of some voxels, arrays (frames, lanes) unless they say otherwise.
+
+    Attributes:
+      angle: flip angle, rad.
+      e1: E1.
+      e2: magnitude of E2 times the sign that phases of half turns give it.
+      z0: z before the first pulse, (lanes,) or one number.
+      echo: what the transverse magnetisation right after a pulse is multiplied by until the echo, real.
+      recovery: R; None for ``1 - e1``.
+      turn: phase of E2, rad; None for 0.
+      echo_turn: its phase at the echo less that of the receiver, rad; None for 0.
+    """
+
+    angle: jax.Array
+    e1: jax.Array
+    e2: jax.Array
+    z0: jax.Array | float
+    echo: jax.Array
+    recovery: jax.Array | None = None
+    turn: jax.Array | None = None
+    echo_turn: jax.Array | None = None
+
+
+def trains_of(sequence) -> list[Train]:
+    """The trains of a sequence, in order."""
+    return [block for block in sequence.as_blocks().blocks if isinstance(block, Train)]
+
+
+def form_of(sequence, off_resonance) -> str:
+    """What the frames of a sequence act on, known from structure alone.
+
+    ``REAL`` states of all orders, where phases are half turns and nothing is off resonance; ``COMPLEX`` states;
+    ``ISOCHROMAT``, order 0 alone, where no frame but the last turns the magnetisation.
+    """
+    if not any(turns_of(sequence)[:-1]):
+        return ISOCHROMAT
+    return REAL if is_real(sequence, off_resonance) else COMPLEX
+
+
+def is_real(sequence, off_resonance) -> bool:
+    """Whether signals are real: phases are half turns, and ``off_resonance`` is None."""
+    phases = [phase for train in trains_of(sequence) for phase in (train.rf_phase, train.receiver_phase)]
+    return off_resonance is None and all(phase is None or isinstance(phase, HalfTurns) for phase in phases)
+
+
+def is_plain_fisp(sequence, off_resonance) -> bool:
+    """Whether a sequence is `Fisp` on resonance, for which there are tables of numbers of states and derivatives."""
+    return isinstance(sequence, Sequence) and off_resonance is None
+
+
+def require_plain_fisp(sequence, tissue, what: str):
+    """Raises `ValueError` naming ``what`` takes FISP on resonance alone, where it is given something else."""
+    require_fisp(sequence, what)
+    if tissue.off_resonance is not None:
+        raise ValueError(f"{what} takes tissue without off_resonance")
+
+
+def signal_dtype(sequence, tissue) -> np.dtype:
+    """The dtype of signals: that of the inputs, or the complex one of the same precision."""
+    real = jnp.result_type(*jax.tree.leaves((sequence, tissue)))
+    return real if is_real(sequence, tissue.off_resonance) else jnp.result_type(real, jnp.complex64)
+
+
+def turns_of(sequence) -> tuple[int, ...]:
+    """Turns at the end of every frame, recorded or not, in units of their greatest common divisor."""
+    turns = np.array([turn for train in trains_of(sequence) for turn in train.turns])
+    unit = np.gcd.reduce(turns[:-1]) if turns.size > 1 else 0  # after the last echo nothing matters
+    return tuple((turns // max(unit, 1)).tolist())
+
+
+def recorded_frames(sequence) -> np.ndarray:
+    """Indices of the frames that are recorded among all frames."""
+    return np.flatnonzero([flag for train in trains_of(sequence) for flag in train.recorded])
+
+
+def exact_states(sequence) -> int:
+    """Number of states that matter: those of orders that turns can still bring back to order 0."""
+    return sum(turns_of(sequence)) // 2 + 1
+
+
+def dephasing_times(sequence) -> np.ndarray:
+    """Time of each turn of a frame, s, shortest first: one of its frames for each, of a sequence that is not traced."""
+    times = np.concatenate([np.asarray(train.repetition_time, float) for train in trains_of(sequence)])
+    return np.sort(np.concatenate([np.repeat(times / np.maximum(turns_of(sequence), 1), turns_of(sequence))]))
+
+
+def lower(sequence, t1, t2, b1, off_resonance) -> Coefficients:
+    """The coefficients of a sequence for voxels with T1 and T2, s, (lanes,), B1 and off-resonance, Hz, or None."""
+    dtype = jnp.result_type(*(leaf.dtype for leaf in jax.tree.leaves((sequence, t1, t2, b1, off_resonance))))
+    blocks, trains = sequence.as_blocks().blocks, trains_of(sequence)
+    times, echoes, flips = (
+        jnp.concatenate([getattr(train, name) for train in trains])[:, None]
+        for name in ("repetition_time", "echo_time", "flip_angle")
+    )
+    off = 0.0 if off_resonance is None else jnp.reshape(off_resonance, (1, -1))
+    e1, e2 = jnp.exp(-times / t1[None]), jnp.exp(-times / t2[None])
+    recovery, prepared, first = 1 - e1, False, 0
+    effect, waited = _NOTHING, jnp.zeros_like(times)  # of the blocks since the last frame; precession beside the frames
+    z0 = jnp.ones_like(t1)
+    for block in blocks:
+        if not isinstance(block, Train):
+            effect = _followed(effect, block, t1, t2)
+            continue
+        if first == 0:
+            z0 = effect[0] * z0 + effect[1]
+        elif effect is not _NOTHING:
+            a, b, k, free = effect
+            last = first - 1
+            recovery = recovery.at[last].set(a * recovery[last] + b)
+            e1, e2 = e1.at[last].multiply(a), e2.at[last].multiply(k)
+            waited, prepared = waited.at[last].add(free), True
+        effect, first = _NOTHING, first + block.n_frames
+    sign, phase = _phases(trains, "rf_phase")
+    received, receiver = _phases(trains, "receiver_phase")
+    step, seen = _steps(sign), sign * received
+    turn = echo_turn = None
+    if off_resonance is not None or phase is not None or receiver is not None:
+        phase, receiver = (0.0 if each is None else each for each in (phase, receiver))
+        phase = jnp.broadcast_to(phase, (len(sign),))
+        turn = 2 * jnp.pi * off * (times + waited) + (phase - jnp.append(phase[1:], phase[-1:]))[:, None]
+        echo_turn = 2 * jnp.pi * off * echoes + (phase - receiver)[:, None]
+    return Coefficients(
+        angle=(flips * jnp.reshape(b1, (1, -1))).astype(dtype),
+        e1=e1.astype(dtype),
+        e2=(step[:, None] * e2).astype(dtype),
+        turn=None if turn is None else jnp.broadcast_to(turn, e2.shape).astype(dtype),
+        recovery=recovery.astype(dtype) if prepared else None,
+        z0=z0.astype(dtype),
+        echo=(seen[:, None] * jnp.exp(-echoes / t2[None])).astype(dtype),
+        echo_turn=None if echo_turn is None else jnp.broadcast_to(echo_turn, e2.shape).astype(dtype),
+    )
+
+
+_NOTHING = 1.0, 0.0, 1.0, 0.0  # A, B, k, and the time in which transverse magnetisation precesses, s
+
+
+def _followed(effect, block, t1, t2):
+    """A, B, k and free time of an effect and a block after it."""
+    if isinstance(block, Delay):
+        return _composed(
+            effect, *_wait(block.time, t1), 0.0 if block.crushed else jnp.exp(-block.time / t2), block.time
+        )
+    if isinstance(block, T2Preparation):
+        prepared, wait = (jnp.exp(-block.time / t2), 0.0), block.wait
+    elif isinstance(block, Inversion | Saturation):
+        prepared, wait = (1 - (2 if isinstance(block, Inversion) else 1) * block.efficiency, 0.0), block.time
+    effect = _composed(effect, *prepared, 0.0, 0.0)
+    return _composed(effect, *_wait(wait, t1), 0.0, 0.0)
+
+
+def _wait(time, t1):
+    decay = jnp.exp(-time / t1)
+    return decay, 1 - decay
+
+
+def _composed(effect, a, b, k, free):
+    before_a, before_b, before_k, before_free = effect
+    return a * before_a, a * before_b + b, k * before_k, before_free + free
+
+
+def _phases(trains, name):
+    """Signs, (frames,), of phases that are half turns; and all other phases, rad, (frames,), or None without any."""
+    signs, phases, any_phase = [], [], False
+    for train in trains:
+        value = getattr(train, name)
+        if value is None:
+            value = train.rf_phase
+        if isinstance(value, HalfTurns):
+            signs.append(1.0 - 2 * np.asarray(value.counts))
+            phases.append(jnp.zeros(train.n_frames))
+        else:
+            signs.append(np.ones(train.n_frames))
+            phases.append(value)
+            any_phase = True
+    return np.concatenate(signs), jnp.concatenate(phases) if any_phase else None
+
+
+def _steps(sign):
+    """The sign that E2 of each frame has: that of its own phase and the next one's."""
+    return sign * np.append(sign[1:], sign[-1:])
