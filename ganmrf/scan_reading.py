@@ -18,6 +18,8 @@ from ganmrf.physics.sequences.fisp import Sequence
 from ganmrf.scan_settings import RawConfig, ReconstructionConfig, is_pulseq, is_raw
 from ganmrf.settings import naming_fields
 
+_IN_WORDS = {"voxel": "cycles per voxel", "fov": "cycles per field of view"}  # units whose names alone say too little
+
 
 @dataclasses.dataclass(frozen=True)
 class Scan:
@@ -29,6 +31,7 @@ class Scan:
       images: (frames, ...spatial); None for raw data.
       magnitude: whether the images are magnitudes.
       sequence: that the files say was played; None where none does.
+      sequence_from: the file, or its header, that says so.
       shape: of the maps.
       affine: from voxel indices (x, y, z) to positions, mm, (4, 4); None where the file does not say.
       voxel_size: along the three spatial axes, m; None where the file does not say.
@@ -45,6 +48,7 @@ class Scan:
     images: np.ndarray | None
     magnitude: bool
     sequence: Sequence | None
+    sequence_from: str | None
     shape: tuple[int, ...]
     affine: np.ndarray | None
     voxel_size: tuple[float, ...] | None
@@ -95,6 +99,7 @@ def _read_images(path, config):
         "images": np.abs(images) if magnitude else images,
         "magnitude": magnitude,
         "sequence": None,
+        "sequence_from": None,
         "shape": images.shape[1:],
         "affine": series.affine,
         "voxel_size": series.voxel_size,
@@ -112,25 +117,30 @@ def _read_raw(path, config):
     if config.method == "frames":
         needed += 8 * frames * pixels * 1.5
     require_memory(needed, f"{path}", "fewer virtual_coils or a lower rank need less")
-    notes.append(f"the trajectory is in {raw.trajectory_units}, and reaches {_reach(raw):.3g} of the edge of k-space")
+    notes.append(
+        f"k-space positions are in {_IN_WORDS.get(raw.trajectory_units, raw.trajectory_units)}: the trajectory reaches "
+        f"{100 * _reach(raw):.0f} % of the way from the centre of k-space to its edge"
+    )
     noise = raw.noise if config.prewhiten else None
     if noise is not None:
         try:
             prewhiten(raw.kspace[:1], noise)
-            notes.append(f"{noise.shape[1]} samples of noise made that of the coils white (--noprewhiten: not)")
+            notes.append(
+                f"{noise.shape[1]} samples of noise made the coils' noise white and equal (--noprewhiten: not)"
+            )
         except ValueError as error:
             noise = None
-            notes.append(f"the noise of the coils is left as it is: {error}")
-    sequence = raw.sequence
+            notes.append(f"the coils' noise is left as it is, since its readouts do not tell it: {error}")
+    sequence, sequence_from = raw.sequence, f"the header of {path}"
     if sequence is None and given.trajectory and is_pulseq(given.trajectory):
         with naming_fields(slice_index="slice"):
-            sequence = read_pulseq(given.trajectory, slice_index=given.slice)
-        notes.append(f"the sequence is that of {given.trajectory}")
+            sequence, sequence_from = read_pulseq(given.trajectory, slice_index=given.slice), given.trajectory
     found = {
         "raw": raw,
         "images": None,
         "magnitude": False,
         "sequence": sequence,
+        "sequence_from": sequence_from,
         "shape": raw.matrix,
         "affine": raw.affine,
         "voxel_size": (raw.slice_thickness, *raw.voxel_size),

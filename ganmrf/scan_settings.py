@@ -112,13 +112,19 @@ class ReconstructionConfig:
         "auto", "is the series one of magnitudes? auto: where it is real and nowhere negative", choices=_MAGNITUDE
     )
     mask: str | None = setting(
-        None, "voxels to match: labels, or a probability of half or more; none: by signal_threshold", reads=True
+        None,
+        "voxels to match: labels, or a probability of half or more; none: by signal_threshold",
+        reads=True,
+        folder=True,
     )
     signal_threshold: float = setting(
         0.1, "share of the 99 % quantile of the signal below which a voxel is air; 0: match any signal", at_least=0
     )
     b1_map: str | None = setting(
-        None, "B1 map, actual over nominal flip angle; the atoms must have several B1", reads=True
+        None,
+        "B1 map, actual over nominal flip angle; the atoms must have several B1",
+        reads=True,
+        folder=True,
     )
     b1_scale: float = setting(1.0, "what values of the B1 map are multiplied by: 0.01 for percent", above=0)
     refine: bool = setting(True, "fit T1 and T2 between the atoms, with error bars")

@@ -145,14 +145,18 @@ def _dictionary(scan, config, *, sequence, tissue, slice_profile, dictionary) ->
         dictionary, source = open_dictionary(config.dictionary), config.dictionary
     elif dictionary is not None:
         source = "the given dictionary"
+    elif sequence is None and scan.sequence is None:
+        sequence, source = mrf_fisp(), "the paper's sequence"
+        notes.append("no file says the sequence: the paper's was taken (--schedule names another)")
     elif sequence is None:
         sequence, source = scan.sequence, "the sequence of the file"
-        if sequence is None:
-            sequence, source = mrf_fisp(), "the paper's sequence"
-            notes.append("no file says the sequence: the paper's was taken (--schedule names another)")
+        notes.append(f"the sequence is that of {scan.sequence_from}")
+    elif scan.sequence is not None:
+        notes.append(f"the sequence is the given one, not that of {scan.sequence_from}")
     frames = sequence.n_frames if dictionary is None else dictionary.sequence.n_frames
     if frames != scan.n_frames:
-        raise ValueError(f"{scan.path} has {scan.n_frames} frames, but {source} has {frames}")
+        remedy = "" if dictionary is not None else " (--schedule names what was played, --frames its first frames)"
+        raise ValueError(f"{scan.path} has {scan.n_frames} frames, but {source} has {frames}{remedy}")
     if dictionary is not None and dictionary.basis is not None and config.rank != ReconstructionConfig.rank:
         raise ValueError(f"rank={config.rank} would change nothing: {source} has a basis of its own")
     if dictionary is None:

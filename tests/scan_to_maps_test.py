@@ -128,6 +128,7 @@ def test_raw_data_to_maps_and_stages_are_gone_on_with(raw, tmp_path, capsys):
     assert (results.maps.t1[centre], results.maps.t2[centre]) == pytest.approx((0.8, 0.1), rel=1e-6)
     assert (results.refined.t1[centre], results.refined.t2[centre]) == pytest.approx((0.8, 0.1), rel=0.03)
     assert results.maps.index[0, 0] == -1
+    assert sum(str(raw) in note for note in results.notes) == 1  # which says where the sequence came from
     assert results.voxel_size == pytest.approx((5e-3, FIELD_OF_VIEW / SIZE, FIELD_OF_VIEW / SIZE))
     assert set(results.seconds) == {"sensitivities", "reconstruction", "matching", "refining", "residuals"}
     capsys.readouterr()

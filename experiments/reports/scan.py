@@ -27,15 +27,15 @@ def write_reconstruction_report(path, config, results: Results):
     bars = ""
     if results.refined is not None and results.refined.has_error_bars:
         pairs = (best.t1_std, best.t1), (best.t2_std, best.t2)
-        one, two = (100 * np.median(std[matched] / value[matched]) for std, value in pairs)
-        bars = f" Their standard deviations are {one:.2g} and {two:.2g} % in the median."
-    words = "Flip angle and repetition time of every frame."
+        one, two = (_per_cent(np.median(std[matched] / value[matched])) for std, value in pairs)
+        bars = f" The median standard deviation of T1 is {one} of T1, that of T2 {two} of T2."
+    words = f"Flip angle and repetition time of every frame{_sequence_source(config)}."
     write_report(
         path,
         title="T1 and T2 maps of a scan",
         summary=(
-            f"{config.input}, {source}{how}, was matched with {len(results.dictionary.norms)} atoms: "
-            f"{np.count_nonzero(matched)} voxels, median T1 {t1:.0f} ms and T2 {t2:.0f} ms.{bars}"
+            f"{config.input}, {source}{how}, was matched with {len(results.dictionary.norms)} atoms. "
+            f"{np.count_nonzero(matched)} voxels have a median T1 of {t1:.0f} ms and a median T2 of {t2:.0f} ms.{bars}"
         ),
         sections=[
             *_map_sections(results),
@@ -48,23 +48,41 @@ def write_reconstruction_report(path, config, results: Results):
     )
 
 
+def _per_cent(share):
+    return f"{100 * share:.3g} %" if share <= 1 else "over 100 %"
+
+
+def _sequence_source(config):
+    """Where flags name a sequence, which; otherwise the notes say what the files had."""
+    simulation = config.simulation
+    if config.reconstruction.dictionary is not None:
+        return f", as {config.reconstruction.dictionary} holds them"
+    if simulation.schedule is not None:
+        return f", as {simulation.schedule} has them"
+    return " of the paper's sequence, from the first" if simulation.names_sequence else ""
+
+
 def _map_sections(results):
     best, shape = results.refined or results.maps, results.maps.t1.shape
-    images = (
-        {f", slice {z}": z for z in range(shape[0])} if len(shape) == 3 else {"": np.s_[:] if len(shape) == 2 else None}
-    )
+    images = {"": np.s_[:] if len(shape) == 2 else 0 if len(shape) == 3 else None}
+    if len(shape) == 3 and shape[0] > 1:
+        images = {f", slice {z}": z for z in range(shape[0])}
     for number, cut in images.items():
         mask = (results.maps.index >= 0)[cut]
         if not mask.any():
             continue
         figure = map_figure(best.t1[cut], best.t2[cut], best.m0[cut], mask=mask, quality=results.maps.quality[cut])
-        words = "T1, T2 and M0, and the normalised inner product of each voxel's signal and its atom."
+        words = (
+            "T1, T2 and M0, and the match quality, the normalised inner product of each voxel's signal and its atom: "
+            "1 where both have the same shape. Voxels that were not matched are black."
+        )
         figures = [Picture(figure, words)]
         if results.refined is not None and results.refined.has_error_bars:
             figure = uncertainty_figure(best.t1[cut], best.t1_std[cut], best.t2[cut], best.t2_std[cut], mask=mask)
             words = (
-                "Standard deviations by the Cramer-Rao bound, for the noise that the residuals show: what the sequence "
-                "and the noise allow, without what a wrong model adds."
+                "Standard deviations by the Cramer-Rao bound, the smallest that an unbiased fit can have with this "
+                "sequence, at the noise that the residuals show. What a wrong model adds is not in them. Where they "
+                "reach 100 %, the scan does not tell the value."
             )
             figures.append(Picture(figure, words))
         yield Section(f"Maps{number}", figures=figures)
@@ -75,33 +93,38 @@ def _fit_section(results):
     figures = []
     if results.fit is not None:
         words = (
-            "What the fitted signals leave of the signals, over the noise that voxels two apart show. Residuals "
-            "of noise alone lie under the line; beyond it, the model (sequence, slice profile, B1, tissue) or the "
-            "reconstruction is wrong there, whatever the match quality."
+            "Residual of each voxel: what the fitted signal leaves of the measured one, divided by the noise, which "
+            "is estimated from voxels two apart. If noise alone were left, equal in all voxels, residuals would be "
+            "distributed as the line. Voxels far to the right of it are ones where the model (sequence, slice "
+            "profile, B1, tissue) or the reconstruction is wrong, however high their match quality."
         )
         figures.append(Picture(residual_figure(results.fit.ratio, results.fit.freedom), words))
-    return Section("Does the model fit?", figures=figures, tables=[found] if found else [])
+    text = "" if figures else "Residuals are not shown: they need refined maps, neighbouring voxels and noise."
+    return Section("Does the model fit?", text=text, figures=figures, tables=[found] if found else [])
 
 
 def _reconstruction_section(results):
     coils = results.reconstruction["sensitivities"]
     kept = f"{100 * float(results.reconstruction['energy']):.2f}"
-    words = f"Sensitivities of {len(coils)} virtual coils, which hold {kept} % of the energy of all coils."
-    sampled = "Where the first frame samples k-space, and the frames after it."
+    words = f"Sensitivities of the virtual coils, which hold {kept} % of the energy of all coils."
+    sampled = "Where k-space is sampled by the first frame (blue) and by the frames after it (grey)."
     figures = [
         Picture(trajectory_figure(results.trajectory), sampled),
         Picture(sensitivities_figure(coils), words),
     ]
     if results.coefficients is not None:
         figure = coefficients_figure(results.coefficients, mask=results.maps.index >= 0)
-        figures.append(Picture(figure, "Coefficients in the temporal basis."))
+        words = "Coefficients in the temporal basis, the dictionary's singular vectors, from the largest one on."
+        figures.append(Picture(figure, words))
     residuals = results.reconstruction.get("residuals", np.zeros(1))
     if residuals.all():  # where there is nothing left to fit, there is nothing to show
-        figures.append(Picture(convergence_figure(residuals), "Residual of conjugate gradients."))
+        words = "What is left of the least-squares equations after each iteration of conjugate gradients."
+        figures.append(Picture(convergence_figure(residuals), words))
     return Section("Reconstruction", figures=figures)
 
 
 def _stages_section(results):
     seconds = results.seconds | {"all stages": sum(results.seconds.values())}
     rows = [(name, f"{value:.1f}") for name, value in seconds.items()]
-    return Section("Stages", tables=[Table(("Stage", "Seconds"), rows, "When it was done, compilation included")])
+    words = "Wall time of each stage in the call that finished it, compilation of its programs included."
+    return Section("Stages", text=words, tables=[Table(("Stage", "Seconds"), rows)])

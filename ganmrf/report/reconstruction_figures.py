@@ -31,6 +31,7 @@ _COILS, _COILS_A_ROW = 24, 8  # coils shown: three rows of them are legible
 _COEFFICIENTS = 8  # coefficients shown: later ones hold little but noise
 _METHODS = 6  # maps that fit beside the truth
 _ERROR_LIMIT = 20  # %, at both ends of the colour bar of errors
+_UNKNOWN = 100  # %, of a standard deviation: a value that uncertain is not known, and larger ones say no more
 _BAR = 0.8  # inches, width of a colour bar at the side
 
 
@@ -124,7 +125,7 @@ def coefficients_figure(coefficients, *, mask) -> Figure:
 
 
 def uncertainty_figure(t1, t1_std, t2, t2_std, *, mask) -> Figure:
-    """Relative standard deviation of T1 and T2, each up to its 95 % quantile; black where there is none.
+    """Relative standard deviation of T1 and T2, up to its 95 % quantile or 100 %; black where there is none.
 
     Args:
       t1: s, (y, x).
@@ -145,10 +146,12 @@ def uncertainty_figure(t1, t1_std, t2, t2_std, *, mask) -> Figure:
         known = np.isfinite(value) & np.isfinite(std) & (value > 0)
         percent = np.divide(100 * std, value, out=np.full(value.shape, np.nan), where=known)
         lacking = mask.sum() - known.sum()
-        title = f"{quantity}, median {np.median(percent[known]):.3g} %" if known.any() else f"{quantity}, none"
+        middle = np.median(percent[known]) if known.any() else np.nan
+        words = f"median {middle:.3g} %" if middle <= _UNKNOWN else f"median over {_UNKNOWN} %"
+        title = f"{quantity}, {words if known.any() else 'none'}"
         title += f"\n{lacking} of {mask.sum()} voxels without" if lacking else ""
         label = f"Standard deviation of {quantity} (%)"
-        draw_map(axes, title, label, percent, cm.imola, 0, percentile(percent, 95))
+        draw_map(axes, title, label, percent, cm.imola, 0, min(percentile(percent, 95), _UNKNOWN))
     return figure
 
 

@@ -196,14 +196,18 @@ def test_an_output_that_is_the_input_is_refused_before_any_work(tmp_path, name):
 
 
 def test_a_dicom_series_gives_dicom_maps(series, tmp_path):
-    """Magnitudes of a scanner, as a folder: read as such, and the maps are put where they came from."""
+    """Magnitudes of a scanner and their mask, as folders: read as such, and the maps are put where they came from."""
     folder, t1, *_ = series
     images = np.abs(np.asarray(nibabel.load(folder / "images.nii.gz").dataobj).T)  # frames first
     values = np.round(images * (4095 / images.max())).astype(np.uint16)
     write_classic(tmp_path / "scan", values, RescaleIntercept=0)
     grid = "--t1_ms=400:2200:100", "--t2_ms=40:220:15", f"--frames={FRAMES}"
-    said = reconstruct(tmp_path / "scan", tmp_path / "maps", *grid, "--also=dicom", "--signal_threshold=0")
+    inside = np.ones((1, *values.shape[1:]), np.uint16)
+    inside[..., 0] = 0
+    write_classic(tmp_path / "mask", inside, RescaleIntercept=0)
+    said = reconstruct(tmp_path / "scan", tmp_path / "maps", *grid, "--also=dicom", f"--mask={tmp_path / 'mask'}")
     assert "magnitudes" in said
+    assert f"{inside.sum()} of {inside.size} voxels are inside" in said
     assert not list((tmp_path / "maps").glob("desc-std*"))
     sidecar = json.loads((tmp_path / "maps" / "T1map.json").read_text())
     assert sidecar["MagnitudeImages"] is True

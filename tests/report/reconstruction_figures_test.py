@@ -159,6 +159,13 @@ def test_maps_without_any_uncertainty_are_drawn():
     assert_laid_out(figure)
 
 
+def test_a_range_of_uncertainty_ends_where_nothing_is_known():
+    figure = figures.uncertainty_figure(T1, 0.2 * T1, T1, 1e7 * T1, mask=MASK)
+    assert [image.get_clim()[1] for image in images(figure)] == pytest.approx([20, 100], rel=UNITS)
+    assert numbers(titles(figure)[1]) == [100]
+    assert_laid_out(figure)
+
+
 def test_uncertainty_that_does_not_fit_is_refused():
     with pytest.raises(ValueError, match=r"t2_std must be 0 or more; got -0\.1"):
         figures.uncertainty_figure(T1, T1, T1, np.full(MASK.shape, -0.1), mask=MASK)
