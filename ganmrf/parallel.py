@@ -136,6 +136,18 @@ def bound_to(some):
         os.sched_setaffinity(0, before)
 
 
+def compiled_programs() -> str | pathlib.Path | None:
+    """The folder that `keep_compiled_programs` keeps them in; None where nothing can be kept."""
+    if not jax.config.jax_enable_compilation_cache:
+        return None
+    if jax.config.jax_compilation_cache_dir is not None:
+        return jax.config.jax_compilation_cache_dir
+    try:
+        return make_folder(CACHE.expanduser())
+    except (ValueError, RuntimeError):  # no folder that can be written, or no home
+        return None
+
+
 def keep_compiled_programs():
     """Keeps this process's compiled programs in `CACHE`, and takes them from there.
 
@@ -143,11 +155,9 @@ def keep_compiled_programs():
     ``JAX_ENABLE_COMPILATION_CACHE=false`` keeps nothing.
     """
     logging.getLogger("jax").setLevel(logging.WARNING)
-    if jax.config.jax_compilation_cache_dir is None:
-        try:
-            jax.config.update("jax_compilation_cache_dir", str(make_folder(CACHE.expanduser())))
-        except (ValueError, RuntimeError):  # no folder that can be written, or no home: nothing is kept
-            return
+    if (folder := compiled_programs()) is None:
+        return
+    jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)  # hundreds of small ones take seconds
     # One that another process is writing, or was killed while it wrote, is compiled as if it were not there.
     warnings.filterwarnings("ignore", "Error reading persistent compilation cache entry")

@@ -21,18 +21,19 @@ hypothesis.settings.load_profile("ganmrf")
 
 @pytest.fixture(scope="module")
 def quick_compiler():
-    """Programs that are compiled with few optimisations: for files of tests that compile longer than they run.
+    """Programs that are compiled with few optimisations: for files of tests that compile longer than they run."""
 
-    Programs that other files compiled are forgotten first: JAX would go on using them whatever the optimisations, and
-    a command in this process would then differ in its last digits from the same command in a process of its own.
+
+@pytest.fixture(scope="module", autouse=True)
+def optimisations(request):
+    """Few where a file of tests uses `quick_compiler`, else as usual; one file after another as long as both agree.
+
+    Programs of other optimisations are forgotten first: JAX would go on using them, and a command in this process would
+    then differ in its last digits from the same command in a process of its own.
     """
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # for the processes that a command starts
-        _compile_anew(quickly=True)
-        yield
-        _compile_anew(quickly=False)
-
-
-def _compile_anew(quickly: bool):
+    quickly = any("quick_compiler" in mark.args for mark in request.node.iter_markers("usefixtures"))
+    if quickly == jax.config.read("jax_disable_most_optimizations"):
+        return
+    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = str(int(quickly))  # for the processes that a command starts
     jax.config.update("jax_disable_most_optimizations", quickly)
     jax.clear_caches()

@@ -2,17 +2,21 @@
 
 import contextlib
 import functools
+import hashlib
 import os
+import pathlib
 import re
 import signal
 import subprocess
 import sys
 
 import jax
+import jaxlib
 
 import experiments
 from experiments.flags.jobs import refuse
 from ganmrf.messages import one_line, warnings_in_lines
+from ganmrf.parallel import compiled_programs
 
 
 @contextlib.contextmanager
@@ -58,12 +62,23 @@ def ending(fields):
 
 @functools.cache
 def _check_xla_flags(flags):
-    """Has another process read them: XLA ends the one that reads a wrong one, in words of its own."""
-    if flags:
-        words = [sys.executable, "-c", "import jax; jax.devices()"]
-        done = subprocess.run(words, env=os.environ | {"JAX_PLATFORMS": "cpu"}, capture_output=True, text=True)
-        if done.returncode:
-            raise ValueError(f"XLA_FLAGS={flags}: {done.stderr.rpartition('] ')[2]}")
+    """Has another process read them: XLA ends the one that reads a wrong one, in words of its own.
+
+    That takes a second, once for each version and all flags: that they are right is noted beside the compiled programs.
+    """
+    if not flags:
+        return
+    folder, name = compiled_programs(), hashlib.sha256(f"{jaxlib.__version__} {flags}".encode()).hexdigest()
+    right = None if folder is None else pathlib.Path(folder) / f"xla_flags_{name}"
+    if right is not None and right.exists():
+        return
+    words = [sys.executable, "-c", "import jax; jax.devices()"]
+    done = subprocess.run(words, env=os.environ | {"JAX_PLATFORMS": "cpu"}, capture_output=True, text=True)
+    if done.returncode:
+        raise ValueError(f"XLA_FLAGS={flags}: {done.stderr.rpartition('] ')[2]}")
+    if right is not None:
+        with contextlib.suppress(OSError):
+            right.touch()
 
 
 def _has_device():

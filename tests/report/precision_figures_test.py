@@ -39,8 +39,7 @@ def test_bars_have_their_values_and_the_ratio():
     assert_laid_out(figure)
 
 
-@pytest.mark.parametrize("n_sequences", [1, 2, 4])
-@pytest.mark.parametrize("n_tissues", [1, 6, 9])
+@pytest.mark.parametrize(("n_tissues", "n_sequences"), [(1, 1), (1, 4), (6, 2), (9, 1), (9, 4)])
 def test_many_bars_and_long_names_do_not_overlap(n_sequences, n_tissues):
     tissues = [f"{'myocardium' if i % 2 else 'white matter'} {i}" for i in range(n_tissues)]
     values = np.full((n_tissues, 2), 12.34)
