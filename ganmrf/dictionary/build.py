@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ganmrf.physics.lowering import as_played
 from ganmrf.physics.sequences.fisp import Sequence
 from ganmrf.physics.simulate import simulate_in_chunks
 from ganmrf.physics.simulate_many import empty_signals, plan_n_states, simulate_all
@@ -58,9 +59,10 @@ def build_dictionary(
       ValueError: an atom without signal, which nothing can match, more atoms than the memory holds, or as `simulate`.
     """
     atoms = tissue.ravel()
-    fingerprints = empty_signals(sequence, atoms)
-    states = plan_n_states(sequence, atoms, n_states=n_states, accuracy=accuracy, slice_profile=slice_profile)
-    norms = simulate_into(fingerprints, sequence, atoms, slice_profile, states, progress)
+    played = as_played(sequence, atoms.off_resonance)
+    fingerprints = empty_signals(played, atoms)
+    states = plan_n_states(played, atoms, n_states=n_states, accuracy=accuracy, slice_profile=slice_profile)
+    norms = simulate_into(fingerprints, played, atoms, slice_profile, states, progress)
     require_signal(atoms, norms)
     return Dictionary(atoms, fingerprints, norms, sequence, slice_profile)
 

@@ -76,6 +76,14 @@ def is_plain_fisp(sequence, off_resonance) -> bool:
     return isinstance(sequence, Sequence) and off_resonance is None
 
 
+def as_played(sequence, off_resonance):
+    """A sequence in the form that engines take: its blocks, unless it is plain FISP.
+
+    Engines take any sequence, but what its blocks are is better computed once than by every batch of voxels.
+    """
+    return sequence if is_plain_fisp(sequence, off_resonance) else sequence.as_blocks()
+
+
 def require_plain_fisp(sequence, tissue, what: str):
     """Raises `ValueError` naming ``what`` takes FISP on resonance alone, where it is given something else."""
     require_fisp(sequence, what)
@@ -121,23 +129,21 @@ def lower(sequence, t1, t2, b1, off_resonance) -> Coefficients:
         for name in ("repetition_time", "echo_time", "flip_angle")
     )
     off = 0.0 if off_resonance is None else jnp.reshape(off_resonance, (1, -1))
-    e1, e2 = jnp.exp(-times / t1[None]), jnp.exp(-times / t2[None])
-    recovery, prepared, first = 1 - e1, False, 0
-    effect, waited = _NOTHING, jnp.zeros_like(times)  # of the blocks since the last frame; precession beside the frames
-    z0 = jnp.ones_like(t1)
-    for block in blocks:
-        if not isinstance(block, Train):
-            effect = _followed(effect, block, t1, t2)
-            continue
-        if first == 0:
-            z0 = effect[0] * z0 + effect[1]
-        elif effect is not _NOTHING:
-            a, b, k, free = effect
-            last = first - 1
-            recovery = recovery.at[last].set(a * recovery[last] + b)
-            e1, e2 = e1.at[last].multiply(a), e2.at[last].multiply(k)
-            waited, prepared = waited.at[last].add(free), True
-        effect, first = _NOTHING, first + block.n_frames
+    rates = (-1 / t1)[None], (-1 / t2)[None]
+    start, after = _between(blocks, t1, t2)
+    rows = [[], [], [], []]  # E1, E2, recovery and time of precession beside the frame, train by train
+    for train, effect in zip(trains, after, strict=True):
+        a, b, k, free = map(jnp.atleast_2d, effect)
+        decays = [jnp.exp(train.repetition_time[:, None] * rate) for rate in rates]
+        kept, last = train.n_frames - 1, [decay[-1:] for decay in decays]
+        # What a long gap leaves below rounding would go on as numbers that are not normal, a hundred times as slow.
+        transverse = jnp.where(k * last[1] < jnp.finfo(dtype).eps, 0, k * last[1])
+        ends = a * last[0], transverse, a * (1 - last[0]) + b, free
+        inner = decays[0][:kept], decays[1][:kept], 1 - decays[0][:kept], jnp.zeros((kept, 1))
+        for row, before, end in zip(rows, inner, ends, strict=True):
+            row += [before, jnp.broadcast_to(end, (1, before.shape[1]))]
+    e1, e2, recovery, waited = (jnp.concatenate(row) for row in rows)
+    prepared = any(effect is not _NOTHING for effect in after[:-1])
     sign, phase = _phases(trains, "rf_phase")
     received, receiver = _phases(trains, "receiver_phase")
     step, seen = _steps(sign), sign * received
@@ -153,13 +159,24 @@ def lower(sequence, t1, t2, b1, off_resonance) -> Coefficients:
         e2=(step[:, None] * e2).astype(dtype),
         turn=None if turn is None else jnp.broadcast_to(turn, e2.shape).astype(dtype),
         recovery=recovery.astype(dtype) if prepared else None,
-        z0=z0.astype(dtype),
-        echo=(seen[:, None] * jnp.exp(-echoes / t2[None])).astype(dtype),
+        z0=(start[0] + start[1] + jnp.zeros_like(t1)).astype(dtype),
+        echo=(seen[:, None] * jnp.exp(echoes * rates[1])).astype(dtype),
         echo_turn=None if echo_turn is None else jnp.broadcast_to(echo_turn, e2.shape).astype(dtype),
     )
 
 
 _NOTHING = 1.0, 0.0, 1.0, 0.0  # A, B, k, and the time in which transverse magnetisation precesses, s
+
+
+def _between(blocks, t1, t2):
+    """What blocks do before the first train, and after each train: A, B, k and free time."""
+    effects = [_NOTHING]
+    for block in blocks:
+        if isinstance(block, Train):
+            effects.append(_NOTHING)
+        else:
+            effects[-1] = _followed(effects[-1], block, t1, t2)
+    return effects[0], effects[1:]
 
 
 def _followed(effect, block, t1, t2):

@@ -8,7 +8,7 @@ from jax import lax
 
 from ganmrf.physics.engines.tangents import B1, SIGNAL, T1, T2, tangents_in_chunks
 from ganmrf.physics.engines.trains import compiled, fisp_signal, lanes, train_signal
-from ganmrf.physics.lowering import is_plain_fisp, require_plain_fisp, signal_dtype
+from ganmrf.physics.lowering import as_played, is_plain_fisp, require_plain_fisp, signal_dtype
 from ganmrf.physics.n_states import resolve_n_states
 from ganmrf.physics.sequences.fisp import Sequence
 from ganmrf.physics.slice_profile import SliceProfile
@@ -49,6 +49,7 @@ def simulate(
     References:
       Weigel 2015, doi:10.1002/jmri.24619. Jiang et al. 2015, doi:10.1002/mrm.25559.
     """
+    sequence = as_played(sequence, tissue.off_resonance)
     n_states = resolve_n_states(sequence, tissue, slice_profile, n_states, accuracy)
     if is_traced(sequence, tissue, slice_profile):
         return _simulate_traced(sequence, tissue, slice_profile, n_states=n_states)

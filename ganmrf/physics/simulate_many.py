@@ -8,7 +8,7 @@ import numpy as np
 from ganmrf.memory import require_memory
 from ganmrf.parallel import meshes, run_chunks
 from ganmrf.physics.engines.trains import compiled, kernel_lanes
-from ganmrf.physics.lowering import ISOCHROMAT, dephasing_times, exact_states, form_of, signal_dtype
+from ganmrf.physics.lowering import ISOCHROMAT, as_played, dephasing_times, exact_states, form_of, signal_dtype
 from ganmrf.physics.n_states import n_states_of_boxes, resolve_n_states, simulate_by_n_states, sufficient_n_states
 from ganmrf.physics.sequences.fisp import Sequence
 from ganmrf.physics.simulate import simulate_in_chunks
@@ -45,6 +45,7 @@ def simulate_many(
       ValueError: as `simulate`, or more signals than the memory holds.
     """
     voxels = tissue.ravel()
+    sequence = as_played(sequence, voxels.off_resonance)
     signals = empty_signals(sequence, voxels)
     planned = plan_n_states(sequence, voxels, n_states=n_states, accuracy=accuracy, slice_profile=slice_profile)
     simulate_all(signals.__setitem__, simulate_in_chunks, sequence, voxels, slice_profile, planned, progress)
@@ -106,6 +107,7 @@ def batched_simulator(
       It yields places and NumPy arrays for the voxels ``rows[places]``, until every place was served. The results of a
       voxel do not depend, bit for bit, on the other ``rows``.
     """
+    sequence = as_played(sequence, voxels.off_resonance)
     sequence, voxels, slice_profile = jax.tree.map(np.asarray, (sequence, voxels, slice_profile))
     lanes = kernel_lanes(signal_dtype(sequence, voxels))
 
