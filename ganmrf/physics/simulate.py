@@ -1,4 +1,4 @@
-"""Signals of any tissue under any spoiled FISP: plain, for reverse mode, and with their derivatives by tissue."""
+"""Signals of any tissue under any sequence; under FISP also for reverse mode, and with their derivatives by tissue."""
 
 import dataclasses
 
@@ -24,14 +24,14 @@ def simulate(
     accuracy: float = 1e-4,
     slice_profile: SliceProfile | None = None,
 ) -> jax.Array:
-    """Signals of any number of voxels, by extended phase graphs with real states.
+    """Signals of any number of voxels, by extended phase graphs, or isochromats where nothing dephases.
 
-    With RF phase 0 the transverse magnetisation is imaginary throughout, so one real number carries it. Every JAX
-    transform works on this function: forward and reverse mode in flip angle, repetition time, echo time, inversion
-    time, T1, T2 and B1, vmap and jit.
+    Where RF phases are multiples of pi, one real number carries the transverse magnetisation. Every JAX transform works
+    on this function: forward and reverse mode in every angle, time, efficiency and phase of the sequence, T1, T2, B1
+    and off-resonance, vmap and jit.
 
     Args:
-      sequence: the pulse sequence.
+      sequence: the pulse sequence, of `ganmrf.physics.sequences`.
       tissue: voxels of any shape.
       n_states: states of the extended phase graph to keep. None chooses as few as keep ``accuracy``
         (`choose_n_states`); where values are traced and cannot be read, all states that matter (frames // 2 + 1) are
@@ -40,11 +40,12 @@ def simulate(
       slice_profile: quadrature over the slice; None for a uniform slice.
 
     Returns:
-      Real signals, the voxels' shape first: (..., frames), for M0 = 1. The transverse magnetisation Mx + i My is
-      ``-1j`` times it: a rotation of +z by alpha about +x gives ``sin(alpha)`` here.
+      Signals, the voxels' shape first: (..., frames), for M0 = 1: ``1j (Mx + i My) exp(-i receiver phase)`` at the
+      recorded echoes. A rotation of +z by alpha about +x gives ``sin(alpha)``. They are real where every phase is a
+      multiple of pi, known as such (`HalfTurns`), and nothing is off resonance; else complex.
 
     Raises:
-      ValueError: ``n_states`` below 1, or ``accuracy`` not positive.
+      ValueError: ``n_states`` below 1, ``accuracy`` not positive, or frames with different numbers of turns above 0.
 
     References:
       Weigel 2015, doi:10.1002/jmri.24619. Jiang et al. 2015, doi:10.1002/mrm.25559.
