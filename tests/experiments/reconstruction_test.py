@@ -304,7 +304,7 @@ def spoilt(bare):
         ({"frames": 79}, "scan.h5 has 80 frames, but the given sequence has 79"),
         ({"mask": "moved.nii.gz"}, "moved.nii.gz: the mask lies up to 3 mm from the images: it is of another grid"),
         ({"b1_map": "b1.npz"}, "b1.npz wants atoms of several B1"),
-        ({"also": "npz,nonsense"}, "--also must be one of npz, mat, mrd; got npz,nonsense"),
+        ({"also": "npz,nonsense"}, "--also must be one of npz, mat, mrd, dicom; got npz,nonsense"),
         ({"prefix": "sub/01"}, "--prefix must not hold a path; got 'sub/01'"),
         ({"slice": 3}, "scan.h5: no slice 3"),
         (

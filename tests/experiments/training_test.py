@@ -39,7 +39,7 @@ def trained(tmp_path_factory):
     done = run("train", f"--workdir={folder}", *RUN)
     assert done.returncode == 0, done.stderr
     assert "step 80: " in done.stdout
-    assert done.stderr == ""
+    assert all(line.startswith("training: ") for line in done.stderr.splitlines())  # none within half a minute
     assert [row["step"] for row in records(folder)] == list(range(10, 90, 10))
     return folder
 
