@@ -63,6 +63,9 @@ class Config:
     def __post_init__(self):
         file_stem(self.prefix)  # refused here, not after the work
         self.reconstruction.check_reads(self.input)
+        source, folder = (pathlib.Path(path).resolve() for path in (self.input, self.output))
+        if folder.is_relative_to(source):
+            raise ValueError(f"output lies in the folder of the scan, --input={self.input}: choose another")
         if "mrd" in self.also and not is_raw(self.input):
             raise ValueError(f"also=mrd goes with raw data; got --input={self.input}")
 

@@ -119,6 +119,8 @@ def _sorted(path, images):
         raise ValueError(f"{path}: images of several sizes, {', '.join(shapes)}: {_ask(images)}")
     known = [image.place is not None for image in images]
     slices = [images]
+    if len({None if image.spacing is None else tuple(np.round(image.spacing, 4)) for image in images}) > 1:
+        raise ValueError(f"{path}: images of several distances between pixels: {_ask(images)}")
     if all(known):
         turned = max(np.abs(image.directions - first.directions).max() for image in images)
         if turned > _PARALLEL or np.abs(first.directions @ first.directions.T - np.eye(2)).max() > 10 * _PARALLEL:
@@ -128,12 +130,20 @@ def _sorted(path, images):
         heights = np.array([image.place @ normal for image in images])
         starts = np.flatnonzero(np.diff(heights) > _SAME_SLICE) + 1
         slices = [images[start:end] for start, end in zip([0, *starts], [*starts, len(images)], strict=True)]
+        moved = max(np.abs(image.place - each[0].place).max() for each in slices for image in each)
+        if moved > _OFF_GRID * _finest(first):
+            raise ValueError(f"{path}: images of one slice are up to {moved:.3g} mm from each other: {_ask(images)}")
     elif any(known):
         raise ValueError(f"{path}: {known.count(False)} of {len(known)} images do not say where they are")
     counts = [len(each) for each in slices]
     if min(counts) != max(counts):
         raise ValueError(f"{path}: slices of {min(counts)} and of {max(counts)} frames: images are missing")
     return list(zip(*_in_time(path, slices), strict=True))
+
+
+def _finest(image):
+    """The shorter distance between pixels, mm; 1 where the file does not say."""
+    return 1.0 if image.spacing is None else float(image.spacing.min())
 
 
 def _in_time(path, slices):
@@ -210,7 +220,7 @@ def _affine(path, grid):
     step = (slices[-1].place - first.place) / n if n else thickness * np.cross(right, down)
     for count, image in enumerate(slices):
         off = np.abs(image.place - first.place - count * step).max()
-        if off > _OFF_GRID * min(np.linalg.norm(step), between_rows, between_columns):
+        if off > _OFF_GRID * min(np.linalg.norm(step), _finest(first)):
             raise ValueError(f"{path}: slice {count + 1} of {n + 1} is {off:.3g} mm from its place: is one missing?")
     affine = np.eye(4)
     affine[:3] = np.stack([between_columns * right, between_rows * down, step, first.place], 1)

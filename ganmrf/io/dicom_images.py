@@ -5,6 +5,7 @@ https://dicom.nema.org/medical/dicom/current.
 """
 
 import contextlib
+import logging
 import pathlib
 import warnings
 from typing import NamedTuple
@@ -43,7 +44,7 @@ class DicomImage(NamedTuple):
       scale: the scale slope of Philips; rescaled values over ``slope`` and ``scale`` are comparable between images.
       temporal: the number of the frame.
       instance: InstanceNumber, and ``index``.
-      time: of acquisition, as text that sorts.
+      time: of acquisition, with its date, as text that sorts.
     """
 
     path: pathlib.Path
@@ -97,6 +98,9 @@ def read_header(path, pixels: bool = False) -> pydicom.Dataset:
 @contextlib.contextmanager
 def _told_of(path, what):
     """Inside, whatever damage makes pydicom trip over is one line, and what does not matter here is not said."""
+    logger = logging.getLogger("pydicom")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
     try:
         with warnings.catch_warnings(), pydicom.config.disable_value_validation():
             warnings.simplefilter("ignore")
@@ -105,6 +109,8 @@ def _told_of(path, what):
         raise ValueError(f"cannot read {path}: {error.strerror or error}") from error
     except Exception as error:
         raise ValueError(f"{path}: {what} ({' '.join(str(error).split())})") from error
+    finally:
+        logger.setLevel(level)
 
 
 def _images(path):
@@ -147,6 +153,7 @@ def _image(path, header, index):
     thickness, between = (value(name, "PixelMeasuresSequence") for name in ("SliceThickness", "SpacingBetweenSlices"))
     thickness = between or thickness
     slope, intercept = (value(f"Rescale{name}", "PixelValueTransformationSequence") for name in ("Slope", "Intercept"))
+    time = value("AcquisitionTime") and f"{value('AcquisitionDate') or ''}{value('AcquisitionTime')}"
     temporal = value("TemporalPositionIdentifier") or value("TemporalPositionIndex", "FrameContentSequence")
     return DicomImage(
         path,
@@ -165,7 +172,7 @@ def _image(path, header, index):
         float(_private(header, *_OF_PHILIPS) or 0) or None,
         None if temporal is None else int(temporal),
         None if number is None else (int(number), index),
-        str(value("FrameAcquisitionDateTime", "FrameContentSequence") or value("AcquisitionTime") or "") or None,
+        str(value("FrameAcquisitionDateTime", "FrameContentSequence") or time or "") or None,
     )
 
 

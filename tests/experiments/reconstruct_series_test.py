@@ -195,6 +195,14 @@ def test_an_output_that_is_the_input_is_refused_before_any_work(tmp_path, name):
     assert [each.name for each in tmp_path.iterdir()] == [name]
 
 
+@pytest.mark.parametrize("inside", ["", "maps"])
+def test_an_output_among_the_dicom_files_is_refused(tmp_path, inside):
+    done = run("reconstruct_maps", f"--input={tmp_path}", f"--output={tmp_path / inside}")
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert "--output lies in the folder of the scan" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_dicom_series_gives_dicom_maps(series, tmp_path):
     """Magnitudes of a scanner and their mask, as folders: read as such, and the maps are put where they came from."""
     folder, t1, *_ = series

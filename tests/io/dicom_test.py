@@ -79,7 +79,13 @@ def test_frames_are_in_the_order_of_time(tmp_path):
         image.TemporalPositionIdentifier = frame + 1
         image.InstanceNumber = (FRAMES - frame) * Z + index
 
-    for name, change in (("temporal", temporal), ("time", time)):
+    def past_midnight(image, frame, _):
+        image.InstanceNumber = None
+        image.AcquisitionDate, image.AcquisitionTime = [("20240131", "235958"), ("20240201", f"00{frame:02d}00")][
+            frame > 0
+        ]
+
+    for name, change in (("temporal", temporal), ("time", time), ("midnight", past_midnight)):
         write_classic(tmp_path / name, VALUES, change)
         np.testing.assert_array_equal(read_series(tmp_path / name).images, EXPECTED)
     write_classic(tmp_path / "both", VALUES, both)
@@ -185,10 +191,22 @@ def lose(image, frame, _):
         del image.ImagePositionPatient
 
 
+def shift(image, frame, _):
+    if frame == 1:
+        image.ImagePositionPatient = (np.add(image.ImagePositionPatient, image.ImageOrientationPatient[:3])).tolist()
+
+
+def stretch(image, frame, _):
+    if frame == 1:
+        image.PixelSpacing = [3, 3]
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
         ({"change": turn}, "images of several orientations"),
+        ({"change": shift}, "images of one slice are up to .* mm from each other"),
+        ({"change": stretch}, "images of several distances between pixels"),
         ({"change": move}, r"slice 2 of 3 is .* mm from its place: is one missing\?"),
         ({"ImageType": ["ORIGINAL", "PRIMARY", "P"]}, "images of phase alone"),
         ({"ImageType": ["DERIVED", "PRIMARY", "M", "MOSAIC"]}, "slices in a mosaic: export them one by one"),
