@@ -22,6 +22,7 @@ _SIZES = {  # of a space: what they must be, and the flag that overrules them
     "matrixSize": ("a whole number, 1 to 65535", "--matrix", lambda n: n % 1 == 0 and 1 <= n <= _MOST_VOXELS),
     "fieldOfView_mm": ("positive and finite", "--field_of_view_mm", lambda size: 0 < size < np.inf),
 }
+_NARROWEST, _WIDEST = 2.0, 2000.0  # mm, of an image: sizes in m lie below, those in um above
 _ANY_THICKNESS = 1.0  # mm: the size that NIfTI gives an axis of which nothing is known
 
 
@@ -35,7 +36,7 @@ def parse_header(xml, notes: list):
       ValueError: no MRD header, or a malformed parameter of the sequence.
     """
     try:
-        root = ElementTree.fromstring(xml)
+        root = _root(xml.strip())
     except Exception as error:  # of its syntax or its encoding, several types
         raise ValueError(f"xml: not an MRD header ({' '.join(str(error).split())})") from error
     if _local(root) != "ismrmrdHeader":
@@ -50,6 +51,18 @@ def parse_header(xml, notes: list):
         told = [f"{place} {'missing' if text is None else reprlib.repr(text)}" for place, text in faults.items()]
         notes.append(f"the header is not as MRD has it, and is read all the same: {listed(told)}")
     return header
+
+
+def _root(xml):
+    """The outermost element of a text, or of bytes in the encoding that they declare, or else in Latin-1."""
+    try:
+        return ElementTree.fromstring(xml)
+    except ElementTree.ParseError:
+        if isinstance(xml, str):
+            raise
+        with contextlib.suppress(ElementTree.ParseError):  # names of patients, which some converters copy as they are
+            return ElementTree.fromstring(xml.decode("latin-1"))
+        raise
 
 
 def encoding_of(header, space: int, matrix, field_of_view, notes: list):
@@ -83,6 +96,11 @@ def encoding_of(header, space: int, matrix, field_of_view, notes: list):
                 if not _is_size(size, held := sizes[size][axis]):
                     held = "nothing" if held is None else reprlib.repr(held)
                     raise ValueError(f"{name}/{size}/{axis} must be {rule}; got {held}: give {flag}=Y,X")
+    widest = max(image["fieldOfView_mm"][axis] for axis in "xy")
+    if field_of_view is None and not _NARROWEST <= widest <= _WIDEST:
+        raise ValueError(
+            f"reconSpace/fieldOfView_mm is {widest:.4g}, no size of an image in mm: give --field_of_view_mm=Y,X"
+        )
     if not _is_size("fieldOfView_mm", image["fieldOfView_mm"]["z"]):
         image["fieldOfView_mm"]["z"] = _ANY_THICKNESS
         notes.append(

@@ -19,6 +19,7 @@ _SAME = 0.01  # relative: units that differ by less are one, as far as an image 
 # A unit is clear where every other one is three times as far from the edge of k-space, on a logarithmic scale, and off
 # by a tenth at least: a design may end some per cent before the edge, and voxels of 1.1 mm make 1/mm look like voxel.
 _CLEARER, _APART = 3.0, 0.1
+_BEYOND = 1.05  # relative to the edge: k that reaches further is that of another matrix, and makes no unit clear
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,14 +71,17 @@ class GivenTrajectory:
         if self.raster_time is None:
             points, scales = _axes_in_order(self.values, samples), _scales(matrix, field_of_view)
         else:
-            points, scales = self._played(samples, dwell_time), _GRADIENT_SCALES
+            points, scales = self._played(frames, samples, dwell_time), _GRADIENT_SCALES
         return in_units(self._of_frames(points, frames, samples), self.units, scales, matrix, field_of_view)
 
-    def _played(self, samples, dwell_time):
+    def _played(self, frames, samples, dwell_time):
         """Moments of the gradients at the samples, in the gradients' unit times s."""
         if not dwell_time:
             raise ValueError("gradients were given, but the raw data does not say its dwell time: give k instead")
         gradients = _axes_in_order(self.values, None)
+        (count, times, _), least = gradients.shape, dwell_time * (samples - 0.5) / self.raster_time
+        if times == frames != count or times < least <= count:
+            gradients = gradients.swapaxes(0, 1)
         played = gradients if self.girf is None else self.girf.play(gradients, self.raster_time)
         knots = self.raster_time * np.arange(played.shape[1] + 1)
         at = dwell_time * (np.arange(samples) + 0.5)
@@ -109,6 +113,11 @@ class GivenTrajectory:
         if order.shape != (frames,) or (order % 1 != 0).any():
             raise ValueError(f"the order of interleaves must be {frames} whole numbers; got shape {order.shape}")
         first = int(order.max() == interleaves)  # MATLAB counts from 1
+        if order.min() > 0 and not first:
+            raise ValueError(
+                f"the order of interleaves holds {order.min():g} to {order.max():g} of {interleaves}, counted from "
+                "0 or from 1? Leave interleaves that are not played out of the trajectory"
+            )
         if order.min() < first or order.max() - first >= interleaves:
             raise ValueError(
                 f"the order of interleaves holds {order.min():g} to {order.max():g}, but there are {interleaves}"
@@ -176,10 +185,11 @@ def _clearest(reach):
         )
     best = min(fitting, key=lambda name: (round(abs(np.log(fitting[name])) / _SAME), list(reach).index(name)))
     off = abs(np.log(fitting[best]))
+    near = np.inf if fitting[best] > _BEYOND else max(_CLEARER * off, _APART)
     rivals = [
         name
         for name, value in fitting.items()
-        if abs(np.log(value / fitting[best])) > _SAME and abs(np.log(value)) < max(_CLEARER * off, _APART)
+        if abs(np.log(value / fitting[best])) > _SAME and abs(np.log(value)) < near
     ]
     if rivals:
         held = ", ".join(f"{fitting[name]:.3g} in {name}" for name in (best, *rivals))
@@ -225,7 +235,7 @@ def _axes_in_order(values, samples):
     values = values.transpose() if reversed_axes else np.moveaxis(values, places[0], -1)
     if values.ndim == 2:
         values = values[None]
-    elif not reversed_axes and samples == values.shape[0] != values.shape[1]:
+    elif samples == values.shape[0] != values.shape[1]:
         values = values.swapaxes(0, 1)
     if values[..., 2:].any():
         raise ValueError("the trajectory given has a kz that is not 0: only 2-D scans are read")

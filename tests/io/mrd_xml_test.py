@@ -83,6 +83,13 @@ def test_what_is_not_needed_is_left_with_one_warning(tmp_path, text, told):
     np.testing.assert_array_equal(raw.trajectory, read_mrd(save(path, scan())).trajectory)
 
 
+def test_names_in_latin_1_and_blank_lines_do_no_harm(tmp_path):
+    text = "\n" + replaced("<patientGender>", "<patientName>Müller</patientName><patientGender>") + "\n"
+    (tmp_path / "header.xml").write_bytes(text.encode("latin-1"))
+    raw = read_mrd(save(tmp_path / "raw.h5", scan()), header=tmp_path / "header.xml")
+    assert (numbers(raw), raw.matrix) == (IN_ORDER, (Y, X))
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -98,6 +105,10 @@ def test_what_is_not_needed_is_left_with_one_warning(tmp_path, text, told):
         (
             replaced("<x>400.0</x>", "<x>INF</x>"),
             "fieldOfView_mm/x must be positive and finite; got inf: .*--field_of_vi",
+        ),
+        (
+            FULL.replace("<x>400.0</x>", "<x>0.4</x>").replace("<y>240.0</y>", "<y>0.24</y>"),
+            "reconSpace/fieldOfView_mm is 0.4, no size of an image in mm: give --field_of_view_mm=Y,X",
         ),
         (without("reconSpace"), "reconSpace/matrixSize/x must be .*; got nothing: give --matrix=Y,X"),
         (without("encoding"), "the header has 0 encodings: give --matrix=Y,X and --field_of_view_mm=Y,X"),

@@ -63,6 +63,7 @@ def test_a_unit_that_is_found_is_near_the_edge_or_refused(size, matrix, reach, u
     [
         (0.7, "several units fit .* 0.699 in voxel, 0.35 in k/kmax, .*: choose with --trajectory_units=voxel"),
         (1e-4, "no unit"),
+        (1.2, "several units fit .* 1.2 in voxel, 0[.]\\d+ in k/kmax"),  # voxel alone would reach beyond the edge
     ],
 )
 def test_units_that_are_not_clear_are_refused(scale, words):
@@ -75,6 +76,7 @@ def test_axes_may_stand_in_any_order():
         POINTS,
         POINTS.T,
         POINTS.swapaxes(0, 1),
+        np.moveaxis(POINTS, 2, 0),
         np.concatenate([POINTS, np.zeros_like(POINTS[..., :1])], axis=2),
         POINTS[..., 0] + 1j * POINTS[..., 1],
     ):
@@ -96,6 +98,8 @@ def test_fewer_interleaves_are_played_in_an_order(tmp_path):
         np.testing.assert_array_equal(found, three[order])
     found, _ = read_trajectory(tmp_path / "k.npy", order="cyclic").per_metre(*SCAN)
     np.testing.assert_array_equal(found, three[[0, 1, 2, 0, 1, 2]])
+    with pytest.raises(ValueError, match="holds 1 to 2 of 4, counted from 0 or from 1"):
+        GivenTrajectory(POINTS[:4], order=np.array([1, 2, 1, 2, 1, 2])).per_metre(*SCAN)
     for wrong in ([0, 1, 2, 3, 0, 1], [0, 1, 2, -1, 0, 1], [0.5, 1, 2, 0, 0, 1], [0, 1]):
         with pytest.raises(ValueError, match="order of interleaves"):
             GivenTrajectory(three, order=np.array(wrong)).per_metre(*SCAN)
@@ -109,6 +113,10 @@ def test_nominal_gradients_become_points(units, scale):
     found, said = GivenTrajectory(SPIRAL.gradient * scale, raster_time=RASTER).per_metre(*SCAN)
     assert said == units
     assert np.abs(found[0] - SPIRAL.k).max() < 2e-3 * np.abs(SPIRAL.k).max()
+    each = scale * rotated(SPIRAL.gradient, rotation_angles(FRAMES, "golden"))
+    for values in (each, each.T, np.moveaxis(each, 0, 2), (each @ [1, 1j]).T):
+        found, _ = GivenTrajectory(values, units, raster_time=RASTER).per_metre(*SCAN)
+        assert np.abs(found - POINTS).max() < 2e-3 * np.abs(POINTS).max()
 
 
 def test_a_delay_of_the_gradients_is_a_shift_of_the_samples():
