@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+import warnings
 
 import numpy as np
 
@@ -19,6 +20,8 @@ from ganmrf.scan_settings import RawConfig, ReconstructionConfig, is_pulseq, is_
 from ganmrf.settings import naming_fields
 
 _IN_WORDS = {"voxel": "cycles per voxel", "fov": "cycles per field of view"}  # units whose names alone say too little
+_USUAL_REACH = 0.5, 1.1  # of the edge of k-space: less blurs an image to half of its resolution, more lies outside
+_FEWEST_FRAMES = 3  # from which their ratios are two numbers, as T1 and T2 are
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +77,9 @@ def read_scan(path, config: ReconstructionConfig) -> Scan:
     path = pathlib.Path(path)
     read = _read_raw if is_raw(path) else _read_images
     found, grid, only_finite, notes = read(path, config)
-    shape = found["shape"]
+    frames, shape = len(found["images"] if found["raw"] is None else found["raw"].kspace), found["shape"]
+    if frames < _FEWEST_FRAMES:
+        raise ValueError(f"{path} has {frames} frames: fewer than {_FEWEST_FRAMES} do not tell T1, T2 and M0 apart")
     mask = b1_map = None
     if config.mask:
         mask = only_finite(read_mask(config.mask, shape, grid), config.mask)
@@ -87,6 +92,8 @@ def read_scan(path, config: ReconstructionConfig) -> Scan:
 def _read_images(path, config):
     series = read_series(path, config.variable, frame_axis=config.frame_axis)
     images, magnitude, notes = series.images, config.magnitude == "yes", []
+    if padding := _without_padding(images):
+        notes.append(f"{padding} voxels have the same negative value in every frame: they hold no signal, 0 is taken")
     if config.magnitude == "auto" and (magnitude := is_magnitude(images)):
         notes.append(
             "the series is real and nowhere negative: it was matched as one of magnitudes (--magnitude=no: as signed)"
@@ -107,6 +114,15 @@ def _read_images(path, config):
     return found, series.grid, series.only_finite, notes
 
 
+def _without_padding(images):
+    """Puts 0 in voxels with one negative value in all frames, which no signal has; and how many they are."""
+    if np.iscomplexobj(images):
+        return 0
+    padding = (images[0] < 0) & (images == images[0]).all(axis=0)
+    images[:, padding] = 0
+    return np.count_nonzero(padding)
+
+
 def _read_raw(path, config):
     given, notes = config.raw, []
     raw = _raw_data(path, given)
@@ -121,6 +137,13 @@ def _read_raw(path, config):
         f"k-space positions are in {_IN_WORDS.get(raw.trajectory_units, raw.trajectory_units)}: the trajectory reaches "
         f"{100 * _reach(raw):.0f} % of the way from the centre of k-space to its edge"
     )
+    notes.append(f"the trajectory is in {raw.trajectory_units}, and reaches {_reach(raw):.3g} of the edge of k-space")
+    if not _USUAL_REACH[0] <= _reach(raw) <= _USUAL_REACH[1]:
+        warnings.warn(
+            f"{path}: the trajectory reaches {_reach(raw):.3g} of the edge of k-space: are its units right "
+            "(--trajectory_units), the image (--matrix, --field_of_view_mm) and the raster time of gradients?",
+            stacklevel=2,
+        )
     noise = raw.noise if config.prewhiten else None
     if noise is not None:
         try:

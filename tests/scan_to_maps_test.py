@@ -16,7 +16,8 @@ from ganmrf.imaging.acquisition import sample_kspace
 from ganmrf.imaging.trajectory import design_spiral, rotated, rotation_angles
 from ganmrf.io.mrd import RawData, write_mrd
 from ganmrf.physics.sequences.published import mrf_fisp
-from ganmrf.scan_settings import ReconstructionConfig
+from ganmrf.scan_reading import read_scan
+from ganmrf.scan_settings import RawConfig, ReconstructionConfig
 from ganmrf.scan_to_maps import map_scan
 
 SEQUENCE = mrf_fisp(40)
@@ -159,6 +160,29 @@ def test_what_does_not_fit_is_refused(folder, given, words):
     arguments = {name: value for name, value in given.items() if name not in settings}
     with pytest.raises(ValueError, match=words):
         map_scan(folder / "scan.npz", **arguments, config=ReconstructionConfig(**settings, **AS_THEY_ARE))
+
+
+def test_padding_is_no_signal(tmp_path):
+    """Magnitudes with one negative number in the air around them."""
+    images = np.random.default_rng(0).uniform(1, 2, (5, 3, 4)).astype(np.float32)
+    images[:, 0] = -1024
+    np.save(tmp_path / "scan.npy", images)
+    scan = read_scan(tmp_path / "scan.npy", ReconstructionConfig())
+    assert scan.magnitude
+    assert any("4 voxels have the same negative value" in note for note in scan.notes)
+    np.testing.assert_array_equal(scan.images, np.maximum(images, 0))
+
+
+def test_too_few_frames_are_refused(tmp_path):
+    np.save(tmp_path / "scan.npy", np.ones((2, 3, 4)))
+    with pytest.raises(ValueError, match=r"scan\.npy has 2 frames: fewer than 3 do not tell T1, T2 and M0 apart"):
+        read_scan(tmp_path / "scan.npy", ReconstructionConfig())
+
+
+def test_units_that_leave_k_space_empty_are_warned_of(raw):
+    config = ReconstructionConfig(raw=RawConfig(trajectory_units="rad/voxel"))
+    with pytest.warns(UserWarning, match=r"reaches 0\.\d+ of the edge of k-space: are its units right"):
+        read_scan(raw, config)
 
 
 @pytest.mark.parametrize(

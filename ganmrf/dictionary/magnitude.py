@@ -17,15 +17,22 @@ from ganmrf.dictionary.build import Dictionary
 from ganmrf.memory import require_memory
 
 _NEGATIVE = 1e-3  # share of the energy that resampling may make negative; frames after an inversion have a tenth
+_AIR = 0.1  # share of the strong voxels' norm below which a voxel does not count: resampling rings around edges
 
 
 def is_magnitude(images) -> bool:
-    """Whether a series is one of magnitudes: real, with no more than a thousandth of its energy in negative values."""
+    """Whether a series, (frames, ...), is one of magnitudes: real, and nowhere negative but for what resampling does.
+
+    In voxels with signal, no more than a thousandth of the energy is in negative values.
+    """
     if np.iscomplexobj(images):
         return False
-    images = np.asarray(images, np.result_type(images, np.float32))
-    negative = np.minimum(images, 0).ravel()
-    return float(np.vdot(negative, negative)) <= _NEGATIVE * float(np.vdot(images, images))
+    energy, negative = np.zeros((2, *images.shape[1:]))
+    for frame in images:
+        energy += np.square(frame, dtype=float)
+        negative += np.square(np.minimum(frame, 0), dtype=float)
+    strong = energy >= _AIR**2 * np.quantile(energy, 0.99)
+    return bool(negative[strong].sum() <= _NEGATIVE * energy[strong].sum())
 
 
 def magnitude_dictionary(dictionary: Dictionary) -> Dictionary:

@@ -81,9 +81,11 @@ def read_series(path, variable: str | None = None, *, frame_axis: int | None = N
       ValueError: another suffix, a file that is missing, truncated or of another kind, an array that is missing, not
         numeric or of another number of axes, several arrays and none chosen, no voxel that is finite in every frame, or
         values beyond 1e15, or all below 1e-15 and not all 0.
+
+    Warns where another axis of the array is as long as that of the frames, and ``frame_axis`` is None.
     """
     path = pathlib.Path(path)
-    affine, has_place = None, False
+    affine, has_place, unsure = None, False, False
     if frame_axis is not None and (is_dicom(path) or is_nifti(path)):
         raise ValueError(f"{path}: a frame axis (--frame_axis) can be chosen in .npz, .npy and .mat files only")
     if is_dicom(path):
@@ -99,11 +101,15 @@ def read_series(path, variable: str | None = None, *, frame_axis: int | None = N
         images = read_array(path, variable, "images", min_ndim=2, flag="--variable")
         if frame_axis is None:
             frame_axis = -1 if path.suffix.lower() == ".mat" else 0
+            unsure = images.shape.count(images.shape[frame_axis]) > 1
         if not -images.ndim <= frame_axis < images.ndim:
             raise ValueError(f"{path}: --frame_axis must be an axis of shape {images.shape}; got {frame_axis}")
         images = np.moveaxis(images, frame_axis, 0)
     if not 2 <= images.ndim <= 4 or images.size == 0:
         raise ValueError(f"{path}: a series must have frames and 1 to 3 spatial axes; got shape {images.shape}")
+    if unsure:
+        words = f"axis {frame_axis} of the array, as long as another one, is taken for that of the frames"
+        warnings.warn(f"{path}: {words}: --frame_axis says which it is", stacklevel=2)
     with np.errstate(all="ignore"):  # of values that are not finite
         images = np.ascontiguousarray(images, np.result_type(images.dtype, np.float32))
     images, finite = _without_gaps(path, images)

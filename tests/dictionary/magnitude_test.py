@@ -58,3 +58,11 @@ def test_tissue_between_atoms_is_exact_and_has_no_error_bars(dictionary):
 def test_magnitudes_are_told_by_their_signs(change, expected):
     signals = np.asarray(simulate(SEQUENCE, Tissue([0.8, 1.4], [0.05, 0.1])))
     assert is_magnitude(change(signals)) is expected
+
+
+def test_ringing_in_air_does_not_make_a_series_signed():
+    """Interpolation overshoots at the edges of an object, to values below 0 beside it."""
+    signals = np.asarray(simulate(SEQUENCE, Tissue([0.8], [0.05]))).T
+    ringing = np.concatenate([np.repeat(signals, 20, axis=1), np.repeat(-0.05 * np.abs(signals), 80, axis=1)], axis=1)
+    assert not is_magnitude(ringing)
+    assert is_magnitude(np.concatenate([np.abs(ringing[:, :20]), ringing[:, 20:]], axis=1))

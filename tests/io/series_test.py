@@ -92,6 +92,10 @@ def test_frame_axis(tmp_path):
     np.savez(tmp_path / "scan.npz", images=np.ones((3, 4, 5)))
     with pytest.raises(ValueError, match=r"scan.npz: --frame_axis must be an axis of shape \(3, 4, 5\); got 3"):
         read_series(tmp_path / "scan.npz", frame_axis=3)
+    np.save(tmp_path / "scan.npy", np.arange(48).reshape(4, 3, 4))
+    with pytest.warns(UserWarning, match=r"axis 0 of the array, as long as another one, .* --frame_axis says"):
+        unsure = read_series(tmp_path / "scan.npy").images
+    np.testing.assert_array_equal(read_series(tmp_path / "scan.npy", frame_axis=0).images, unsure)
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".mat"])
