@@ -37,16 +37,18 @@ class RawConfig:
     skip_readouts: int | None = setting(
         None, "readouts in front to leave out; none: those of another length", at_least=0
     )
-    frame_counter: str | None = setting(None, "counter of the frames; none: as it seems", choices=COUNTERS)
+    frame_counter: str | None = setting(
+        None, "header counter that numbers the frames; none: the one that varies evenly", choices=COUNTERS
+    )
     slice: int | None = setting(None, "slice of the raw data, where there are several", at_least=0)
     matrix: tuple[int, ...] = setting(
-        (), "of the image, one number or y,x, in place of the file's", at_least=1, repeats=True
+        (), "rows and columns of the image, one number or y,x; none: the file's", at_least=1, repeats=True
     )
     field_of_view_mm: tuple[float, ...] = setting(
-        (), "of the image, mm, one number or y,x, in place of the file's", above=0, repeats=True
+        (), "edges of the image in mm, one number or y,x; none: the file's", above=0, repeats=True
     )
     trajectory: str | None = setting(
-        None, "of the raw data, .npz, .npy, .mat or .seq; none: the file's", reads=True, instead_of=("gradients",)
+        None, "k-space trajectory, .npz, .npy, .mat or .seq; none: the file's", reads=True, instead_of=("gradients",)
     )
     gradients: str | None = setting(None, "nominal gradients of the readout, .npz, .npy or .mat", reads=True)
     gradient_raster_us: float = setting(10.0, "time between the gradients, us", above=0, goes_with=("gradients",))
@@ -57,14 +59,16 @@ class RawConfig:
         None, "array of the trajectory or the gradients; none: the only one", goes_with=_GIVEN
     )
     trajectory_units: str | None = setting(
-        None, "of either; none: those that reach the edge of k-space", choices=(*UNITS, *GRADIENT_UNITS)
+        None,
+        "unit of the trajectory or the gradients; none: the one that reaches the edge of k-space",
+        choices=(*UNITS, *GRADIENT_UNITS),
     )
     interleave_order: str | None = setting(
         None, f"{CYCLIC}, or the array that holds the interleave of each frame", goes_with=_GIVEN
     )
     weights: str | None = setting(None, "density weights, .npz, .npy or .mat; none: computed", reads=True)
     sensitivities: str | None = setting(
-        None, "of the coils, .npz or .npy, coils first, or .mat, coils last; none: from the scan", reads=True
+        None, "coil sensitivities, .npz or .npy, coils first, or .mat, coils last; none: from the scan", reads=True
     )
 
     def __post_init__(self):
@@ -97,17 +101,24 @@ class ReconstructionConfig:
         None, "dictionary to match with, .npz, .mat or .zarr; none: simulated", reads=True, instead_of=_OF_SIMULATION
     )
     method: str = setting(
-        "sense", "of reconstruction; of an image series, frames matches it uncompressed", choices=METHODS
+        "sense", "method of reconstruction; an image series is matched uncompressed by frames", choices=METHODS
     )
-    rank: int = setting(6, "of the temporal basis; a dictionary with a basis has its own", at_least=2)
+    rank: int = setting(6, "rank of the temporal basis; a dictionary with a basis has its own", at_least=2)
     prewhiten: bool = setting(True, "make the coils' noise white and equal, where there are noise readouts")
     virtual_coils: int = setting(10, "what coils are combined into; 0: as they are", at_least=0)
-    iterations: int = setting(6, "of conjugate gradients: fewer leave noise out", at_least=1, goes_with=_ITERATIVE)
-    threshold: float = setting(
-        5e-4, "of the low-rank prior, a share of the largest singular value", at_least=0, goes_with=("method=low_rank",)
+    iterations: int = setting(
+        6, "conjugate gradient steps: fewer leave out noise, and fine detail", at_least=1, goes_with=_ITERATIVE
     )
-    variable: str | None = setting(None, "array of the series, or structure.field; of DICOM its series; none: images")
-    frame_axis: int | None = setting(None, "of the frames; none: first in .npz and .npy, last in .mat")
+    threshold: float = setting(
+        5e-4,
+        "strength of the low-rank prior, a share of the largest singular value",
+        at_least=0,
+        goes_with=("method=low_rank",),
+    )
+    variable: str | None = setting(
+        None, "array that holds the series, or structure.field; number of a DICOM series; none: images"
+    )
+    frame_axis: int | None = setting(None, "axis of the frames; none: first in .npz and .npy, last in .mat")
     magnitude: str = setting(
         "auto", "is the series one of magnitudes? auto: where it is real and nowhere negative", choices=_MAGNITUDE
     )

@@ -36,7 +36,7 @@ class SimulationConfig:
     schedule: str | None = setting(
         None, "CSV with flip angles and times, or Pulseq .seq; default: the paper's", reads=True
     )
-    frames: int | None = setting(None, "frames to use, from the first; default: all", at_least=1)
+    frames: int | None = setting(None, "frames of the sequence, from the first; default: all", at_least=1)
     echo_time_ms: float | None = setting(
         None, "echo time in ms, where the schedule has no column for it", at_least=0, goes_with=_OF_SCHEDULE
     )
