@@ -14,6 +14,8 @@ import pytest
 
 from experiments.flags.jobs import job_modules
 
+pytestmark = pytest.mark.usefixtures("quick_compiler")
+
 ROOT = pathlib.Path(__file__).parents[1]
 PAGES = [
     *(
