@@ -137,7 +137,6 @@ def _read_raw(path, config):
         f"k-space positions are in {_IN_WORDS.get(raw.trajectory_units, raw.trajectory_units)}: the trajectory reaches "
         f"{100 * _reach(raw):.0f} % of the way from the centre of k-space to its edge"
     )
-    notes.append(f"the trajectory is in {raw.trajectory_units}, and reaches {_reach(raw):.3g} of the edge of k-space")
     if not _USUAL_REACH[0] <= _reach(raw) <= _USUAL_REACH[1]:
         warnings.warn(
             f"{path}: the trajectory reaches {_reach(raw):.3g} of the edge of k-space: are its units right "

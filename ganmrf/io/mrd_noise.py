@@ -12,8 +12,8 @@ _HIGHEST_PEAK = 30
 def noise_of(records, front, scan, system, notes: list) -> np.ndarray | None:
     """The noise of a scan from its noise readouts: (coils, samples), complex64; None without any that can be used.
 
-    It is that of all acquisitions, ``records``, that are flagged as noise, or else of those in ``front`` of the scan
-    that hold no signal. Its variance goes with the bandwidth, and is scaled from that of a noise readout,
+    It is that of all acquisitions, ``records``, that are flagged as noise, or else of those in ``front`` of the scan,
+    but for those that hold signal. Its variance goes with the bandwidth, and is scaled from that of a noise readout,
     ``relativeReceiverNoiseBandwidth`` over the dwell time, to that of the ``scan``, by its head: 1 over the dwell time.
     That share of the bandwidth is in the header's ``system`` information, or else 1. Where a dwell time is not known,
     nothing is scaled. ``notes`` gets a line about readouts that cannot be used.
@@ -31,7 +31,7 @@ def noise_of(records, front, scan, system, notes: list) -> np.ndarray | None:
             continue
         samples = data.view(np.complex64).reshape(coils, -1)
         power = np.abs(samples.astype(complex)) ** 2
-        if not len(marked) and (power.max(axis=1) > _HIGHEST_PEAK * power.mean(axis=1)).any():
+        if (power.max(axis=1) > _HIGHEST_PEAK * power.mean(axis=1)).any():
             continue
         times = float(head["sample_time_us"]), float(scan["sample_time_us"])
         usable.append(samples * np.float32(np.sqrt(times[0] / times[1] / share) if min(times) > 0 else 1))

@@ -87,8 +87,10 @@ def test_what_cannot_be_noise_of_the_scan_is_not_taken_for_it(tmp_path):
     few, _ = noise_readouts(1, coils=1, flags=FLAG)
     lost, _ = noise_readouts(1, flags=FLAG)
     lost[0].data[0, 0] = np.nan
+    wrongly, _ = noise_readouts(1, samples=200, flags=FLAG)
+    wrongly[0].data[:, 100] = 100
     path = tmp_path / "raw.h5"
-    for readouts in (few, lost):
+    for readouts in (few, lost, wrongly):
         with pytest.warns(UserWarning, match="1 of 1 noise readouts are of no use for prewhitening: .* coils"):
             raw = read_mrd(save(path, [*readouts, *scan()]))
         assert (raw.noise, numbers(raw)) == (None, IN_ORDER)
