@@ -96,7 +96,7 @@ def write_report(
       summary: the results in a few sentences; an empty line starts a new paragraph.
       sections: in order; the table of contents lists them.
       settings: flag -> value, a mapping or a dataclass; groups of settings in it, mappings or dataclasses themselves,
-        are shown flag by flag; values of None are left out.
+        are shown flag by flag; values of None and empty ones are left out.
       facts: more about this run, such as its timings, name -> value; shown between settings and machine.
 
     Raises:
@@ -142,7 +142,7 @@ def settings_facts(settings) -> dict[str, str]:
     for name, value in (settings if isinstance(settings, Mapping) else vars(settings)).items():
         if isinstance(value, Mapping) or dataclasses.is_dataclass(value):
             found |= settings_facts(value)
-        elif value is not None:
+        elif value not in (None, "", (), []):
             found[f"--{name}"] = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
     return found
 

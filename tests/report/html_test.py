@@ -49,7 +49,7 @@ def figure():
     return made
 
 
-SETTINGS = {"frames": 400, "design": {"t1_ms": (950.0, 1500.0), "schedule": None}, "size": 64}
+SETTINGS = {"frames": 400, "design": {"t1_ms": (950.0, 1500.0), "schedule": None, "also": ()}, "size": 64}
 
 
 @pytest.fixture
@@ -123,6 +123,7 @@ def test_every_report_ends_with_all_its_settings_and_the_machine(page, tmp_path)
     for name, value in (given | machine_facts()).items():
         assert words[words.index(name) + 1] == value
     assert "--schedule" not in words  # None: it has no value
+    assert "--also" not in words
     made = dataclasses.make_dataclass("Config", [("frames", int), ("design", dict)])(400, SETTINGS["design"])
     write_report(tmp_path / "other.html", title="t", summary="s", sections=[], settings=made, facts={"Time": "3 s"})
     others = Page((tmp_path / "other.html").read_text(encoding="utf-8")).words
