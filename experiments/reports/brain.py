@@ -28,7 +28,7 @@ def write_brain_report(path, config, results):
         summary=(
             f"A digital brain was scanned with {results.dictionary.sequence.n_frames} frames of MRF-FISP ({noise}) and "
             f"matched with {len(results.dictionary.norms)} atoms. In the voxels of the brain that hold one tissue, the "
-            f"relative root-mean-square error is {100 * metrics['rrmse_t1']:.2f} % for T1 and "
+            f"relative root-mean-square error (RRMSE) is {100 * metrics['rrmse_t1']:.2f} % for T1 and "
             f"{100 * metrics['rrmse_t2']:.2f} % for T2; {100 * metrics['same_atom_as_without_noise']:.1f} % of them "
             "were matched to the atom that they match without noise."
         ),
