@@ -126,6 +126,8 @@ def _without_padding(images):
 def _read_raw(path, config):
     given, notes = config.raw, []
     raw = _raw_data(path, given)
+    if not raw.kspace.any():
+        raise ValueError(f"{path}: k-space is 0 everywhere: no signal was received")
     frames, coils, samples = raw.kspace.shape
     pixels, rank, kept = raw.matrix[0] * raw.matrix[1], config.rank, config.coils_kept(coils)
     # K-space as it is read, put in order, and of the virtual coils; points, weights and what is gridded of a sample.
@@ -240,4 +242,4 @@ def _sensitivities(path, coils, shape):
         )
     if not np.isfinite(values).all() or not values.any():
         raise ValueError(f"{path}: sensitivities must be finite, and not all 0")
-    return values.astype(np.complex64)
+    return (values / np.abs(values).max()).astype(np.complex64)

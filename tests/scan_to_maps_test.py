@@ -14,7 +14,7 @@ from ganmrf.dictionary.npz import save_dictionary
 from ganmrf.dictionary.zarr_fill import begin_store, fill_store
 from ganmrf.imaging.acquisition import sample_kspace
 from ganmrf.imaging.trajectory import design_spiral, rotated, rotation_angles
-from ganmrf.io.mrd import RawData, write_mrd
+from ganmrf.io.mrd import RawData, read_mrd, write_mrd
 from ganmrf.physics.sequences.published import mrf_fisp
 from ganmrf.scan_reading import read_scan
 from ganmrf.scan_settings import RawConfig, ReconstructionConfig
@@ -177,6 +177,22 @@ def test_too_few_frames_are_refused(tmp_path):
     np.save(tmp_path / "scan.npy", np.ones((2, 3, 4)))
     with pytest.raises(ValueError, match=r"scan\.npy has 2 frames: fewer than 3 do not tell T1, T2 and M0 apart"):
         read_scan(tmp_path / "scan.npy", ReconstructionConfig())
+
+
+def test_sensitivities_may_have_any_scale(raw, tmp_path):
+    shape = 4, SIZE, SIZE
+    values = np.random.default_rng(0).standard_normal((2, *shape)).T @ [1, 1j]
+    for scale in (1, 1e-60):
+        np.save(tmp_path / "coils.npy", scale * values.T)
+        scan = read_scan(raw, ReconstructionConfig(raw=RawConfig(sensitivities=str(tmp_path / "coils.npy"))))
+        np.testing.assert_allclose(scan.sensitivities, values.T / np.abs(values).max(), rtol=1e-6)
+
+
+def test_raw_data_without_signal_is_refused(raw, tmp_path):
+    silent = read_mrd(raw)
+    write_mrd(tmp_path / "scan.h5", dataclasses.replace(silent, kspace=0 * silent.kspace))
+    with pytest.raises(ValueError, match=r"scan\.h5: k-space is 0 everywhere"):
+        read_scan(tmp_path / "scan.h5", ReconstructionConfig())
 
 
 def test_units_that_leave_k_space_empty_are_warned_of(raw):
