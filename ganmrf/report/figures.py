@@ -140,7 +140,11 @@ def map_figure(t1, t2, m0, *, mask, quality=None) -> Figure:
     draw_times(panels[0], "T1", "T1", shown("t1", t1, mask))
     draw_times(panels[1], "T2", "T2", shown("t2", t2, mask))
     # One bright voxel must not darken the whole map.
-    draw_map(panels[2], "|M0|", "|M0| (a.u.)", m0, "gray", 0, percentile(m0, 99.5))
+    top = percentile(m0, 99.5)
+    power = int(np.floor(np.log10(top)))
+    power = 0 if -2 <= power <= 3 else power  # scanners have signals of 1e-5: such ticks would overlap
+    unit = f"$10^{{{power}}}$ a.u." if power else "a.u."
+    draw_map(panels[2], "|M0|", f"|M0| ({unit})", m0 / 10.0**power, "gray", 0, top / 10.0**power)
     if quality is not None:
         quality = shown("quality", quality, mask)
         low = min(np.floor(20 * percentile(quality, 1)) / 20, 0.95)

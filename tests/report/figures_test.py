@@ -107,6 +107,14 @@ def test_saturation_is_marked():
     assert t2_image.colorbar.extend == "neither"
 
 
+@pytest.mark.parametrize("power", [-5, 7])
+def test_the_scale_of_small_and_large_signals_is_in_the_unit(power):
+    t1, t2, mask = maps()
+    figure = figures.map_figure(t1, t2, np.full_like(t1, 2.0 * 10.0**power), mask=mask)
+    assert images(figure)[2].get_clim() == pytest.approx((0, 2))
+    assert f"{power}" in images(figure)[2].colorbar.ax.get_xlabel()
+
+
 def test_match_quality_adds_a_panel():
     t1, t2, mask = maps()
     quality = np.where(mask, 0.97, 0.1)
