@@ -3,6 +3,7 @@
 import csv
 import math
 import pathlib
+import warnings
 
 import numpy as np
 
@@ -10,6 +11,10 @@ from ganmrf.files import check_readable, replacing
 from ganmrf.physics.sequences.fisp import Sequence, require_fisp
 
 _SCALE = {"deg": np.pi / 180, "rad": 1.0, "us": 1e-6, "ms": 1e-3, "s": 1.0}
+_LEAST = {  # what the largest of a sequence exceeds: less leaves no signal, or no time to read it
+    "flip_angle": (3, "degrees", np.pi / 180, "rad"),
+    "repetition_time": (0.5, "ms", 1e-3, "s"),
+}
 _COLUMNS = {  # field: names of its column, and units that the name may end with
     "flip_angle": (("flip_angle", "fa"), ("deg", "rad")),
     "repetition_time": (("repetition_time", "tr"), ("us", "ms", "s")),
@@ -23,7 +28,8 @@ def read_schedule(path, *, echo_time: float | None = None, inversion_time: float
 
     One row a frame. Columns: ``flip_angle_deg`` (or ``_rad``; short name ``fa``), ``repetition_time_ms`` (or ``_us``,
     ``_s``; ``tr``), ``echo_time_ms`` (``te``), unless ``echo_time`` is given, and optionally ``inversion_time_ms``
-    (``ti``), with the same value in every row. Other columns are ignored.
+    (``ti``), with the same value in every row. Other columns are ignored. Cells are apart by commas, semicolons or
+    tabs. Warns of flip angles and repetition times so small that their unit seems to be another.
 
     Args:
       path: the CSV file.
@@ -51,9 +57,14 @@ def read_schedule(path, *, echo_time: float | None = None, inversion_time: float
     if missing:
         raise ValueError(f"{path}: no column {' and no column '.join(missing)}")
     try:
-        return Sequence(**columns, inversion_time=inversion_time)
+        sequence = Sequence(**columns, inversion_time=inversion_time)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+    for name, (least, unit, scale, other) in _LEAST.items():
+        if 0 < (largest := np.abs(getattr(sequence, name)).max()) < least * scale:
+            words = f"{name} is {largest / scale:.3g} {unit} at most: is its column in {other}?"
+            warnings.warn(f"{path}: {words}", stacklevel=2)
+    return sequence
 
 
 def write_schedule(path, sequence: Sequence):
@@ -80,7 +91,9 @@ def read_columns(path) -> dict[str, np.ndarray]:
     if isinstance(path, pathlib.Path):  # not of a package in an archive
         check_readable(path)
     try:
-        reader = csv.reader(path.read_text(encoding="utf-8-sig").splitlines(), strict=True, skipinitialspace=True)
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        delimiter = max(",;\t", key=lines[0].count) if lines else ","
+        reader = csv.reader(lines, delimiter=delimiter, strict=True, skipinitialspace=True)
         rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if any(map(str.strip, row))]
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not a text file") from error

@@ -49,6 +49,7 @@ FRAME = st.tuples(st.floats(-6, 6), st.floats(1e-3, 1), st.floats(0, 1e-3))
     time_unit=st.sampled_from(sorted(TIME_UNITS)),
 )
 def test_what_is_written_in_any_unit_is_read_in_rad_and_s(csv, frames, names, angle_unit, time_unit):
+    frames = [(1.0, 0.01, 1e-3), *frames]  # one of usual size
     scale = np.array([ANGLE_UNITS[angle_unit], TIME_UNITS[time_unit], TIME_UNITS[time_unit]])
     header = ",".join(f"{name}_{unit}" for name, unit in zip(names, (angle_unit, time_unit, time_unit), strict=True))
     rows = [",".join(map(repr, map(float, frame / scale))) for frame in np.array(frames)]
@@ -65,6 +66,22 @@ def test_spreadsheet_habits_are_read(csv):
     assert columns.keys() == {"flip_angle", "repetition_time"}
     np.testing.assert_allclose(columns["flip_angle"], [np.pi / 2, np.pi / 4], rtol=1e-15)
     np.testing.assert_allclose(columns["repetition_time"], [0.01, 0.012], rtol=1e-15)
+
+
+@pytest.mark.parametrize("delimiter", [";", "\t"])
+def test_cells_may_be_apart_by_other_characters(csv, delimiter):
+    columns = read_columns(csv("fa_deg,tr_ms,note\n90, 10.5,a\n".replace(",", delimiter)))
+    assert columns["repetition_time"] == pytest.approx([0.0105])
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [("1.2,10,2", "flip_angle is 1.2 degrees at most: is its column in rad"), ("60,0.01,0.002", "is 0.01 ms .* in s")],
+)
+def test_columns_that_seem_to_have_another_unit_are_told(csv, row, words):
+    path = csv(f"fa_deg,tr_ms,te_ms\n{row}\n")
+    with pytest.warns(UserWarning, match=words):
+        assert read_schedule(path).n_frames == 1
 
 
 def test_echo_time_given_replaces_the_column(csv):
