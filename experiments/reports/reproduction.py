@@ -164,7 +164,10 @@ def paper_sentence(rows) -> str:
     last = rows[-1]
     # The first record holds the compilation.
     rate = (last["step"] - rows[0]["step"]) / (last["seconds"] - rows[0]["seconds"]) if len(rows) > 1 else 0
-    text = f"The paper's recipe: error {last['train_error']:.2e} on its training set after {last['step']} steps"
+    text = (
+        f"The paper's recipe: after {last['step']} steps, fingerprints of its training set are off by "
+        f"{last['train_error']:.2e} of their norm"
+    )
     if last["step"] < _EXTRAPOLATE_FROM or not rate > 0:
         return f"{text}. The curve is too short to tell what the paper's {_PAPER_HOURS:g} hours would give."
     late = [row for row in rows if row["step"] >= last["step"] / 3]
