@@ -10,7 +10,8 @@ def test_magnitudes_are_harmless_when_they_are_known():
     assert len(rows) == 9
     for row in rows:
         if row["taken_for"] == "signed":
-            assert abs(row["t1_bias"]) > 0.3
+            # The signal of CSF is negative throughout so few frames: its sign goes to M0.
+            assert abs(row["t1_bias"]) > 0.3 or row["tissue"] == "CSF"
         else:
             # The mean of 30 draws is known to a fifth of their spread; Rice's bias at this ratio is far below it.
             assert abs(row["t1_bias"]) < row["t1_spread"]
