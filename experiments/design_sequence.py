@@ -24,7 +24,7 @@ from ganmrf.design.limits import violations
 from ganmrf.files import check_output, replacing, write_json
 from ganmrf.io.pulseq_write import write_pulseq
 from ganmrf.io.schedule import read_schedule, write_schedule
-from ganmrf.physics.sequences.fisp import Sequence
+from ganmrf.physics.sequences.fisp import Fisp
 from ganmrf.report.design_figures import design_figure
 from ganmrf.runs.configs import PulseConfig, SpiralConfig
 from ganmrf.runs.designing import DesignConfig, design, kept_start
@@ -78,7 +78,7 @@ def main(config: Config, given: frozenset[str]):
 
 def _check_playable(limits, config):
     """Raises `ValueError` where no time would be left for the spirals, which a search would otherwise end with."""
-    quickest = Sequence(
+    quickest = Fisp(
         np.full(2, limits.flip_angle[1]),
         np.full(2, limits.repetition_time[0]),
         limits.echo_time,

@@ -8,7 +8,7 @@ __version__ = "0.1.0"
 from ganmrf.dictionary.build import Dictionary, build_dictionary
 from ganmrf.dictionary.grids import tissue_grid
 from ganmrf.dictionary.match import Maps, match
-from ganmrf.physics.sequences.fisp import Sequence
+from ganmrf.physics.sequences.fisp import Fisp
 from ganmrf.physics.sequences.published import mrf_fisp
 from ganmrf.physics.simulate import simulate
 from ganmrf.physics.tissue import Tissue
@@ -16,7 +16,7 @@ from ganmrf.physics.tissue import Tissue
 __all__ = [
     "Dictionary",
     "Maps",
-    "Sequence",
+    "Fisp",
     "Tissue",
     "build_dictionary",
     "match",

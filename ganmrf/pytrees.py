@@ -140,7 +140,8 @@ def arrays_and_structure(tree) -> tuple[dict[str, np.ndarray], dict]:
 def tree_of(arrays: Mapping[str, np.ndarray], structure: dict, classes: Iterable[type]):
     """The tree whose arrays and structure `arrays_and_structure` gives; JSON may have made lists of tuples.
 
-    ``classes`` are the dataclasses that the tree may hold. Their constructors are called, and check what they hold.
+    ``classes`` are the dataclasses that the tree may hold, in files also under their ``former_names``. Their
+    constructors are called, and check what they hold.
 
     Raises:
       KeyError: another class, or a structure that is none.
@@ -148,7 +149,8 @@ def tree_of(arrays: Mapping[str, np.ndarray], structure: dict, classes: Iterable
       ValueError: an array that is missing, not known, not finite or of another shape or dtype than the structure says,
         or a value that a constructor refuses.
     """
-    known, unread = {cls.__name__: cls for cls in classes}, dict(arrays)
+    known = {name: cls for cls in classes for name in (cls.__name__, *getattr(cls, "former_names", ()))}
+    unread = dict(arrays)
 
     def build(node):
         if "class" in node:

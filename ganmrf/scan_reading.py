@@ -15,7 +15,7 @@ from ganmrf.io.pulseq_read import read_pulseq, read_pulseq_trajectory
 from ganmrf.io.series import read_array, read_mask, read_series
 from ganmrf.io.trajectories import GivenTrajectory, read_trajectory
 from ganmrf.memory import require_memory
-from ganmrf.physics.sequences.fisp import Sequence
+from ganmrf.physics.sequences.fisp import Fisp
 from ganmrf.scan_settings import RawConfig, ReconstructionConfig, is_pulseq, is_raw
 from ganmrf.settings import naming_fields
 
@@ -35,6 +35,7 @@ class Scan:
       magnitude: whether the images are magnitudes.
       sequence: that the files say was played; None where none does.
       sequence_from: the file, or its header, that says so.
+      sequence_refused: why the sequence of the trajectory's ``.seq`` file cannot be simulated; None where it can.
       shape: of the maps.
       affine: from voxel indices (x, y, z) to positions, mm, (4, 4); None where the file does not say.
       voxel_size: along the three spatial axes, m; None where the file does not say.
@@ -50,13 +51,14 @@ class Scan:
     raw: RawData | None
     images: np.ndarray | None
     magnitude: bool
-    sequence: Sequence | None
+    sequence: Fisp | None
     sequence_from: str | None
     shape: tuple[int, ...]
     affine: np.ndarray | None
     voxel_size: tuple[float, ...] | None
     mask: np.ndarray | None
     b1_map: np.ndarray | None
+    sequence_refused: str | None = None
     noise: np.ndarray | None = None
     weights: np.ndarray | None = None
     sensitivities: np.ndarray | None = None
@@ -155,16 +157,21 @@ def _read_raw(path, config):
         except ValueError as error:
             noise = None
             notes.append(f"the coils' noise is left as it is, since its readouts do not tell it: {error}")
-    sequence, sequence_from = raw.sequence, f"the header of {path}"
+    sequence, sequence_from, refused = raw.sequence, f"the header of {path}", None
     if sequence is None and given.trajectory and is_pulseq(given.trajectory):
-        with naming_fields(slice_index="slice"):
-            sequence, sequence_from = read_pulseq(given.trajectory, slice_index=given.slice), given.trajectory
+        sequence_from = given.trajectory
+        try:
+            with naming_fields(slice_index="slice"):
+                sequence = read_pulseq(given.trajectory, slice_index=given.slice)
+        except ValueError as error:  # of no use where another sequence or a dictionary is given
+            refused = str(error)
     found = {
         "raw": raw,
         "images": None,
         "magnitude": False,
         "sequence": sequence,
         "sequence_from": sequence_from,
+        "sequence_refused": refused,
         "shape": raw.matrix,
         "affine": raw.affine,
         "voxel_size": (raw.slice_thickness, *raw.voxel_size),

@@ -23,7 +23,7 @@ from ganmrf.dictionary.zarr import open_dictionary
 from ganmrf.imaging.coils import virtual_coils
 from ganmrf.imaging.pipeline import reconstruct
 from ganmrf.imaging.sensitivities import calibrate
-from ganmrf.physics.sequences.fisp import Sequence
+from ganmrf.physics.sequences.fisp import Fisp
 from ganmrf.physics.sequences.published import mrf_fisp
 from ganmrf.physics.slice_profile import SliceProfile
 from ganmrf.physics.tissue import Tissue
@@ -71,7 +71,7 @@ def map_scan(
     scan_path,
     folder=None,
     *,
-    sequence: Sequence | None = None,
+    sequence: Fisp | None = None,
     tissue: Tissue | None = None,
     slice_profile: SliceProfile | None = None,
     dictionary: Dictionary | None = None,
@@ -145,6 +145,8 @@ def _dictionary(scan, config, *, sequence, tissue, slice_profile, dictionary) ->
         dictionary, source = open_dictionary(config.dictionary), config.dictionary
     elif dictionary is not None:
         source = "the given dictionary"
+    elif sequence is None and scan.sequence_refused is not None:
+        raise ValueError(f"{scan.sequence_refused}: give a --dictionary, or --schedule")
     elif sequence is None and scan.sequence is None:
         sequence, source = mrf_fisp(), "the paper's sequence"
         notes.append("no file says the sequence: the paper's was taken (--schedule names another)")

@@ -9,7 +9,7 @@ from ganmrf.imaging.coils import head_array
 from ganmrf.imaging.phantom import Brain, acquire, add_noise, add_noise_in, digital_brain, noise_std
 from ganmrf.io.mrd import RawData
 from ganmrf.memory import require_memory
-from ganmrf.physics.sequences.fisp import Sequence
+from ganmrf.physics.sequences.fisp import Fisp
 
 # Bytes of a voxel and frame: complex64 images with and without noise; or the signals of all tissues, and images of the
 # brain's voxels, a quarter of all, with and without noise.
@@ -80,7 +80,7 @@ class Scanner:
     off_resonance: float = 0.0
     dwell_time: float = 4e-6
 
-    def image(self, sequence: Sequence, *, slice_profile=None, seed: int = 0, progress: bool = False) -> ImageScan:
+    def image(self, sequence: Fisp, *, slice_profile=None, seed: int = 0, progress: bool = False) -> ImageScan:
         """Perfect images of every frame, without noise: those of `acquire`. The ``seed`` is of the brain's variation.
 
         Raises:
@@ -91,7 +91,7 @@ class Scanner:
         return ImageScan(brain, acquire(brain, sequence, slice_profile=slice_profile, progress=progress))
 
     def noisy_signals(
-        self, sequence: Sequence, snrs, *, slice_profile=None, seed: int = 0, progress: bool = False
+        self, sequence: Fisp, snrs, *, slice_profile=None, seed: int = 0, progress: bool = False
     ) -> tuple[Brain, dict[float, np.ndarray], dict[float, float]]:
         """The voxels of the brain alone, of perfect images with noise: a quarter of the memory of `image`.
 
@@ -117,7 +117,7 @@ class Scanner:
         return brain, noisy, {snr: noise_std(clean, snr) for snr in snrs}
 
     def sample(
-        self, sequence: Sequence, trajectory, *, slice_profile=None, seed: int = 0, progress: bool = False
+        self, sequence: Fisp, trajectory, *, slice_profile=None, seed: int = 0, progress: bool = False
     ) -> RawScan:
         """Samples of every coil in every frame along a trajectory, cycles/m, (frames, samples, 2), without noise.
 

@@ -1,6 +1,8 @@
 """Work in stages, each kept on disk, so that a job that was cut off goes on with the first missing stage."""
 
 import contextlib
+import hashlib
+import json
 import pathlib
 import time
 
@@ -71,12 +73,16 @@ def _differences(begun, now):
 
 
 def _identity(source):
+    place = pathlib.Path(source)
     try:
-        place = pathlib.Path(source)
-        found = [each.stat() for each in sorted(place.rglob("*") if place.is_dir() else [place])]
+        if not place.is_dir():
+            return _facts(place)
+        files = [{"name": str(each.relative_to(place)), **_facts(each)} for each in sorted(place.rglob("*"))]
     except OSError as error:
         raise ValueError(f"cannot read {source}: {error.strerror}") from error
-    return {
-        "bytes": sum(each.st_size for each in found),
-        "modified_ns": max((each.st_mtime_ns for each in found), default=0),
-    }
+    return {"files": len(files), "sha256": hashlib.sha256(json.dumps(files).encode()).hexdigest()}
+
+
+def _facts(path):
+    found = path.stat()
+    return {"bytes": found.st_size, "modified_ns": found.st_mtime_ns}

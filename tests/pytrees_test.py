@@ -7,14 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ganmrf.physics.sequences.fisp import Sequence
+from ganmrf.physics.sequences.fisp import Fisp
 from ganmrf.physics.tissue import Tissue
-from ganmrf.pytrees import is_traced, pytree, require
+from ganmrf.pytrees import arrays_and_structure, is_traced, pytree, require, tree_of
 
 
 def test_rebuilding_skips_the_checks():
     """Transforms fill trees with placeholders, tangents and batches that the constructors would refuse."""
-    tissue, sequence = Tissue(1.0, 0.1), Sequence([0.1, 0.2], 0.01, 0.001)
+    tissue, sequence = Tissue(1.0, 0.1), Fisp([0.1, 0.2], 0.01, 0.001)
     assert jax.tree.map(lambda leaf: -leaf, tissue).t1 == -1
     assert jax.tree.map(lambda _: "placeholder", sequence).flip_angle == "placeholder"
 
@@ -24,7 +24,7 @@ def test_jit_builds_and_takes_them():
     def doubled(tissue):
         assert is_traced(tissue)
         assert is_traced(1.0, tissue)
-        return dataclasses.replace(tissue, t1=2 * tissue.t1), Sequence(tissue.t1 * jnp.ones(3), 0.01, 0.001)
+        return dataclasses.replace(tissue, t1=2 * tissue.t1), Fisp(tissue.t1 * jnp.ones(3), 0.01, 0.001)
 
     tissue, sequence = doubled(Tissue([1.0, 1.0, 3.0], 0.1))
     assert not is_traced(tissue, sequence)
@@ -41,7 +41,7 @@ def test_vmap_takes_one_voxel_at_a_time():
 
 
 def test_grad_has_the_structure_of_its_argument():
-    tissue, sequence = Tissue([1.0, 2.0], 0.5, 1.5), Sequence([0.1, 0.2], 0.01, 0.001, 0.02)
+    tissue, sequence = Tissue([1.0, 2.0], 0.5, 1.5), Fisp([0.1, 0.2], 0.01, 0.001, 0.02)
     slopes, changes = jax.grad(
         lambda tissue, sequence: jnp.sum(tissue.t1**2) * tissue.t2 + jnp.sum(sequence.flip_angle), argnums=(0, 1)
     )(tissue, sequence)
@@ -76,3 +76,10 @@ def test_require_names_the_first_offender_and_lets_tracers_pass():
         return x
 
     assert jax.jit(check)(-1) == -1
+
+
+def test_a_file_may_hold_a_class_by_its_former_name():
+    arrays, structure = arrays_and_structure(Fisp([0.1, 0.2], 0.01, 0.001, 0.02))
+    again = tree_of(arrays, structure | {"class": "Sequence"}, [Fisp])
+    assert isinstance(again, Fisp)
+    np.testing.assert_array_equal(again.flip_angle, np.float32([0.1, 0.2]))

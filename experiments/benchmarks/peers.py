@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ganmrf.physics.sequences.fisp import Sequence
+from ganmrf.physics.sequences.fisp import Fisp
 from ganmrf.physics.tissue import Tissue
 
 
-def peers(sequence: Sequence, n_states: int) -> dict[str, Callable[[Tissue], np.ndarray]]:
+def peers(sequence: Fisp, n_states: int) -> dict[str, Callable[[Tissue], np.ndarray]]:
     """Simulators by name: each takes flat tissue and gives the magnitude of its signals, (atoms, frames).
 
     The sequence has an inversion; ``n_states`` orders are kept by those that let one choose.

@@ -12,7 +12,7 @@ import numpy as np
 
 from experiments.benchmarks.peers import peers
 from experiments.benchmarks.timing import timed
-from ganmrf import Sequence, Tissue, build_dictionary, mrf_fisp, simulate, tissue_grid
+from ganmrf import Fisp, Tissue, build_dictionary, mrf_fisp, simulate, tissue_grid
 from ganmrf.design.cramer_rao_objective import CramerRaoObjective
 from ganmrf.design.signal_models import simulator_model
 from ganmrf.imaging.phantom import BRAIN_TISSUES, TISSUES
@@ -37,7 +37,7 @@ class Job(NamedTuple):
     error: Callable[[object], float] | None = None
 
 
-def simulator_jobs(sequence: Sequence, grid: Tissue, n_states: int, peer_atoms: int) -> Iterator[Job]:
+def simulator_jobs(sequence: Fisp, grid: Tissue, n_states: int, peer_atoms: int) -> Iterator[Job]:
     """Forward simulation, derivatives, and every peer that is installed; the first job is the naive form."""
     spread = np.linspace(0, grid.size - 1, _CHECKED).astype(int)
     grid = grid.rows(np.concatenate([spread, np.setdiff1d(np.arange(grid.size), spread)]))

@@ -23,7 +23,7 @@ from ganmrf.dictionary.grids import at_each_b1
 from ganmrf.files import read_json
 from ganmrf.io.schedule import read_schedule
 from ganmrf.metrics import fingerprint_errors
-from ganmrf.physics.sequences.fisp import Sequence
+from ganmrf.physics.sequences.fisp import Fisp
 from ganmrf.physics.sequences.published import ECHO_TIME_S, mrf_fisp
 from ganmrf.physics.simulate import simulate_reverse
 from ganmrf.physics.tissue import Tissue
@@ -115,7 +115,7 @@ def read_subject(path, tissue: Tissue) -> Subject:
     return Subject(path.parent.name, generator, core_seconds, tissue)
 
 
-def unseen_sequences(seed: int, number: int, n_frames: int) -> dict[str, list[Sequence]]:
+def unseen_sequences(seed: int, number: int, n_frames: int) -> dict[str, list[Fisp]]:
     """Name of a group -> sequences: the two published ones, random ones of all families, and random heart rhythms."""
     drawn = sample_sequences(jax.random.fold_in(jax.random.key(seed), _STREAM), number, n_frames)
     cardiac = [sequence for sequence in drawn if np.ptp(sequence.repetition_time) > 0.1]
@@ -125,7 +125,7 @@ def unseen_sequences(seed: int, number: int, n_frames: int) -> dict[str, list[Se
     return {PUBLISHED[0]: [mrf_fisp()], PUBLISHED[1]: [short], "random": others, "heart rhythms": cardiac}
 
 
-def foreign_sequences(seed: int, number: int, n_frames: int) -> dict[str, list[Sequence]]:
+def foreign_sequences(seed: int, number: int, n_frames: int) -> dict[str, list[Fisp]]:
     """Name of a family -> sequences, about ``number`` in all, none of a family that generators learn from.
 
     The flip angles are constant, drawn for each frame anew, or a sine of any period; the times are constant.
@@ -138,10 +138,10 @@ def foreign_sequences(seed: int, number: int, n_frames: int) -> dict[str, list[S
         "sinusoids": 40 + 35 * np.sin(2 * np.pi * frames / periods[:, None]),
     }
     times = {"repetition_time": _FOREIGN_TR_S, "echo_time": ECHO_TIME_S, "inversion_time": 20e-3}
-    return {name: [Sequence(np.deg2rad(flips), **times) for flips in values] for name, values in degrees.items()}
+    return {name: [Fisp(np.deg2rad(flips), **times) for flips in values] for name, values in degrees.items()}
 
 
-def certified(subject: Subject, sequences: list[Sequence], n_tissues: int, seed: int, rounds: int) -> list[Certified]:
+def certified(subject: Subject, sequences: list[Fisp], n_tissues: int, seed: int, rounds: int) -> list[Certified]:
     """The certificate of every sequence, by all anchors and ``rounds`` of completion, beside errors of other tissues.
 
     The tissues are random, of a table's atoms or of the box, where two fifths are on faces of the box.
@@ -166,7 +166,7 @@ def certified(subject: Subject, sequences: list[Sequence], n_tissues: int, seed:
     return found
 
 
-def tangent_errors(generator: AnchoredGenerator, sequence: Sequence, seed: int) -> TangentErrors:
+def tangent_errors(generator: AnchoredGenerator, sequence: Fisp, seed: int) -> TangentErrors:
     """Errors of derivatives and bounds by `generator_model`, without sentinels, for T1 above 200 and T2 above 20 ms."""
     cube = np.random.default_rng(seed).random((_TANGENTS, len(generator.box.names)))
     tissue = jax.tree.map(np.asarray, generator.box.spread(cube))
@@ -189,7 +189,7 @@ def random_weights(subject: Subject, n_tissues: int, seed: int) -> dict[int, Wei
     return {size: generator.weights(subject.tissue, size).rows(rows) for size in generator.sizes}
 
 
-def errors_by_size(generator: AnchoredGenerator, sequences: list[Sequence], weights: dict[int, Weights]) -> dict:
+def errors_by_size(generator: AnchoredGenerator, sequences: list[Fisp], weights: dict[int, Weights]) -> dict:
     """Number of anchors -> relative errors of unit fingerprints, (sequences * tissues,)."""
     tissue, errors = next(iter(weights.values())).tissue, {size: [] for size in weights}
     for sequence in sequences:
@@ -200,7 +200,7 @@ def errors_by_size(generator: AnchoredGenerator, sequences: list[Sequence], weig
     return {size: np.concatenate(each) for size, each in errors.items()}
 
 
-def extrapolation(generator: AnchoredGenerator, sequences: list[Sequence], seed: int) -> dict[str, list[float]]:
+def extrapolation(generator: AnchoredGenerator, sequences: list[Fisp], seed: int) -> dict[str, list[float]]:
     """Bound of an axis, such as ``t1 above`` -> mean error at each distance `BEYOND` it, other axes inside the box."""
     box, rng, found = generator.box, np.random.default_rng(seed), {}
     prepared = [prepare(generator, sequence, **_AS_IT_IS) for sequence in sequences]
@@ -215,7 +215,7 @@ def extrapolation(generator: AnchoredGenerator, sequences: list[Sequence], seed:
     return found
 
 
-def gradient_errors(generator: AnchoredGenerator, weights: Weights, sequence: Sequence) -> GradientErrors:
+def gradient_errors(generator: AnchoredGenerator, weights: Weights, sequence: Fisp) -> GradientErrors:
     """Errors of the derivatives, by the sequence, of the mean inner product of neighbouring atoms.
 
     The atoms are those with B1 nearest to 1; with a slice profile of n nodes every n-th of them, so that the simulator
@@ -249,7 +249,7 @@ def gradient_errors(generator: AnchoredGenerator, weights: Weights, sequence: Se
 
 
 def brain_map_errors(
-    generator: AnchoredGenerator, weights: Weights, sequence: Sequence, *, size: int, snr: float, seed: int
+    generator: AnchoredGenerator, weights: Weights, sequence: Fisp, *, size: int, snr: float, seed: int
 ) -> MapErrors:
     """Errors of maps of the digital brain by the generated dictionary against those by the simulated one, at B1 = 1."""
     weights = _central(weights)
@@ -260,7 +260,7 @@ def brain_map_errors(
     return map_errors(ours, truth, scan.brain)
 
 
-def dictionary_cost(generator: AnchoredGenerator, weights: Weights, sequence: Sequence, rounds: int) -> Cost:
+def dictionary_cost(generator: AnchoredGenerator, weights: Weights, sequence: Fisp, rounds: int) -> Cost:
     """Cost of a dictionary of all atoms: simulated, or generated for a new sequence with given weights."""
     n_anchors, any_error = weights.values.shape[1] - generator.sentinels.size, {"allow_error": np.inf}
     jobs = {

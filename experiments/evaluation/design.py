@@ -10,7 +10,7 @@ from ganmrf.dictionary.grids import at_each_b1, tissue_grid
 from ganmrf.dictionary.match import match
 from ganmrf.dictionary.refine import refine
 from ganmrf.memory import require_memory
-from ganmrf.physics.sequences.fisp import Sequence
+from ganmrf.physics.sequences.fisp import Fisp
 from ganmrf.physics.simulate_many import simulate_many
 from ganmrf.physics.tissue import Tissue
 from ganmrf.scanner import Scanner
@@ -32,13 +32,13 @@ def require_check_memory(n_frames: int, n_tissues: int, draws: int, size: int):
     require_memory(needed, what, "fewer --draws, a smaller --brain_size or fewer --frames need less")
 
 
-def atoms(sequence: Sequence, slice_profile) -> Dictionary:
+def atoms(sequence: Fisp, slice_profile) -> Dictionary:
     """The dictionary on the paper's grid, from whose atoms the checks refine."""
     return build_dictionary(sequence, tissue_grid("paper"), slice_profile=slice_profile)
 
 
 def monte_carlo(
-    sequence: Sequence, dictionary: Dictionary, tissue: Tissue, *, snr: float, draws: int, seed: int
+    sequence: Fisp, dictionary: Dictionary, tissue: Tissue, *, snr: float, draws: int, seed: int
 ) -> MonteCarlo:
     """Spread of T1 and T2 in noisy voxels of each tissue, (tissues,), matched and refined, beside the bound.
 
@@ -58,7 +58,7 @@ def monte_carlo(
 
 
 def noise_in_maps(
-    sequence: Sequence, dictionary: Dictionary, *, size: int, snr: float, seed: int
+    sequence: Fisp, dictionary: Dictionary, *, size: int, snr: float, seed: int
 ) -> dict[str, tuple[float, float]]:
     """Root mean square of the changes by noise in maps of the digital brain, relative: tissue's name -> (T1, T2).
 
@@ -84,13 +84,13 @@ def noise_in_maps(
     return errors
 
 
-def over_b1(sequence: Sequence, tissue: Tissue, b1: np.ndarray, slice_profile) -> np.ndarray:
+def over_b1(sequence: Fisp, tissue: Tissue, b1: np.ndarray, slice_profile) -> np.ndarray:
     """Bounds of T1 and T2 at each known B1, (2, tissues, values)."""
     found = precision(sequence, at_each_b1(tissue, b1, b1_slowest=False), slice_profile=slice_profile)
     return np.reshape([found.t1, found.t2], (2, tissue.size, b1.size))
 
 
-def over_tissues(before: Sequence, after: Sequence, slice_profile) -> tuple[Tissue, np.ndarray, np.ndarray]:
+def over_tissues(before: Fisp, after: Fisp, slice_profile) -> tuple[Tissue, np.ndarray, np.ndarray]:
     """Tissues of the coarse grid, and the factors by which T1 and T2 are more precise after the design than before."""
     grid = tissue_grid("coarse")
     old, new = (precision(sequence, grid, slice_profile=slice_profile) for sequence in (before, after))

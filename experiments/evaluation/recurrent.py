@@ -25,7 +25,7 @@ from flax import linen as nn
 from ganmrf.anchors.joint_features import sample_sequences
 from ganmrf.gan.train import DivergedError, NetworkState, TrainState
 from ganmrf.parallel import run_chunks
-from ganmrf.physics.sequences.fisp import Sequence
+from ganmrf.physics.sequences.fisp import Fisp
 from ganmrf.physics.simulate_many import empty_signals, simulate_few
 from ganmrf.physics.slice_profile import SliceProfile
 from ganmrf.physics.tissue import Tissue
@@ -121,7 +121,7 @@ class Examples:
     signals: jax.Array
 
 
-def pulses_of(sequence: Sequence) -> Pulses:
+def pulses_of(sequence: Fisp) -> Pulses:
     """The pulses of a sequence; one without an inversion is one whose magnetisation has long recovered from it."""
     first = _RECOVERED_S if sequence.inversion_time is None else sequence.inversion_time
     times = np.asarray(sequence.repetition_time, np.float32)
@@ -141,7 +141,7 @@ def draw(config: RecurrentConfig, step: int) -> Examples:
     pulses, signals = [], []
     for i, sequence in enumerate(sample_sequences(keys[0], _SEQUENCES, n_frames)):
         kept = slice(n_frames)
-        cut = Sequence(sequence.flip_angle[kept], sequence.repetition_time[kept], 0.0, sequence.inversion_time)
+        cut = Fisp(sequence.flip_angle[kept], sequence.repetition_time[kept], 0.0, sequence.inversion_time)
         missing = n_frames - cut.n_frames
         of_sequence = tissue.rows(i)
         simulated = simulate_few(cut, of_sequence, accuracy=_ACCURACY, slice_profile=config.slice_profile())
@@ -214,7 +214,7 @@ def make_train_step(config: RecurrentConfig):
     return step
 
 
-def recurrent_signals(config: RecurrentConfig, params: Any, sequence: Sequence, tissue: Tissue) -> np.ndarray:
+def recurrent_signals(config: RecurrentConfig, params: Any, sequence: Fisp, tissue: Tissue) -> np.ndarray:
     """Signals by the network, (voxels, frames), with the sign of `simulate`; the tissue is in one dimension."""
     tissue, box = jax.tree.map(np.asarray, tissue), config.box()
     signals, pulses = empty_signals(sequence, tissue), jax.tree.map(lambda x: x[:, None], pulses_of(sequence))

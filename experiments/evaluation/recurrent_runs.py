@@ -15,7 +15,7 @@ from experiments.evaluation.recurrent import MOST_FRAMES, RecurrentConfig, fit, 
 from ganmrf.anchors.generator import AnchoredGenerator
 from ganmrf.dictionary.build import build_dictionary
 from ganmrf.metrics import fingerprint_errors
-from ganmrf.physics.sequences.fisp import Sequence
+from ganmrf.physics.sequences.fisp import Fisp
 from ganmrf.physics.tissue import Tissue
 from ganmrf.runs.loop import advance
 from ganmrf.runs.training import losses
@@ -33,12 +33,12 @@ class Recurrent(NamedTuple):
     params: Any
     core_seconds: float
 
-    def fingerprints(self, sequence: Sequence, tissue: Tissue) -> np.ndarray:
+    def fingerprints(self, sequence: Fisp, tissue: Tissue) -> np.ndarray:
         """Unit fingerprints, (atoms, frames)."""
         signals = recurrent_signals(self.config, self.params, sequence, tissue)
         return signals / np.linalg.norm(signals, axis=1, keepdims=True)
 
-    def errors(self, sequences: list[Sequence], tissue: Tissue) -> np.ndarray:
+    def errors(self, sequences: list[Fisp], tissue: Tissue) -> np.ndarray:
         """Relative errors of unit fingerprints, (sequences * tissues,)."""
         found, profile = [], self.config.slice_profile()
         for sequence in sequences:
@@ -46,7 +46,7 @@ class Recurrent(NamedTuple):
             found.append(fingerprint_errors(self.fingerprints(sequence, tissue), truth.fingerprints))
         return np.concatenate(found)
 
-    def cost(self, sequence: Sequence, tissue: Tissue, rounds: int) -> tuple[float, float]:
+    def cost(self, sequence: Fisp, tissue: Tissue, rounds: int) -> tuple[float, float]:
         """Cost of the dictionary of all atoms, (s, core-seconds): medians over rounds, of some of the atoms."""
         some = tissue.rows(np.arange(min(_TIMED, tissue.size)))
         jobs = {"generate": functools.partial(self.fingerprints, sequence, some)}

@@ -8,6 +8,7 @@ import importlib
 import inspect
 import os
 import pathlib
+import re
 import sys
 import textwrap
 import types
@@ -98,6 +99,15 @@ class Command:
             rest = values([self.name, *arguments], known_only=False)
         except flags.UnrecognizedFlagError as error:
             raise ValueError(self._unknown(error.flagname)) from None
+        except flags.IllegalFlagValueError as error:  # of Python's own conversions
+            said = str(error).removeprefix("flag --")
+            found = re.match(
+                r"(\w+)=(.*): (invalid literal for int|could not convert string to float)", said, re.DOTALL
+            )
+            if not found:
+                raise ValueError(said) from None
+            kind = "whole " * found[3].startswith("invalid")
+            raise ValueError(f"{found[1]} must be a {kind}number; got {found[2]}") from None
         except flags.Error as error:
             raise ValueError(str(error).removeprefix("flag ")) from None
         if len(rest) > 1:

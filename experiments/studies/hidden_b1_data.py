@@ -15,7 +15,7 @@ from ganmrf.dictionary.build import Dictionary, build_dictionary
 from ganmrf.gan.data import Data, Scaling, split_and_scale
 from ganmrf.gan.emission import unit_fingerprints
 from ganmrf.gan.recipes import Recipe
-from ganmrf.physics.sequences.fisp import Sequence
+from ganmrf.physics.sequences.fisp import Fisp
 from ganmrf.physics.simulate_many import require_signal_memory
 from ganmrf.physics.slice_profile import SliceProfile
 from ganmrf.physics.tissue import Tissue
@@ -30,7 +30,7 @@ def draw_b1(rng: np.random.Generator, size: int) -> np.ndarray:
 
 
 def hidden_b1_dictionary(
-    sequence: Sequence, slice_profile: SliceProfile | None, tissue: Tissue, n_draws: int, rng: np.random.Generator
+    sequence: Fisp, slice_profile: SliceProfile | None, tissue: Tissue, n_draws: int, rng: np.random.Generator
 ) -> Dictionary:
     """Fingerprints of each tissue, (tissues,), whose own B1 is not read, at several B1 drawn by ``rng``.
 

@@ -22,7 +22,7 @@ from ganmrf.gan.least_squares import least_squares
 from ganmrf.gan.recipes import Recipe
 from ganmrf.physics.engines.trains import compiled
 from ganmrf.physics.epg import exact_n_states
-from ganmrf.physics.sequences.fisp import Sequence
+from ganmrf.physics.sequences.fisp import Fisp
 from ganmrf.physics.sequences.random import five_lobes, sample_five_lobes
 from ganmrf.physics.simulate_many import require_signal_memory
 from ganmrf.physics.tissue import Tissue
@@ -78,8 +78,8 @@ class SequenceInputTask:
 
 
 @functools.partial(jax.jit, static_argnums=1)
-def named_sequences(parameters: jax.Array, n_frames: int) -> Sequence:
-    """The sequences of some parameters, (sequences, 8), as one batched `Sequence`: fields (sequences, frames)."""
+def named_sequences(parameters: jax.Array, n_frames: int) -> Fisp:
+    """The sequences of some parameters, (sequences, 8), as one batched `Fisp`: fields (sequences, frames)."""
     return jax.vmap(functools.partial(five_lobes, n_frames=n_frames))(parameters)
 
 

@@ -20,7 +20,7 @@ from ganmrf.anchors.joint_features import (
 from ganmrf.anchors.sentinels import faces_and_corners, joined, spread_to_ends, worst_rows
 from ganmrf.gan.least_squares import ridge_path
 from ganmrf.metrics import direction_errors
-from ganmrf.physics.sequences.fisp import Sequence
+from ganmrf.physics.sequences.fisp import Fisp
 from ganmrf.physics.slice_profile import SliceProfile
 from ganmrf.physics.tissue import Tissue
 from ganmrf.physics.tissue_box import TissueBox
@@ -90,7 +90,7 @@ class AnchorSet:
     features: np.ndarray
     held_out: Tissue
     validation: Tissue
-    sequences: list[Sequence]
+    sequences: list[Fisp]
     signals: list[tuple[np.ndarray, np.ndarray]]
     pool: Tissue
     pool_truths: list[np.ndarray]

@@ -11,7 +11,7 @@ from ganmrf.anchors.certificate import direction_errors
 from ganmrf.anchors.generator import AnchoredGenerator
 from ganmrf.anchors.joint_features import without_echo
 from ganmrf.anchors.sentinels import joined
-from ganmrf.physics.sequences.fisp import Sequence
+from ganmrf.physics.sequences.fisp import Fisp
 from ganmrf.physics.simulate_many import simulate_few
 
 ROUNDS = 4  # of completion: with the next figure 12 of 40 or more sentinels at most, so that most of them only check
@@ -21,7 +21,7 @@ _DEARER = 1.1  # how much larger completion may make the mean error, to make the
 
 
 def anchors_and_truth(
-    generator: AnchoredGenerator, sequence: Sequence, sizes: list[int], wanted: float
+    generator: AnchoredGenerator, sequence: Fisp, sizes: list[int], wanted: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Simulates as few anchors as reach the wanted error, or as many as the last of ``sizes``: ``signals``, ``truth``.
 
@@ -45,7 +45,7 @@ def anchors_and_truth(
 
 
 def sentinels_to_add(
-    generator: AnchoredGenerator, sequence: Sequence, signals: np.ndarray, truth: np.ndarray, wanted: float, rounds: int
+    generator: AnchoredGenerator, sequence: Fisp, signals: np.ndarray, truth: np.ndarray, wanted: float, rounds: int
 ) -> np.ndarray:
     """Sentinels to add, (added,), until the wanted error is reached, or a round lowers the largest error no more.
 
@@ -102,7 +102,7 @@ def _errors(generator, sequence, signals, truth, added):
     return direction_errors(*at_echoes(generator, sequence, made, truth))
 
 
-def at_echoes(generator: AnchoredGenerator, sequence: Sequence, *signals: np.ndarray) -> tuple[np.ndarray, ...]:
+def at_echoes(generator: AnchoredGenerator, sequence: Fisp, *signals: np.ndarray) -> tuple[np.ndarray, ...]:
     """Signals of the checked tissues at the echoes, but for a factor of each tissue."""
     after = np.asarray(sequence.echo_time)
     if np.ptp(after) == 0:

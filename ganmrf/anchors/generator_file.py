@@ -13,14 +13,14 @@ from ganmrf.files import read_arrays, replacing
 from ganmrf.gan.data import Scaling
 from ganmrf.gan.generate import TrainedGenerator
 from ganmrf.gan.recipes import Recipe
-from ganmrf.physics.sequences.fisp import Sequence
+from ganmrf.physics.sequences.fisp import Fisp
 from ganmrf.physics.slice_profile import SliceProfile
 from ganmrf.physics.tissue import Tissue
 from ganmrf.physics.tissue_box import TissueBox
 from ganmrf.pytrees import arrays_and_structure, tree_of
 
 _SCHEMA_VERSIONS = {TrainedGenerator: 2, AnchoredGenerator: 3}
-_OF_ONE_SEQUENCE = (TrainedGenerator, Scaling, Recipe, Sequence)
+_OF_ONE_SEQUENCE = (TrainedGenerator, Scaling, Recipe, Fisp)
 _OF_ANY_SEQUENCE = (AnchoredGenerator, NormPolynomial, TableWeights, Trunk, TrunkWeights, RadialFeatures, RadialWeights)
 _CLASSES = (*_OF_ONE_SEQUENCE, *_OF_ANY_SEQUENCE, SliceProfile, Tissue, TissueBox)
 

@@ -14,7 +14,7 @@ import numpy as np
 from ganmrf.dictionary.compress import svd_basis
 from ganmrf.memory import require_memory
 from ganmrf.physics.sequences.cardiac import cardiac_mrf, sample_rr_intervals
-from ganmrf.physics.sequences.fisp import Sequence
+from ganmrf.physics.sequences.fisp import Fisp
 from ganmrf.physics.sequences.random import sample
 from ganmrf.physics.simulate_many import simulate_many
 from ganmrf.physics.slice_profile import SliceProfile
@@ -38,7 +38,7 @@ class JointFeatures:
       joint: orthonormal directions of the concatenated coefficients, (sum of ranks, features).
     """
 
-    sequences: list[Sequence]
+    sequences: list[Fisp]
     slice_profile: SliceProfile | None
     bases: list[np.ndarray]
     joint: np.ndarray
@@ -50,7 +50,7 @@ class JointFeatures:
 
 
 def joint_features(
-    sequences: list[Sequence], slice_profile: SliceProfile | None, tissue: Tissue, n_features: int
+    sequences: list[Fisp], slice_profile: SliceProfile | None, tissue: Tissue, n_features: int
 ) -> tuple[JointFeatures, np.ndarray]:
     """The joint features that describe some tissues best.
 
@@ -92,7 +92,7 @@ def require_joint_memory(n_tissues: int, n_sequences: int, n_frames: int, n_feat
     require_memory(sum(needs.values()), what, f"{max(needs, key=needs.get)} need less")
 
 
-def sample_sequences(key: jax.Array, number: int, n_frames: int = 1000) -> list[Sequence]:
+def sample_sequences(key: jax.Array, number: int, n_frames: int = 1000) -> list[Fisp]:
     """Sequences of all families, a quarter of them cardiac (15 beats of 50 frames for 1000), functions of the key."""
     require_memory(_SEQUENCE_BYTES * number * n_frames, f"a set of {number} sequences", "fewer --sequences need less")
     n_cardiac, beats = round(_SHARE_CARDIAC * number), max(round(0.015 * n_frames), 1)
@@ -108,12 +108,12 @@ def spread_tissue(box: TissueBox, number: int, seed: int) -> Tissue:
     return box.spread_to_faces(sobol, rng.random(sobol.shape), np.arange(number)[:, None] % 5 / 5)
 
 
-def without_echo(sequence: Sequence) -> Sequence:
+def without_echo(sequence: Fisp) -> Fisp:
     """The sequence observed right after each pulse: an echo time only multiplies its frame by exp(-TE / T2)."""
     return dataclasses.replace(sequence, echo_time=0.0)
 
 
-def simulate_without_echo(sequence: Sequence, tissue: Tissue, slice_profile: SliceProfile | None) -> np.ndarray:
+def simulate_without_echo(sequence: Fisp, tissue: Tissue, slice_profile: SliceProfile | None) -> np.ndarray:
     """Signals of `without_echo`, accurate to 1e-5: (atoms, frames), float64."""
     sequence = without_echo(sequence)
     return simulate_many(sequence, tissue, accuracy=_ACCURACY, slice_profile=slice_profile).astype(float)

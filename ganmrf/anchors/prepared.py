@@ -14,7 +14,7 @@ from ganmrf.anchors.joint_features import without_echo
 from ganmrf.dictionary.build import Dictionary
 from ganmrf.dictionary.rows import RowsOnDemand
 from ganmrf.parallel import one_blas_thread, run_chunks
-from ganmrf.physics.sequences.fisp import Sequence, require_fisp
+from ganmrf.physics.sequences.fisp import Fisp, require_fisp
 from ganmrf.physics.simulate import simulate_reverse
 from ganmrf.physics.simulate_many import require_signal_memory
 from ganmrf.physics.tissue import Tissue
@@ -43,7 +43,7 @@ class PreparedSequence:
     """
 
     generator: AnchoredGenerator
-    sequence: Sequence
+    sequence: Fisp
     added: np.ndarray
     signals: np.ndarray
     coefficients: np.ndarray
@@ -149,7 +149,7 @@ class PreparedSequence:
 
 def prepare(
     generator: AnchoredGenerator,
-    sequence: Sequence,
+    sequence: Fisp,
     n_anchors: int | None = None,
     *,
     accuracy: float | None = None,
@@ -192,7 +192,7 @@ def prepare(
 
 
 def anchored_fingerprints(
-    generator: AnchoredGenerator, sequence: Sequence, tissue: Tissue | Weights
+    generator: AnchoredGenerator, sequence: Fisp, tissue: Tissue | Weights
 ) -> tuple[jax.Array, jax.Array]:
     """Fingerprints by all anchors as a pure function of the sequence, for `jax.grad` and `jax.vjp`, and of the tissue.
 

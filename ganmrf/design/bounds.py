@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from ganmrf.dictionary.cramer_rao import cramer_rao
-from ganmrf.physics.sequences.fisp import Sequence
+from ganmrf.physics.sequences.fisp import Fisp
 from ganmrf.physics.simulate import SignalTangents, simulate_with_tangents
 from ganmrf.physics.slice_profile import SliceProfile
 from ganmrf.physics.tissue import Tissue
@@ -36,7 +36,7 @@ class Precision:
 
 
 def precision(
-    sequence: Sequence,
+    sequence: Fisp,
     tissue: Tissue,
     *,
     n_states: int | None = None,
@@ -64,7 +64,7 @@ def precision_of(tangents: SignalTangents, tissue: Tissue) -> Precision:
     return Precision(m0=m0, **dict(zip(names, stds, strict=True)))
 
 
-def scan_time(sequence: Sequence) -> jax.Array:
+def scan_time(sequence: Fisp) -> jax.Array:
     """Time from the inversion to the end of the last frame, s, a scalar."""
     total = jnp.sum(sequence.repetition_time)
     return total if sequence.inversion_time is None else sequence.inversion_time + total

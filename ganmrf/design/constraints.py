@@ -20,12 +20,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from ganmrf.design.limits import Limits, check_feasible, check_inversion
-from ganmrf.physics.sequences.fisp import Sequence
+from ganmrf.physics.sequences.fisp import Fisp
 
 MARGIN = 2.5e-7  # of a limit: four float32 roundings, and a quarter of the excess that `violations` forgives
 
 
-def nearest_within(sequence: Sequence, limits: Limits) -> Sequence:
+def nearest_within(sequence: Fisp, limits: Limits) -> Fisp:
     """A sequence within the limits, near a given one; for parametrisations of one's own.
 
     Repetition times are the nearest (least squares) with an allowed sum; flip angles are clipped, then lowered until
@@ -56,7 +56,7 @@ def nearest_within(sequence: Sequence, limits: Limits) -> Sequence:
     bracket = box[0] - jnp.max(times), box[1] - jnp.min(times)
     times = meet_sum(shifted, bracket, box, bounds[0] - taken, bounds[1] - taken, fixed=limits.scan_time_fixed)
     angles = restrict_angles(sequence.flip_angle, limits, taken + pairwise_sum(times))
-    return Sequence(angles, times, limits.echo_time, inversion_time)
+    return Fisp(angles, times, limits.echo_time, inversion_time)
 
 
 def restrict_angles(flip_angle: jax.Array, limits: Limits, scan_time) -> jax.Array:
@@ -200,7 +200,7 @@ def pairwise_sum(values: jax.Array) -> jax.Array:
     return values[0]
 
 
-def roughness(sequence: Sequence, limits: Limits) -> jax.Array:
+def roughness(sequence: Fisp, limits: Limits) -> jax.Array:
     """A penalty: mean squared second difference of flip angles and repetition times, each divided by its range.
 
     0 for straight lines. Flip angles, or repetition times, that jump across their range and back in every frame add 1.

@@ -9,7 +9,7 @@ import numpy as np
 
 from ganmrf.design.bounds import Precision, precision_of
 from ganmrf.design.signal_models import SignalModel
-from ganmrf.physics.sequences.fisp import Sequence
+from ganmrf.physics.sequences.fisp import Fisp
 from ganmrf.physics.tissue import Tissue
 from ganmrf.pytrees import is_traced, pytree, require
 
@@ -70,11 +70,11 @@ class CramerRaoObjective:
         if self.reduce not in REDUCTIONS:
             raise ValueError(f"CramerRaoObjective.reduce must be one of {', '.join(REDUCTIONS)}; got {self.reduce!r}")
 
-    def __call__(self, sequence: Sequence, signal_model: SignalModel) -> jax.Array:
+    def __call__(self, sequence: Fisp, signal_model: SignalModel) -> jax.Array:
         """The number to minimise, differentiable by the sequence in reverse mode; inf for an undetermined voxel."""
         return self.evaluate(sequence, signal_model).value
 
-    def evaluate(self, sequence: Sequence, signal_model: SignalModel) -> Outcome:
+    def evaluate(self, sequence: Fisp, signal_model: SignalModel) -> Outcome:
         """The number to minimise, with the standard deviations it is reduced from; raises what the model raises."""
         found = precision_of(signal_model(sequence, self.tissue), self.tissue)
         stds, weights = self._weighted(found)
@@ -96,7 +96,7 @@ class CramerRaoObjective:
         return jnp.where(weights > 0, stds, 0), weights
 
 
-def require_finite(objective: CramerRaoObjective, sequence: Sequence, signal_model: SignalModel) -> Outcome:
+def require_finite(objective: CramerRaoObjective, sequence: Fisp, signal_model: SignalModel) -> Outcome:
     """Evaluates an objective where a design starts, and refuses a start without a gradient to follow.
 
     Raises:

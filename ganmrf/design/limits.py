@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from ganmrf.physics.sequences.fisp import Sequence, require_fisp
+from ganmrf.physics.sequences.fisp import Fisp, require_fisp
 from ganmrf.pytrees import require_positive
 
 _NEAR = 0.01  # of a range or a limit: values this near to a bound count as at it
@@ -119,7 +119,7 @@ def check_feasible(
         )
 
 
-def violations(sequence: Sequence, limits: Limits) -> dict[str, float]:
+def violations(sequence: Fisp, limits: Limits) -> dict[str, float]:
     """How far a sequence is beyond each limit, in the unit of the limit; 0 where the limit is kept, to `ROUNDING`.
 
     Not under `jit`: the values are read.
@@ -150,7 +150,7 @@ def violations(sequence: Sequence, limits: Limits) -> dict[str, float]:
     return found
 
 
-def activity(sequence: Sequence, limits: Limits) -> dict[str, np.ndarray]:
+def activity(sequence: Fisp, limits: Limits) -> dict[str, np.ndarray]:
     """Which limits a sequence reaches to 1 % of the range or limit, frame by frame where they are limits of frames.
 
     Not under `jit`: the values are read.
@@ -184,7 +184,7 @@ def activity(sequence: Sequence, limits: Limits) -> dict[str, np.ndarray]:
     return found
 
 
-def check_inversion(sequence: Sequence, limits: Limits):
+def check_inversion(sequence: Fisp, limits: Limits):
     """Raises `ValueError` where only one of a sequence and its limits has an inversion."""
     if (sequence.inversion_time is None) != (limits.inversion_time is None):
         has, lacks = ("Limits", "sequence") if sequence.inversion_time is None else ("sequence", "Limits")

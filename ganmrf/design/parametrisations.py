@@ -20,7 +20,7 @@ from ganmrf.design.constraints import (
 )
 from ganmrf.design.limits import Limits, check_feasible, violations
 from ganmrf.physics.sequences import random
-from ganmrf.physics.sequences.fisp import Sequence
+from ganmrf.physics.sequences.fisp import Fisp
 from ganmrf.pytrees import require_positive, require_whole
 
 FIELDS = ("flip_angle", "repetition_time", "inversion_time")
@@ -126,9 +126,7 @@ class Parametrisation:
         an inversion in only one of the start and the limits.
     """
 
-    def __init__(
-        self, start: Sequence, limits: Limits, shape: Frames | Spline | Lobes, optimise: Iterable[str] = FIELDS
-    ):
+    def __init__(self, start: Fisp, limits: Limits, shape: Frames | Spline | Lobes, optimise: Iterable[str] = FIELDS):
         optimise = tuple(optimise)
         if not optimise or not set(optimise) <= set(FIELDS):
             raise ValueError(f"optimise must be some of {', '.join(FIELDS)}; got {', '.join(optimise) or 'none'}")
@@ -153,7 +151,7 @@ class Parametrisation:
         if limits.inversion_time is None:
             self._held["inversion_time"] = None
 
-    def initial(self, sequence: Sequence | None = None) -> dict:
+    def initial(self, sequence: Fisp | None = None) -> dict:
         """Parameters of the sequence nearest to a given one; None for the start; name of a field -> float arrays.
 
         The given sequence is first moved within the limits (`nearest_within`), then fitted by the shape; values keep a
@@ -175,7 +173,7 @@ class Parametrisation:
         }
         return jax.tree.map(lambda leaf: jnp.asarray(leaf, float), params)
 
-    def to_sequence(self, params: dict) -> Sequence:
+    def to_sequence(self, params: dict) -> Fisp:
         """The sequence of parameters such as `initial` returns, within the limits for any values; jit and grad work."""
         dtype = jnp.result_type(*jax.tree.leaves(params))
         held = {name: None if value is None else jnp.asarray(value, dtype) for name, value in self._held.items()}
@@ -190,7 +188,7 @@ class Parametrisation:
             low, high = self._ranges["flip_angle"]
             angles = low + (high - low) * self.shape.decode_angles(params["flip_angle"], self.start.n_frames)
             angles = restrict_angles(angles, self.limits, taken + pairwise_sum(times))
-        return Sequence(angles, times, self.limits.echo_time, inversion_time)
+        return Fisp(angles, times, self.limits.echo_time, inversion_time)
 
     def _times(self, params, taken):
         """Repetition times within their range, whose sum and the ``taken`` time keep the scan time; s, (frames,)."""

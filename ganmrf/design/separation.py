@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ganmrf.design.signal_models import SignalModel
-from ganmrf.physics.sequences.fisp import Sequence
+from ganmrf.physics.sequences.fisp import Fisp
 from ganmrf.physics.tissue import Tissue
 from ganmrf.pytrees import is_traced, pytree, require
 
@@ -63,7 +63,7 @@ class Separation:
         fields = [t1, low * t1, high * t1, t1, t1], [t2, t2, t2, low * t2, high * t2], [b1] * 5
         return Tissue(*map(jnp.stack, fields))
 
-    def __call__(self, sequence: Sequence, signal_model: SignalModel) -> jax.Array:
+    def __call__(self, sequence: Fisp, signal_model: SignalModel) -> jax.Array:
         """The number to minimise, differentiable by the sequence in reverse mode.
 
         Raises:
@@ -72,7 +72,7 @@ class Separation:
         products = self.products(sequence, signal_model)
         return jnp.max(products) if self.reduce == "worst" else jnp.mean(products)
 
-    def products(self, sequence: Sequence, signal_model: SignalModel) -> jax.Array:
+    def products(self, sequence: Fisp, signal_model: SignalModel) -> jax.Array:
         """Inner products of each fingerprint with its neighbours: T1 shorter, longer, T2 shorter, longer; (4, ...)."""
         signals = signal_model(sequence, self.compared).signal
         own, *others = signals / jnp.linalg.norm(signals, axis=-1, keepdims=True)

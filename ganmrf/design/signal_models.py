@@ -13,13 +13,13 @@ import numpy as np
 
 from ganmrf.anchors.generator import AnchoredGenerator
 from ganmrf.anchors.joint_features import without_echo
-from ganmrf.physics.sequences.fisp import Sequence
+from ganmrf.physics.sequences.fisp import Fisp
 from ganmrf.physics.simulate import SignalTangents, simulate_reverse, simulate_with_tangents
 from ganmrf.physics.slice_profile import SliceProfile
 from ganmrf.physics.tissue import Tissue
 from ganmrf.pytrees import is_traced
 
-SignalModel = Callable[[Sequence, Tissue], SignalTangents]
+SignalModel = Callable[[Fisp, Tissue], SignalTangents]
 
 _ASIDE = 1e-9  # relative step off the tissue: at an anchor the derivative of a radial basis function is 0 * infinity
 
@@ -60,7 +60,7 @@ def generator_model(generator: AnchoredGenerator, tissue: Tissue, *, n_states: i
     own, n_anchors = tissue, generator.sizes[-1]
     anchors, combinations = generator.anchors.rows(slice(n_anchors)), _combinations(generator, tissue, n_anchors)
 
-    def signal_model(sequence: Sequence, tissue: Tissue) -> SignalTangents:
+    def signal_model(sequence: Fisp, tissue: Tissue) -> SignalTangents:
         _require_same(tissue, own)
         profile = generator.slice_profile
         signals = simulate_reverse(without_echo(sequence), anchors, n_states=n_states, slice_profile=profile)

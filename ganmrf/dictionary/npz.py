@@ -14,7 +14,7 @@ from ganmrf.dictionary.build import Dictionary
 from ganmrf.files import array_suffix, read_arrays, replacing, write_arrays
 from ganmrf.matlab import check_variable
 from ganmrf.physics.lowering import require_plain_fisp
-from ganmrf.physics.sequences.fisp import Sequence
+from ganmrf.physics.sequences.fisp import Fisp
 from ganmrf.physics.slice_profile import SliceProfile
 from ganmrf.physics.tissue import Tissue
 from ganmrf.pytrees import require, require_positive
@@ -176,7 +176,7 @@ def dictionary_of(path, fields) -> Dictionary:
     times = fields["repetition_time_s"], fields["echo_time_s"], fields.get("inversion_time_s")
     try:
         tissue = Tissue(fields["t1_s"], fields["t2_s"], fields["b1"])
-        sequence = Sequence(fields["flip_angle_rad"], *times)
+        sequence = Fisp(fields["flip_angle_rad"], *times)
         profile = SliceProfile(fields["slice_nodes"], fields["slice_weights"]) if "slice_nodes" in fields else None
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error

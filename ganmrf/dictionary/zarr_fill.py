@@ -18,7 +18,7 @@ from ganmrf.dictionary.npz import fields_of
 from ganmrf.dictionary.zarr import ChunkedStore
 from ganmrf.parallel import meshes, one_blas_thread, run_chunks
 from ganmrf.physics.lowering import require_plain_fisp
-from ganmrf.physics.sequences.fisp import Sequence
+from ganmrf.physics.sequences.fisp import Fisp
 from ganmrf.physics.simulate_many import batched_simulator, plan_n_states
 from ganmrf.physics.slice_profile import SliceProfile
 from ganmrf.physics.tissue import Tissue
@@ -32,7 +32,7 @@ _POLL_S = 0.5  # between two looks for what another process writes
 
 def begin_store(
     path,
-    sequence: Sequence,
+    sequence: Fisp,
     tissue: Tissue,
     *,
     n_states: int | None = None,

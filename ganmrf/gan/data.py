@@ -12,7 +12,7 @@ from ganmrf.gan.recipes import Recipe
 from ganmrf.gan.split import SPLIT, blocked_rows, split_rows
 from ganmrf.parallel import one_blas_thread
 from ganmrf.physics.lowering import require_plain_fisp
-from ganmrf.physics.sequences.fisp import Sequence
+from ganmrf.physics.sequences.fisp import Fisp
 from ganmrf.physics.tissue_box import log_time
 from ganmrf.pytrees import pytree
 
@@ -175,7 +175,7 @@ def batch(key: jax.Array, step: jax.Array, examples: Examples, size: int, noise:
     return examples.condition[rows], examples.target[rows], jax.random.normal(what, (2, size, noise))
 
 
-def sequence_input(sequence: Sequence) -> np.ndarray:
+def sequence_input(sequence: Fisp) -> np.ndarray:
     """Flip angles and repetition times, each over its largest absolute value if that is not 0: (2 frames,), float32."""
     patterns = np.stack([np.asarray(sequence.flip_angle), np.asarray(sequence.repetition_time)])
     largest = np.abs(patterns).max(axis=1, keepdims=True)

@@ -15,7 +15,7 @@ from ganmrf.gan.emission import emit, hidden_layers
 from ganmrf.gan.least_squares import least_squares
 from ganmrf.gan.recipes import Recipe
 from ganmrf.parallel import one_blas_thread, run_chunks, workers
-from ganmrf.physics.sequences.fisp import Sequence
+from ganmrf.physics.sequences.fisp import Fisp
 from ganmrf.physics.simulate_many import require_signal_memory
 from ganmrf.physics.slice_profile import SliceProfile
 from ganmrf.physics.tissue import Tissue
@@ -50,7 +50,7 @@ class TrainedGenerator:
     norm_weights: jax.Array
     box: TissueBox
     b1: np.ndarray
-    sequence: Sequence
+    sequence: Fisp
     slice_profile: SliceProfile | None
     recipe: Recipe = dataclasses.field(metadata={"static": True})
 

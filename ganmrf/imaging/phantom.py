@@ -12,7 +12,7 @@ import numpy as np
 from scipy import ndimage
 
 from ganmrf.memory import require_memory
-from ganmrf.physics.sequences.fisp import Sequence
+from ganmrf.physics.sequences.fisp import Fisp
 from ganmrf.physics.simulate_many import simulate_many
 from ganmrf.physics.slice_profile import SliceProfile
 from ganmrf.physics.tissue import Tissue
@@ -174,7 +174,7 @@ def digital_brain(
 
 def acquire(
     brain: Brain,
-    sequence: Sequence,
+    sequence: Fisp,
     *,
     slice_profile: SliceProfile | None = None,
     mask: np.ndarray | None = None,

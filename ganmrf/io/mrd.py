@@ -21,7 +21,7 @@ from ganmrf.io.mrd_header import affine_of, new_header, place_of, sequence_of, s
 from ganmrf.io.mrd_noise import noise_of
 from ganmrf.io.mrd_xml import encoding_of, parse_header
 from ganmrf.io.trajectories import UNITS, GivenTrajectory, read_trajectory, stored_per_metre
-from ganmrf.physics.sequences.fisp import Sequence
+from ganmrf.physics.sequences.fisp import Fisp
 
 with warnings.catch_warnings():  # the import changes which warnings a user sees
     import ismrmrd
@@ -58,7 +58,7 @@ class RawData:
     slice_thickness: float
     dwell_time: float | None = None
     affine: np.ndarray | None = None
-    sequence: Sequence | None = None
+    sequence: Fisp | None = None
     trajectory_units: str | None = None
     noise: np.ndarray | None = None
 
@@ -150,7 +150,7 @@ def read_mrd(
       The raw data. ``noise`` is from the readouts flagged as noise, or else from those in front that hold no signal,
       scaled to the dwell time of the scan (`noise_of`). ``affine`` has the centre of the slice in voxel
       (nx // 2, ny // 2). ``sequence`` is None unless the header has TR, TE and flip angle, each once or for every
-      frame, with values that a `Sequence` can have. (Some converters write one flip angle where the scan had many.)
+      frame, with values that a `Fisp` can have. (Some converters write one flip angle where the scan had many.)
 
     Raises:
       ValueError: a file that is missing, truncated or without MRD raw data in the group; a header without sizes, or

@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 
 from ganmrf.io.trajectories import UNITS
-from ganmrf.physics.sequences.fisp import Sequence, require_fisp
+from ganmrf.physics.sequences.fisp import Fisp, require_fisp
 
 with warnings.catch_warnings():  # the import changes which warnings a user sees
     from ismrmrd import xsd
@@ -14,7 +14,7 @@ _UNITS = "trajectory_units"  # our name for what MRD has no field for
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
-def sequence_of(parameters, frames: int) -> Sequence | None:
+def sequence_of(parameters, frames: int) -> Fisp | None:
     """The sequence of some frames from a header's parameters (ms, degrees); None where these do not define one."""
     if parameters is None:
         return None
@@ -24,7 +24,7 @@ def sequence_of(parameters, frames: int) -> Sequence | None:
     flip_angle, repetition_time, echo_time = (np.broadcast_to(np.asarray(value), (frames,)) for value in values)
     inversion_time = 1e-3 * parameters.TI[0] if parameters.TI else None
     try:
-        return Sequence(np.deg2rad(flip_angle), 1e-3 * repetition_time, 1e-3 * echo_time, inversion_time)
+        return Fisp(np.deg2rad(flip_angle), 1e-3 * repetition_time, 1e-3 * echo_time, inversion_time)
     except ValueError:
         return None
 

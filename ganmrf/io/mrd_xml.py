@@ -84,6 +84,8 @@ def encoding_of(header, space: int, matrix, field_of_view, notes: list):
         held = f"encoding_space_ref is {space}, but the header has {len(header.encoding)} encodings"
         raise ValueError(f"{held}: give --matrix=Y,X and --field_of_view_mm=Y,X")
     image, encoded = _sizes(found, "reconSpace"), _sizes(found, "encodedSpace")
+    for size in _SIZES:  # where the image has none, it is as large as what is encoded
+        image[size] = {axis: encoded[size][axis] if held is None else held for axis, held in image[size].items()}
     for size, values in given.items():
         for axis, value in () if values is None else zip("xy", values, strict=True):
             both = encoded[size][axis], image[size][axis]

@@ -10,7 +10,7 @@ import numpy as np
 from ganmrf.io.girf import Girf
 from ganmrf.io.pulseq_scan import read_scan
 from ganmrf.memory import require_memory
-from ganmrf.physics.sequences.fisp import Sequence
+from ganmrf.physics.sequences.fisp import Fisp
 
 _SAME_PHASE = 1e-3  # rad: a file has six digits of frequency offsets and phases
 _NO_FLIP = 1e-5  # rad: a pulse of amplitude 0, whose phase means nothing; OpenMRF plays it with 1e-6
@@ -26,7 +26,7 @@ _RULE = "MRF-FISP has excitations, after one inversion at most"
 _PREPARES = ("inversion", "saturation", "preparation", "refocusing", "other")
 
 
-def read_pulseq(path, *, slice_index: int | None = None) -> Sequence:
+def read_pulseq(path, *, slice_index: int | None = None) -> Fisp:
     """Reads the sequence of an MRF-FISP scan, of any readout, from a ``.seq`` file of Pulseq 1.2 to 1.5.
 
     A frame is an RF pulse (also of amplitude 0) with the readout after it. One pulse before the first frame may be an
@@ -60,7 +60,7 @@ def read_pulseq(path, *, slice_index: int | None = None) -> Sequence:
     inversion = _inversion(path, preparations, times[0])
     _check_not_balanced(path, scan.moments, times)
     try:
-        return Sequence(
+        return Fisp(
             flip_angle=_flip_angles(path, frames),
             repetition_time=np.diff(times, append=end),
             echo_time=np.array([_echo(scan.moments, pulse, readout) - pulse.time for pulse, readout in frames]),

@@ -10,12 +10,12 @@ from ganmrf.files import replacing
 from ganmrf.io.pulseq_plan import excite, plan, up
 from ganmrf.io.pulseq_settings import RASTER_US, Excitation, Readout, ScannerLimits
 from ganmrf.physics.constants import GYROMAGNETIC_RATIO
-from ganmrf.physics.sequences.fisp import Sequence, require_fisp
+from ganmrf.physics.sequences.fisp import Fisp, require_fisp
 
 
 def write_pulseq(
     path,
-    sequence: Sequence,
+    sequence: Fisp,
     readout: Readout,
     *,
     excitation: Excitation | None = None,

@@ -8,7 +8,7 @@ import warnings
 import numpy as np
 
 from ganmrf.files import check_readable, replacing
-from ganmrf.physics.sequences.fisp import Sequence, require_fisp
+from ganmrf.physics.sequences.fisp import Fisp, require_fisp
 
 _SCALE = {"deg": np.pi / 180, "rad": 1.0, "us": 1e-6, "ms": 1e-3, "s": 1.0}
 _LEAST = {  # what the largest of a sequence exceeds: less leaves no signal, or no time to read it
@@ -23,7 +23,7 @@ _COLUMNS = {  # field: names of its column, and units that the name may end with
 }
 
 
-def read_schedule(path, *, echo_time: float | None = None, inversion_time: float | None = None) -> Sequence:
+def read_schedule(path, *, echo_time: float | None = None, inversion_time: float | None = None) -> Fisp:
     """Reads a sequence from a CSV file whose header names columns with their units.
 
     One row a frame. Columns: ``flip_angle_deg`` (or ``_rad``; short name ``fa``), ``repetition_time_ms`` (or ``_us``,
@@ -57,7 +57,7 @@ def read_schedule(path, *, echo_time: float | None = None, inversion_time: float
     if missing:
         raise ValueError(f"{path}: no column {' and no column '.join(missing)}")
     try:
-        sequence = Sequence(**columns, inversion_time=inversion_time)
+        sequence = Fisp(**columns, inversion_time=inversion_time)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     for name, (least, unit, scale, other) in _LEAST.items():
@@ -67,7 +67,7 @@ def read_schedule(path, *, echo_time: float | None = None, inversion_time: float
     return sequence
 
 
-def write_schedule(path, sequence: Sequence):
+def write_schedule(path, sequence: Fisp):
     """Writes a sequence as a CSV file for `read_schedule`, in degrees and ms with six decimals, as `replacing` does.
 
     Its inversion time, if any, is written in every row.
@@ -86,7 +86,7 @@ def write_schedule(path, sequence: Sequence):
 
 
 def read_columns(path) -> dict[str, np.ndarray]:
-    """The columns of a file of `read_schedule` that are fields of `Sequence`, in rad and s, float64, (frames,) each."""
+    """The columns of a file of `read_schedule` that are fields of `Fisp`, in rad and s, float64, (frames,) each."""
     path = pathlib.Path(path) if isinstance(path, str) else path
     if isinstance(path, pathlib.Path):  # not of a package in an archive
         check_readable(path)

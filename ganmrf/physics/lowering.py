@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ganmrf.physics.sequences.blocks import Delay, HalfTurns, Inversion, Saturation, T2Preparation, Train
-from ganmrf.physics.sequences.fisp import Sequence, require_fisp
+from ganmrf.physics.sequences.fisp import Fisp, require_fisp
 
 REAL, COMPLEX, ISOCHROMAT = "real", "complex", "isochromat"  # what a frame acts on: see `form_of`
 
@@ -73,7 +73,7 @@ def is_real(sequence, off_resonance) -> bool:
 
 def is_plain_fisp(sequence, off_resonance) -> bool:
     """Whether a sequence is `Fisp` on resonance, for which there are tables of numbers of states and derivatives."""
-    return isinstance(sequence, Sequence) and off_resonance is None
+    return isinstance(sequence, Fisp) and off_resonance is None
 
 
 def as_played(sequence, off_resonance):

@@ -10,14 +10,14 @@ from ganmrf.physics.engines.tangents import B1, SIGNAL, T1, T2, tangents_in_chun
 from ganmrf.physics.engines.trains import compiled, fisp_signal, lanes, train_signal
 from ganmrf.physics.lowering import as_played, is_plain_fisp, require_plain_fisp, signal_dtype
 from ganmrf.physics.n_states import resolve_n_states
-from ganmrf.physics.sequences.fisp import Sequence
+from ganmrf.physics.sequences.fisp import Fisp
 from ganmrf.physics.slice_profile import SliceProfile
 from ganmrf.physics.tissue import Tissue
 from ganmrf.pytrees import is_traced, pytree
 
 
 def simulate(
-    sequence: Sequence,
+    sequence: Fisp,
     tissue: Tissue,
     *,
     n_states: int | None = None,
@@ -101,7 +101,7 @@ def _in_chunks(values, size):
 
 
 def simulate_reverse(
-    sequence: Sequence, tissue: Tissue, *, n_states: int | None = None, slice_profile: SliceProfile | None = None
+    sequence: Fisp, tissue: Tissue, *, n_states: int | None = None, slice_profile: SliceProfile | None = None
 ) -> jax.Array:
     """The signals of `simulate`, for `jax.grad` and `jax.vjp`; its arguments, results and errors are the same.
 
@@ -134,7 +134,7 @@ class SignalTangents:
 
 
 def simulate_with_tangents(
-    sequence: Sequence,
+    sequence: Fisp,
     tissue: Tissue,
     *,
     n_states: int | None = None,

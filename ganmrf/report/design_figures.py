@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ganmrf.design.limits import Limits
-from ganmrf.physics.sequences.fisp import Sequence
+from ganmrf.physics.sequences.fisp import Fisp
 from ganmrf.pytrees import require, require_positive
 from ganmrf.report.drawing import COLOURS, legend_above, plain_axes, plain_logarithm
 from ganmrf.report.figures import schedule_panels, timing
@@ -24,7 +24,7 @@ _BOUNDS = {  # labels of the limits that `design.limits.activity` names
 }
 
 
-def design_figure(before: Sequence, after: Sequence, *, limits: Limits) -> Figure:
+def design_figure(before: Fisp, after: Fisp, *, limits: Limits) -> Figure:
     """Flip angle and repetition time of two sequences against frame, stacked.
 
     Args:

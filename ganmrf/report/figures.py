@@ -6,7 +6,7 @@ import numpy as np
 from cmcrameri import cm
 from matplotlib.figure import Figure
 
-from ganmrf.physics.sequences.fisp import Sequence, require_fisp
+from ganmrf.physics.sequences.fisp import Fisp, require_fisp
 from ganmrf.report.drawing import (
     COLOURS,
     RELAXATION,
@@ -28,7 +28,7 @@ MAGNIFICATION = 10  # of difference maps, as the GAN-MRF paper shows them
 REFERENCE_TIMES = {"WM": (0.95, 0.04), "GM": (1.5, 0.06), "CSF": (2.95, 0.5)}
 
 
-def schedule_figure(sequence: Sequence) -> Figure:
+def schedule_figure(sequence: Fisp) -> Figure:
     """Flip angle and repetition time against frame, stacked.
 
     Args:
@@ -70,7 +70,7 @@ def schedule_panels(height, sequences, ranges=None):
     return figure, panels
 
 
-def timing(sequence: Sequence) -> str:
+def timing(sequence: Fisp) -> str:
     """Number of frames, scan time and inversion time, in words."""
     inversion = 0.0 if sequence.inversion_time is None else float(sequence.inversion_time)
     scan_time = np.asarray(sequence.repetition_time, float).sum() + inversion

@@ -12,7 +12,7 @@ from ganmrf.imaging.trajectory import Spiral, design_spiral, rotated, rotation_a
 from ganmrf.io.pulseq_read import read_pulseq
 from ganmrf.io.pulseq_settings import Excitation, Readout, ScannerLimits
 from ganmrf.io.schedule import read_schedule
-from ganmrf.physics.sequences.fisp import Sequence
+from ganmrf.physics.sequences.fisp import Fisp
 from ganmrf.physics.sequences.published import mrf_fisp
 from ganmrf.physics.slice_profile import MAX_TIME_BANDWIDTH, N_POSITIONS, WINDOWS, SliceProfile, sinc_slice_profile
 from ganmrf.physics.tissue import Tissue
@@ -73,7 +73,7 @@ class SimulationConfig:
         fields = self.schedule, self.frames, self.echo_time_ms, self.inversion_time_ms
         return any(value is not None for value in fields)
 
-    def sequence(self) -> Sequence:
+    def sequence(self) -> Fisp:
         """The sequence that the fields name.
 
         Raises:
@@ -233,7 +233,7 @@ class PreparationConfig:
         None, "largest error that is put up with; default: --accuracy, or 0.01, with a warning above 0.001", above=0
     )
 
-    def prepare(self, generator, sequence: Sequence, **changes):
+    def prepare(self, generator, sequence: Fisp, **changes):
         """`ganmrf.anchors.prepared.prepare` as the fields say, but for ``changes`` of its arguments."""
         from ganmrf.anchors.prepared import prepare  # here: most jobs prepare nothing
 

@@ -23,7 +23,7 @@ from ganmrf.files import read_arrays, write_arrays
 from ganmrf.imaging.phantom import BRAIN_TISSUES, TISSUES
 from ganmrf.memory import require_memory
 from ganmrf.physics.n_states import sufficient_n_states
-from ganmrf.physics.sequences.fisp import Sequence
+from ganmrf.physics.sequences.fisp import Fisp
 from ganmrf.physics.tissue import Tissue
 from ganmrf.runs.configs import TISSUE_FIELDS, SimulationConfig
 from ganmrf.runs.loop import advance
@@ -135,7 +135,7 @@ class DesignConfig:
         t1, t2 = 1e-3 * np.transpose(list(self.named_tissues.values()))
         return Tissue(t1, t2)
 
-    def limits(self, start: Sequence) -> Limits:
+    def limits(self, start: Fisp) -> Limits:
         """The limits of a search from ``start``; without a scan time, that of the start."""
         if start.inversion_time is None and self.inversion_range_ms is not None:
             raise ValueError("inversion_range_ms goes with a start that has an inversion; that of --schedule has none")
@@ -153,7 +153,7 @@ class DesignConfig:
                 rf_power=self.rf_power,
             )
 
-    def parametrisation(self, start: Sequence) -> Parametrisation:
+    def parametrisation(self, start: Fisp) -> Parametrisation:
         """The sequences that a search from ``start`` chooses from."""
         shapes = {
             "spline": Spline(self.knot_spacing),
@@ -177,9 +177,9 @@ class Design(NamedTuple):
       limits: what the sequences keep.
     """
 
-    start: Sequence
-    sequence: Sequence
-    basins: list[Sequence]
+    start: Fisp
+    sequence: Fisp
+    basins: list[Fisp]
     best: np.ndarray
     values: np.ndarray
     seconds: float
@@ -243,7 +243,7 @@ def design(workdir: Workdir, config: DesignConfig, *, progress: bool = True) -> 
     return Design(start, designed, basins, best, values, seconds, parametrisation.limits)
 
 
-def kept_start(workdir: Workdir, config: DesignConfig) -> Sequence:
+def kept_start(workdir: Workdir, config: DesignConfig) -> Fisp:
     """The sequence that a search in a folder starts from: of its first call, whatever became of the schedule since.
 
     Raises:
@@ -256,12 +256,12 @@ def kept_start(workdir: Workdir, config: DesignConfig) -> Sequence:
         return start
     arrays = read_arrays(path)
     try:
-        return Sequence(**arrays)
+        return Fisp(**arrays)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path}: not the start of a design ({error})") from error
 
 
-def make_objective(config: DesignConfig, start: Sequence) -> Callable[[Sequence], jax.Array]:
+def make_objective(config: DesignConfig, start: Fisp) -> Callable[[Fisp], jax.Array]:
     """What a sequence is worth to a search from ``start``: a function to a scalar, which is less for a better sequence.
 
     The value of the bound is 1 where the wanted gains are just reached; that of the separation is an inner product.

@@ -1,6 +1,7 @@
 """The folder of one run: its lock, its settings, and its record."""
 
 import contextlib
+import dataclasses
 import json
 import pathlib
 import shutil
@@ -145,7 +146,7 @@ def read_records(folder, names: Iterable[str] = ()) -> list[dict]:
 
 
 def read_config(folder, config):
-    """The settings of the run that a folder holds.
+    """The settings of the run that a folder holds; a setting of a group that is newer than the run has its default.
 
     Args:
       folder: of the run.
@@ -160,6 +161,7 @@ def read_config(folder, config):
     stored = read_json(path)
     if not isinstance(stored, dict):
         raise ValueError(f"{path} is damaged: it holds no settings by name")
+    stored = _completed(config, stored)
     if _names(stored) != _names(plain):
         raise ValueError(f"{path} is of another kind of run or version: its settings have other names")
     try:
@@ -187,6 +189,21 @@ def stored_settings(folder) -> dict:
     with contextlib.suppress(ValueError, AttributeError):  # whoever reads it as a run says what is wrong
         return dict(leaves(read_json(pathlib.Path(folder) / "config.json")))
     return {}
+
+
+def _completed(config, stored):
+    """Stored settings, and the defaults of those in their groups that are not stored."""
+    found = dict(stored)
+    for field in dataclasses.fields(config):
+        own, group = getattr(config, field.name), stored.get(field.name)
+        if dataclasses.is_dataclass(own) and isinstance(group, dict):
+            defaults = {
+                each.name: list(each.default) if isinstance(each.default, tuple) else each.default
+                for each in dataclasses.fields(own)
+                if each.default is not dataclasses.MISSING and each.metadata.get("kept", True)
+            }
+            found[field.name] = defaults | _completed(own, group)
+    return found
 
 
 def _names(plain):

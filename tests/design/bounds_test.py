@@ -9,7 +9,7 @@ import pytest
 
 from ganmrf.design.bounds import precision, precision_of, scan_time
 from ganmrf.design.signal_models import simulator_model
-from ganmrf.physics.sequences.fisp import Sequence
+from ganmrf.physics.sequences.fisp import Fisp
 from ganmrf.physics.simulate import simulate, simulate_with_tangents
 from ganmrf.physics.slice_profile import SliceProfile
 from ganmrf.physics.tissue import Tissue
@@ -27,7 +27,7 @@ def float64():
 
 def case():
     rng = np.random.default_rng(0)
-    sequence = Sequence(rng.uniform(0, 1.2, FRAMES), rng.uniform(0.01, 0.03, FRAMES), 2e-3, 0.02)
+    sequence = Fisp(rng.uniform(0, 1.2, FRAMES), rng.uniform(0.01, 0.03, FRAMES), 2e-3, 0.02)
     return sequence, Tissue(np.array([0.832, 1.331]), np.array([0.0792, 0.11]), np.array([1.0, 0.9]))
 
 

@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as hnp
 
 from ganmrf.design.constraints import limit_change, limit_power, meet_sum, nearest_within, pairwise_sum, roughness
 from ganmrf.design.limits import Limits, violations
-from ganmrf.physics.sequences.fisp import Sequence
+from ganmrf.physics.sequences.fisp import Fisp
 from ganmrf.physics.sequences.published import mrf_fisp
 from tests.quick import quickly
 
@@ -51,7 +51,7 @@ def projected_in_float32():
 
 def random_sequence(n_frames=40, seed=0):
     rng = np.random.default_rng(seed)
-    return Sequence(rng.uniform(0, 1.5, n_frames), rng.uniform(8e-3, 18e-3, n_frames), 2e-3, 0.02)
+    return Fisp(rng.uniform(0, 1.5, n_frames), rng.uniform(8e-3, 18e-3, n_frames), 2e-3, 0.02)
 
 
 @hypothesis.given(values=angles, change=st.floats(0.01, 3))
@@ -162,7 +162,7 @@ def test_each_limit_changes_the_projection_and_holds_in_float32(change):
 
 def test_the_power_budget_of_the_smallest_angles_lengthens_the_scan():
     limits = Limits((0.5, 0.6), (5e-3, 50e-3), 2e-3, rf_power=10.0)
-    found = projected(Sequence(np.full(20, 0.6), 6e-3, 2e-3), limits)
+    found = projected(Fisp(np.full(20, 0.6), 6e-3, 2e-3), limits)
     assert not any(violations(found, limits).values())
     np.testing.assert_allclose(found.repetition_time, 0.5**2 / 10, rtol=3e-6)  # 1e-6 inside each limit
     np.testing.assert_allclose(found.flip_angle, 0.5, rtol=3e-6)
@@ -177,10 +177,10 @@ def test_projection_refuses_what_cannot_be_met():
 
 def test_roughness_counts_turns_and_not_slopes():
     limits = Limits((0, 1.0), (10e-3, 20e-3), 2e-3)
-    line = Sequence(np.linspace(0, 1, 11), np.linspace(10e-3, 20e-3, 11), 2e-3)
+    line = Fisp(np.linspace(0, 1, 11), np.linspace(10e-3, 20e-3, 11), 2e-3)
     np.testing.assert_allclose(roughness(line, limits), 0, atol=1e-28)
     jump = dataclasses.replace(line, flip_angle=jnp.arange(11) % 2.0)
     np.testing.assert_allclose(roughness(jump, limits), 1, rtol=1e-12)
     both = dataclasses.replace(jump, repetition_time=10e-3 + 10e-3 * (jnp.arange(11) % 2))
     np.testing.assert_allclose(roughness(both, limits), 2, rtol=1e-12)
-    assert roughness(Sequence([0.1, 0.9], 12e-3, 2e-3), limits) == 0
+    assert roughness(Fisp([0.1, 0.9], 12e-3, 2e-3), limits) == 0

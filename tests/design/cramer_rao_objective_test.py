@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ganmrf.design.bounds import precision_of
 from ganmrf.design.cramer_rao_objective import CramerRaoObjective, require_finite
 from ganmrf.design.signal_models import simulator_model
-from ganmrf.physics.sequences.fisp import Sequence
+from ganmrf.physics.sequences.fisp import Fisp
 from ganmrf.physics.simulate import SignalTangents, simulate_with_tangents
 from ganmrf.physics.tissue import Tissue
 from tests.quick import quickly
@@ -32,7 +32,7 @@ def tissues():
 
 def case():
     rng = np.random.default_rng(0)
-    return Sequence(rng.uniform(0.2, 1.2, FRAMES), rng.uniform(0.02, 0.2, FRAMES), 2e-3, 0.02), tissues()
+    return Fisp(rng.uniform(0.2, 1.2, FRAMES), rng.uniform(0.02, 0.2, FRAMES), 2e-3, 0.02), tissues()
 
 
 def recorded(tangents):

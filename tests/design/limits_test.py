@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ganmrf.design.limits import Limits, activity, check_feasible, violations
-from ganmrf.physics.sequences.fisp import Sequence
+from ganmrf.physics.sequences.fisp import Fisp
 
 LIMITS = Limits(flip_angle=(0.1, 1.2), repetition_time=(10e-3, 15e-3), echo_time=2e-3, inversion_time=(10e-3, 40e-3))
 
@@ -71,7 +71,7 @@ def test_an_upper_bound_of_the_scan_time_need_not_be_filled():
 
 def test_violations_are_the_distances_beyond_each_limit():
     limits = dataclasses.replace(LIMITS, scan_time=0.04, max_flip_change=0.5, rf_power=20.0)
-    sequence = Sequence([0.0, 1.3, 1.0], [9e-3, 18e-3, 12e-3], 2.5e-3, 0.05)
+    sequence = Fisp([0.0, 1.3, 1.0], [9e-3, 18e-3, 12e-3], 2.5e-3, 0.05)
     found = violations(sequence, limits)
     expected = {
         "flip_angle": 0.1,  # both by the first and the second frame
@@ -91,7 +91,7 @@ def test_nothing_is_violated_at_the_limits_themselves():
     limits = dataclasses.replace(
         LIMITS, scan_time=0.065, scan_time_fixed=True, max_flip_change=1.1, rf_power=1.46 / 0.065
     )
-    sequence = Sequence([0.1, 1.2, 0.1], [10e-3, 15e-3, 10e-3], 2e-3, 30e-3)
+    sequence = Fisp([0.1, 1.2, 0.1], [10e-3, 15e-3, 10e-3], 2e-3, 30e-3)
     assert set(violations(sequence, limits).values()) == {0.0}
     longer = dataclasses.replace(limits, scan_time=0.066)
     assert violations(sequence, longer)["scan_time"] == pytest.approx(1e-3, rel=1e-3)
@@ -99,7 +99,7 @@ def test_nothing_is_violated_at_the_limits_themselves():
 
 
 def test_limits_that_are_not_set_are_not_reported():
-    sequence = Sequence([0.5], 12e-3, 2e-3)
+    sequence = Fisp([0.5], 12e-3, 2e-3)
     limits = dataclasses.replace(LIMITS, inversion_time=None)
     assert violations(sequence, limits).keys() == {"flip_angle", "repetition_time", "echo_time"}
     assert activity(sequence, limits).keys() == {
@@ -109,7 +109,7 @@ def test_limits_that_are_not_set_are_not_reported():
 
 def test_activity_says_which_frames_are_at_which_limit():
     limits = dataclasses.replace(LIMITS, scan_time=0.08, max_flip_change=0.5, rf_power=1000.0)
-    sequence = Sequence([0.1, 0.6, 0.7, 1.2, 1.2], [15e-3, 12e-3, 10e-3, 10e-3, 10e-3], 2e-3, 23e-3)
+    sequence = Fisp([0.1, 0.6, 0.7, 1.2, 1.2], [15e-3, 12e-3, 10e-3, 10e-3, 10e-3], 2e-3, 23e-3)
     found = activity(sequence, limits)
     expected = {
         "flip_angle min": [1, 0, 0, 0, 0],
@@ -125,13 +125,13 @@ def test_activity_says_which_frames_are_at_which_limit():
     assert found.keys() == expected.keys()
     for name, frames in expected.items():
         np.testing.assert_array_equal(found[name], np.array(frames, bool), err_msg=name)
-    near = Sequence([0.1 + 0.009 * 1.1, 0.1 + 0.011 * 1.1], [12e-3, 12e-3], 2e-3, 23e-3)
+    near = Fisp([0.1 + 0.009 * 1.1, 0.1 + 0.011 * 1.1], [12e-3, 12e-3], 2e-3, 23e-3)
     assert activity(near, limits)["flip_angle min"].tolist() == [True, False]
 
 
 @pytest.mark.parametrize("report", [violations, activity])
 def test_an_inversion_must_be_in_both_or_neither(report):
     with pytest.raises(ValueError, match="inversion_time must be None in both or neither; Limits has one"):
-        report(Sequence([0.5], 12e-3, 2e-3), LIMITS)
+        report(Fisp([0.5], 12e-3, 2e-3), LIMITS)
     with pytest.raises(ValueError, match="sequence has one, Limits has None"):
-        report(Sequence([0.5], 12e-3, 2e-3, 0.02), dataclasses.replace(LIMITS, inversion_time=None))
+        report(Fisp([0.5], 12e-3, 2e-3, 0.02), dataclasses.replace(LIMITS, inversion_time=None))

@@ -13,7 +13,7 @@ import pytest
 from ganmrf.design.limits import Limits, violations
 from ganmrf.design.parametrisations import EDGE, Frames, Lobes, Parametrisation, Spline
 from ganmrf.io.schedule import read_schedule
-from ganmrf.physics.sequences.fisp import Sequence
+from ganmrf.physics.sequences.fisp import Fisp
 from ganmrf.physics.sequences.published import mrf_fisp
 from tests.quick import quickly
 
@@ -34,7 +34,7 @@ by_shape = pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: type(shape
 
 def start(n_frames=N_FRAMES):
     rng = np.random.default_rng(n_frames)
-    return Sequence(rng.uniform(0.3, 0.8, n_frames), rng.uniform(12e-3, 13e-3, n_frames), 2e-3, 0.02)
+    return Fisp(rng.uniform(0.3, 0.8, n_frames), rng.uniform(12e-3, 13e-3, n_frames), 2e-3, 0.02)
 
 
 def random_params(shape, n_frames, scale, seed=0):
@@ -155,7 +155,7 @@ def test_lobes_find_those_of_the_published_schedule():
 def test_a_start_outside_is_put_inside_with_room_to_move():
     limits = dataclasses.replace(LIMITS, max_flip_change=None, rf_power=None, scan_time=None, scan_time_fixed=False)
     parametrisation = Parametrisation(start(), limits, Frames())
-    outside = Sequence(np.linspace(0, 2, N_FRAMES), np.linspace(5e-3, 20e-3, N_FRAMES), 1e-3, 1.0)
+    outside = Fisp(np.linspace(0, 2, N_FRAMES), np.linspace(5e-3, 20e-3, N_FRAMES), 1e-3, 1.0)
     found = quickly(parametrisation.to_sequence)(parametrisation.initial(outside))
     np.testing.assert_allclose(found.flip_angle, np.clip(outside.flip_angle, 0.05, 1.2), atol=1.15 * EDGE * 1.01)
     np.testing.assert_allclose(found.repetition_time, np.clip(outside.repetition_time, 11e-3, 14e-3), atol=3.1e-6)

@@ -13,7 +13,7 @@ from ganmrf.physics.bloch import isochromat_signal
 from ganmrf.physics.sequences.blocks import Inversion, T2Preparation
 from ganmrf.physics.sequences.bssfp import Bssfp
 from ganmrf.physics.sequences.cardiac import CardiacFisp
-from ganmrf.physics.sequences.fisp import Sequence
+from ganmrf.physics.sequences.fisp import Fisp
 from ganmrf.physics.sequences.published import mrf_fisp
 from ganmrf.physics.sequences.spoiled_gradient_echo import SpoiledGradientEcho
 from ganmrf.physics.simulate import simulate
@@ -36,7 +36,7 @@ def test_rows_are_unit_fingerprints_of_their_atoms(dictionary):
 
 
 def test_silent_atoms_are_refused():
-    sequence = Sequence(flip_angle=np.zeros(5), repetition_time=0.01, echo_time=0.002)
+    sequence = Fisp(flip_angle=np.zeros(5), repetition_time=0.01, echo_time=0.002)
     with pytest.raises(ValueError, match=r"atom 0 \(T1 1 s, T2 0.1 s\) has no signal"):
         build_dictionary(sequence, Tissue(t1=[1.0], t2=[0.1]))
 

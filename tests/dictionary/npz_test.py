@@ -12,7 +12,7 @@ import scipy.io
 from ganmrf.dictionary.build import Dictionary
 from ganmrf.dictionary.npz import load_dictionary, save_dictionary, save_dictionary_in_blocks
 from ganmrf.files import read_arrays
-from ganmrf.physics.sequences.fisp import Sequence
+from ganmrf.physics.sequences.fisp import Fisp
 from ganmrf.physics.slice_profile import SliceProfile
 from ganmrf.physics.tissue import Tissue
 
@@ -31,7 +31,7 @@ def dictionary(*, atoms=5, frames=7, rank=None, b1=1.0, inversion_time=0.018, pr
         tissue=Tissue(t1, t1 / 10, np.asarray(b1, real)),
         fingerprints=(rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(dtype),
         norms=rng.uniform(1, 2, atoms).astype(real),
-        sequence=Sequence(
+        sequence=Fisp(
             rng.uniform(0, 1, frames).astype(real),
             rng.uniform(0.012, 0.015, frames).astype(real),
             np.asarray(0.002, real),

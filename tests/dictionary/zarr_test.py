@@ -20,7 +20,7 @@ from ganmrf.dictionary.grids import grid_of, tissue_grid
 from ganmrf.dictionary.npz import save_dictionary
 from ganmrf.dictionary.zarr import ChunkedStore, open_dictionary
 from ganmrf.dictionary.zarr_fill import begin_store, fill_store
-from ganmrf.physics.sequences.fisp import Sequence
+from ganmrf.physics.sequences.fisp import Fisp
 from ganmrf.physics.sequences.published import mrf_fisp
 from ganmrf.physics.slice_profile import sinc_slice_profile
 from ganmrf.physics.tissue import Tissue
@@ -279,7 +279,7 @@ def test_bad_requests(tmp_path):
     ):
         with pytest.raises(ValueError, match=words):
             stream(tmp_path / "a.zarr", **settings)
-    silent = Sequence(flip_angle=np.zeros(5), repetition_time=0.01, echo_time=0.002)
+    silent = Fisp(flip_angle=np.zeros(5), repetition_time=0.01, echo_time=0.002)
     with pytest.raises(ValueError, match=r"atom 0 \(T1 1 s, T2 0.1 s\) has no signal"):
         stream(tmp_path / "silent.zarr", silent, Tissue(t1=[1.0], t2=[0.1]))
     assert [path.name for path in tmp_path.iterdir()] == ["silent.zarr"]

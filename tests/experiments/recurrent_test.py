@@ -10,7 +10,7 @@ import pytest
 from experiments.evaluation.recurrent import RecurrentConfig, draw, fit, init_state, recurrent_signals
 from experiments.evaluation.recurrent_runs import Recurrent
 from ganmrf.anchors.joint_features import sample_sequences
-from ganmrf.physics.sequences.fisp import Sequence, simulate_voxel
+from ganmrf.physics.sequences.fisp import Fisp, simulate_voxel
 from ganmrf.physics.tissue import Tissue
 from ganmrf.pytrees import unusual_values
 
@@ -53,7 +53,7 @@ def test_examples_are_signals_of_the_sequences_and_tissues_that_are_named():
     pulses, simulate_one = examples.pulses, jax.jit(simulate_voxel)
     for number, atom in ((0, 0), (17, 3), (63, 63)):  # the first is a heart rhythm or not, as drawn
         angle, interval = (leaf[:, number] for leaf in pulses)
-        named = Sequence(angle, jnp.append(interval[1:], 20e-3), 0.0, interval[0])
+        named = Fisp(angle, jnp.append(interval[1:], 20e-3), 0.0, interval[0])
         t1, t2, b1 = (getattr(examples.tissue, name)[number, atom] for name in CONFIG.axes)
         signal = -np.imag(simulate_one(named, t1, t2, b1))
         np.testing.assert_allclose(examples.signals[:, number, atom], signal, atol=1e-4)  # the examples' accuracy

@@ -13,7 +13,7 @@ from ganmrf.dictionary.compress import compress
 from ganmrf.dictionary.grids import tissue_grid
 from ganmrf.gan.data import batch, sequence_input, split_and_scale
 from ganmrf.gan.recipes import recipe
-from ganmrf.physics.sequences.fisp import Sequence
+from ganmrf.physics.sequences.fisp import Fisp
 from ganmrf.physics.sequences.published import mrf_fisp
 from ganmrf.physics.tissue import Tissue
 
@@ -133,7 +133,7 @@ def test_the_sequence_as_an_input(dictionary):
 
 @pytest.mark.parametrize(("flip_angles", "expected"), [([0.0, 0.0], [0, 0]), ([0.0, -0.5], [0, -1])])
 def test_a_train_of_flip_angles_that_are_all_0_is_an_input_of_zeros(flip_angles, expected):
-    sequence = Sequence(jnp.array(flip_angles), jnp.array([0.006, 0.012]), 0.002)
+    sequence = Fisp(jnp.array(flip_angles), jnp.array([0.006, 0.012]), 0.002)
     values = sequence_input(sequence)
     np.testing.assert_array_equal(values, np.float32([*expected, 0.5, 1]))
     assert values.dtype == np.float32

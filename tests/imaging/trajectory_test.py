@@ -11,7 +11,7 @@ from ganmrf.io.pulseq_read import read_pulseq_trajectory
 from ganmrf.io.pulseq_settings import Readout
 from ganmrf.io.pulseq_write import write_pulseq
 from ganmrf.physics.constants import GYROMAGNETIC_RATIO
-from ganmrf.physics.sequences.fisp import Sequence
+from ganmrf.physics.sequences.fisp import Fisp
 
 RASTER = 1e-5  # s
 SMALL = {"matrix": 48, "field_of_view": 0.24, "interleaves": 16}
@@ -150,7 +150,7 @@ def test_a_scanner_plays_the_trajectory(tmp_path):
     angles = rotation_angles(3, "golden")
     write_pulseq(
         tmp_path / "scan.seq",
-        Sequence(flip_angle=np.full(3, 0.3), repetition_time=0.02, echo_time=0.003),
+        Fisp(flip_angle=np.full(3, 0.3), repetition_time=0.02, echo_time=0.003),
         Readout(spiral.gradient, angles, n_samples=len(spiral.k), dwell_time=spiral.dwell_time),
     )
     read = read_pulseq_trajectory(tmp_path / "scan.seq")

@@ -17,7 +17,7 @@ from ganmrf.dictionary.refine import Refined
 from ganmrf.files import make_folder, read_arrays
 from ganmrf.io.maps import describe, read_b1_map, save_maps, write_dataset, write_maps
 from ganmrf.io.series import read_series
-from ganmrf.physics.sequences.fisp import Sequence
+from ganmrf.physics.sequences.fisp import Fisp
 from ganmrf.physics.tissue import Tissue
 
 NAMES = ("T1map", "T2map", "M0map", "part-phase_M0map", "quality")
@@ -219,7 +219,7 @@ def test_description_of_a_dictionary():
         tissue=Tissue([0.5, 1.0], [0.05, 0.1], 1.1),
         fingerprints=np.eye(2, 3),
         norms=np.ones(2),
-        sequence=Sequence([0.0, np.pi / 6, np.pi / 3], [0.012, 0.013, 0.014], 0.002, 0.018),
+        sequence=Fisp([0.0, np.pi / 6, np.pi / 3], [0.012, 0.013, 0.014], 0.002, 0.018),
     )
     assert describe(dictionary) == {
         "Dictionary": {
@@ -238,7 +238,7 @@ def test_description_of_a_dictionary():
             "InversionTime": 0.018,
         },
     }
-    bare = dataclasses.replace(dictionary, sequence=Sequence([0.1], 0.012, 0.002), basis=np.eye(3, 2))
+    bare = dataclasses.replace(dictionary, sequence=Fisp([0.1], 0.012, 0.002), basis=np.eye(3, 2))
     assert describe(bare)["Sequence"]["InversionTime"] is None
     assert describe(bare)["Dictionary"]["Rank"] == 2
 

@@ -129,7 +129,7 @@ def test_the_sequence_of_the_header(tmp_path):
         ),
         ({"TR": [12, 13], "TE": [2], "flipAngle_deg": [60]}, None),
         ({"TR": [], "TE": [2], "flipAngle_deg": [60]}, None),
-        ({"TR": [1], "TE": [2], "flipAngle_deg": [60]}, None),  # no Sequence has its echo after the end
+        ({"TR": [1], "TE": [2], "flipAngle_deg": [60]}, None),  # no Fisp has its echo after the end
     ):
         head = header(sequenceParameters=xsd.sequenceParametersType(**parameters))
         sequence = read_mrd(save(path, scan(), head)).sequence

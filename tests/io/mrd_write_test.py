@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from ismrmrd import xsd
 
 from ganmrf.io.mrd import RawData, read_mrd, write_mrd, write_mrd_images
-from ganmrf.physics.sequences.fisp import Sequence
+from ganmrf.physics.sequences.fisp import Fisp
 
 FRAMES, COILS, SAMPLES = 4, 3, 10
 Y, X = 6, 8
@@ -45,7 +45,7 @@ def affine():
 
 @pytest.mark.parametrize("with_trajectory", [True, False])
 def test_the_library_reads_what_is_written(tmp_path, with_trajectory):
-    sequence = Sequence(np.deg2rad([10.0, 20, 30, 40]), [0.012, 0.013, 0.014, 0.015], 0.002, 0.02)
+    sequence = Fisp(np.deg2rad([10.0, 20, 30, 40]), [0.012, 0.013, 0.014, 0.015], 0.002, 0.02)
     raw = raw_data(dwell_time=4e-6, affine=affine(), sequence=sequence)
     if not with_trajectory:
         raw = dataclasses.replace(raw, trajectory=None)
@@ -87,7 +87,7 @@ def test_the_library_reads_what_is_written(tmp_path, with_trajectory):
 )
 def test_round_trip(tmp_path_factory, frames, coils, samples, inversion_time, seed):
     rng = np.random.default_rng(seed)
-    sequence = Sequence(rng.uniform(0, 1, frames), rng.uniform(0.01, 0.02, frames), 0.003, inversion_time)
+    sequence = Fisp(rng.uniform(0, 1, frames), rng.uniform(0.01, 0.02, frames), 0.003, inversion_time)
     raw = raw_data(frames, coils, samples, seed, sequence=sequence, dwell_time=2.5e-6, affine=affine())
     path = tmp_path_factory.mktemp("mrd") / "raw.h5"
     write_mrd(path, raw)
@@ -110,7 +110,7 @@ def test_raw_data_fit_together():
         ({"trajectory": raw.trajectory[:2]}, r"trajectory must be .* = \(4, 10, 2\); got \(2, 10, 2\)"),
         ({"matrix": (8,)}, r"matrix must be \(y, x\); got \(8,\)"),
         ({"field_of_view": (0.3, -0.3)}, r"field_of_view must be positive and finite; got \(0.3, -0.3\)"),
-        ({"sequence": Sequence([0.1], 0.01, 0.001)}, "sequence has 1 frames, but kspace has 4"),
+        ({"sequence": Fisp([0.1], 0.01, 0.001)}, "sequence has 1 frames, but kspace has 4"),
     ):
         with pytest.raises(ValueError, match=words):
             dataclasses.replace(raw, **change)

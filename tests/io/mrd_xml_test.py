@@ -59,6 +59,7 @@ def test_a_header_as_mrd_has_it_is_read_without_a_warning(tmp_path):
         (FULL.replace("www.ismrm.org", "www.ismrmrd.org"), "the namespace 'http://www"),
         (replaced("123456789", "123456789.5"), "H1resonanceFrequency_Hz '123456789.5'"),
         (replaced("<coilNumber>1<", "<coilNumber>false<"), "coilLabel/coilNumber 'false'"),
+        (without("reconSpace"), "encoding/reconSpace missing"),  # as large as what is encoded
         (replaced("<x>8</x>", "<x>8.0</x>"), "encodedSpace/matrixSize/x '8.0', .*reconSpace/matrixSize/x '8.0'"),
         (replaced("<z>1</z>", "<z>false</z>"), "matrixSize/z 'false'"),
         (replaced(">spiral<", ">Spiral<"), "encoding/trajectory 'Spiral'"),
@@ -110,7 +111,7 @@ def test_names_in_latin_1_and_blank_lines_do_no_harm(tmp_path):
             FULL.replace("<x>400.0</x>", "<x>0.4</x>").replace("<y>240.0</y>", "<y>0.24</y>"),
             "reconSpace/fieldOfView_mm is 0.4, no size of an image in mm: give --field_of_view_mm=Y,X",
         ),
-        (without("reconSpace"), "reconSpace/matrixSize/x must be .*; got nothing: give --matrix=Y,X"),
+        (without("encodedSpace"), "encodedSpace/matrixSize/x must be .*; got nothing: give --matrix=Y,X"),
         (without("encoding"), "the header has 0 encodings: give --matrix=Y,X and --field_of_view_mm=Y,X"),
         (
             replaced("<TR>12<", "<TR>12 ms<"),

@@ -7,7 +7,7 @@ import pypulseq
 
 from ganmrf.io.pulseq_settings import Excitation, Readout
 from ganmrf.io.pulseq_write import write_pulseq
-from ganmrf.physics.sequences.fisp import Sequence
+from ganmrf.physics.sequences.fisp import Fisp
 
 RASTER = 1e-5  # s
 DWELL_TIME, N_SAMPLES = 5e-6, 400
@@ -26,7 +26,7 @@ def spiral():
 
 def scan(n_frames=3, **fields):
     values = {"flip_angle": np.full(n_frames, 0.5), "repetition_time": 0.012, "echo_time": 0.002} | fields
-    return Sequence(**values)
+    return Fisp(**values)
 
 
 def write(path, sequence, *, limits=None, excitation=None, **readout):

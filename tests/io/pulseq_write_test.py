@@ -11,7 +11,7 @@ import pytest
 from ganmrf.io.pulseq_read import read_pulseq, read_pulseq_trajectory
 from ganmrf.io.pulseq_settings import ScannerLimits
 from ganmrf.physics.constants import GYROMAGNETIC_RATIO
-from ganmrf.physics.sequences.fisp import Sequence
+from ganmrf.physics.sequences.fisp import Fisp
 from ganmrf.physics.sequences.published import mrf_fisp
 from ganmrf.physics.slice_profile import sinc_profile
 from tests.io.pulseq_files import DWELL_TIME, N_SAMPLES, RASTER, SIX_DIGITS, THICKNESS, opened, scan, spiral, write
@@ -29,7 +29,7 @@ def gradient_along(played, axis):
 def middle_of_published(first=195, last=225):
     """Frames of the published schedule around its first pause, where flip angles are 0."""
     whole = mrf_fisp()
-    return Sequence(whole.flip_angle[first:last], whole.repetition_time[first:last], 1.908e-3, 18e-3)
+    return Fisp(whole.flip_angle[first:last], whole.repetition_time[first:last], 1.908e-3, 18e-3)
 
 
 def test_published_schedule_comes_back(tmp_path):
@@ -54,7 +54,7 @@ def test_frames_of_0_degrees_alone_come_back(tmp_path):
 def test_any_schedule_comes_back(tmp_path_factory, seed, inverted, dead_us):
     rng = np.random.default_rng(seed)
     n_frames = int(rng.integers(1, 12))
-    sequence = Sequence(
+    sequence = Fisp(
         flip_angle=rng.uniform(-1, 1, n_frames) * rng.integers(0, 2, n_frames),
         repetition_time=rng.uniform(9e-3, 15e-3, n_frames),
         echo_time=rng.uniform(2.3e-3, 3e-3, n_frames),  # what the longest ringdown leaves possible

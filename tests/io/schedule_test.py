@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ganmrf.io.schedule import read_columns, read_schedule, write_schedule
-from ganmrf.physics.sequences.fisp import Sequence
+from ganmrf.physics.sequences.fisp import Fisp
 
 DATA = importlib.resources.files("ganmrf.data")
 
@@ -100,7 +100,7 @@ def test_inversion_time_has_a_column(csv):
 @pytest.mark.parametrize("inversion_time", [None, 0.0218374])
 def test_a_written_schedule_is_read_back(tmp_path, inversion_time):
     rng = np.random.default_rng(0)
-    sequence = Sequence(rng.uniform(0, 1.5, 40), rng.uniform(0.01, 0.02, 40), 1.908e-3, inversion_time)
+    sequence = Fisp(rng.uniform(0, 1.5, 40), rng.uniform(0.01, 0.02, 40), 1.908e-3, inversion_time)
     write_schedule(tmp_path / "written.csv", sequence)
     read = read_schedule(tmp_path / "written.csv")
     # Six decimals of degrees and ms.
@@ -133,13 +133,13 @@ BAD_FILES = [
     *((GOOD_HEADER + f"{cell},10,2\n", rf", line 2: .*'{cell}'") for cell in ("nan", "1e999", "1_0", "\u0663")),
     ('fa_deg,tr_ms,te_ms,note\n90,10,2,"\n90,10,2,\n', r", line 3: "),  # a quote that takes all that follows
     (GOOD_HEADER + "1" * 200000 + ",10,2\n", r", line 2: "),
-    (GOOD_HEADER + "90,-10,2\n", r": Sequence\.repetition_time must be positive and finite; got -0\.01 at index 0$"),
+    (GOOD_HEADER + "90,-10,2\n", r": Fisp\.repetition_time must be positive and finite; got -0\.01 at index 0$"),
     (
         "fa_deg,tr_ms,te_ms,ti_ms\n90,10,2,18\n90,10,2,19\n",
         r": inversion_time must be the same in every row; got 0.018",
     ),
-    (GOOD_HEADER + "90,10,20\n", r": Sequence\.echo_time must not exceed repetition_time"),
-    ("fa_rad,tr_ms,te_ms\n1,10,2\n70,10,2\n", r": Sequence\.flip_angle must be within .*; got 70 at index 1$"),
+    (GOOD_HEADER + "90,10,20\n", r": Fisp\.echo_time must not exceed repetition_time"),
+    ("fa_rad,tr_ms,te_ms\n1,10,2\n70,10,2\n", r": Fisp\.flip_angle must be within .*; got 70 at index 1$"),
 ]
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ganmrf.physics.bloch import isochromat_signal
-from ganmrf.physics.sequences.fisp import Sequence
+from ganmrf.physics.sequences.fisp import Fisp
 from ganmrf.physics.tissue import Tissue
 
 # Double precision throughout; some hundred operations a frame on numbers of order 1.
@@ -24,7 +24,7 @@ def _double_precision():
 
 def random_sequence(n_frames, seed=0):
     random = np.random.default_rng(seed)
-    return Sequence(random.uniform(0, np.pi, n_frames), random.uniform(0.01, 0.02, n_frames), 0.003, 0.02)
+    return Fisp(random.uniform(0, np.pi, n_frames), random.uniform(0.01, 0.02, n_frames), 0.003, 0.02)
 
 
 @hypothesis.given(
@@ -37,7 +37,7 @@ def random_sequence(n_frames, seed=0):
 )
 def test_first_frame_closed_form(flip_angle, b1, t1, t2_over_t1, echo_time, inversion_time):
     """-i sin(alpha) of what the inversion left, (1 - 2 exp(-TI / T1)), decayed until the echo."""
-    sequence = Sequence([flip_angle], 0.01, echo_time, inversion_time)
+    sequence = Fisp([flip_angle], 0.01, echo_time, inversion_time)
     z = 1.0 if inversion_time is None else 1 - 2 * np.exp(-inversion_time / t1)
     expected = -1j * np.sin(b1 * flip_angle) * z * np.exp(-echo_time / (t2_over_t1 * t1))
     signal = isochromat_signal(sequence, Tissue(t1, t2_over_t1 * t1, b1))
@@ -47,7 +47,7 @@ def test_first_frame_closed_form(flip_angle, b1, t1, t2_over_t1, echo_time, inve
 
 def test_hahn_echo():
     """90 - TR - 180 - TR: the echo is there at the third pulse (of 0 degrees), turned over."""
-    sequence = Sequence([np.pi / 2, np.pi, 0.0], [0.03, 0.03, 0.01], 0.004)
+    sequence = Fisp([np.pi / 2, np.pi, 0.0], [0.03, 0.03, 0.01], 0.004)
     expected = 1j * np.exp(-(2 * 0.03 + 0.004) / 0.1)
     np.testing.assert_allclose(isochromat_signal(sequence, Tissue(0.8, 0.1))[-1], expected, rtol=ROUNDING)
 
@@ -55,7 +55,7 @@ def test_hahn_echo():
 def test_steady_state_closed_form():
     """Constant pulses: the steady state of Haenicke & Vogel 2003, doi:10.1002/mrm.10410."""
     flip_angle, repetition_time, t1, t2 = 0.6, 0.02, 0.3, 0.05
-    sequence = Sequence(np.full(500, flip_angle), repetition_time, 0.0)
+    sequence = Fisp(np.full(500, flip_angle), repetition_time, 0.0)
     e1, e2, cos = np.exp(-repetition_time / t1), np.exp(-repetition_time / t2), np.cos(flip_angle)
     r = np.sqrt((1 - e2**2) / ((1 - e1 * cos) ** 2 - e2**2 * (e1 - cos) ** 2))
     expected = -1j * np.tan(flip_angle / 2) * (1 - (e1 - cos) * r)

@@ -11,7 +11,7 @@ import pytest
 
 from ganmrf.physics import epg
 from ganmrf.physics.bloch import isochromat_signal
-from ganmrf.physics.sequences.fisp import Sequence
+from ganmrf.physics.sequences.fisp import Fisp
 from ganmrf.physics.tissue import Tissue
 from tests.quick import quickly
 
@@ -186,7 +186,7 @@ def fisp_by_operators(sequence, tissue):
     b1=st.floats(0.5, 1.5),
 )
 def test_operators_equal_the_isochromat_sum(flip_angle, repetition_time, echo_time, inversion_time, t1, t2_over_t1, b1):
-    sequence = Sequence(flip_angle, repetition_time, echo_time, inversion_time)
+    sequence = Fisp(flip_angle, repetition_time, echo_time, inversion_time)
     tissue = Tissue(t1, t2_over_t1 * t1, b1)
     signal = isochromat_signal(sequence, tissue)
     np.testing.assert_allclose(fisp_by_operators(sequence, tissue), signal, rtol=0, atol=ROUNDING)

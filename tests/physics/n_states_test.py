@@ -7,7 +7,7 @@ import pytest
 
 from ganmrf.physics.epg import exact_n_states
 from ganmrf.physics.n_states import choose_n_states
-from ganmrf.physics.sequences.fisp import Sequence
+from ganmrf.physics.sequences.fisp import Fisp
 from ganmrf.physics.sequences.published import mrf_fisp
 from ganmrf.physics.simulate import simulate
 from ganmrf.physics.slice_profile import sinc_slice_profile
@@ -27,7 +27,7 @@ def errors(sequence, tissue, n_states, slice_profile=None):
 @hypothesis.settings(max_examples=8)
 def test_the_choice_keeps_the_accuracy_on_random_schedules(seed, n_frames):
     schedule, tissue = random_case(seed, n_frames, voxels=150)
-    sequence, tissue = Sequence(*schedule), Tissue(*tissue)
+    sequence, tissue = Fisp(*schedule), Tissue(*tissue)
     for accuracy in (1e-3, 1e-4, 1e-5):
         assert errors(sequence, tissue, choose_n_states(sequence, tissue, accuracy=accuracy)).max() <= accuracy
 
@@ -48,7 +48,7 @@ def test_late_echoes_that_no_candidate_reaches_are_not_lost():
     # 90 degrees, a long pause, 180 degrees: one echo of order 60 and nothing before it.
     flip_angle = np.zeros(140)
     flip_angle[0], flip_angle[60] = np.pi / 2, np.pi
-    sequence = Sequence(flip_angle, 0.005, 0.001)
+    sequence = Fisp(flip_angle, 0.005, 0.001)
     tissue = Tissue(t1=np.linspace(2, 5, 100), t2=np.full(100, 2.0))
     assert errors(sequence, tissue, choose_n_states(sequence, tissue)).max() <= 1e-4
     assert errors(sequence, tissue, 50).max() > 0.1

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from ganmrf.physics.n_states import choose_n_states
-from ganmrf.physics.sequences.fisp import Sequence
+from ganmrf.physics.sequences.fisp import Fisp
 from ganmrf.physics.sequences.published import mrf_fisp
 from ganmrf.physics.simulate import simulate, simulate_reverse
 from ganmrf.physics.slice_profile import SliceProfile
@@ -29,7 +29,7 @@ def random_case(seed, n_frames, *, plain=False):
     flips = np.where(np.arange(n_frames) % 5 == 4, 0, rng.uniform(0, np.pi, n_frames))
     repetition_time = log_uniform(5e-3, 0.5, n_frames)
     inversion_time = None if plain else np.float64(rng.uniform(0, 0.1))
-    sequence = Sequence(flips, repetition_time, repetition_time * rng.random(n_frames), inversion_time)
+    sequence = Fisp(flips, repetition_time, repetition_time * rng.random(n_frames), inversion_time)
     t1 = log_uniform(0.05, 3, (2, 1))
     t2 = t1.min() * rng.uniform(0.05, 1, 3)
     if plain:
@@ -74,7 +74,7 @@ def test_values_and_gradients_are_those_of_simulate(seed):
 
 
 def test_one_frame_without_inversion_reads_equilibrium():
-    sequence, tissue = Sequence(np.array([0.7]), 0.01, 0.003), Tissue(t1=1.0, t2=0.05)
+    sequence, tissue = Fisp(np.array([0.7]), 0.01, 0.003), Tissue(t1=1.0, t2=0.05)
     gradient = quickly(jax.value_and_grad(lambda *case: simulate_reverse(*case)[0], (0, 1)))
     signal, (by_sequence, by_tissue) = gradient(sequence, tissue)
     decay = np.exp(-0.003 / 0.05)

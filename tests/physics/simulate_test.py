@@ -15,7 +15,7 @@ from ganmrf.physics.bloch import isochromat_signal
 from ganmrf.physics.engines import one_kernel
 from ganmrf.physics.engines.trains import compiled, fisp_signal
 from ganmrf.physics.epg import exact_n_states
-from ganmrf.physics.sequences.fisp import Sequence, simulate_voxel
+from ganmrf.physics.sequences.fisp import Fisp, simulate_voxel
 from ganmrf.physics.sequences.published import mrf_fisp
 from ganmrf.physics.simulate import simulate
 from ganmrf.physics.slice_profile import SliceProfile
@@ -52,13 +52,13 @@ def relative(signal, reference):
 def test_all_states_equal_the_isochromat_sum(seed, form):
     schedule, tissue = random_case(seed, form[0], inverted=form[1])
     with jax.enable_x64(True):
-        sequence, voxels = Sequence(*schedule), Tissue(*tissue)
+        sequence, voxels = Fisp(*schedule), Tissue(*tissue)
         reference = isochromat_signal(sequence, voxels)
         signal = simulate(sequence, voxels, n_states=exact_n_states(sequence.n_frames))
         assert signal.dtype == jnp.float64
         # 1200 frames of float64 rounding, 2e-16 each and growing no faster than their number.
         assert relative(-1j * np.asarray(signal), reference) <= 1e-12
-    signal = simulate(Sequence(*schedule), Tissue(*tissue), n_states=exact_n_states(sequence.n_frames))
+    signal = simulate(Fisp(*schedule), Tissue(*tissue), n_states=exact_n_states(sequence.n_frames))
     assert signal.dtype == jnp.float32
     # 1200 frames of float32 rounding, 6e-8 each, mostly cancelling.
     assert relative(-1j * np.asarray(signal), reference) <= 5e-6
@@ -162,7 +162,7 @@ def controls():
 
 def signal_of(controls):
     names = ("flip_angle", "repetition_time", "echo_time", "inversion_time")
-    sequence = Sequence(**{name: controls[name] for name in names})
+    sequence = Fisp(**{name: controls[name] for name in names})
     tissue = Tissue(t1=controls["t1"], t2=controls["t2"], b1=controls["b1"])
     profile = SliceProfile(controls["nodes"], np.array([0.4, 0.6]))
     return simulate(sequence, tissue, n_states=13, slice_profile=profile)

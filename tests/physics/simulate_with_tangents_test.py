@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ganmrf.physics.sequences.fisp import Sequence
+from ganmrf.physics.sequences.fisp import Fisp
 from ganmrf.physics.sequences.published import mrf_fisp
 from ganmrf.physics.simulate import SignalTangents, simulate, simulate_with_tangents
 from ganmrf.physics.slice_profile import SliceProfile
@@ -20,7 +20,7 @@ def random_case():
     """Sequence of an odd number of frames in several blocks, tissue with T2 = T1 in one voxel, slice profile."""
     rng = np.random.default_rng(0)
     flips, repetition_time = rng.uniform(0, 1.5, 67), rng.uniform(0.01, 0.2, 67)
-    sequence = Sequence(flips, repetition_time, repetition_time * rng.random(67), 0.02)
+    sequence = Fisp(flips, repetition_time, repetition_time * rng.random(67), 0.02)
     tissue = Tissue(np.array([0.4, 2.0]), np.array([0.4, 0.05]), np.array([0.8, 1.2]))
     return sequence, tissue, SliceProfile(np.array([0.3, 1.0]), np.array([0.4, 0.6]))
 

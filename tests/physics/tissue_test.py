@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ganmrf.physics.sequences.fisp import Sequence
+from ganmrf.physics.sequences.fisp import Fisp
 from ganmrf.physics.tissue import Tissue
 from ganmrf.pytrees import unusual_values
 
@@ -45,7 +45,7 @@ def test_numbers_become_floating_point_of_the_precision_in_force():
     assert {leaf.dtype for leaf in jax.tree.leaves(Tissue(2, 1, 1))} == {jnp.dtype("float32")}
     assert Tissue(jnp.float16(2), 1).t1.dtype == jnp.float16
     with jax.enable_x64(True):
-        tissue, sequence = Tissue(2, np.array(0.1)), Sequence(np.ones(3), 1, 0, 0)
+        tissue, sequence = Tissue(2, np.array(0.1)), Fisp(np.ones(3), 1, 0, 0)
         assert {leaf.dtype for leaf in jax.tree.leaves((tissue, sequence))} == {jnp.dtype("float64")}
 
 

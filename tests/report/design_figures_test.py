@@ -7,7 +7,7 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 
-from ganmrf.physics.sequences.fisp import Sequence
+from ganmrf.physics.sequences.fisp import Fisp
 from ganmrf.report import design_figures as figures
 from tests.report.drawn import assert_laid_out, numbers
 
@@ -21,7 +21,7 @@ LIMITS = types.SimpleNamespace(flip_angle=(np.deg2rad(5), np.deg2rad(60)), repet
 
 def sequence(n_frames, *, inversion_time=None):
     ramp = np.linspace(0, 1, n_frames)
-    return Sequence(np.deg2rad(5 + 55 * ramp), 0.01 + 0.01 * ramp, 2e-3, inversion_time)
+    return Fisp(np.deg2rad(5 + 55 * ramp), 0.01 + 0.01 * ramp, 2e-3, inversion_time)
 
 
 def test_two_sequences_are_in_degrees_and_milliseconds_on_shared_frames():
@@ -47,7 +47,7 @@ def test_limits_are_dashed():
 
 
 def test_equal_repetition_times_look_equal():
-    rounded = Sequence(np.ones(4), 0.012 * (1 + 1e-7 * np.arange(4)), 2e-3)  # the last digits of float32
+    rounded = Fisp(np.ones(4), 0.012 * (1 + 1e-7 * np.arange(4)), 2e-3)  # the last digits of float32
     equal = types.SimpleNamespace(flip_angle=(0.5, 1.5), repetition_time=(0.012, 0.012))
     low, high = figures.design_figure(rounded, rounded, limits=equal).axes[1].get_ylim()
     assert low < 11.9 < 12.1 < high

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ganmrf.physics.sequences.fisp import Sequence
+from ganmrf.physics.sequences.fisp import Fisp
 from ganmrf.report import figures
 from tests.report.drawn import images, legend, numbers
 
@@ -37,9 +37,7 @@ def lines(axes):
 
 
 def test_schedule_shows_degrees_and_milliseconds_of_every_frame():
-    sequence = Sequence(
-        flip_angle=np.deg2rad([10.0, 20.0, 70.0]), repetition_time=[0.012, 0.013, 0.015], echo_time=2e-3
-    )
+    sequence = Fisp(flip_angle=np.deg2rad([10.0, 20.0, 70.0]), repetition_time=[0.012, 0.013, 0.015], echo_time=2e-3)
     figure = figures.schedule_figure(sequence)
     top, bottom = figure.axes
     np.testing.assert_allclose(top.lines[0].get_xydata(), [[1, 10], [2, 20], [3, 70]], rtol=UNITS)

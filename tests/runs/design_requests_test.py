@@ -9,7 +9,7 @@ import pytest
 
 from ganmrf.design.limits import Limits
 from ganmrf.design.parametrisations import Frames, Lobes, Spline
-from ganmrf.physics.sequences.fisp import Sequence
+from ganmrf.physics.sequences.fisp import Fisp
 from ganmrf.physics.simulate import simulate
 from ganmrf.physics.tissue import Tissue
 from ganmrf.runs.configs import SimulationConfig
@@ -29,7 +29,7 @@ def sequences():
     some = [START]
     for turns in (1.5, 2.0):
         angle = np.deg2rad(45 + 35 * np.sin(2 * np.pi * turns * share) + rng.uniform(-4, 4, FRAMES))
-        some.append(Sequence(angle, rng.uniform(11.5e-3, 16e-3, FRAMES), START.echo_time, rng.uniform(18e-3, 40e-3)))
+        some.append(Fisp(angle, rng.uniform(11.5e-3, 16e-3, FRAMES), START.echo_time, rng.uniform(18e-3, 40e-3)))
     return some, jax.tree.map(lambda *leaves: jnp.stack([jnp.asarray(leaf, float) for leaf in leaves]), *some)
 
 

@@ -43,6 +43,22 @@ def test_settings_that_are_not_given_are_those_of_the_folder(tmp_path):
     assert read_config(tmp_path / "run", Run()) == Run(3, network=Network(16, (0.2, 0.8)))
 
 
+def test_a_setting_that_is_newer_than_the_run_has_its_default(tmp_path):
+    with Workdir(tmp_path / "run", Run(3, network=Network(16, (0.2, 0.8)))) as workdir:
+        workdir.record({"step": 1})
+    path = tmp_path / "run" / "config.json"
+    stored = json.loads(path.read_text())
+    del stored["network"]["width"]
+    path.write_text(json.dumps(stored))
+    assert read_config(tmp_path / "run", Run(network=Network(4))) == Run(3, network=Network(8, (0.2, 0.8)))
+    with pytest.raises(ValueError, match="width=4 conflicts with 8"):
+        Workdir(tmp_path / "run", Run(network=Network(4)), frozenset({"width"}))
+    del stored["network"]
+    path.write_text(json.dumps(stored))
+    with pytest.raises(ValueError, match="of another kind of run"):
+        read_config(tmp_path / "run", Run())
+
+
 @pytest.mark.parametrize(
     ("config", "given", "conflict"),
     [

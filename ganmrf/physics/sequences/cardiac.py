@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ganmrf.physics.sequences.blocks import Blocks, Delay, Inversion, Saturation, T2Preparation, Train
-from ganmrf.physics.sequences.fisp import Sequence
+from ganmrf.physics.sequences.fisp import Fisp
 from ganmrf.pytrees import floating, is_traced, pytree, require, require_positive
 
 _RATES = (40.0, 140.0)  # beats a minute: a slow adult's at rest to a fast heart's
@@ -117,7 +117,7 @@ def cardiac_mrf(
     repetition_time: float = 5.1e-3,
     echo_time: float = 1.4e-3,
     inversion_time: float | None = 21e-3,
-) -> Sequence:
+) -> Fisp:
     """The MRF sequence of one rhythm of the heart; block, times and flip angles are by default those of the reference.
 
     Args:
@@ -132,7 +132,7 @@ def cardiac_mrf(
 
     Raises:
       ValueError: intervals that are not positive or are shorter than a block, flip angles of another number, or values
-        that `Sequence` refuses.
+        that `Fisp` refuses.
     """
     rr_intervals = jnp.asarray(rr_intervals, float)
     if rr_intervals.ndim != 1 or rr_intervals.size == 0:
@@ -158,7 +158,7 @@ def cardiac_mrf(
         )
     last = rr_intervals - (frames_per_beat - 1) * repetition_time
     within = jnp.full((beats, frames_per_beat - 1), repetition_time)
-    return Sequence(flip_angle, jnp.concatenate([within, last[:, None]], axis=1).ravel(), echo_time, inversion_time)
+    return Fisp(flip_angle, jnp.concatenate([within, last[:, None]], axis=1).ravel(), echo_time, inversion_time)
 
 
 def sample_rr_intervals(key: jax.Array, beats: int = 15) -> jax.Array:

@@ -10,6 +10,7 @@ One repetition, and where the operators of `epg` stand in it::
 """
 
 import dataclasses
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +26,7 @@ _LONGEST = 10.0  # s, of a repetition or an inversion time: twice the time in wh
 
 @pytree
 @dataclasses.dataclass(frozen=True)
-class Sequence:
+class Fisp:
     """An inversion-prepared FISP sequence with RF phase 0, frame by frame.
 
     Attributes:
@@ -40,6 +41,8 @@ class Sequence:
         (`ganmrf.pytrees.unusual_values` allows them).
     """
 
+    former_names: ClassVar = ("Sequence",)
+
     flip_angle: jax.Array
     repetition_time: jax.Array | float
     echo_time: jax.Array | float
@@ -48,36 +51,34 @@ class Sequence:
     def __post_init__(self):
         flip_angle = floating("flip_angle", self.flip_angle)
         if flip_angle.ndim != 1 or flip_angle.size == 0:
-            raise ValueError(f"Sequence.flip_angle must be (frames,) with one frame at least; got {flip_angle.shape}")
+            raise ValueError(f"Fisp.flip_angle must be (frames,) with one frame at least; got {flip_angle.shape}")
         object.__setattr__(self, "flip_angle", flip_angle)
         for name in ("repetition_time", "echo_time"):
             value = floating(name, getattr(self, name))
             if value.shape not in ((), flip_angle.shape):
-                raise ValueError(
-                    f"Sequence.{name} has shape {value.shape}, but flip_angle has {flip_angle.size} frames"
-                )
+                raise ValueError(f"Fisp.{name} has shape {value.shape}, but flip_angle has {flip_angle.size} frames")
             object.__setattr__(self, name, jnp.broadcast_to(value, flip_angle.shape))
         full_turn = 2 * np.pi * (1 + 1e-6)
         rule = "within +-2 pi rad (is it in degrees?)"
-        require("Sequence.flip_angle", flip_angle, lambda x: np.abs(x) <= full_turn, rule)
-        require_positive("Sequence.repetition_time", self.repetition_time)
-        require_scale("Sequence.repetition_time", self.repetition_time, _LONGEST, "s", "ms")
-        require("Sequence.echo_time", self.echo_time, lambda x: (x >= 0) & np.isfinite(x), "0 or more, and finite")
+        require("Fisp.flip_angle", flip_angle, lambda x: np.abs(x) <= full_turn, rule)
+        require_positive("Fisp.repetition_time", self.repetition_time)
+        require_scale("Fisp.repetition_time", self.repetition_time, _LONGEST, "s", "ms")
+        require("Fisp.echo_time", self.echo_time, lambda x: (x >= 0) & np.isfinite(x), "0 or more, and finite")
         if not is_traced(self.repetition_time, self.echo_time):
             late = np.asarray(self.echo_time > self.repetition_time)
             if late.any():
                 echo, end = np.asarray(self.echo_time), np.asarray(self.repetition_time)
                 raise ValueError(
-                    f"Sequence.echo_time must not exceed repetition_time; got echo_time = {first_wrong(echo, late)}, "
+                    f"Fisp.echo_time must not exceed repetition_time; got echo_time = {first_wrong(echo, late)}, "
                     f"repetition_time = {first_wrong(end, late)}"
                 )
         if self.inversion_time is not None:
             inversion_time = floating("inversion_time", self.inversion_time)
             if inversion_time.ndim:
-                raise ValueError(f"Sequence.inversion_time must be one number; got shape {inversion_time.shape}")
+                raise ValueError(f"Fisp.inversion_time must be one number; got shape {inversion_time.shape}")
             rule = "0 or more, and finite (None for no inversion)"
-            require("Sequence.inversion_time", inversion_time, lambda x: (x >= 0) & np.isfinite(x), rule)
-            require_scale("Sequence.inversion_time", inversion_time, _LONGEST, "s", "ms")
+            require("Fisp.inversion_time", inversion_time, lambda x: (x >= 0) & np.isfinite(x), rule)
+            require_scale("Fisp.inversion_time", inversion_time, _LONGEST, "s", "ms")
             object.__setattr__(self, "inversion_time", inversion_time)
 
     @property
@@ -92,12 +93,12 @@ class Sequence:
 
 
 def require_fisp(sequence, what: str):
-    """Raises `ValueError` naming ``what`` wants a `Sequence`, of FISP, where it is given another kind."""
-    if not isinstance(sequence, Sequence):
+    """Raises `ValueError` naming ``what`` wants a `Fisp`, of FISP, where it is given another kind."""
+    if not isinstance(sequence, Fisp):
         raise ValueError(f"{what} takes FISP alone; got {type(sequence).__name__}")
 
 
-def simulate_voxel(sequence: Sequence, t1, t2, b1=1.0, n_states: int | None = None) -> jax.Array:
+def simulate_voxel(sequence: Fisp, t1, t2, b1=1.0, n_states: int | None = None) -> jax.Array:
     """The definition: the signal of one voxel, T1 and T2 in s, written as the pulse diagram reads.
 
     An ``n_states`` of None is that of `epg.exact_n_states`.

@@ -4,7 +4,7 @@ import importlib.resources
 
 import numpy as np
 
-from ganmrf.physics.sequences.fisp import Sequence
+from ganmrf.physics.sequences.fisp import Fisp
 
 # Half-sine lobes of the MRF-FISP flip angles (degrees): first frame, last frame, phase of the first frame, amplitude.
 _LOBES = ((0, 198, 2, 30.0), (209, 408, 1, 38.0), (419, 618, 1, 65.0), (628, 827, 1, 40.0), (839, 999, 1, 22.0))
@@ -13,7 +13,7 @@ _TR_OFFSET_MS = 0.40  # between the published list and the repetition times of t
 ECHO_TIME_S = 1.908e-3  # of public copies of the schedule
 
 
-def mrf_fisp(n_frames: int = 1000) -> Sequence:
+def mrf_fisp(n_frames: int = 1000) -> Fisp:
     """The inversion-prepared MRF-FISP sequence of Jiang et al. as GAN-MRF uses it (flip angle 5-70 deg, TR 12-15 ms).
 
     The flip angles are five half-sine lobes over a floor of 5 degrees with pauses (0 degrees) between them; the
@@ -34,7 +34,7 @@ def mrf_fisp(n_frames: int = 1000) -> Sequence:
         flip_angle_deg[frames] = _FLOOR_DEG + amplitude * np.sin(np.pi * (frames - first + phase) / 200)
     with (importlib.resources.files("ganmrf.data") / "mrf_fisp_jiang2015.csv").open(encoding="utf-8") as file:
         published_ms = np.loadtxt(file, delimiter=",", skiprows=1, usecols=2)
-    return Sequence(
+    return Fisp(
         flip_angle=np.deg2rad(flip_angle_deg)[:n_frames],
         repetition_time=(1e-3 * published_ms + 1e-3 * _TR_OFFSET_MS)[:n_frames],
         echo_time=ECHO_TIME_S,

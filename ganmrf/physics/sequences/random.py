@@ -7,7 +7,7 @@ mapped over keys. Neither of the two published schedules can be drawn.
 import jax
 import jax.numpy as jnp
 
-from ganmrf.physics.sequences.fisp import Sequence
+from ganmrf.physics.sequences.fisp import Fisp
 from ganmrf.physics.sequences.published import ECHO_TIME_S
 
 # Most lobes, knots and steps: of 1000 frames each has 125, 33 and 25 on average at least.
@@ -20,7 +20,7 @@ _TR_KNOT_FRAMES = 40  # frames between two independent values of a smoothly rand
 _INVERSION_TIMES_S = (10e-3, 60e-3)  # about the 18 and 20 ms of published schedules
 
 
-def sample(key: jax.Array, n_frames: int = 1000) -> Sequence:
+def sample(key: jax.Array, n_frames: int = 1000) -> Fisp:
     """A sequence whose flip angles are half-sine lobes, a spline, steps or a random walk, with random times.
 
     Flip angles are 0 to 90 degrees, repetition times 9.7 to 19.1 ms, the echo time is 1.908 ms, and the inversion time
@@ -28,7 +28,7 @@ def sample(key: jax.Array, n_frames: int = 1000) -> Sequence:
     """
     keys = jax.random.split(key, 4)
     shapes = [lambda key, draw=draw: draw(key, n_frames) for draw in _SAMPLERS]
-    return Sequence(
+    return Fisp(
         flip_angle=jax.lax.switch(jax.random.randint(keys[0], (), 0, len(shapes)), shapes, keys[1]),
         repetition_time=sample_repetition_times(keys[2], n_frames),
         echo_time=ECHO_TIME_S,
@@ -44,7 +44,7 @@ def sample_five_lobes(key: jax.Array) -> jax.Array:
     return jnp.concatenate([jax.random.uniform(keys[0], (6,), minval=-1.0), wave])
 
 
-def five_lobes(parameters: jax.Array, n_frames: int = 1000) -> Sequence:
+def five_lobes(parameters: jax.Array, n_frames: int = 1000) -> Fisp:
     """Sequences like that of the GAN-MRF paper, by eight numbers: five half-sine lobes and a wave of the TR.
 
     The ``parameters``, (8,), are from -1 to 1: peaks of the equally long lobes, 45 +- 25 degrees; scale of the TR,
@@ -55,7 +55,7 @@ def five_lobes(parameters: jax.Array, n_frames: int = 1000) -> Sequence:
     peaks = jnp.deg2rad(45 + 25 * parameters[:5])
     phase = 2 * jnp.pi * frames / (0.17 * n_frames)
     wave = parameters[6] * jnp.cos(phase) + parameters[7] * jnp.sin(phase)
-    return Sequence(
+    return Fisp(
         flip_angle=lobes(peaks, jnp.ones(5), jnp.deg2rad(5.0), n_frames),
         repetition_time=(1.05 + 0.25 * parameters[5]) * (_MEAN_TR_S + _TR_SWING_S * wave),
         echo_time=ECHO_TIME_S,

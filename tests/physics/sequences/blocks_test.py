@@ -17,7 +17,7 @@ from ganmrf.physics.sequences.blocks import (
 )
 from ganmrf.physics.sequences.bssfp import Bssfp
 from ganmrf.physics.sequences.cardiac import CardiacFisp
-from ganmrf.physics.sequences.fisp import Sequence
+from ganmrf.physics.sequences.fisp import Fisp
 from ganmrf.physics.sequences.multi_spin_echo import MultiSpinEcho
 from ganmrf.physics.sequences.published import mrf_fisp
 from ganmrf.physics.sequences.spoiled_gradient_echo import SpoiledGradientEcho
@@ -45,7 +45,7 @@ def sequences():
     preparations = (Inversion(0.02, 0.93), None, T2Preparation(0.03, 0.01), Saturation(0.08, 0.9))
     mixed = RNG.integers(0, 2, FRAMES)
     return {
-        "fisp": Sequence(angles, times, 3e-3, 0.02),
+        "fisp": Fisp(angles, times, 3e-3, 0.02),
         "cardiac": CardiacFisp(angles[:12].reshape(4, 3), 8e-3, 2e-3, preparations, np.array([0.5, 0.4, 0.6, 0.5])),
         "bssfp": Bssfp(angles, times, inversion_time=0.02),
         "bssfp of other phases": Bssfp(angles, times, 2e-3, rf_phase=RNG.uniform(0, 6, FRAMES), half_start=False),

@@ -1,4 +1,4 @@
-"""The constructor of `Sequence`: values that no scanner plays are refused, one number stands for all frames."""
+"""The constructor of `Fisp`: values that no scanner plays are refused, one number stands for all frames."""
 
 import dataclasses
 
@@ -7,36 +7,36 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ganmrf.physics.sequences.fisp import Sequence
+from ganmrf.physics.sequences.fisp import Fisp
 from ganmrf.pytrees import unusual_values
 
 BAD_SEQUENCES = [
-    ({"flip_angle": 0.5}, r"^Sequence\.flip_angle must be \(frames,\) with one frame at least; got \(\)$"),
-    ({"flip_angle": []}, r"^Sequence\.flip_angle must be \(frames,\) with one frame at least; got \(0,\)$"),
-    ({"flip_angle": [[0.5]]}, r"^Sequence\.flip_angle must be \(frames,\) with one frame at least; got \(1, 1\)$"),
-    ({"flip_angle": [0.5, np.nan]}, r"^Sequence\.flip_angle must be within \+-2 pi rad .*; got nan at index 1$"),
-    ({"flip_angle": [0.5, -70]}, r"^Sequence\.flip_angle must be within \+-2 pi rad .*; got -70 at index 1$"),
+    ({"flip_angle": 0.5}, r"^Fisp\.flip_angle must be \(frames,\) with one frame at least; got \(\)$"),
+    ({"flip_angle": []}, r"^Fisp\.flip_angle must be \(frames,\) with one frame at least; got \(0,\)$"),
+    ({"flip_angle": [[0.5]]}, r"^Fisp\.flip_angle must be \(frames,\) with one frame at least; got \(1, 1\)$"),
+    ({"flip_angle": [0.5, np.nan]}, r"^Fisp\.flip_angle must be within \+-2 pi rad .*; got nan at index 1$"),
+    ({"flip_angle": [0.5, -70]}, r"^Fisp\.flip_angle must be within \+-2 pi rad .*; got -70 at index 1$"),
     ({"flip_angle": ["x", "y"]}, r"^flip_angle must be a number or an array of numbers"),
-    ({"repetition_time": 0.0}, r"^Sequence\.repetition_time must be positive and finite; got 0 at index 0$"),
+    ({"repetition_time": 0.0}, r"^Fisp\.repetition_time must be positive and finite; got 0 at index 0$"),
     (
         {"repetition_time": [0.01, np.inf]},
-        r"^Sequence\.repetition_time must be positive and finite; got inf at index 1$",
+        r"^Fisp\.repetition_time must be positive and finite; got inf at index 1$",
     ),
-    ({"repetition_time": [0.01] * 3}, r"^Sequence\.repetition_time has shape \(3,\), but flip_angle has 2 frames$"),
-    ({"echo_time": [0.001]}, r"^Sequence\.echo_time has shape \(1,\), but flip_angle has 2 frames$"),
-    ({"echo_time": -0.001}, r"^Sequence\.echo_time must be 0 or more, and finite; got -0\.001 at index 0$"),
-    ({"echo_time": np.nan}, r"^Sequence\.echo_time must be 0 or more, and finite; got nan at index 0$"),
+    ({"repetition_time": [0.01] * 3}, r"^Fisp\.repetition_time has shape \(3,\), but flip_angle has 2 frames$"),
+    ({"echo_time": [0.001]}, r"^Fisp\.echo_time has shape \(1,\), but flip_angle has 2 frames$"),
+    ({"echo_time": -0.001}, r"^Fisp\.echo_time must be 0 or more, and finite; got -0\.001 at index 0$"),
+    ({"echo_time": np.nan}, r"^Fisp\.echo_time must be 0 or more, and finite; got nan at index 0$"),
     (
         {"echo_time": [0.002, 0.02]},
-        r"^Sequence\.echo_time must not exceed repetition_time; got echo_time = 0\.02 at index 1, "
+        r"^Fisp\.echo_time must not exceed repetition_time; got echo_time = 0\.02 at index 1, "
         r"repetition_time = 0\.01 at index 1$",
     ),
     (
         {"inversion_time": -1.0},
-        r"^Sequence\.inversion_time must be 0 or more, and finite \(None for no inversion\); got -1$",
+        r"^Fisp\.inversion_time must be 0 or more, and finite \(None for no inversion\); got -1$",
     ),
-    ({"inversion_time": np.inf}, r"^Sequence\.inversion_time must be 0 or more.*; got inf$"),
-    ({"inversion_time": [0.02, 0.02]}, r"^Sequence\.inversion_time must be one number; got shape \(2,\)$"),
+    ({"inversion_time": np.inf}, r"^Fisp\.inversion_time must be 0 or more.*; got inf$"),
+    ({"inversion_time": [0.02, 0.02]}, r"^Fisp\.inversion_time must be one number; got shape \(2,\)$"),
 ]
 
 
@@ -44,19 +44,19 @@ BAD_SEQUENCES = [
 def test_bad_sequence_is_refused(change, message):
     good = {"flip_angle": [0.5, 0.6], "repetition_time": 0.01, "echo_time": 0.002, "inversion_time": 0.02}
     with pytest.raises(ValueError, match=message):
-        Sequence(**good | change)
+        Fisp(**good | change)
     with pytest.raises(ValueError, match=message):
-        dataclasses.replace(Sequence(**good), **change)
+        dataclasses.replace(Fisp(**good), **change)
 
 
 @pytest.mark.parametrize("flip_angle", [2 * np.pi, -2 * np.pi, 0.0])
 def test_a_full_turn_is_the_limit_and_allowed(flip_angle):
-    sequence = Sequence([flip_angle], 0.01, 0.01, 0.0)
+    sequence = Fisp([flip_angle], 0.01, 0.01, 0.0)
     assert sequence.flip_angle == jnp.float32(flip_angle)
 
 
 def test_one_number_stands_for_all_frames():
-    sequence = Sequence([0.1, 0.2, 0.3], 0.01, [0.001, 0.002, 0.003])
+    sequence = Fisp([0.1, 0.2, 0.3], 0.01, [0.001, 0.002, 0.003])
     assert sequence.n_frames == 3
     np.testing.assert_array_equal(sequence.repetition_time, np.full(3, 0.01, np.float32))
     np.testing.assert_array_equal(sequence.echo_time, np.array([0.001, 0.002, 0.003], np.float32))
@@ -64,10 +64,10 @@ def test_one_number_stands_for_all_frames():
 
 
 def test_fields_are_the_leaves_by_name():
-    leaves = jax.tree_util.tree_leaves_with_path(Sequence([0.1], 0.01, 0.001, 0.02))
+    leaves = jax.tree_util.tree_leaves_with_path(Fisp([0.1], 0.01, 0.001, 0.02))
     names = [jax.tree_util.keystr(path) for path, _ in leaves]
     assert names == [".flip_angle", ".repetition_time", ".echo_time", ".inversion_time"]
-    assert len(jax.tree.leaves(Sequence([0.1], 0.01, 0.001))) == 3  # no inversion: None is structure, not a leaf
+    assert len(jax.tree.leaves(Fisp([0.1], 0.01, 0.001))) == 3  # no inversion: None is structure, not a leaf
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_fields_are_the_leaves_by_name():
 def test_everyday_units_are_refused(values, words):
     played = {"flip_angle": np.array([0.1, 0.2]), "repetition_time": 0.012, "echo_time": 0.002, "inversion_time": 0.02}
     with pytest.raises(ValueError, match=words):
-        Sequence(**played | values)
+        Fisp(**played | values)
     if "flip_angle" not in values:
         with unusual_values():
-            Sequence(**played | values)
+            Fisp(**played | values)

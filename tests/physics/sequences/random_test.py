@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ganmrf.physics.sequences import random
-from ganmrf.physics.sequences.fisp import Sequence
+from ganmrf.physics.sequences.fisp import Fisp
 from ganmrf.physics.sequences.published import mrf_fisp
 from tests.quick import quickly
 
@@ -40,7 +40,7 @@ def test_samples_are_valid_and_within_the_stated_ranges():
     sampled = _sampled()
     assert sampled.flip_angle.shape == sampled.repetition_time.shape == (N_KEYS, 1000)
     for flip_angle, *times in zip(*jax.tree.leaves(sampled), strict=True):
-        Sequence(flip_angle, *times)  # it checks values that are not traced
+        Fisp(flip_angle, *times)  # it checks values that are not traced
     assert 0 <= sampled.flip_angle.min() < sampled.flip_angle.max() <= np.deg2rad(90) * (1 + 1e-6)
     assert 9.6e-3 < sampled.repetition_time.min() < sampled.repetition_time.max() < 19.2e-3
     np.testing.assert_allclose(sampled.echo_time, 1.908e-3, rtol=1e-6)
