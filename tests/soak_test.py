@@ -2,6 +2,7 @@
 
 import pathlib
 import sys
+import time
 
 import pytest
 
@@ -70,12 +71,19 @@ def test_a_flag_is_refused_by_its_name(tmp_path, command, flag, bad):
     assert bool(fault_of(outcome, left=set(), result=tmp_path, made=None, naming=flag)) == bad
 
 
-@pytest.mark.parametrize(("disturbance", "code"), [({"fail_at": 2}, 1), ({"fail_at": 3}, 0), ({"kill_after": 0}, -9)])
-def test_a_disturbed_command_ends_as_it_must(tmp_path, disturbance, code):
-    """It makes a folder, then a file: two changes."""
+def _wait(_):
+    time.sleep(60)
+
+
+@pytest.mark.parametrize(
+    ("command", "disturbance", "code"),
+    [(_write, {"fail_at": 2}, 1), (_write, {"fail_at": 3}, 0), (_wait, {"kill_after": 0}, -9)],
+)
+def test_a_disturbed_command_ends_as_it_must(tmp_path, command, disturbance, code):
+    """The one that writes makes a folder, then a file: two changes."""
     folder = tmp_path / "case"
     folder.mkdir()
-    outcome = run(_write, [], folder, **disturbance)
+    outcome = run(command, [], folder, **disturbance)
     assert outcome.code == code
     assert ("Input/output error" in outcome.stderr) == (code == 1)
     assert bool(fault_of(outcome, left=temporary(folder), result=folder, made=None)) == (code != 0)
