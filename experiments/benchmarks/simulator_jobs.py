@@ -20,8 +20,14 @@ from ganmrf.metrics import fingerprint_errors
 from ganmrf.parallel import bound_to
 from ganmrf.physics.bloch import isochromat_signal
 from ganmrf.physics.epg import exact_n_states
+from ganmrf.physics.lowering import as_played
+from ganmrf.physics.sequences.blocks import Inversion, T2Preparation
+from ganmrf.physics.sequences.bssfp import Bssfp
+from ganmrf.physics.sequences.cardiac import CardiacFisp
 from ganmrf.physics.sequences.fisp import simulate_voxel
+from ganmrf.physics.sequences.spoiled_gradient_echo import SpoiledGradientEcho
 from ganmrf.physics.simulate import simulate_reverse, simulate_with_tangents
+from ganmrf.physics.simulate_many import simulate_many
 from ganmrf.physics.slice_profile import sinc_slice_profile
 from ganmrf.runs.worker import Worker
 
@@ -58,10 +64,32 @@ def simulator_jobs(sequence: Fisp, grid: Tissue, n_states: int, peer_atoms: int)
     for accuracy in (1e-3, 1e-4, 1e-5):
         yield Job(f"dictionary, orders for {accuracy:.0e}", grid.size, partial(signals, accuracy=accuracy), error)
     yield Job("dictionary, 12 slice positions", grid.size, partial(signals, slice_profile=sinc_slice_profile(12)))
+    yield from _other_sequences(sequence, many, n_states)
     yield from _derivative_jobs(sequence, some, n_states)
     for name, peer in peers(sequence, n_states).items():
         atoms = grid.size if name == "blochsim" else peer_atoms
         yield Job(f"{name}, {n_states} orders", atoms, partial(peer, grid.rows(slice(atoms))), error)
+
+
+def _other_sequences(sequence, tissue, n_states):
+    """Sequences of other kinds with the flip angles of ``sequence``, and off-resonance, with the same orders."""
+    angles, times = np.asarray(sequence.flip_angle), np.asarray(sequence.repetition_time)
+    beats = angles.size // 50
+    preparations = (Inversion(0.021), None, T2Preparation(0.03, 0.012), T2Preparation(0.05, 0.012))
+    prepared = [preparations[beat % len(preparations)] for beat in range(beats)]
+    shifts = np.random.default_rng(0).uniform(-50, 50, tissue.size).astype(np.float32)
+    shifted = dataclasses.replace(tissue, off_resonance=shifts)
+    cardiac = CardiacFisp(angles[: 50 * beats].reshape(beats, 50), 5e-3, 1.5e-3, prepared, np.full(beats, 0.9))
+    balanced = Bssfp(angles, times)
+    for name, played, voxels in (
+        ("cardiac, with preparations", cardiac, tissue),
+        ("RF spoiling", SpoiledGradientEcho(angles, times, 2e-3), tissue),
+        ("off-resonance per atom", sequence, shifted),
+        ("bSSFP", balanced, tissue),
+        ("bSSFP, off-resonance per atom", balanced, shifted),
+    ):
+        run = partial(simulate_many, as_played(played, voxels.off_resonance), voxels, n_states=n_states)
+        yield Job(name, voxels.size, run, _error_of_signals(played, voxels.rows(slice(_CHECKED))))
 
 
 def _derivative_jobs(sequence, tissue, n_states):
