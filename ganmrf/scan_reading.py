@@ -147,16 +147,7 @@ def _read_raw(path, config):
             "(--trajectory_units), the image (--matrix, --field_of_view_mm) and the raster time of gradients?",
             stacklevel=2,
         )
-    noise = raw.noise if config.prewhiten else None
-    if noise is not None:
-        try:
-            prewhiten(raw.kspace[:1], noise)
-            notes.append(
-                f"{noise.shape[1]} samples of noise made the coils' noise white and equal (--noprewhiten: not)"
-            )
-        except ValueError as error:
-            noise = None
-            notes.append(f"the coils' noise is left as it is, since its readouts do not tell it: {error}")
+    noise = _usable_noise(raw, notes) if config.prewhiten else None
     sequence, sequence_from, refused = raw.sequence, f"the header of {path}", None
     if sequence is None and given.trajectory and is_pulseq(given.trajectory):
         sequence_from = given.trajectory
@@ -180,6 +171,19 @@ def _read_raw(path, config):
         "sensitivities": _sensitivities(given.sensitivities, coils, raw.matrix) if given.sensitivities else None,
     }
     return found, raw.affine, lambda mask, _: mask, notes
+
+
+def _usable_noise(raw, notes):
+    """The noise that the coils can be prewhitened with, or None; ``notes`` gets a sentence where there is any."""
+    if raw.noise is None:
+        return None
+    try:
+        prewhiten(raw.kspace[:1], raw.noise)
+    except ValueError as error:
+        notes.append(f"the coils' noise is left as it is, since its readouts do not tell it: {error}")
+        return None
+    notes.append(f"{raw.noise.shape[1]} samples of noise made the coils' noise white and equal (--noprewhiten: not)")
+    return raw.noise
 
 
 def _raw_data(path, given: RawConfig) -> RawData:
