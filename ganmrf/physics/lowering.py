@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ganmrf.physics.sequences.blocks import Delay, HalfTurns, Inversion, Saturation, T2Preparation, Train
+from ganmrf.physics.sequences.blocks import Delay, HalfTurns, T2Preparation, Train
 from ganmrf.physics.sequences.fisp import Fisp, require_fisp
 
 REAL, COMPLEX, ISOCHROMAT = "real", "complex", "isochromat"  # what a frame acts on: see `form_of`
@@ -187,8 +187,8 @@ def _followed(effect, block, t1, t2):
         )
     if isinstance(block, T2Preparation):
         prepared, wait = (jnp.exp(-block.time / t2), 0.0), block.wait
-    elif isinstance(block, Inversion | Saturation):
-        prepared, wait = (1 - (2 if isinstance(block, Inversion) else 1) * block.efficiency, 0.0), block.time
+    else:  # an inversion or a saturation
+        prepared, wait = (block.factor, 0.0), block.time
     effect = _composed(effect, *prepared, 0.0, 0.0)
     return _composed(effect, *_wait(wait, t1), 0.0, 0.0)
 

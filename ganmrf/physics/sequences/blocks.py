@@ -106,36 +106,42 @@ class Train:
         return len(self.turns)
 
 
-@pytree
 @dataclasses.dataclass(frozen=True)
-class Inversion:
+class _Pulse:
+    """A preparation pulse whose transverse magnetisation is crushed, and ``time``, s, until what follows."""
+
+    time: jax.Array | float
+    efficiency: jax.Array | float = 1.0
+
+    def __post_init__(self):
+        _check_times(self, "time")
+        _check_efficiency(self)
+
+
+@pytree
+class Inversion(_Pulse):
     """An inversion pulse whose transverse magnetisation is crushed, and ``time``, s, until what follows.
 
     ``efficiency`` is 1 for an ideal pulse, 0 for none: z becomes ``(1 - 2 efficiency) z``.
     """
 
-    time: jax.Array | float
-    efficiency: jax.Array | float = 1.0
-
-    def __post_init__(self):
-        _check_times(self, "time")
-        _check_efficiency(self)
+    @property
+    def factor(self):
+        """What the pulse multiplies z by."""
+        return 1 - 2 * self.efficiency
 
 
 @pytree
-@dataclasses.dataclass(frozen=True)
-class Saturation:
+class Saturation(_Pulse):
     """A saturation pulse whose transverse magnetisation is crushed, and ``time``, s, of recovery.
 
     ``efficiency`` is 1 for an ideal pulse, 0 for none: z becomes ``(1 - efficiency) z``.
     """
 
-    time: jax.Array | float
-    efficiency: jax.Array | float = 1.0
-
-    def __post_init__(self):
-        _check_times(self, "time")
-        _check_efficiency(self)
+    @property
+    def factor(self):
+        """What the pulse multiplies z by."""
+        return 1 - self.efficiency
 
 
 @pytree
@@ -188,6 +194,11 @@ class Blocks:
         return self
 
 
+def after_inversion(inversion_time, *blocks) -> Blocks:
+    """Blocks after an ideal inversion and ``inversion_time``, s; without an inversion where that is None."""
+    return Blocks(blocks if inversion_time is None else (Inversion(inversion_time), *blocks))
+
+
 def simulate_voxel(sequence, t1, t2, b1=1.0, off_resonance=0.0, n_states: int | None = None) -> jax.Array:
     """The definition: the signal of one voxel under any sequence, written as the pulse diagrams read.
 
@@ -211,8 +222,7 @@ def simulate_voxel(sequence, t1, t2, b1=1.0, off_resonance=0.0, n_states: int | 
             states = epg.scale_z(epg.crush(states), jnp.exp(-block.time / t2))
             states = epg.relax(states, block.wait, t1, t2)
         else:
-            times = 2 if isinstance(block, Inversion) else 1
-            states = epg.scale_z(epg.crush(states), 1 - times * block.efficiency)
+            states = epg.scale_z(epg.crush(states), block.factor)
             states = epg.relax(states, block.time, t1, t2)
     return jnp.stack(signals)
 

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ganmrf.physics.sequences.blocks import Blocks, HalfTurns, Inversion, Train
+from ganmrf.physics.sequences.blocks import Blocks, HalfTurns, Inversion, Train, after_inversion
 from ganmrf.pytrees import floating, pytree, require_positive
 
 
@@ -66,14 +66,14 @@ class Bssfp:
 
     def as_blocks(self) -> Blocks:
         """An ideal inversion, half a pulse, and a balanced train."""
-        blocks = [] if self.inversion_time is None else [Inversion(self.inversion_time)]
+        blocks = []
         if self.half_start:
             first = -self.flip_angle[:1] / 2  # about the axis of the first pulse, the other way round
             phase = HalfTurns(self.rf_phase.counts[:1]) if isinstance(self.rf_phase, HalfTurns) else self.rf_phase[:1]
             half = self.repetition_time[:1] / 2
             blocks.append(Train(first, half, jnp.zeros(1), rf_phase=phase, turns=0, recorded=False))
         train = Train(self.flip_angle, self.repetition_time, self.echo_time, rf_phase=self.rf_phase, turns=0)
-        return Blocks((*blocks, train))
+        return after_inversion(self.inversion_time, *blocks, train)
 
 
 def ma_bssfp(n_frames: int = 1000, seed: int = 0) -> Bssfp:

@@ -18,10 +18,8 @@ import numpy as np
 from jax import lax
 
 from ganmrf.physics import epg
-from ganmrf.physics.sequences.blocks import Blocks, Inversion, Train
+from ganmrf.physics.sequences.blocks import LONGEST, Blocks, Train, after_inversion
 from ganmrf.pytrees import first_wrong, floating, is_traced, pytree, require, require_positive, require_scale
-
-_LONGEST = 10.0  # s, of a repetition or an inversion time: twice the time in which any tissue has relaxed
 
 
 @pytree
@@ -62,7 +60,7 @@ class Fisp:
         rule = "within +-2 pi rad (is it in degrees?)"
         require("Fisp.flip_angle", flip_angle, lambda x: np.abs(x) <= full_turn, rule)
         require_positive("Fisp.repetition_time", self.repetition_time)
-        require_scale("Fisp.repetition_time", self.repetition_time, _LONGEST, "s", "ms")
+        require_scale("Fisp.repetition_time", self.repetition_time, LONGEST, "s", "ms")
         require("Fisp.echo_time", self.echo_time, lambda x: (x >= 0) & np.isfinite(x), "0 or more, and finite")
         if not is_traced(self.repetition_time, self.echo_time):
             late = np.asarray(self.echo_time > self.repetition_time)
@@ -78,7 +76,7 @@ class Fisp:
                 raise ValueError(f"Fisp.inversion_time must be one number; got shape {inversion_time.shape}")
             rule = "0 or more, and finite (None for no inversion)"
             require("Fisp.inversion_time", inversion_time, lambda x: (x >= 0) & np.isfinite(x), rule)
-            require_scale("Fisp.inversion_time", inversion_time, _LONGEST, "s", "ms")
+            require_scale("Fisp.inversion_time", inversion_time, LONGEST, "s", "ms")
             object.__setattr__(self, "inversion_time", inversion_time)
 
     @property
@@ -89,7 +87,7 @@ class Fisp:
     def as_blocks(self) -> Blocks:
         """An ideal inversion, and a train of frames with one turn at the end of each."""
         train = Train(self.flip_angle, self.repetition_time, self.echo_time)
-        return Blocks((train,) if self.inversion_time is None else (Inversion(self.inversion_time), train))
+        return after_inversion(self.inversion_time, train)
 
 
 def require_fisp(sequence, what: str):

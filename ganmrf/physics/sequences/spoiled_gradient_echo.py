@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ganmrf.physics.sequences.blocks import Blocks, Inversion, Train
+from ganmrf.physics.sequences.blocks import Blocks, Inversion, Train, after_inversion
 from ganmrf.pytrees import pytree, require
 
 
@@ -63,4 +63,4 @@ class SpoiledGradientEcho:
         frame = np.arange(self.n_frames)
         phase = jnp.asarray(self.phase_increment * (frame * (frame + 1) // 2) % (2 * np.pi), self.flip_angle.dtype)
         train = Train(self.flip_angle, self.repetition_time, self.echo_time, rf_phase=phase)
-        return Blocks((train,) if self.inversion_time is None else (Inversion(self.inversion_time), train))
+        return after_inversion(self.inversion_time, train)
