@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ganmrf.physics.lowering import as_played
-from ganmrf.physics.sequences.fisp import Fisp
+from ganmrf.physics.sequences.blocks import PulseSequence
 from ganmrf.physics.simulate import simulate_in_chunks
 from ganmrf.physics.simulate_many import empty_signals, plan_n_states, simulate_all
 from ganmrf.physics.slice_profile import SliceProfile
@@ -32,13 +32,13 @@ class Dictionary:
     tissue: Tissue
     fingerprints: np.ndarray | jax.Array
     norms: np.ndarray | jax.Array
-    sequence: Fisp
+    sequence: PulseSequence
     slice_profile: SliceProfile | None = None
     basis: np.ndarray | None = None
 
 
 def build_dictionary(
-    sequence: Fisp,
+    sequence: PulseSequence,
     tissue: Tissue,
     *,
     n_states: int | None = None,

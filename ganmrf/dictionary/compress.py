@@ -8,7 +8,7 @@ import numpy as np
 from ganmrf.dictionary.build import Dictionary, build_dictionary, require_signal, simulate_into
 from ganmrf.memory import fits_memory
 from ganmrf.physics.lowering import signal_dtype
-from ganmrf.physics.sequences.fisp import Fisp
+from ganmrf.physics.sequences.blocks import PulseSequence
 from ganmrf.physics.simulate_many import (
     bytes_of_signals,
     empty_signals,
@@ -51,7 +51,7 @@ def compress(dictionary: Dictionary, rank: int) -> tuple[Dictionary, float]:
 
 
 def build_compressed(
-    sequence: Fisp,
+    sequence: PulseSequence,
     tissue: Tissue,
     rank: int,
     *,

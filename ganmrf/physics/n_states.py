@@ -10,7 +10,7 @@ from ganmrf.parallel import run_chunks
 from ganmrf.physics.engines import one_kernel
 from ganmrf.physics.engines.trains import compiled, fisp_signal
 from ganmrf.physics.lowering import dephasing_times, exact_states, is_plain_fisp
-from ganmrf.physics.sequences.fisp import Fisp
+from ganmrf.physics.sequences.blocks import PulseSequence
 from ganmrf.physics.slice_profile import SliceProfile, gauss_quadrature
 from ganmrf.physics.tissue import Tissue
 from ganmrf.pytrees import is_traced
@@ -30,7 +30,7 @@ _FEW = 64
 
 
 def choose_n_states(
-    sequence: Fisp, tissue: Tissue, *, accuracy: float = 1e-4, slice_profile: SliceProfile | None = None
+    sequence: PulseSequence, tissue: Tissue, *, accuracy: float = 1e-4, slice_profile: SliceProfile | None = None
 ) -> int:
     """The number of states to keep so that every voxel's signal has at most ``accuracy`` relative L2 error.
 
@@ -51,7 +51,7 @@ def choose_n_states(
     return n_states_of_boxes(sequence, [tissue], accuracy=accuracy, slice_profile=slice_profile)[0]
 
 
-def sufficient_n_states(sequence: Fisp, t2, accuracy: float) -> np.ndarray:
+def sufficient_n_states(sequence: PulseSequence, t2, accuracy: float) -> np.ndarray:
     """For each T2, s, a number of states that stands for all states, found without simulating: more than are needed.
 
     The relative L2 error of a signal by leaving out states stays well below ``accuracy``.
@@ -76,7 +76,7 @@ def resolve_n_states(sequence, tissue, slice_profile, n_states: int | None, accu
     return min(n_states or exact, exact)
 
 
-def n_states_of_boxes(sequence: Fisp, boxes, *, accuracy: float, slice_profile: SliceProfile | None = None):
+def n_states_of_boxes(sequence: PulseSequence, boxes, *, accuracy: float, slice_profile: SliceProfile | None = None):
     """As `choose_n_states`, for several groups of tissue at once, however small: one number for each group.
 
     Of other sequences than `Fisp` on resonance it is `sufficient_n_states` of the longest T2 of a group.

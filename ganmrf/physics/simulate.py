@@ -10,6 +10,7 @@ from ganmrf.physics.engines.tangents import B1, SIGNAL, T1, T2, tangents_in_chun
 from ganmrf.physics.engines.trains import compiled, fisp_signal, lanes, train_signal
 from ganmrf.physics.lowering import as_played, is_plain_fisp, require_plain_fisp, signal_dtype
 from ganmrf.physics.n_states import resolve_n_states
+from ganmrf.physics.sequences.blocks import PulseSequence
 from ganmrf.physics.sequences.fisp import Fisp
 from ganmrf.physics.slice_profile import SliceProfile
 from ganmrf.physics.tissue import Tissue
@@ -17,7 +18,7 @@ from ganmrf.pytrees import is_traced, pytree
 
 
 def simulate(
-    sequence: Fisp,
+    sequence: PulseSequence,
     tissue: Tissue,
     *,
     n_states: int | None = None,

@@ -10,7 +10,7 @@ from ganmrf.parallel import meshes, run_chunks
 from ganmrf.physics.engines.trains import compiled, kernel_lanes
 from ganmrf.physics.lowering import ISOCHROMAT, as_played, dephasing_times, exact_states, form_of, signal_dtype
 from ganmrf.physics.n_states import n_states_of_boxes, resolve_n_states, simulate_by_n_states, sufficient_n_states
-from ganmrf.physics.sequences.fisp import Fisp
+from ganmrf.physics.sequences.blocks import PulseSequence
 from ganmrf.physics.simulate import simulate_in_chunks
 from ganmrf.physics.slice_profile import SliceProfile
 from ganmrf.physics.tissue import Tissue
@@ -25,7 +25,7 @@ _BYTES_A_VOXEL = 100  # of tissue, norms and numbers of states, and of the order
 
 
 def simulate_many(
-    sequence: Fisp,
+    sequence: PulseSequence,
     tissue: Tissue,
     *,
     n_states: int | None = None,
@@ -53,7 +53,7 @@ def simulate_many(
 
 
 def simulate_few(
-    sequence: Fisp, tissue: Tissue, *, accuracy: float = 1e-5, slice_profile: SliceProfile | None = None
+    sequence: PulseSequence, tissue: Tissue, *, accuracy: float = 1e-5, slice_profile: SliceProfile | None = None
 ) -> np.ndarray:
     """The signals of `simulate_many`, for some hundreds of voxels, where choosing states would take most of the time.
 
@@ -73,7 +73,7 @@ def simulate_few(
     return signals
 
 
-def plan_n_states(sequence: Fisp, voxels: Tissue, *, n_states, accuracy, slice_profile) -> np.ndarray:
+def plan_n_states(sequence: PulseSequence, voxels: Tissue, *, n_states, accuracy, slice_profile) -> np.ndarray:
     """The number of states to simulate each voxel with, (voxels,), int32.
 
     The arguments and errors are those of `simulate_many`; ``voxels`` are all that will be simulated, in one dimension.
@@ -94,7 +94,7 @@ def plan_n_states(sequence: Fisp, voxels: Tissue, *, n_states, accuracy, slice_p
 
 
 def batched_simulator(
-    simulation, sequence: Fisp, voxels: Tissue, slice_profile: SliceProfile | None, n_states: np.ndarray
+    simulation, sequence: PulseSequence, voxels: Tissue, slice_profile: SliceProfile | None, n_states: np.ndarray
 ):
     """A function ``simulate(rows, mesh)`` that runs ``simulation`` for some of ``voxels``, batch by batch.
 
@@ -142,7 +142,7 @@ def calls(n_states: np.ndarray, lanes: int | None, n_devices: int) -> list[list[
     return [batches[start : start + together] for start in range(0, len(batches), together)]
 
 
-def empty_signals(sequence: Fisp, voxels: Tissue) -> np.ndarray:
+def empty_signals(sequence: PulseSequence, voxels: Tissue) -> np.ndarray:
     """An array for the signals of all voxels, (voxels, frames), in the dtype of the inputs, not filled.
 
     Raises:

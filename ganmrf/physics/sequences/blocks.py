@@ -10,6 +10,7 @@ One frame of a train, and where the operators of `epg` stand in it::
 """
 
 import dataclasses
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +21,17 @@ from ganmrf.pytrees import floating, pytree, require, require_positive, require_
 
 LONGEST = 10.0  # s, of a frame, a preparation or a delay: twice the time in which any tissue has relaxed
 _ROUNDING = 1e-6  # of half turns: phases in float32 are no closer to pi
+
+
+class PulseSequence(Protocol):
+    """What every sequence is: frames that are recorded, and a way to say itself in blocks."""
+
+    @property
+    def n_frames(self) -> int:
+        """Number of recorded frames."""
+
+    def as_blocks(self) -> "Blocks":
+        """The blocks that are played."""
 
 
 @jax.tree_util.register_pytree_node_class
