@@ -24,7 +24,7 @@ from experiments.evaluation.generator import (
 from experiments.flags.command_line import command
 from experiments.reports import generator as report
 from ganmrf.anchors.generator_file import load_generator
-from ganmrf.dictionary.grids import GRIDS
+from ganmrf.dictionary.grids import GRIDS_ON_RESONANCE
 from ganmrf.files import make_folder, write_json
 from ganmrf.imaging.phantom import COARSEST
 from ganmrf.report.html import Section, write_report
@@ -42,7 +42,7 @@ class Config:
 
     workdir: str = setting(meaning="folder of the training run")
     output: str | None = setting(None, "folder for the report; default: --workdir")
-    on: str | None = setting(None, "grid to evaluate on; default: the run's own test set", choices=GRIDS)
+    on: str | None = setting(None, "grid to evaluate on; default: the run's own test set", choices=GRIDS_ON_RESONANCE)
     allow_extrapolation: bool = setting(False, "--on may reach beyond the trained range", goes_with=("on",))
     regression: bool = setting(False, "train the same recipe without its discriminator, and show it beside")
     size: int = setting(256, "rows and columns of the brain's image of 300 mm", at_least=COARSEST)

@@ -12,7 +12,7 @@ from experiments.benchmarks.timing import generation_cost
 from experiments.flags.command_line import command
 from ganmrf import tissue_grid
 from ganmrf.anchors.generator_file import load_generator
-from ganmrf.dictionary.grids import GRIDS
+from ganmrf.dictionary.grids import GRIDS_ON_RESONANCE
 from ganmrf.files import write_json
 from ganmrf.physics.slice_profile import sinc_slice_profile
 from ganmrf.report.html import machine_facts
@@ -25,7 +25,9 @@ class Config:
 
     generator: str = setting(meaning="generator.npz of a training run", reads=True)
     rounds: int = setting(9, "how often each job is timed", at_least=1)
-    grids: tuple[str, ...] = setting(("paper", "fine"), "tissue grids of 5970, 297 and 106160 atoms", choices=GRIDS)
+    grids: tuple[str, ...] = setting(
+        ("paper", "fine"), "tissue grids of 5970, 297 and 106160 atoms", choices=GRIDS_ON_RESONANCE
+    )
     output: str | None = setting(None, "JSON file for the table; default: none", suffixes=(".json",))
 
 

@@ -21,7 +21,7 @@ def test_ends_of_the_paper_grid():
 
 
 def test_unknown_grid_names_the_known_ones():
-    with pytest.raises(ValueError, match="grid must be one of paper, coarse, fine; got 'medium'"):
+    with pytest.raises(ValueError, match="grid must be one of paper, coarse, fine, ma; got 'medium'"):
         tissue_grid("medium")
 
 
@@ -84,3 +84,48 @@ def test_every_tissue_at_each_b1(own):
         for name in ("t1", "t2"):
             np.testing.assert_array_equal(table(name), np.broadcast_to(getattr(tissue, name), (3, 3)))
         np.testing.assert_allclose(table("b1"), np.outer(values, np.broadcast_to(own, 3)), rtol=1e-7)  # float32
+
+
+def test_the_atoms_of_the_first_mrf_paper_are_as_many_as_it_counts():
+    grid = tissue_grid("ma")
+    assert grid.shape == (563784,)
+    assert (grid.t2 <= grid.t1).all()
+    assert (float(grid.off_resonance.min()), float(grid.off_resonance.max())) == (-390, 390)
+    assert tissue_grid("ma", off_resonance=0.0).shape == (563784 // 169,)  # 169 values of off-resonance
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_axes_vary_from_b1_over_the_times_to_off_resonance(seed):
+    rng = np.random.default_rng(seed)
+    axes = [np.unique(rng.uniform(low, high, rng.integers(1, 6))) for low, high in ((0.3, 3), (0.01, 0.4))]
+    b1, apart = rng.uniform(0.7, 1.3, rng.integers(1, 4)), rng.uniform(-250, 250, rng.integers(1, 5))
+    grid = grid_of(*axes, b1, apart)
+    rows = [(b, t1, t2, df) for b in b1 for t1 in axes[0] for t2 in axes[1] if t2 <= t1 for df in apart]
+    found = np.stack([grid.b1, grid.t1, grid.t2, grid.off_resonance], axis=1)
+    np.testing.assert_allclose(found, rows, rtol=1e-6)  # float32
+    # An axis of one value and one number differ in their shape alone.
+    single = grid_of(*axes, float(b1[0]), float(apart[0]))
+    assert (single.b1.shape, single.off_resonance.shape) == ((), ())
+    assert single.size * b1.size * apart.size == grid.size
+    assert grid_of(*axes, b1).off_resonance is None
+
+
+def test_off_resonance_stays_with_its_tissue_at_each_b1():
+    tissue = Tissue([0.3, 0.5], [0.05, 0.06], off_resonance=[-20.0, 30.0])
+    np.testing.assert_array_equal(at_each_b1(tissue, [0.9, 1.1]).off_resonance, [-20, 30, -20, 30])
+    np.testing.assert_array_equal(at_each_b1(tissue, [0.9, 1.1], b1_slowest=False).off_resonance, [-20, -20, 30, 30])
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [("-10:10:5", [-10, -5, 0, 5, 10]), ("-3,0,-1:1:0.5", [-3, -1, -0.5, 0, 0.5, 1]), ("-0.0", [0])],
+)
+def test_signed_ranges(text, values):
+    found = values_in_ranges(text, "off_resonance_hz", signed=True)
+    np.testing.assert_array_equal(found, values)
+
+
+@pytest.mark.parametrize("text", ["10:-10:5", "-10:10:-5", "-1e10", "0:inf:1"])
+def test_bad_signed_ranges_name_themselves(text):
+    with pytest.raises(ValueError, match=r"off_resonance_hz must be a number or first:last:step with -1e\+09"):
+        values_in_ranges(text, "off_resonance_hz", signed=True)
