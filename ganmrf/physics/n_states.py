@@ -8,8 +8,8 @@ import numpy as np
 
 from ganmrf.parallel import run_chunks
 from ganmrf.physics.engines import one_kernel
-from ganmrf.physics.engines.trains import compiled, fisp_signal
-from ganmrf.physics.lowering import dephasing_times, exact_states, is_plain_fisp
+from ganmrf.physics.engines.trains import compiled, train_signal
+from ganmrf.physics.lowering import ISOCHROMAT, as_played, dephasing_times, exact_states, form_of, is_real
 from ganmrf.physics.sequences.blocks import PulseSequence
 from ganmrf.physics.slice_profile import SliceProfile, gauss_quadrature
 from ganmrf.physics.tissue import Tissue
@@ -19,11 +19,11 @@ from ganmrf.pytrees import is_traced
 # form keeps anyway.
 _LADDER = sorted({8 * round(mantissa * 2**octave) + 1 for mantissa in (1, 1.25, 1.5, 1.75) for octave in range(12)})
 # Numbers of states to try, as fractions of an estimate: with constant TR, states above ``likely`` refocus to less than
-# the accuracy.
-_FRACTIONS = (0.25, 0.35, 0.45, 0.55, 0.65, 0.8, 1.0)
+# the accuracy. The smallest are for coherence pathways that preparations cut short, and cost next to nothing.
+_FRACTIONS = (0.06, 0.12, 0.25, 0.35, 0.45, 0.55, 0.65, 0.8, 1.0)
 # Corners of a box of tissues stand for all tissues in it, so their errors must stay below this share of the accuracy.
 _SAFETY = 0.7
-# Lanes of a simulation: two boxes of one B1 each fill it, with 2 corners and 8 numbers of states a box.
+# Lanes of a simulation: two boxes of one B1 nearly fill it, with 2 corners and about 8 numbers of states a box.
 _LANES = 32
 # Voxels, times slice positions, for which choosing would take longer than it saves.
 _FEW = 64
@@ -35,18 +35,19 @@ def choose_n_states(
     """The number of states to keep so that every voxel's signal has at most ``accuracy`` relative L2 error.
 
     Few voxels get the exact number: finding a smaller one would cost as much as it saves. For many voxels, the corners
-    of the box that holds their tissue (longest T2, over the ranges of T1 and B1) are simulated with several numbers of
-    states and with a number that provably stands for all states. The smallest number that keeps 0.7 of ``accuracy`` on
-    every corner is chosen; where none does, all states are kept.
+    of the box that holds their tissue (longest T2, over the ranges of T1, B1 and off-resonance) are simulated with
+    several numbers of states and with a number that provably stands for all states. The smallest number that keeps 0.7
+    of ``accuracy`` on every corner is chosen; where none does, all states are kept.
 
-    The arguments are those of `simulate`, not traced. The number is at most frames // 2 + 1.
+    The arguments are those of `simulate`, not traced. The number is at most `exact_states`.
 
     Raises:
       ValueError: ``accuracy`` not positive.
     """
     if not accuracy > 0:
         raise ValueError(f"accuracy must be positive; got {accuracy}")
-    if tissue.size * (1 if slice_profile is None else np.size(slice_profile.nodes)) <= _FEW:
+    few = tissue.size * (1 if slice_profile is None else np.size(slice_profile.nodes)) <= _FEW
+    if few or form_of(sequence, tissue.off_resonance) == ISOCHROMAT:
         return exact_states(sequence)
     return n_states_of_boxes(sequence, [tissue], accuracy=accuracy, slice_profile=slice_profile)[0]
 
@@ -79,18 +80,15 @@ def resolve_n_states(sequence, tissue, slice_profile, n_states: int | None, accu
 def n_states_of_boxes(sequence: PulseSequence, boxes, *, accuracy: float, slice_profile: SliceProfile | None = None):
     """As `choose_n_states`, for several groups of tissue at once, however small: one number for each group.
 
-    Of other sequences than `Fisp` on resonance it is `sufficient_n_states` of the longest T2 of a group.
+    The sequence turns the magnetisation before its last frame.
     """
-    if not is_plain_fisp(sequence, next(iter(boxes)).off_resonance):
-        longest = [np.max(np.asarray(box.t2)) for box in boxes]
-        return sufficient_n_states(sequence, longest, accuracy).tolist()
-    exact = exact_states(sequence)
-    profile = slice_profile and gauss_quadrature(slice_profile.nodes, slice_profile.weights, 3)
     boxes = jax.tree.map(np.asarray, boxes)  # NumPy reads values even where a caller's function is being traced
-    times = np.asarray(sequence.repetition_time, float)
+    sequence = as_played(sequence, boxes[0].off_resonance)
+    exact, times = exact_states(sequence), dephasing_times(sequence)
+    profile = slice_profile and gauss_quadrature(slice_profile.nodes, slice_profile.weights, 3)
     references = _references(sufficient_n_states(sequence, [box.t2.max() for box in boxes], accuracy), exact)
     probes = [_Probe.of(times, box, accuracy, n, exact) for box, n in zip(boxes, references, strict=True)]
-    signals = _signals(sequence, probes, profile)
+    signals = _signals(sequence, probes, profile, boxes[0].off_resonance)
     return [probe.smallest(part, accuracy, exact) for probe, part in zip(probes, signals, strict=True)]
 
 
@@ -115,35 +113,40 @@ def simulate_by_n_states(simulate, n_states: np.ndarray, lanes: int, signals: np
 class _Probe:
     """The simulations that choose the number of states for one box of tissues."""
 
-    corners: np.ndarray  # (t1, t2, b1) of the tissues in the box that need most states, (corners, 3)
-    tried: list  # numbers of states to try on the corners, ascending
-    reference: int  # stands for all states; the tried numbers are compared with it
-    bound: float  # largest difference between the reference and all states, at any frame
+    corners: np.ndarray  # (t1, t2, b1, off_resonance) of tissues in the box that need most states, (corners, 4)
+    tried: list  # numbers of states to try on the corners, ascending; the last one stands for all states
+    bound: float  # largest difference between the last one and all states, at any frame
 
     @classmethod
     def of(cls, times, box, accuracy, reference, exact):
-        t1, t2, b1 = box.t1, box.t2.max(), box.b1
+        t1, t2 = box.t1, box.t2.max()
         t1s = {np.sqrt(max(t1.min(), t2) * t1.max()), t1.max()}
-        b1s = {b1.min(), (b1.min() + b1.max()) / 2, b1.max()}
+        b1s, shifts = _spread(box.b1), _spread(0.0 if box.off_resonance is None else box.off_resonance)
         likely = 0.5 * np.log(1 / min(accuracy, 0.5)) * t2 / times.mean()
         wanted = [fraction * likely + 4 for fraction in _FRACTIONS]
         tried = sorted({step for want in wanted for step in _LADDER[np.searchsorted(_LADDER, want) :][:1]})
         bound = 0.0 if reference == exact else _bound(times, t2, reference)
-        corners = np.array(list(itertools.product(t1s, [t2], b1s)))
-        return cls(corners, [n for n in tried if n < reference], int(reference), bound)
+        corners = np.array(list(itertools.product(t1s, [t2], b1s, shifts)))
+        return cls(corners, [*[n for n in tried if n < reference], int(reference)], bound)
 
     def simulations(self):
-        """(t1, t2, b1, n_states) of every signal to simulate: each corner with the reference and the tried numbers."""
-        return np.array([(*corner, n) for corner in self.corners for n in (self.reference, *self.tried)])
+        """(t1, t2, b1, off_resonance, n_states) of every signal to simulate: each corner with each number to try."""
+        return np.array([(*corner, n) for corner in self.corners for n in self.tried])
 
     def smallest(self, signals, accuracy, exact):
         """The smallest tried number from which on the errors of ``signals`` are small enough, or ``exact``."""
         good = np.full(len(self.tried), True)
-        for reference, *tried in signals.reshape(len(self.corners), 1 + len(self.tried), -1):
+        for tried in signals.reshape(len(self.corners), len(self.tried), -1):
+            reference = tried[-1]
             allowed = _SAFETY * accuracy * np.linalg.norm(reference) - self.bound * np.sqrt(reference.size)
             good &= np.array([np.linalg.norm(signal - reference) <= allowed for signal in tried], bool)
         enough = np.flatnonzero(np.logical_and.accumulate(good[::-1])[::-1])
         return self.tried[enough[0]] if enough.size else exact
+
+
+def _spread(values):
+    """The ends and the middle of the range of some values."""
+    return {np.min(values), (np.min(values) + np.max(values)) / 2, np.max(values)}
 
 
 def _references(needed, exact):
@@ -152,27 +155,30 @@ def _references(needed, exact):
     return np.where(needed <= top // 3, top // 3, top)
 
 
-def _bound(repetition_times, t2, n_states):
+def _bound(times, t2, n_states):
     """Largest change of a signal, M0 = 1, by leaving out the orders from ``n_states`` on.
 
-    The magnetisation left out has been transverse for at least ``n_states`` frames on its way up and as many on its way
-    down. As a function of the transverse decay, the change is bounded by 2 (two signals, neither above M0) and vanishes
-    at least as fast as those frames decay; the maximum principle carries this bound from no decay to any decay.
+    The magnetisation left out has been transverse for at least ``n_states`` turns on its way up and as many on its way
+    down, whose ``times`` are those of `dephasing_times`; preparations and gaps between them only shorten it. As a
+    function of the transverse decay, the change is bounded by 2 (two signals, neither above M0) and vanishes at least
+    as fast as those turns decay; the maximum principle carries this bound from no decay to any decay.
     """
-    return 2 * np.exp(-np.sort(repetition_times)[: 2 * n_states].sum() / t2)
+    return 2 * np.exp(-times[: 2 * n_states].sum() / t2)
 
 
-def _signals(sequence, probes, profile):
-    """The signals, (simulations, frames), that each probe asks for."""
+def _signals(sequence, probes, profile, off_resonance):
+    """The signals, (simulations, frames), that each probe asks for; an ``off_resonance`` of None stays None."""
     simulations = np.concatenate([probe.simulations() for probe in probes])
-    signals = np.empty((len(simulations), sequence.n_frames))
-    programs = np.unique([probe.reference for probe in probes])
+    dtype = np.result_type(*(leaf.dtype for leaf in jax.tree.leaves(sequence)))
+    signals = np.empty((len(simulations), sequence.n_frames), float if is_real(sequence, off_resonance) else complex)
+    programs = np.unique([probe.tried[-1] for probe in probes])
 
     def simulate(rows, n_states):
         if not one_kernel.works():  # each number of states is a program to compile
             n_states = int(programs[np.searchsorted(programs, n_states)])
-        t1, t2, b1, lane_states = simulations[rows].T.astype(sequence.flip_angle.dtype)
-        return np.asarray(compiled(fisp_signal, n_states=n_states)(sequence, t1, t2, b1, profile, lane_states)).T
+        t1, t2, b1, shifts, lane_states = simulations[rows].T.astype(dtype)
+        voxels = t1, t2, b1, None if off_resonance is None else shifts
+        return np.asarray(compiled(train_signal, n_states=n_states)(sequence, *voxels, profile, lane_states)).T
 
-    simulate_by_n_states(simulate, simulations[:, 3], _LANES, signals)
+    simulate_by_n_states(simulate, simulations[:, -1], _LANES, signals)
     return np.split(signals, np.cumsum([len(probe.simulations()) for probe in probes])[:-1])

@@ -13,6 +13,7 @@ states that have been reached by then and can still come back to order 0. The nu
 shape: one compiled program serves every number up to its ``max_states``.
 """
 
+import dataclasses
 import functools
 
 import chex
@@ -23,7 +24,7 @@ from jax import lax
 from jax.sharding import PartitionSpec
 
 from ganmrf.physics.engines import one_kernel
-from ganmrf.physics.lowering import ISOCHROMAT, Coefficients, form_of, lower, recorded_frames, turns_of
+from ganmrf.physics.lowering import ISOCHROMAT, Coefficients, form_of, is_plain_fisp, lower, recorded_frames, turns_of
 
 # Frames a block. Reverse mode stores the states between blocks only, and computes those within a block again.
 _BLOCK = 100
@@ -69,22 +70,47 @@ def fisp_signal(sequence, t1, t2, b1, slice_profile=None, lane_states=None, *, n
     return _signal(coefficients, None, slice_profile, lane_states, n_states=n_states, max_states=max_states)
 
 
-def train_signal(sequence, t1, t2, b1, off_resonance=None, slice_profile=None, *, n_states, max_states=None):
+def train_signal(
+    sequence, t1, t2, b1, off_resonance=None, slice_profile=None, lane_states=None, *, n_states, max_states=None
+):
     """Signals of a batch of voxels under any sequence: of `fisp_signal`, but complex where `lowering.is_real` says so.
 
-    The ``off_resonance`` is in Hz, (lanes,), or None; the other arguments are those of `fisp_signal`.
+    The ``off_resonance`` is in Hz, (lanes,), or None; the other arguments are those of `fisp_signal`, to which plain
+    FISP is left.
 
     Returns:
       Signals (recorded frames, lanes); see `simulate`.
     """
+    if is_plain_fisp(sequence, off_resonance):
+        form = {"n_states": n_states, "max_states": max_states}
+        return fisp_signal(sequence, t1, t2, b1, slice_profile, lane_states, **form)
     coefficients, turns = lower(sequence, t1, t2, b1, off_resonance), turns_of(sequence)
+    recorded = recorded_frames(sequence)
     if form_of(sequence, off_resonance) == ISOCHROMAT:
         n_states = None
     elif max(turns[:-1]) > 1:
-        raise ValueError("turns of frames must be one number, or 0, in a sequence; other mixtures are not simulated")
+        coefficients, turns, places = _single_turns(coefficients, turns)
+        recorded = places[recorded]
     form = {"n_states": n_states, "max_states": max_states}
-    signals = _signal(coefficients, None if all(turns[:-1]) else turns, slice_profile, None, **form)
-    return signals[recorded_frames(sequence)]
+    signals = _signal(coefficients, None if all(turns[:-1]) else turns, slice_profile, lane_states, **form)
+    return signals[recorded]
+
+
+def _single_turns(coefficients, turns):
+    """Frames of one turn or none in place of frames of any number of ``turns``, (frames,).
+
+    What a frame turns beyond once is done by frames after it, without pulse, relaxation or precession.
+
+    Returns:
+      Coefficients and turns of all these frames, and the places of the given frames among them, (frames,).
+    """
+    repeats = np.maximum((*turns[:-1], 1), 1)
+    frames, places = np.repeat(np.arange(len(turns)), repeats), np.cumsum(repeats) - repeats
+    added = np.isin(np.arange(len(frames)), places, invert=True)[:, None]
+    idle = {"angle": 0, "e1": 1, "e2": 1, "recovery": 0, "turn": 0, "echo": 0, "echo_turn": 0}
+    values = {name: getattr(coefficients, name) for name in idle}
+    spread = {name: jnp.where(added, idle[name], value[frames]) for name, value in values.items() if value is not None}
+    return dataclasses.replace(coefficients, **spread), np.minimum(turns, 1)[frames].tolist(), places
 
 
 def _signal(coefficients, turns, slice_profile, lane_states, *, n_states, max_states):
@@ -236,7 +262,7 @@ def _frame(states, buffers, coefficients, n_passes, shift, *, n_states, in_passe
     def update(first, size, buffers):
         p, q, z = _excited(states, coefficients, turning, first, size)
         if kept is not None:
-            p = [each * lax.dynamic_slice_in_dim(kept, first + 1, each.shape[0]) for each in p]
+            p = [each * lax.dynamic_slice_in_dim(kept, first + shift, each.shape[0]) for each in p]
         rows = (first + shift, first - shift, first)
         return tuple(
             tuple(lax.dynamic_update_slice_in_dim(old, new, row, 0) for old, new in zip(*pair, strict=True))
