@@ -48,7 +48,10 @@ class Stages:
             raise ValueError(f"{name} is {values}: use another folder")
 
     def __call__(self, name: str, make) -> dict[str, np.ndarray]:
-        """The arrays that ``make()`` returns, by name: read from disk where an earlier run made them, and whole."""
+        """The arrays that ``make()`` returns, by name: read from disk where an earlier run made them, and whole.
+
+        What is None is left out.
+        """
         path = self._folder / f"{name}.npz"
         if path.exists():
             with contextlib.suppress(ValueError, KeyError, TypeError):  # damaged, or not this stage
@@ -58,13 +61,13 @@ class Stages:
                     return arrays
         check_output(path)
         start = time.perf_counter()
-        arrays = make()
+        arrays = {key: np.asarray(value) for key, value in make().items() if value is not None}
         self.seconds[name] = time.perf_counter() - start
         if self._announce:
             print(f"{name}: {self.seconds[name]:.1f} s", flush=True)
         write_json(self._folder / "sources.json", self._made_from)  # before the first stage: none is of unknown origin
         write_arrays(path, {"stage": name, "seconds": self.seconds[name], **arrays})
-        return {key: np.asarray(value) for key, value in arrays.items()}
+        return arrays
 
 
 def _differences(begun, now):

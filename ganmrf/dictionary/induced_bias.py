@@ -13,7 +13,8 @@ import numpy as np
 
 from ganmrf.dictionary.build import Dictionary
 from ganmrf.dictionary.cramer_rao import cramer_rao, induced_bias
-from ganmrf.dictionary.refine import signal_and_derivatives
+from ganmrf.dictionary.voxel_model import derivatives_by, fitted_parameters
+from ganmrf.physics.lowering import signal_dtype
 from ganmrf.physics.simulate_many import plan_n_states, simulate_all
 from ganmrf.progress import Progress
 from ganmrf.pytrees import require_positive
@@ -45,7 +46,8 @@ def bias_to_noise(
 
     The error of an atom is the difference of generated and simulated signal for M0 = 1, norms times fingerprints. To
     first order it moves least-squares estimates of T1, T2 and complex M0 by `induced_bias`; their standard deviations
-    are those of `cramer_rao`. Both follow from one set of derivatives, which are simulated block by block.
+    are those of `cramer_rao`. Both follow from one set of derivatives, which are simulated block by block. Where atoms
+    have several off-resonances, off-resonance is estimated with T1, T2 and M0.
 
     Args:
       simulated: the dictionary that is the truth, compressed or not.
@@ -75,17 +77,19 @@ def bias_to_noise(
     chosen = np.arange(simulated.tissue.size) if rows is None else np.asarray(rows)
     atoms = jax.tree.map(np.asarray, simulated.tissue).rows(chosen)
     states = plan_n_states(sequence, atoms, n_states=None, accuracy=_ACCURACY, slice_profile=profile)
-    found = np.empty((len(generated), 3, atoms.size))
+    found, names = np.empty((len(generated), 3, atoms.size)), fitted_parameters(simulated)
 
     def signals_of(rows):
-        """Signals and derivatives by log T1 and log T2, float64 or complex128, (3, rows, columns)."""
-        signals = np.empty((3, rows.size, sequence.n_frames))
+        """Signals and the derivatives of `derivatives_by`, float64 or complex128, (1 + params, rows, columns)."""
+        signals = np.empty(
+            (1 + len(names), rows.size, sequence.n_frames), np.result_type(signal_dtype(sequence, atoms), float)
+        )
 
         def store(places, results):
             for each, result in zip(signals, results, strict=True):
                 each[places] = result
 
-        simulate_all(store, signal_and_derivatives, sequence, atoms.rows(rows), profile, states[rows], False)
+        simulate_all(store, derivatives_by(names), sequence, atoms.rows(rows), profile, states[rows], False)
         return signals if simulated.basis is None else signals @ simulated.basis
 
     with Progress(atoms.size, "comparing", unit="atom", shown=progress) as bar:
@@ -110,4 +114,4 @@ def _ratios(signals, error, noise):
     signal, *derivatives = signals
     shifts, of_m0 = induced_bias(signal, derivatives, error)
     stds, std_of_m0 = cramer_rao(signal, derivatives, 1.0, noise)
-    return jnp.abs(jnp.stack([*shifts, of_m0.real])) / jnp.stack([*stds, std_of_m0])
+    return jnp.abs(jnp.stack([*shifts[:2], of_m0.real])) / jnp.stack([*stds[:2], std_of_m0])

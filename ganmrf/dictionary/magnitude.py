@@ -51,7 +51,7 @@ def magnitude_dictionary(dictionary: Dictionary) -> Dictionary:
     )
     atoms = np.asarray(atoms[:])
     if basis is not None:
-        atoms = (atoms @ basis.T).astype(atoms.dtype)
+        atoms = (atoms @ basis.conj().T).astype(atoms.dtype)
     return dataclasses.replace(dictionary, fingerprints=np.abs(atoms), basis=None)
 
 

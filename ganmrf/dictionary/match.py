@@ -46,6 +46,7 @@ class Maps:
         `simulate` are real, so the constant phase -90 degrees of their magnetisation is part of ``m0``.
       index: row of the dictionary, int64.
       quality: normalised inner product of signal and fingerprint, 0 to 1, float64; 1 for a signal of the dictionary.
+      off_resonance: of the matched atom, Hz, in the dtype of the dictionary; None where its atoms have none.
     """
 
     t1: np.ndarray
@@ -54,6 +55,7 @@ class Maps:
     m0: np.ndarray
     index: np.ndarray
     quality: np.ndarray
+    off_resonance: np.ndarray | None = None
 
 
 def match(dictionary: Dictionary, images, *, mask=None, axis: int = 0, progress: bool = False) -> Maps:
@@ -80,7 +82,7 @@ def match(dictionary: Dictionary, images, *, mask=None, axis: int = 0, progress:
     mask = np.ones(shape, bool) if mask is None else of_shape("mask", mask, shape, bool)
     index, inner, quality = _search(dictionary, images.reshape(len(images), -1), np.flatnonzero(mask), progress)
     found = index >= 0
-    tissue = jax.tree.map(np.asarray, dictionary.tissue)
+    parameters = {name: np.asarray(each) for name, each in vars(dictionary.tissue).items() if each is not None}
     norms = np.asarray(dictionary.norms, float)
 
     def in_place(values, missing=0):
@@ -89,9 +91,7 @@ def match(dictionary: Dictionary, images, *, mask=None, axis: int = 0, progress:
         return whole
 
     return Maps(
-        t1=in_place(tissue.t1[index]),
-        t2=in_place(tissue.t2[index]),
-        b1=in_place(np.broadcast_to(tissue.b1, tissue.t1.shape)[index]),
+        **{name: in_place(np.broadcast_to(each, norms.shape)[index]) for name, each in parameters.items()},
         m0=in_place(inner / norms[index]),
         index=in_place(index, -1),
         quality=in_place(quality),

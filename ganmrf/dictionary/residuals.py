@@ -56,7 +56,7 @@ def residual_fit(
     Args:
       dictionary: that was matched.
       images: as for `match`.
-      maps: result of `match` or `match_with_b1` for these images.
+      maps: result of `match` or `match_with_maps` for these images.
       refined: result of `refine` for these maps: the steps between atoms would look like an error of the model.
       magnitude: as for `refine`.
 
@@ -70,7 +70,8 @@ def residual_fit(
     both = np.concatenate([first, second])
     data = images.reshape(len(images), -1)[:, both].T
     residuals = _residuals(dictionary, data, both, refined, magnitude)
-    count, unknowns = residuals.shape[1], 3 + np.iscomplexobj(residuals)
+    count = residuals.shape[1]
+    unknowns = 3 + np.iscomplexobj(residuals) + (refined.off_resonance_std is not None)
     freedom = (1 + np.iscomplexobj(residuals)) * count - unknowns
     if freedom < 1:
         return None
@@ -100,12 +101,13 @@ def _residuals(dictionary, data, voxels, refined, magnitude):
     """Data of voxels less the fitted signals, (voxels, columns), float64 or complex128."""
     data = data.astype(np.result_type(data, float))
     basis = dictionary.basis
-    tissue = Tissue(*(getattr(refined, name).ravel()[voxels] for name in ("t1", "t2", "b1")))
+    fields = {name: getattr(refined, name) for name in ("t1", "t2", "b1", "off_resonance")}
+    tissue = Tissue(**{name: each.ravel()[voxels] for name, each in fields.items() if each is not None})
     signals = simulate_many(dictionary.sequence, tissue, slice_profile=dictionary.slice_profile)
     signals = signals.astype(np.result_type(signals, float))
     signals = np.abs(signals) if magnitude else signals
     signals = signals if basis is None else signals @ basis
     if basis is not None and data.shape[1] == len(basis):
         data = data @ basis
-    m0 = refined.m0.ravel()[voxels]
-    return data - (m0 if np.iscomplexobj(data) else m0.real)[:, None] * signals
+    residuals = data - refined.m0.ravel()[voxels][:, None] * signals
+    return residuals if np.iscomplexobj(data) or np.iscomplexobj(signals) else residuals.real

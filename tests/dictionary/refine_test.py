@@ -20,7 +20,7 @@ from ganmrf.physics.simulate import simulate
 from ganmrf.physics.slice_profile import SliceProfile
 from ganmrf.physics.tissue import Tissue
 
-FIELDS = [field.name for field in dataclasses.fields(Refined)]
+FIELDS = [field.name for field in dataclasses.fields(Refined) if field.default is dataclasses.MISSING]
 SLICE = SliceProfile(np.array([0.6, 1.0]), np.array([0.3, 0.7]))
 
 
