@@ -180,8 +180,8 @@ def write_arrays(path, arrays: dict):
 def read_arrays(path, names=None) -> dict[str, np.ndarray]:
     """The arrays of a ``.npz`` or ``.mat`` (v5 to v7.3) file; nothing in it is ever unpickled.
 
-    Of a ``.mat`` file only arrays of numbers are read, those in a structure as ``structure.field``; text, cells, arrays
-    of structures, sparse matrices and the targets of references and links are left out.
+    Of a ``.mat`` file only arrays of numbers are read, those in a structure as ``structure.field``, and text that is
+    among the ``names``; cells, arrays of structures, sparse matrices and the targets of references and links are not.
 
     Returns:
       Arrays by name, of ``names`` alone unless it is None, in the shapes of the file (in MATLAB two axes at least).

@@ -14,11 +14,13 @@ _LIMIT = 2**31  # bytes of a variable in version 5, which it must stay below
 _HEADER = 128  # bytes before the first variable; the last four tell the version and the order of bytes
 _ORDERS = {b"IM": "<", b"MI": ">"}
 _SMALL = 2**20  # bytes of a shape, a name or the names of fields: MATLAB's are a thousand times smaller
+_LONGEST_TEXT = 2**24  # characters: each takes four bytes as NumPy's, and text says what arrays are
 _DEFLATED = 1032  # times: the most that zlib compresses
 _AT_ONCE = 2**16  # bytes that are read, and passed over, at a time
 _MATRIX, _COMPRESSED = 14, 15  # kinds of elements
 _STORED = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}  # of numbers
-_STRUCTURE, _CLASSES, _SINGLE, _OPAQUE = 2, range(6, 16), 7, 17  # classes: one, of numbers, and of objects
+_STORED |= {16: "u1", 17: "u2"}  # of text: UTF-8, of which ASCII alone has one byte a character, and UTF-16
+_STRUCTURE, _TEXT, _CLASSES, _SINGLE, _OPAQUE = 2, 4, range(6, 16), 7, 17  # one, text, of numbers, and of objects
 _COMPLEX = 0x800  # flag of an array
 _NUMBERS = {"double", "single", "logical", *(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64))}
 
@@ -26,7 +28,8 @@ _NUMBERS = {"double", "single", "logical", *(f"{kind}{bits}" for kind in ("int",
 def read_matlab(path: pathlib.Path, names=None) -> dict[str, np.ndarray]:
     """The arrays of numbers of a version 5 to 7.3 file, of ``names`` alone unless it is None; nothing else is read.
 
-    Fields of a structure are called ``structure.field``; those of arrays of structures and of cells are passed over.
+    Text is read where it is among the ``names``, as an array of one string; of version 5, ASCII alone. Fields of a
+    structure are called ``structure.field``; those of arrays of structures and of cells are passed over.
 
     Raises:
       ValueError: a file that is not whole; `TooLarge` as `check_claim`; or whatever zlib and HDF5 raise.
@@ -85,8 +88,10 @@ class _Reader:
         shape = np.frombuffer(self._small(content, end), f"{self._order}i4").tolist()
         own = bytes(self._small(content, end)).decode("latin-1")
         name = own if name is None else name
-        if kind in _CLASSES and self._wanted(name):
-            self._found[name] = self._numbers(content, end, name, shape, kind, flags & _COMPLEX)
+        is_text = kind == _TEXT and self._names is not None
+        if (kind in _CLASSES or is_text) and self._wanted(name):
+            numbers = self._numbers(content, end, name, shape, kind, flags & _COMPLEX)
+            self._found[name] = _text(numbers) if is_text else numbers
             return True
         if kind == _STRUCTURE and shape == [1, 1] and self._wanted(name, structure=True):
             self._fields(content, end, name)
@@ -198,31 +203,39 @@ class _Content:
 
 def _read_hdf5(path, names):
     with h5py.File(path, "r") as file:
-        found = {name: item for name, item in _datasets(file, {file}) if names is None or name in names}
+        classes = _NUMBERS if names is None else _NUMBERS | {"char"}
+        found = {name: item for name, item in _datasets(file, {file}, classes) if names is None or name in names}
         stored = sum(item.id.get_storage_size() for item in found.values())
         check_claim(path, sum(item.nbytes for item in found.values()), stored)
         return {name: _from_hdf5(item) for name, item in found.items()}
 
 
-def _datasets(group, seen, prefix=""):
-    """Name and dataset of what MATLAB would call arrays of numbers, also in structures."""
+def _datasets(group, seen, classes, prefix=""):
+    """Name and dataset of what MATLAB would call arrays of these classes, also in structures."""
     for name in group:
         if name.startswith("#") or not isinstance(group.get(name, getlink=True), h5py.HardLink):  # MATLAB's own names
             continue
         item = group[name]
         if isinstance(item, h5py.Dataset):
-            if _is_numeric(item):
+            if _is_array(item, classes):
                 yield prefix + name, item
         elif _matlab_class(item, "struct") == "struct" and "MATLAB_sparse" not in item.attrs and item not in seen:
             seen.add(item)  # hard links may lead round in circles
-            yield from _datasets(item, seen, f"{prefix}{name}.")
+            yield from _datasets(item, seen, classes, f"{prefix}{name}.")
 
 
-def _is_numeric(item):
+def _text(codes):
+    """An array of one string: the characters that have these codes, row by row."""
+    if codes.size > _LONGEST_TEXT:
+        raise ValueError(f"text of {codes.size} characters")
+    return np.array(codes.astype("<u2").tobytes().decode("utf-16-le", "replace"))
+
+
+def _is_array(item, classes):
     if item.external or item.is_virtual or item.shape is None:  # of other files
         return False
     kind = item.dtype.kind in "biufc" or item.dtype.names == ("real", "imag")
-    return kind and _matlab_class(item) in _NUMBERS
+    return kind and _matlab_class(item) in classes
 
 
 def _matlab_class(item, otherwise="double"):
@@ -233,6 +246,8 @@ def _matlab_class(item, otherwise="double"):
 def _from_hdf5(item):
     """An array of numbers as MATLAB had it."""
     stored = item[()]
+    if _matlab_class(item) == "char":
+        return _text(np.atleast_2d(stored).T)
     if item.attrs.get("MATLAB_empty", 0):  # the data of an empty array are its shape
         shape, kind = stored.astype(int).ravel(), _matlab_class(item)
         if shape.all():

@@ -3,7 +3,8 @@
 import contextlib
 import contextvars
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -111,30 +112,45 @@ def floating(name, value):
     raise ValueError(f"{name} must hold real numbers; got dtype {value.dtype}")
 
 
-def arrays_and_structure(tree) -> tuple[dict[str, np.ndarray], dict]:
-    """A tree of dataclasses, dictionaries and arrays as named arrays, and everything else in a form that JSON holds.
+def arrays_and_structure(
+    tree, name: Callable[[list[str]], str] = "/".join
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """A tree of dataclasses, dictionaries, tuples and arrays as named arrays, and all else in a form that JSON holds.
 
-    The leaves of the tree are NumPy or JAX arrays, or values that JSON has.
+    The leaves of the tree are NumPy or JAX arrays, tuples of numbers, which become arrays, or values that JSON has.
+    Each array gets its ``name`` from the list of the field names, keys and places that lead to it.
 
     Returns:
-      Path of field names and keys, joined by ``/`` -> array; and the structure that `tree_of` rebuilds the tree from.
+      Name -> array; and the structure that `tree_of` rebuilds the tree from.
     """
     arrays = {}
 
     def structure(value, path):
         if dataclasses.is_dataclass(value):
             names = [field.name for field in dataclasses.fields(value)]
-            fields = [[name, structure(getattr(value, name), [*path, name])] for name in names]
+            fields = [[field, structure(getattr(value, field), [*path, field])] for field in names]
             return {"class": type(value).__name__, "fields": fields}
         if isinstance(value, dict):
             return {"items": [[key, structure(each, [*path, str(key)])] for key, each in value.items()]}
-        if isinstance(value, np.ndarray | np.generic | jax.Array):
-            array = arrays["/".join(path)] = np.asarray(value)
-            facts = {"shape": list(array.shape), "dtype": array.dtype.name}
-            return {"array": "/".join(path), "jax": isinstance(value, jax.Array), **facts}
+        numbers = isinstance(value, tuple) and {*map(type, value)} in ({bool}, {int}, {float})
+        if numbers or isinstance(value, np.ndarray | np.generic | jax.Array):
+            array = arrays[name(path)] = np.asarray(value)
+            facts = {"shape": list(array.shape), "dtype": array.dtype.name} | ({"tuple": True} if numbers else {})
+            return {"array": name(path), "jax": isinstance(value, jax.Array), **facts}
+        if isinstance(value, tuple):
+            return {"entries": [structure(each, [*path, str(place)]) for place, each in enumerate(value)]}
         return {"value": value}
 
     return arrays, structure(tree, [])
+
+
+def array_nodes(structure) -> Iterator[dict[str, Any]]:
+    """Yields what a structure of `arrays_and_structure` says of each array: its name, ``array``, shape and dtype."""
+    if isinstance(structure, dict) and "array" in structure:
+        yield structure
+    elif isinstance(structure, dict | list):
+        for part in structure.values() if isinstance(structure, dict) else structure:
+            yield from array_nodes(part)
 
 
 def tree_of(arrays: Mapping[str, np.ndarray], structure: dict, classes: Iterable[type]):
@@ -157,8 +173,11 @@ def tree_of(arrays: Mapping[str, np.ndarray], structure: dict, classes: Iterable
             return known[node["class"]](**{name: build(each) for name, each in node["fields"]})
         if "items" in node:
             return {key: build(each) for key, each in node["items"]}
+        if "entries" in node:
+            return tuple(map(build, node["entries"]))
         if "array" in node:
-            return (jnp.asarray if node["jax"] else np.asarray)(_checked(unread, node))
+            array = _checked(unread, node)
+            return tuple(array.tolist()) if node.get("tuple") else (jnp.asarray if node["jax"] else np.asarray)(array)
         return node["value"]
 
     tree = build(structure)

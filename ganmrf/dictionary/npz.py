@@ -1,7 +1,8 @@
 """A dictionary in one file: NumPy `.npz`, or MATLAB `.mat` (written as v5, read up to v7.3) for matching in MATLAB.
 
-Both hold the same variables, named with their units in `AXES`. A dictionary without inversion, slice profile or basis
-has none of the variables for it in its file.
+Both hold the same variables, named with their units: those of `AXES`, and those of the sequence, which
+`ganmrf.dictionary.sequence_fields` tells. A dictionary without off-resonance, slice profile or basis has none of the
+variables for it in its file.
 """
 
 import pathlib
@@ -11,32 +12,29 @@ from collections.abc import Iterable
 import numpy as np
 
 from ganmrf.dictionary.build import Dictionary
+from ganmrf.dictionary.sequence_fields import DTYPES, TEXTS, fields_of_sequence, sequence_of, variables_of
 from ganmrf.files import array_suffix, read_arrays, replacing, write_arrays
 from ganmrf.matlab import check_variable
-from ganmrf.physics.lowering import require_plain_fisp
-from ganmrf.physics.sequences.fisp import Fisp
 from ganmrf.physics.slice_profile import SliceProfile
 from ganmrf.physics.tissue import Tissue
 from ganmrf.pytrees import require, require_positive
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSIONS = (1, 2)  # of FISP on resonance, which versions that know nothing else read, too; of all else
 
-AXES = {  # name of a variable in the file: its axes; b1 may also be one number
+AXES = {  # name of a variable in the file: its axes
     "dictionary": ("atoms", "columns"),
     "norms": ("atoms",),
     "t1_s": ("atoms",),
     "t2_s": ("atoms",),
     "b1": ("atoms",),
-    "flip_angle_rad": ("frames",),
-    "repetition_time_s": ("frames",),
-    "echo_time_s": ("frames",),
-    "inversion_time_s": (),
+    "off_resonance_hz": ("atoms",),
     "slice_nodes": ("nodes",),
     "slice_weights": ("nodes",),
     "basis": ("frames", "columns"),
 }
-OPTIONAL = ("inversion_time_s", "slice_nodes", "slice_weights", "basis")
-_NAMES = (*AXES, "schema_version", "b1_per_atom")  # of all variables of a file
+OPTIONAL = ("off_resonance_hz", "inversion_time_s", "slice_nodes", "slice_weights", "basis")
+# Arrays that may also be one number for all atoms -> the variable that says whether they have one for each.
+_OR_ONE = {"b1": "b1_per_atom", "off_resonance_hz": "off_resonance_hz_per_atom"}
 _REAL = ("float32", "float64")
 _COMPLEX = (*_REAL, "complex64", "complex128")
 
@@ -44,8 +42,8 @@ _COMPLEX = (*_REAL, "complex64", "complex128")
 def save_dictionary(path, dictionary: Dictionary):
     """Writes a dictionary to a ``.npz`` (NumPy) or ``.mat`` (MATLAB v5) file, bit for bit, whole or not at all.
 
-    In the file: the variables of `AXES`, where columns are frames, or the rank of the ``basis``; ``schema_version``;
-    ``b1_per_atom``. In MATLAB vectors are columns.
+    In the file: the variables of `AXES`, where columns are frames, or the rank of the ``basis``; those of the sequence;
+    ``schema_version``; ``b1_per_atom`` and ``off_resonance_hz_per_atom``. In MATLAB vectors are columns.
 
     Raises:
       ValueError: another suffix, a folder that cannot be written, a dictionary whose arrays do not fit together, or a
@@ -54,7 +52,7 @@ def save_dictionary(path, dictionary: Dictionary):
     path = pathlib.Path(path)
     fields = fields_of(dictionary)
     check_size(path, *fields["dictionary"].shape, fields["dictionary"].dtype)
-    _check(path, fields)
+    _check(path, fields, dictionary.sequence.n_frames)
     write_arrays(path, _contents(fields))
 
 
@@ -81,7 +79,7 @@ def save_dictionary_in_blocks(path, blocks: Iterable[Dictionary], n_atoms: int):
         with archive.open("dictionary.npy", "w", force_zip64=True) as file:
             for block in blocks:
                 fields = fields_of(block)
-                _check(path, fields)
+                _check(path, fields, block.sequence.n_frames)
                 rows = np.ascontiguousarray(fields.pop("dictionary"))
                 if not total:
                     kind = rows.dtype, rows.shape[1]
@@ -96,7 +94,7 @@ def save_dictionary_in_blocks(path, blocks: Iterable[Dictionary], n_atoms: int):
             raise ValueError(f"{path}: the blocks hold {total} atoms, not {n_atoms}")
         fields = dict(small[0])
         for name, axes in AXES.items():
-            if axes == ("atoms",) and np.ndim(fields[name]):
+            if axes == ("atoms",) and np.ndim(fields.get(name)):
                 fields[name] = np.concatenate([part[name] for part in small])
         for name, array in _contents(fields).items():
             with archive.open(f"{name}.npy", "w") as file:
@@ -110,87 +108,108 @@ def load_dictionary(path) -> Dictionary:
     the dtype that they were saved in (JAX keeps float64 of tissue and sequence only under ``jax.enable_x64``).
 
     Raises:
-      ValueError: a file that is missing, truncated, no dictionary, or of a newer schema; a field that is missing, of a
-        wrong dtype, of a shape that disagrees with the others, or with impossible values. The message names the file.
+      ValueError: a file that is missing, truncated, no dictionary, of a newer schema or of a kind of sequence that this
+        version does not know; a field that is missing, of a wrong dtype, of a shape that disagrees with the others, or
+        with impossible values. The message names the file.
     """
     path = pathlib.Path(path)
-    contents = read_arrays(path, _NAMES)
-    _check_schema(path, contents)
-    if missing := [name for name in AXES if name not in contents and name not in OPTIONAL]:
-        raise ValueError(f"{path}: no {', '.join(missing)}: not a whole dictionary")
-    fields = {name: contents[name] for name in AXES if name in contents}
+    contents = read_arrays(path, (*TEXTS, "schema_version"))
+    check_schema(path, contents.pop("schema_version", None))
+    variables = {name: (len(axes), None) for name, axes in AXES.items()} | variables_of(path, contents)
+    contents |= read_arrays(path, (*variables, *_OR_ONE.values()))
+    require_names(path, variables, contents)
+    fields = {name: array for name, array in contents.items() if name not in _OR_ONE.values()}
     if array_suffix(path) == ".mat":
-        fields = {name: _from_matlab(array, AXES[name]) for name, array in fields.items()}
-    if fields["b1"].size == 1 and np.array_equal(contents.get("b1_per_atom", np.zeros(1)).ravel(), [0]):
-        fields["b1"] = fields["b1"].reshape(())
-    _check(path, fields)
-    return dictionary_of(path, fields)
+        fields |= {name: _from_matlab(fields[name], *variables[name]) for name in variables if name in fields}
+    for name, per_atom in _OR_ONE.items():
+        if name in fields and fields[name].size == 1 and np.array_equal(np.ravel(contents.get(per_atom, 0)), [0]):
+            fields[name] = fields[name].reshape(())
+    dictionary = dictionary_of(path, fields)
+    _check(path, fields, dictionary.sequence.n_frames)
+    return dictionary
 
 
-def _check_schema(path, contents):
-    version = contents.get("schema_version", np.empty(0))
-    if version.size != 1 or version.dtype.kind not in "iuf":
+def check_schema(path, version):
+    """Raises `ValueError` unless ``version``, that of a file or None, is one of `SCHEMA_VERSIONS`."""
+    version = np.asarray(np.nan if version is None else version)
+    if version.size != 1 or version.dtype.kind not in "iuf" or np.isnan(version).any():
         raise ValueError(f"{path}: no schema_version: not a dictionary of ganmrf")
-    if (version := version.item()) != SCHEMA_VERSION:
-        advice = ": update ganmrf" if version > SCHEMA_VERSION else ""
-        raise ValueError(f"{path} has schema {version:g}; this version reads up to {SCHEMA_VERSION}{advice}")
+    if (version := version.item()) not in SCHEMA_VERSIONS:
+        newest = SCHEMA_VERSIONS[-1]
+        advice = ": update ganmrf" if version > newest else ""
+        raise ValueError(f"{path} has schema {version:g}; this version reads up to {newest}{advice}")
 
 
-def _from_matlab(array, axes):
-    if array.dtype.kind in "iu":  # MATLAB stores doubles that happen to be whole numbers as integers
-        array = array.astype(np.float64)
-    if array.size == max(array.shape, default=0) and len(axes) < 2:
-        return array.ravel() if axes else array.squeeze()
+def require_names(path, needed, present):
+    """Raises `ValueError` naming what is needed but neither `OPTIONAL` nor present."""
+    if missing := [name for name in needed if name not in present and name not in OPTIONAL]:
+        raise ValueError(f"{path}: no {', '.join(missing)}: not a whole dictionary")
+
+
+def _from_matlab(array, ndim, dtype):
+    """An array as it was before MATLAB made at least two axes of it, and integers of whole numbers."""
+    if dtype is None and array.dtype.kind in "iu":
+        dtype = float
+    if dtype is not None and array.dtype.kind in "biuf":
+        with np.errstate(invalid="ignore"):  # of numbers that the dtype does not have
+            cast = array.astype(dtype)
+        array = cast if np.array_equal(cast, array) else array
+    if array.size == max(array.shape, default=0) and ndim < 2:
+        return array.ravel() if ndim else array.squeeze()
     return np.ascontiguousarray(array)
 
 
 def fields_of(dictionary: Dictionary) -> dict[str, np.ndarray]:
-    """The arrays of a dictionary by their names on disk, `AXES`; fields that are None are absent."""
-    tissue, sequence, profile = dictionary.tissue, dictionary.sequence, dictionary.slice_profile
-    require_plain_fisp(sequence, tissue, "a dictionary in a file")
+    """The arrays of a dictionary by their names on disk; fields that are None are absent."""
+    tissue, profile = dictionary.tissue, dictionary.slice_profile
     fields = {
         "dictionary": dictionary.fingerprints,
         "norms": dictionary.norms,
         "t1_s": tissue.t1,
         "t2_s": tissue.t2,
         "b1": tissue.b1,
-        "flip_angle_rad": sequence.flip_angle,
-        "repetition_time_s": sequence.repetition_time,
-        "echo_time_s": sequence.echo_time,
-        "inversion_time_s": sequence.inversion_time,
+        "off_resonance_hz": tissue.off_resonance,
         "slice_nodes": getattr(profile, "nodes", None),
         "slice_weights": getattr(profile, "weights", None),
         "basis": dictionary.basis,
     }
-    return {name: np.asarray(value) for name, value in fields.items() if value is not None}
+    fields = {name: np.asarray(value) for name, value in fields.items() if value is not None}
+    return fields | fields_of_sequence(dictionary.sequence)
+
+
+def schema_of(fields) -> int:
+    """The schema that a dictionary of such fields is written in."""
+    return SCHEMA_VERSIONS["structure" in fields or "off_resonance_hz" in fields]
 
 
 def _contents(fields):
     """All variables of a file, by name."""
     # MATLAB arrays have at least two axes: for a single atom, B1 of the atom and B1 of all would look the same.
-    return {**fields, "schema_version": SCHEMA_VERSION, "b1_per_atom": fields["b1"].ndim == 1}
+    per_atom = {variable: fields[name].ndim == 1 for name, variable in _OR_ONE.items() if name in fields}
+    return {**fields, "schema_version": schema_of(fields), **per_atom}
 
 
 def dictionary_of(path, fields) -> Dictionary:
     """The dictionary that has these fields: the inverse of `fields_of`; errors of impossible values name the path."""
-    times = fields["repetition_time_s"], fields["echo_time_s"], fields.get("inversion_time_s")
+    sequence = sequence_of(path, fields)
+    check_shapes(path, fields, sequence.n_frames)
     try:
-        tissue = Tissue(fields["t1_s"], fields["t2_s"], fields["b1"])
-        sequence = Fisp(fields["flip_angle_rad"], *times)
+        tissue = Tissue(fields["t1_s"], fields["t2_s"], fields["b1"], fields.get("off_resonance_hz"))
         profile = SliceProfile(fields["slice_nodes"], fields["slice_weights"]) if "slice_nodes" in fields else None
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     return Dictionary(tissue, fields["dictionary"], fields["norms"], sequence, profile, fields.get("basis"))
 
 
-def check_shapes(path, fields):
-    """Raises `ValueError` unless arrays, in memory or not, have dtypes and shapes of a dictionary's `fields_of`."""
-    lengths = {}
-    for name, array in fields.items():
-        allowed = _COMPLEX if name in ("dictionary", "basis") else _REAL
-        if array.dtype.name not in allowed:
-            raise ValueError(f"{path}: {name} has dtype {array.dtype.name}; allowed: {', '.join(allowed)}")
-        axes = () if name == "b1" and array.ndim == 0 else AXES[name]
+def check_shapes(path, fields, n_frames: int | None = None):
+    """Raises `ValueError` unless arrays, in memory or not, have dtypes and shapes of a dictionary's `AXES`.
+
+    ``n_frames`` is that of the sequence; None where it is not known yet.
+    """
+    lengths = {} if n_frames is None else {"frames": n_frames}
+    for name, array in ((name, fields[name]) for name in AXES if name in fields):
+        _check_dtype(path, name, array, _COMPLEX if name in ("dictionary", "basis") else _REAL)
+        axes = () if name in _OR_ONE and array.ndim == 0 else AXES[name]
         if array.ndim != len(axes) or array.size == 0:
             raise ValueError(f"{path}: {name} must be ({', '.join(axes)}), not empty; got shape {array.shape}")
         for axis, length in zip(axes, array.shape, strict=True):
@@ -198,15 +217,22 @@ def check_shapes(path, fields):
                 raise ValueError(f"{path}: {name} has shape {array.shape}, but there are {lengths[axis]} {axis}")
     if ("slice_nodes" in fields) != ("slice_weights" in fields):
         raise ValueError(f"{path}: slice_nodes and slice_weights must come together")
-    if "basis" not in fields and lengths["columns"] != lengths["frames"]:
+    if "basis" not in fields and lengths["columns"] != lengths.get("frames", lengths["columns"]):
         raise ValueError(
             f"{path}: dictionary has {lengths['columns']} columns, but the sequence has {lengths['frames']} frames"
         )
 
 
-def _check(path, fields):
+def _check_dtype(path, name, array, allowed):
+    if array.dtype.name not in allowed:
+        raise ValueError(f"{path}: {name} has dtype {array.dtype.name}; allowed: {', '.join(allowed)}")
+
+
+def _check(path, fields, n_frames):
     """As `check_shapes`, and unless norms, rows and basis are possible for a dictionary."""
-    check_shapes(path, fields)
+    check_shapes(path, fields, n_frames)
+    for name in fields.keys() - AXES.keys() - {*TEXTS}:
+        _check_dtype(path, name, fields[name], DTYPES)
     require_positive(f"{path}: norms", fields["norms"])
     # Rounding of a norm in float32 stays below 1e-5; rows that were never normalised are off by far more.
     with np.errstate(all="ignore"):  # infinite entries fail the checks below

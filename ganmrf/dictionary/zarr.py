@@ -1,8 +1,9 @@
 """A dictionary that need not fit in memory: a Zarr v3 folder, written in chunks of atoms and read in blocks.
 
-The arrays have the names of a dictionary in a file (`ganmrf.dictionary.npz.AXES`). Three of them are divided into
-chunks of the same atoms: ``dictionary``, ``norms`` and, in a compressed dictionary, ``left_out``, the share of each
-atom's energy that the basis leaves out. Each chunk is a file with a checksum, renamed to its place when it is whole.
+The arrays have the names of a dictionary in a file (`ganmrf.dictionary.npz`), and text is in the group's attributes.
+Three arrays are divided into chunks of the same atoms: ``dictionary``, ``norms`` and, in a compressed dictionary,
+``left_out``, the share of each atom's energy that the basis leaves out. Each chunk is a file with a checksum, renamed
+to its place when it is whole.
 The folder is renamed to its place when it has everything but chunks: after a killed run only chunks can be missing.
 Once none is, the group's attributes have the checksum of each, by which a chunk that is not in its place is known.
 """
@@ -19,8 +20,17 @@ import numpy as np
 import tensorstore
 
 from ganmrf.dictionary.build import Dictionary
-from ganmrf.dictionary.npz import AXES, OPTIONAL, SCHEMA_VERSION, check_shapes, dictionary_of, load_dictionary
+from ganmrf.dictionary.npz import (
+    AXES,
+    check_schema,
+    check_shapes,
+    dictionary_of,
+    load_dictionary,
+    require_names,
+    schema_of,
+)
 from ganmrf.dictionary.rows import RowsOnDemand
+from ganmrf.dictionary.sequence_fields import TEXTS, variables_of
 from ganmrf.files import making_folder, read_json, write_json
 from ganmrf.memory import check_claim, require_memory
 
@@ -80,22 +90,26 @@ class ChunkedStore:
         """Makes the folder, which must not exist, without any chunk, whole or not at all.
 
         ``fields`` are all arrays but the chunked ones, by name; ``basis`` adds ``left_out`` to the chunked ones, which
-        have ``chunk`` atoms a chunk and the ``dtype``. ``dictionary`` has so many ``columns``.
+        have ``chunk`` atoms a chunk. ``dictionary`` has so many ``columns``, of the ``dtype``; the other chunked ones
+        are real numbers of the same precision.
         """
-        n_atoms = fields["t1_s"].size
+        n_atoms, frames, dtype = fields["t1_s"].size, len(fields.get("basis", range(columns))), np.dtype(dtype)
         shapes = {"dictionary": (n_atoms, columns), "norms": (n_atoms,)}
         if "basis" in fields:
             shapes["left_out"] = (n_atoms,)
+        texts = {name: str(fields[name]) for name in TEXTS if name in fields}
+        arrays = {name: array for name, array in fields.items() if name not in texts}
         with making_folder(path) as begun:
             for name, shape in shapes.items():
-                _create_array(begun, name, shape, (chunk, *shape[1:]), dtype)
-            for name, array in fields.items():
-                _create_array(begun, name, array.shape, array.shape, array.dtype).write(array).result()
-            members = {name: read_json(begun / name / "zarr.json") for name in (*shapes, *fields)}
+                of_array = dtype if name == "dictionary" else np.finfo(dtype).dtype
+                _create_array(begun, name, shape, (chunk, *shape[1:]), of_array)
+            for name, array in arrays.items():
+                _create_array(begun, name, array.shape, array.shape, array.dtype, frames).write(array).result()
+            members = {name: read_json(begun / name / "zarr.json") for name in (*shapes, *arrays)}
             group = {
                 "zarr_format": 3,
                 "node_type": "group",
-                "attributes": {"schema_version": SCHEMA_VERSION, "settings": settings},
+                "attributes": {"schema_version": schema_of(fields), **texts, "settings": settings},
                 # A copy of the arrays' metadata, where xarray looks for it.
                 "consolidated_metadata": {"kind": "inline", "must_understand": False, "metadata": members},
             }
@@ -106,28 +120,30 @@ class ChunkedStore:
         """Opens a folder that `create` made.
 
         Raises:
-          ValueError: a folder that is missing, damaged, something else, or of a newer schema; arrays that do not fit
-            together, or that are larger than their files or the memory can hold.
+          ValueError: a folder that is missing, damaged, something else, of a newer schema, or with a kind of sequence
+            that this version does not know; arrays that do not fit together, or that are larger than their files or the
+            memory can hold.
         """
         path = pathlib.Path(path)
         try:
             attributes = read_json(path / "zarr.json")["attributes"]
             version, settings = attributes["schema_version"], attributes["settings"]
             checksums = attributes.get(_CHECKSUMS)
+            texts = {name: attributes[name] for name in TEXTS if name in attributes}
             if not (isinstance(settings, dict) and isinstance(checksums, dict | None)):
                 raise TypeError
         except (KeyError, TypeError) as error:
             raise ValueError(f"{path}: no dictionary of ganmrf") from error
-        if version != SCHEMA_VERSION:
-            raise ValueError(f"{path} has schema {version}; this version reads {SCHEMA_VERSION}")
-        names = [name for name in (*AXES, *_EXTRA_AXES) if (path / name).is_dir()]
-        if lost := [name for name in (*AXES, "n_states") if name not in names and name not in OPTIONAL]:
-            raise ValueError(f"{path}: no {', '.join(lost)}: not a whole dictionary")
+        check_schema(path, version)
+        texts = {name: np.asarray(text) for name, text in texts.items()}
+        of_sequence = variables_of(path, texts)
+        names = [name for name in (*AXES, *_EXTRA_AXES, *of_sequence) if (path / name).is_dir()]
+        require_names(path, (*AXES, *of_sequence, "n_states"), names)
         opening = {name: tensorstore.open(_spec(path, name)) for name in names}
         arrays = {name: _result(array) for name, array in opening.items()}
         _check_claims(path, arrays)
         reading = {name: array.read() for name, array in arrays.items() if name not in _CHUNKED}
-        fields = {name: _result(array) for name, array in reading.items()}
+        fields = texts | {name: _result(array) for name, array in reading.items()}
         chunked = {name: array for name, array in arrays.items() if name in _CHUNKED}
         return cls(path, settings, checksums, fields, chunked)
 
@@ -138,14 +154,14 @@ class ChunkedStore:
           ValueError: fields with values that a dictionary cannot have.
         """
         rows = {
-            name: RowsOnDemand(functools.partial(self.read, name), array.shape, self.dtype)
+            name: RowsOnDemand(functools.partial(self.read, name), array.shape, array.dtype.numpy_dtype)
             for name, array in self.arrays.items()
         }
         return dictionary_of(self.path, self.fields | rows)
 
     @property
     def dtype(self) -> np.dtype:
-        """Dtype of fingerprints and norms."""
+        """Dtype of fingerprints."""
         return self.arrays["dictionary"].dtype.numpy_dtype
 
     @property
@@ -214,7 +230,9 @@ class ChunkedStore:
     def write(self, chunk: int, values):
         """Writes a chunk of each chunked array: fingerprints, norms and, with a basis, ``left_out``."""
         pairs = zip(self.arrays.values(), values, strict=True)
-        writes = [array[self.rows(chunk)].write(value.astype(self.dtype, copy=False)) for array, value in pairs]
+        writes = [
+            array[self.rows(chunk)].write(value.astype(array.dtype.numpy_dtype, copy=False)) for array, value in pairs
+        ]
         for write in writes:
             _result(write)
 
@@ -229,7 +247,8 @@ class ChunkedStore:
             if isinstance(rows, slice):
                 return _result(array[rows].read())
             rows = np.arange(self.n_atoms)[rows]
-            found, chunks = np.empty((rows.size, *array.shape[1:]), self.dtype), rows // self.chunk_atoms
+            found = np.empty((rows.size, *array.shape[1:]), array.dtype.numpy_dtype)
+            chunks = rows // self.chunk_atoms
             for chunk in np.unique(chunks):  # one after the other: TensorStore would have all of them in memory
                 here = chunks == chunk
                 found[here] = _result(array[rows[here]].read())
@@ -251,7 +270,7 @@ class ChunkedStore:
 
 def _check_claims(path, arrays):
     """Raises `ValueError` where arrays do not fit together, or are larger than their files or the memory can hold."""
-    check_shapes(path, {name: array for name, array in arrays.items() if name in AXES})
+    check_shapes(path, arrays)
     chunks = {name: array.chunk_layout.read_chunk.shape or () for name, array in arrays.items()}
     atoms, together = arrays["norms"].shape, chunks["norms"]
     for name, array in arrays.items():
@@ -267,17 +286,20 @@ def _check_claims(path, arrays):
     check_claim(path, claimed, sum(file.stat().st_size for file in files if file.is_file()))
 
 
-def _create_array(folder, name, shape, chunk_shape, dtype):
-    dtype = np.dtype(dtype)
+def _create_array(folder, name, shape, chunk_shape, dtype, frames=None):
+    """Creates an array; axes that have no name elsewhere are those of so many ``frames``, or the array's own."""
+    axes = ["frames" if length == frames else f"{name}_{axis}" for axis, length in enumerate(shape)]
+    missing = "NaN" if dtype.kind == "f" else ["NaN", "NaN"] if dtype.kind == "c" else dtype.type(0).item()
     metadata = {
         "shape": shape,
         "data_type": dtype.name,
         "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [max(size, 1) for size in chunk_shape]}},
         "codecs": [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}],
-        "fill_value": "NaN" if dtype.kind == "f" else 0,  # a chunk of fill values would not be written
-        "dimension_names": (AXES | _EXTRA_AXES)[name][: len(shape)],
+        "fill_value": missing,
+        "dimension_names": (AXES | _EXTRA_AXES).get(name, axes)[: len(shape)],
     }
-    return tensorstore.open({**_spec(folder, name), "metadata": metadata}, create=True).result()
+    spec = {**_spec(folder, name), "metadata": metadata, "store_data_equal_to_fill_value": True}
+    return tensorstore.open(spec, create=True).result()
 
 
 def _spec(folder, name):

@@ -4,24 +4,27 @@ The number of states of each atom and, in a compressed dictionary, the basis are
 kept in the folder before the first chunk. A chunk therefore has the same bits whichever process simulates it.
 """
 
+import dataclasses
 import pathlib
 import shutil
 import time
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from ganmrf.dictionary.build import Dictionary, require_signal, unit_fingerprints
 from ganmrf.dictionary.compress import project, svd_basis
-from ganmrf.dictionary.npz import fields_of
+from ganmrf.dictionary.npz import AXES, fields_of
+from ganmrf.dictionary.sequence_fields import sequence_of
 from ganmrf.dictionary.zarr import ChunkedStore
 from ganmrf.parallel import meshes, one_blas_thread, run_chunks
-from ganmrf.physics.lowering import require_plain_fisp
-from ganmrf.physics.sequences.fisp import Fisp
+from ganmrf.physics.lowering import as_played, signal_dtype
+from ganmrf.physics.sequences.blocks import PulseSequence
+from ganmrf.physics.sequences.kinds import kind_of
 from ganmrf.physics.simulate_many import batched_simulator, plan_n_states
 from ganmrf.physics.slice_profile import SliceProfile
 from ganmrf.physics.tissue import Tissue
+from ganmrf.pytrees import arrays_and_structure
 
 _CHUNK_BYTES = 2**25  # 32 MiB: large enough for fast files, small enough for many workers
 _MOST_ATOMS = 2**14  # in a chunk, so that short rows too make enough chunks for all workers
@@ -32,7 +35,7 @@ _POLL_S = 0.5  # between two looks for what another process writes
 
 def begin_store(
     path,
-    sequence: Fisp,
+    sequence: PulseSequence,
     tissue: Tissue,
     *,
     n_states: int | None = None,
@@ -55,9 +58,9 @@ def begin_store(
         number of atoms out of range; or as `simulate`.
     """
     path = pathlib.Path(path)
-    require_plain_fisp(sequence, tissue, "a dictionary in a folder")
     atoms = tissue.ravel()
-    dtype = jnp.result_type(*jax.tree.leaves((sequence, atoms)))
+    dtype = np.dtype(signal_dtype(sequence, atoms))
+    precision = np.finfo(dtype).dtype
     columns = sequence.n_frames if rank is None else rank
     largest_rank = min(atoms.size, _BASIS_ATOMS, sequence.n_frames)
     if rank is not None and not 1 <= rank <= largest_rank:
@@ -71,9 +74,10 @@ def begin_store(
         "accuracy": accuracy,
         "rank": rank,
         "chunk_atoms": chunk_atoms,
-        "precision": dtype.name,
+        "precision": precision.name,
     }
-    bytes_per_atom = (columns + 6) * dtype.itemsize  # with norm, left_out, T1, T2, B1 and number of states
+    # With norm, left_out, T1, T2, B1, off-resonance and number of states.
+    bytes_per_atom = columns * dtype.itemsize + 7 * precision.itemsize
     given = Dictionary(atoms, None, None, sequence, slice_profile)
     leader = jax.process_index() == 0
     if leader and not path.exists():
@@ -82,7 +86,7 @@ def begin_store(
     while not path.exists():
         time.sleep(_POLL_S)
     store = ChunkedStore.open(path)
-    _require_same(store, settings, fields_of(given))
+    _require_same(store, settings, given)
     if leader:
         _require_space(path, len(store.missing()) * chunk_atoms * bytes_per_atom)
     return store
@@ -105,7 +109,7 @@ def fill_store(store: ChunkedStore, *, progress: bool = False) -> int:
     missing = [chunk for chunk in store.missing() if chunk in mine]
     sizes = [store.rows(chunk).stop - store.rows(chunk).start for chunk in missing]
     with (
-        jax.enable_x64(store.dtype == np.float64),
+        jax.enable_x64(np.finfo(store.dtype).dtype == np.float64),
         one_blas_thread(),  # every core has a worker already, and other numbers of threads round otherwise
     ):
         dictionary = store.dictionary()
@@ -133,7 +137,8 @@ def wait_until_whole(store: ChunkedStore):
 
 def _create(path, settings, given, columns, dtype):
     """Decides the number of states of each atom and, for a rank, the basis, and makes the folder without chunks."""
-    sequence, atoms, profile, rank = given.sequence, given.tissue, given.slice_profile, settings["rank"]
+    atoms, profile, rank = given.tissue, given.slice_profile, settings["rank"]
+    sequence = as_played(given.sequence, atoms.off_resonance)
     accuracy = {name: settings[name] for name in ("n_states", "accuracy")}
     fields = fields_of(given) | {"n_states": plan_n_states(sequence, atoms, slice_profile=profile, **accuracy)}
     if rank is not None:
@@ -143,9 +148,14 @@ def _create(path, settings, given, columns, dtype):
 
 
 def _basis(simulate, n_atoms, n_frames, dtype, rank):
-    """The SVD basis of some atoms. Steps by the golden ratio spread them evenly over a grid of any axes."""
-    steps = np.arange(min(n_atoms, _BASIS_ATOMS)) * (np.sqrt(5) - 1) / 2
-    rows = np.unique((steps % 1 * n_atoms).astype(int)) if n_atoms > _BASIS_ATOMS else np.arange(n_atoms)
+    """The SVD basis of some atoms: a random one of each of many runs of neighbours, which are all as long.
+
+    Even steps, in place of random ones, would meet the same few values of an axis of the grid again and again.
+    """
+    rows = np.arange(n_atoms)
+    if n_atoms > _BASIS_ATOMS:
+        within = np.random.default_rng(0).random(_BASIS_ATOMS)
+        rows = ((np.arange(_BASIS_ATOMS) + within) / _BASIS_ATOMS * n_atoms).astype(int)
     parts = np.array_split(rows, -(-len(rows) // _BASIS_PART))
     unit = [None] * len(parts)
 
@@ -159,7 +169,7 @@ def _basis(simulate, n_atoms, n_frames, dtype, rank):
 
 def _simulated(simulate, rows, mesh, n_frames, dtype):
     """Unit fingerprints of the atoms ``rows``, and norms."""
-    unit, norms = np.empty((len(rows), n_frames), dtype), np.empty(len(rows), dtype)
+    unit, norms = np.empty((len(rows), n_frames), dtype), np.empty(len(rows), np.finfo(dtype).dtype)
     for places, results in simulate(rows, mesh):
         unit[places], norms[places] = results
     return unit, norms
@@ -175,10 +185,22 @@ def _require_same(store, settings, given):
     """Raises `ValueError` naming the settings and arrays that differ from those which ``store`` was begun with."""
     begun = store.settings
     different = [f"{name} ({begun.get(name)}, not {new})" for name, new in settings.items() if begun.get(name) != new]
-    stored = {name: array for name, array in store.fields.items() if name not in ("basis", "n_states")}
-    for name in sorted(stored.keys() | given.keys()):
-        old, new = stored.get(name, np.empty(0)), given.get(name, np.empty(0))  # no array is empty
+    both = store.fields, fields_of(given)
+    for name in sorted(AXES.keys() - {"basis"}):
+        old, new = (fields.get(name, np.empty(0)) for fields in both)  # no array is empty
         if old.dtype != new.dtype or not np.array_equal(old, new):
             different.append(name)
+    old, new = (sequence_of(store.path, fields) for fields in both)
+    if type(old) is not type(new):
+        different.append(f"kind ({kind_of(old)}, not {kind_of(new)})")
+    else:
+        names = [field.name for field in dataclasses.fields(old)]
+        different += [name for name in names if not _same(getattr(old, name), getattr(new, name))]
     if different:
         raise ValueError(f"{store.path} holds another dictionary; these differ: {', '.join(different)}")
+
+
+def _same(old, new):
+    """Whether two trees hold the same values, to the bit."""
+    (arrays, structure), (others, other) = map(arrays_and_structure, (old, new))
+    return structure == other and all(np.array_equal(array, others[name]) for name, array in arrays.items())

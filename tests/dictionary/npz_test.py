@@ -86,7 +86,7 @@ def test_names_and_axes_in_matlab(tmp_path):
     vectors = {"norms": 5, "t1_s": 5, "t2_s": 5, "b1": 5}
     vectors |= {"flip_angle_rad": 7, "repetition_time_s": 7, "echo_time_s": 7}
     vectors |= {"inversion_time_s": 1, "schema_version": 1, "b1_per_atom": 1}
-    assert shapes == {"dictionary": (5, 7)} | {name: (length, 1) for name, length in vectors.items()}
+    assert shapes == {"dictionary": (5, 7), "kind": (1,)} | {name: (size, 1) for name, size in vectors.items()}
 
 
 def test_what_matlab_saves_again_is_read(tmp_path):
@@ -108,6 +108,8 @@ def save_v73(path, variables):
             array = array.T if np.ndim(value) == 1 else array  # vectors as columns, like savemat below
             kinds = {"float64": "double", "float32": "single", "complex128": "double", "complex64": "single"}
             kind = "logical" if array.dtype == bool else kinds.get(array.dtype.name, array.dtype.name)
+            if array.dtype.kind == "U":
+                kind, array = "char", np.frombuffer(array.item().encode("utf-16-le"), np.uint16)[None]
             if not array.size:
                 item = file.create_dataset(name, data=np.array(array.shape, np.uint64))
                 item.attrs["MATLAB_empty"] = np.uint8(1)
@@ -213,14 +215,14 @@ def one_line(error):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"schema_version": 2}, "has schema 2; this version reads up to 1: update ganmrf"),
-        ({"schema_version": 0}, "has schema 0; this version reads up to 1"),
+        ({"schema_version": 3}, "has schema 3; this version reads up to 2: update ganmrf"),
+        ({"schema_version": 0}, "has schema 0; this version reads up to 2"),
         ({"schema_version": None}, "no schema_version: not a dictionary of ganmrf"),
         ({"schema_version": "one"}, "no schema_version: not a dictionary of ganmrf"),
         ({"t2_s": None, "echo_time_s": None}, "no t2_s, echo_time_s"),
         ({"t1_s": np.ones((5, 2), np.float32)}, r"t1_s must be \(atoms\), not empty; got shape \(5, 2\)"),
         ({"norms": np.ones(4, np.float32)}, r"norms has shape \(4,\), but there are 5 atoms"),
-        ({"echo_time_s": np.ones(6, np.float32)}, r"echo_time_s has shape \(6,\), but there are 7 frames"),
+        ({"echo_time_s": np.ones(6, np.float32)}, r"Fisp.echo_time has shape \(6,\), but flip_angle has 7 frames"),
         ({"basis": np.eye(6, 7)}, r"basis has shape \(6, 7\), but there are 7 frames"),
         ({"dictionary": np.full((5, 6), 6**-0.5)}, "dictionary has 6 columns, but the sequence has 7 frames"),
         ({"dictionary": np.zeros((0, 7))}, r"dictionary must be \(atoms, columns\), not empty"),

@@ -20,6 +20,7 @@ from ganmrf.dictionary.grids import grid_of, tissue_grid
 from ganmrf.dictionary.npz import save_dictionary
 from ganmrf.dictionary.zarr import ChunkedStore, open_dictionary
 from ganmrf.dictionary.zarr_fill import begin_store, fill_store
+from ganmrf.physics.sequences.bssfp import ma_bssfp
 from ganmrf.physics.sequences.fisp import Fisp
 from ganmrf.physics.sequences.published import mrf_fisp
 from ganmrf.physics.slice_profile import sinc_slice_profile
@@ -99,13 +100,58 @@ def test_coefficients_are_those_of_compress(dictionary, streamed):
     np.testing.assert_allclose(left_out, share, rtol=1e-2, atol=1e-12)
 
 
-def test_the_basis_of_a_sample_serves_all_atoms(tmp_path):
+@pytest.mark.parametrize(
+    ("sequence", "tissue", "n_states"),
+    [
+        (mrf_fisp(20), grid_of(np.geomspace(0.1, 3, 160), np.geomspace(0.01, 0.1, 100)), 8),
+        (ma_bssfp(20), grid_of(np.geomspace(0.3, 3, 12), np.geomspace(0.02, 0.2, 12), 1.0, np.arange(-75, 80, 1)), 1),
+    ],
+    ids=["fisp", "bssfp"],
+)
+def test_the_basis_of_a_sample_serves_all_atoms(tmp_path, sequence, tissue, n_states):
     """Of more atoms than the basis is made from, as many as four times."""
-    sequence, tissue = mrf_fisp(20), grid_of(np.geomspace(0.1, 3, 160), np.geomspace(0.01, 0.1, 100))
-    stream(tmp_path / "a.zarr", sequence, tissue, n_states=8, rank=4, chunk_atoms=8192)
+    stream(tmp_path / "a.zarr", sequence, tissue, n_states=n_states, rank=4, chunk_atoms=8192)
     left_out = ChunkedStore.open(tmp_path / "a.zarr").read("left_out", slice(None)).mean(dtype=float)
-    least = 1 - compress(build_dictionary(sequence, tissue, n_states=8), 4)[1]
+    least = 1 - compress(build_dictionary(sequence, tissue, n_states=n_states), 4)[1]
     assert least < left_out < 1.1 * least  # a fourth of a smooth manifold's points, all over it
+
+
+@pytest.mark.parametrize("x64", [False, True])
+def test_a_store_of_any_sequence_is_that_of_memory(tmp_path, x64):
+    """Complex fingerprints and basis, real norms; phases of half turns and static fields as they were."""
+    with jax.enable_x64(x64):
+        sequence = ma_bssfp(30)
+        tissue = grid_of([0.5, 1.0], [0.05, 0.1], 1.0, np.arange(-20, 25, 5.0))
+        expected = compress(build_dictionary(sequence, tissue), 5)[0]
+        path = tmp_path / "a.zarr"
+        assert stream(path, sequence, tissue, rank=5, chunk_atoms=20) == 2
+        shutil.rmtree(path / "dictionary/c/1")
+        assert stream(path, sequence, tissue, rank=5, chunk_atoms=20) == 1
+        stored = open_dictionary(path)
+    assert jax.tree.structure(stored.sequence) == jax.tree.structure(sequence)
+    np.testing.assert_array_equal(stored.tissue.off_resonance, tissue.off_resonance)
+    np.testing.assert_array_equal(stored.basis, expected.basis)
+    assert (stored.fingerprints.dtype, stored.norms.dtype) == (expected.fingerprints.dtype, expected.norms.dtype)
+    # Products of other sizes may round otherwise in float64.
+    tolerance = 1e-13 if x64 else 1e-7
+    np.testing.assert_allclose(stored.fingerprints, expected.fingerprints, rtol=0, atol=tolerance)
+    np.testing.assert_allclose(stored.norms, expected.norms, rtol=2 * tolerance)
+
+
+def test_a_store_of_another_sequence_is_refused(tmp_path):
+    tissue, begun = grid_of([0.5, 1.0], [0.05, 0.1], 1.0, 10.0), ma_bssfp(30)
+    begin_store(tmp_path / "a.zarr", begun, tissue, chunk_atoms=CHUNK)
+    unbalanced = Fisp(begun.flip_angle, begun.repetition_time, begun.echo_time, begun.inversion_time)
+    for sequence, other, named in (
+        (dataclasses.replace(begun, half_start=False), tissue, "half_start"),
+        (dataclasses.replace(begun, rf_phase=np.zeros(30)), tissue, "rf_phase"),
+        (begun.as_blocks(), tissue, r"kind \(bssfp, not blocks\)"),
+        (unbalanced, tissue, r"kind \(bssfp, not fisp\)"),
+        (begun, dataclasses.replace(tissue, off_resonance=11.0), "off_resonance_hz"),
+        (begun, dataclasses.replace(tissue, off_resonance=None), "off_resonance_hz"),
+    ):
+        with pytest.raises(ValueError, match=rf"a.zarr holds another dictionary; these differ: {named}$"):
+            stream(tmp_path / "a.zarr", sequence, other)
 
 
 def test_the_files_are_plain_zarr(dictionary, streamed):
@@ -248,8 +294,8 @@ def test_a_killed_run_is_gone_on_with(tmp_path):
         ({"accuracy": 1e-3}, r"accuracy \(0.0001, not 0.001\)"),
         ({"rank": 5}, r"rank \(None, not 5\)"),
         ({"chunk_atoms": 32}, r"chunk_atoms \(64, not 32\)"),
-        ({"sequence": dataclasses.replace(SEQUENCE, inversion_time=None)}, "inversion_time_s"),
-        ({"sequence": mrf_fisp(51)}, "echo_time_s, flip_angle_rad, repetition_time_s"),
+        ({"sequence": dataclasses.replace(SEQUENCE, inversion_time=None)}, "inversion_time"),
+        ({"sequence": mrf_fisp(51)}, "flip_angle, repetition_time, echo_time"),
         ({"tissue": dataclasses.replace(GRID, b1=1.1)}, "b1"),
         ({"slice_profile": sinc_slice_profile(2)}, "slice_nodes, slice_weights"),
     ],
@@ -290,7 +336,7 @@ def test_other_folders_are_refused(stores, dictionary):
         open_dictionary(stores / "none.zarr")
     metadata = stores / "full.zarr" / "zarr.json"
     group = json.loads(metadata.read_text(encoding="utf-8"))
-    for attributes, words in (({}, "no dictionary of ganmrf"), ({"schema_version": 2}, "has schema 2; this version")):
+    for attributes, words in (({}, "no dictionary of ganmrf"), ({"schema_version": 3}, "has schema 3; this version")):
         metadata.write_text(
             json.dumps(group | {"attributes": group["attributes"] | attributes if attributes else {}}), encoding="utf-8"
         )

@@ -1,0 +1,119 @@
+"""A pulse sequence in a dictionary's file: its kind, its values as arrays, and how they belong together.
+
+Arrays are called as the fields that hold them, with their unit: ``flip_angle_rad``. Those of a part of a sequence have
+its name and place in front: ``blocks_0_flip_angle_rad``. Phases of half turns are counted: ``rf_phase_half_turns``. How
+arrays belong together is text, which FISP does without: older files of FISP have none.
+"""
+
+import contextlib
+import json
+import typing
+
+import numpy as np
+
+from ganmrf.physics.sequences.blocks import Delay, HalfTurns, PulseSequence, Train
+from ganmrf.physics.sequences.fisp import Fisp
+from ganmrf.physics.sequences.kinds import KINDS, kind_of
+from ganmrf.physics.sequences.preparations import Preparation
+from ganmrf.pytrees import array_nodes, arrays_and_structure, tree_of
+
+TEXTS = ("kind", "structure")  # variables of text: a name of `KINDS`; how arrays belong together, in JSON
+DTYPES = ("float32", "float64", "int64", "bool")  # of the arrays
+
+_UNITS = {  # name of a field: what is added to it
+    "flip_angle": "rad",
+    "refocusing_angle": "rad",
+    "excitation_angle": "rad",
+    "rf_phase": "rad",
+    "receiver_phase": "rad",
+    "repetition_time": "s",
+    "echo_time": "s",
+    "inversion_time": "s",
+    "echo_spacing": "s",
+    "rr_intervals": "s",
+    "time": "s",
+    "wait": "s",
+}
+_OF_FISP = ("flip_angle", "repetition_time", "echo_time", "inversion_time")
+_CLASSES = (*KINDS.values(), Train, HalfTurns, Delay, *typing.get_args(Preparation))
+_LONGEST = 2**24  # characters of the structure: a block takes a thousand
+
+
+def fields_of_sequence(sequence: PulseSequence) -> dict[str, np.ndarray]:
+    """A sequence as arrays by their names in files, `TEXTS` among them; one of another class is that of its blocks."""
+    if type(sequence) not in KINDS.values():
+        sequence = sequence.as_blocks()
+    fields, structure = arrays_and_structure(sequence, _variable)
+    fields["kind"] = np.asarray(kind_of(sequence))
+    if not isinstance(sequence, Fisp):
+        fields["structure"] = np.asarray(json.dumps(structure))
+    return fields
+
+
+def variables_of(path, texts) -> dict[str, tuple[int, str | None]]:
+    """Names of the arrays of a file's sequence: number of axes and dtype of each, None where it may be any of floats.
+
+    ``texts`` has the file's `TEXTS`, those that there are.
+
+    Raises:
+      ValueError: a kind that this version does not know, or a structure that is damaged. The message names the path.
+    """
+    kind, structure = _kind_and_structure(path, texts)
+    if kind == "fisp":
+        return {_variable([name]): (int(name != "inversion_time"), None) for name in _OF_FISP}
+    with _telling(path):
+        found = {node["array"]: (len(node["shape"]), node["dtype"]) for node in array_nodes(structure)}
+        names_and_dtypes = all(map(str.isidentifier, found)) and {dtype for _, dtype in found.values()} <= {*DTYPES}
+        if structure["class"] != KINDS[kind].__name__ or not names_and_dtypes:
+            raise TypeError(f"it is none of a sequence of kind {kind}")
+    return found
+
+
+def sequence_of(path, fields) -> PulseSequence:
+    """The sequence of `fields_of_sequence`, which may be among other fields; errors name the path.
+
+    Raises:
+      ValueError: as `variables_of`; arrays that are missing, or values that no sequence of its kind has.
+    """
+    kind, structure = _kind_and_structure(path, fields)
+    arrays = {name: fields[name] for name in variables_of(path, fields) if name in fields}
+    with _telling(path):
+        if kind == "fisp":
+            return Fisp(*(arrays.get(_variable([name])) for name in _OF_FISP))
+        return tree_of(arrays, structure, _CLASSES)
+
+
+def _kind_and_structure(path, texts):
+    """The kind of a sequence and, but for FISP, its structure."""
+    kind = _text(path, texts, "kind", "fisp")
+    if kind not in KINDS:
+        known = ", ".join(KINDS)
+        raise ValueError(f"{path}: its sequence is of kind {kind!r:.40}; this version knows {known}: update ganmrf")
+    with _telling(path):
+        return kind, None if kind == "fisp" else json.loads(_text(path, texts, "structure", ""))
+
+
+@contextlib.contextmanager
+def _telling(path):
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path}: the structure of its sequence is damaged ({error!s:.200})") from error
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _variable(path):
+    """Name of the array to which a path of fields and places leads."""
+    *parts, last = path
+    last = "half_turns" if last == "counts" else f"{last}_{_UNITS[last]}" if last in _UNITS else last
+    return "_".join([*parts, last])
+
+
+def _text(path, texts, name, otherwise):
+    if name not in texts:
+        return otherwise
+    text = texts[name]
+    if text.ndim or text.dtype.kind != "U" or text.dtype.itemsize > 4 * _LONGEST:
+        raise ValueError(f"{path}: {name} must be text, {_LONGEST} characters at most")
+    return str(text)
