@@ -11,10 +11,18 @@ from ganmrf.dictionary.match import Maps
 from ganmrf.dictionary.refine import Refined
 from ganmrf.files import make_folder, replacing, write_arrays, write_json
 from ganmrf.io.series import read_on_grid
-from ganmrf.physics.sequences.fisp import require_fisp
+from ganmrf.physics.sequences.kinds import KINDS
 
 _BIDS = "1.10.0"  # whose names and sidecars the maps have
 _PERCENT = 10.0  # times the nominal flip angle: no transmit field has this, and percent have more
+_RANGES = {  # field of a sequence -> its entry in sidecars
+    "flip_angle": "FlipAngleRangeDegrees",
+    "refocusing_angle": "RefocusingAngleRangeDegrees",
+    "repetition_time": "RepetitionTimeRange",
+    "echo_time": "EchoTimeRange",
+    "echo_spacing": "EchoSpacingRange",
+    "rr_intervals": "RRIntervalRange",
+}
 _LONGEST_PREFIX = 200  # bytes, of the 255 that names of files may have: the rest of the longest, and room
 
 
@@ -135,14 +143,24 @@ def write_image(path, values, affine, code: str = "scanner"):
 
 
 def describe(dictionary: Dictionary) -> dict:
-    """Tissue ranges and sequence of a dictionary as JSON entries for a sidecar; ranges are [lowest, highest]."""
+    """Tissue ranges and sequence of a dictionary as JSON entries for a sidecar; ranges are [lowest, highest].
+
+    Of the sequence, in s, Hz and degrees, there are the ranges that its kind has.
+    """
 
     def bounds(values):
         return [float(f"{value:.6g}") for value in (np.min(values), np.max(values))]
 
     tissue, sequence = dictionary.tissue, dictionary.sequence
-    require_fisp(sequence, "a sidecar")
-    inversion = sequence.inversion_time
+    off_resonance, kinds = tissue.off_resonance, [kind for kind, cls in KINDS.items() if type(sequence) is cls]
+    played = {"Kind": kinds[0] if kinds else "blocks", "Frames": sequence.n_frames}
+    for name, entry in _RANGES.items():
+        if hasattr(sequence, name):
+            values = getattr(sequence, name)
+            played[entry] = bounds(np.rad2deg(values) if entry.endswith("Degrees") else values)
+    if hasattr(sequence, "inversion_time"):
+        inversion = sequence.inversion_time
+        played["InversionTime"] = None if inversion is None else bounds(inversion)[0]
     return {
         "Dictionary": {
             "Atoms": len(dictionary.fingerprints),
@@ -150,15 +168,10 @@ def describe(dictionary: Dictionary) -> dict:
             "T1Range": bounds(tissue.t1),
             "T2Range": bounds(tissue.t2),
             "B1Range": bounds(tissue.b1),
+            "OffResonanceRange": None if off_resonance is None else bounds(off_resonance),
             "SliceProfile": dictionary.slice_profile is not None,
         },
-        "Sequence": {
-            "Frames": sequence.n_frames,
-            "FlipAngleRangeDegrees": bounds(np.rad2deg(sequence.flip_angle)),
-            "RepetitionTimeRange": bounds(sequence.repetition_time),
-            "EchoTimeRange": bounds(sequence.echo_time),
-            "InversionTime": None if inversion is None else bounds(inversion)[0],
-        },
+        "Sequence": played,
     }
 
 

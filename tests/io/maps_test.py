@@ -18,6 +18,7 @@ from ganmrf.files import make_folder, read_arrays
 from ganmrf.io.maps import describe, read_b1_map, save_maps, write_dataset, write_maps
 from ganmrf.io.series import read_series
 from ganmrf.physics.sequences.fisp import Fisp
+from ganmrf.physics.sequences.multi_spin_echo import MultiSpinEcho
 from ganmrf.physics.tissue import Tissue
 
 NAMES = ("T1map", "T2map", "M0map", "part-phase_M0map", "quality")
@@ -228,9 +229,11 @@ def test_description_of_a_dictionary():
             "T1Range": [0.5, 1.0],
             "T2Range": [0.05, 0.1],
             "B1Range": [1.1, 1.1],
+            "OffResonanceRange": None,
             "SliceProfile": False,
         },
         "Sequence": {
+            "Kind": "fisp",
             "Frames": 3,
             "FlipAngleRangeDegrees": [0.0, 60.0],
             "RepetitionTimeRange": [0.012, 0.014],
@@ -241,6 +244,21 @@ def test_description_of_a_dictionary():
     bare = dataclasses.replace(dictionary, sequence=Fisp([0.1], 0.012, 0.002), basis=np.eye(3, 2))
     assert describe(bare)["Sequence"]["InversionTime"] is None
     assert describe(bare)["Dictionary"]["Rank"] == 2
+
+
+def test_description_of_other_sequences():
+    tissue = Tissue([0.5, 1.0], [0.05, 0.1], off_resonance=[-20.0, 20.0])
+    echoes = MultiSpinEcho([np.pi, np.pi / 2, np.pi / 3], 0.01)
+    described = describe(Dictionary(tissue, np.eye(2, 3), np.ones(2), echoes))
+    assert described["Dictionary"]["OffResonanceRange"] == [-20.0, 20.0]
+    assert described["Sequence"] == {
+        "Kind": "tse",
+        "Frames": 3,
+        "RefocusingAngleRangeDegrees": [60.0, 180.0],
+        "EchoSpacingRange": [0.01, 0.01],
+    }
+    blocks = describe(Dictionary(tissue, np.eye(2, 3), np.ones(2), echoes.as_blocks()))["Sequence"]
+    assert blocks == {"Kind": "blocks", "Frames": 3}
 
 
 def test_an_interrupted_write_leaves_the_old_map(tmp_path, monkeypatch):
