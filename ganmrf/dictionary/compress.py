@@ -102,12 +102,12 @@ def project(atoms, norms, basis: np.ndarray) -> tuple[np.ndarray, np.ndarray, np
       Coefficients (atoms, rank) of unit norm, in the dtype of ``atoms``; norms (atoms,) of the coefficients for M0 = 1,
       in the dtype of ``norms``; the share of each fingerprint's energy that the basis leaves out, (atoms,), float64.
     """
-    parts = [(rows @ basis, np.linalg.norm(rows, axis=1)) for rows in wide_blocks(atoms)]
+    parts = [(rows @ basis, np.linalg.vecdot(rows, rows).real) for rows in wide_blocks(atoms)]
     coefficients, before = (np.concatenate(part) for part in zip(*parts, strict=True))  # before: 1, but for rounding
     kept = np.linalg.norm(coefficients, axis=1)
     norms = np.asarray(norms)
     coefficients = (coefficients / kept[:, None]).astype(atoms.dtype)
-    return coefficients, (kept * norms).astype(norms.dtype), np.maximum(1 - (kept / before) ** 2, 0)
+    return coefficients, (kept * norms).astype(norms.dtype), np.maximum(1 - kept**2 / before, 0)
 
 
 def svd_basis(atoms: np.ndarray, rank: int) -> np.ndarray:
