@@ -23,8 +23,12 @@ from ganmrf.dictionary.zarr import open_dictionary
 from ganmrf.imaging.coils import virtual_coils
 from ganmrf.imaging.pipeline import reconstruct
 from ganmrf.imaging.sensitivities import calibrate
+from ganmrf.physics.sequences.bssfp import Bssfp
 from ganmrf.physics.sequences.fisp import Fisp
+from ganmrf.physics.sequences.kinds import kind_of
+from ganmrf.physics.sequences.multi_spin_echo import MultiSpinEcho
 from ganmrf.physics.sequences.published import mrf_fisp
+from ganmrf.physics.sequences.spoiled_gradient_echo import SpoiledGradientEcho
 from ganmrf.physics.slice_profile import SliceProfile
 from ganmrf.physics.tissue import Tissue
 from ganmrf.scan_reading import read_scan
@@ -32,6 +36,7 @@ from ganmrf.scan_settings import ReconstructionConfig
 from ganmrf.settings import flat
 from ganmrf.stages import Stages
 
+_NOT_FISP = Bssfp | SpoiledGradientEcho | MultiSpinEcho  # the frames of other kinds can be FISP's
 _COARSE = 0.1  # half a step of the grid, relative: more than the error of a good scan
 
 
@@ -93,8 +98,9 @@ def map_scan(
       progress: whether to show how far each stage is.
 
     Raises:
-      ValueError: a file that cannot be read or does not fit the others, too little memory, a folder with stages of
-        another call, two dictionaries, or no voxel with any signal.
+      ValueError: a file that cannot be read or does not fit the others, such as a dictionary of another kind of
+        sequence than the scan's, too little memory, a folder with stages of another call, two dictionaries, or no voxel
+        with any signal.
     """
     config = config or ReconstructionConfig()
     config.check_reads(scan_path)
@@ -159,6 +165,8 @@ def _dictionary(scan, config, *, sequence, tissue, slice_profile, dictionary) ->
     if frames != scan.n_frames:
         remedy = "" if dictionary is not None else " (--schedule names what was played, --frames its first frames)"
         raise ValueError(f"{scan.path} has {scan.n_frames} frames, but {source} has {frames}{remedy}")
+    if dictionary is not None and scan.sequence is not None:
+        _require_kind(scan, dictionary.sequence, source)
     if dictionary is not None and dictionary.basis is not None and config.rank != ReconstructionConfig.rank:
         raise ValueError(f"rank={config.rank} would change nothing: {source} has a basis of its own")
     if dictionary is None:
@@ -173,6 +181,18 @@ def _dictionary(scan, config, *, sequence, tissue, slice_profile, dictionary) ->
     elif config.method != "frames" and dictionary.basis is None:
         dictionary = compress(dictionary, config.rank)[0]
     return dictionary, notes
+
+
+def _require_kind(scan, sequence, source):
+    """Raises `ValueError` where files of a scan say that FISP was played, but ``source`` has pulses of another kind.
+
+    A header with one flip angle for all frames does not say it: it may leave out what was played.
+    """
+    if isinstance(sequence, _NOT_FISP) and np.ptp(scan.sequence.flip_angle):
+        raise ValueError(
+            f"{source} is a dictionary of {kind_of(sequence)}, but {scan.sequence_from} says that fisp was played (a "
+            "--header without flip angles says nothing)"
+        )
 
 
 def _images(stages, scan, config, dictionary, progress) -> tuple[np.ndarray, dict]:
@@ -281,4 +301,5 @@ def _digest(value):
         return None
     leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(value)]
     parts = [part for leaf in leaves for part in (f"{leaf.dtype}{leaf.shape}".encode(), leaf.tobytes())]
-    return hashlib.sha256(b"".join(parts)).hexdigest()[:16]
+    structure = str(jax.tree.structure(value)).encode()
+    return hashlib.sha256(b"".join([structure, *parts])).hexdigest()[:16]

@@ -15,6 +15,7 @@ from ganmrf.dictionary.zarr_fill import begin_store, fill_store
 from ganmrf.imaging.acquisition import sample_kspace
 from ganmrf.imaging.trajectory import design_spiral, rotated, rotation_angles
 from ganmrf.io.mrd import RawData, read_mrd, write_mrd
+from ganmrf.physics.sequences.bssfp import Bssfp
 from ganmrf.physics.sequences.published import mrf_fisp
 from ganmrf.scan_reading import read_scan
 from ganmrf.scan_settings import RawConfig, ReconstructionConfig
@@ -214,6 +215,26 @@ def test_units_that_leave_k_space_empty_are_warned_of(raw):
 def test_settings_that_no_scan_can_have(setting, words):
     with pytest.raises(ValueError, match=words):
         ReconstructionConfig(**setting)
+
+
+def test_a_dictionary_of_another_kind_than_the_scan_is_refused(raw, dictionary, tmp_path):
+    balanced = Bssfp(SEQUENCE.flip_angle, SEQUENCE.repetition_time)
+    save_dictionary(tmp_path / "balanced.npz", dataclasses.replace(dictionary, sequence=balanced))
+    config = ReconstructionConfig(dictionary=str(tmp_path / "balanced.npz"))
+    with pytest.raises(ValueError, match=r"balanced.npz is a dictionary of bssfp, but the header of .*scan.h5 says"):
+        map_scan(raw, config=config)
+
+
+def test_stages_of_a_sequence_with_another_structure_are_not_gone_on_with(folder, dictionary, tmp_path):
+    """Whether there is a half pulse in front is in no array."""
+    config = ReconstructionConfig(**AS_THEY_ARE)
+    with_half, without = (
+        dataclasses.replace(dictionary, sequence=Bssfp(SEQUENCE.flip_angle, SEQUENCE.repetition_time, half_start=half))
+        for half in (True, False)
+    )
+    map_scan(folder / "scan.npz", tmp_path, dictionary=with_half, config=config)
+    with pytest.raises(ValueError, match=r"argument dictionary is .* was begun: use another folder"):
+        map_scan(folder / "scan.npz", tmp_path, dictionary=without, config=config)
 
 
 def test_two_dictionaries_are_one_too_many(folder, dictionary):
