@@ -6,15 +6,14 @@ import numpy as np
 
 from ganmrf.imaging.acquisition import add_thermal_noise, sample_kspace
 from ganmrf.imaging.coils import head_array
-from ganmrf.imaging.phantom import Brain, acquire, add_noise, add_noise_in, digital_brain, noise_std
+from ganmrf.imaging.phantom import Brain, acquire, add_noise, add_noise_in, digital_brain, noise_std, sinus_field
 from ganmrf.io.mrd import RawData
 from ganmrf.memory import require_memory
-from ganmrf.physics.sequences.fisp import Fisp
+from ganmrf.physics.sequences.blocks import PulseSequence
 
 # Bytes of a voxel and frame: complex64 images with and without noise; or the signals of all tissues, and images of the
 # brain's voxels, a quarter of all, with and without noise.
 _IMAGES, _SIGNALS = 16, 8
-_SINUS_Y, _SINUS_RADIUS = -0.07, 0.02  # m: where the sinuses lie on the y axis, and the width of the field above them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +67,9 @@ class Scanner:
       coils: loops around the head; of `sample`.
       variation: standard deviation of T1 and of T2 within a tissue, as a fraction (`digital_brain`).
       b1_variation: B1+ is 1 + this at the centre and 1 - this at 100 mm.
-      off_resonance: largest field above the sinuses, Hz; of `sample`.
+      b0_variation: field that the brain is off resonance by, Hz (`digital_brain`): in its signal, and in `sample` while
+        a readout lasts, too.
+      off_resonance: largest further field above the sinuses, Hz, which readouts alone see; of `sample`.
       dwell_time: from one sample to the next, s; of `sample`.
     """
 
@@ -77,10 +78,11 @@ class Scanner:
     coils: int = 20
     variation: float = 0.05
     b1_variation: float = 0.0
+    b0_variation: float = 0.0
     off_resonance: float = 0.0
     dwell_time: float = 4e-6
 
-    def image(self, sequence: Fisp, *, slice_profile=None, seed: int = 0, progress: bool = False) -> ImageScan:
+    def image(self, sequence: PulseSequence, *, slice_profile=None, seed: int = 0, progress: bool = False) -> ImageScan:
         """Perfect images of every frame, without noise: those of `acquire`. The ``seed`` is of the brain's variation.
 
         Raises:
@@ -91,7 +93,7 @@ class Scanner:
         return ImageScan(brain, acquire(brain, sequence, slice_profile=slice_profile, progress=progress))
 
     def noisy_signals(
-        self, sequence: Fisp, snrs, *, slice_profile=None, seed: int = 0, progress: bool = False
+        self, sequence: PulseSequence, snrs, *, slice_profile=None, seed: int = 0, progress: bool = False
     ) -> tuple[Brain, dict[float, np.ndarray], dict[float, float]]:
         """The voxels of the brain alone, of perfect images with noise: a quarter of the memory of `image`.
 
@@ -117,7 +119,7 @@ class Scanner:
         return brain, noisy, {snr: noise_std(clean, snr) for snr in snrs}
 
     def sample(
-        self, sequence: Fisp, trajectory, *, slice_profile=None, seed: int = 0, progress: bool = False
+        self, sequence: PulseSequence, trajectory, *, slice_profile=None, seed: int = 0, progress: bool = False
     ) -> RawScan:
         """Samples of every coil in every frame along a trajectory, cycles/m, (frames, samples, 2), without noise.
 
@@ -130,11 +132,10 @@ class Scanner:
         scan = self.image(sequence, slice_profile=slice_profile, seed=seed, progress=progress)
         coils = head_array(self.coils, self.size, self.field_of_view)
         disturbed = {}
-        if self.off_resonance:
-            # A Gaussian around the sinuses.
-            position = self.field_of_view * ((np.arange(self.size) + 0.5) / self.size - 0.5)
-            above = np.exp(-((position[:, None] - _SINUS_Y) ** 2 + position**2) / (2 * _SINUS_RADIUS**2))
-            disturbed["off_resonance"] = self.off_resonance * above
+        if self.off_resonance or self.b0_variation:
+            disturbed["off_resonance"] = scan.brain.off_resonance + self.off_resonance * sinus_field(
+                self.size, self.field_of_view
+            )
             disturbed["times"] = self.dwell_time * (np.arange(trajectory.shape[1]) + 0.5)
         voxel_size = (self.field_of_view / self.size,) * 2
         raw = RawData(
@@ -160,7 +161,7 @@ class Scanner:
         require_memory(needed, f"a scan of {self.size} x {self.size}", advice)
 
     def _brain(self, seed):
-        names = ("size", "field_of_view", "variation", "b1_variation")
+        names = ("size", "field_of_view", "variation", "b1_variation", "b0_variation")
         brain = digital_brain(seed=seed, **{name: getattr(self, name) for name in names})
         if not brain.brain_mask.any():
             raise ValueError(f"size = {self.size} is too coarse: no voxel is half filled by the brain")

@@ -137,3 +137,13 @@ def test_a_scan_that_does_not_fit_is_refused_with_both_figures(monkeypatch):
         Scanner().require_memory(1000, 2000)
     monkeypatch.setattr("psutil.virtual_memory", lambda: types.SimpleNamespace(available=4e9))
     Scanner().require_memory(1000, 2000)
+
+
+def test_the_brains_b0_turns_signal_and_readout():
+    brain, images, raw = scan(b0_variation=50.0)
+    field = np.asarray(brain.tissue.off_resonance)
+    assert np.ptp(field) > 20
+    assert np.abs(images.imag).max() > 0
+    times = 4e-6 * (np.arange(raw.trajectory.shape[1]) + 0.5)
+    expected = direct(head_array(COILS, SIZE, FOV) * images[5], raw.trajectory[5].astype(float), field, times)
+    assert np.linalg.norm(raw.kspace[5] - expected) < 3e-4 * np.linalg.norm(expected)  # as above

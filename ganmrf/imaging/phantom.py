@@ -1,4 +1,4 @@
-"""A digital brain: one axial slice of tissue fractions with known T1, T2, B1+ and proton density, and its signal.
+"""A digital brain: one axial slice of tissue fractions with known T1, T2, B1+, B0 and proton density, and its signal.
 
 White matter, grey matter and CSF come from the shipped MNI152 slab; skull and scalp are shells around them. A voxel is
 a mixture: its signal is the sum of the signals of its tissues, each simulated with T1 and T2 of that tissue at that
@@ -12,7 +12,7 @@ import numpy as np
 from scipy import ndimage
 
 from ganmrf.memory import require_memory
-from ganmrf.physics.sequences.fisp import Fisp
+from ganmrf.physics.sequences.blocks import PulseSequence
 from ganmrf.physics.simulate_many import simulate_many
 from ganmrf.physics.slice_profile import SliceProfile
 from ganmrf.physics.tissue import Tissue
@@ -41,6 +41,7 @@ _CSF_MM, _SKULL_MM, _SCALP_MM = 1.5, 7.0, 12.0
 _SLICE_MM = 5.0  # thickness of the slice, of 10 mm that the slab has
 _CLOSING_MM = 40.0  # dents in the brain's outline of a smaller radius do not dent the skull
 _VARIATION_LENGTH, _PHASE_LENGTH, _HEAD_RADIUS = 0.03, 0.1, 0.1  # m: correlation of T1 and T2, of phase; B1's fall
+_SINUS_Y, _SINUS_RADIUS = -0.07, 0.02  # m: where the sinuses lie on the y axis, and the width of the field above them
 _BYTES_A_VOXEL = 220  # of memory while the brain is made: five tissues, most of their arrays in float64
 COARSEST = 16  # rows and columns of an image of 300 mm: with fewer, no voxel may be of one tissue to 95 %
 _CLIP = 2.0  # standard deviations within which smooth fields stay, so that T1 and T2 stay positive
@@ -54,7 +55,8 @@ class Brain:
     Attributes:
       fractions: share of the voxel's volume that each tissue fills, (tissues, y, x), float32, sum at most 1; the rest
         is air.
-      tissue: t1 and t2 of each tissue at each place, (tissues, y, x), s; b1 (y, x), or one number for all.
+      tissue: t1 and t2 of each tissue at each place, (tissues, y, x), s; b1 (y, x), or one number for all;
+        off_resonance, Hz, likewise, or None.
       proton_density: of each tissue, relative to CSF, (tissues,).
       phase: receive phase, rad, (y, x).
       affine: from (column, row, slice, 1) to RAS millimetres, (4, 4): the affine of a NIfTI file with axes x, y, z.
@@ -102,6 +104,12 @@ class Brain:
         """Index of the tissue that fills at least 95 % of the voxel, -1 where none does, int, (y, x)."""
         return np.where(self.fractions.max(axis=0) >= PURE, self.fractions.argmax(axis=0), -1)
 
+    @property
+    def off_resonance(self) -> np.ndarray:
+        """Off-resonance, Hz, (y, x): 0 where the tissue has none."""
+        apart = self.tissue.off_resonance
+        return np.broadcast_to(np.float32(0) if apart is None else np.asarray(apart), self.fractions.shape[1:])
+
     def truth(self) -> tuple[np.ndarray, np.ndarray]:
         """True T1 and T2, s, (y, x) each; NaN where no tissue fills 95 % of the voxel."""
         labels = self.labels
@@ -119,6 +127,7 @@ def digital_brain(
     field_of_view: float = 0.3,
     variation: float = 0.05,
     b1_variation: float = 0.0,
+    b0_variation: float = 0.0,
     seed: int = 0,
 ) -> Brain:
     """An axial slice of 5 mm through the lateral ventricles, z = 17.5 mm, in radiological convention.
@@ -134,7 +143,9 @@ def digital_brain(
         smooth random field (correlation length 30 mm, cut at 2 standard deviations).
       b1_variation: B1+ falls from ``1 + b1_variation`` at the centre to ``1 - b1_variation`` at 100 mm, quadratically;
         below 1. 0 gives ``b1 = 1.0``.
-      seed: of the random fields of T1, T2 and receive phase.
+      b0_variation: Hz; off-resonance is a smooth random field (correlation length 100 mm) of this standard deviation
+        divided by 4, cut at 2 standard deviations, and in front `sinus_field` times this. 0 gives none.
+      seed: of the random fields of T1, T2, receive phase and off-resonance.
 
     Raises:
       ValueError: an argument outside its range, or an image that the memory does not hold.
@@ -146,6 +157,7 @@ def digital_brain(
     require_positive("field_of_view", field_of_view, "positive and finite (m)")
     require("variation", variation, lambda x: (x >= 0) & (x < 1 / _CLIP), f"0 or more and below {1 / _CLIP}")
     require("b1_variation", b1_variation, lambda x: (x >= 0) & (x < 1), "0 or more and below 1")
+    require("b0_variation", b0_variation, lambda x: (x >= 0) & np.isfinite(x), "0 or more, and finite (Hz)")
     require_whole("seed", seed, 0)
     fine = size + 2e3 * field_of_view  # rows of the finest grid: a voxel of the image, and of half a mm
     needed = _BYTES_A_VOXEL * size**2 + 16 * fine**2
@@ -163,18 +175,29 @@ def digital_brain(
     t2 = [np.minimum(mean * (1 + variation * next(fields)), longest) for mean, longest in zip(mean_t2, t1, strict=True)]
     radius = np.hypot(position[:, None], position[None, :]) / _HEAD_RADIUS
     b1 = 1 + b1_variation * (1 - 2 * np.minimum(radius, 1) ** 2) if b1_variation else 1.0
+    phase = np.pi / 4 * next(_smooth_fields(rng, 1, position, _PHASE_LENGTH))
+    tissue = Tissue(*(np.asarray(value, np.float32) for value in (t1, t2, b1)))
+    if b0_variation:
+        b0 = next(_smooth_fields(rng, 1, position, _PHASE_LENGTH)) / 4 + sinus_field(size, field_of_view)
+        tissue = dataclasses.replace(tissue, off_resonance=(b0_variation * b0).astype(np.float32))
     return Brain(
         fractions=fractions,
-        tissue=Tissue(*(np.asarray(value, np.float32) for value in (t1, t2, b1))),
+        tissue=tissue,
         proton_density=np.float32(proton_density),
-        phase=(np.pi / 4 * next(_smooth_fields(rng, 1, position, _PHASE_LENGTH))).astype(np.float32),
+        phase=phase.astype(np.float32),
         affine=affine,
     )
 
 
+def sinus_field(size: int, field_of_view: float) -> np.ndarray:
+    """The shape of the field that the frontal sinuses cause: a Gaussian of 20 mm around them, 1 at its top, (y, x)."""
+    position = field_of_view * ((np.arange(size) + 0.5) / size - 0.5)
+    return np.exp(-((position[:, None] - _SINUS_Y) ** 2 + position**2) / (2 * _SINUS_RADIUS**2))
+
+
 def acquire(
     brain: Brain,
-    sequence: Fisp,
+    sequence: PulseSequence,
     *,
     slice_profile: SliceProfile | None = None,
     mask: np.ndarray | None = None,
@@ -193,8 +216,9 @@ def acquire(
       voxel of CSF would have magnitude 1.
     """
     tissue, shape, filled = brain.tissue, brain.fractions.shape, brain.fractions > 0
-    t1, t2, b1 = (np.broadcast_to(values, shape)[filled] for values in (tissue.t1, tissue.t2, tissue.b1))
-    mixture = Tissue(t1, t2, b1 if tissue.b1.ndim else tissue.b1)
+    fields = {name: value for name, value in vars(tissue).items() if value is not None and value.ndim}
+    fields = {name: np.broadcast_to(value, shape)[filled] for name, value in fields.items()}
+    mixture = dataclasses.replace(tissue, **fields)
     # All tissues in one call, so that their voxels share numbers of states, and few programs are compiled.
     signals = simulate_many(sequence, mixture, slice_profile=slice_profile, progress=progress)
     weights = brain.proton_density[:, None, None] * brain.fractions * np.exp(1j * brain.phase)

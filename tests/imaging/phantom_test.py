@@ -10,6 +10,8 @@ from scipy import ndimage
 
 from ganmrf.imaging.phantom import PURE, TISSUES, Brain, acquire, add_noise, add_noise_in, digital_brain, noise_std
 from ganmrf.physics import epg
+from ganmrf.physics.sequences.blocks import simulate_voxel
+from ganmrf.physics.sequences.bssfp import Bssfp
 from ganmrf.physics.sequences.published import mrf_fisp
 from ganmrf.physics.tissue import Tissue
 
@@ -248,3 +250,26 @@ def test_a_brain_that_does_not_fit_together_is_refused():
         one_voxel([0.5, 0.5], phase=np.zeros((2, 1)))
     with pytest.raises(ValueError, match="1 names"):
         dataclasses.replace(one_voxel([0.5, 0.5]), tissue_names=("CSF",))
+
+
+def test_b0_is_smooth_and_highest_in_front_and_leaves_the_rest_alone(small):
+    brain = digital_brain(size=24, b1_variation=0.2, b0_variation=20.0)
+    jax.tree.map(np.testing.assert_array_equal, dataclasses.replace(brain.tissue, off_resonance=None), small.tissue)
+    b0 = np.asarray(digital_brain(b0_variation=20.0).tissue.off_resonance)
+    # A field that stays within 10 Hz, and 20 Hz in the middle of the front: their sum's top is in front.
+    assert np.abs(b0[200:]).max() <= 10
+    row, column = np.unravel_index(b0.argmax(), b0.shape)
+    assert (50 < row < 90, 100 < column < 156) == (True, True)  # 70 mm before the centre: row 68 of 256
+    # It falls from 20 Hz by exp(-1/2) within 20 mm, 17 pixels: at most 20 / 17 / sqrt(e) a pixel, and the field's slope.
+    assert np.abs(np.diff(b0, axis=0)).max() < 1.2
+    with pytest.raises(ValueError, match="b0_variation must be 0 or more"):
+        digital_brain(size=8, b0_variation=-1.0)
+
+
+def test_voxels_off_resonance_have_the_signal_of_their_frequency():
+    sequence = Bssfp(np.deg2rad(np.linspace(10, 60, 12)), 0.01)
+    tissue = Tissue(np.full((1, 1, 1), 0.8), np.full((1, 1, 1), 0.08), off_resonance=np.full((1, 1), 12.0))
+    images = acquire(one_voxel([1.0], tissue=tissue), sequence)
+    expected = simulate_voxel(sequence, 0.8, 0.08, off_resonance=12.0)
+    assert np.iscomplexobj(expected)
+    np.testing.assert_allclose(images[:, 0, 0], expected, atol=2e-6)  # float32
