@@ -8,6 +8,7 @@ import warnings
 import numpy as np
 
 from ganmrf.files import check_readable, replacing
+from ganmrf.physics.sequences.bssfp import Bssfp
 from ganmrf.physics.sequences.fisp import Fisp, require_fisp
 
 _SCALE = {"deg": np.pi / 180, "rad": 1.0, "us": 1e-6, "ms": 1e-3, "s": 1.0}
@@ -20,22 +21,29 @@ _COLUMNS = {  # field: names of its column, and units that the name may end with
     "repetition_time": (("repetition_time", "tr"), ("us", "ms", "s")),
     "echo_time": (("echo_time", "te"), ("us", "ms", "s")),
     "inversion_time": (("inversion_time", "ti"), ("us", "ms", "s")),
+    "rf_phase": (("rf_phase",), ("deg", "rad")),
 }
+_REQUIRED = {Fisp: ("flip_angle", "repetition_time", "echo_time"), Bssfp: ("flip_angle", "repetition_time")}
 
 
-def read_schedule(path, *, echo_time: float | None = None, inversion_time: float | None = None) -> Fisp:
+def read_schedule(
+    path, *, echo_time: float | None = None, inversion_time: float | None = None, kind: type = Fisp
+) -> Fisp | Bssfp:
     """Reads a sequence from a CSV file whose header names columns with their units.
 
     One row a frame. Columns: ``flip_angle_deg`` (or ``_rad``; short name ``fa``), ``repetition_time_ms`` (or ``_us``,
     ``_s``; ``tr``), ``echo_time_ms`` (``te``), unless ``echo_time`` is given, and optionally ``inversion_time_ms``
-    (``ti``), with the same value in every row. Other columns are ignored. Cells are apart by commas, semicolons or
-    tabs. Warns of flip angles and repetition times so small that their unit seems to be another.
+    (``ti``), with the same value in every row. Of a `Bssfp` also ``rf_phase_deg`` (or ``_rad``), without which the
+    phase alternates; its echo times, too, may be missing, and are then in the middle of the frames. Other columns are
+    ignored. Cells are apart by commas, semicolons or tabs. Warns of flip angles and repetition times so small that
+    their unit seems to be another, and of phases that are not 0 where a `Fisp` is read.
 
     Args:
       path: the CSV file.
       echo_time: echo time of every frame, s, in place of the column.
       inversion_time: time from the inversion to the first pulse, s, in place of the column; None and no column: no
         inversion.
+      kind: of the sequence, `Fisp` or `Bssfp`.
 
     Raises:
       ValueError: an empty file, a column that is missing or has no unit, a row of another length than the header or a
@@ -52,12 +60,13 @@ def read_schedule(path, *, echo_time: float | None = None, inversion_time: float
                 f"{path}: inversion_time must be the same in every row; got {of_scan.min()} to {of_scan.max()} s"
             )
         inversion_time = of_scan[0]
-    fields = [field for field in _COLUMNS if field != "inversion_time"]
-    missing = [f"{field}_{_COLUMNS[field][1][-2]}" for field in fields if field not in columns]
+    missing = [f"{field}_{_COLUMNS[field][1][-2]}" for field in _REQUIRED[kind] if field not in columns]
     if missing:
         raise ValueError(f"{path}: no column {' and no column '.join(missing)}")
+    if kind is Fisp and np.any(columns.pop("rf_phase", 0)):
+        warnings.warn(f"{path}: its RF phases are not read: FISP has phase 0 in every frame", stacklevel=2)
     try:
-        sequence = Fisp(**columns, inversion_time=inversion_time)
+        sequence = kind(**columns, inversion_time=inversion_time)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     for name, (least, unit, scale, other) in _LEAST.items():
@@ -86,7 +95,7 @@ def write_schedule(path, sequence: Fisp):
 
 
 def read_columns(path) -> dict[str, np.ndarray]:
-    """The columns of a file of `read_schedule` that are fields of `Fisp`, in rad and s, float64, (frames,) each."""
+    """The columns that `read_schedule` knows, by the fields that they are of, in rad and s, float64, (frames,) each."""
     path = pathlib.Path(path) if isinstance(path, str) else path
     if isinstance(path, pathlib.Path):  # not of a package in an archive
         check_readable(path)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from ganmrf.io.schedule import read_columns, read_schedule, write_schedule
+from ganmrf.physics.sequences.bssfp import Bssfp
 from ganmrf.physics.sequences.fisp import Fisp
 
 DATA = importlib.resources.files("ganmrf.data")
@@ -155,3 +156,18 @@ def test_bad_files_are_refused_by_name(csv, text, message):
 def test_a_file_that_is_not_text_is_refused(csv):
     with pytest.raises(ValueError, match=r"schedule\.csv: not a text file$"):
         read_schedule(csv("fa_deg,tr_ms\n\xff\xfe,1\n", encoding="latin-1"))
+
+
+def test_a_balanced_schedule_may_have_phases_and_no_echo_times(csv):
+    plain = read_schedule(csv("fa_deg,tr_ms,ti_ms\n30,10,18\n40,12,18\n50,10,18\n"), kind=Bssfp)
+    np.testing.assert_allclose(plain.echo_time, [0.005, 0.006, 0.005], rtol=1e-6)  # float32
+    np.testing.assert_allclose(np.asarray(plain.rf_phase), [0, np.pi, 0])
+    assert float(plain.inversion_time) == pytest.approx(0.018, rel=1e-6)
+    path = csv("fa_deg,tr_ms,te_ms,rf_phase_deg\n30,10,2,0\n40,12,3,45\n")
+    phases = read_schedule(path, kind=Bssfp)
+    np.testing.assert_allclose(phases.rf_phase, [0, np.pi / 4], rtol=1e-6)
+    np.testing.assert_allclose(phases.echo_time, [0.002, 0.003], rtol=1e-6)
+    with pytest.warns(UserWarning, match=r"RF phases are not read: FISP has phase 0"):
+        assert read_schedule(path).n_frames == 2
+    with pytest.raises(ValueError, match="no column flip_angle_deg"):
+        read_schedule(csv("tr_ms\n10\n"), kind=Bssfp)
