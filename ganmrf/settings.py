@@ -9,6 +9,7 @@ import operator
 import re
 import types
 import typing
+from collections.abc import Mapping
 
 
 def setting(
@@ -59,16 +60,23 @@ def setting(
 
 
 def group(
-    cls, *, presets: dict | None = None, by: str | None = None, without: tuple[str, ...] = (), defaults=frozenset()
+    cls,
+    *,
+    presets: dict | None = None,
+    by: str | None = None,
+    without: tuple[str, ...] = (),
+    defaults=frozenset(),
+    choices: Mapping[str, tuple] = types.MappingProxyType({}),
 ):
     """A field that holds another configuration, of class ``cls``, whose fields are flags of their own.
 
     ``presets`` are None, or name -> configuration that the fields which are not given are taken from; the field ``by``,
     earlier in the outer class, chooses the preset. Fields of ``without``, also those of groups in it, are no flags,
     since the outer class does not read them. ``defaults`` are (name, value) pairs of fields, those of its groups among
-    them, that have another default in the outer class.
+    them, that have another default in the outer class; ``choices`` are those that it leaves of a field's own, by name.
     """
-    metadata = {"presets": presets, "by": by, "without": frozenset(without), "kept": True, "defaults": dict(defaults)}
+    metadata = {"presets": presets, "by": by, "without": frozenset(without), "kept": True}
+    metadata |= {"defaults": dict(defaults), "choices": dict(choices)}
     return dataclasses.field(default_factory=lambda: _with_fields(cls(), dict(defaults)), metadata=metadata)
 
 

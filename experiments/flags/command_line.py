@@ -142,7 +142,7 @@ class Command:
             facts = fields[name].metadata
             if replaced := [f"--{other}" for other in facts["instead_of"] if other in given]:
                 raise ValueError(f"{name} stands in place of {', '.join(replaced)}: give one of them")
-            rules = facts["goes_with"]
+            rules = [rule for rule in facts["goes_with"] if rule.partition("=")[0] in fields]
             if rules and not any(_in_use(values, *rule.partition("=")) for rule in rules):
                 rules = " or ".join(f"--{rule}" for rule in rules)
                 raise ValueError(f"{name} would change nothing: it goes with {rules}")
@@ -177,17 +177,23 @@ def _flags_of(job):
     return importlib.import_module(f"experiments.{job}").main.fields()
 
 
-def _groups(cls, presets=None, without=frozenset(), defaults=types.MappingProxyType({})):
+_NOTHING = types.MappingProxyType({})
+
+
+def _groups(cls, presets=None, without=frozenset(), defaults=_NOTHING, choices=_NOTHING):
     """(class, presets, fields that are flags, with their defaults) of a configuration and, after it, of its groups."""
     fields, groups = [], []
     for field in dataclasses.fields(cls):
         kind, _ = kind_of(cls, field.name)
         if dataclasses.is_dataclass(kind):
             facts = field.metadata
-            groups += _groups(kind, facts["presets"], without | facts["without"], defaults | facts["defaults"])
+            inherited = without | facts["without"], defaults | facts["defaults"], choices | facts["choices"]
+            groups += _groups(kind, facts["presets"], *inherited)
         elif field.name not in without:
             field = copy.copy(field)
             field.default = defaults.get(field.name, field.default)
+            if field.name in choices:
+                field.metadata = field.metadata | {"choices": choices[field.name]}
             fields.append(field)
     return [(cls, presets, fields), *groups]
 

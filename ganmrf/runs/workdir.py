@@ -197,12 +197,18 @@ def _completed(config, stored):
     for field in dataclasses.fields(config):
         own, group = getattr(config, field.name), stored.get(field.name)
         if dataclasses.is_dataclass(own) and isinstance(group, dict):
-            defaults = {
-                each.name: list(each.default) if isinstance(each.default, tuple) else each.default
-                for each in dataclasses.fields(own)
-                if each.default is not dataclasses.MISSING and each.metadata.get("kept", True)
-            }
-            found[field.name] = defaults | _completed(own, group)
+            found[field.name] = _defaults(own) | _completed(own, group)
+    return found
+
+
+def _defaults(config):
+    """Default settings as `to_plain` has them, of groups, too."""
+    found = {}
+    for field in dataclasses.fields(config):
+        if field.default is not dataclasses.MISSING and field.metadata.get("kept", True):
+            found[field.name] = list(field.default) if isinstance(field.default, tuple) else field.default
+        elif field.default_factory is not dataclasses.MISSING:
+            found[field.name] = to_plain(field.default_factory())
     return found
 
 
