@@ -1,17 +1,18 @@
-"""Signals of any tissue under any sequence; under FISP also for reverse mode, and with their derivatives by tissue."""
+"""Signals of any tissue under any sequence, also for reverse mode, and with their derivatives by tissue."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from ganmrf.physics.engines.tangents import B1, SIGNAL, T1, T2, tangents_in_chunks
-from ganmrf.physics.engines.trains import compiled, fisp_signal, lanes, train_signal
-from ganmrf.physics.lowering import as_played, is_plain_fisp, require_plain_fisp, signal_dtype
+from ganmrf.physics.engines.programs import compiled, lanes
+from ganmrf.physics.engines.tangents import tangents_in_chunks
+from ganmrf.physics.engines.trains import train_signal
+from ganmrf.physics.lowering import as_played, signal_dtype, turns_alike
 from ganmrf.physics.n_states import resolve_n_states
 from ganmrf.physics.sequences.blocks import PulseSequence
-from ganmrf.physics.sequences.fisp import Fisp
 from ganmrf.physics.slice_profile import SliceProfile
 from ganmrf.physics.tissue import Tissue
 from ganmrf.pytrees import is_traced, pytree
@@ -63,31 +64,34 @@ def simulate(
         return run(sequence, tissue, slice_profile)
 
 
-def simulate_in_chunks(sequence, tissue, slice_profile, *, n_states, max_states: int | None = None) -> jax.Array:
+def simulate_in_chunks(
+    sequence, tissue, slice_profile, *, n_states, max_states: int | None = None, n_shifts: int | None = None
+) -> jax.Array:
     """The signals of `simulate` for a given number of states, chunk by chunk, so that the states fit the cache.
 
     ``n_states`` (at most `exact_n_states`; with ``max_states`` also one for each run of `lanes` voxels) and
-    ``max_states`` are those of `fisp_signal`.
+    ``max_states`` are those of `fisp_signal`. With ``n_shifts``, runs of so many voxels differ in off-resonance alone,
+    each run in the same ones: its T1, T2 and B1 are read from its first voxel, and the off-resonances from the first
+    run.
     """
-    flat, plain = tissue.ravel(), is_plain_fisp(sequence, tissue.off_resonance)
-    size = lanes(n_states, max_states, signal_dtype(sequence, tissue))
-    if max_states is not None:
+    flat = tissue.ravel()
+    size = n_shifts or lanes(n_states, max_states, signal_dtype(sequence, tissue))
+    if max_states is not None and not n_shifts:
         size = min(size, -(-flat.size // 16) * 16)  # whole vector registers
+    inputs = {name: value for name, value in vars(flat).items() if value is not None and value.ndim}
+    fixed = {"b1": flat.b1, "off_resonance": flat.off_resonance, "n_states": n_states}  # where no chunk has its own
 
     @jax.checkpoint
     def chunk(inputs):
-        t1, t2, b1 = inputs["t1"], inputs["t2"], inputs.get("b1", flat.b1)
-        form = {"n_states": inputs.get("n_states", n_states), "max_states": max_states}
-        if plain:
-            return fisp_signal(sequence, t1, t2, b1, slice_profile, **form).T
-        off_resonance = inputs.get("off_resonance", flat.off_resonance)
-        return train_signal(sequence, t1, t2, b1, off_resonance, slice_profile, **form).T
+        return train_signal(sequence, **(fixed | inputs), slice_profile=slice_profile, max_states=max_states).T
 
-    inputs = {name: value for name, value in vars(flat).items() if value is not None and value.ndim}
     if flat.size <= size and max_states is None:
         signals = chunk(inputs)
     else:
         inputs = {name: _in_chunks(value, size) for name, value in inputs.items()}
+        if n_shifts:
+            fixed["off_resonance"] = inputs.pop("off_resonance")[0]
+            inputs = {name: value[:, :1] for name, value in inputs.items()}
         if max_states is not None:
             inputs["n_states"] = jnp.broadcast_to(n_states, len(inputs["t1"]))
         signals = lax.map(chunk, inputs).reshape(-1, sequence.n_frames)[: flat.size]
@@ -102,7 +106,7 @@ def _in_chunks(values, size):
 
 
 def simulate_reverse(
-    sequence: Fisp, tissue: Tissue, *, n_states: int | None = None, slice_profile: SliceProfile | None = None
+    sequence: PulseSequence, tissue: Tissue, *, n_states: int | None = None, slice_profile: SliceProfile | None = None
 ) -> jax.Array:
     """The signals of `simulate`, for `jax.grad` and `jax.vjp`; its arguments, results and errors are the same.
 
@@ -110,61 +114,85 @@ def simulate_reverse(
     the states of some dozens of frames. `jax.jit` and `jax.vmap` work. Forward mode (`jax.jvp`, `jax.hessian`) works on
     `simulate` only, as this function is a `jax.custom_vjp`. ``accuracy`` is 1e-4; under `jax.grad` values are traced,
     and all states that matter are kept.
+
+    Where nothing dephases, or frames have different numbers of turns, this is `simulate` itself.
     """
-    require_plain_fisp(sequence, tissue, "simulate_reverse")
+    sequence = as_played(sequence, tissue.off_resonance)
     n_states = resolve_n_states(sequence, tissue, slice_profile, n_states)
-    return tangents_in_chunks(sequence, tissue, slice_profile, n_states=n_states, n_tangents=1)[SIGNAL]
+    if not turns_alike(sequence):
+        return _simulate_traced(sequence, tissue, slice_profile, n_states=n_states)
+    return tangents_in_chunks(sequence, tissue, slice_profile, n_states=n_states)[0]
 
 
 @pytree
 @dataclasses.dataclass(frozen=True)
 class SignalTangents:
-    """Signals and their derivatives by tissue, each real, (..., frames), for M0 = 1.
+    """Signals and their derivatives by tissue, (..., frames), for M0 = 1: real or complex, as those of `simulate`.
 
     Attributes:
       signal: the signal that `simulate` returns.
       d_t1: derivative by T1, 1/s.
       d_t2: derivative by T2, 1/s.
       d_b1: derivative by B1, dimensionless; None without ``with_b1``.
+      d_off_resonance: derivative by off-resonance, 1/Hz; None without ``with_off_resonance``.
     """
 
     signal: jax.Array
     d_t1: jax.Array
     d_t2: jax.Array
     d_b1: jax.Array | None = None
+    d_off_resonance: jax.Array | None = None
 
 
 def simulate_with_tangents(
-    sequence: Fisp,
+    sequence: PulseSequence,
     tissue: Tissue,
     *,
     n_states: int | None = None,
     slice_profile: SliceProfile | None = None,
     with_b1: bool = False,
+    with_off_resonance: bool = False,
 ) -> SignalTangents:
-    """Signals of any number of voxels and their derivatives by T1, T2 and, on request, B1.
+    """Signals of any number of voxels and their derivatives by T1, T2 and, on request, B1 and off-resonance.
 
     The derivatives are carried beside the signal in one recurrence. Reverse mode (`jax.grad`, `jax.vjp`) by every leaf
     of sequence, tissue and slice profile has a hand-written adjoint, so that an objective of signal and derivatives,
     such as a Cramer-Rao bound, can be minimised over flip angles and times. Forward mode is not available.
 
+    Where nothing dephases, or frames have different numbers of turns, `jax.jvp` of `simulate` takes its place.
+
     The arguments that `simulate` has, too, mean the same here, with an ``accuracy`` of 1e-4. ``with_b1`` adds the
-    derivative by B1, at a third more time. All derivatives are those at each voxel's own T1, T2 and B1.
+    derivative by B1, at a third more time, ``with_off_resonance`` that by off-resonance. All derivatives are those at
+    each voxel's own T1, T2, B1 and off-resonance.
 
     Raises:
-      ValueError: ``n_states`` below 1.
+      ValueError: ``n_states`` below 1, or ``with_off_resonance`` and no off-resonance of ``tissue``, not even 0.
 
     References:
       Zhao et al. 2018, arXiv:1710.08062, for the bound.
     """
-    require_plain_fisp(sequence, tissue, "simulate_with_tangents")
+    if with_off_resonance and tissue.off_resonance is None:
+        raise ValueError("Tissue.off_resonance must be given, 0 for none, for derivatives by it; got None")
+    sequence = as_played(sequence, tissue.off_resonance)
     n_states = resolve_n_states(sequence, tissue, slice_profile, n_states)
-    n_tangents = B1 + 1 if with_b1 else T2 + 1
-    tangents = tangents_in_chunks(sequence, tissue, slice_profile, n_states=n_states, n_tangents=n_tangents)
+    names = "t1", "t2", *("b1",) * with_b1, *("off_resonance",) * with_off_resonance
+    carried = tangents_in_chunks if turns_alike(sequence) else _tangents_by_jvp
+    signal, *tangents = carried(sequence, tissue, slice_profile, n_states=n_states, parameters=names)
+    return SignalTangents(signal, **{f"d_{name}": each for name, each in zip(names, tangents, strict=True)})
 
-    def by(tangent, values):
-        """Derivative by the value itself, from the derivative by its logarithm."""
-        return tangents[tangent] / jnp.broadcast_to(values, tissue.shape)[..., None]
 
-    d_b1 = by(B1, tissue.b1) if with_b1 else None
-    return SignalTangents(signal=tangents[SIGNAL], d_t1=by(T1, tissue.t1), d_t2=by(T2, tissue.t2), d_b1=d_b1)
+@functools.partial(jax.jit, static_argnames=("n_states", "parameters"))
+def _tangents_by_jvp(sequence, tissue, slice_profile, *, n_states, parameters):
+    """As `tangents_in_chunks`, for any sequence, by forward mode of the plain scan."""
+
+    def by(name):
+        value = jnp.broadcast_to(getattr(tissue, name), tissue.shape)
+
+        def signals(value):
+            changed = dataclasses.replace(tissue, **{name: value})
+            return simulate_in_chunks(sequence, changed, slice_profile, n_states=n_states)
+
+        return jax.jvp(signals, (value,), (jnp.ones_like(value),))
+
+    found = [by(name) for name in parameters]
+    return [found[0][0], *(tangent for _, tangent in found)]
