@@ -5,7 +5,7 @@ Plain NumPy in double precision, without configuration states, coefficients or f
 
 import numpy as np
 
-from ganmrf.physics.sequences.blocks import Delay, Inversion, T2Preparation, Train
+from ganmrf.physics.sequences.blocks import Delay, Inversion, Played, T2Preparation, Train
 from ganmrf.physics.tissue import Tissue
 
 
@@ -54,6 +54,11 @@ def isochromat_signal(sequence, tissue: Tissue) -> np.ndarray:
                 xy = xy * turn ** block.turns[n]
         elif isinstance(block, Delay):
             xy, z = wait(0 * xy if block.crushed else xy, z, block.time)
+        elif isinstance(block, Played):
+            xy = 0 * xy
+            for angle, phase, time in np.stack([block.flip_angle, block.rf_phase, block.time], axis=1).astype(float):
+                xy, z = wait(*rotate(xy, z, angle * b1, phase), time)
+            xy, z = wait(0 * xy, z, block.wait)
         elif isinstance(block, T2Preparation):
             xy, z = wait(0 * xy, z * np.exp(-float(block.time) / t2), block.wait)
         else:

@@ -17,8 +17,9 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
-from ganmrf.physics.sequences.blocks import Delay, HalfTurns, T2Preparation, Train
+from ganmrf.physics.sequences.blocks import Delay, HalfTurns, Played, T2Preparation, Train
 from ganmrf.physics.sequences.fisp import Fisp, require_fisp
 
 REAL, COMPLEX, ISOCHROMAT = "real", "complex", "isochromat"  # what a frame acts on: see `form_of`
@@ -104,6 +105,12 @@ def turns_of(sequence) -> tuple[int, ...]:
     return tuple((turns // max(unit, 1)).tolist())
 
 
+def turns_alike(sequence) -> bool:
+    """Whether every frame but the last has the same number of turns, above 0."""
+    turns = turns_of(sequence)[:-1]
+    return len(turns) == 0 or set(turns) == {1}
+
+
 def recorded_frames(sequence) -> np.ndarray:
     """Indices of the frames that are recorded among all frames."""
     return np.flatnonzero([flag for train in trains_of(sequence) for flag in train.recorded])
@@ -129,21 +136,21 @@ def lower(sequence, t1, t2, b1, off_resonance) -> Coefficients:
         for name in ("repetition_time", "echo_time", "flip_angle")
     )
     off = 0.0 if off_resonance is None else jnp.reshape(off_resonance, (1, -1))
+    b1 = jnp.reshape(b1, (1, -1))
     rates = (-1 / t1)[None], (-1 / t2)[None]
-    start, after = _between(blocks, t1, t2)
-    rows = [[], [], [], []]  # E1, E2, recovery and time of precession beside the frame, train by train
-    for train, effect in zip(trains, after, strict=True):
-        a, b, k, free = map(jnp.atleast_2d, effect)
-        decays = [jnp.exp(train.repetition_time[:, None] * rate) for rate in rates]
-        kept, last = train.n_frames - 1, [decay[-1:] for decay in decays]
-        # What a long gap leaves below rounding would go on as numbers that are not normal, a hundred times as slow.
-        transverse = jnp.where(k * last[1] < jnp.finfo(dtype).eps, 0, k * last[1])
-        ends = a * last[0], transverse, a * (1 - last[0]) + b, free
-        inner = decays[0][:kept], decays[1][:kept], 1 - decays[0][:kept], jnp.zeros((kept, 1))
-        for row, before, end in zip(rows, inner, ends, strict=True):
-            row += [before, jnp.broadcast_to(end, (1, before.shape[1]))]
-    e1, e2, recovery, waited = (jnp.concatenate(row) for row in rows)
-    prepared = any(effect is not _NOTHING for effect in after[:-1])
+    start, after = _between(blocks, t1, t2, b1, off)
+    e1, e2 = (jnp.exp(times * rate) for rate in rates)
+    recovery = None if all(effect is _NOTHING for effect in after[:-1]) else 1 - e1
+    # Rows are set in whole arrays: XLA would compute each number of arrays that are joined by a branch of its own.
+    for end, effect in zip(np.cumsum([train.n_frames for train in trains]), after[:-1], strict=False):
+        if effect is not _NOTHING:
+            a, b, k, free = map(jnp.atleast_2d, effect)
+            last = slice(end - 1, end)
+            recovery = recovery.at[last].set(a * recovery[last] + b)
+            e1, e2 = e1.at[last].set(a * e1[last]), e2.at[last].set(k * e2[last])
+            times = times.at[last].set(times[last] + free)
+    # What a long gap leaves below rounding would go on as numbers that are not normal, a hundred times as slow.
+    e2 = jnp.where(e2 < jnp.finfo(dtype).eps, 0, e2)
     sign, phase = _phases(trains, "rf_phase")
     received, receiver = _phases(trains, "receiver_phase")
     step, seen = _steps(sign), sign * received
@@ -151,46 +158,75 @@ def lower(sequence, t1, t2, b1, off_resonance) -> Coefficients:
     if off_resonance is not None or phase is not None or receiver is not None:
         phase, receiver = (0.0 if each is None else each for each in (phase, receiver))
         phase = jnp.broadcast_to(phase, (len(sign),))
-        turn = 2 * jnp.pi * off * (times + waited) + (phase - jnp.append(phase[1:], phase[-1:]))[:, None]
+        turn = 2 * jnp.pi * off * times + (phase - jnp.append(phase[1:], phase[-1:]))[:, None]
         echo_turn = 2 * jnp.pi * off * echoes + (phase - receiver)[:, None]
     return Coefficients(
-        angle=(flips * jnp.reshape(b1, (1, -1))).astype(dtype),
+        angle=(flips * b1).astype(dtype),
         e1=e1.astype(dtype),
         e2=(step[:, None] * e2).astype(dtype),
-        turn=None if turn is None else jnp.broadcast_to(turn, e2.shape).astype(dtype),
-        recovery=recovery.astype(dtype) if prepared else None,
+        turn=None if turn is None else _widened(turn, e2).astype(dtype),
+        recovery=None if recovery is None else recovery.astype(dtype),
         z0=(start[0] + start[1] + jnp.zeros_like(t1)).astype(dtype),
         echo=(seen[:, None] * jnp.exp(echoes * rates[1])).astype(dtype),
-        echo_turn=None if echo_turn is None else jnp.broadcast_to(echo_turn, e2.shape).astype(dtype),
+        echo_turn=None if echo_turn is None else _widened(echo_turn, e2).astype(dtype),
     )
+
+
+def _widened(values, other):
+    return jnp.broadcast_to(values, np.broadcast_shapes(values.shape, other.shape))
 
 
 _NOTHING = 1.0, 0.0, 1.0, 0.0  # A, B, k, and the time in which transverse magnetisation precesses, s
 
 
-def _between(blocks, t1, t2):
+def _between(blocks, *voxels):
     """What blocks do before the first train, and after each train: A, B, k and free time."""
     effects = [_NOTHING]
     for block in blocks:
         if isinstance(block, Train):
             effects.append(_NOTHING)
         else:
-            effects[-1] = _followed(effects[-1], block, t1, t2)
+            effects[-1] = _followed(effects[-1], block, *voxels)
     return effects[0], effects[1:]
 
 
-def _followed(effect, block, t1, t2):
+def _followed(effect, block, t1, t2, b1, off):
     """A, B, k and free time of an effect and a block after it."""
     if isinstance(block, Delay):
         return _composed(
             effect, *_wait(block.time, t1), 0.0 if block.crushed else jnp.exp(-block.time / t2), block.time
         )
-    if isinstance(block, T2Preparation):
+    if isinstance(block, Played):
+        prepared, wait = _played(block, t1, t2, b1, off), block.wait
+    elif isinstance(block, T2Preparation):
         prepared, wait = (jnp.exp(-block.time / t2), 0.0), block.wait
     else:  # an inversion or a saturation
         prepared, wait = (block.factor, 0.0), block.time
     effect = _composed(effect, *prepared, 0.0, 0.0)
     return _composed(effect, *_wait(wait, t1), 0.0, 0.0)
+
+
+def _played(block, t1, t2, b1, off):
+    """A and B of a played preparation: what z = 1 becomes without recovery, and z = 0 with it."""
+    time, phase = block.time[:, None], block.rf_phase
+    turn = 2 * jnp.pi * off * time + (phase - jnp.append(phase[1:], phase[-1:]))[:, None]
+    angle, e1, e2 = block.flip_angle[:, None] * b1, jnp.exp(-time / t1[None]), jnp.exp(-time / t2[None])
+    pulses = jnp.broadcast_arrays(jnp.cos(angle), jnp.sin(angle), e1, e2 * jnp.cos(turn), e2 * jnp.sin(turn))
+    dtype = jnp.result_type(*pulses)
+    recovers = jnp.arange(2, dtype=dtype)[:, None]  # of two magnetisations, (2, lanes), the second alone
+
+    def pulse(magnetisation, coefficients):
+        x, y, z = magnetisation  # in the frame whose x axis is that of the pulse
+        cos, sin, e1, real, imaginary = coefficients
+        y, z = cos * y - sin * z, sin * y + cos * z
+        return (real * x - imaginary * y, real * y + imaginary * x, e1 * z + recovers * (1 - e1)), None
+
+    zero = jnp.zeros((2, e1.shape[1]), dtype)
+    start = zero, zero, zero + (1 - recovers)
+    rows = [row[:, None].astype(dtype) for row in pulses]
+    # XLA aborts on a loop of one turn within one kernel.
+    after = lax.scan(pulse, start, rows) if len(phase) > 1 else pulse(start, [row[0] for row in rows])
+    return tuple(after[0][2])
 
 
 def _wait(time, t1):

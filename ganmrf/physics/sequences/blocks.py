@@ -15,11 +15,22 @@ from typing import Protocol
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from ganmrf.physics import epg
+from ganmrf.physics.sequences.preparations import (
+    FLIP_ANGLES,
+    LONGEST,
+    Inversion,
+    Played,
+    Preparation,
+    Saturation,
+    T2Preparation,
+    check_times,
+    common_count,
+)
 from ganmrf.pytrees import floating, pytree, require, require_positive, require_scale, require_whole
 
-LONGEST = 10.0  # s, of a frame, a preparation or a delay: twice the time in which any tissue has relaxed
 _ROUNDING = 1e-6  # of half turns: phases in float32 are no closer to pi
 
 
@@ -89,12 +100,8 @@ class Train:
         values = {name: floating(name, getattr(self, name)) for name in ("flip_angle", "repetition_time", "echo_time")}
         values |= {name: _phase(name, getattr(self, name)) for name in ("rf_phase", "receiver_phase")}
         values |= {"turns": np.asarray(self.turns), "recorded": np.asarray(self.recorded, bool)}
-        shapes = {name: np.shape(value) for name, value in values.items() if value is not None}
-        frames = max((np.prod(shape, dtype=int) for shape in shapes.values()), default=0)
-        for name, shape in shapes.items():
-            if shape not in ((), (frames,), (1,)) or not frames:
-                raise ValueError(f"Train.{name} must be (frames,) of {frames} frames, or one value; got shape {shape}")
-        require("Train.flip_angle", values["flip_angle"], lambda x: np.abs(x) <= 2 * np.pi + 1e-5, "within +-2 pi rad")
+        frames = common_count("Train", "frames", values)
+        require("Train.flip_angle", values["flip_angle"], *FLIP_ANGLES)
         require_positive("Train.repetition_time", values["repetition_time"])
         require_scale("Train.repetition_time", values["repetition_time"], LONGEST, "s", "ms")
         require_whole("Train.turns", values["turns"], 0)
@@ -102,7 +109,7 @@ class Train:
         rule = "0 or more, and no longer than the repetition time"
         late = jnp.broadcast_to(values["echo_time"], (frames,)) > ends
         require("Train.echo_time", values["echo_time"], lambda x: (x >= 0) & np.isfinite(x), rule)
-        require("Train: an echo after the end of its frame", late, np.logical_not, "False")
+        require("Train.echo_time", jnp.where(late, values["echo_time"], 0), lambda x: x == 0, rule)
         for name, value in values.items():
             if name in ("turns", "recorded"):
                 value = tuple(np.broadcast_to(value, frames).tolist())
@@ -118,56 +125,6 @@ class Train:
         return len(self.turns)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Pulse:
-    """A preparation pulse whose transverse magnetisation is crushed, and ``time``, s, until what follows."""
-
-    time: jax.Array | float
-    efficiency: jax.Array | float = 1.0
-
-    def __post_init__(self):
-        _check_times(self, "time")
-        _check_efficiency(self)
-
-
-@pytree
-class Inversion(_Pulse):
-    """An inversion pulse whose transverse magnetisation is crushed, and ``time``, s, until what follows.
-
-    ``efficiency`` is 1 for an ideal pulse, 0 for none: z becomes ``(1 - 2 efficiency) z``.
-    """
-
-    @property
-    def factor(self):
-        """What the pulse multiplies z by."""
-        return 1 - 2 * self.efficiency
-
-
-@pytree
-class Saturation(_Pulse):
-    """A saturation pulse whose transverse magnetisation is crushed, and ``time``, s, of recovery.
-
-    ``efficiency`` is 1 for an ideal pulse, 0 for none: z becomes ``(1 - efficiency) z``.
-    """
-
-    @property
-    def factor(self):
-        """What the pulse multiplies z by."""
-        return 1 - self.efficiency
-
-
-@pytree
-@dataclasses.dataclass(frozen=True)
-class T2Preparation:
-    """An ideal T2 preparation, 90 - 180 - 90 degrees within ``time``, s, and a ``wait``, s, after its crusher."""
-
-    time: jax.Array | float
-    wait: jax.Array | float = 0.0
-
-    def __post_init__(self):
-        _check_times(self, "time", "wait")
-
-
 @pytree
 @dataclasses.dataclass(frozen=True)
 class Delay:
@@ -177,7 +134,7 @@ class Delay:
     crushed: bool = dataclasses.field(default=False, metadata={"static": True})
 
     def __post_init__(self):
-        _check_times(self, "time")
+        check_times(self, "time")
 
 
 @pytree
@@ -191,7 +148,7 @@ class Blocks:
         blocks = tuple(self.blocks)
         object.__setattr__(self, "blocks", blocks)
         for block in blocks:
-            if not isinstance(block, Train | Inversion | Saturation | T2Preparation | Delay):
+            if not isinstance(block, Train | Preparation | Delay):
                 raise ValueError(f"Blocks: a block must be of ganmrf.physics.sequences.blocks; got {block!r:.80}")
         if not any(isinstance(block, Train) and any(block.recorded) for block in blocks):
             raise ValueError("Blocks: no frame is recorded")
@@ -233,10 +190,22 @@ def simulate_voxel(sequence, t1, t2, b1=1.0, off_resonance=0.0, n_states: int | 
         elif isinstance(block, T2Preparation):
             states = epg.scale_z(epg.crush(states), jnp.exp(-block.time / t2))
             states = epg.relax(states, block.wait, t1, t2)
-        else:
+        elif isinstance(block, Played):
+            states = _prepare(epg.crush(states), block, t1, t2, b1, off_resonance)
+            states = epg.relax(epg.crush(states), block.wait, t1, t2)
+        elif isinstance(block, Inversion | Saturation):
             states = epg.scale_z(epg.crush(states), block.factor)
             states = epg.relax(states, block.time, t1, t2)
     return jnp.stack(signals)
+
+
+def _prepare(states, block, t1, t2, b1, off_resonance):
+    def pulse(states, row):
+        angle, phase, time = row
+        states = epg.relax(epg.excite(states, b1 * angle, phase), time, t1, t2)
+        return epg.precess(states, off_resonance * time), None
+
+    return lax.scan(pulse, states, (block.flip_angle, block.rf_phase, block.time))[0]
 
 
 def _play(states, train, t1, t2, b1, off_resonance):
@@ -268,24 +237,3 @@ def _phase(name, value):
     phase = floating(name, value)
     require(f"Train.{name}", phase, np.isfinite, "finite")
     return phase
-
-
-def _check_times(block, *names):
-    for name in names:
-        value = floating(name, getattr(block, name))
-        _check_single(block, name, value)
-        full = f"{type(block).__name__}.{name}"
-        require(full, value, lambda x: (x >= 0) & np.isfinite(x), "0 or more, and finite")
-        require_scale(full, value, LONGEST, "s", "ms")
-
-
-def _check_efficiency(block):
-    value = floating("efficiency", block.efficiency)
-    _check_single(block, "efficiency", value)
-    require(f"{type(block).__name__}.efficiency", value, lambda x: (x >= 0) & (x <= 1), "0 to 1")
-
-
-def _check_single(block, name, value):
-    if value.ndim:
-        raise ValueError(f"{type(block).__name__}.{name} must be one number; got shape {value.shape}")
-    object.__setattr__(block, name, value)

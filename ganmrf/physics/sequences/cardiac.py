@@ -20,8 +20,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ganmrf.physics.sequences.blocks import Blocks, Delay, Inversion, Saturation, T2Preparation, Train
+from ganmrf.physics.sequences.blocks import Blocks, Delay, Train
 from ganmrf.physics.sequences.fisp import Fisp
+from ganmrf.physics.sequences.preparations import Inversion, Preparation, T2Preparation
 from ganmrf.pytrees import floating, is_traced, pytree, require, require_positive
 
 _RATES = (40.0, 140.0)  # beats a minute: a slow adult's at rest to a fast heart's
@@ -36,7 +37,7 @@ class CardiacFisp:
       flip_angle: nominal flip angle, rad, (beats, frames of a beat).
       repetition_time: s, one number for all frames.
       echo_time: s, likewise.
-      preparations: of each beat, (beats,): an `Inversion`, `Saturation` or `T2Preparation`, or None.
+      preparations: of each beat, (beats,): an `Inversion`, `Saturation`, `T2Preparation` or `Played`, or None.
       rr_intervals: time from the first frame of each beat to the first frame of the next, s, (beats,); the last one
         changes no signal.
 
@@ -67,7 +68,7 @@ class CardiacFisp:
                 f"{len(self.preparations)} preparations: one of each a beat"
             )
         for beat, preparation in enumerate(self.preparations):
-            if not isinstance(preparation, Inversion | Saturation | T2Preparation | None):
+            if not isinstance(preparation, Preparation | None):
                 raise ValueError(f"CardiacFisp.preparations: beat {beat} has {preparation!r:.60}")
         Train(self.flip_angle.ravel(), self.repetition_time, self.echo_time)
         require_positive("CardiacFisp.rr_intervals", self.rr_intervals)
@@ -85,7 +86,7 @@ class CardiacFisp:
     def _gaps(self):
         """From the end of each train to the next preparation, s, (beats,)."""
         train = self.flip_angle.shape[-1] * self.repetition_time
-        after = [_duration(preparation) for preparation in (*self.preparations[1:], None)]
+        after = [jnp.zeros(()) if each is None else each.duration for each in (*self.preparations[1:], None)]
         return self.rr_intervals - train - jnp.stack(after)
 
     @property
@@ -101,12 +102,6 @@ class CardiacFisp:
             blocks += [] if preparation is None else [preparation]
             blocks += [train, Delay(jnp.maximum(gaps[beat], 0))]
         return Blocks(tuple(blocks[:-1]))
-
-
-def _duration(preparation):
-    if preparation is None:
-        return jnp.zeros(())
-    return preparation.time + (preparation.wait if isinstance(preparation, T2Preparation) else 0.0)
 
 
 def cardiac_mrf(
@@ -159,6 +154,70 @@ def cardiac_mrf(
     last = rr_intervals - (frames_per_beat - 1) * repetition_time
     within = jnp.full((beats, frames_per_beat - 1), repetition_time)
     return Fisp(flip_angle, jnp.concatenate([within, last[:, None]], axis=1).ravel(), echo_time, inversion_time)
+
+
+def published_cardiac(
+    rr_intervals,
+    *,
+    flip_angle=None,
+    frames_per_beat: int = 47,
+    repetition_time: float = 5.1e-3,
+    echo_time: float = 1.4e-3,
+    preparations: tuple | None = None,
+) -> CardiacFisp:
+    """The published sequence of cardiac MRF, which has 15 heartbeats, for one rhythm of the heart.
+
+    Args:
+      rr_intervals: time from the first frame of each beat to the first frame of the next, s, (beats,).
+      flip_angle: rad, of the frames of one beat, for all beats, (frames_per_beat,), or of every frame, (beats *
+        frames_per_beat,). By default they rise within 16 frames from 4 degrees to 12.5, 18.75, 25, 25 and 25 degrees in
+        turn, and stay there.
+      frames_per_beat: frames of a train.
+      repetition_time: repetition time within a train, s.
+      echo_time: echo time of every frame, s.
+      preparations: what stands before the trains in turn, as `CardiacFisp` has it; None for an inversion of 21 ms,
+        nothing, and T2 preparations of 30, 50 and 100 ms.
+
+    Raises:
+      ValueError: flip angles of another number, or as `CardiacFisp`.
+
+    References:
+      Preparations in turn: Hamilton et al. 2017, doi:10.1002/mrm.26216, whose repetition and echo time these are.
+      Flip angles and times of the preparations: the open sequence of PTB, https://github.com/PTB-MR/cMRF.
+    """
+    rr_intervals = jnp.asarray(rr_intervals, float)
+    beats = rr_intervals.size
+    if preparations is None:
+        preparations = (Inversion(21e-3), None, *(T2Preparation(time) for time in (30e-3, 50e-3, 100e-3)))
+    if flip_angle is None:
+        rise = np.minimum(np.arange(frames_per_beat) / 15, 1.0)
+        flip_angle = np.deg2rad(4 + (np.resize([12.5, 18.75, 25, 25, 25], (beats, 1)) - 4) * rise)
+    flip_angle = jnp.asarray(flip_angle, float)
+    if flip_angle.size not in (frames_per_beat, beats * frames_per_beat):
+        raise ValueError(
+            f"flip_angle must hold {frames_per_beat} values, or {beats * frames_per_beat} for {beats} beats; got "
+            f"{flip_angle.size}"
+        )
+    flip_angle = jnp.broadcast_to(flip_angle.reshape(-1, frames_per_beat), (beats, frames_per_beat))
+    in_turn = tuple(preparations[beat % len(preparations)] for beat in range(beats))
+    return CardiacFisp(flip_angle, repetition_time, echo_time, in_turn, rr_intervals)
+
+
+def without_gaps(sequence: CardiacFisp) -> Fisp:
+    """The same as a `Fisp`, whose frames last until the next: of a sequence that prepares the first beat alone.
+
+    Raises:
+      ValueError: a preparation that `Fisp` does not have.
+    """
+    first, *rest = sequence.preparations
+    ideal = isinstance(first, Inversion) and (is_traced(first.efficiency) or float(first.efficiency) == 1)
+    if any(each is not None for each in rest) or not (first is None or ideal):
+        raise ValueError("FISP has an ideal inversion before the first beat, or none, and no other preparation")
+    beats, frames = sequence.flip_angle.shape
+    last = sequence.rr_intervals - (frames - 1) * sequence.repetition_time
+    within = jnp.broadcast_to(sequence.repetition_time, (beats, frames - 1))
+    times = jnp.concatenate([within, last[:, None]], axis=1).ravel()
+    return Fisp(sequence.flip_angle.ravel(), times, sequence.echo_time, None if first is None else first.time)
 
 
 def sample_rr_intervals(key: jax.Array, beats: int = 15) -> jax.Array:

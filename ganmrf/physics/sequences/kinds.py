@@ -1,6 +1,16 @@
 """The kinds of sequences by the names that flags and files have for them."""
 
-from ganmrf.physics.sequences.blocks import Blocks, PulseSequence
+from ganmrf.physics.sequences.blocks import (
+    Blocks,
+    Delay,
+    HalfTurns,
+    Inversion,
+    Played,
+    PulseSequence,
+    Saturation,
+    T2Preparation,
+    Train,
+)
 from ganmrf.physics.sequences.bssfp import Bssfp
 from ganmrf.physics.sequences.cardiac import CardiacFisp
 from ganmrf.physics.sequences.fisp import Fisp
@@ -15,6 +25,7 @@ KINDS = {
     "tse": MultiSpinEcho,
     "blocks": Blocks,
 }
+PARTS = (Train, HalfTurns, Delay, Inversion, Saturation, T2Preparation, Played)  # what their fields may hold
 
 
 def kind_of(sequence: PulseSequence) -> str:

@@ -19,9 +19,10 @@ from ganmrf.physics.sequences.bssfp import Bssfp
 from ganmrf.physics.sequences.cardiac import CardiacFisp
 from ganmrf.physics.sequences.fisp import Fisp
 from ganmrf.physics.sequences.multi_spin_echo import MultiSpinEcho
+from ganmrf.physics.sequences.preparations import Played, hard_saturation, mlev4_t2_preparation
 from ganmrf.physics.sequences.published import mrf_fisp
 from ganmrf.physics.sequences.spoiled_gradient_echo import SpoiledGradientEcho
-from ganmrf.physics.simulate import simulate, simulate_reverse, simulate_with_tangents
+from ganmrf.physics.simulate import simulate
 from ganmrf.physics.simulate_many import simulate_many
 from ganmrf.physics.tissue import Tissue
 
@@ -39,14 +40,24 @@ def train(frames=FRAMES, **facts):
     return Train(RNG.uniform(0.1, 1.4, frames), times, RNG.uniform(0, 1, frames) * times, **facts)
 
 
+def played(pulses=5):
+    """A preparation of random pulses."""
+    angles, phases, times = RNG.uniform([[-3], [0], [0]], [[3], [6], [0.02]], (3, pulses))
+    return Played(angles, phases, times, 0.01)
+
+
 def sequences():
     """One of each kind, and what their parts can be combined to."""
     angles, times = RNG.uniform(0.1, 1.2, FRAMES), RNG.uniform(8e-3, 16e-3, FRAMES)
-    preparations = (Inversion(0.02, 0.93), None, T2Preparation(0.03, 0.01), Saturation(0.08, 0.9))
+    preparations = (Inversion(0.02, 0.93), None, T2Preparation(0.03, 0.01), Saturation(0.08, 0.8))
+    played_ones = (played(), None, mlev4_t2_preparation(0.03, 0.01), hard_saturation(0.08))
+    cardiac = {"flip_angle": angles[:12].reshape(4, 3), "repetition_time": 8e-3, "echo_time": 2e-3}
+    cardiac |= {"rr_intervals": np.array([0.5, 0.4, 0.6, 0.5])}
     mixed = RNG.integers(0, 2, FRAMES)
     return {
         "fisp": Fisp(angles, times, 3e-3, 0.02),
-        "cardiac": CardiacFisp(angles[:12].reshape(4, 3), 8e-3, 2e-3, preparations, np.array([0.5, 0.4, 0.6, 0.5])),
+        "cardiac": CardiacFisp(**cardiac, preparations=preparations),
+        "cardiac, played": CardiacFisp(**cardiac, preparations=played_ones),
         "bssfp": Bssfp(angles, times, inversion_time=0.02),
         "bssfp of other phases": Bssfp(angles, times, 2e-3, rf_phase=RNG.uniform(0, 6, FRAMES), half_start=False),
         "spoiled gradient echo": SpoiledGradientEcho(angles, times, 3e-3, 0.01),
@@ -59,6 +70,7 @@ def sequences():
         "hybrid of half turns": Blocks(
             (Saturation(0.2), train(turns=mixed, rf_phase=ALTERNATING), T2Preparation(0.04), train(5))
         ),
+        "played": Blocks((played(), train(4), Delay(0.05), played(), train(4), hard_saturation(0.02), train(4))),
         "four turns": Blocks((train(turns=4),)),
         "turns of all numbers": Blocks((train(turns=np.arange(FRAMES) % 4), Delay(0.03), train(5, turns=2), train(4))),
     }
@@ -154,14 +166,6 @@ def test_gradients_of_every_leaf():
 def test_what_no_scanner_plays_is_refused(make, words):
     with pytest.raises(ValueError, match=words):
         make()
-
-
-@pytest.mark.parametrize("function", [simulate_reverse, simulate_with_tangents])
-def test_what_stays_with_fisp_says_so(function):
-    with pytest.raises(ValueError, match="takes FISP alone; got Bssfp"):
-        function(Bssfp([0.1, 0.2], 0.01), Tissue(1.0, 0.1))
-    with pytest.raises(ValueError, match="without off_resonance"):
-        function(mrf_fisp(3), Tissue(1.0, 0.1, off_resonance=10.0))
 
 
 def test_ideal_spin_echoes_decay_with_t2():
