@@ -28,12 +28,13 @@ from ganmrf.files import make_folder, write_json
 from ganmrf.imaging.phantom import COARSEST
 from ganmrf.physics.simulate_many import require_signal_memory
 from ganmrf.progress import Progress
-from ganmrf.runs.configs import SimulationConfig
+from ganmrf.runs.configs import FISP_ALONE, OF_OTHER_KINDS, SimulationConfig
 from ganmrf.scanner import Scanner
 from ganmrf.settings import configuration, group, naming_fields, setting
 
 # Sequences are random, and slice profiles those of the generators.
-_UNREAD = "schedule", "echo_time_ms", "inversion_time_ms", "slice_nodes", "time_bandwidth", "window"
+_OF_SEQUENCE = "schedule", "echo_time_ms", "inversion_time_ms", *OF_OTHER_KINDS
+_UNREAD = *_OF_SEQUENCE, "slice_nodes", "time_bandwidth", "window", "off_resonance_hz"
 
 
 @configuration
@@ -52,7 +53,7 @@ class Config:
     rounds: int = setting(7, "how often each job is timed", at_least=1)
     timed_anchors: int | None = setting(None, "anchors of the timed dictionaries; default: all", at_least=1)
     recurrent_steps: int = setting(0, "updates of a recurrent network beside each generator; 0: none", at_least=0)
-    simulation: SimulationConfig = group(SimulationConfig, without=_UNREAD)
+    simulation: SimulationConfig = group(SimulationConfig, without=_UNREAD, choices=FISP_ALONE)
 
 
 @command(Config)

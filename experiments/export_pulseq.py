@@ -12,7 +12,7 @@ import numpy as np
 
 from experiments.flags.command_line import command
 from ganmrf.io.pulseq_write import write_pulseq
-from ganmrf.runs.configs import TISSUE_FIELDS, PulseConfig, SimulationConfig, SpiralConfig
+from ganmrf.runs.configs import FISP_ALONE, OF_OTHER_KINDS, TISSUE_FIELDS, PulseConfig, SimulationConfig, SpiralConfig
 from ganmrf.settings import configuration, group, setting
 
 
@@ -22,7 +22,9 @@ class Config:
 
     output: str = setting(meaning="file to write, .seq", suffixes=(".seq",))
     pulse: PulseConfig = group(PulseConfig)
-    simulation: SimulationConfig = group(SimulationConfig, without=(*TISSUE_FIELDS, "slice_nodes"))
+    simulation: SimulationConfig = group(
+        SimulationConfig, without=(*TISSUE_FIELDS, *OF_OTHER_KINDS, "slice_nodes"), choices=FISP_ALONE
+    )
     sampling: SpiralConfig = group(SpiralConfig)
 
 

@@ -7,7 +7,7 @@ Example::
 
 One spiral a frame, turned from frame to frame, as in the GAN-MRF paper: 48-fold undersampled, 256 x 256 over 300 mm, 20
 coils. The file holds the trajectory and the sequence; ``--truth`` is a folder for the true T1 and T2 of voxels that one
-tissue fills to 95 % (0 in the others), the brain's mask, and B1, as NIfTI.
+tissue fills to 95 % (0 in the others), the brain's mask, B1, and B0 in Hz, as NIfTI.
 """
 
 import pathlib
@@ -20,7 +20,7 @@ from ganmrf.imaging.trajectory import rotated
 from ganmrf.io.maps import write_image
 from ganmrf.io.mrd import write_mrd
 from ganmrf.io.series import read_array
-from ganmrf.runs.configs import TISSUE_FIELDS, SimulationConfig, SpiralConfig
+from ganmrf.runs.configs import FISP_ALONE, OF_OTHER_KINDS, TISSUE_FIELDS, SimulationConfig, SpiralConfig
 from ganmrf.settings import configuration, group, setting
 
 _OF_DESIGN = "centre_density", "max_gradient_mt_per_m", "max_slew_rate_t_per_m_s"  # of a spiral
@@ -41,11 +41,16 @@ class Config:
     b1_variation: float = setting(
         0.0, "B1+ runs from 1 + this at the centre to 1 - this at the edge", at_least=0, below=1
     )
-    off_resonance_hz: float = setting(0.0, "above the sinuses, falling off over 20 mm, Hz")
+    b0_variation_hz: float = setting(
+        0.0, "off-resonance of the brain, smooth, and this above the sinuses, Hz: of signal and readout", at_least=0
+    )
+    off_resonance_hz: float = setting(0.0, "above the sinuses, falling off over 20 mm, Hz: of the readout alone")
     trajectory: str | None = setting(
         None, "measured trajectory, 1/m, .npz or .mat; default: as designed", reads=True, instead_of=_OF_DESIGN
     )
-    simulation: SimulationConfig = group(SimulationConfig, without=TISSUE_FIELDS)
+    simulation: SimulationConfig = group(
+        SimulationConfig, without=(*TISSUE_FIELDS, *OF_OTHER_KINDS), choices=FISP_ALONE
+    )
     sampling: SpiralConfig = group(SpiralConfig)
 
 
@@ -58,6 +63,7 @@ def main(config: Config):
         coils=config.coils,
         variation=config.variation,
         b1_variation=config.b1_variation,
+        b0_variation=config.b0_variation_hz,
         off_resonance=config.off_resonance_hz,
     )
     trajectory = _trajectory(config, sequence.n_frames)
@@ -67,7 +73,8 @@ def main(config: Config):
     if truth is not None:
         brain = scan.brain
         (t1, t2), b1 = brain.truth(), np.broadcast_to(brain.tissue.b1, brain.brain_mask.shape)
-        for name, values in (("T1map", t1), ("T2map", t2), ("mask", brain.brain_mask), ("B1map", b1)):
+        maps = {"T1map": t1, "T2map": t2, "mask": brain.brain_mask, "B1map": b1, "fieldmap": brain.off_resonance}
+        for name, values in maps.items():
             write_image(truth / f"{name}.nii.gz", np.nan_to_num(values), brain.affine)
     frames, coils, samples = raw.kspace.shape
     size = raw.kspace.nbytes / 1e6

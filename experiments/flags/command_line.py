@@ -213,16 +213,19 @@ def _define(values, cls, field, *, optional):
         _DEFINE[kind](field.name, default, facts["meaning"], flag_values=values)
 
 
-def _read(cls, values, base=None):
-    """The configuration that the flags give; of ``base``, where there is one, those fields that were given differ."""
+def _read(cls, values, base=None, without=frozenset()):
+    """The configuration that the flags give; of ``base``, where there is one, those fields that were given differ.
+
+    Flags with the names of fields ``without`` flags are of an outer class.
+    """
     found = {}
     for field in dataclasses.fields(cls):
         kind, several = kind_of(cls, field.name)
         if dataclasses.is_dataclass(kind):
-            presets = field.metadata["presets"]
-            found[field.name] = _read(kind, values, presets and presets[found[field.metadata["by"]]])
+            presets, inherited = field.metadata["presets"], without | field.metadata["without"]
+            found[field.name] = _read(kind, values, presets and presets[found[field.metadata["by"]]], inherited)
             continue
-        if field.name not in values:  # no flag of this command
+        if field.name not in values or field.name in without:  # no flag of this command
             continue
         value = values[field.name].value
         if value is None and base is None and field.default is dataclasses.MISSING:

@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 
-from ganmrf.runs.configs import SimulationConfig
+from ganmrf.runs.configs import OF_OTHER_KINDS, SimulationConfig
 
 
 def check_same_simulation(config: SimulationConfig, given: frozenset[str], sequence, slice_profile, source):
@@ -13,7 +13,7 @@ def check_same_simulation(config: SimulationConfig, given: frozenset[str], seque
     """
     kinds = {"slice profile": (("slice_nodes", "time_bandwidth", "window"), config.slice_profile, slice_profile)}
     if sequence is not None:
-        names = "schedule", "frames", "echo_time_ms", "inversion_time_ms"
+        names = "sequence", "schedule", "frames", "echo_time_ms", "inversion_time_ms", *OF_OTHER_KINDS
         kinds = {"sequence": (names, config.sequence, sequence)} | kinds
     for kind, (names, make, stored) in kinds.items():
         ours = [f"--{name}" for name in names if name in given]

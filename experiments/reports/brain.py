@@ -1,36 +1,52 @@
 """The report of `map_brain`: sequence and fingerprints, the maps, and their errors against the truth."""
 
+import dataclasses
+
 import numpy as np
 
 from experiments.reports.generator import REFERENCE_NAMES, reference_tissue
 from ganmrf import simulate
 from ganmrf.metrics import TISSUE_COLUMNS, format_tissues
+from ganmrf.physics.sequences.kinds import kind_of
 from ganmrf.report.figures import (
     agreement_figure,
     comparison_figure,
     fingerprint_figure,
     map_figure,
+    off_resonance_figure,
     profile_figure,
-    schedule_figure,
 )
 from ganmrf.report.html import Picture, Section, Table, write_report
 from ganmrf.report.reconstruction_figures import uncertainty_figure
+from ganmrf.report.sequence_figures import schedule_caption, schedule_figure
+
+_SHOWN_HZ = 0.0, 10.0, 30.0  # off-resonance of the fingerprints that show what it does
+_KINDS = {  # in the report's first sentence
+    "fisp": "MRF-FISP",
+    "cardiac": "cardiac MRF-FISP",
+    "bssfp": "MRF by balanced SSFP",
+    "spgr": "an RF-spoiled gradient echo",
+    "tse": "multi-spin-echo",
+}
 
 
 def write_brain_report(path, config, results):
     """Writes the report of `map_brain.Results`, made with a `map_brain.Config`, as one HTML file."""
-    metrics, kept = results.metrics, results.kept_energy
+    metrics, kept, sequence = results.metrics, results.kept_energy, results.dictionary.sequence
     noise = f"SNR {config.snr:g}" if config.snr else "no noise"
     energy = {} if kept is None else {"Energy the basis leaves out": f"{1 - kept:.1e}"}
+    b0 = ""
+    if results.maps.off_resonance is not None:
+        b0 = f" The root-mean-square error of off-resonance is {metrics['rms_error_off_resonance_hz']:.2f} Hz."
     write_report(
         path,
-        title="T1 and T2 maps of a digital brain",
+        title="T1 and T2 maps of a digital brain" if not b0 else "T1, T2 and B0 maps of a digital brain",
         summary=(
-            f"A digital brain was scanned with {results.dictionary.sequence.n_frames} frames of MRF-FISP ({noise}) and "
+            f"A digital brain was scanned with {sequence.n_frames} frames of {_KINDS[kind_of(sequence)]} ({noise}) and "
             f"matched with {len(results.dictionary.norms)} atoms. In the voxels of the brain that hold one tissue, the "
             f"relative root-mean-square error (RRMSE) is {100 * metrics['rrmse_t1']:.2f} % for T1 and "
             f"{100 * metrics['rrmse_t2']:.2f} % for T2; {100 * metrics['same_atom_as_without_noise']:.1f} % of them "
-            "were matched to the atom that they match without noise."
+            f"were matched to the atom that they match without noise.{b0}"
         ),
         sections=[
             _sequence_section(results.dictionary),
@@ -47,7 +63,8 @@ def write_brain_report(path, config, results):
 def maps_figure(results):
     """The matched maps side by side."""
     maps = results.maps
-    return map_figure(maps.t1, maps.t2, maps.m0, mask=results.brain.mask, quality=maps.quality)
+    more = {"quality": maps.quality, "off_resonance": maps.off_resonance}
+    return map_figure(maps.t1, maps.t2, maps.m0, mask=results.brain.mask, **more)
 
 
 def _sequence_section(dictionary):
@@ -55,9 +72,14 @@ def _sequence_section(dictionary):
     signals = np.asarray(simulate(sequence, reference_tissue(), slice_profile=profile))
     words = "Fingerprints of white matter, grey matter and CSF (T1/T2), for M0 = 1."
     pictures = [
-        Picture(schedule_figure(sequence), "Flip angle and repetition time of every frame."),
+        Picture(schedule_figure(sequence), schedule_caption(sequence)),
         Picture(fingerprint_figure(signals, REFERENCE_NAMES), words),
     ]
+    if dictionary.tissue.off_resonance is not None:
+        white = dataclasses.replace(reference_tissue().rows(np.zeros(3, int)), off_resonance=np.array(_SHOWN_HZ))
+        signals = np.asarray(simulate(sequence, white, slice_profile=profile))
+        figure = fingerprint_figure(signals, [f"{name} Hz" for name in _SHOWN_HZ])
+        pictures.append(Picture(figure, "Fingerprints of white matter by off-resonance."))
     if profile is not None:
         figure = profile_figure(profile.nodes, profile.weights)
         pictures.append(Picture(figure, "Flip angles across the slice, and their weights."))
@@ -66,7 +88,8 @@ def _sequence_section(dictionary):
 
 def _maps_section(results):
     words = "Each voxel got the atom whose fingerprint has the largest normalised inner product with its signal."
-    caption = "Matched T1, T2 and M0, and the match quality. The patient's right is on the left."
+    b0 = " and M0" if results.maps.off_resonance is None else ", M0 and B0"
+    caption = f"Matched T1, T2{b0}, and the match quality. The patient's right is on the left."
     return Section("Maps", words, figures=[Picture(maps_figure(results), caption)])
 
 
@@ -82,6 +105,11 @@ def _error_section(results):
         )
         for quantity, truth, matched in (("T1", t1, maps.t1), ("T2", t2, maps.t2))
     ]
+    if maps.off_resonance is not None:
+        figure = off_resonance_figure(
+            brain.off_resonance, maps.off_resonance, mask=brain.mask, names=("true", "matched")
+        )
+        pictures.append(Picture(figure, "Off-resonance: true, matched, and their difference."))
     names = {label: name for label, name in enumerate(brain.tissue_names) if name not in ("skull", "scalp")}
     figure = agreement_figure(t1, maps.t1, t2, maps.t2, labels=brain.labels, names=names)
     pictures.append(Picture(figure, "Matched against true values, voxel by voxel, and their relative errors."))

@@ -11,8 +11,8 @@ from experiments.reports.generator import (
     training_picture,
 )
 from experiments.reports.sweep import best_weight, sweep_section
-from ganmrf.report.figures import schedule_figure
 from ganmrf.report.html import Picture, Section, Table, write_report
+from ganmrf.report.sequence_figures import schedule_figure
 from ganmrf.report.training_figures import long_training_figure
 
 # Yang et al. 2020, arXiv:2004.02270: RRMSE (%) of T1 and T2 maps, Figs. 6, 7 and 8.

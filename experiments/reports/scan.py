@@ -4,7 +4,7 @@ import numpy as np
 
 from ganmrf.imaging.pipeline import METHODS
 from ganmrf.report.distribution_figures import residual_figure
-from ganmrf.report.figures import map_figure, schedule_figure
+from ganmrf.report.figures import map_figure
 from ganmrf.report.html import Picture, Section, Table, write_report
 from ganmrf.report.reconstruction_figures import (
     coefficients_figure,
@@ -13,6 +13,7 @@ from ganmrf.report.reconstruction_figures import (
     trajectory_figure,
     uncertainty_figure,
 )
+from ganmrf.report.sequence_figures import schedule_figure
 from ganmrf.scan_to_maps import Results
 
 
@@ -71,10 +72,12 @@ def _map_sections(results):
         mask = (results.maps.index >= 0)[cut]
         if not mask.any():
             continue
-        figure = map_figure(best.t1[cut], best.t2[cut], best.m0[cut], mask=mask, quality=results.maps.quality[cut])
+        b0 = None if best.off_resonance is None else best.off_resonance[cut]
+        more = {"quality": results.maps.quality[cut], "off_resonance": b0}
+        figure = map_figure(best.t1[cut], best.t2[cut], best.m0[cut], mask=mask, **more)
         words = (
-            "T1, T2 and M0, and the match quality, the normalised inner product of each voxel's signal and its atom: "
-            "1 where both have the same shape. Voxels that were not matched are black."
+            f"T1, T2{' and M0' if b0 is None else ', M0 and B0'}, and the match quality, the normalised inner product of "
+            "each voxel's signal and its atom: 1 where both have the same shape. Voxels that were not matched are black."
         )
         figures = [Picture(figure, words)]
         if results.refined is not None and results.refined.has_error_bars:

@@ -30,7 +30,7 @@ from ganmrf.imaging.sensitivities import calibrate
 from ganmrf.metrics import tissue_table
 from ganmrf.report.html import Picture, Section, Table, write_report
 from ganmrf.report.reconstruction_figures import reconstructions_figure
-from ganmrf.runs.configs import SimulationConfig, SpiralConfig
+from ganmrf.runs.configs import FISP_ALONE, OF_OTHER_KINDS, SimulationConfig, SpiralConfig
 from ganmrf.runs.workdir import Workdir
 from ganmrf.settings import configuration, group, setting
 from ganmrf.stages import Stages
@@ -53,7 +53,9 @@ class Config:
     rank: int = setting(6, "of the temporal basis", at_least=3)
     iterations: int = setting(6, "of conjugate gradients", at_least=1, goes_with=("methods=sense|low_rank",))
     threshold: float = setting(5e-4, "of the locally low-rank prior", at_least=0, goes_with=("methods=low_rank",))
-    simulation: SimulationConfig = group(SimulationConfig)
+    simulation: SimulationConfig = group(
+        SimulationConfig, without=("off_resonance_hz", *OF_OTHER_KINDS), choices=FISP_ALONE
+    )
     sampling: SpiralConfig = group(SpiralConfig, without=("rotation",))
 
 

@@ -15,7 +15,7 @@ from experiments.studies.hidden_b1_report import result_rows, result_table, writ
 from experiments.studies.hidden_b1_runs import VARIANTS, train_and_evaluate
 from experiments.studies.variants import run_folder, run_variants
 from ganmrf.files import write_json
-from ganmrf.runs.configs import SimulationConfig
+from ganmrf.runs.configs import FISP_ALONE, OF_OTHER_KINDS, SimulationConfig
 from ganmrf.runs.workdir import Workdir
 from ganmrf.settings import configuration, group, setting, to_plain
 
@@ -34,7 +34,9 @@ class Config:
     draws: int = setting(4, "B1 values of every tissue that is trained on", at_least=1)
     conditions: int = setting(64, "tissues that are held out to evaluate on", at_least=1)
     samples: int = setting(256, "fingerprints of each of them", at_least=1)
-    simulation: SimulationConfig = group(SimulationConfig, without=("b1",))
+    simulation: SimulationConfig = group(
+        SimulationConfig, without=("b1", "off_resonance_hz", *OF_OTHER_KINDS), choices=FISP_ALONE
+    )
 
 
 @command(Config)

@@ -18,6 +18,7 @@ from ganmrf.report.figures import REFERENCE_TIMES
 from ganmrf.runs.configs import SimulationConfig
 from ganmrf.runs.loop import advance
 from ganmrf.runs.workdir import Workdir
+from ganmrf.settings import from_plain
 
 SHOWN = ("WM", "GM")  # tissues of the figures
 FLOOR = "simulated again"
@@ -47,7 +48,7 @@ def train_and_evaluate(folder: pathlib.Path, settings: dict, variant: str, seed:
     The errors are means over the tissues that are held out, the same ones for all seeds. The folder gets
     ``checkpoints`` and ``shown.npz``, samples of the tissues `SHOWN`; ``settings`` are those of the study.
     """
-    simulation = SimulationConfig(**settings["simulation"])
+    simulation = from_plain(SimulationConfig(), settings["simulation"])
     scan = simulation.sequence(), simulation.slice_profile()
     seen, held_out = _split(simulation.tissue(), settings["conditions"])
     shown = Tissue(*np.array([REFERENCE_TIMES[name] for name in SHOWN]).T)

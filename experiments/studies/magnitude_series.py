@@ -23,7 +23,7 @@ from ganmrf.metrics import bias
 from ganmrf.physics.simulate import simulate
 from ganmrf.physics.tissue import Tissue
 from ganmrf.report.html import Table
-from ganmrf.runs.configs import SimulationConfig
+from ganmrf.runs.configs import FISP_ALONE, OF_OTHER_KINDS, SimulationConfig
 from ganmrf.settings import configuration, group, setting, to_plain
 
 _KEYS = "t1_bias", "t1_spread", "t2_bias", "t2_spread"
@@ -37,7 +37,9 @@ class Config:
     draws: int = setting(400, "noisy signals of each tissue", at_least=2)
     seed: int = setting(0, "of the noise", at_least=0)
     output: str | None = setting(None, "JSON file for the table; default: none", suffixes=(".json",), kept=False)
-    simulation: SimulationConfig = group(SimulationConfig)
+    simulation: SimulationConfig = group(
+        SimulationConfig, without=("off_resonance_hz", *OF_OTHER_KINDS), choices=FISP_ALONE
+    )
 
 
 @command(Config)

@@ -21,7 +21,7 @@ from ganmrf.imaging.coils import virtual_coils
 from ganmrf.imaging.pipeline import reconstruct
 from ganmrf.metrics import tissue_table
 from ganmrf.report.html import Table
-from ganmrf.runs.configs import SimulationConfig, SpiralConfig
+from ganmrf.runs.configs import FISP_ALONE, OF_OTHER_KINDS, SimulationConfig, SpiralConfig
 from ganmrf.settings import configuration, group, setting, to_plain
 
 TISSUES = ("white matter", "grey matter")
@@ -41,7 +41,9 @@ class Config:
     rank: int = setting(6, "of the temporal basis", at_least=3)
     seed: int = setting(0, "of noise and brain", at_least=0)
     output: str | None = setting(None, "JSON file for the table; default: none", suffixes=(".json",), kept=False)
-    simulation: SimulationConfig = group(SimulationConfig)
+    simulation: SimulationConfig = group(
+        SimulationConfig, without=("off_resonance_hz", *OF_OTHER_KINDS), choices=FISP_ALONE
+    )
     sampling: SpiralConfig = group(SpiralConfig)
 
     def __post_init__(self):

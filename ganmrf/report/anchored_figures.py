@@ -6,8 +6,10 @@ import numpy as np
 from cmcrameri import cm
 from matplotlib.figure import Figure
 
+from ganmrf.physics.sequences.cardiac import CardiacFisp
 from ganmrf.physics.tissue import Tissue
 from ganmrf.report.drawing import COLOURS, colour_bar, legend_above, plain_axes, times_axes
+from ganmrf.report.sequence_figures import PREPARATIONS
 
 
 def accuracy_figure(errors: Mapping[str, Mapping[int, Mapping[str, float]]]) -> Figure:
@@ -47,23 +49,30 @@ def anchor_figure(anchors: Tissue) -> Figure:
     return figure
 
 
-def rhythm_figure(rr_intervals, block: float) -> Figure:
-    """Time from each beat to the next, and the part of that time in which frames are acquired.
-
-    Args:
-      rr_intervals: s, (beats,).
-      block: length of the block of frames of a beat, s.
-    """
-    rr_ms = 1e3 * np.asarray(rr_intervals, float)
-    figure, (axes,) = plain_axes(2.6)
+def rhythm_figure(sequence: CardiacFisp) -> Figure:
+    """Time from each beat to the next, the part of it in which frames are acquired, and what prepares each beat."""
+    rr_ms = 1e3 * np.asarray(sequence.rr_intervals, float)
+    block = 1e3 * sequence.flip_angle.shape[-1] * float(sequence.repetition_time)
+    figure, (axes,) = plain_axes(2.9)
     beats = 1 + np.arange(rr_ms.size)
     axes.vlines(beats, 0, rr_ms, color=COLOURS[0], linewidth=2, label="R to R")
     axes.plot(beats, rr_ms, "o", color=COLOURS[0], markersize=5)
-    axes.vlines(beats, 0, 1e3 * block, color=COLOURS[1], linewidth=7, label="frames acquired")
-    axes.set(xlabel="Beat", ylabel="R to R (ms)", ylim=(0, None))
+    axes.vlines(beats, 0, block, color=COLOURS[5], linewidth=7, label="frames acquired")
+    told, turned = set(), beats.size > 16
+    for beat, preparation in zip(beats, sequence.preparations, strict=True):
+        if preparation is not None:
+            name, short, colour = PREPARATIONS[type(preparation)]
+            before, label = -1e3 * float(preparation.duration), "" if name in told else name
+            axes.vlines(beat, before, 0, color=colour, linewidth=7, label=label)
+            place = {"textcoords": "offset points", "ha": "center", "va": "top", "rotation": 90 * turned}
+            axes.annotate(f"{short} {-before:.3g}", (beat, before), (0, -3), color=colour, fontsize=8, **place)
+            told.add(name)
+    axes.axhline(0, color="0.6", linewidth=0.8)
+    # Room for what is written below the longest preparation.
+    axes.set(xlabel="Beat", ylabel="R to R (ms)", ylim=(-(0.5 if turned else 0.25) * rr_ms.max(), 1.1 * rr_ms.max()))
     axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.set_title(f"{60e3 / rr_ms.mean():.0f} beats a minute", fontsize=10)
-    figure.legend(loc="outside upper right", ncols=2, frameon=False)
+    axes.set_title(f"{60e3 / rr_ms.mean():.0f} beats a minute", fontsize=10, loc="left")
+    figure.legend(loc="outside upper right", ncols=5, frameon=False)
     return figure
 
 

@@ -9,7 +9,7 @@ from ganmrf.design.limits import Limits
 from ganmrf.physics.sequences.fisp import Fisp
 from ganmrf.pytrees import require, require_positive
 from ganmrf.report.drawing import COLOURS, legend_above, plain_axes, plain_logarithm
-from ganmrf.report.figures import schedule_panels, timing
+from ganmrf.report.sequence_figures import schedule_panels, timing
 
 _BOUNDS = {  # labels of the limits that `design.limits.activity` names
     "flip_angle max": "Largest flip angle",

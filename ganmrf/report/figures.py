@@ -1,4 +1,4 @@
-"""Figures of sequences, fingerprints and maps: pure functions from arrays in SI units to figures in ms and degrees."""
+"""Figures of fingerprints and maps: pure functions from arrays in SI units to figures in ms and degrees."""
 
 from collections.abc import Mapping
 
@@ -6,7 +6,6 @@ import numpy as np
 from cmcrameri import cm
 from matplotlib.figure import Figure
 
-from ganmrf.physics.sequences.fisp import Fisp, require_fisp
 from ganmrf.report.drawing import (
     COLOURS,
     RELAXATION,
@@ -22,107 +21,67 @@ from ganmrf.report.drawing import (
     shown,
 )
 
+_LEAST_SHOWN = 0.02  # of the largest magnitude: the phase of less is noise of rounding, or of the pauses
 MAGNIFICATION = 10  # of difference maps, as the GAN-MRF paper shows them
 
 # T1 and T2 (s) whose fingerprints Yang et al. 2020, arXiv:2004.02270, show in Fig. 5.
 REFERENCE_TIMES = {"WM": (0.95, 0.04), "GM": (1.5, 0.06), "CSF": (2.95, 0.5)}
 
 
-def schedule_figure(sequence: Fisp) -> Figure:
-    """Flip angle and repetition time against frame, stacked.
-
-    Args:
-      sequence: the sequence, ``sequence.flip_angle`` and ``.repetition_time`` (frames,).
-
-    References:
-      Yang et al. 2020, arXiv:2004.02270, Fig. 2.
-    """
-    require_fisp(sequence, "a figure of a schedule")
-    figure, (top, _) = schedule_panels(4.6, {"": (sequence, COLOURS[0], 1.2)})
-    low, high = 1e3 * np.min(sequence.echo_time), 1e3 * np.max(sequence.echo_time)
-    echo = f"{low:.3g}" if np.isclose(low, high) else f"{low:.3g} to {high:.3g}"
-    top.set_title(f"{timing(sequence)}, TE {echo} ms", fontsize=10)
-    return figure
-
-
-def schedule_panels(height, sequences, ranges=None):
-    """A figure and its panels of flip angles and of repetition times, one above the other.
-
-    ``sequences``: name -> sequence, colour and width of its line; ``ranges``: `Limits` whose ranges are drawn dashed.
-    """
-    figure, panels = plain_axes(height, 2, sharex=True)
-    units = {"flip_angle": ("Flip angle (deg)", 180 / np.pi), "repetition_time": ("TR (ms)", 1e3)}
-    for axes, (field, (label, scale)) in zip(panels, units.items(), strict=True):
-        for name, (sequence, colour, width) in sequences.items():
-            values = scale * np.asarray(getattr(sequence, field), float)
-            axes.plot(np.arange(1, values.size + 1), values, color=colour, linewidth=width, label=name)
-        for i, bound in enumerate(getattr(ranges, field, ())):
-            style = {"color": COLOURS[1], "linewidth": 1, "linestyle": "--", "label": "" if i else "limits"}
-            axes.axhline(scale * bound, **style)
-        axes.set_ylabel(label)
-    top, bottom = panels
-    top.set_ylim(bottom=min(0, top.get_ylim()[0]))
-    # Equal repetition times that differ by rounding must not look like a varied schedule.
-    low, high = bottom.get_ylim()
-    margin = max(0.0, 0.02 * high - (high - low)) / 2
-    bottom.set_ylim(low - margin, high + margin)
-    bottom.set(xlabel="Frame", xlim=(0, max(sequence.n_frames for sequence, *_ in sequences.values())))
-    return figure, panels
-
-
-def timing(sequence: Fisp) -> str:
-    """Number of frames, scan time and inversion time, in words."""
-    inversion = 0.0 if sequence.inversion_time is None else float(sequence.inversion_time)
-    scan_time = np.asarray(sequence.repetition_time, float).sum() + inversion
-    preparation = "no inversion" if sequence.inversion_time is None else f"TI {1e3 * inversion:.3g} ms"
-    return f"{sequence.n_frames} frames in {scan_time:.2f} s, {preparation}"
-
-
 def fingerprint_figure(signals, names, *, overlay=None) -> Figure:
     """Simulated fingerprints against frame; generated ones as ``overlay``, dashed, and the difference below.
 
+    Complex fingerprints have a panel of their magnitude, which relaxation times shape, and one of their phase, which
+    shows off-resonance; it is left out where the magnitude is below a fiftieth of the largest.
+
     Args:
-      signals: real, (curves, frames), in any one unit.
+      signals: real or complex, (curves, frames), in any one unit.
       names: one for each curve, such as "WM 950/40 ms", (curves,).
-      overlay: None, or real, (curves, frames), in the same unit.
+      overlay: None, or likewise, (curves, frames), in the same unit.
 
     Raises:
-      ValueError: shapes that do not fit, or complex signals.
+      ValueError: shapes that do not fit.
     """
     signals = _curves("signals", signals)
     if len(names) != len(signals):
         raise ValueError(f"fingerprint_figure: {len(signals)} curves, but {len(names)} names")
-    style = {"linewidth": 1.2}
-    if overlay is None:
-        figure, (axes,) = plain_axes(3.6)
-    else:
-        style, dashed = {"linewidth": 3, "alpha": 0.4}, {"linewidth": 1.2, "linestyle": (0, (4, 2))}
+    style, dashed = {"linewidth": 1.2}, {"linewidth": 1.2, "linestyle": (0, (4, 2))}
+    if overlay is not None:
+        style = {"linewidth": 3, "alpha": 0.4}
         overlay = _curves("overlay", overlay)
         if overlay.shape != signals.shape:
             raise ValueError(f"fingerprint_figure: overlay has shape {overlay.shape}, but signals has {signals.shape}")
-        figure, (axes, below) = plain_axes(5.2, 2, sharex=True, height_ratios=(2.2, 1))
-    frames = np.arange(1, signals.shape[1] + 1)
+    of_complex, compared = np.iscomplexobj(signals), overlay is not None
+    rows = 1 + of_complex + compared
+    figure, panels = plain_axes(2 + 1.6 * rows, rows, sharex=True, height_ratios=(2.2, 1, 1)[:rows])
+    axes, frames = panels[0], np.arange(1, signals.shape[1] + 1)
+    shown = np.abs if of_complex else np.asarray
     for i, (signal, name) in enumerate(zip(signals, names, strict=True)):
         colour = COLOURS[i % len(COLOURS)]
-        axes.plot(frames, signal, color=colour, label=name, **style)
-        if overlay is not None:
-            axes.plot(frames, overlay[i], color=colour, **dashed)
-            below.plot(frames, overlay[i] - signal, color=colour, linewidth=0.9)
-    axes.set(ylabel="Signal", xlim=(0, signals.shape[1]))
+        axes.plot(frames, shown(signal), color=colour, label=name, **style)
+        if of_complex:
+            phase = np.where(np.abs(signal) > _LEAST_SHOWN * np.abs(signals).max(), np.angle(signal, deg=True), np.nan)
+            panels[1].plot(frames, phase, ".", color=colour, markersize=2)
+        if compared:
+            axes.plot(frames, shown(overlay[i]), color=colour, **dashed)
+            panels[-1].plot(frames, shown(overlay[i] - signal), color=colour, linewidth=0.9)
+    axes.set(ylabel="Magnitude" if of_complex else "Signal", xlim=(0, signals.shape[1]))
     axes.axhline(0, color="0.6", linewidth=0.8)
-    if overlay is not None:
+    if of_complex:
+        panels[1].set(ylabel="Phase (deg)", ylim=(-190, 190), yticks=(-180, -90, 0, 90, 180))
+    if compared:
         axes.plot([], [], color="0.3", label="simulated", **style)
         axes.plot([], [], color="0.3", label="generated", **dashed)
-        below.axhline(0, color="0.6", linewidth=0.8)
-        below.set_ylabel("Generated\n$-$ simulated")
-        below.ticklabel_format(axis="y", scilimits=(-2, 3), useMathText=True)
-    figure.axes[-1].set_xlabel("Frame")
+        panels[-1].axhline(0, color="0.6", linewidth=0.8)
+        panels[-1].set_ylabel("|Generated\n$-$ simulated|" if of_complex else "Generated\n$-$ simulated")
+        panels[-1].ticklabel_format(axis="y", scilimits=(-2, 3), useMathText=True)
+    panels[-1].set_xlabel("Frame")
     legend_above(axes)
     return figure
 
 
-def map_figure(t1, t2, m0, *, mask, quality=None) -> Figure:
-    """T1, T2 and M0 maps side by side, cropped to the mask; row 0 is at the top.
+def map_figure(t1, t2, m0, *, mask, quality=None, off_resonance=None) -> Figure:
+    """T1, T2 and M0 maps side by side, cropped to the mask; row 0 is at the top. B0 and match quality where given.
 
     Args:
       t1: s, (y, x).
@@ -130,13 +89,14 @@ def map_figure(t1, t2, m0, *, mask, quality=None) -> Figure:
       m0: real or complex, any unit, (y, x); its magnitude is shown.
       mask: voxels to show, bool, (y, x).
       quality: None, or the inner product of signal and matched atom, both of unit norm, 0 to 1, (y, x).
+      off_resonance: None, or Hz, (y, x); the colours are even about 0, and reach what 99 % of the voxels need.
 
     Raises:
       ValueError: shapes that differ, or an empty mask.
     """
     mask = checked_mask(mask)
     m0 = np.abs(shown("m0", m0, mask))
-    figure, (panels,) = map_panels(m0.shape, 1, 3 if quality is None else 4, besides=0.95)
+    figure, (panels,) = map_panels(m0.shape, 1, 3 + (off_resonance is not None) + (quality is not None), besides=0.95)
     draw_times(panels[0], "T1", "T1", shown("t1", t1, mask))
     draw_times(panels[1], "T2", "T2", shown("t2", t2, mask))
     # One bright voxel must not darken the whole map.
@@ -145,10 +105,14 @@ def map_figure(t1, t2, m0, *, mask, quality=None) -> Figure:
     power = 0 if -2 <= power <= 3 else power  # scanners have signals of 1e-5: such ticks would overlap
     unit = f"$10^{{{power}}}$ a.u." if power else "a.u."
     draw_map(panels[2], "|M0|", f"|M0| ({unit})", m0 / 10.0**power, "gray", 0, top / 10.0**power)
+    if off_resonance is not None:
+        off_resonance = shown("off_resonance", off_resonance, mask)
+        span = percentile(np.abs(off_resonance), 99)
+        draw_map(panels[3], "B0", "Off-resonance (Hz)", off_resonance, cm.vik, -span, span)
     if quality is not None:
         quality = shown("quality", quality, mask)
         low = min(np.floor(20 * percentile(quality, 1)) / 20, 0.95)
-        draw_map(panels[3], "Match quality", "Inner product", quality, cm.davos, low, 1)
+        draw_map(panels[-1], "Match quality", "Inner product", quality, cm.davos, low, 1)
     return figure
 
 
@@ -181,6 +145,31 @@ def comparison_figure(truth, estimate, *, mask, quantity: str, names=("truth", "
     relative = 100 * (estimate - truth) / np.where(truth == 0, np.nan, truth)
     span = percentile(np.abs(relative), 99)
     draw_map(panels[3], "Relative difference", f"{what} (%)", relative, cm.vik, -span, span)
+    return figure
+
+
+def off_resonance_figure(truth, estimate, *, mask, names=("truth", "estimate")) -> Figure:
+    """Off-resonance: truth, estimate on the same colours, and their difference, whose colours 99 % of its voxels need.
+
+    Args:
+      truth: Hz, (y, x).
+      estimate: Hz, (y, x).
+      mask: voxels to show, bool, (y, x).
+      names: of ``truth`` and ``estimate``, in the titles.
+
+    Raises:
+      ValueError: shapes that differ, or an empty mask.
+    """
+    mask = checked_mask(mask)
+    truth, estimate = shown("truth", truth, mask), shown("estimate", estimate, mask)
+    figure, (panels,) = map_panels(truth.shape, 1, 3, besides=0.95)
+    span = percentile(np.abs(truth), 100)
+    for axes, name, values in zip(panels, names, (truth, estimate), strict=False):
+        draw_map(axes, f"Off-resonance, {name}", "Off-resonance (Hz)", values, cm.vik, -span, span)
+    span = percentile(np.abs(estimate - truth), 99)
+    draw_map(
+        panels[2], "Difference", f"{names[1].capitalize()} $-$ {names[0]} (Hz)", estimate - truth, cm.vik, -span, span
+    )
     return figure
 
 
@@ -284,8 +273,8 @@ def _agreement(above, below, quantity, truth, estimate, labels, names):
 
 def _curves(name, values):
     values = np.asarray(values)
-    if values.ndim != 2 or np.iscomplexobj(values):
-        raise ValueError(f"{name} must be real, (curves, frames); got {values.dtype} {values.shape}")
+    if values.ndim != 2:
+        raise ValueError(f"{name} must be (curves, frames); got {values.dtype} {values.shape}")
     return values
 
 

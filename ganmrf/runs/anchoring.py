@@ -20,7 +20,7 @@ from ganmrf.parallel import one_blas_thread
 from ganmrf.physics.simulate_many import require_signal_memory
 from ganmrf.physics.tissue_box import TissueBox
 from ganmrf.progress import watched
-from ganmrf.runs.configs import TISSUE_FIELDS, SimulationConfig
+from ganmrf.runs.configs import FISP_ALONE, OF_OTHER_KINDS, TISSUE_FIELDS, SimulationConfig
 from ganmrf.runs.loop import advance
 from ganmrf.runs.training import losses
 from ganmrf.runs.workdir import Workdir, read_config
@@ -47,7 +47,11 @@ class AnchoredConfig:
       ValueError: a field that breaks its rule.
     """
 
-    simulation: SimulationConfig = group(SimulationConfig, without=("schedule", "echo_time_ms", "inversion_time_ms"))
+    simulation: SimulationConfig = group(
+        SimulationConfig,
+        without=("schedule", "echo_time_ms", "inversion_time_ms", "off_resonance_hz", *OF_OTHER_KINDS),
+        choices=FISP_ALONE,
+    )
     kind: str = setting("trunk", "where weights come from", choices=KINDS)
     t1_range_ms: tuple[float, ...] = setting((10.0, 3000.0), "least and largest T1 in ms", above=0)
     t2_range_ms: tuple[float, ...] = setting((2.0, 500.0), "least and largest T2 in ms; atoms have T2 <= T1", above=0)

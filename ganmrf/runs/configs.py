@@ -2,24 +2,23 @@
 
 import dataclasses
 
-import jax
 import numpy as np
 
-from ganmrf.dictionary.grids import GRIDS, grid_of, ranges_in, tissue_grid, values_in_ranges
+from ganmrf.dictionary.grids import GRIDS, GRIDS_ON_RESONANCE, grid_of, ranges_in, tissue_grid, values_in_ranges
 from ganmrf.gan.recipes import PRESETS, Recipe
 from ganmrf.gan.split import SPLIT, SPLIT_KINDS, check_split
 from ganmrf.imaging.trajectory import Spiral, design_spiral, rotated, rotation_angles
-from ganmrf.io.pulseq_read import read_pulseq
 from ganmrf.io.pulseq_settings import Excitation, Readout, ScannerLimits
-from ganmrf.io.schedule import read_schedule
-from ganmrf.physics.sequences.fisp import Fisp
-from ganmrf.physics.sequences.published import mrf_fisp
+from ganmrf.physics.sequences.blocks import PulseSequence
 from ganmrf.physics.slice_profile import MAX_TIME_BANDWIDTH, N_POSITIONS, WINDOWS, SliceProfile, sinc_slice_profile
 from ganmrf.physics.tissue import Tissue
+from ganmrf.runs.sequences import SequenceConfig
 from ganmrf.settings import configuration, group, naming_fields, setting
 
-TISSUE_FIELDS = "grid", "t1_ms", "t2_ms", "b1"
-_OF_SCHEDULE = "schedule", "rr_ms"  # heart rhythms make a schedule of their own
+TISSUE_FIELDS = "grid", "t1_ms", "t2_ms", "b1", "off_resonance_hz"
+OF_OTHER_KINDS = tuple(field.name for field in dataclasses.fields(SequenceConfig) if field.name != "sequence")
+# Of `group`, for those who take FISP on resonance alone.
+FISP_ALONE = {"sequence": ("fisp",), "grid": GRIDS_ON_RESONANCE}
 _OF_PULSE = "slice_nodes", "slice_thickness_mm"  # the slice profile that is simulated, and the pulse of a Pulseq file
 
 
@@ -34,16 +33,33 @@ class SimulationConfig:
     """
 
     schedule: str | None = setting(
-        None, "CSV with flip angles and times, or Pulseq .seq; default: the paper's", reads=True
+        None,
+        "CSV with flip angles and times, or Pulseq .seq; default: the published one",
+        reads=True,
+        goes_with=("sequence=fisp|bssfp|cardiac",),
     )
-    frames: int | None = setting(None, "frames of the sequence, from the first; default: all", at_least=1)
+    frames: int | None = setting(
+        None,
+        "frames of the sequence, from the first; default: all, or of spgr 1000 frames and of tse 32 echoes",
+        at_least=1,
+        goes_with=("sequence=fisp|bssfp|spgr|tse",),
+    )
     echo_time_ms: float | None = setting(
-        None, "echo time in ms, where the schedule has no column for it", at_least=0, goes_with=_OF_SCHEDULE
+        None,
+        "echo time in ms, where the schedule has no column for it; of bssfp and spgr by default half the repetition "
+        "time",
+        at_least=0,
+        goes_with=("schedule", "sequence=bssfp|spgr|cardiac"),
     )
     inversion_time_ms: float | None = setting(
-        None, "inversion time of --schedule in ms; default: none", at_least=0, goes_with=_OF_SCHEDULE
+        None,
+        "inversion time in ms; default: that of the schedule, or none",
+        at_least=0,
+        goes_with=("schedule", "sequence=bssfp|spgr"),
     )
-    grid: str = setting("paper", "tissue grid of 5970, 297 or 106160 atoms", choices=GRIDS)
+    grid: str = setting(
+        "paper", "tissue grid of 5970, 297, 106160, or, with off-resonance, 563784 atoms", choices=GRIDS
+    )
     t1_ms: str | None = setting(
         None, "T1 values in ms in place of --grid, such as 100:1000:10,1050:3000:50", instead_of=("grid",)
     )
@@ -59,57 +75,45 @@ class SimulationConfig:
     schedule_slice: int | None = setting(
         None, "slice of a .seq schedule that has several", at_least=0, goes_with=("schedule",)
     )
+    off_resonance_hz: str | None = setting(
+        None,
+        "off-resonance in Hz, a further axis of the grid, such as -250:250:5; one number for all atoms; default: "
+        "that of --grid, or on resonance",
+    )
+    kind: SequenceConfig = group(SequenceConfig)
 
     def __post_init__(self):
         if (self.t1_ms is None) != (self.t2_ms is None):
             raise ValueError("t1_ms and --t2_ms go together")
-        for name in ("t1_ms", "t2_ms", "b1"):
+        for name in ("t1_ms", "t2_ms", "b1", "off_resonance_hz"):
             if (text := getattr(self, name)) is not None:
-                ranges_in(text, name)
+                ranges_in(text, name, signed=name == "off_resonance_hz")
 
     @property
     def names_sequence(self) -> bool:
         """Whether any field names a sequence: none may stand for that of a file."""
         fields = self.schedule, self.frames, self.echo_time_ms, self.inversion_time_ms
-        return any(value is not None for value in fields)
+        return self.kind.sequence != "fisp" or any(value is not None for value in fields)
 
-    def sequence(self) -> Fisp:
+    def sequence(self) -> PulseSequence:
         """The sequence that the fields name.
 
         Raises:
           ValueError: a schedule that cannot be read, or fields that do not go with it.
         """
-        pulseq = self.schedule is not None and self.schedule.lower().endswith(".seq")
-        if self.schedule is None or pulseq:
-            for name in ("echo_time_ms", "inversion_time_ms"):
-                if getattr(self, name) is not None:
-                    whose = "a .seq file" if pulseq else "the paper's sequence"
-                    raise ValueError(f"{name} goes with a CSV as --schedule: {whose} has its own")
-        if self.schedule is None:
-            with naming_fields(n_frames="frames"):
-                return mrf_fisp() if self.frames is None else mrf_fisp(self.frames)
-        if pulseq:
-            with naming_fields(slice_index="schedule_slice"):
-                sequence = read_pulseq(self.schedule, slice_index=self.schedule_slice)
-        else:
-            echo_time, inversion_time = (
-                None if value is None else 1e-3 * value for value in (self.echo_time_ms, self.inversion_time_ms)
-            )
-            sequence = read_schedule(self.schedule, echo_time=echo_time, inversion_time=inversion_time)
-        if self.frames is None:
-            return sequence
-        if self.frames > sequence.n_frames:
-            raise ValueError(f"frames must be 1 to {sequence.n_frames}, the length of --schedule; got {self.frames}")
-        return jax.tree.map(lambda leaf: leaf[: self.frames] if leaf.ndim else leaf, sequence)
+        names = "schedule", "schedule_slice", "frames", "echo_time_ms", "inversion_time_ms"
+        return self.kind.named(**{name: getattr(self, name) for name in names})
 
     def tissue(self) -> Tissue:
         """The tissue grid that the fields name."""
-        # A single B1 becomes one number, as 1 is, and no axis.
+        # A single value becomes one number, as a B1 of 1 is, and no axis.
         b1 = 1.0 if self.b1 is None else values_in_ranges(self.b1, "b1").squeeze()
+        apart, name = self.off_resonance_hz, "off_resonance_hz"
+        off_resonance = None if apart is None else values_in_ranges(apart, name, signed=True).squeeze()
         if self.t1_ms is None:
-            return tissue_grid(self.grid, b1)
+            return tissue_grid(self.grid, b1, off_resonance)
         values = ("t1_ms", self.t1_ms), ("t2_ms", self.t2_ms)
-        return grid_of(*(1e-3 * values_in_ranges(text, name) for name, text in values), b1)
+        return grid_of(*(1e-3 * values_in_ranges(text, name) for name, text in values), b1, off_resonance)
 
     def slice_profile(self) -> SliceProfile | None:
         """The slice profile that the fields name; None for a uniform slice."""
@@ -233,7 +237,7 @@ class PreparationConfig:
         None, "largest error that is put up with; default: --accuracy, or 0.01, with a warning above 0.001", above=0
     )
 
-    def prepare(self, generator, sequence: Fisp, **changes):
+    def prepare(self, generator, sequence: PulseSequence, **changes):
         """`ganmrf.anchors.prepared.prepare` as the fields say, but for ``changes`` of its arguments."""
         from ganmrf.anchors.prepared import prepare  # here: most jobs prepare nothing
 
@@ -287,7 +291,9 @@ class TrainingJob:
       ValueError: several values of B1.
     """
 
-    simulation: SimulationConfig = group(SimulationConfig)
+    simulation: SimulationConfig = group(
+        SimulationConfig, without=("off_resonance_hz", *OF_OTHER_KINDS), choices=FISP_ALONE
+    )
     training: TrainingConfig = group(TrainingConfig)
 
     def __post_init__(self):

@@ -25,7 +25,7 @@ from ganmrf.memory import require_memory
 from ganmrf.physics.n_states import sufficient_n_states
 from ganmrf.physics.sequences.fisp import Fisp
 from ganmrf.physics.tissue import Tissue
-from ganmrf.runs.configs import TISSUE_FIELDS, SimulationConfig
+from ganmrf.runs.configs import FISP_ALONE, OF_OTHER_KINDS, TISSUE_FIELDS, SimulationConfig
 from ganmrf.runs.loop import advance
 from ganmrf.runs.workdir import Workdir, read_config, read_records
 from ganmrf.settings import configuration, group, naming_fields, setting
@@ -60,7 +60,9 @@ class DesignConfig:
       ValueError: a field that breaks its rule.
     """
 
-    simulation: SimulationConfig = group(SimulationConfig, without=TISSUE_FIELDS)
+    simulation: SimulationConfig = group(
+        SimulationConfig, without=(*TISSUE_FIELDS, *OF_OTHER_KINDS), choices=FISP_ALONE
+    )
     tissues: tuple[str, ...] = setting(
         tuple("{}:{:g}/{:g}".format(name, *(1e3 * time for time in TISSUES[name][:2])) for name in BRAIN_TISSUES),
         "tissues to serve, name:T1/T2 in ms",

@@ -9,7 +9,7 @@ import pytest
 
 from ganmrf.dictionary.build import build_dictionary
 from ganmrf.dictionary.npz import load_dictionary
-from ganmrf.physics.sequences.cardiac import cardiac_mrf
+from ganmrf.physics.sequences.cardiac import published_cardiac
 from ganmrf.runs.anchoring import AnchoredConfig, make_in_folder
 from ganmrf.runs.workdir import read_config
 from tests.commands import ROOT, run, words
@@ -64,18 +64,34 @@ def test_a_killed_making_ends_as_if_it_had_not_been(trunk, tmp_path):
         np.testing.assert_array_equal(value, other[name], err_msg=name)
 
 
-def test_a_heart_rhythm_becomes_its_dictionary(trunk, tmp_path):
+def test_a_heart_rhythm_becomes_its_dictionary(tmp_path):
+    output = tmp_path / "patient.npz"
+    done = run("cardiac_dictionary", f"--output={output}", "--rr_ms=800,1100,620,800", "--frames_per_beat=10", *GRID)
+    assert done.returncode == 0, done.stderr
+    assert "4 beats, 40 frames" in done.stdout
+    found = load_dictionary(output)
+    truth = build_dictionary(published_cardiac([0.8, 1.1, 0.62, 0.8], frames_per_beat=10), found.tissue)
+    np.testing.assert_allclose(found.fingerprints, truth.fingerprints, atol=1e-6)  # float32
+    assert output.with_suffix(".html").read_text(encoding="utf-8").count("data:image/png;base64") == 3
+
+
+ALONE = "--preparations_ms=inversion:21,none,none,none,none"
+
+
+def test_a_heart_rhythm_without_preparations_between_the_beats_is_generated(trunk, tmp_path):
     output = tmp_path / "patient.npz"
     rhythm = "--rr_ms=800,1100,620,800,900"
     flags = (f"--generator={trunk / 'generator.npz'}", f"--output={output}", rhythm, "--frames_per_beat=10", *GRID)
-    done = run("cardiac_dictionary", *flags, "--check", "--allow_error=1")
+    done = run("cardiac_dictionary", *flags, ALONE, "--check", "--allow_error=1")
     assert done.returncode == 0, done.stderr
-    assert "5 beats, 50 frames, 32 anchors" in done.stdout
+    assert "5 beats, 50 frames" in done.stdout
+    assert "32 anchors" in done.stdout
     assert done.stdout.count("largest") == 2  # by the certificate, and by the check
     found = load_dictionary(output)
-    sequence = cardiac_mrf([0.8, 1.1, 0.62, 0.8, 0.9], frames_per_beat=10)
-    np.testing.assert_allclose(found.sequence.repetition_time, sequence.repetition_time, rtol=1e-6)
-    truth = build_dictionary(sequence, found.tissue)
+    np.testing.assert_allclose(
+        found.sequence.repetition_time[9::10][:4], np.array([800, 1100, 620, 800]) / 1e3 - 9 * 5.1e-3, rtol=1e-5
+    )
+    truth = build_dictionary(found.sequence, found.tissue)
     assert np.linalg.norm(found.fingerprints - truth.fingerprints, axis=1).mean() < 0.05  # 50 frames taught it little
     assert output.with_suffix(".html").read_text(encoding="utf-8").count("data:image/png;base64") == 3
 
@@ -95,7 +111,8 @@ def test_any_sequence_is_generated_from_the_command_line(trunk, tmp_path):
     ("job", "flags", "message"),
     [
         ("cardiac_dictionary", ("--rr_ms=800,-5", "--output=d.npz"), ("--rr_ms", "above 0", "-5")),
-        ("cardiac_dictionary", ("--rr_ms=800,200", "--output=d.npz"), ("--rr_ms", "200", "50 frames")),
+        ("cardiac_dictionary", ("--rr_ms=800,200,900", "--output=d.npz"), ("--rr_ms", "beat 1", "0.2 s")),
+        ("cardiac_dictionary", ("--rr_ms=800,900,900", "--output=d.npz"), ("--generator", "inversion:21,none,none")),
         ("cardiac_dictionary", ("--rr_ms=800", "--frames=9", "--output=d.npz"), ("--frames", "cardiac_dictionary")),
         ("generate_dictionary", ("--t1_ms=4000", "--t2_ms=50", "--output=d.npz"), ("t1 = 4", "33.3 %", "0.1 to 3")),
         ("generate_dictionary", ("--frames=50", "--accuracy=1e-12", *GRID, "--output=d.npz"), ("accuracy", "1e-12")),

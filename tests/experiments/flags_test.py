@@ -23,6 +23,30 @@ USELESS = [
     ("reconstruct_maps", "--input=i.h5 --output=w --dictionary=d.npz --frames=9", "--dictionary --frames"),
     ("studies.compare_reconstructions", "--workdir=w --methods=gridding --threshold=1", "--threshold methods=low_rank"),
     ("evaluate", "--workdir=w --allow_extrapolation", "--allow_extrapolation --on"),
+    ("simulate_dictionary", "--output=d.npz --rr_ms=900", "--rr_ms --sequence=cardiac"),
+    ("simulate_dictionary", "--output=d.npz --sequence=tse --flip_angle_deg=9", "--flip_angle_deg --sequence=spgr"),
+    ("simulate_dictionary", "--output=d.npz --sequence=cardiac --frames=9", "--frames --sequence=fisp|bssfp|spgr|tse"),
+    (
+        "simulate_dictionary",
+        "--output=d.npz --sequence=spgr --schedule=s.csv",
+        "--schedule --sequence=fisp|bssfp|cardiac",
+    ),
+    ("map_brain", "--output=w --schedule_seed=1", "--schedule_seed --sequence=bssfp"),
+    ("cardiac_dictionary", "--output=d.npz --rr_ms=900 --check", "--check --generator"),
+    ("cardiac_dictionary", "--output=d.npz --rr_ms=900 --anchors=64", "--anchors --generator"),
+]
+# Commands that take some kinds of sequences alone, and grids on resonance alone, name those.
+KINDS = [
+    ("train", "--workdir=w --sequence=bssfp", "--sequence=bssfp <fisp>"),
+    ("train", "--workdir=w --grid=ma", "--grid=ma <paper|coarse|fine>"),
+    ("sweep_lambda", "--workdir=w --sequence=spgr", "--sequence=spgr <fisp>"),
+    ("reproduce", "--workdir=w --sequence=tse", "--sequence=tse <fisp>"),
+    ("design_sequence", "--workdir=w --sequence=bssfp", "--sequence=bssfp <fisp>"),
+    ("export_pulseq", "--output=m.seq --sequence=bssfp", "--sequence=bssfp <fisp>"),
+    ("simulate_acquisition", "--output=s.h5 --sequence=cardiac", "--sequence=cardiac <fisp>"),
+    ("cardiac_dictionary", "--output=d.npz --rr_ms=900 --sequence=bssfp", "--sequence=bssfp <cardiac>"),
+    ("studies.hidden_b1", "--workdir=w --sequence=spgr", "--sequence=spgr <fisp>"),
+    ("simulate_dictionary", "--output=d.npz --sequence=epi", "--sequence=epi fisp|cardiac|bssfp|spgr|tse"),
 ]
 NO_FLAGS = [
     ("export_pulseq", "--output=m.seq --t1_ms=500", "--t1_ms simulate_dictionary"),
@@ -34,6 +58,11 @@ NO_FLAGS = [
 OUT_OF_BOUNDS = [
     ("simulate_dictionary", "--output=d.npz --grid=bogus", "grid bogus coarse"),
     ("simulate_dictionary", "--output=d.npz --window=bogus", "window bogus hann"),
+    ("simulate_dictionary", "--output=d.npz --off_resonance_hz=9:-9:1", "--off_resonance_hz 9:-9:1"),
+    ("simulate_dictionary", "--output=d.npz --sequence=bssfp --echo_time_ms=20", "--echo_time_ms 0.02"),
+    ("simulate_dictionary", "--output=d.npz --sequence=cardiac --rr_ms=900,240,900", "--rr_ms beat 0.24"),
+    ("simulate_dictionary", "--output=d.npz --sequence=cardiac --preparations_ms=t3:5", "--preparations_ms t3:5"),
+    ("cardiac_dictionary", "--output=d.npz", "--rr_ms required"),
     ("simulate_dictionary", "--output=d.npz --slice_nodes=1000000", "--slice_nodes 1000000"),
     ("simulate_dictionary", "--output=d.npz --slice_nodes=12 --time_bandwidth=1e9", "--time_bandwidth 1000000000.0"),
     ("simulate_dictionary", "--output=d.npz --b1=-1e308:1e308:1", "--b1 -1e308:1e308:1"),
@@ -75,7 +104,7 @@ FILES = [
 
 @pytest.mark.parametrize(
     ("job", "flags", "told"),
-    [*USELESS, *NO_FLAGS, *OUT_OF_BOUNDS, *NAMED, *FILES],
+    [*USELESS, *KINDS, *NO_FLAGS, *OUT_OF_BOUNDS, *NAMED, *FILES],
     ids=lambda value: value[-60:],
 )
 def test_a_wrong_flag_is_refused_before_any_work(tmp_path, monkeypatch, job, flags, told):

@@ -15,6 +15,8 @@ from ganmrf.dictionary.grids import tissue_grid
 from ganmrf.dictionary.npz import load_dictionary
 from ganmrf.dictionary.zarr_fill import begin_store, fill_store
 from ganmrf.imaging.phantom import digital_brain
+from ganmrf.physics.sequences.blocks import simulate_voxel
+from ganmrf.physics.sequences.kinds import kind_of
 from ganmrf.physics.sequences.published import mrf_fisp
 from tests.commands import ROOT, run, run_apart, words
 
@@ -46,6 +48,39 @@ def test_a_dictionary_of_ones_own(tmp_path):
     np.testing.assert_allclose(dictionary.sequence.flip_angle, np.deg2rad(10 + np.arange(15)), rtol=1e-6)
     np.testing.assert_allclose(dictionary.sequence.echo_time, 0.003, rtol=1e-6)
     assert dictionary.slice_profile.nodes.shape == (4,)
+
+
+KINDS = {
+    "fisp": (("--frames=12", "--off_resonance_hz=-20:20:20"), 3 * 12),
+    "cardiac": (("--rr_ms=400,500,450", "--frames_per_beat=6", "--preparations_ms=inversion:21,none,t2:40"), 18),
+    "bssfp": (("--frames=12", "--off_resonance_hz=-20:20:20", "--rank=4"), 3 * 12),
+    "spgr": (("--frames=12", "--flip_angle_deg=20"), 12),
+    "tse": (("--frames=6", "--refocusing_angle_deg=120"), 6),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_dictionary_of_every_kind_of_sequence(tmp_path, kind):
+    flags, size = KINDS[kind]
+    path = tmp_path / "d.npz"
+    done = run("simulate_dictionary", f"--output={path}", f"--sequence={kind}", "--t1_ms=800", "--t2_ms=80", *flags)
+    assert done.returncode == 0, done.stderr
+    dictionary = load_dictionary(path)
+    assert kind_of(dictionary.sequence) == kind
+    atoms, frames = len(dictionary.norms), dictionary.sequence.n_frames
+    assert atoms * frames == size
+    signals = np.array([simulate_voxel(dictionary.sequence, *row) for row in _rows(dictionary.tissue)])
+    found = dictionary.fingerprints
+    if dictionary.basis is not None:
+        found = found @ dictionary.basis.conj().T
+    # Four vectors hold three tissues whole; float32.
+    np.testing.assert_allclose(found * dictionary.norms[:, None], signals, atol=3e-6)
+
+
+def _rows(tissue):
+    """T1, T2, B1 and off-resonance of each atom."""
+    apart = 0.0 if tissue.off_resonance is None else tissue.off_resonance
+    return np.stack(np.broadcast_arrays(tissue.t1, tissue.t2, tissue.b1, apart), axis=1)
 
 
 def test_kept_programs_that_were_cut_short_are_compiled_again(tmp_path):
@@ -132,7 +167,7 @@ OF_STORES = ("--coordinator=localhost:1", "--processes=2", "--process_id=0")
     [
         (("--output=a.txt",), ("--output", ".npz", ".mat", ".zarr", "a.txt")),
         (("--output=/nowhere/a.npz",), ("--output", "the folder /nowhere does not exist")),
-        (("--output=a.npz", "--grid=medium"), ("--grid", "paper|coarse|fine", "medium")),
+        (("--output=a.npz", "--grid=medium"), ("--grid", "paper|coarse|fine|ma", "medium")),
         (("--output=a.npz", "--chunk_atoms=9"), ("--chunk_atoms", "--output=NAME.zarr")),
         (("--output=a.npz", *OF_STORES), ("--coordinator", "--output=NAME.zarr")),
         (("--output=a.zarr", OF_STORES[0]), ("--coordinator, --processes and --process_id go together",)),
@@ -177,6 +212,30 @@ def test_main_job_on_a_small_brain(tmp_path):
     assert {row["tissue"] for row in intervals} >= {"white matter"}
     assert "Energy the basis leaves out" in report
     assert (folder / "maps.png").stat().st_size > 10_000
+
+
+def test_b0_of_a_brain_is_mapped_with_balanced_frames(tmp_path):
+    flags = ("--sequence=bssfp", "--size=32", "--frames=200", "--snr=0", "--b0_variation_hz=10")
+    grid = ("--t1_ms=300:2800:250", "--t2_ms=30:330:50", "--off_resonance_hz=-16:16:2", "--rank=30")
+    done = run("map_brain", f"--output={tmp_path / 'brain'}", *flags, *grid)
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "brain"
+    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    # Atoms are 2 Hz apart: half a step at most, uniformly spread, is 0.58 Hz; a wrong T2 pulls along.
+    assert metrics["rms_error_off_resonance_hz"] < 1
+    b0 = nibabel.load(folder / "fieldmap.nii.gz").get_fdata()[..., 0].T
+    brain = digital_brain(size=32, b0_variation=10.0)
+    assert np.abs(b0 - brain.off_resonance)[brain.brain_mask].max() < 6
+    report = (folder / "report.html").read_text(encoding="utf-8")
+    assert "B0" in report
+    assert json.loads((folder / "config.json").read_text(encoding="utf-8"))["b0_variation_hz"] == 10
+
+
+def test_a_brain_of_balanced_frames_has_an_axis_of_off_resonance_by_itself(tmp_path):
+    done = run("map_brain", f"--output={tmp_path / 'w'}", "--sequence=bssfp", "--size=24", "--frames=20", "--rank=8")
+    assert done.returncode == 0, done.stderr
+    simulation = json.loads((tmp_path / "w" / "config.json").read_text(encoding="utf-8"))["simulation"]
+    assert (simulation["grid"], simulation["off_resonance_hz"]) == ("coarse", "-30:30:2")
 
 
 def test_the_table_of_slice_profiles(tmp_path):

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ganmrf.physics.sequences.cardiac import published_cardiac
 from ganmrf.physics.tissue import Tissue
 from ganmrf.report.anchored_figures import (
     accuracy_figure,
@@ -47,7 +48,9 @@ def test_break_even_is_marked_where_there_is_one():
     assert not never.texts
 
 
-def test_a_rhythm_shows_its_rate():
-    (axes,) = rhythm_figure([0.75, 1.25], 0.255).axes
-    assert numbers(axes.get_title()) == [60]  # beats a minute
-    np.testing.assert_allclose(axes.lines[0].get_ydata(), [750, 1250])
+def test_a_rhythm_shows_its_rate_and_what_prepares_the_beats():
+    (axes,) = rhythm_figure(published_cardiac([0.75, 1.25, 1.0])).axes
+    assert numbers(axes.get_title("left")) == [60]  # beats a minute
+    np.testing.assert_allclose(axes.lines[0].get_ydata(), [750, 1250, 1000])
+    assert [numbers(text.get_text())[-1] for text in axes.texts] == [21, 30]  # nothing before the second beat
+    assert [text.xy[0] for text in axes.texts] == [1, 3]

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ganmrf.physics.sequences.fisp import Fisp
 from ganmrf.report import figures
 from tests.report.drawn import images, legend, numbers
 
@@ -36,18 +35,6 @@ def lines(axes):
     return {line.get_label(): line for line in axes.lines if len(line.get_xdata()) > 2}
 
 
-def test_schedule_shows_degrees_and_milliseconds_of_every_frame():
-    sequence = Fisp(flip_angle=np.deg2rad([10.0, 20.0, 70.0]), repetition_time=[0.012, 0.013, 0.015], echo_time=2e-3)
-    figure = figures.schedule_figure(sequence)
-    top, bottom = figure.axes
-    np.testing.assert_allclose(top.lines[0].get_xydata(), [[1, 10], [2, 20], [3, 70]], rtol=UNITS)
-    np.testing.assert_allclose(bottom.lines[0].get_ydata(), [12, 13, 15], rtol=UNITS)
-    assert top.get_shared_x_axes().joined(top, bottom)
-    assert "deg" in top.get_ylabel()
-    assert "ms" in bottom.get_ylabel()
-    assert numbers(top.get_title()) == [3, 0.04, 2]  # frames, s, and the echo time in ms
-
-
 def test_fingerprints_are_drawn_as_given():
     signals = np.random.default_rng(0).normal(size=(2, 30))
     (axes,) = figures.fingerprint_figure(signals, ["WM", "GM"]).axes
@@ -67,12 +54,22 @@ def test_overlay_is_dashed_and_its_difference_shown():
     assert said.index("generated") < said.index("simulated")  # which is subtracted from which
 
 
+def test_complex_fingerprints_show_magnitude_and_phase():
+    signals = np.exp(1j * np.array([[0.0, 0.5, 1.0], [-3.0, 2.0, 0.1]])) * np.array([[1.0, 2.0, 3.0], [0.1, 1.0, 0.01]])
+    overlay = signals + np.array([[0.3j], [-0.4]])
+    above, phase, below = figures.fingerprint_figure(signals, ["WM", "GM"], overlay=overlay).axes
+    np.testing.assert_allclose(lines(above)["WM"].get_ydata(), [1, 2, 3], rtol=1e-12)
+    shown = [line.get_ydata() for line in phase.lines]
+    np.testing.assert_allclose(shown[0], np.rad2deg([0, 0.5, 1]), rtol=1e-12)
+    np.testing.assert_allclose(shown[1], [*np.rad2deg([-3.0, 2.0]), np.nan], rtol=1e-12)  # the last is all but 0
+    np.testing.assert_allclose([line.get_ydata() for line in below.lines[:2]], [[0.3] * 3, [0.4] * 3], rtol=1e-12)
+
+
 @pytest.mark.parametrize(
     ("signals", "names", "overlay", "message"),
     [
         (np.ones((2, 5)), ["one"], None, "2 curves, but 1 names"),
-        (np.ones(5), ["one"], None, r"signals must be real, \(curves, frames\); got float64 \(5,\)"),
-        (np.ones((1, 5), complex), ["one"], None, "signals must be real"),
+        (np.ones(5), ["one"], None, r"signals must be \(curves, frames\); got float64 \(5,\)"),
         (np.ones((1, 5)), ["one"], np.ones((1, 4)), r"overlay has shape \(1, 4\), but signals has \(1, 5\)"),
     ],
 )
@@ -168,6 +165,15 @@ def test_comparison_shows_csf_and_small_relative_differences():
     assert truth_image.get_clim() == (0, 1900)
     np.testing.assert_allclose(relative.get_array().compressed(), 0.1, rtol=1e-9)
     np.testing.assert_allclose(relative.get_clim(), (-0.1, 0.1), rtol=1e-9)
+
+
+def test_off_resonance_has_colours_that_tell_its_sign():
+    mask = np.ones((6, 5), bool)
+    truth = np.linspace(-10, 20, 30).reshape(6, 5)
+    one, other, difference = images(figures.off_resonance_figure(truth, truth - 2, mask=mask))
+    assert one.get_clim() == other.get_clim() == (-20, 20)
+    np.testing.assert_allclose(difference.get_array(), -2, rtol=1e-12)
+    assert difference.get_clim() == (-2, 2)
 
 
 def test_comparison_of_another_quantity_is_refused():

@@ -63,3 +63,13 @@ def test_a_split_by_bands_wants_a_set_to_hold_out():
 def test_records_come_in_twentieths_of_a_training():
     assert TrainingConfig().every == TrainingConfig().recipe.steps // 20
     assert dataclasses.replace(TrainingConfig(), every=7).every == 7
+
+
+def test_off_resonance_is_an_axis_of_the_grid():
+    times = {"t1_ms": "500", "t2_ms": "50"}
+    grid = SimulationConfig(**times, off_resonance_hz="-20:20:10").tissue()
+    np.testing.assert_array_equal(grid.off_resonance, [-20, -10, 0, 10, 20])
+    assert SimulationConfig(**times, off_resonance_hz="-15").tissue().off_resonance.shape == ()
+    assert SimulationConfig(**times).tissue().off_resonance is None
+    with pytest.raises(ValueError, match="off_resonance_hz must be a number or"):
+        SimulationConfig(off_resonance_hz="5:1:1")

@@ -1,0 +1,209 @@
+"""Figures of sequences: flip angles, times and phases by frame, or pulses and preparations by time."""
+
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from ganmrf.physics.lowering import trains_of
+from ganmrf.physics.sequences.blocks import Delay, HalfTurns, PulseSequence, Train
+from ganmrf.physics.sequences.preparations import Inversion, Played, Saturation, T2Preparation
+from ganmrf.report.drawing import COLOURS, legend_above, plain_axes
+
+PREPARATIONS = {  # what the legend says, what stands at a mark, and the colour
+    Inversion: ("inversion", "inv", COLOURS[1]),
+    Saturation: ("saturation", "sat", COLOURS[4]),
+    T2Preparation: ("T2 preparation", "T2", COLOURS[2]),
+    Played: ("played preparation", "prep", COLOURS[3]),
+}
+_FLAT_MARKS = 16  # of that many marks the labels stand side by side; those of more are turned
+_SHORT = 3.0  # s: shorter sequences have their axis in ms
+_FEW = 64  # pulses that are drawn as stems of their own
+
+
+class _Played(NamedTuple):
+    """A sequence along the axis of time, s: its pulses, (pulses,) each, and (start, end, preparation) of the others."""
+
+    start: np.ndarray
+    train: np.ndarray
+    flip_angle: np.ndarray
+    phase: np.ndarray
+    echo: np.ndarray
+    recorded: np.ndarray
+    marks: list
+    end: float
+
+
+def schedule_figure(sequence: PulseSequence) -> Figure:
+    """Flip angle, TR and, where they are no half turns, RF phase against frame; or pulses against time.
+
+    The axis is time where anything but an inversion stands beside the frames, such as the preparations and gaps of
+    cardiac sequences, which are then drawn where they are played, or where some frames are not recorded. TE is drawn
+    where it varies, and else is in the title.
+
+    References:
+      Yang et al. 2020, arXiv:2004.02270, Fig. 2.
+    """
+    if _by_frame(sequence):
+        figure, (top, *_) = schedule_panels(4.6 + 1.6 * _has_phases(sequence), {"": (sequence, COLOURS[0], 1.2)})
+        top.set_title(timing(sequence, echo=True), fontsize=10)
+        return figure
+    return _time_figure(sequence)
+
+
+def schedule_caption(sequence: PulseSequence) -> str:
+    """What `schedule_figure` shows of a sequence, as a noun phrase."""
+    phases = ", and RF phase of every pulse" if _has_phases(sequence) else ""
+    if _by_frame(sequence):
+        return f"Flip angle and repetition time of every frame{phases}."
+    preparations = ", and preparations with their times in ms" if _along_time(sequence).marks else ""
+    echoes = "" if _all_alike(sequence) else "; ticks are echoes"
+    return f"Flip angle of every pulse, when it is played{phases}{preparations}{echoes}."
+
+
+def schedule_panels(height, sequences, ranges=None):
+    """A figure and its panels of flip angles, of TR and, where there are any, of RF phases, one above the other.
+
+    ``sequences``: name -> sequence, colour and width of its line; ``ranges``: `Limits` whose ranges are drawn dashed.
+    """
+    trains = {name: (trains_of(sequence)[-1], *style) for name, (sequence, *style) in sequences.items()}
+    phases = any(_has_phases(sequence) for sequence, *_ in sequences.values())
+    figure, panels = plain_axes(height, 2 + phases, sharex=True)
+    units = {"flip_angle": ("Flip angle (deg)", 180 / np.pi), "repetition_time": ("TR (ms)", 1e3)}
+    for axes, (field, (label, scale)) in zip(panels, units.items(), strict=False):
+        for name, (train, colour, width) in trains.items():
+            values = scale * np.asarray(getattr(train, field), float)
+            axes.plot(np.arange(1, values.size + 1), values, color=colour, linewidth=width, label=name)
+        for i, bound in enumerate(getattr(ranges, field, ())):
+            style = {"color": COLOURS[1], "linewidth": 1, "linestyle": "--", "label": "" if i else "limits"}
+            axes.axhline(scale * bound, **style)
+        axes.set_ylabel(label)
+    top, middle = panels[:2]
+    top.set_ylim(bottom=min(0, top.get_ylim()[0]))
+    for train, colour, width in trains.values():
+        if np.ptp(echo_ms := 1e3 * np.asarray(train.echo_time, float)) > 1e-3 * echo_ms.max():
+            frames = np.arange(1, echo_ms.size + 1)
+            middle.plot(frames, echo_ms, ":", color=colour, linewidth=width)
+            middle.set_ylabel("TR, dotted TE (ms)")
+    # Equal repetition times that differ by rounding must not look like a varied schedule.
+    low, high = middle.get_ylim()
+    margin = max(0.0, 0.02 * high - (high - low)) / 2
+    middle.set_ylim(low - margin, high + margin)
+    if phases:
+        for train, colour, _ in trains.values():
+            _draw_phases(panels[2], np.arange(1, train.n_frames + 1), _degrees(train.rf_phase), colour)
+    panels[-1].set(xlabel="Frame", xlim=(0, max(train.n_frames for train, *_ in trains.values())))
+    return figure, panels
+
+
+def timing(sequence: PulseSequence, *, echo: bool = False) -> str:
+    """Number of frames, scan time, inversion time and, on request, the echo time, in words."""
+    played, blocks = _along_time(sequence), sequence.as_blocks().blocks
+    words = [f"{sequence.n_frames} frames in {played.end:.2f} s"]
+    if _by_frame(sequence):
+        times = [1e3 * float(block.time) for block in blocks if isinstance(block, Inversion)]
+        words += [f"TI {time:.3g} ms" for time in times] or ["no inversion"]
+    if echo and (_by_frame(sequence) or _all_alike(sequence)):
+        low, high = 1e3 * played.echo[played.recorded].min(), 1e3 * played.echo[played.recorded].max()
+        words += [f"TE {low:.3g} ms" if np.isclose(low, high) else f"TE {low:.3g} to {high:.3g} ms"]
+        if _by_frame(sequence) and not _has_phases(sequence) and np.ptp(_degrees(trains_of(sequence)[-1].rf_phase)):
+            words += ["RF phase 0 and 180 degrees"]
+    return ", ".join(words)
+
+
+def _by_frame(sequence):
+    """Whether one train holds all recorded frames, and nothing but an inversion and start-up pulses are before it."""
+    *before, last = sequence.as_blocks().blocks
+    starts = [block for block in before if isinstance(block, Train)]
+    return (
+        isinstance(last, Train)
+        and all(last.recorded)
+        and all(isinstance(block, Inversion | Train) for block in before)
+        and not any(any(train.recorded) or train.n_frames > 1 for train in starts)
+    )
+
+
+def _has_phases(sequence):
+    """Whether RF phases are other than half turns: such that no sign says them."""
+    return not all(isinstance(train.rf_phase, HalfTurns) for train in trains_of(sequence))
+
+
+def _all_alike(sequence):
+    """Whether every pulse is followed by an echo."""
+    return all(all(train.recorded) for train in trains_of(sequence))
+
+
+def _degrees(phase):
+    return np.rad2deg(np.asarray(phase, float)) % 360
+
+
+def _along_time(sequence) -> _Played:
+    now, start, marks = 0.0, [], []
+    trains = trains_of(sequence)
+    for block in sequence.as_blocks().blocks:
+        if isinstance(block, Train):
+            ends = now + np.cumsum(np.asarray(block.repetition_time, float))
+            start.append(np.append(now, ends[:-1]))
+            now = ends[-1]
+            continue
+        length = float(block.time if isinstance(block, Delay) else block.duration)
+        if not isinstance(block, Delay):
+            marks.append((now, now + length, block))
+        now += length
+    fields = [
+        np.concatenate([np.asarray(getattr(train, name), float) for train in trains])
+        for name in ("flip_angle", "echo_time")
+    ]
+    phase = np.concatenate([_degrees(train.rf_phase) for train in trains])
+    recorded = np.concatenate([np.asarray(train.recorded) for train in trains])
+    of_train = np.repeat(np.arange(len(trains)), [train.n_frames for train in trains])
+    return _Played(np.concatenate(start), of_train, fields[0], phase, fields[1], recorded, marks, now)
+
+
+def _time_figure(sequence):
+    played, phases = _along_time(sequence), _has_phases(sequence)
+    unit, scale = ("ms", 1e3) if played.end < _SHORT else ("s", 1.0)
+    figure, panels = plain_axes(3.4 + 1.6 * phases, 1 + phases, sharex=True, height_ratios=(2, 1)[: 1 + phases])
+    top, pulses = panels[0], played.flip_angle != 0
+    start, degrees = scale * played.start, np.rad2deg(played.flip_angle)
+    if pulses.sum() <= _FEW:
+        top.vlines(start[pulses], 0, degrees[pulses], color=COLOURS[0], linewidth=1.5, label="pulse")
+        top.plot(start[pulses], degrees[pulses], "o", color=COLOURS[0], markersize=3)
+    else:
+        for n in np.unique(played.train):
+            one = pulses & (played.train == n)
+            top.fill_between(start[one], degrees[one], color=COLOURS[0], linewidth=0.8, label="" if n else "pulses")
+    if not _all_alike(sequence):
+        echoes = scale * (played.start + played.echo)[played.recorded]
+        top.plot(echoes, np.zeros(echoes.size), "|", color="black", markersize=9, label="echo", zorder=3)
+    _draw_preparations(top, played.marks, scale)
+    top.set(ylabel="Flip angle (deg)")
+    top.set_ylim(bottom=min(0, top.get_ylim()[0]))
+    if phases:
+        _draw_phases(panels[1], start[pulses], played.phase[pulses], COLOURS[0])
+    margin = 0.01 * scale * played.end  # or the first pulse would be on the axis
+    panels[-1].set(xlabel=f"Time ({unit})", xlim=(-margin, scale * played.end + margin))
+    room = 0 if not played.marks else 14 if len(played.marks) <= _FLAT_MARKS else 34  # points, for their labels
+    top.set_title(timing(sequence, echo=True), fontsize=10, pad=6 + room)
+    legend_above(top)
+    return figure
+
+
+def _draw_preparations(axes, marks, scale):
+    """A line and a stripe as long as each preparation, and above the panel what it is, with its time in ms."""
+    told = set()
+    place = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "ha": "center", "va": "bottom"}
+    for begin, end, block in marks:
+        name, short, colour = PREPARATIONS[type(block)]
+        axes.axvline(scale * begin, color=colour, linewidth=1.2)
+        label = "" if name in told else name
+        axes.axvspan(scale * begin, scale * end, facecolor=colour, alpha=0.4, linewidth=0, label=label)
+        told.add(name)
+        text = f"{short} {1e3 * (end - begin):.3g}"
+        turned = {"rotation": 90, "fontsize": 7} if len(marks) > _FLAT_MARKS else {"fontsize": 8}
+        axes.annotate(text, (scale * (begin + end) / 2, 1), (0, 2), color=colour, **turned, **place)
+
+
+def _draw_phases(axes, where, degrees, colour):
+    axes.plot(where, degrees, ".", color=colour, markersize=3)
+    axes.set(ylabel="RF phase (deg)", ylim=(-10, 370), yticks=(0, 90, 180, 270, 360))
