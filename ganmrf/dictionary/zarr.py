@@ -100,11 +100,15 @@ class ChunkedStore:
         texts = {name: str(fields[name]) for name in TEXTS if name in fields}
         arrays = {name: array for name, array in fields.items() if name not in texts}
         with making_folder(path) as begun:
+            opening = {
+                name: _create_array(begun, name, each.shape, each.dtype, frames) for name, each in arrays.items()
+            }
+            writing = [array.result().write(arrays[name]) for name, array in opening.items()]
             for name, shape in shapes.items():
                 of_array = dtype if name == "dictionary" else np.finfo(dtype).dtype
-                _create_array(begun, name, shape, (chunk, *shape[1:]), of_array)
-            for name, array in arrays.items():
-                _create_array(begun, name, array.shape, array.shape, array.dtype, frames).write(array).result()
+                _create_array(begun, name, shape, of_array, chunk=chunk).result()
+            for write in writing:
+                write.result()
             members = {name: read_json(begun / name / "zarr.json") for name in (*shapes, *arrays)}
             group = {
                 "zarr_format": 3,
@@ -286,8 +290,12 @@ def _check_claims(path, arrays):
     check_claim(path, claimed, sum(file.stat().st_size for file in files if file.is_file()))
 
 
-def _create_array(folder, name, shape, chunk_shape, dtype, frames=None):
-    """Creates an array; axes that have no name elsewhere are those of so many ``frames``, or the array's own."""
+def _create_array(folder, name, shape, dtype, frames=None, chunk=None):
+    """A future of a new array, in chunks of so many of its first axis, or in one.
+
+    Axes that have no name elsewhere are those of so many ``frames``, or the array's own.
+    """
+    chunk_shape = shape if chunk is None else (chunk, *shape[1:])
     axes = ["frames" if length == frames else f"{name}_{axis}" for axis, length in enumerate(shape)]
     missing = "NaN" if dtype.kind == "f" else ["NaN", "NaN"] if dtype.kind == "c" else dtype.type(0).item()
     metadata = {
@@ -299,7 +307,7 @@ def _create_array(folder, name, shape, chunk_shape, dtype, frames=None):
         "dimension_names": (AXES | _EXTRA_AXES).get(name, axes)[: len(shape)],
     }
     spec = {**_spec(folder, name), "metadata": metadata, "store_data_equal_to_fill_value": True}
-    return tensorstore.open(spec, create=True).result()
+    return tensorstore.open(spec, create=True)
 
 
 def _spec(folder, name):
