@@ -1,4 +1,4 @@
-"""From a scan to T1, T2 and M0 maps with error bars, and a report: raw data or an image series in.
+"""From a scan to T1, T2, M0 and B0 maps with error bars, and a report: raw data or an image series in.
 
 Example::
 
@@ -121,9 +121,10 @@ def _write(folder: pathlib.Path, config, results):
         save_maps(folder / f"maps.{suffix}", results.maps, refined=results.refined)
     if "mrd" in config.also:
         depth, *voxel = results.voxel_size
+        mapped = {"T1map": best.t1, "T2map": best.t2, "M0map": best.m0, "fieldmap": best.off_resonance}
         write_mrd_images(
             folder / "maps.h5",
-            {"T1map": best.t1, "T2map": best.t2, "M0map": best.m0},
+            {name: each for name, each in mapped.items() if each is not None},
             field_of_view=tuple(size * count for size, count in zip(voxel, best.t1.shape, strict=True)),
             slice_thickness=depth,
             affine=results.affine,

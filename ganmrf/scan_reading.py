@@ -9,7 +9,7 @@ import numpy as np
 from ganmrf.dictionary.magnitude import is_magnitude
 from ganmrf.imaging.coils import prewhiten
 from ganmrf.io.girf import read_girf
-from ganmrf.io.maps import read_b1_map
+from ganmrf.io.maps import read_b0_map, read_b1_map
 from ganmrf.io.mrd import RawData, read_mrd
 from ganmrf.io.pulseq_read import read_pulseq, read_pulseq_trajectory
 from ganmrf.io.series import read_array, read_mask, read_series
@@ -41,6 +41,7 @@ class Scan:
       voxel_size: along the three spatial axes, m; None where the file does not say.
       mask: bool, of ``shape``; None without.
       b1_map: of ``shape``; None without.
+      b0_map: of ``shape``, Hz; None without.
       noise: of the coils, to prewhiten them with, (coils, samples); None leaves them.
       weights: density weights of raw data, (frames, samples); None for those to compute.
       sensitivities: of the coils, (coils, y, x), complex64; None for those from the scan.
@@ -58,6 +59,7 @@ class Scan:
     voxel_size: tuple[float, ...] | None
     mask: np.ndarray | None
     b1_map: np.ndarray | None
+    b0_map: np.ndarray | None
     sequence_refused: str | None = None
     noise: np.ndarray | None = None
     weights: np.ndarray | None = None
@@ -71,7 +73,7 @@ class Scan:
 
 
 def read_scan(path, config: ReconstructionConfig) -> Scan:
-    """Reads a scan, and the mask, B1 map, trajectory, weights and sensitivities that ``config`` names.
+    """Reads a scan, and the mask, maps of B1 and B0, trajectory, weights and sensitivities that ``config`` names.
 
     Raises:
       ValueError: a file that cannot be read, or that does not fit the others.
@@ -82,13 +84,15 @@ def read_scan(path, config: ReconstructionConfig) -> Scan:
     frames, shape = len(found["images"] if found["raw"] is None else found["raw"].kspace), found["shape"]
     if frames < _FEWEST_FRAMES:
         raise ValueError(f"{path} has {frames} frames: fewer than {_FEWEST_FRAMES} do not tell T1, T2 and M0 apart")
-    mask = b1_map = None
+    mask = b1_map = b0_map = None
     if config.mask:
         mask = only_finite(read_mask(config.mask, shape, grid), config.mask)
         notes.append(f"{np.count_nonzero(mask)} of {mask.size} voxels are inside the mask {config.mask}")
     if config.b1_map:
         b1_map = read_b1_map(config.b1_map, shape, scale=config.b1_scale, affine=grid)
-    return Scan(path, **found, mask=mask, b1_map=b1_map, notes=tuple(notes))
+    if config.b0_map:
+        b0_map = read_b0_map(config.b0_map, shape, scale=config.b0_scale, affine=grid)
+    return Scan(path, **found, mask=mask, b1_map=b1_map, b0_map=b0_map, notes=tuple(notes))
 
 
 def _read_images(path, config):

@@ -138,7 +138,15 @@ class ReconstructionConfig:
         folder=True,
     )
     b1_scale: float = setting(1.0, "what values of the B1 map are multiplied by: 0.01 for percent", above=0)
-    refine: bool = setting(True, "fit T1 and T2 between the atoms, with error bars")
+    b0_map: str | None = setting(
+        None, "B0 map, off-resonance in Hz; the atoms must have several off-resonances", reads=True, folder=True
+    )
+    b0_scale: float | None = setting(
+        None,
+        "what makes Hz of the B0 map: 0.1592 of rad/s, below 0 turns its sign; none: its sidecar's Units, or 1",
+        goes_with=("b0_map",),
+    )
+    refine: bool = setting(True, "fit T1, T2 and off-resonance between the atoms, with error bars")
     raw: RawConfig = group(RawConfig)
 
     def __post_init__(self):
@@ -157,7 +165,7 @@ class ReconstructionConfig:
     @property
     def files(self) -> list[str]:
         """The files that are read beside the scan."""
-        return [path for path in (self.mask, self.b1_map, self.dictionary, *self.raw.files) if path]
+        return [path for path in (self.mask, self.b1_map, self.b0_map, self.dictionary, *self.raw.files) if path]
 
     def coils_kept(self, coils: int) -> int:
         """Number of virtual coils that so many coils are combined into."""

@@ -16,7 +16,7 @@ from ganmrf.dictionary.compress import check_rank, compress, svd_basis
 from ganmrf.dictionary.grids import tissue_grid
 from ganmrf.dictionary.magnitude import magnitude_dictionary
 from ganmrf.dictionary.match import Maps, match
-from ganmrf.dictionary.match_b1 import match_with_b1
+from ganmrf.dictionary.match_with_maps import match_with_maps
 from ganmrf.dictionary.refine import Refined, refine
 from ganmrf.dictionary.residuals import Fit, residual_fit
 from ganmrf.dictionary.zarr import open_dictionary
@@ -117,11 +117,15 @@ def map_scan(
         dictionary, notes = _dictionary(scan, config, **call)
         if scan.b1_map is not None and np.ndim(dictionary.tissue.b1) == 0:
             raise ValueError(f"b1_map={config.b1_map} wants atoms of several B1, in the tissue or in the dictionary")
+        if scan.b0_map is not None and np.ndim(dictionary.tissue.off_resonance) == 0:
+            raise ValueError(
+                f"b0_map={config.b0_map} wants atoms of several off-resonances, in the tissue or in the dictionary"
+            )
         images, found = _images(stages, scan, config, dictionary, progress)
         maps = _matched(stages, scan, config, dictionary, images, progress)
         refined = fit = None
         if config.refine:
-            how = {"b1_map": scan.b1_map, "magnitude": scan.magnitude, "progress": progress}
+            how = {"b1_map": scan.b1_map, "b0_map": scan.b0_map, "magnitude": scan.magnitude, "progress": progress}
             refined = Refined(**stages("refining", lambda: vars(refine(dictionary, images, maps, **how))))
             fit = _fit(stages, scan, dictionary, images, maps, refined)
     notes = [*scan.notes, *notes, *_doubts(dictionary, maps, refined, fit)]
@@ -200,10 +204,10 @@ def _images(stages, scan, config, dictionary, progress) -> tuple[np.ndarray, dic
     raw, basis = scan.raw, dictionary.basis
     if raw is None:
         frames = basis is None or config.method == "frames"
-        return scan.images if frames else np.tensordot(basis.conj().T, scan.images, 1), {}
+        return scan.images if frames else np.tensordot(basis.T, scan.images, 1), {}
     if basis is None:
         basis = svd_basis(dictionary.fingerprints, config.rank)
-    place = raw.trajectory, basis, raw.matrix, raw.voxel_size
+    place = raw.trajectory, basis.conj(), raw.matrix, raw.voxel_size  # there a series is ``basis @ coefficients``
 
     @functools.cache
     def virtual():
@@ -238,8 +242,9 @@ def _matched(stages, scan, config, dictionary, images, progress) -> Maps:
         mask = _with_signal(dictionary, images, config.signal_threshold)
 
     found = functools.partial(match, dictionary, images, mask=mask, progress=progress)
-    if scan.b1_map is not None:
-        found = functools.partial(match_with_b1, dictionary, images, scan.b1_map, mask=mask, progress=progress)
+    if scan.b1_map is not None or scan.b0_map is not None:
+        given = {"b1_map": scan.b1_map, "b0_map": scan.b0_map}
+        found = functools.partial(match_with_maps, dictionary, images, **given, mask=mask, progress=progress)
     maps = Maps(**stages("matching", lambda: vars(found())))
     if not (maps.index >= 0).any():
         raise ValueError(f"{scan.path}: no voxel with any signal{' inside the mask' if config.mask else ''}")
@@ -288,7 +293,7 @@ def _with_signal(dictionary, images, threshold):
     """
     if len(images) == dictionary.sequence.n_frames:
         first = svd_basis(dictionary.fingerprints, 1) if dictionary.basis is None else dictionary.basis[:, :1]
-        images = np.tensordot(first.conj().T, images, 1)
+        images = np.tensordot(first.T, images, 1)
     strength = np.abs(images[0])
     return ndimage.binary_fill_holes(strength > threshold * np.quantile(strength, 0.99))
 

@@ -137,7 +137,8 @@ def refine(
         few = model.n_columns < _FEW_COLUMNS and variance.size
         noise = np.sqrt(np.full(variance.shape, variance.mean()) if few else variance)
     for name in ("m0_std", *(f"{name}_std" for name in model.fitted)):
-        np.multiply(found[name], np.nan if magnitude else noise, out=found[name], where=np.isfinite(found[name]))
+        std = found[name]
+        found[name] = np.full_like(std, np.nan) if magnitude else np.multiply(std, noise, std, where=np.isfinite(std))
     found.update(b1=b1, noise=noise)
     if model.off_resonance is not None:
         found.update(off_resonance=model.off_resonance)

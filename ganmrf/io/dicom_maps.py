@@ -23,6 +23,7 @@ _SERIES = 100  # numbers of series that a source's number leaves to its maps
 _UNITS = {  # of a sidecar: what values are multiplied by, and the unit of DICOM in UCUM
     "s": (1e3, "ms", "millisecond"),
     "rad": (1.0, "rad", "radian"),
+    "Hz": (1.0, "Hz", "hertz"),
     "1": (1.0, "1", "no units"),
     "arbitrary": (1.0, "1", "no units"),
     "%": (1.0, "%", "percent"),
@@ -57,7 +58,7 @@ def write_dicom_maps(
 
     T1, T2 and their error bars are in ms, B1 in percent. Values are whole numbers of 16 bits times a round step, with
     the unit in the rescale type and the real-world value mapping: within 2e-5 of the largest value of the map, the
-    phase within 4e-5. An error bar is no larger than the largest value of its map, also where it is infinite. A map
+    phase within 4e-5. An error bar is no larger than the largest magnitude of its map, also where it is infinite. A map
     that is there already is replaced, whole or not at all.
 
     Args:
@@ -88,7 +89,7 @@ def write_dicom_maps(
     found = {}
     for number, (name, (values, entries)) in enumerate(outputs.items(), 1):
         if name.startswith("desc-std"):
-            values = np.minimum(values, outputs[name.removeprefix("desc-std_")][0].max())
+            values = np.minimum(values, np.abs(outputs[name.removeprefix("desc-std_")][0]).max())
         unit = "%" if name == "TB1map" else entries["Units"]
         found[name] = folder / name
         others = [each.name for each in found[name].glob("*") if not re.fullmatch(r"\d{4,}\.dcm", each.name)]

@@ -1,4 +1,4 @@
-"""Parameter maps to NIfTI with sidecars, named as in BIDS, or to array files; B1 maps from files."""
+"""Parameter maps to NIfTI with sidecars, named as in BIDS, or to array files; maps of B1 and B0 from files."""
 
 import pathlib
 
@@ -9,12 +9,16 @@ import ganmrf
 from ganmrf.dictionary.build import Dictionary
 from ganmrf.dictionary.match import Maps
 from ganmrf.dictionary.refine import Refined
-from ganmrf.files import make_folder, replacing, write_arrays, write_json
+from ganmrf.files import make_folder, read_json, replacing, write_arrays, write_json
 from ganmrf.io.series import read_on_grid
 from ganmrf.physics.sequences.kinds import KINDS
 
 _BIDS = "1.10.0"  # whose names and sidecars the maps have
 _PERCENT = 10.0  # times the nominal flip angle: no transmit field has this, and percent have more
+# Hz: fat is off by 1 kHz at 7 T, and slice-selective pulses hardly excite what is off by more than 2 kHz.
+_FAR_OFF = 2e3
+# Of BIDS for maps of B0, and what makes Hz of them: turns per radian, and protons' Hz per tesla (CODATA 2018).
+_TO_HZ = {"Hz": 1.0, "rad/s": 1 / (2 * np.pi), "T": 42.577478518e6}
 _RANGES = {  # field of a sequence -> its entry in sidecars
     "flip_angle": "FlipAngleRangeDegrees",
     "refocusing_angle": "RefocusingAngleRangeDegrees",
@@ -39,6 +43,7 @@ def write_maps(
 ) -> dict[str, pathlib.Path]:
     """Writes ``T1map``, ``T2map`` (s), ``M0map`` (magnitude), ``part-phase_M0map`` (rad) and ``quality``.
 
+    ``fieldmap``, off-resonance in Hz, is added where the maps have one.
     Each map is a float32 ``.nii.gz`` with axes (x, y, z) and a ``.json`` of the same name; voxels outside the mask
     (``maps.index`` < 0) are 0. Every file is written whole or not at all.
 
@@ -52,7 +57,7 @@ def write_maps(
       sidecar: entries to add to every sidecar, such as those of `describe`.
       with_b1: adds ``TB1map`` in percent, as BIDS recommends: 100 where the flip angle is the nominal one.
       refined: result of `refine` for these maps. All maps but ``quality`` are then taken from it, and the standard
-        deviations ``desc-std_T1map`` and ``desc-std_T2map`` (s) are added.
+        deviations ``desc-std_T1map``, ``desc-std_T2map`` (s) and ``desc-std_fieldmap`` (Hz) are added, where known.
 
     Returns:
       The paths of the images, by name (without the prefix).
@@ -87,12 +92,14 @@ def write_dataset(folder, name: str):
     content = {"Name": name, "BIDSVersion": _BIDS, "DatasetType": "derivative", "GeneratedBy": [version]}
     write_json(folder / "dataset_description.json", content)
     with replacing(folder / ".bidsignore") as temporary:
-        temporary.write_text("".join(f"*_{each}.*\n" for each in ("quality", "part-phase_M0map", "TB1map")), "utf-8")
+        unnamed = "quality", "part-phase_M0map", "TB1map", "fieldmap"  # in BIDS the last two lie in fmap
+        temporary.write_text("".join(f"*_{each}.*\n" for each in unnamed), "utf-8")
 
 
 def map_files(folder, prefix: str = "") -> list[pathlib.Path]:
     """Every file that `write_maps` may write."""
-    names = ("T1map", "T2map", "M0map", "part-phase_M0map", "quality", "desc-std_T1map", "desc-std_T2map", "TB1map")
+    names = ["T1map", "T2map", "M0map", "part-phase_M0map", "quality", "TB1map", "fieldmap"]
+    names += [f"desc-std_{name}" for name in ("T1map", "T2map", "fieldmap")]
     return [pathlib.Path(folder) / f"{file_stem(prefix)}{n}{suffix}" for n in names for suffix in (".nii.gz", ".json")]
 
 
@@ -113,7 +120,8 @@ def save_maps(path, maps: Maps, *, refined: Refined | None = None):
     """Writes maps to one ``.npz`` or ``.mat`` (v5) file, whole or not at all, with the axes of ``maps``.
 
     In the file: ``t1_s``, ``t2_s``, ``m0`` (complex), ``b1``, ``quality`` and ``index``, the row in the dictionary from
-    0 on, -1 outside the mask; with ``refined``, as in `write_maps`, also ``t1_std_s`` and ``t2_std_s``.
+    0 on, -1 outside the mask; ``off_resonance_hz`` where the maps have one. With ``refined``, as in `write_maps`, also
+    ``t1_std_s``, ``t2_std_s`` and ``off_resonance_std_hz``, where known.
 
     Raises:
       ValueError: another suffix, a folder that cannot be written, or refined maps of another shape.
@@ -121,10 +129,11 @@ def save_maps(path, maps: Maps, *, refined: Refined | None = None):
     _check_refined(maps, refined)
     best = maps if refined is None else refined
     arrays = {"t1_s": best.t1, "t2_s": best.t2, "m0": best.m0, "b1": best.b1}
-    arrays |= {"quality": maps.quality, "index": maps.index}
+    arrays |= {"off_resonance_hz": best.off_resonance, "quality": maps.quality, "index": maps.index}
     if refined is not None and refined.has_error_bars:
         arrays |= {"t1_std_s": refined.t1_std, "t2_std_s": refined.t2_std}
-    write_arrays(path, arrays)
+        arrays |= {"off_resonance_std_hz": refined.off_resonance_std}
+    write_arrays(path, {name: values for name, values in arrays.items() if values is not None})
 
 
 def write_image(path, values, affine, code: str = "scanner"):
@@ -186,20 +195,66 @@ def read_b1_map(path, shape: tuple[int, ...], *, scale: float = 1.0, affine=None
       ValueError: as `read_series`; a map of another shape or on another grid of voxels, complex values, values that are
         percent by their size, or a scale that is not positive and finite.
     """
-    path = pathlib.Path(path)
     if not 0 < scale < np.inf:
         raise ValueError(f"scale of a B1 map must be positive and finite; got {scale:g}")
-    b1 = read_on_grid(path, "b1", "the B1 map", shape, affine)
-    if np.iscomplexobj(b1):
-        raise ValueError(f"{path}: a B1 map must be real; got {b1.dtype}")
-    with np.errstate(all="ignore"):  # of values that are not finite
-        b1 = scale * b1.reshape(shape).astype(float)
-        usual = np.median(b1[np.isfinite(b1) & (b1 > 0)]) if (b1 > 0).any() else 1.0
+    b1, usual = _read_field(path, "B1", shape, scale, affine)
     if usual > _PERCENT:
         raise ValueError(
             f"{path}: half of the values of the B1 map exceed {usual:.4g}, as percent do: give --b1_scale=0.01"
         )
     return b1
+
+
+def read_b0_map(path, shape: tuple[int, ...], *, scale: float | None = None, affine=None) -> np.ndarray:
+    """Reads a map of B0 as the off-resonance of `Tissue`, as `read_mask` reads masks; the array is called ``b0``.
+
+    Returns:
+      Hz, float64, of ``shape``: the values of the file times ``scale``; also those that are not finite. None for the
+      scale takes the ``Units`` of a NIfTI file's BIDS sidecar, where there is one: Hz, rad/s or T, of protons; else
+      values are in Hz. A negative scale turns the sign of scanners whose phases run the other way.
+
+    Raises:
+      ValueError: as `read_series`; a map of another shape or on another grid of voxels, complex values, other units,
+        values that are not Hz by their size, or a scale that is 0 or not finite.
+
+    References:
+      BIDS specification, "Direct field mapping", https://bids-specification.readthedocs.io.
+    """
+    if scale is not None and not (np.isfinite(scale) and scale):
+        raise ValueError(f"scale of a B0 map must be finite, and not 0; got {scale:g}")
+    b0, usual = _read_field(path, "B0", shape, _hz_of(path) if scale is None else scale, affine)
+    if usual > _FAR_OFF:
+        raise ValueError(
+            f"{path}: half of the values of the B0 map are {usual:.4g} Hz or more off, which no pulse excites: give "
+            "--b0_scale, 0.1592 for rad/s"
+        )
+    return b0
+
+
+def _hz_of(path):
+    """What makes Hz of the values of a file, by its sidecar."""
+    path = pathlib.Path(path)
+    stem, found, _ = path.name.rpartition(".nii")
+    sidecar = path.with_name(f"{stem}.json")
+    if not (found and sidecar.exists()):
+        return 1.0
+    said = read_json(sidecar)
+    unit = said.get("Units", "Hz") if isinstance(said, dict) else "Hz"
+    if unit not in _TO_HZ:
+        raise ValueError(f"{sidecar}: Units must be one of {', '.join(_TO_HZ)}; got {unit!r}: give --b0_scale")
+    return _TO_HZ[unit]
+
+
+def _read_field(path, name, shape, scale, affine):
+    """The values of a map times ``scale``, float64, of ``shape``, and the median magnitude of those that are not 0."""
+    path = pathlib.Path(path)
+    values = read_on_grid(path, name.lower(), f"the {name} map", shape, affine)
+    if np.iscomplexobj(values):
+        raise ValueError(f"{path}: a {name} map must be real; got {values.dtype}")
+    with np.errstate(all="ignore"):  # of values that are not finite
+        values = scale * values.reshape(shape).astype(float)
+        sizes = np.abs(values[np.isfinite(values) & (values != 0)])
+    return values, np.median(sizes) if sizes.size else 0.0
 
 
 def _check_refined(maps, refined):
@@ -244,9 +299,14 @@ def map_outputs(maps: Maps, refined: Refined | None, with_b1: bool) -> dict[str,
         "part-phase_M0map": (np.angle(best.m0), "rad", f"phase of the {m0}; its magnitude is in M0map"),
         "quality": (maps.quality, "1", "normalised inner product with the matched atom, 0 to 1"),
     }
+    if best.off_resonance is not None:
+        text = "off-resonance: frequency of the spins less that of the scanner, of the same sign as B0's deviation"
+        described["fieldmap"] = (best.off_resonance, "Hz", text)
     if refined is not None and refined.has_error_bars:
-        for name, values in (("T1map", refined.t1_std), ("T2map", refined.t2_std)):
-            described[f"desc-std_{name}"] = (values, "s", f"standard deviation of {name}, by the Cramer-Rao bound")
+        stds = ("T1map", refined.t1_std), ("T2map", refined.t2_std), ("fieldmap", refined.off_resonance_std)
+        for name, values in (each for each in stds if each[1] is not None):
+            text = f"standard deviation of {name}, by the Cramer-Rao bound"
+            described[f"desc-std_{name}"] = (values, described[name][1], text)
     if with_b1:
         b1 = "transmit field B1+ that was matched with: actual flip angle in percent of the nominal one"
         described["TB1map"] = (100 * best.b1, "arbitrary", b1)  # BIDS names this unit and recommends percent

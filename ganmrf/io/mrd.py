@@ -27,6 +27,7 @@ with warnings.catch_warnings():  # the import changes which warnings a user sees
     import ismrmrd
     from ismrmrd import hdf5, xsd
 
+_UNITS = {"T1map": "s", "T2map": "s", "fieldmap": "Hz"}  # of maps
 _MOST = 2**16 - 1  # frames, coils, samples or readouts: MRD counts each in 16 bits
 
 
@@ -224,8 +225,8 @@ def write_mrd(path, raw: RawData):
 def write_mrd_images(path, maps: dict, *, field_of_view, slice_thickness: float, affine=None):
     """Writes maps of one slice, (y, x) arrays by name, as MRD images, one group a map, whole or not at all.
 
-    ``T1map`` and ``T2map`` are in s, and their attributes say so. Real maps are stored in float32, complex ones in
-    complex64. Field of view, m, slice thickness, m, and affine are as in `RawData`.
+    ``T1map`` and ``T2map`` are in s, ``fieldmap`` in Hz, and their attributes say so. Real maps are stored in float32,
+    complex ones in complex64. Field of view, m, slice thickness, m, and affine are as in `RawData`.
 
     Raises:
       ValueError: no maps, maps of different shapes or with other axes, a folder that cannot be written, or an affine
@@ -241,7 +242,7 @@ def write_mrd_images(path, maps: dict, *, field_of_view, slice_thickness: float,
     with replacing(path) as temporary, ismrmrd.Dataset(str(temporary), mode="w") as dataset:
         dataset.write_xml_header(xsd.ToXML(new_header(shape, field_of_view, slice_thickness)).encode())
         for series, (name, values) in enumerate(maps.items()):
-            unit = {"Unit": "s"} if name in ("T1map", "T2map") else {}
+            unit = {"Unit": _UNITS[name]} if name in _UNITS else {}
             meta = ismrmrd.Meta({"DataRole": ["Quantitative"], "SeriesDescription": [name], **unit})
             head |= {"image_series_index": series, "attribute_string_len": len(meta.serialize())}
             head["image_type"] = ismrmrd.IMTYPE_COMPLEX if np.iscomplexobj(values) else ismrmrd.IMTYPE_REAL

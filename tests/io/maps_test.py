@@ -15,7 +15,7 @@ from ganmrf.dictionary.build import Dictionary
 from ganmrf.dictionary.match import Maps
 from ganmrf.dictionary.refine import Refined
 from ganmrf.files import make_folder, read_arrays
-from ganmrf.io.maps import describe, read_b1_map, save_maps, write_dataset, write_maps
+from ganmrf.io.maps import describe, read_b0_map, read_b1_map, save_maps, write_dataset, write_maps
 from ganmrf.io.series import read_series
 from ganmrf.physics.sequences.fisp import Fisp
 from ganmrf.physics.sequences.multi_spin_echo import MultiSpinEcho
@@ -31,6 +31,12 @@ def maps(shape):
     m0 = (1 + n) * np.exp(1j * (n / n.size - 0.5))
     index, quality = np.where(n % 3, n, -1), (1.0 + n) / n.size
     return Maps(t1=1.0 + n, t2=0.01 * (1.0 + n), b1=0.5 + quality, m0=m0, index=index, quality=quality)
+
+
+def with_b0(some):
+    """The maps with off-resonance, and its standard deviation where they are refined, of both signs."""
+    more = {"off_resonance_std": 0.01 * some.t1} if isinstance(some, Refined) else {}
+    return dataclasses.replace(some, off_resonance=some.t1 - np.mean(some.t1), **more)
 
 
 def refined(shape):
@@ -115,7 +121,7 @@ def test_a_dataset_is_accepted_by_the_bids_validator(tmp_path):
         pytest.skip("needs bids-validator-deno")
     write_dataset(tmp_path, "maps of a phantom")
     place = {"prefix": "sub-01", "affine": AFFINE, "with_b1": True}
-    write_maps(tmp_path / "sub-01" / "anat", maps((2, 3, 4)), refined=refined((2, 3, 4)), **place)
+    write_maps(tmp_path / "sub-01" / "anat", with_b0(maps((2, 3, 4))), refined=with_b0(refined((2, 3, 4))), **place)
     said = subprocess.run([command, "--json", tmp_path], capture_output=True, text=True, check=False)
     issues = json.loads(said.stdout)["issues"]["issues"]
     assert [issue for issue in issues if issue["severity"] == "error"] == []
@@ -131,6 +137,55 @@ def test_b1_is_written_in_percent_and_read_back(tmp_path):
     sidecar = json.loads((tmp_path / "sub-01_TB1map.json").read_text(encoding="utf-8"))
     assert sidecar["Units"] == "arbitrary"  # as BIDS has it
     assert "in percent of the nominal one" in sidecar["Description"]
+
+
+def test_b0_is_written_in_hz_and_read_back(tmp_path):
+    matched, better = with_b0(maps((2, 3, 4))), with_b0(refined((2, 3, 4)))
+    paths = write_maps(tmp_path, matched, refined=better, prefix="sub-01")
+    inside = matched.index >= 0
+    b0 = np.where(inside, better.off_resonance, 0)
+    np.testing.assert_allclose(nibabel.load(paths["fieldmap"]).get_fdata().T, b0, rtol=1e-6)  # float32
+    std = np.where(inside, better.off_resonance_std, 0)
+    np.testing.assert_allclose(nibabel.load(paths["desc-std_fieldmap"]).get_fdata().T, std, rtol=1e-6)
+    for name in ("fieldmap", "desc-std_fieldmap"):
+        sidecar = json.loads((tmp_path / f"sub-01_{name}.json").read_text(encoding="utf-8"))
+        assert sidecar["Units"] == "Hz"  # as BIDS has it
+    np.testing.assert_allclose(read_b0_map(paths["fieldmap"], (2, 3, 4)), b0, rtol=1e-6)
+    assert set(write_maps(tmp_path / "matched", matched)) == {*NAMES, "fieldmap"}
+    save_maps(tmp_path / "maps.npz", matched, refined=better)
+    arrays = read_arrays(tmp_path / "maps.npz")
+    np.testing.assert_array_equal(arrays["off_resonance_hz"], better.off_resonance)
+    np.testing.assert_array_equal(arrays["off_resonance_std_hz"], better.off_resonance_std)
+
+
+@pytest.mark.parametrize(
+    ("unit", "hz"), [("Hz", 1), ("rad/s", 0.159154943), ("T", 42.577478518e6)]
+)  # CODATA 2018: gamma over 2 pi
+def test_units_of_b0_maps(tmp_path, unit, hz):
+    b0 = np.linspace(-80, 120, 24).reshape(2, 3, 4)
+    nibabel.save(nibabel.Nifti1Image((b0 / hz).T, AFFINE), tmp_path / "b0.nii.gz")
+    (tmp_path / "b0.json").write_text(json.dumps({"Units": unit}), encoding="utf-8")
+    np.testing.assert_allclose(read_b0_map(tmp_path / "b0.nii.gz", (2, 3, 4)), b0, rtol=1e-6)
+    np.testing.assert_allclose(read_b0_map(tmp_path / "b0.nii.gz", (2, 3, 4), scale=-hz), -b0, rtol=1e-6)
+
+
+def test_b0_maps_that_are_none(tmp_path):
+    b0 = np.linspace(-80, 120, 6).reshape(2, 3)
+    np.savez(tmp_path / "b0.npz", b0=b0, mask=np.ones((2, 3)))
+    np.testing.assert_array_equal(read_b0_map(tmp_path / "b0.npz", (2, 3)), b0)
+    np.savez(tmp_path / "none.npz", b0=np.full((2, 3), np.nan))
+    assert np.isnan(read_b0_map(tmp_path / "none.npz", (2, 3))).all()
+    np.savez(tmp_path / "far.npz", b0=100 * b0)
+    with pytest.raises(ValueError, match=r"far\.npz: half of the values .* 8000 Hz or more off.* --b0_scale, 0.1592"):
+        read_b0_map(tmp_path / "far.npz", (2, 3))
+    for scale in (0, np.inf, np.nan):
+        with pytest.raises(ValueError, match="scale of a B0 map must be finite, and not 0; got"):
+            read_b0_map(tmp_path / "b0.npz", (2, 3), scale=scale)
+    nibabel.save(nibabel.Nifti1Image(b0.T[:, :, None], AFFINE), tmp_path / "b0.nii")
+    (tmp_path / "b0.json").write_text(json.dumps({"Units": "ppm"}), encoding="utf-8")
+    with pytest.raises(ValueError, match=r"b0\.json: Units must be one of Hz, rad/s, T; got 'ppm': give --b0_scale"):
+        read_b0_map(tmp_path / "b0.nii", (2, 3))
+    np.testing.assert_allclose(read_b0_map(tmp_path / "b0.nii", (2, 3), scale=2.0), 2 * b0)
 
 
 def test_b1_maps_of_arrays(tmp_path):
