@@ -66,7 +66,8 @@ class NormalOperator:
     """Sampling, weighting and gridding of coefficients, ``A^H W A``: a convolution, by FFT on a grid of twice the size.
 
     Attributes:
-      kernel: spectra of the point spread from each coefficient to each other, real, (rank, rank, 2 y, 2 x), float32.
+      kernel: spectra of the point spread to each coefficient from each other, (rank, rank, 2 y, 2 x), float32, or
+        complex64 of a complex basis.
       sensitivities: (coils, y, x), complex64.
     """
 
@@ -88,27 +89,27 @@ class NormalOperator:
 
 
 def normal_operator(trajectory, weights, basis, sensitivities, voxel_size) -> NormalOperator:
-    """Computes the point spread of a trajectory in a real temporal basis: iterations then do not need the samples.
+    """Computes the point spread of a trajectory in a temporal basis: iterations then do not need the samples.
 
     Returns:
       The operator, a function of coefficients (rank, y, x) that JAX can transform.
 
-    Raises:
-      ValueError: a complex basis.
-
     References:
       Fessler et al. 2005, doi:10.1109/TSP.2005.853152 (Toeplitz); Tamir et al. 2017, doi:10.1002/mrm.26102 (subspace).
     """
-    if np.iscomplexobj(basis):
-        raise ValueError("basis must be real")
     rank, twice = basis.shape[1], tuple(2 * count for count in sensitivities.shape[1:])
     readouts, which = distinct(trajectory)
-    spectra = np.empty((rank, rank, *twice), np.float32)
+    spectra = np.empty((rank, rank, *twice), np.complex64 if np.iscomplexobj(basis) else np.float32)
+
+    def spectrum(products):
+        return _spectrum(products.astype(np.float32), weights, readouts, which, twice, tuple(voxel_size))
 
     def fill(pair, _):
         i, j = pair
-        products = (len(basis) * basis[:, i] * basis[:, j]).astype(np.float32)
-        spectra[i, j] = spectra[j, i] = _spectrum(products, weights, readouts, which, twice, tuple(voxel_size))
+        products = len(basis) * basis[:, i].conj() * basis[:, j]
+        found = spectrum(products.real)
+        spectra[i, j] = found + 1j * spectrum(products.imag) if np.iscomplexobj(basis) else found
+        spectra[j, i] = spectra[i, j].conj()
 
     run_chunks(fill, [(i, j) for i in range(rank) for j in range(i + 1)])
     return NormalOperator(jnp.asarray(spectra), jnp.asarray(sensitivities, jnp.complex64))

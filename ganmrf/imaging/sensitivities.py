@@ -29,7 +29,7 @@ def calibrate(kspace, trajectory, basis, shape: tuple[int, int], voxel_size) -> 
     The first coefficients of each coil are reconstructed by least squares at a resolution of 6 mm, where they are free
     of aliasing. `estimate_sensitivities` takes ratios between coils from these images; the ratios are interpolated.
 
-    The arguments are arrays of `ganmrf.imaging.reconstruct`; the columns of the basis are real, the strongest first.
+    The arguments are arrays of `ganmrf.imaging.reconstruct`; the first column of the basis is the strongest.
 
     Returns:
       (coils, y, x), complex64, root sum of squares 1.
