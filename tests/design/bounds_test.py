@@ -9,6 +9,7 @@ import pytest
 
 from ganmrf.design.bounds import precision, precision_of, scan_time
 from ganmrf.design.signal_models import simulator_model
+from ganmrf.physics.sequences.bssfp import Bssfp
 from ganmrf.physics.sequences.fisp import Fisp
 from ganmrf.physics.simulate import simulate, simulate_with_tangents
 from ganmrf.physics.slice_profile import SliceProfile
@@ -35,20 +36,19 @@ def stds(found):
     return np.stack([found.t1, found.t2, *([] if found.b1 is None else [found.b1]), found.m0])
 
 
-def by_whole_fisher(sequence, tissue, *, with_b1, slice_profile=None):
-    """Relative bounds of T1, T2, (B1,) and abs(M0) = 1, from central differences and an inverse, (params + 1, voxels).
+def by_whole_fisher(sequence, tissue, names, slice_profile=None):
+    """Relative bounds of parameters and abs(M0) = 1, from central differences and an inverse, (params + 1, voxels).
 
     The phase of M0 is a parameter of its own.
     """
-    values = [np.asarray(v) for v in (tissue.t1, tissue.t2, tissue.b1)]
     h = 1e-4  # leaves out 1e-8, rounds to 1e-11
 
-    def signal(n, factor):
-        moved = [value * factor if m == n else value for m, value in enumerate(values)]
-        return np.asarray(simulate(sequence, Tissue(*moved), n_states=FRAMES, slice_profile=slice_profile))
+    def signal(name, factor):
+        moved = dataclasses.replace(tissue, **{name: getattr(tissue, name) * factor})
+        return np.asarray(simulate(sequence, moved, n_states=FRAMES, slice_profile=slice_profile))
 
-    centre = signal(0, 1.0)
-    by = [(signal(n, 1 + h) - signal(n, 1 - h)) / (2 * h) for n in range(3 if with_b1 else 2)]
+    centre = signal("t1", 1.0)
+    by = [(signal(name, 1 + h) - signal(name, 1 - h)) / (2 * h) for name in names]
     found = []
     for rows in np.stack([*by, centre, 1j * centre], axis=1):
         jacobian = np.concatenate([rows.real, rows.imag], axis=1)
@@ -62,7 +62,20 @@ def test_precision_is_that_of_the_whole_fisher_information(with_b1, slice_profil
     form = {"with_b1": with_b1, "slice_profile": slice_profile}
     found = quickly(lambda sequence: precision(sequence, tissue, **form))(sequence)
     assert (found.b1 is None) != with_b1
-    np.testing.assert_allclose(stds(found), by_whole_fisher(sequence, tissue, **form), rtol=1e-6)  # 1e-8 x condition
+    expected = by_whole_fisher(sequence, tissue, ("t1", "t2", "b1")[: 2 + with_b1], slice_profile)
+    np.testing.assert_allclose(stds(found), expected, rtol=1e-6)  # 1e-8 x condition
+
+
+def test_precision_of_off_resonance_is_in_hz():
+    fisp, tissue = case()
+    sequence = Bssfp(fisp.flip_angle, fisp.repetition_time / 2, inversion_time=0.02)
+    tissue = dataclasses.replace(tissue, off_resonance=np.array([-7.0, 23.0]))
+    found = quickly(lambda sequence: precision(sequence, tissue, with_off_resonance=True))(sequence)
+    *rest, of_frequency, _ = by_whole_fisher(sequence, tissue, ("t1", "t2", "off_resonance"))
+    np.testing.assert_allclose(found.off_resonance, of_frequency * np.abs(tissue.off_resonance), rtol=1e-6)
+    np.testing.assert_allclose([found.t1, found.t2], rest, rtol=1e-6)
+    known = quickly(lambda sequence: precision(sequence, tissue))(sequence)
+    assert (known.t2 < found.t2).all()
 
 
 def test_an_unknown_b1_never_helps():
