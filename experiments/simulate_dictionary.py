@@ -24,6 +24,7 @@ from ganmrf.dictionary.build import build_dictionary
 from ganmrf.dictionary.compress import build_compressed
 from ganmrf.dictionary.npz import check_size, save_dictionary
 from ganmrf.dictionary.zarr_fill import begin_store, fill_store, wait_until_whole
+from ganmrf.physics.lowering import signal_dtype
 from ganmrf.runs.configs import SimulationConfig
 from ganmrf.settings import configuration, group, setting
 
@@ -77,7 +78,7 @@ def main(config: Config):
 
 
 def _build(config, sequence, tissue, states):
-    check_size(config.path, tissue.size, config.rank or sequence.n_frames, config.precision)
+    check_size(config.path, tissue.size, config.rank or sequence.n_frames, signal_dtype(sequence, tissue))
     start = time.perf_counter()
     if config.rank is None:
         dictionary = build_dictionary(sequence, tissue, progress=True, **states)

@@ -7,14 +7,12 @@ arrays belong together is text, which FISP does without: older files of FISP hav
 
 import contextlib
 import json
-import typing
 
 import numpy as np
 
-from ganmrf.physics.sequences.blocks import Delay, HalfTurns, PulseSequence, Train
+from ganmrf.physics.sequences.blocks import PulseSequence
 from ganmrf.physics.sequences.fisp import Fisp
-from ganmrf.physics.sequences.kinds import KINDS, kind_of
-from ganmrf.physics.sequences.preparations import Preparation
+from ganmrf.physics.sequences.kinds import KINDS, PARTS, kind_of
 from ganmrf.pytrees import array_nodes, arrays_and_structure, tree_of
 
 TEXTS = ("kind", "structure")  # variables of text: a name of `KINDS`; how arrays belong together, in JSON
@@ -35,7 +33,6 @@ _UNITS = {  # name of a field: what is added to it
     "wait": "s",
 }
 _OF_FISP = ("flip_angle", "repetition_time", "echo_time", "inversion_time")
-_CLASSES = (*KINDS.values(), Train, HalfTurns, Delay, *typing.get_args(Preparation))
 _LONGEST = 2**24  # characters of the structure: a block takes a thousand
 
 
@@ -80,7 +77,7 @@ def sequence_of(path, fields) -> PulseSequence:
     with _telling(path):
         if kind == "fisp":
             return Fisp(*(arrays.get(_variable([name])) for name in _OF_FISP))
-        return tree_of(arrays, structure, _CLASSES)
+        return tree_of(arrays, structure, (*KINDS.values(), *PARTS))
 
 
 def _kind_and_structure(path, texts):
