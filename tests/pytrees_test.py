@@ -1,6 +1,7 @@
 """Frozen pytrees: transforms rebuild them without checks, static fields are structure, checks name the offender."""
 
 import dataclasses
+import json
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +10,7 @@ import pytest
 
 from ganmrf.physics.sequences.fisp import Fisp
 from ganmrf.physics.tissue import Tissue
-from ganmrf.pytrees import arrays_and_structure, is_traced, pytree, require, tree_of
+from ganmrf.pytrees import array_nodes, arrays_and_structure, is_traced, pytree, require, tree_of
 
 
 def test_rebuilding_skips_the_checks():
@@ -83,3 +84,25 @@ def test_a_file_may_hold_a_class_by_its_former_name():
     again = tree_of(arrays, structure | {"class": "Sequence"}, [Fisp])
     assert isinstance(again, Fisp)
     np.testing.assert_array_equal(again.flip_angle, np.float32([0.1, 0.2]))
+
+
+def test_tuples_come_back_from_arrays_and_json():
+    """Numbers as arrays under names of one's choice; what holds anything else, entry by entry, of the same types."""
+
+    @dataclasses.dataclass(frozen=True)
+    class Parts:
+        parts: tuple
+        turns: tuple = (1, 0, 2)
+        flags: tuple = (True, False)
+        words: tuple = ("a", None, 3)
+
+    tree = Parts((Fisp([0.1, 0.2], 0.01, 0.001), None, Parts(())))
+    arrays, structure = arrays_and_structure(tree, "_".join)
+    assert arrays["turns"].dtype == int
+    assert arrays["parts_2_flags"].dtype == bool
+    assert arrays.keys() == {node["array"] for node in array_nodes(structure)}
+    again = tree_of(arrays, json.loads(json.dumps(structure)), [Parts, Fisp])
+    assert again.parts[1:] == tree.parts[1:]
+    assert again.words == tree.words
+    assert [type(each) for each in again.turns + again.flags] == [int] * 3 + [bool] * 2
+    np.testing.assert_array_equal(again.parts[0].flip_angle, tree.parts[0].flip_angle)

@@ -100,6 +100,7 @@ def test_numbers_of_v5_files_are_read_beside_other_variables(tmp_path, order):
     content += variable(4, (1, 2), short(1, b"text"), element(4, struct.pack(f"{order}HH", 72, 105)))
     content += variable(6, (2, 3), element(1, b"numbers"), element(2, bytes(range(6))))
     (tmp_path / "v7.mat").write_bytes(content + struct.pack(f"{order}II", 15, len(deflated)) + deflated)
+    assert read_arrays(tmp_path / "v7.mat", ["text"]) == {"text": "Hi"}
     found = read_arrays(tmp_path / "v7.mat")
     assert set(found) == {"numbers", "z"}
     np.testing.assert_array_equal(found["numbers"], [[0, 2, 4], [1, 3, 5]])
@@ -107,6 +108,16 @@ def test_numbers_of_v5_files_are_read_beside_other_variables(tmp_path, order):
 
 
 STRUCTURE = {"rec": {"images": MASK + 1j, "how": {"times": MASK.T, "note": "in vivo", "none": np.zeros((0, 2))}}}
+
+
+def test_text_of_matlab_is_read_by_its_name(tmp_path):
+    path = tmp_path / "v7.mat"
+    scipy.io.savemat(path, {"text": "Hi there", "mask": MASK})
+    assert set(read_arrays(path)) == {"mask"}
+    assert read_arrays(path, ["text"]) == {"text": "Hi there"}
+    scipy.io.savemat(path, {"text": " " * (2**24 + 1)})
+    with pytest.raises(ValueError, match=r"v7.mat: not a whole .mat file .*text of 16777217 characters"):
+        read_arrays(path, ["text"])
 
 
 def save_structure(path):
