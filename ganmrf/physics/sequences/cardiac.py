@@ -15,6 +15,7 @@ before the blocks in turn. `cardiac_mrf` prepares the first block alone, by an i
 """
 
 import dataclasses
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -175,8 +176,8 @@ def published_cardiac(
       frames_per_beat: frames of a train.
       repetition_time: repetition time within a train, s.
       echo_time: echo time of every frame, s.
-      preparations: what stands before the trains in turn, as `CardiacFisp` has it; None for an inversion of 21 ms,
-        nothing, and T2 preparations of 30, 50 and 100 ms.
+      preparations: what stands before the trains in turn, as `CardiacFisp` has it, nothing where it is empty; None for
+        an inversion of 21 ms, nothing, and T2 preparations of 30, 50 and 100 ms.
 
     Raises:
       ValueError: flip angles of another number, or as `CardiacFisp`.
@@ -199,7 +200,7 @@ def published_cardiac(
             f"{flip_angle.size}"
         )
     flip_angle = jnp.broadcast_to(flip_angle.reshape(-1, frames_per_beat), (beats, frames_per_beat))
-    in_turn = tuple(preparations[beat % len(preparations)] for beat in range(beats))
+    in_turn = tuple(itertools.islice(itertools.cycle(preparations or (None,)), beats))
     return CardiacFisp(flip_angle, repetition_time, echo_time, in_turn, rr_intervals)
 
 
