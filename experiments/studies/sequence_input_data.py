@@ -20,7 +20,7 @@ from ganmrf.gan.data import Data, Examples, Scaling
 from ganmrf.gan.emission import hidden_layers
 from ganmrf.gan.least_squares import least_squares
 from ganmrf.gan.recipes import Recipe
-from ganmrf.physics.engines.trains import compiled
+from ganmrf.physics.engines.programs import compiled
 from ganmrf.physics.epg import exact_n_states
 from ganmrf.physics.sequences.fisp import Fisp
 from ganmrf.physics.sequences.random import five_lobes, sample_five_lobes

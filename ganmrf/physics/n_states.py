@@ -8,7 +8,8 @@ import numpy as np
 
 from ganmrf.parallel import run_chunks
 from ganmrf.physics.engines import one_kernel
-from ganmrf.physics.engines.trains import compiled, train_signal
+from ganmrf.physics.engines.programs import compiled
+from ganmrf.physics.engines.trains import train_signal
 from ganmrf.physics.lowering import ISOCHROMAT, as_played, dephasing_times, exact_states, form_of, is_real
 from ganmrf.physics.sequences.blocks import PulseSequence
 from ganmrf.physics.slice_profile import SliceProfile, gauss_quadrature

@@ -1,13 +1,13 @@
 """Signals of many voxels on every device and core: voxels that need the same number of states go together."""
 
-import operator
+import itertools
 
 import jax
 import numpy as np
 
 from ganmrf.memory import require_memory
 from ganmrf.parallel import meshes, run_chunks
-from ganmrf.physics.engines.trains import compiled, kernel_lanes
+from ganmrf.physics.engines.programs import compiled, kernel_lanes
 from ganmrf.physics.lowering import ISOCHROMAT, as_played, dephasing_times, exact_states, form_of, signal_dtype
 from ganmrf.physics.n_states import n_states_of_boxes, resolve_n_states, simulate_by_n_states, sufficient_n_states
 from ganmrf.physics.sequences.blocks import PulseSequence
@@ -21,6 +21,8 @@ from ganmrf.physics.tissue import Tissue
 _BUCKET_RATIO = 1.25
 # Batches of a call, on each device, in the one-kernel form: enough that the time to start a call does not count.
 _BATCHES_A_CALL = 8
+# Off-resonances of a grid that make a batch: fewer leave lanes empty, and what more share does not fit the cache.
+_FEWEST_SHIFTS, _MOST_SHIFTS = 12, 64
 _BYTES_A_VOXEL = 100  # of tissue, norms and numbers of states, and of the order in which voxels are simulated
 
 
@@ -109,37 +111,77 @@ def batched_simulator(
     """
     sequence = as_played(sequence, voxels.off_resonance)
     sequence, voxels, slice_profile = jax.tree.map(np.asarray, (sequence, voxels, slice_profile))
-    lanes = kernel_lanes(signal_dtype(sequence, voxels))
+    lanes, n_shifts = _lanes(sequence, voxels)
 
     def simulate(rows, mesh):
-        for call in calls(n_states[rows], lanes, mesh.size):
+        for call in calls(rows, n_states[rows], lanes, n_shifts, mesh.size):
             size = lanes or _batch_size(len(call[0]), mesh.size)
             needed = [int(n_states[rows[batch[0]]]) for batch in call]
             idle = _BATCHES_A_CALL * mesh.size - len(call) if lanes else 0  # one shape for all calls
-            padded = np.array([*(np.resize(batch, size) for batch in call), *[call[0][:1].repeat(size)] * idle])
-            run = compiled(simulation, n_states=needed + [1] * idle if lanes else needed[0], mesh=mesh)
-            found = jax.tree.map(np.asarray, run(sequence, voxels.rows(rows[padded.ravel()]), slice_profile))
-            for n, batch in enumerate(call):
-                part = slice(n * size, n * size + len(batch))
-                yield batch, jax.tree.map(operator.itemgetter(part), found)
+            simulated, parts = zip(*(_simulated(rows[batch], size, n_shifts) for batch in call), strict=True)
+            simulated = np.concatenate([*simulated, simulated[0][:1].repeat(size * idle)])
+            n_needed = needed + [1] * idle if lanes else needed[0]
+            run = compiled(simulation, n_states=n_needed, mesh=mesh, n_shifts=n_shifts and lanes)
+            found = jax.tree.map(np.asarray, run(sequence, voxels.rows(simulated), slice_profile))
+            for n, (batch, part) in enumerate(zip(call, parts, strict=True)):
+                whole = slice(n * size, (n + 1) * size)
+                yield batch, jax.tree.map(lambda leaf, whole=whole, part=part: leaf[whole][part], found)
 
     return simulate
 
 
-def calls(n_states: np.ndarray, lanes: int | None, n_devices: int) -> list[list[np.ndarray]]:
-    """The batches, indices of voxels, of each call of a compiled program that ``n_devices`` share.
+def _lanes(sequence, voxels):
+    """Voxels of a batch in the one-kernel form, or None, and how many off-resonances a grid has in turn, or None.
 
-    The voxels of a batch need the same number of states. The most expensive batches come first.
+    Where a grid has the same off-resonances at each T1, T2 and B1, one after the other, a batch of isochromats is some
+    of them at one T1, T2 and B1, and all batches of a call share what depends on off-resonance alone.
     """
-    alike = [np.flatnonzero(n_states == n) for n in np.unique(n_states)[::-1]]
-    batches = [
-        voxels[start : start + size]
-        for voxels in alike
-        for size in [lanes or _batch_size(len(voxels), n_devices)]
-        for start in range(0, len(voxels), size)
-    ]
+    lanes, shifts = kernel_lanes(signal_dtype(sequence, voxels)), voxels.off_resonance
+    if lanes is None or not np.ndim(shifts) or form_of(sequence, shifts) != ISOCHROMAT:
+        return lanes, None
+    others = [values for values in (voxels.t1, voxels.t2, voxels.b1) if values.ndim]
+    n_shifts = int(np.argmax([*np.any([values[1:] != values[:-1] for values in others], axis=0), True])) + 1
+    if voxels.size % n_shifts or n_shifts < _FEWEST_SHIFTS:
+        return lanes, None
+    in_turn = [(shifts, shifts[:n_shifts]), *((values, values[::n_shifts, None]) for values in others)]
+    if not all((values.reshape(-1, n_shifts) == expected).all() for values, expected in in_turn):
+        return lanes, None
+    parts = -(-n_shifts // _MOST_SHIFTS)
+    return -(-n_shifts // parts // 8) * 8, n_shifts  # whole vector registers
+
+
+def _simulated(rows, size, n_shifts):
+    """The voxels, ``size`` of them, that are simulated for a batch of ``rows``, and where these are among them."""
+    if n_shifts is None:
+        return np.resize(rows, size), slice(len(rows))
+    of_run, run = rows[0] % n_shifts // size * size, rows[0] // n_shifts * n_shifts
+    part = rows - run - of_run
+    part = slice(len(part)) if np.array_equal(part, np.arange(len(part))) else part
+    return run + np.minimum(of_run + np.arange(size), n_shifts - 1), part
+
+
+def calls(
+    rows, n_states: np.ndarray, lanes: int | None, n_shifts: int | None, n_devices: int
+) -> list[list[np.ndarray]]:
+    """The batches, indices of ``rows``, of each call of a compiled program that ``n_devices`` share.
+
+    The voxels of a batch need the same number of states, and the most expensive batches come first. With the ``lanes``
+    and ``n_shifts`` of `_lanes` they have one T1, T2 and B1, and the batches of a call the same part of the shifts.
+    """
     together = _BATCHES_A_CALL * n_devices if lanes else 1
-    return [batches[start : start + together] for start in range(0, len(batches), together)]
+    if n_shifts:
+        part, run = rows % n_shifts // lanes, rows // n_shifts
+        order = np.lexsort((rows, part))
+        of_parts = np.split(order, np.flatnonzero(np.diff(part[order])) + 1)
+        batches_of_parts = [np.split(each, np.flatnonzero(np.diff(run[each])) + 1) for each in of_parts]
+    else:
+        alike = [np.flatnonzero(n_states == n) for n in np.unique(n_states)[::-1]]
+        sizes = [lanes or _batch_size(len(voxels), n_devices) for voxels in alike]
+        batches = [np.split(voxels, range(size, len(voxels), size)) for voxels, size in zip(alike, sizes, strict=True)]
+        batches_of_parts = [list(itertools.chain(*batches))]
+    return [
+        batches[start : start + together] for batches in batches_of_parts for start in range(0, len(batches), together)
+    ]
 
 
 def empty_signals(sequence: PulseSequence, voxels: Tissue) -> np.ndarray:
@@ -172,8 +214,9 @@ def simulate_all(store, simulation, sequence, voxels, slice_profile, n_states, p
     """
     simulate = batched_simulator(simulation, sequence, voxels, slice_profile, n_states)
     meshes_of_workers = meshes()
-    lanes = kernel_lanes(signal_dtype(sequence, voxels))
-    pieces = [np.concatenate(batches) for batches in calls(n_states, lanes, meshes_of_workers[0].size)]
+    form = _lanes(*jax.tree.map(np.asarray, (as_played(sequence, voxels.off_resonance), voxels)))
+    in_calls = calls(np.arange(voxels.size), n_states, *form, meshes_of_workers[0].size)
+    pieces = [np.concatenate(batches) for batches in in_calls]
 
     def run(rows, mesh):
         for places, results in simulate(rows, mesh):

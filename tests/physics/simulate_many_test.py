@@ -4,10 +4,14 @@ import sys
 
 import jax
 import numpy as np
+import pytest
 
+from ganmrf.dictionary.grids import grid_of
+from ganmrf.parallel import meshes
+from ganmrf.physics.sequences.bssfp import Bssfp
 from ganmrf.physics.sequences.published import mrf_fisp
-from ganmrf.physics.simulate import simulate
-from ganmrf.physics.simulate_many import simulate_few, simulate_many
+from ganmrf.physics.simulate import simulate, simulate_in_chunks
+from ganmrf.physics.simulate_many import batched_simulator, simulate_few, simulate_many
 from ganmrf.physics.slice_profile import sinc_slice_profile
 from ganmrf.physics.tissue import Tissue
 
@@ -49,6 +53,29 @@ def test_result_does_not_depend_on_company():
     many = simulate_many(sequence, Tissue(t1=t1, t2=0.3 * t1), n_states=26)
     few = simulate_many(sequence, Tissue(t1=t1[700:703], t2=0.3 * t1[700:703]), n_states=26)
     np.testing.assert_array_equal(many[700:703], few)
+
+
+@pytest.mark.parametrize("n_shifts", [13, 70])  # one batch for each T1, T2 and B1, and several
+def test_a_grid_of_off_resonances_is_simulated_as_any_voxels_are(n_shifts):
+    shifts = np.linspace(-150, 150, n_shifts)
+    grid = grid_of([0.5, 1.5], [0.05, 0.1], [0.8, 1.1], shifts)
+    sequence = Bssfp(np.linspace(0.1, 1, 30), np.linspace(8e-3, 12e-3, 30), inversion_time=0.02)
+    expected = np.asarray(simulate(sequence, grid))
+    signals = simulate_many(sequence, grid)
+    assert signals.dtype == np.complex64
+    np.testing.assert_allclose(signals, expected, atol=2e-6)  # float32, after a hundred turns
+    # Some voxels, in any order, more than once: of a grid that is still one, and of one that is none any more.
+    order = np.random.default_rng(0).integers(0, grid.size, 50)
+    simulated = np.zeros((50, 30), complex)
+    states = np.ones(grid.size, np.int32)
+    for places, found in batched_simulator(simulate_in_chunks, sequence, grid, None, states)(order, meshes()[0]):
+        simulated[places] = found
+    np.testing.assert_array_equal(simulated, signals[order])
+    np.testing.assert_allclose(simulate_many(sequence, grid.rows(order)), expected[order], atol=2e-6)
+    profile = sinc_slice_profile(3)
+    expected = simulate(sequence, grid.rows(slice(n_shifts)), slice_profile=profile)
+    found = simulate_many(sequence, grid, slice_profile=profile)[:n_shifts]
+    np.testing.assert_allclose(found, expected, atol=2e-6)
 
 
 def test_progress_counts_the_atoms(monkeypatch, capsys):

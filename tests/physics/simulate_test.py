@@ -13,7 +13,8 @@ import pytest
 
 from ganmrf.physics.bloch import isochromat_signal
 from ganmrf.physics.engines import one_kernel
-from ganmrf.physics.engines.trains import compiled, fisp_signal
+from ganmrf.physics.engines.programs import compiled
+from ganmrf.physics.engines.trains import fisp_signal
 from ganmrf.physics.epg import exact_n_states
 from ganmrf.physics.sequences.fisp import Fisp, simulate_voxel
 from ganmrf.physics.sequences.published import mrf_fisp

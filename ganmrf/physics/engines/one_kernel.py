@@ -5,9 +5,11 @@ Everything here is undocumented in XLA and was measured with JAX 0.10 only, wher
 """
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.experimental.xla_metadata import set_xla_metadata
 
@@ -16,6 +18,9 @@ OPTIONS = {
     "xla_backend_optimization_level": 2,  # above it LLVM unrolls short loops before it can vectorise them
     "xla_cpu_experimental_ynn_fusion_type": "",  # a kernel cannot call the library that takes over some sums
 }
+
+# Parts of pi whose first ones, of 9 and 11 bits, have exact products with whole numbers of up to 13 bits.
+_PI = tuple(np.float32([3.140625, 9.67025756835937500e-4, 6.277114152908325e-7]))
 
 
 @functools.cache
@@ -52,3 +57,27 @@ def in_one_kernel(function):
             return lax.optimization_barrier(results)[0]  # so that both results are used
 
     return outer
+
+
+def cos_sin(angle, in_kernel: bool):
+    """Cosine and sine of angles, rad, (..., lanes), where ``in_kernel`` in the way that is fast there.
+
+    In a kernel XLA calls the C library for each of them, ten times as slow as these polynomials in float32: Taylor's,
+    at most a quarter of a turn from 0, after multiples of pi in three parts have been taken off (Cody and Waite 1980).
+    Their error is 2e-7 for up to a hundred turns. A lone lane is left to XLA, as is float64.
+    """
+    if not in_kernel or angle.dtype != jnp.float32 or angle.shape[-1] == 1:
+        return jnp.cos(angle), jnp.sin(angle)
+    halves = jnp.floor(angle * np.float32(1 / np.pi) + np.float32(0.5))
+    for part in _PI:
+        angle = angle - halves * part
+    sign = 1 - 2 * (halves - 2 * jnp.floor(halves * np.float32(0.5)))
+    return sign * _series(angle * angle, range(12, -1, -2)), sign * angle * _series(angle * angle, range(11, 0, -2))
+
+
+def _series(square, powers):
+    """Taylor's series of a cosine, or of a sine over its argument, from the square of the argument."""
+    total = np.float32(0)
+    for power in powers:
+        total = total * square + np.float32((-1) ** (power // 2) / math.factorial(power))
+    return total

@@ -1,0 +1,87 @@
+"""Compiled programs of batches of voxels: how many voxels go together, and in what form XLA gets them."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import PartitionSpec
+
+from ganmrf.physics.engines import one_kernel
+
+# ``max_states`` of compiled programs is a multiple of this, plus order 0: few programs, and few rows that stay empty.
+_CAPACITY_STEP = 128
+
+
+def lanes(n_states: int, max_states: int | None, dtype) -> int:
+    """Voxels to simulate together: on a CPU so many that their states fit its first- or second-level cache."""
+    if max_states is not None:
+        return kernel_lanes(dtype)
+    if jax.default_backend() == "cpu":
+        return min(max(10240 // n_states // 64 * 64, 64), 512)  # 40 kB for each of p, q and z in float32
+    return 16384  # enough to fill a GPU
+
+
+def kernel_lanes(dtype) -> int | None:
+    """Voxels that a `compiled` function simulates together, whatever their number of states; else None."""
+    # 256 bytes a state: p, q and z of about a hundred states, and their buffers, fit the second-level cache.
+    return 256 // jnp.dtype(dtype).itemsize if one_kernel.works() else None
+
+
+def compiled(function, *, n_states, mesh: jax.sharding.Mesh | None = None, n_shifts: int | None = None):
+    """``function`` with ``n_states`` and ``max_states`` bound, jitted in the fastest form that this backend takes.
+
+    For concrete arguments only: JAX takes compiler options for a whole program, not for a part of one. In the
+    one-kernel form one program serves all numbers of states up to its ``max_states``.
+
+    Args:
+      function: a function of sequence, tissue, slice profile and further arguments, with the keywords ``n_states`` and
+        ``max_states``.
+      n_states: number of states; in the one-kernel form one number for all voxels, or one for each run of
+        `kernel_lanes` voxels.
+      n_shifts: in the one-kernel form, a further keyword of ``function``; None for none.
+      mesh: divides the voxels, (voxels,), and ``n_states``, if it holds several, over its axis ``atoms``.
+    """
+    if mesh is not None and mesh.size == 1:
+        mesh = None
+    if not one_kernel.works():
+        return _ordinary(function, n_states, mesh)
+    max_states = max(-(-(np.max(n_states) - 1) // _CAPACITY_STEP), 1) * _CAPACITY_STEP + 1
+    run = _one_kernel(function, int(max_states), mesh, n_shifts)
+    return functools.partial(run, n_states=np.asarray(n_states, np.int32))
+
+
+@functools.cache
+def _ordinary(function, n_states, mesh):
+    return jax.jit(_divided(functools.partial(function, n_states=n_states, max_states=None), mesh))
+
+
+@functools.cache
+def _one_kernel(function, max_states, mesh, n_shifts):
+    static = {"max_states": max_states} | ({} if n_shifts is None else {"n_shifts": n_shifts})
+
+    def in_one_kernel(*arguments, n_states):
+        def run(n_states, *arguments):
+            return function(*arguments, n_states=n_states, **static)
+
+        return one_kernel.in_one_kernel(run)(n_states, *arguments)
+
+    return jax.jit(_divided(in_one_kernel, mesh), compiler_options=one_kernel.OPTIONS)
+
+
+def _divided(function, mesh):
+    """``function`` with its tissue, and arrays among its keywords, divided over the mesh, and its results gathered."""
+    if mesh is None:
+        return function
+    atoms, everywhere = PartitionSpec("atoms"), PartitionSpec()
+
+    def run(sequence, tissue, slice_profile, **keywords):
+        def each(sequence, tissue, slice_profile, keywords):
+            return function(sequence, tissue, slice_profile, **keywords)
+
+        shares = jax.tree.map(lambda leaf: atoms if leaf.ndim else everywhere, (tissue, keywords))
+        specs = (everywhere, shares[0], everywhere, shares[1])
+        divided = jax.shard_map(each, mesh=mesh, in_specs=specs, out_specs=atoms, check_vma=False)
+        return divided(sequence, tissue, slice_profile, keywords)
+
+    return run
