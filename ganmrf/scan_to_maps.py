@@ -23,8 +23,8 @@ from ganmrf.dictionary.zarr import open_dictionary
 from ganmrf.imaging.coils import virtual_coils
 from ganmrf.imaging.pipeline import reconstruct
 from ganmrf.imaging.sensitivities import calibrate
+from ganmrf.physics.sequences.blocks import PulseSequence
 from ganmrf.physics.sequences.bssfp import Bssfp
-from ganmrf.physics.sequences.fisp import Fisp
 from ganmrf.physics.sequences.kinds import kind_of
 from ganmrf.physics.sequences.multi_spin_echo import MultiSpinEcho
 from ganmrf.physics.sequences.published import mrf_fisp
@@ -76,7 +76,7 @@ def map_scan(
     scan_path,
     folder=None,
     *,
-    sequence: Fisp | None = None,
+    sequence: PulseSequence | None = None,
     tissue: Tissue | None = None,
     slice_profile: SliceProfile | None = None,
     dictionary: Dictionary | None = None,

@@ -17,6 +17,8 @@ from ganmrf.imaging.trajectory import design_spiral, rotated, rotation_angles
 from ganmrf.io.mrd import RawData, read_mrd, write_mrd
 from ganmrf.physics.sequences.bssfp import Bssfp
 from ganmrf.physics.sequences.published import mrf_fisp
+from ganmrf.physics.simulate import simulate
+from ganmrf.physics.tissue import Tissue
 from ganmrf.scan_reading import read_scan
 from ganmrf.scan_settings import RawConfig, ReconstructionConfig
 from ganmrf.scan_to_maps import map_scan
@@ -95,6 +97,60 @@ def test_a_b1_map_is_matched_with(folder, dictionary, images):
     assert_same_maps(map_scan(folder / "scan.npz", config=config).maps, expected)
 
 
+BALANCED = Bssfp(np.deg2rad(10 + 40 * np.sin(np.pi * np.arange(40) / 40)), np.linspace(9e-3, 12e-3, 40), None, 20e-3)
+HZ = np.arange(-10, 31, 10.0)  # not even about 0, or the basis of the fingerprints would be real
+OFF_RESONANT = grid_of([0.5, 0.8, 1.4], [0.05, 0.1, 0.2], 1.0, HZ)
+
+
+def sampled(images, path, sequence=None, *, shots=2):
+    """A file of the raw data of images, (frames, y, x), by 4 coils; so many shots, a frame each, sample all k-space."""
+    spiral = design_spiral(matrix=SIZE, field_of_view=FIELD_OF_VIEW, interleaves=shots)
+    trajectory = rotated(spiral.k, rotation_angles(len(images), interleaves=shots))
+    y, x = np.meshgrid(*(np.arange(SIZE) - SIZE // 2,) * 2, indexing="ij")
+    coils = np.exp(-((y - 6 * np.array([-1, 1, 0, 0])[:, None, None]) ** 2) / 200 + 0.1j * x)
+    kspace = sample_kspace(images.astype(np.complex64), coils, trajectory, (FIELD_OF_VIEW / SIZE,) * 2)
+    place = {"matrix": (SIZE, SIZE), "field_of_view": (FIELD_OF_VIEW,) * 2, "slice_thickness": 5e-3}
+    write_mrd(path, RawData(kspace, trajectory, **place, sequence=sequence))
+    return path
+
+
+def disc(signal):
+    """Images of a disc of one signal, (frames, y, x)."""
+    y, x = np.meshgrid(*(np.arange(SIZE) - SIZE // 2,) * 2, indexing="ij")
+    return np.asarray(signal)[:, None, None] * (np.hypot(y, x) < 6)
+
+
+@pytest.mark.parametrize("kind", ["series", "raw"])
+def test_off_resonance_is_mapped_or_given(kind, tmp_path):
+    """A series, or raw data, in the complex basis of balanced fingerprints."""
+    images = disc(simulate(BALANCED, Tissue(0.9, 0.08, off_resonance=13.0)))
+    path = tmp_path / "scan.npz"
+    np.savez(path, images=images)
+    if kind == "raw":
+        path = sampled(images, tmp_path / "scan.h5", shots=1)
+    call = {"sequence": BALANCED, "tissue": OFF_RESONANT}
+    results, again = (map_scan(path, tmp_path / "stages", **call, config=ReconstructionConfig(rank=20)) for _ in "12")
+    centre = (SIZE // 2,) * 2
+    assert np.iscomplexobj(results.dictionary.basis)
+    assert results.maps.off_resonance[centre] == 10
+    found = [getattr(results.refined, name)[centre] for name in ("t1", "t2", "off_resonance")]
+    assert found == pytest.approx([0.9, 0.08, 13], rel=1e-3)  # what the basis leaves out
+    assert results.refined.off_resonance_std[centre] > 0
+    assert_same_maps(again.maps, results.maps)
+    assert_same_maps(again.refined, results.refined)
+    np.savez(tmp_path / "b0.npz", b0=np.full((SIZE, SIZE), 26.0))
+    given = {"b0_map": str(tmp_path / "b0.npz"), "b0_scale": 0.5}
+    known = map_scan(path, **call, config=ReconstructionConfig(rank=20, **given))
+    assert known.maps.off_resonance[centre] == 10
+    assert known.refined.off_resonance[centre] == 13
+    assert known.refined.off_resonance_std is None
+    assert known.refined.t2[centre] == pytest.approx(0.08, rel=1e-3)
+    with pytest.raises(ValueError, match=r"b0_map=.* wants atoms of several off-resonances"):
+        map_scan(
+            path, sequence=BALANCED, tissue=grid_of([0.8], [0.1, 0.2]), config=ReconstructionConfig(rank=2, **given)
+        )
+
+
 def test_the_threshold_leaves_out_what_is_weak(folder, dictionary, images):
     strength = np.linalg.norm(images, axis=0)
     half = map_scan(
@@ -109,17 +165,9 @@ def test_the_threshold_leaves_out_what_is_weak(folder, dictionary, images):
 @pytest.fixture(scope="module")
 def raw(tmp_path_factory):
     """Raw data of a disc of one tissue, fully sampled by 4 coils, in a file that says its sequence."""
-    spiral = design_spiral(matrix=SIZE, field_of_view=FIELD_OF_VIEW, interleaves=2)
-    trajectory = rotated(spiral.k, rotation_angles(SEQUENCE.n_frames, interleaves=2))
-    y, x = np.meshgrid(*(np.arange(SIZE) - SIZE // 2,) * 2, indexing="ij")
     signal = build_dictionary(SEQUENCE, grid_of([0.8], [0.1]), n_states=20)
-    images = (signal.norms[0] * signal.fingerprints[0])[:, None, None] * (np.hypot(y, x) < 6)
-    coils = np.exp(-((y - 6 * np.array([-1, 1, 0, 0])[:, None, None]) ** 2) / 200 + 0.1j * x)
-    kspace = sample_kspace(images.astype(np.complex64), coils, trajectory, (FIELD_OF_VIEW / SIZE,) * 2)
-    path = tmp_path_factory.mktemp("raw") / "scan.h5"
-    place = {"matrix": (SIZE, SIZE), "field_of_view": (FIELD_OF_VIEW,) * 2, "slice_thickness": 5e-3}
-    write_mrd(path, RawData(kspace, trajectory, **place, sequence=SEQUENCE))
-    return path
+    images = disc(signal.norms[0] * signal.fingerprints[0])
+    return sampled(images, tmp_path_factory.mktemp("raw") / "scan.h5", SEQUENCE)
 
 
 def test_raw_data_to_maps_and_stages_are_gone_on_with(raw, tmp_path, capsys):
