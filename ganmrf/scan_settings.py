@@ -12,6 +12,7 @@ _ITERATIVE = ("method=sense|low_rank",)
 _GIVEN = ("trajectory", "gradients")
 _MAGNITUDE = "auto", "yes", "no"
 _OF_SIMULATION = (
+    "sequence",
     "schedule",
     "frames",
     "echo_time_ms",
@@ -20,6 +21,7 @@ _OF_SIMULATION = (
     "t1_ms",
     "t2_ms",
     "b1",
+    "off_resonance_hz",
     "slice_nodes",
 )
 

@@ -119,7 +119,8 @@ def map_scan(
             raise ValueError(f"b1_map={config.b1_map} wants atoms of several B1, in the tissue or in the dictionary")
         if scan.b0_map is not None and np.ndim(dictionary.tissue.off_resonance) == 0:
             raise ValueError(
-                f"b0_map={config.b0_map} wants atoms of several off-resonances, in the tissue or in the dictionary"
+                f"b0_map={config.b0_map} wants atoms of several off-resonances: --off_resonance_hz, or a dictionary "
+                "that has them"
             )
         images, found = _images(stages, scan, config, dictionary, progress)
         maps = _matched(stages, scan, config, dictionary, images, progress)

@@ -25,6 +25,11 @@ def test_stages_are_made_once_or_again(tmp_path, damage):
     np.testing.assert_array_equal(Stages(tmp_path)("one", make)["values"], np.arange(50.0) + 1)
 
 
+def test_what_is_none_is_left_out(tmp_path):
+    made, kept = (Stages(tmp_path)("one", lambda: {"values": 1.0, "nothing": None}) for _ in range(2))
+    assert made == kept == {"values": 1.0}
+
+
 def test_stages_of_other_files_are_not_gone_on_with(tmp_path):
     for name in ("scan", "mask"):
         (tmp_path / name).write_text(name, encoding="utf-8")

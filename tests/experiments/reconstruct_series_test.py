@@ -11,6 +11,7 @@ from ganmrf.dictionary.grids import grid_of
 from ganmrf.dictionary.npz import save_dictionary
 from ganmrf.dictionary.zarr_fill import begin_store, fill_store
 from ganmrf.io.series import read_series
+from ganmrf.physics.sequences.bssfp import ma_bssfp
 from ganmrf.physics.sequences.published import mrf_fisp
 from ganmrf.physics.simulate import simulate
 from ganmrf.physics.tissue import Tissue
@@ -70,6 +71,30 @@ def test_a_mask_and_b1_between_the_atoms(series, tmp_path):
     report = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "an image series" in report
     assert "Sensitivities" not in report
+
+
+def test_off_resonance_is_mapped_or_read_from_a_map(tmp_path):
+    """Balanced frames in a complex basis; the map of B0 is in rad/s, as its sidecar says."""
+    rng = np.random.default_rng(2)
+    t1, t2, hz = (rng.uniform(*bounds, (4, 6)) for bounds in ((0.6, 1.5), (0.05, 0.15), (-18, 28)))
+    images = 30 * np.moveaxis(np.asarray(simulate(ma_bssfp(FRAMES), Tissue(t1, t2, off_resonance=hz))), -1, 0)
+    np.savez(tmp_path / "images.npz", images=images)
+    nibabel.save(nibabel.Nifti1Image(2 * np.pi * hz.T[:, :, None], np.eye(4)), tmp_path / "b0.nii.gz")
+    (tmp_path / "b0.json").write_text(json.dumps({"Units": "rad/s"}), encoding="utf-8")
+    flags = ("--sequence=bssfp", f"--frames={FRAMES}", "--off_resonance_hz=-20:30:5", "--rank=30", "--also=npz,dicom")
+    flags += ("--t1_ms=500:1700:200", "--t2_ms=40:180:20", "--signal_threshold=0")
+    for name, more in (("fitted", ()), ("given", (f"--b0_map={tmp_path / 'b0.nii.gz'}",))):
+        folder = tmp_path / name
+        reconstruct(tmp_path / "images.npz", folder, *flags, *more)
+        # Rank 30 leaves out less than 1e-3 of a signal.
+        np.testing.assert_allclose(stored(folder / "T1map.nii.gz"), t1, rtol=0.01)
+        np.testing.assert_allclose(stored(folder / "T2map.nii.gz"), t2, rtol=0.02)
+        np.testing.assert_allclose(stored(folder / "fieldmap.nii.gz"), hz, atol=0.3)
+        with np.load(folder / "maps.npz") as archive:
+            np.testing.assert_allclose(archive["off_resonance_hz"], hz, atol=0.3)
+        assert (folder / "dicom" / "fieldmap" / "0001.dcm").exists()
+        assert (folder / "desc-std_fieldmap.nii.gz").exists() == (name == "fitted")
+    np.testing.assert_allclose(stored(tmp_path / "given" / "fieldmap.nii.gz"), hz, rtol=1e-6)
 
 
 def test_error_bars_are_the_spread_of_the_errors(series, tmp_path):

@@ -120,6 +120,18 @@ def test_match_quality_adds_a_panel():
     assert shown[3].get_clim() == (0.95, 1)
 
 
+def test_a_map_of_b0_is_even_about_resonance():
+    t1, t2, mask = maps()
+    b0 = np.where(mask, np.linspace(-10, 40, mask.shape[1]), -1e3)
+    figure = figures.map_figure(t1, t2, t1, mask=mask, off_resonance=b0, quality=np.where(mask, 0.97, 0.1))
+    assert len(images(figure)) == 5
+    shown = images(figure)[3]
+    low, high = shown.get_clim()
+    assert -low == high == pytest.approx(np.percentile(np.abs(b0[mask]), 99))
+    np.testing.assert_allclose(shown.get_array()[mask[1:11, 2:10]], b0[mask])
+    assert "Off-resonance (Hz)" in texts(figure)
+
+
 def test_outside_the_mask_and_without_value_maps_are_black():
     t1, t2, mask = maps((40, 40))
     t1 = np.where(mask, 3.0, 1.5)  # cream on a black ground
