@@ -109,7 +109,7 @@ def main(config: Config, given: frozenset[str]):
     if "rms_error_off_resonance_hz" in results.metrics:
         print(f"RMS error of off-resonance {results.metrics['rms_error_off_resonance_hz']:.2f} Hz")
     for row in results.metrics.get("coverage_of_95_percent_intervals", []):
-        held = ", ".join(f"{name.upper()} {100 * row[name]:.1f} %" for name in ("t1", "t2"))
+        held = ", ".join(f"{name.upper()} {100 * row[name]:.1f} %" for name in ("t1", "t2", "b0") if name in row)
         filled = f"{100 * row['filled']:g} %"
         print(f"{row['tissue']:12s} {row['voxels']:6d} voxels filled to {filled}, 95 % intervals hold {held}")
     print(f"report: {folder / 'report.html'}")
@@ -175,9 +175,10 @@ def map_brain(config: Config, folder) -> Results:
         "same_atom_as_without_noise": float(np.mean(maps.index[inside] == noise_free.index[inside])),
         "tissues": {row.name: {k: None if v != v else v for k, v in row._asdict().items()} for row in rows},
     }
-    if maps.off_resonance is not None:
-        wrong = (maps.off_resonance - brain.off_resonance)[inside]
-        metrics["rms_error_off_resonance_hz"] = float(np.sqrt(np.mean(wrong**2)))
+    for name, found in (("", maps), ("refined_", refined)):
+        if found is not None and found.off_resonance is not None:
+            wrong = (found.off_resonance - brain.off_resonance)[inside]
+            metrics[f"{name}rms_error_off_resonance_hz"] = float(np.sqrt(np.mean(wrong**2)))
     if refined is not None:
         metrics |= {
             "refined_rrmse_t1": rrmse(refined.t1[inside], t1[inside]),
@@ -194,13 +195,15 @@ def coverages(refined: Refined, brain: Brain) -> list[dict]:
     the error bars are right, and the others what a mixture does.
     """
     t1, t2 = brain.truth()
-    times = {"t1": (refined.t1, refined.t1_std, t1), "t2": (refined.t2, refined.t2_std, t2)}
+    found = {"t1": (refined.t1, refined.t1_std, t1), "t2": (refined.t2, refined.t2_std, t2)}
+    if refined.off_resonance_std is not None:
+        found["b0"] = refined.off_resonance, refined.off_resonance_std, brain.off_resonance
     filled, rows = brain.fractions.max(axis=0), []
     for least in (_WHOLLY, PURE):
         for label, tissue in enumerate(brain.tissue_names):
             here = (brain.labels == label) & (filled >= least) & brain.brain_mask & refined.converged
             if here.any():
-                held = {name: coverage(*(each[here] for each in of_time)) for name, of_time in times.items()}
+                held = {name: coverage(*(each[here] for each in of_one)) for name, of_one in found.items()}
                 rows.append({"tissue": tissue, "filled": least, "voxels": int(here.sum())} | held)
     return rows
 

@@ -133,26 +133,30 @@ def _error_section(results):
 def _refined_section(results):
     refined, metrics = results.refined, results.metrics
     times = refined.t1, refined.t1_std, refined.t2, refined.t2_std
+    covered = metrics["coverage_of_95_percent_intervals"]
+    names = [name for name in ("t1", "t2", "b0") if any(name in row for row in covered)]
     rows = [
         (
             row["tissue"],
             f"{100 * row['filled']:g} %",
             f"{row['voxels']}",
-            f"{100 * row['t1']:.1f}",
-            f"{100 * row['t2']:.1f}",
+            *(f"{100 * row[name]:.1f}" for name in names),
         )
-        for row in metrics["coverage_of_95_percent_intervals"]
+        for row in covered
     ]
+    b0 = ""
+    if (error := metrics.get("refined_rms_error_off_resonance_hz")) is not None:
+        b0 = f" The root-mean-square error of off-resonance is {error:.2f} Hz."
     return Section(
         "Between the atoms",
         "T1, T2 and M0 fitted to each voxel of the brain by least squares, from its matched atom on: their RRMSE is "
-        f"{100 * metrics['refined_rrmse_t1']:.2f} % (T1) and {100 * metrics['refined_rrmse_t2']:.2f} % (T2). Error "
+        f"{100 * metrics['refined_rrmse_t1']:.2f} % (T1) and {100 * metrics['refined_rrmse_t2']:.2f} % (T2).{b0} Error "
         "bars that are right hold the truth in 95 % of the voxels that one tissue fills wholly; where a voxel is "
         "mixed, the mixture shifts T1 and T2 beyond them.",
         figures=[Picture(uncertainty_figure(*times, mask=results.brain.brain_mask), "Error bars of T1 and T2.")],
         tables=[
             Table(
-                ("Tissue", "Fills at least", "Voxels", "T1 within (%)", "T2 within (%)"),
+                ("Tissue", "Fills at least", "Voxels", *(f"{name.upper()} within (%)" for name in names)),
                 rows,
                 "Voxels whose 95 % interval holds the truth",
             )

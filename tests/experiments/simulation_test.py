@@ -215,7 +215,7 @@ def test_main_job_on_a_small_brain(tmp_path):
 
 
 def test_b0_of_a_brain_is_mapped_with_balanced_frames(tmp_path):
-    flags = ("--sequence=bssfp", "--size=32", "--frames=200", "--snr=0", "--b0_variation_hz=10")
+    flags = ("--sequence=bssfp", "--size=32", "--frames=200", "--snr=0", "--b0_variation_hz=10", "--refine")
     grid = ("--t1_ms=300:2800:250", "--t2_ms=30:330:50", "--off_resonance_hz=-16:16:2", "--rank=30")
     done = run("map_brain", f"--output={tmp_path / 'brain'}", *flags, *grid)
     assert done.returncode == 0, done.stderr
@@ -223,6 +223,8 @@ def test_b0_of_a_brain_is_mapped_with_balanced_frames(tmp_path):
     metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     # Atoms are 2 Hz apart: half a step at most, uniformly spread, is 0.58 Hz; a wrong T2 pulls along.
     assert metrics["rms_error_off_resonance_hz"] < 1
+    # Between the atoms; mixed voxels, of which one tissue fills 95 %, are a little off.
+    assert metrics["refined_rms_error_off_resonance_hz"] < 0.1
     b0 = nibabel.load(folder / "fieldmap.nii.gz").get_fdata()[..., 0].T
     brain = digital_brain(size=32, b0_variation=10.0)
     assert np.abs(b0 - brain.off_resonance)[brain.brain_mask].max() < 6
