@@ -195,8 +195,8 @@ def _require_kind(scan, sequence, source):
     """
     if isinstance(sequence, _NOT_FISP) and np.ptp(scan.sequence.flip_angle):
         raise ValueError(
-            f"{source} is a dictionary of {kind_of(sequence)}, but {scan.sequence_from} says that fisp was played (a "
-            "--header without flip angles says nothing)"
+            f"{source} is a dictionary of {kind_of(sequence)}, but {scan.sequence_from} says that fisp was played: "
+            "give a --dictionary of fisp, or a --header or --trajectory that does not say it"
         )
 
 

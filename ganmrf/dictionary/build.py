@@ -21,12 +21,13 @@ class Dictionary:
     """Fingerprints of many tissues, of unit norm, with the sequence and slice profile of their simulation.
 
     Attributes:
-      tissue: the atoms' parameters; t1 and t2 (atoms,), s; b1 (atoms,) or one number.
+      tissue: the atoms' parameters; t1 and t2 (atoms,), s; b1 and off_resonance (atoms,) or one number.
       fingerprints: (atoms, frames), or (atoms, rank) when ``basis`` is given; every row has unit norm.
       norms: norm of each fingerprint for M0 = 1, before it was normalised, (atoms,).
       sequence: the sequence that was simulated.
       slice_profile: the slice profile that was simulated, or None for a uniform slice.
-      basis: None, or orthonormal columns (frames, rank), float64: a signal's coefficients are ``signal @ basis``.
+      basis: None, or orthonormal columns (frames, rank), float64 or complex128: a signal's coefficients are ``signal @
+        basis``.
     """
 
     tissue: Tissue
