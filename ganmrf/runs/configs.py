@@ -34,7 +34,7 @@ class SimulationConfig:
 
     schedule: str | None = setting(
         None,
-        "CSV with flip angles and times, or Pulseq .seq; default: the published one",
+        "CSV with flip angles and times, or Pulseq .seq; default: the published one of its kind",
         reads=True,
         goes_with=("sequence=fisp|bssfp|cardiac",),
     )

@@ -52,29 +52,29 @@ class SequenceConfig:
         choices=("fisp", "cardiac", "bssfp", "spgr", "tse"),
     )
     schedule_seed: int | None = setting(
-        None, "of the random part of bSSFP's schedule; default: 0", at_least=0, goes_with=("sequence=bssfp",)
+        None, "bssfp: seed of its schedule; default: 0", at_least=0, goes_with=("sequence=bssfp",)
     )
     flip_angle_deg: float | None = setting(
         None,
-        f"flip angle of every frame in degrees; default: {_FLIP_ANGLE_DEG:g}",
+        f"spgr: flip angle of every frame in degrees; default: {_FLIP_ANGLE_DEG:g}",
         above=0,
         at_most=360,
         goes_with=("sequence=spgr",),
     )
     repetition_time_ms: float | None = setting(
         None,
-        f"repetition time in ms; default: {_REPETITION_MS:g}, within a heartbeat {_CARDIAC_REPETITION_MS:g}",
+        f"spgr, cardiac: repetition time in ms; default: {_REPETITION_MS:g}, within a heartbeat {_CARDIAC_REPETITION_MS:g}",
         above=0,
         goes_with=("sequence=spgr|cardiac",),
     )
     phase_increment_deg: float | None = setting(
         None,
-        "increment of the RF phase's step, RF spoiling, in degrees; default: 117",
+        "spgr: increment of the RF phase's step, RF spoiling, in degrees; default: 117",
         goes_with=("sequence=spgr",),
     )
     refocusing_angle_deg: tuple[float, ...] | None = setting(
         None,
-        "refocusing angle in degrees, one for all echoes or one for each; default: 180",
+        "tse: refocusing angle in degrees, one for all echoes or one for each; default: 180",
         at_least=0,
         at_most=360,
         repeats=True,
@@ -82,27 +82,27 @@ class SequenceConfig:
     )
     echo_spacing_ms: float | None = setting(
         None,
-        "time between echoes in ms; default: 10",
+        "tse: time between echoes in ms; default: 10",
         above=0,
         goes_with=("sequence=tse",),
     )
     rr_ms: tuple[float, ...] | None = setting(
         None,
-        "time from each beat to the next in ms, in the order of the beats; default: 15 beats of 1000",
+        "cardiac: time from each beat to the next in ms, in the order of the beats; default: 15 beats of 1000",
         above=0,
         repeats=True,
         goes_with=("sequence=cardiac",),
     )
     frames_per_beat: int | None = setting(
         None,
-        "frames of a heartbeat; default: 47, or as --schedule has them",
+        "cardiac: frames of a heartbeat; default: 47, or as --schedule has them",
         at_least=1,
         goes_with=("sequence=cardiac",),
     )
     preparations_ms: tuple[str, ...] | None = setting(
         None,
-        "inversion, saturation or t2 with a time in ms, or none, before the frames of each beat in turn; default: "
-        + ",".join(_PUBLISHED),
+        "cardiac: inversion, saturation or t2 with a time in ms, or none, before the frames of each beat in turn; "
+        "default: " + ",".join(_PUBLISHED),
         repeats=True,
         goes_with=("sequence=cardiac",),
     )
