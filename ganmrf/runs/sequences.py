@@ -63,7 +63,7 @@ class SequenceConfig:
     )
     repetition_time_ms: float | None = setting(
         None,
-        f"spgr, cardiac: repetition time in ms; default: {_REPETITION_MS:g}, within a heartbeat {_CARDIAC_REPETITION_MS:g}",
+        f"spgr, cardiac: repetition time in ms; default: {_REPETITION_MS:g}, or {_CARDIAC_REPETITION_MS:g} in heartbeats",
         above=0,
         goes_with=("sequence=spgr|cardiac",),
     )
