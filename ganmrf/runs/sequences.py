@@ -63,7 +63,7 @@ class SequenceConfig:
     )
     repetition_time_ms: float | None = setting(
         None,
-        f"spgr, cardiac: repetition time in ms; default: {_REPETITION_MS:g}, or {_CARDIAC_REPETITION_MS:g} in heartbeats",
+        f"spgr, cardiac: repetition time in ms; default: {_REPETITION_MS:g}, cardiac {_CARDIAC_REPETITION_MS:g}",
         above=0,
         goes_with=("sequence=spgr|cardiac",),
     )
