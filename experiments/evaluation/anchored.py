@@ -12,9 +12,10 @@ import numpy as np
 
 from experiments.benchmarks.timing import timed
 from experiments.evaluation.generator import MapErrors, map_errors, scan_brain
+from ganmrf.anchors.families import sample_sequences
 from ganmrf.anchors.generator import AnchoredGenerator, Weights
 from ganmrf.anchors.generator_file import load_anchored
-from ganmrf.anchors.joint_features import sample_sequences, spread_tissue
+from ganmrf.anchors.joint_features import spread_tissue
 from ganmrf.anchors.prepared import anchored_fingerprints, prepare
 from ganmrf.design.bounds import precision_of
 from ganmrf.design.signal_models import generator_model, simulator_model
@@ -100,10 +101,13 @@ def read_subject(path, tissue: Tissue) -> Subject:
     The ``tissue`` is of the atoms; a table, which has weights for its own tissues alone, keeps its own.
 
     Raises:
-      ValueError: no record, or tissue outside the generator's box.
+      ValueError: no record, tissue outside the generator's box, or a generator of another family than FISP: sequences
+        of no family that it learned from are of FISP alone here.
     """
     path = pathlib.Path(path)
     generator = load_anchored(path)
+    if generator.family != "fisp":
+        raise ValueError(f"{path} has learned from sequences of kind {generator.family}; this evaluates FISP alone")
     core_seconds = read_json(path.with_name("made.json"))["core_seconds"]
     if not generator.model.any_tissue:
         tissue = generator.model.tissue

@@ -22,7 +22,7 @@ import numpy as np
 import optax
 from flax import linen as nn
 
-from ganmrf.anchors.joint_features import sample_sequences
+from ganmrf.anchors.families import sample_sequences
 from ganmrf.gan.train import DivergedError, NetworkState, TrainState
 from ganmrf.parallel import run_chunks
 from ganmrf.physics.sequences.fisp import Fisp

@@ -1,1 +1,1 @@
-"""Generators for any spoiled FISP: exact signals of a few anchor tissues, combined by weights that need no sequence."""
+"""Generators for many sequences: exact signals of a few anchor tissues, combined by weights that need no sequence."""

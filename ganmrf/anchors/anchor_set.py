@@ -9,18 +9,18 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.linalg
 
+from ganmrf.anchors.families import sample_sequences
 from ganmrf.anchors.joint_features import (
     JointFeatures,
     joint_features,
     require_joint_memory,
-    sample_sequences,
     simulate_without_echo,
     spread_tissue,
 )
 from ganmrf.anchors.sentinels import faces_and_corners, joined, spread_to_ends, worst_rows
 from ganmrf.gan.least_squares import ridge_path
 from ganmrf.metrics import direction_errors
-from ganmrf.physics.sequences.fisp import Fisp
+from ganmrf.physics.sequences.blocks import PulseSequence
 from ganmrf.physics.slice_profile import SliceProfile
 from ganmrf.physics.tissue import Tissue
 from ganmrf.physics.tissue_box import TissueBox
@@ -69,6 +69,7 @@ class AnchorSet:
 
     Attributes:
       box: the tissues that generators are made for.
+      family: kind of all sequences, one of `families.FAMILIES`.
       joint: features of tissue, shared by all sequences.
       norm: norm of a tissue's joint features; all other fields hold features divided by their norm.
       anchors: most important first, (anchors,).
@@ -76,21 +77,22 @@ class AnchorSet:
       held_out: tissues that every prepared sequence is checked on, (tissues,).
       validation: tissues by which choices between models are made, (tissues,).
       sequences: sequences by which choices are made; none of the joint features is made from them.
-      signals: for each of ``sequences`` the signals of the anchors over their norm, (anchors, frames), and unit
-        fingerprints of the validation tissues, (tissues, frames).
+      signals: for each of ``sequences`` the signals of the anchors over their norm, (anchors, columns), and unit
+        fingerprints of the validation tissues, (tissues, columns), as `real_columns`.
       pool: tissues that sentinels are chosen from, faces and corners of the box at the end; no anchor is drawn from
         them, (tissues,).
-      pool_truths: for each of ``sequences`` their unit fingerprints, (tissues, frames), float32.
+      pool_truths: for each of ``sequences`` their unit fingerprints, (tissues, columns), float32.
     """
 
     box: TissueBox
+    family: str
     joint: JointFeatures
     norm: NormPolynomial
     anchors: Tissue
     features: np.ndarray
     held_out: Tissue
     validation: Tissue
-    sequences: list[Fisp]
+    sequences: list[PulseSequence]
     signals: list[tuple[np.ndarray, np.ndarray]]
     pool: Tissue
     pool_truths: list[np.ndarray]
@@ -127,6 +129,7 @@ def build_anchor_set(
     box: TissueBox,
     slice_profile: SliceProfile | None,
     *,
+    family: str = "fisp",
     n_anchors: int,
     n_sequences: int = 16,
     n_frames: int = 1000,
@@ -138,6 +141,7 @@ def build_anchor_set(
     Args:
       box: the tissues.
       slice_profile: quadrature over the slice, or None.
+      family: kind of the sequences: one of `families.FAMILIES`.
       n_anchors: the largest number of anchors.
       n_sequences: number of sequences that the features are made from.
       n_frames: length of sequences that are not cardiac.
@@ -151,11 +155,12 @@ def build_anchor_set(
     if not LADDER[0] <= n_anchors <= min(n_candidates, LADDER[-1]):
         raise ValueError(f"n_anchors must be {LADDER[0]} to {min(n_candidates, LADDER[-1])}; got {n_anchors}")
     n_features = int(FEATURES_PER_ANCHOR * n_anchors)
-    require_joint_memory(n_candidates, n_sequences, n_frames, n_features, n_kept=_N_SEQUENCES * _N_POOL)
+    signed = {"off_resonance": "off_resonance" in box.names}
+    require_joint_memory(n_candidates, n_sequences, n_frames, n_features, _N_SEQUENCES * _N_POOL, **signed)
     key = jax.random.key(seed)
     keys = {name: jax.random.fold_in(key, stream) for name, stream in _STREAMS.items()}
     candidates = spread_tissue(box, n_candidates, seed)
-    sequences = sample_sequences(keys["sequences"], n_sequences, n_frames)
+    sequences = sample_sequences(keys["sequences"], n_sequences, n_frames, family)
     joint, features = joint_features(sequences, slice_profile, candidates, n_features)
     norm = fit_norms(np.asarray(box.coordinates(candidates), float), np.linalg.norm(features, axis=1))
     norms = np.asarray(norm(box.coordinates(candidates)))
@@ -167,7 +172,7 @@ def build_anchor_set(
         box.spread(jax.random.uniform(keys[name], (number, len(box.names))))
         for name, number in (("held_out", _N_HELD_OUT), ("validation_tissue", _N_VALIDATION))
     )
-    unseen, signals, truths = sample_sequences(keys["validation"], _N_SEQUENCES, n_frames), [], []
+    unseen, signals, truths = sample_sequences(keys["validation"], _N_SEQUENCES, n_frames, family), [], []
     for sequence in unseen:
         simulated = (simulate_without_echo(sequence, each, slice_profile) for each in (anchors, validation, pool))
         of_anchors, truth, of_pool = simulated
@@ -175,6 +180,7 @@ def build_anchor_set(
         truths.append((of_pool / np.linalg.norm(of_pool, axis=1, keepdims=True)).astype(np.float32))
     return AnchorSet(
         box=box,
+        family=family,
         joint=joint,
         norm=norm,
         anchors=anchors,

@@ -4,6 +4,8 @@ import dataclasses
 
 import numpy as np
 
+from ganmrf.gan.real_columns import real_columns
+
 
 @dataclasses.dataclass(frozen=True)
 class Certificate:
@@ -61,7 +63,7 @@ def certify(made: np.ndarray, truth: np.ndarray, basis: np.ndarray, n_held_out: 
         held_out=errors[:n_held_out],
         sentinels=errors[n_held_out:],
         norms=np.abs(_norms(made) / _norms(truth) - 1)[:, 0],
-        compressed=direction_errors(made @ basis @ basis.T, truth),
+        compressed=direction_errors(made @ basis @ basis.conj().T, truth),
     )
 
 
@@ -72,4 +74,5 @@ def direction_errors(made: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 def _norms(signals):
     """(tissues, 1), twice as fast as `np.linalg.norm`."""
-    return np.sqrt(np.einsum("ij,ij->i", signals, signals))[:, None]
+    columns = real_columns(signals)
+    return np.sqrt(np.einsum("ij,ij->i", columns, columns))[:, None]

@@ -9,9 +9,10 @@ import numpy as np
 
 from ganmrf.anchors.certificate import direction_errors
 from ganmrf.anchors.generator import AnchoredGenerator
-from ganmrf.anchors.joint_features import without_echo
+from ganmrf.anchors.joint_features import echo_times, until_echo, without_echo
 from ganmrf.anchors.sentinels import joined
-from ganmrf.physics.sequences.fisp import Fisp
+from ganmrf.gan.real_columns import weighted
+from ganmrf.physics.sequences.blocks import PulseSequence
 from ganmrf.physics.simulate_many import simulate_few
 
 ROUNDS = 4  # of completion: with the next figure 12 of 40 or more sentinels at most, so that most of them only check
@@ -21,7 +22,7 @@ _DEARER = 1.1  # how much larger completion may make the mean error, to make the
 
 
 def anchors_and_truth(
-    generator: AnchoredGenerator, sequence: Fisp, sizes: list[int], wanted: float
+    generator: AnchoredGenerator, sequence: PulseSequence, sizes: list[int], wanted: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Simulates as few anchors as reach the wanted error, or as many as the last of ``sizes``: ``signals``, ``truth``.
 
@@ -31,9 +32,10 @@ def anchors_and_truth(
     anchors, held_out, sentinels = (
         jax.tree.map(np.asarray, each) for each in (generator.anchors, generator.held_out, generator.sentinels)
     )
-    signals, truth = np.empty((0, sequence.n_frames), np.float32), None
+    signals = truth = None
     for size in sizes:  # ascending
-        new, norms = slice(len(signals), size), generator.anchor_norms[len(signals) : size, None]
+        known = 0 if signals is None else len(signals)
+        new, norms = slice(known, size), generator.anchor_norms[known:size, None]
         if truth is None:
             found = _simulated(generator, sequence, joined(anchors.rows(new), joined(held_out, sentinels)))
             signals, truth = found[:size] / norms, found[size:] / generator.checked_norms[:, None]
@@ -45,7 +47,12 @@ def anchors_and_truth(
 
 
 def sentinels_to_add(
-    generator: AnchoredGenerator, sequence: Fisp, signals: np.ndarray, truth: np.ndarray, wanted: float, rounds: int
+    generator: AnchoredGenerator,
+    sequence: PulseSequence,
+    signals: np.ndarray,
+    truth: np.ndarray,
+    wanted: float,
+    rounds: int,
 ) -> np.ndarray:
     """Sentinels to add, (added,), until the wanted error is reached, or a round lowers the largest error no more.
 
@@ -70,10 +77,10 @@ def _with_worst(generator, signals, truth, added):
     """``added``, and some sentinels more: each is the one with the largest error where those before it are anchors."""
     size, own = len(signals), slice(generator.held_out.size, None)
     values, truth = generator.checked_weights[size][own], truth[own]
-    left, norms = truth - values[:, :size] @ signals, np.linalg.norm(truth, axis=1)
+    left, norms = truth - weighted(values[:, :size], signals), np.linalg.norm(truth, axis=1)
     for _ in range(min(_A_ROUND, len(truth) - len(added))):
         kernels = values[:, size + added]
-        errors = np.linalg.norm(left - kernels @ _extra(kernels[added], left[added]), axis=1) / norms
+        errors = np.linalg.norm(left - weighted(kernels, _extra(kernels[added], left[added])), axis=1) / norms
         errors[added] = -1
         added = np.append(added, np.argmax(errors))
     return added
@@ -81,7 +88,8 @@ def _with_worst(generator, signals, truth, added):
 
 def _extra(kernels, left):
     """The g_b of some sentinels, (sentinels, frames), from k_b of all of them and what the anchors leave of them."""
-    return np.linalg.solve(kernels + _RIDGE * np.eye(len(kernels)), left.astype(float)).astype(np.float32)
+    wide = left.astype(np.result_type(left, float))
+    return np.linalg.solve(kernels + _RIDGE * np.eye(len(kernels)), wide).astype(left.dtype)
 
 
 def combined(
@@ -91,9 +99,9 @@ def combined(
     size, rows = len(signals), generator.held_out.size + added
     values = generator.checked_weights[size][:, columns(size, added)]
     if added.size:
-        left = truth[rows] - values[rows, :size] @ signals
+        left = truth[rows] - weighted(values[rows, :size], signals)
         signals = np.concatenate([signals, _extra(values[rows, size:], left)])
-    return signals, values @ signals
+    return signals, weighted(values, signals)
 
 
 def _errors(generator, sequence, signals, truth, added):
@@ -102,14 +110,13 @@ def _errors(generator, sequence, signals, truth, added):
     return direction_errors(*at_echoes(generator, sequence, made, truth))
 
 
-def at_echoes(generator: AnchoredGenerator, sequence: Fisp, *signals: np.ndarray) -> tuple[np.ndarray, ...]:
+def at_echoes(generator: AnchoredGenerator, sequence: PulseSequence, *signals: np.ndarray) -> tuple[np.ndarray, ...]:
     """Signals of the checked tissues at the echoes, but for a factor of each tissue."""
-    after = np.asarray(sequence.echo_time)
+    after = np.asarray(echo_times(sequence))
     if np.ptp(after) == 0:
         return signals
-    t2 = np.concatenate([np.asarray(each.t2) for each in (generator.held_out, generator.sentinels)])
-    decay = np.exp((after.min() - after) / t2[:, None])
-    return tuple(each * decay for each in signals)
+    factors = until_echo(np, after - after.min(), joined(generator.held_out, generator.sentinels))
+    return tuple(each * factors for each in signals)
 
 
 def columns(size: int, added: np.ndarray) -> np.ndarray | slice:

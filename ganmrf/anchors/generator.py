@@ -1,11 +1,11 @@
-"""A generator for any spoiled FISP: exact signals of a few anchor tissues, and weights that depend on the tissue alone.
+"""A generator for any sequence: exact signals of a few anchor tissues, and weights that depend on the tissue alone.
 
 The signal of a tissue x under a sequence is, nearly, a combination of the signals of anchors a::
 
     s(x) / n(x)  =  sum over a of  w_a(x) s(a) / n(a)
 
-The weights w and the norm n depend on the tissue alone, so they serve every sequence, and a generator holds them. A new
-sequence is simulated for the anchors (`prepared.prepare`).
+The weights w and the norm n are real and depend on the tissue alone, so they serve every sequence of the family that
+they were learned from, and a generator holds them. A new sequence is simulated for the anchors (`prepared.prepare`).
 """
 
 import dataclasses
@@ -68,6 +68,7 @@ class AnchoredGenerator:
       checked_norms: n(x) of ``held_out`` and, behind them, of ``sentinels``, (tissues + sentinels,), float32.
       checked_weights: number of anchors -> `Weights.values` of both, (tissues + sentinels, number + sentinels),
         float32.
+      family: kind of the sequences that the weights were learned from, one of `families.FAMILIES`.
     """
 
     box: TissueBox
@@ -80,6 +81,7 @@ class AnchoredGenerator:
     sentinels: Tissue
     checked_norms: np.ndarray
     checked_weights: dict[int, np.ndarray]
+    family: str = dataclasses.field(default="fisp", metadata={"static": True})
 
     def require_inside(self, tissue: Tissue):
         """Raises `ValueError` where an atom lies outside the box; it names the parameter and by how much."""
@@ -220,6 +222,7 @@ def _assembled(anchor_set, model, rows, checked_features):
         sentinels=sentinels,
         checked_norms=norms(joined(anchor_set.held_out, sentinels)),
         checked_weights={size: (checked_features(size) @ m).astype(np.float32) for size, m in model.matrices.items()},
+        family=anchor_set.family,
     )
 
 

@@ -13,14 +13,14 @@ from ganmrf.files import read_arrays, replacing
 from ganmrf.gan.data import Scaling
 from ganmrf.gan.generate import TrainedGenerator
 from ganmrf.gan.recipes import Recipe
-from ganmrf.physics.sequences.fisp import Fisp
+from ganmrf.physics.sequences.kinds import KINDS, PARTS
 from ganmrf.physics.slice_profile import SliceProfile
 from ganmrf.physics.tissue import Tissue
 from ganmrf.physics.tissue_box import TissueBox
 from ganmrf.pytrees import arrays_and_structure, tree_of
 
 _SCHEMA_VERSIONS = {TrainedGenerator: 2, AnchoredGenerator: 3}
-_OF_ONE_SEQUENCE = (TrainedGenerator, Scaling, Recipe, Fisp)
+_OF_ONE_SEQUENCE = (TrainedGenerator, Scaling, Recipe, *KINDS.values(), *PARTS)
 _OF_ANY_SEQUENCE = (AnchoredGenerator, NormPolynomial, TableWeights, Trunk, TrunkWeights, RadialFeatures, RadialWeights)
 _CLASSES = (*_OF_ONE_SEQUENCE, *_OF_ANY_SEQUENCE, SliceProfile, Tissue, TissueBox)
 
@@ -46,18 +46,18 @@ def load_generator(path) -> TrainedGenerator:
     """Reads the generator of one sequence (`generate.generate`).
 
     Raises:
-      ValueError: a file that is missing, damaged, of another schema, not a generator, or one for any spoiled FISP.
+      ValueError: a file that is missing, damaged, of another schema, not a generator, or one of many sequences.
     """
-    return _expect(load_any(path), TrainedGenerator, path, "one sequence", "any spoiled FISP (of train_anchored)")
+    return _expect(load_any(path), TrainedGenerator, path, "one sequence", "any sequence of a kind (of train_anchored)")
 
 
 def load_anchored(path) -> AnchoredGenerator:
-    """Reads a generator for any spoiled FISP (`prepared.prepare`).
+    """Reads a generator for any sequence of a kind (`prepared.prepare`).
 
     Raises:
       ValueError: a file that is missing, damaged, of another schema, not a generator, or one of a single sequence.
     """
-    return _expect(load_any(path), AnchoredGenerator, path, "any spoiled FISP", "one sequence alone (of train)")
+    return _expect(load_any(path), AnchoredGenerator, path, "any sequence of a kind", "one sequence alone (of train)")
 
 
 def load_any(path) -> TrainedGenerator | AnchoredGenerator:

@@ -9,22 +9,24 @@ the sequences are varied enough, under other sequences too.
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from ganmrf.dictionary.compress import svd_basis
+from ganmrf.gan.real_columns import real_columns
 from ganmrf.memory import require_memory
-from ganmrf.physics.sequences.cardiac import cardiac_mrf, sample_rr_intervals
+from ganmrf.physics.lowering import trains_of
+from ganmrf.physics.sequences.blocks import Blocks, PulseSequence, Train
 from ganmrf.physics.sequences.fisp import Fisp
-from ganmrf.physics.sequences.random import sample
 from ganmrf.physics.simulate_many import simulate_many
 from ganmrf.physics.slice_profile import SliceProfile
 from ganmrf.physics.tissue import Tissue
 from ganmrf.physics.tissue_box import TissueBox
 
-_RANK = 110  # of each sequence's basis: a few millionths of a signal lie outside
+# Of each sequence's basis: a few millionths of a signal on resonance lie outside. Where off-resonance is an axis, a
+# basis has as many directions as there are features.
+_RANK = 110
 _ACCURACY = 1e-5  # of simulated signals: below the error of the best generators
-_SEQUENCE_BYTES = 12  # of a frame: flip angle, repetition time and echo time
-_SHARE_CARDIAC = 0.25  # of the sequences drawn; the families of `physics.sequences.random` share the rest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,11 +36,11 @@ class JointFeatures:
     Attributes:
       sequences: sequences whose signals are concatenated.
       slice_profile: quadrature over the slice in their simulation, or None.
-      bases: for each sequence the SVD basis of its signals, (frames, rank), over the signals' root mean square.
+      bases: for each sequence the SVD basis of its signals' columns, (columns, rank), over their root mean square.
       joint: orthonormal directions of the concatenated coefficients, (sum of ranks, features).
     """
 
-    sequences: list[Fisp]
+    sequences: list[PulseSequence]
     slice_profile: SliceProfile | None
     bases: list[np.ndarray]
     joint: np.ndarray
@@ -50,7 +52,7 @@ class JointFeatures:
 
 
 def joint_features(
-    sequences: list[Fisp], slice_profile: SliceProfile | None, tissue: Tissue, n_features: int
+    sequences: list[PulseSequence], slice_profile: SliceProfile | None, tissue: Tissue, n_features: int
 ) -> tuple[JointFeatures, np.ndarray]:
     """The joint features that describe some tissues best.
 
@@ -63,10 +65,10 @@ def joint_features(
     Returns:
       The features, and those of ``tissue``, (atoms, n_features), float64.
     """
-    bases, rows = [], []
+    bases, rows, rank = [], [], _rank(tissue.off_resonance is not None, n_features)
     for sequence in sequences:
         signals = simulate_without_echo(sequence, tissue, slice_profile)
-        basis = svd_basis(signals, min(_RANK, *signals.shape)) / np.sqrt(np.mean(signals**2) * sequence.n_frames)
+        basis = svd_basis(signals, min(rank, *signals.shape)) / np.sqrt(np.mean(signals**2) * signals.shape[1])
         bases.append(basis)
         rows.append(signals @ basis)
     rows = np.concatenate(rows, axis=1)
@@ -74,31 +76,29 @@ def joint_features(
     return JointFeatures(sequences, slice_profile, bases, joint), rows @ joint
 
 
-def require_joint_memory(n_tissues: int, n_sequences: int, n_frames: int, n_features: int, n_kept: int = 0):
+def require_joint_memory(
+    n_tissues: int, n_sequences: int, n_frames: int, n_features: int, n_kept: int = 0, *, off_resonance: bool = False
+):
     """Raises `ValueError` with both figures where features of so many tissues, from so many sequences, do not fit.
 
     A tissue has its signals by one sequence at a time, coefficients by all of them, and features; a sequence has its
     basis. The directions of all coefficients are found by their correlation matrix and its eigenvectors. Beside all of
-    this ``n_kept`` fingerprints are kept.
+    this ``n_kept`` fingerprints are kept. ``off_resonance`` is whether it is an axis: signals then are complex.
     """
-    rank = min(_RANK, n_frames)
+    n_columns = 2 * n_frames if off_resonance else n_frames
+    rank = min(_rank(off_resonance, n_features), n_columns)
     needs = {  # what needs less of it -> bytes, most of them of float64
         "fewer --candidates, --tissues or --refit_tissues": n_tissues
-        * (12 * n_frames + 24 * n_features + 16 * rank * n_sequences),
-        "fewer --sequences": 16 * rank * n_sequences * n_frames + 32 * (rank * n_sequences) ** 2,
-        "fewer --frames": 4 * n_kept * n_frames,
+        * (12 * n_columns + 24 * n_features + 16 * rank * n_sequences),
+        "fewer --sequences": 16 * rank * n_sequences * n_columns + 32 * (rank * n_sequences) ** 2,
+        "fewer --frames": 4 * n_kept * n_columns,
     }
     what = f"a set of features of {n_tissues} tissues by {n_sequences} sequences"
     require_memory(sum(needs.values()), what, f"{max(needs, key=needs.get)} need less")
 
 
-def sample_sequences(key: jax.Array, number: int, n_frames: int = 1000) -> list[Fisp]:
-    """Sequences of all families, a quarter of them cardiac (15 beats of 50 frames for 1000), functions of the key."""
-    require_memory(_SEQUENCE_BYTES * number * n_frames, f"a set of {number} sequences", "fewer --sequences need less")
-    n_cardiac, beats = round(_SHARE_CARDIAC * number), max(round(0.015 * n_frames), 1)
-    keys = jax.random.split(key, number)
-    drawn = [_sample(each, n_frames) for each in keys[n_cardiac:]]
-    return drawn + [cardiac_mrf(_sample_rr_intervals(each, beats)) for each in keys[:n_cardiac]]
+def _rank(off_resonance, n_features):
+    return max(_RANK, n_features) if off_resonance else _RANK
 
 
 def spread_tissue(box: TissueBox, number: int, seed: int) -> Tissue:
@@ -108,15 +108,30 @@ def spread_tissue(box: TissueBox, number: int, seed: int) -> Tissue:
     return box.spread_to_faces(sobol, rng.random(sobol.shape), np.arange(number)[:, None] % 5 / 5)
 
 
-def without_echo(sequence: Fisp) -> Fisp:
-    """The sequence observed right after each pulse: an echo time only multiplies its frame by exp(-TE / T2)."""
-    return dataclasses.replace(sequence, echo_time=0.0)
+def without_echo(sequence: PulseSequence) -> PulseSequence:
+    """The sequence observed right after each pulse: an echo time only multiplies its frame, by `until_echo`."""
+    if isinstance(sequence, Fisp):
+        return dataclasses.replace(sequence, echo_time=0.0)
+    blocks = sequence.as_blocks().blocks
+    return Blocks([dataclasses.replace(each, echo_time=0.0) if isinstance(each, Train) else each for each in blocks])
 
 
-def simulate_without_echo(sequence: Fisp, tissue: Tissue, slice_profile: SliceProfile | None) -> np.ndarray:
-    """Signals of `without_echo`, accurate to 1e-5: (atoms, frames), float64."""
+def echo_times(sequence: PulseSequence) -> jax.Array:
+    """Time from the pulse to the echo of each recorded frame, s, (frames,)."""
+    return jnp.concatenate([train.echo_time[np.flatnonzero(train.recorded)] for train in trains_of(sequence)])
+
+
+def until_echo(numpy, echo_time, tissue: Tissue):
+    """What echo times, s, (frames,), multiply the frames of tissue by, (atoms, frames); ``numpy`` is NumPy or JAX's."""
+    exponent = echo_time[None] * (-1 / tissue.t2)[:, None]
+    if tissue.off_resonance is None:
+        return numpy.exp(exponent)
+    turns = 2 * np.pi * echo_time[None] * numpy.reshape(tissue.off_resonance, (-1, 1))
+    return numpy.exp(exponent + 1j * turns)
+
+
+def simulate_without_echo(sequence: PulseSequence, tissue: Tissue, slice_profile: SliceProfile | None) -> np.ndarray:
+    """Signals of `without_echo`, accurate to 1e-5: their `real_columns`, (atoms, columns), float64."""
     sequence = without_echo(sequence)
-    return simulate_many(sequence, tissue, accuracy=_ACCURACY, slice_profile=slice_profile).astype(float)
-
-
-_sample, _sample_rr_intervals = (jax.jit(draw, static_argnums=1) for draw in (sample, sample_rr_intervals))
+    signals = simulate_many(sequence, tissue, accuracy=_ACCURACY, slice_profile=slice_profile)
+    return real_columns(signals).astype(float)

@@ -10,11 +10,14 @@ import numpy as np
 from ganmrf.anchors.certificate import Certificate, certify
 from ganmrf.anchors.completion import ROUNDS, anchors_and_truth, at_echoes, columns, combined, sentinels_to_add
 from ganmrf.anchors.generator import AnchoredGenerator, Weights
-from ganmrf.anchors.joint_features import without_echo
+from ganmrf.anchors.joint_features import echo_times, until_echo, without_echo
+from ganmrf.anchors.sentinels import joined
 from ganmrf.dictionary.build import Dictionary
 from ganmrf.dictionary.rows import RowsOnDemand
+from ganmrf.gan.real_columns import real_columns, weighted
 from ganmrf.parallel import one_blas_thread, run_chunks
-from ganmrf.physics.sequences.fisp import Fisp, require_fisp
+from ganmrf.physics.sequences.blocks import PulseSequence
+from ganmrf.physics.sequences.kinds import kind_of
 from ganmrf.physics.simulate import simulate_reverse
 from ganmrf.physics.simulate_many import require_signal_memory
 from ganmrf.physics.tissue import Tissue
@@ -35,15 +38,15 @@ class PreparedSequence:
       sequence: the sequence.
       added: which of the generator's sentinels became anchors of this sequence, (added,).
       signals: of the anchors right after each pulse, over n(a), and behind them g_b of the sentinels that were added
-        (`sentinels`), (anchors + added, frames), float32.
-      coefficients: of ``signals`` along principal directions, largest first, (anchors + added, directions), float32.
-      basis: principal directions of the anchors' signals at the echoes, (frames, rank), float64: compressed
-        dictionaries hold coefficients in it.
+        (`sentinels`), (anchors + added, frames), float32 or complex64.
+      coefficients: of ``signals`` along principal directions, largest first, (anchors + added, directions), likewise.
+      basis: principal directions of the anchors' signals at the echoes, (frames, rank), float64 or complex128:
+        compressed dictionaries hold coefficients in it.
       certificate: errors against simulation.
     """
 
     generator: AnchoredGenerator
-    sequence: Fisp
+    sequence: PulseSequence
     added: np.ndarray
     signals: np.ndarray
     coefficients: np.ndarray
@@ -81,8 +84,8 @@ class PreparedSequence:
         weights = self._weights(tissue, allow_extrapolation)
         n_atoms = len(weights.values)
         n_columns = self.basis.shape[1] if compressed else self.sequence.n_frames
-        require_signal_memory(n_atoms, n_columns)
-        rows_out, norms = np.empty((n_atoms, n_columns), np.float32), np.empty(n_atoms, np.float32)
+        require_signal_memory(n_atoms, n_columns, self.signals.dtype)
+        rows_out, norms = np.empty((n_atoms, n_columns), self.signals.dtype), np.empty(n_atoms, np.float32)
 
         def chunk(rows, _):
             norms[rows] = self._emit(weights, rows, compressed, rows_out[rows])
@@ -108,14 +111,12 @@ class PreparedSequence:
             source = atoms = jax.tree.map(np.asarray, tissue.ravel())
             self.generator.require_inside(atoms)
 
-        def on_demand(field, *width):
-            return RowsOnDemand(
-                lambda rows: getattr(self.generate(source.rows(rows)), field),
-                (atoms.size, *width),
-                np.dtype(np.float32),
-            )
+        def on_demand(field, dtype, *width):
+            made = (lambda rows: getattr(self.generate(source.rows(rows)), field)), (atoms.size, *width)
+            return RowsOnDemand(*made, np.dtype(dtype))
 
-        parts = on_demand("fingerprints", self.sequence.n_frames), on_demand("norms")
+        fingerprints = on_demand("fingerprints", self.signals.dtype, self.sequence.n_frames)
+        parts = fingerprints, on_demand("norms", np.float32)
         return Dictionary(atoms, *parts, self.sequence, self.generator.slice_profile)
 
     def _weights(self, tissue, allow_extrapolation=False):
@@ -127,29 +128,26 @@ class PreparedSequence:
 
     def _emit(self, weights, rows, compressed, out):
         """Unit rows of some atoms into ``out``; returns their norms for M0 = 1."""
-        values, decay = (
-            weights.values[rows][:, columns(self.n_anchors, self.added)],
-            -1 / np.asarray(weights.tissue.t2)[rows],
-        )
-        echo_time = np.asarray(self.sequence.echo_time)
-        if np.ptp(echo_time) > 0:  # every frame has a factor of its own
-            made = (values @ self.signals) * np.exp(decay[:, None] * echo_time)
-            made = made @ self.basis.astype(np.float32) if compressed else made
+        values = weights.values[rows][:, columns(self.n_anchors, self.added)]
+        tissue, echo_time = jax.tree.map(np.asarray, weights.tissue.rows(rows)), np.asarray(echo_times(self.sequence))
+        if np.ptp(echo_time) > 0 or (tissue.off_resonance is not None and echo_time[0]):  # no factor of norms alone
+            made = weighted(values, self.signals) * until_echo(np, echo_time, tissue)
+            made = made @ self.basis.astype(made.dtype) if compressed else made
             norms = np.linalg.norm(made, axis=1)
             np.divide(made, norms[:, None], out=out)
             return norms * weights.norms[rows]
-        inside = values @ self.coefficients[:, : self.basis.shape[1] if compressed else None]
-        norms = np.sqrt(np.einsum("ij,ij->i", inside, inside))
+        inside = weighted(values, self.coefficients[:, : self.basis.shape[1] if compressed else None])
+        norms = np.sqrt(np.einsum("ij,ij->i", *2 * [real_columns(inside)]))
         if compressed:
             np.divide(inside, norms[:, None], out=out)
         else:
-            np.matmul(values / norms[:, None], self.signals, out=out)
-        return norms * weights.norms[rows] * np.exp(decay * echo_time[0])
+            np.matmul(values / norms[:, None], real_columns(self.signals), out=real_columns(out))
+        return norms * weights.norms[rows] * np.exp(echo_time[0] * (-1 / tissue.t2))
 
 
 def prepare(
     generator: AnchoredGenerator,
-    sequence: Fisp,
+    sequence: PulseSequence,
     n_anchors: int | None = None,
     *,
     accuracy: float | None = None,
@@ -164,7 +162,8 @@ def prepare(
 
     Args:
       generator: the generator.
-      sequence: any MRF-FISP sequence, of any length, not traced.
+      sequence: a sequence of any length, not traced; of the kind of ``generator.family``, or of another one, whose
+        largest error then must be 1e-3 unless ``accuracy`` or ``allow_error`` say what it may be.
       n_anchors: how many anchors, one of ``generator.sizes``; the largest by default.
       accuracy: in place of ``n_anchors``, the largest error: as few anchors are used as keep it.
       allow_error: largest error that is put up with, without a word; a sequence with more is refused. By default it is
@@ -175,7 +174,6 @@ def prepare(
       ValueError: another number of anchors; an accuracy or ``allow_error`` that is not positive; a largest error above
         ``allow_error``; or anchors whose signal is not finite or nothing.
     """
-    require_fisp(sequence, "an anchored generator")
     if accuracy is not None and n_anchors is not None:
         raise ValueError("n_anchors and accuracy do not go together")
     for name, value in (("accuracy", accuracy), ("allow_error", allow_error)):
@@ -192,7 +190,7 @@ def prepare(
 
 
 def anchored_fingerprints(
-    generator: AnchoredGenerator, sequence: Fisp, tissue: Tissue | Weights
+    generator: AnchoredGenerator, sequence: PulseSequence, tissue: Tissue | Weights
 ) -> tuple[jax.Array, jax.Array]:
     """Fingerprints by all anchors as a pure function of the sequence, for `jax.grad` and `jax.vjp`, and of the tissue.
 
@@ -215,7 +213,7 @@ def anchored_fingerprints(
         values, norms = generator.weights_at(tissue, n_anchors)
     signals = simulate_reverse(without_echo(sequence), anchors, slice_profile=generator.slice_profile)
     made = values @ (signals / generator.anchor_norms[:n_anchors, None])
-    made *= jnp.exp(sequence.echo_time[None] * (-1 / tissue.t2)[:, None])
+    made *= until_echo(jnp, echo_times(sequence), tissue)
     made_norms = jnp.linalg.norm(made, axis=1)
     return made / made_norms[:, None], made_norms * norms
 
@@ -223,7 +221,11 @@ def anchored_fingerprints(
 def _judge(prepared, accuracy, allow_error):
     """Warns or raises where the largest error is above what was asked for."""
     largest = f"the largest error of this sequence's fingerprints is {prepared.certificate.largest:.2g}, above"
-    told = [("allow_error", allow_error), ("accuracy", accuracy), ("allow_error", _ALLOWED_ERROR)]
+    kind, family = kind_of(prepared.sequence), prepared.generator.family
+    if kind != family:
+        largest = f"this generator has learned from sequences of kind {family}, and this one is {kind}: {largest}"
+    usual = _ALLOWED_ERROR if kind == family else _GOOD_ERROR
+    told = [("allow_error", allow_error), ("accuracy", accuracy), ("allow_error", usual)]
     name, allowed = next((name, value) for name, value in told if value is not None)
     fewer = prepared.n_anchors < prepared.generator.sizes[-1]
     advice = f"{'take' if fewer else 'make a generator of'} more anchors, or simulate the dictionary"
@@ -235,26 +237,26 @@ def _judge(prepared, accuracy, allow_error):
 
 
 def _prepared(generator, sequence, signals, truth, added):
-    exact, t2 = signals, np.asarray(generator.anchors.t2)[: len(signals)]
+    exact, tissue = signals, jax.tree.map(np.asarray, generator.anchors.rows(slice(len(signals))))
     if added.size:
         exact = np.concatenate([exact, truth[generator.held_out.size + added]])
-        t2 = np.append(t2, np.asarray(generator.sentinels.t2)[added])
+        tissue = joined(tissue, jax.tree.map(np.asarray, generator.sentinels).rows(added))
     signals, made = combined(generator, signals, truth, added)
     directions, sizes = _directions(exact)
-    basis, echo_time = directions, np.asarray(sequence.echo_time)
+    basis, echo_time = directions, np.asarray(echo_times(sequence))
     if np.ptp(echo_time) > 0:
-        basis, sizes = _directions(exact * np.exp((echo_time.min() - echo_time) / t2[:, None]))
+        basis, sizes = _directions(exact * until_echo(np, echo_time - echo_time.min(), tissue))
     left_out = np.sqrt(np.maximum(1 - np.cumsum(sizes**2) / np.sum(sizes**2), 0))
     basis = basis[:, : min(int(np.sum(left_out > _LEFT_OUT)) + 1, sizes.size)]
     certificate = certify(*at_echoes(generator, sequence, made, truth), basis, generator.held_out.size)
-    coefficients = (signals @ directions).astype(np.float32)
+    coefficients = (signals @ directions).astype(signals.dtype)
     return PreparedSequence(generator, sequence, added, signals, coefficients, basis, certificate)
 
 
 def _directions(signals):
     """Principal directions (frames, directions) of rows, and their singular values, largest first, float64."""
-    wide = signals.astype(float)
-    squares, turn = np.linalg.eigh(wide @ wide.T)
+    wide = signals.astype(np.result_type(signals, float))
+    squares, turn = np.linalg.eigh(wide @ wide.conj().T)
     kept = slice(None, -1 - int(np.sum(squares > _ROUNDING**2 * squares[-1])), -1)
     sizes = np.sqrt(squares[kept])
-    return wide.T @ (turn[:, kept] / sizes), sizes
+    return wide.conj().T @ (turn[:, kept] / sizes), sizes

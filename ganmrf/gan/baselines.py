@@ -2,7 +2,9 @@
 
 All take atoms, t1 and t2 (atoms,), s, and their unit fingerprints (atoms, frames), and return a function from tissue
 to unit fingerprints in the same dtype. What is interpolated, over (log T1, log T2), are coefficients in a temporal
-basis of rank 64, that of the singular value decomposition where nothing else is said. Atoms need lie on no grid.
+basis of rank 64, that of the singular value decomposition where nothing else is said; of complex fingerprints their
+real and imaginary parts. Atoms need lie on no grid. Off-resonance is refused: it turns phases faster than the steps of
+a dictionary follow.
 """
 
 import functools
@@ -16,6 +18,7 @@ from numpy.polynomial.polynomial import polyvander2d
 
 from ganmrf.dictionary.compress import svd_basis
 from ganmrf.gan.least_squares import least_squares
+from ganmrf.gan.real_columns import real_columns
 from ganmrf.physics.tissue import Tissue
 
 _RANK = 64  # of the basis whose coefficients are interpolated: a few millionths of a fingerprint's norm lie outside it
@@ -146,17 +149,20 @@ def _require_atoms(what, fingerprints, least):
 
 
 def _interpolated(fit, tissue, fingerprints, basis_of=svd_basis):
-    basis = basis_of(fingerprints, min(_RANK, *fingerprints.shape))
-    interpolate = fit(_points(tissue), fingerprints.astype(float) @ basis)
+    if tissue.off_resonance is not None:
+        raise ValueError("interpolation is over T1 and T2 alone; the atoms have off_resonance")
+    columns = real_columns(np.asarray(fingerprints))
+    basis = basis_of(columns, min(_RANK, *columns.shape))
+    interpolate = fit(_points(tissue), columns.astype(float) @ basis)
 
     def generate(queries):
         points = _points(queries)
-        generated = np.empty((len(points), fingerprints.shape[1]), fingerprints.dtype)
+        generated = np.empty((len(points), columns.shape[1]), columns.dtype)
         for start in range(0, len(points), _BLOCK):
             coefficients = interpolate(points[start : start + _BLOCK])
             coefficients /= np.linalg.norm(coefficients, axis=1, keepdims=True)
             generated[start : start + _BLOCK] = coefficients @ basis.T
-        return generated
+        return generated.view(fingerprints.dtype)
 
     return generate
 

@@ -8,11 +8,13 @@ import numpy as np
 
 from ganmrf.dictionary.build import Dictionary
 from ganmrf.dictionary.compress import svd_basis
+from ganmrf.gan.real_columns import real_basis, real_columns
 from ganmrf.gan.recipes import Recipe
 from ganmrf.gan.split import SPLIT, blocked_rows, split_rows
 from ganmrf.parallel import one_blas_thread
-from ganmrf.physics.lowering import require_plain_fisp
-from ganmrf.physics.sequences.fisp import Fisp
+from ganmrf.physics.lowering import trains_of
+from ganmrf.physics.sequences.blocks import PulseSequence
+from ganmrf.physics.tissue import Tissue
 from ganmrf.physics.tissue_box import log_time
 from ganmrf.pytrees import pytree
 
@@ -25,11 +27,13 @@ class Scaling:
     """How tissue and fingerprints are scaled for the networks, and back.
 
     The generator's outputs times ``output_scale`` are the fingerprints that discriminator and losses see; those times
-    ``scale``, and times the transposed ``basis`` if there is one, are unit fingerprints.
+    ``scale``, and times the transposed ``basis`` if there is one, are unit fingerprints. Columns are frames, or of
+    complex fingerprints the real and imaginary part of each frame (`real_columns`).
 
     Attributes:
-      low: least T1 and T2 of the set of atoms that the scaling was made from, s, (2,).
-      high: largest T1 and T2, s, (2,).
+      low: least T1 and T2, s, and off-resonance, Hz, where it is an axis, of the set of atoms that the scaling was made
+        from, (axes,).
+      high: largest ones, (axes,).
       offset: of `log_time`, s: half the mean repetition time of the sequence.
       constant: the sequence as an input: flip angles and repetition times, each over its largest value,
         (2 frames,); empty where the networks do not see the sequence.
@@ -37,9 +41,11 @@ class Scaling:
         outputs have the same size; else 1, ().
       scale: fingerprints are divided by it before the networks see them: 1 for SVD coefficients, otherwise the largest
         absolute value of a fingerprint; or None where each is divided by its own largest absolute value.
-      basis: None, or orthonormal columns (frames, rank), float64.
-      encoding: of T1 and T2, see `Recipe`.
-      input_range: of the encoded T1 and T2, see `Recipe`.
+      basis: None, or orthonormal columns (frames, rank), float64; for complex fingerprints (2 frames, 2 rank), the
+        `real_basis` of complex ones.
+      encoding: of T1 and T2, see `Recipe`; off-resonance is linear.
+      input_range: of encoded tissue, see `Recipe`.
+      complex_frames: whether fingerprints are complex.
     """
 
     low: np.ndarray
@@ -51,18 +57,25 @@ class Scaling:
     basis: np.ndarray | None
     encoding: str = dataclasses.field(metadata={"static": True})
     input_range: str = dataclasses.field(default="symmetric", metadata={"static": True})
+    complex_frames: bool = dataclasses.field(default=False, metadata={"static": True})
 
-    def condition(self, t1: jax.Array, t2: jax.Array) -> jax.Array:
-        """Inputs of the networks, (atoms, features), from T1 and T2, s, (atoms,), for a range ``low`` to ``high``."""
+    def condition(self, t1: jax.Array, t2: jax.Array, off_resonance: jax.Array | None = None) -> jax.Array:
+        """Inputs of the networks, (atoms, features), for a range ``low`` to ``high``.
+
+        ``t1`` and ``t2``, s, are (atoms,), and so is ``off_resonance``, Hz, which is read where it is an axis.
+        """
         times, low, high = jnp.stack([t1, t2], axis=1), jnp.asarray(self.low)[None], jnp.asarray(self.high)[None]
+        ends = low[:, :2], high[:, :2]
         if self.encoding != "linear":
-            times, low, high = (log_time(each, self.offset) for each in (times, low, high))
-        x = 2 * (times - low) / (high - low) - 1
+            times, *ends = (log_time(each, self.offset) for each in (times, *ends))
+        x = _symmetric(times, *ends)
+        if low.shape[1] > 2:
+            x = jnp.concatenate([x, _symmetric(off_resonance[:, None], low[:, 2:], high[:, 2:])], axis=1)
         features = with_harmonics(x) if self.encoding == "fourier" else x
         return features if self.input_range == "symmetric" else (features + 1) / 2
 
     def encode(self, fingerprints: np.ndarray) -> np.ndarray:
-        """Unit fingerprints (atoms, frames) in the units that the networks see, (atoms, outputs), float32."""
+        """Unit fingerprints (atoms, columns) in the units that the networks see, (atoms, outputs), float32."""
         outputs = fingerprints if self.basis is None else fingerprints.astype(float) @ self.basis
         scale = np.abs(outputs).max(axis=1, keepdims=True) if self.scale is None else self.scale
         return (outputs / scale).astype(np.float32)
@@ -74,9 +87,9 @@ class Examples:
     """One of the three sets, on the device.
 
     Attributes:
-      condition: encoded T1 and T2, an input of both networks, (atoms, features), float32.
+      condition: encoded tissue, an input of both networks, (atoms, features), float32.
       target: simulated fingerprints in the units that the networks see (`Scaling.encode`), (atoms, outputs), float32.
-      fingerprints: simulated unit fingerprints, (atoms, frames), float32.
+      fingerprints: simulated unit fingerprints, (atoms, columns), float32.
       noise: z with which errors of this set are evaluated, drawn once, (atoms, noise), float32.
     """
 
@@ -119,7 +132,7 @@ def split_and_scale(
     """Splits a dictionary, and scales it.
 
     Args:
-      dictionary: full length, real.
+      dictionary: full length, of any sequence; T1, T2 and off-resonance are what the networks see of its tissue.
       recipe: its ``head``, ``rank``, ``encoding``, ``input_range``, ``fingerprint_scaling``, ``sequence_input``,
         ``separate_scaling`` and ``noise`` are used.
       split: shares of training, validation and test set; they add up to 1.
@@ -127,11 +140,13 @@ def split_and_scale(
       seed: of the split and of the noise of evaluations.
 
     Raises:
-      ValueError: a compressed dictionary, shares that do not add up to 1, or too few atoms for them or for the rank.
+      ValueError: a compressed dictionary, complex fingerprints for ``reconstruction=likelihood``, shares that do not
+        add up to 1, or too few atoms for them or for the rank.
     """
-    require_plain_fisp(dictionary.sequence, dictionary.tissue, "training")
     if dictionary.basis is not None:
         raise ValueError("training takes a dictionary of full length; this one is compressed")
+    if recipe.reconstruction == "likelihood" and np.iscomplexobj(dictionary.fingerprints):
+        raise ValueError("reconstruction=likelihood takes real fingerprints; those of this dictionary are complex")
     rng = np.random.default_rng(seed)
     if split_kind == "blocked":
         parts = blocked_rows(dictionary.tissue, split, rng)
@@ -142,14 +157,14 @@ def split_and_scale(
     scalings = {name: _scaling(dictionary, part, recipe) for name, part in rows.items()}
     # Of all atoms and then of a set's rows: programs of one shape for all sets.
     conditions = {
-        name: np.asarray(scaling.condition(dictionary.tissue.t1, dictionary.tissue.t2))
+        name: np.asarray(scaling.condition(*axes_of(dictionary.tissue)))
         for name, scaling in scalings.items()
         if recipe.separate_scaling or name == "train"
     }
     sets = {}
     for name, part in rows.items():
         own = name if recipe.separate_scaling else "train"
-        fingerprints = np.asarray(dictionary.fingerprints)[part]
+        fingerprints = real_columns(np.asarray(dictionary.fingerprints)[part])
         noise = rng.standard_normal((part.size, recipe.noise), np.float32)
         arrays = conditions[own][part], scalings[own].encode(fingerprints), fingerprints, noise
         sets[name] = Examples(*map(jax.device_put, arrays))
@@ -175,30 +190,49 @@ def batch(key: jax.Array, step: jax.Array, examples: Examples, size: int, noise:
     return examples.condition[rows], examples.target[rows], jax.random.normal(what, (2, size, noise))
 
 
-def sequence_input(sequence: Fisp) -> np.ndarray:
-    """Flip angles and repetition times, each over its largest absolute value if that is not 0: (2 frames,), float32."""
-    patterns = np.stack([np.asarray(sequence.flip_angle), np.asarray(sequence.repetition_time)])
+def axes_of(tissue: Tissue) -> list[jax.Array]:
+    """T1 and T2 of tissue in one dimension, and off-resonance where it is given atom by atom, (atoms,) each."""
+    off_resonance = tissue.off_resonance
+    return [tissue.t1, tissue.t2, *([off_resonance] if off_resonance is not None and np.ndim(off_resonance) else [])]
+
+
+def sequence_input(sequence: PulseSequence) -> np.ndarray:
+    """Flip angles and repetition times, each over its largest absolute value if that is not 0: (2 frames,), float32.
+
+    Frames that are not recorded are among them.
+    """
+    patterns = np.stack([_of_frames(sequence, name) for name in ("flip_angle", "repetition_time")])
     largest = np.abs(patterns).max(axis=1, keepdims=True)
     largest[largest == 0] = 1  # flip angles that are all 0 stay 0
     return (patterns / largest).astype(np.float32).ravel()
 
 
 def _scaling(dictionary, rows, recipe):
-    times = np.stack([np.asarray(dictionary.tissue.t1)[rows], np.asarray(dictionary.tissue.t2)[rows]])
-    low, high = times.min(axis=1), times.max(axis=1)
-    for name, least, largest in zip(("T1", "T2"), low, high, strict=True):
+    values = np.stack([np.asarray(axis)[rows] for axis in axes_of(dictionary.tissue)])
+    low, high = values.min(axis=1), values.max(axis=1)
+    for name, unit, least, largest in zip(("T1", "T2", "off-resonance"), ("s", "s", "Hz"), low, high, strict=False):
         if least == largest:
-            raise ValueError(f"a set of the dictionary holds one {name} only, {least:.4g} s: too small to split")
-    fingerprints = np.asarray(dictionary.fingerprints)[rows]
+            raise ValueError(f"a set of the dictionary holds one {name} only, {least:.4g} {unit}: too small to split")
+    signals = np.asarray(dictionary.fingerprints)[rows]
+    fingerprints = real_columns(signals)
     constant = np.zeros(0, np.float32) if recipe.sequence_input == "none" else sequence_input(dictionary.sequence)
     if recipe.head == "tanh":
         scale = np.abs(fingerprints).max() if recipe.fingerprint_scaling == "set" else None
         output_scale, basis = np.ones(()), None
     else:
-        rank = min(recipe.rank, *fingerprints.shape)
-        basis = svd_basis(fingerprints, rank)
+        basis = svd_basis(signals, min(recipe.rank, *signals.shape))
+        basis = real_basis(basis) if np.iscomplexobj(basis) else basis
         output_scale, scale = np.sqrt(np.mean((fingerprints.astype(float) @ basis) ** 2, axis=0)), np.ones(())
-    offset = np.mean(dictionary.sequence.repetition_time) / 2
+    offset = np.mean(_of_frames(dictionary.sequence, "repetition_time")) / 2
     offset, output_scale = (np.asarray(x, np.float32) for x in (offset, output_scale))
     scale = None if scale is None else np.asarray(scale, np.float32)
-    return Scaling(low, high, offset, constant, output_scale, scale, basis, recipe.encoding, recipe.input_range)
+    kinds = recipe.encoding, recipe.input_range, np.iscomplexobj(signals)
+    return Scaling(low, high, offset, constant, output_scale, scale, basis, *kinds)
+
+
+def _of_frames(sequence, name):
+    return jnp.concatenate([getattr(train, name) for train in trains_of(sequence)])
+
+
+def _symmetric(values, low, high):
+    return 2 * (values - low) / (high - low) - 1

@@ -100,7 +100,7 @@ def hidden_layers(recipe: Recipe, params, scaling: Scaling, noise: jax.Array, co
 
 
 def unit_fingerprints(recipe: Recipe, params, scaling: Scaling, noise: jax.Array, condition: jax.Array) -> jax.Array:
-    """Generated fingerprints of unit norm, (atoms, frames), for the arguments of `emit`."""
+    """Generated fingerprints of unit norm, as columns (atoms, columns) of `Scaling`, for the arguments of `emit`."""
     outputs = emit(recipe, params, scaling, noise, condition)
     outputs = outputs / jnp.linalg.norm(outputs, axis=1, keepdims=True)
     if scaling.basis is not None:

@@ -1,7 +1,6 @@
 """A trained generator, and dictionaries from it."""
 
 import dataclasses
-import functools
 from typing import Any
 
 import jax
@@ -10,12 +9,13 @@ import numpy as np
 
 from ganmrf.dictionary.build import Dictionary
 from ganmrf.dictionary.rows import RowsOnDemand
-from ganmrf.gan.data import Data, Scaling
+from ganmrf.gan.data import Data, Scaling, axes_of
 from ganmrf.gan.emission import emit, hidden_layers
 from ganmrf.gan.least_squares import least_squares
+from ganmrf.gan.real_columns import complex_basis, complex_frames, real_columns
 from ganmrf.gan.recipes import Recipe
 from ganmrf.parallel import one_blas_thread, run_chunks, workers
-from ganmrf.physics.sequences.fisp import Fisp
+from ganmrf.physics.sequences.blocks import PulseSequence
 from ganmrf.physics.simulate_many import require_signal_memory
 from ganmrf.physics.slice_profile import SliceProfile
 from ganmrf.physics.tissue import Tissue
@@ -38,11 +38,12 @@ class TrainedGenerator:
       params: of the network.
       scaling: that of the training set.
       norm_weights: hidden layers and 1 -> logarithm of the fingerprint's norm for M0 = 1, (depth * width + 1,).
-      box: ranges of T1 and T2 in the dictionary that it was trained on.
+      box: ranges of T1 and T2, and of off-resonance where it is an axis, in the dictionary that it was trained on.
       b1: of all atoms of that dictionary.
       sequence: the sequence whose fingerprints it emits.
       slice_profile: the slice profile of that dictionary, or None for a uniform slice.
       recipe: how it was trained.
+      off_resonance: of all atoms of that dictionary, Hz; None where it is an axis, or there is none.
     """
 
     params: Any
@@ -50,22 +51,24 @@ class TrainedGenerator:
     norm_weights: jax.Array
     box: TissueBox
     b1: np.ndarray
-    sequence: Fisp
+    sequence: PulseSequence
     slice_profile: SliceProfile | None
     recipe: Recipe = dataclasses.field(metadata={"static": True})
+    off_resonance: np.ndarray | None = None
 
     def require_inside(self, tissue: Tissue):
-        """Raises `ValueError` where an atom lies outside the trained range; it names the time and by how much.
+        """Raises `ValueError` where an atom lies outside the trained range; it names the parameter and by how much.
 
-        B1 is no axis of the box: `generate` checks it.
+        What is no axis of the box, `generate` checks.
         """
-        self.box.require_inside(Tissue(tissue.t1, tissue.t2))
+        self.box.require_inside(Tissue(**{name: getattr(tissue, name) for name in self.box.names}))
 
 
 def trained_box(dictionary: Dictionary) -> TissueBox:
-    """The ranges of T1 and T2 of a dictionary, which are those of a generator that is trained on it."""
-    times = np.stack([np.asarray(dictionary.tissue.t1), np.asarray(dictionary.tissue.t2)], axis=1)
-    return TissueBox(("t1", "t2"), times.min(axis=0), times.max(axis=0))
+    """The ranges of tissue in a dictionary, which are those of a generator that is trained on it."""
+    values = np.stack([np.asarray(axis) for axis in axes_of(dictionary.tissue)], axis=1)
+    names = ("t1", "t2", "off_resonance")[: values.shape[1]]
+    return TissueBox(names, values.min(axis=0), values.max(axis=0))
 
 
 @one_blas_thread()
@@ -88,26 +91,36 @@ def finish(recipe: Recipe, params, data: Data, dictionary: Dictionary) -> Traine
         hidden = np.asarray(hidden_layers(recipe, wide[0], scaling, *wide[1:]))
     hidden = np.concatenate([hidden, np.ones((len(hidden), 1))], axis=1)
     if recipe.refit:
-        fingerprints = np.asarray(dictionary.fingerprints)[rows].astype(float)
+        fingerprints = real_columns(np.asarray(dictionary.fingerprints)[rows]).astype(float)
         seen = hidden if recipe.skip else hidden[:, -recipe.width - 1 :]
         targets = fingerprints @ scaling.basis / scaling.output_scale[None]
         weights = jnp.asarray(least_squares(seen, targets, _RIDGE), jnp.float32)
         layer = {"kernel": weights[:-1], "bias": weights[-1]}
         params = {"params": params["params"] | {"output": layer}}
     norms = np.log(np.asarray(dictionary.norms, float)[rows])
+    box, off_resonance = trained_box(dictionary), dictionary.tissue.off_resonance
     return TrainedGenerator(
         params=params,
         scaling=scaling,
         norm_weights=jnp.asarray(least_squares(hidden, norms, _RIDGE), jnp.float32),
-        box=trained_box(dictionary),
+        box=box,
         b1=np.asarray(dictionary.tissue.b1),
         sequence=dictionary.sequence,
         slice_profile=dictionary.slice_profile,
         recipe=recipe,
+        off_resonance=None if off_resonance is None or "off_resonance" in box.names else np.asarray(off_resonance),
     )
 
 
-def fingerprints(generator: TrainedGenerator, t1: jax.Array, t2: jax.Array, noise: jax.Array, *, compressed=False):
+def fingerprints(
+    generator: TrainedGenerator,
+    t1: jax.Array,
+    t2: jax.Array,
+    noise: jax.Array,
+    off_resonance: jax.Array | None = None,
+    *,
+    compressed=False,
+):
     """Generated fingerprints and their norms as a pure function, to be differentiated or called under `jax.jit`.
 
     Args:
@@ -115,20 +128,28 @@ def fingerprints(generator: TrainedGenerator, t1: jax.Array, t2: jax.Array, nois
       t1: s, (atoms,).
       t2: s, (atoms,).
       noise: z, (atoms, ``recipe.noise``).
-      compressed: whether to return coefficients in ``generator.scaling.basis``.
+      off_resonance: Hz, (atoms,), where it is an axis of ``generator.box``.
+      compressed: whether to return coefficients in the generator's basis.
 
     Returns:
       Fingerprints of unit norm (atoms, frames), or (atoms, rank), and the norms (atoms,) for M0 = 1.
     """
+    scaling = generator.scaling
+    outputs, norms = _columns(generator, noise, t1, t2, off_resonance)
+    if scaling.basis is not None and not compressed:
+        outputs = outputs @ jnp.asarray(scaling.basis.T, outputs.dtype)
+    return complex_frames(outputs) if scaling.complex_frames else outputs, norms
+
+
+@jax.jit
+def _columns(generator, noise, t1, t2, off_resonance=None):
+    """Unit fingerprints as columns, or coefficients, if there is a basis, and norms."""
     recipe, scaling = generator.recipe, generator.scaling
-    condition = scaling.condition(t1, t2)
+    condition = scaling.condition(t1, t2, off_resonance)
     outputs = emit(recipe, generator.params, scaling, noise, condition)
     hidden = hidden_layers(recipe, generator.params, scaling, noise, condition)
     norms = jnp.exp(hidden @ generator.norm_weights[:-1] + generator.norm_weights[-1])
-    outputs = outputs / jnp.linalg.norm(outputs, axis=1, keepdims=True)
-    if scaling.basis is not None and not compressed:
-        outputs = outputs @ jnp.asarray(scaling.basis.T, outputs.dtype)
-    return outputs, norms
+    return outputs / jnp.linalg.norm(outputs, axis=1, keepdims=True), norms
 
 
 def generate(
@@ -151,46 +172,46 @@ def generate(
       noise: z itself, (atoms, ``recipe.noise``), in place of what ``seed`` draws.
 
     Returns:
-      The dictionary, float32; its norms are generated too.
+      The dictionary, float32 or complex64; its norms are generated too.
 
     Raises:
-      ValueError: atoms outside the trained range, another B1 than the trained one, a generator without a basis asked
-        for coefficients, or more atoms than the memory holds.
+      ValueError: atoms outside the trained range, another B1 or off-resonance than the trained one, a generator without
+        a basis asked for coefficients, or more atoms than the memory holds.
     """
     scaling, atoms = generator.scaling, tissue.ravel()
     if compressed and scaling.basis is None:
         raise ValueError("a generator with head=tanh has no basis to be compressed in")
-    if np.any(np.asarray(atoms.b1) != generator.b1):
-        raise ValueError(f"the generator was trained at b1 = {generator.b1:g} alone")
+    _require_trained(generator, atoms)
     if not allow_extrapolation:
         generator.require_inside(atoms)
     basis = None if scaling.basis is None else np.ascontiguousarray(scaling.basis.T, np.float32)
-    columns = generator.sequence.n_frames if basis is None or not compressed else len(basis)
-    require_signal_memory(atoms.size, columns + generator.recipe.noise)
-    rows_out, norms = np.empty((atoms.size, columns), np.float32), np.empty(atoms.size, np.float32)
+    dtype = np.dtype(np.complex64 if scaling.complex_frames else np.float32)
+    columns = len(basis) * 4 // dtype.itemsize if basis is not None and compressed else generator.sequence.n_frames
+    require_signal_memory(atoms.size, columns + generator.recipe.noise, dtype)
+    rows_out, norms = np.empty((atoms.size, columns), dtype), np.empty(atoms.size, np.float32)
     noise = _draw(generator, atoms, seed) if noise is None else noise
-    t1, t2 = np.asarray(atoms.t1, np.float32), np.asarray(atoms.t2, np.float32)
+    axes = [np.broadcast_to(np.asarray(getattr(atoms, name), np.float32), atoms.shape) for name in generator.box.names]
 
     size = 2 ** int(np.clip(np.ceil(np.log2(atoms.size / (4 * len(workers())))), *np.log2(_CHUNKS)))
     placed = {device: jax.device_put(generator, device) for device in set(workers())}
 
     def generate_rows(rows, device):
         inputs = [
-            np.pad(x[rows], [(0, size - len(x[rows]))] + [(0, 0)] * (x.ndim - 1), mode="edge") for x in (t1, t2, noise)
+            np.pad(x[rows], [(0, size - len(x[rows]))] + [(0, 0)] * (x.ndim - 1), mode="edge") for x in (noise, *axes)
         ]
-        outputs, norms[rows] = (np.asarray(x)[: len(t1[rows])] for x in _generate(placed[device], *inputs))
+        outputs, norms[rows] = (np.asarray(x)[: len(axes[0][rows])] for x in _columns(placed[device], *inputs))
         if basis is None or compressed:
-            rows_out[rows] = outputs
+            real_columns(rows_out[rows])[:] = outputs
         else:
-            np.matmul(outputs, basis, out=rows_out[rows])
+            np.matmul(outputs, basis, out=real_columns(rows_out[rows]))
 
     # XLA solves many triangular systems in threads of its own: several draws from mixtures at once wait for each other.
     places = workers()[:1] if generator.recipe.reconstruction == "likelihood" else workers()
     with one_blas_thread():
         run_chunks(generate_rows, [slice(start, start + size) for start in range(0, atoms.size, size)], places=places)
-    return Dictionary(
-        atoms, rows_out, norms, generator.sequence, generator.slice_profile, scaling.basis if compressed else None
-    )
+    basis = scaling.basis if compressed else None
+    basis = complex_basis(basis) if compressed and scaling.complex_frames else basis
+    return Dictionary(atoms, rows_out, norms, generator.sequence, generator.slice_profile, basis)
 
 
 def stream(generator: TrainedGenerator, tissue: Tissue) -> Dictionary:
@@ -199,7 +220,7 @@ def stream(generator: TrainedGenerator, tissue: Tissue) -> Dictionary:
     Atoms may lie outside the trained range. Fingerprints are `RowsOnDemand`; norms, and z of all atoms, are in memory.
 
     Raises:
-      ValueError: another B1 than the trained one.
+      ValueError: another B1 or off-resonance than the trained one.
     """
     atoms = tissue.ravel()
     noise = _draw(generator, atoms, seed=0)
@@ -207,10 +228,11 @@ def stream(generator: TrainedGenerator, tissue: Tissue) -> Dictionary:
     def made(rows):
         return generate(generator, atoms.rows(rows), allow_extrapolation=True, noise=noise[rows])
 
+    dtype = np.dtype(np.complex64 if generator.scaling.complex_frames else np.float32)
     blocks = (slice(start, start + _BLOCK) for start in range(0, atoms.size, _BLOCK))
     norms = np.concatenate([made(rows).norms for rows in blocks])
     shape = atoms.size, generator.sequence.n_frames
-    fingerprints = RowsOnDemand(lambda rows: made(rows).fingerprints, shape, np.dtype(np.float32))
+    fingerprints = RowsOnDemand(lambda rows: made(rows).fingerprints, shape, dtype)
     return Dictionary(atoms, fingerprints, norms, generator.sequence, generator.slice_profile)
 
 
@@ -218,4 +240,15 @@ def _draw(generator, atoms, seed):
     return np.random.default_rng(seed).standard_normal((atoms.size, generator.recipe.noise), np.float32)
 
 
-_generate = jax.jit(functools.partial(fingerprints, compressed=True))
+def _require_trained(generator, atoms):
+    """Raises `ValueError` where what is no axis has another value than in training."""
+    if np.any(np.asarray(atoms.b1) != generator.b1):
+        raise ValueError(f"the generator was trained at b1 = {generator.b1:g} alone")
+    if "off_resonance" in generator.box.names:
+        generator.box.require_known(Tissue(**{name: getattr(atoms, name) for name in generator.box.names}))
+    elif generator.off_resonance is None and atoms.off_resonance is not None:
+        raise ValueError("the generator was trained on resonance: off_resonance must be None")
+    elif generator.off_resonance is not None and (
+        atoms.off_resonance is None or np.any(np.asarray(atoms.off_resonance) != generator.off_resonance)
+    ):
+        raise ValueError(f"the generator was trained at off_resonance = {generator.off_resonance:g} Hz alone")

@@ -1,4 +1,4 @@
-"""Tissue: relaxation times and transmit field of voxels, a frozen pytree in SI units."""
+"""Tissue: relaxation times, transmit field and off-resonance of voxels, a frozen pytree in SI units."""
 
 import dataclasses
 
@@ -9,13 +9,18 @@ import numpy as np
 from ganmrf.pytrees import first_wrong, floating, is_traced, pytree, require, require_positive, require_scale
 
 # Water at body temperature, the slowest there is in a body, has 4.5 s; no pulse is played at ten times its angle.
-_LARGEST = {"t1": (20.0, "s", "ms"), "t2": (20.0, "s", "ms"), "b1": (10.0, "parts of the nominal angle", "percent")}
+_TIME = {"logarithmic": True, "scale": (20.0, "s", "ms")}
+_FACTOR = {"logarithmic": False, "scale": (10.0, "parts of the nominal angle", "percent")}
+_SIGNED = {"logarithmic": False, "scale": None}
 
 
 @pytree
 @dataclasses.dataclass(frozen=True)
 class Tissue:
-    """Relaxation times and transmit field of one or many voxels.
+    """Relaxation times, transmit field and off-resonance of one or many voxels.
+
+    What is true of a parameter stands in the metadata of its field: whether signals change evenly with its logarithm
+    (`TissueBox`), and the ``scale`` of what is positive, as `require_scale` takes it; None for what may have any sign.
 
     Attributes:
       t1: longitudinal relaxation time, s, any shape.
@@ -29,10 +34,10 @@ class Tissue:
         that are in ms or percent by their size (`ganmrf.pytrees.unusual_values` allows them).
     """
 
-    t1: jax.Array
-    t2: jax.Array
-    b1: jax.Array | float = 1.0
-    off_resonance: jax.Array | float | None = None
+    t1: jax.Array = dataclasses.field(metadata=_TIME)
+    t2: jax.Array = dataclasses.field(metadata=_TIME)
+    b1: jax.Array | float = dataclasses.field(default=1.0, metadata=_FACTOR)
+    off_resonance: jax.Array | float | None = dataclasses.field(default=None, metadata=_SIGNED)
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
@@ -40,11 +45,11 @@ class Tissue:
                 continue
             value = floating(field.name, value)
             object.__setattr__(self, field.name, value)
-            if field.name == "off_resonance":
-                require("Tissue.off_resonance", value, np.isfinite, "finite")
-                continue
-            require_positive(f"Tissue.{field.name}", value)
-            require_scale(f"Tissue.{field.name}", value, *_LARGEST[field.name])
+            if (scale := field.metadata["scale"]) is None:
+                require(f"Tissue.{field.name}", value, np.isfinite, "finite")
+            else:
+                require_positive(f"Tissue.{field.name}", value)
+                require_scale(f"Tissue.{field.name}", value, *scale)
         try:
             _ = self.shape
         except ValueError as error:

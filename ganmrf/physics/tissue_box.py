@@ -10,7 +10,7 @@ from ganmrf.physics.tissue import Tissue
 from ganmrf.pytrees import pytree
 
 _HALF_REPETITION = 6.5e-3  # s, the offset of `log_time` for all sequences: published repetition times are near 13 ms
-_LOGARITHMIC = ("t1", "t2")  # on these axes `log_time` is uniform; the other axes are linear
+_FACTS = {field.name: field.metadata for field in dataclasses.fields(Tissue)}
 _MARGIN = 1e-6  # relative; a value rounded to float32 is off by less, and still counts as inside
 # Interpolation is worst at the ends of a range, and random tissues seldom lie there: `TissueBox.spread_to_faces` moves
 _PUSHED = 0.4  # this share of the tissues, and
@@ -38,8 +38,8 @@ class TissueBox:
       high: largest value of each, (axes,).
 
     Raises:
-      ValueError: a name that is no field of `Tissue`, none for ``t1`` or ``t2``, a range that is empty or not positive,
-        or a T2 whose range begins above that of T1.
+      ValueError: a name that is no field of `Tissue`, none for ``t1`` or ``t2``, a range that is empty or, but for
+        off-resonance, not positive, or a T2 whose range begins above that of T1.
     """
 
     names: tuple[str, ...] = dataclasses.field(metadata={"static": True})
@@ -47,10 +47,9 @@ class TissueBox:
     high: np.ndarray
 
     def __post_init__(self):
-        known = [field.name for field in dataclasses.fields(Tissue) if field.default is not None]
         object.__setattr__(self, "names", tuple(self.names))
-        if unknown := [name for name in self.names if name not in known]:
-            raise ValueError(f"TissueBox.names must be of {', '.join(known)}; got {unknown[0]}")
+        if unknown := [name for name in self.names if name not in _FACTS]:
+            raise ValueError(f"TissueBox.names must be of {', '.join(_FACTS)}; got {unknown[0]}")
         if len(set(self.names)) < len(self.names) or not {"t1", "t2"} <= set(self.names):
             raise ValueError(f"TissueBox.names must hold t1 and t2, and each name once; got {', '.join(self.names)}")
         for name in ("low", "high"):
@@ -58,9 +57,10 @@ class TissueBox:
             if getattr(self, name).shape != (len(self.names),):
                 raise ValueError(f"TissueBox.{name} must hold {len(self.names)} values, one for each name")
         for name, low, high in zip(self.names, self.low, self.high, strict=True):
-            if not 0 < low < high < np.inf:
+            least, rule = (-np.inf, "finite") if _signed(name) else (0, "positive")
+            if not least < low < high < np.inf:
                 raise ValueError(
-                    f"TissueBox: the range of {name} must be positive and not empty; got {low:g} to {high:g}"
+                    f"TissueBox: the range of {name} must be {rule} and not empty; got {low:g} to {high:g}"
                 )
         t1, t2 = (self.low[self.names.index(name)] for name in ("t1", "t2"))
         if t2 > t1:
@@ -111,12 +111,19 @@ class TissueBox:
         return jnp.stack(columns, axis=-1)
 
     def _excess(self, tissue):
-        """How far outside each atom lies, relative to the end of the range that it passes, (atoms, axes); 0 inside."""
+        """How far outside each atom lies, relative to the end of the range that it passes, (atoms, axes); 0 inside.
+
+        Of what may have any sign it is relative to the end that is farther from 0.
+        """
+        self._require_axes(tissue)
         atoms = jax.tree.map(np.asarray, tissue.ravel())
         columns = []
         for name, low, high in zip(self.names, self.low, self.high, strict=True):
             values = np.broadcast_to(getattr(atoms, name), atoms.shape).astype(float)
-            beyond = np.maximum(low / values, values / high) - 1
+            if _signed(name):
+                beyond = np.maximum(low - values, values - high) / max(abs(low), abs(high))
+            else:
+                beyond = np.maximum(low / values, values / high) - 1
             columns.append(np.where(beyond > _MARGIN, beyond, 0))
         return np.stack(columns, axis=1)
 
@@ -141,23 +148,33 @@ class TissueBox:
         )
 
     def require_known(self, tissue: Tissue):
-        """Raises `ValueError` where a parameter without an axis differs from the default of `Tissue`."""
+        """Raises `ValueError` where a parameter with an axis is None, or another one not the default of `Tissue`."""
+        self._require_axes(tissue)
         plain = Tissue(1.0, 1.0)
-        for name in (field.name for field in dataclasses.fields(Tissue) if field.name not in self.names):
+        for name in (name for name in _FACTS if name not in self.names):
             usual, values = getattr(plain, name), getattr(tissue, name)
             if usual is None and values is not None:
                 raise ValueError(f"the generator has no axis for {name}: it must be None")
             if usual is not None and np.any(np.asarray(values) != float(usual)):
                 raise ValueError(f"the generator has no axis for {name}: it must be {float(usual):g} for all atoms")
 
+    def _require_axes(self, tissue):
+        for name in self.names:
+            if getattr(tissue, name) is None:
+                raise ValueError(f"the generator has an axis for {name}: the atoms must have it, too")
+
     def _ends(self, name):
         axis = self.names.index(name)
         return _scaled(name, self.low[axis]), _scaled(name, self.high[axis])
 
 
+def _signed(name):
+    return _FACTS[name]["scale"] is None
+
+
 def _scaled(name, value):
-    return log_time(value, _HALF_REPETITION) if name in _LOGARITHMIC else value
+    return log_time(value, _HALF_REPETITION) if _FACTS[name]["logarithmic"] else value
 
 
 def _unscaled(name, value):
-    return jnp.exp(value) - _HALF_REPETITION if name in _LOGARITHMIC else value
+    return jnp.exp(value) - _HALF_REPETITION if _FACTS[name]["logarithmic"] else value

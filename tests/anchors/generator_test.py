@@ -238,7 +238,9 @@ def test_files_give_the_same_generator(table, trunk, radial, grid, tmp_path):
         assert found.model.kind == generator.model.kind
         one, other = (each.weights(grid, 32) for each in (generator, found))
         jax.tree.map(np.testing.assert_array_equal, one, other)
-        with pytest.raises(ValueError, match=r"is a generator for any spoiled FISP .* takes one for one sequence"):
+        with pytest.raises(
+            ValueError, match=r"is a generator for any sequence of a kind .* takes one for one sequence"
+        ):
             load_generator(path)
     with np.load(path) as archive:
         contents = {name: value for name, value in archive.items() if not name.startswith("model/matrices")}

@@ -9,7 +9,7 @@ import pytest
 
 from experiments.evaluation.recurrent import RecurrentConfig, draw, fit, init_state, recurrent_signals
 from experiments.evaluation.recurrent_runs import Recurrent
-from ganmrf.anchors.joint_features import sample_sequences
+from ganmrf.anchors.families import sample_sequences
 from ganmrf.physics.sequences.fisp import Fisp, simulate_voxel
 from ganmrf.physics.tissue import Tissue
 from ganmrf.pytrees import unusual_values

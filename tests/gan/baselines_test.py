@@ -73,3 +73,12 @@ def test_atoms_on_one_curve(dictionary, fit):
     line = Tissue(np.linspace(0.5, 1, 20), np.full(20, 0.05))
     with pytest.raises(ValueError, match=r"on one curve|does not have full column rank"):
         fit(line, dictionary.fingerprints[:20])
+
+
+def test_complex_fingerprints_are_those_of_their_parts_and_off_resonance_is_refused(dictionary):
+    turned = dictionary.fingerprints * np.exp(1j * np.linspace(0, 3, 60)).astype(np.complex64)
+    made, whole = (linear_interpolation(dictionary.tissue, each)(BETWEEN) for each in (dictionary.fingerprints, turned))
+    assert whole.dtype == np.complex64
+    np.testing.assert_allclose(whole, made * np.exp(1j * np.linspace(0, 3, 60)), atol=1e-5)
+    with pytest.raises(ValueError, match="over T1 and T2 alone; the atoms have off_resonance"):
+        linear_interpolation(Tissue(dictionary.tissue.t1, dictionary.tissue.t2, 1.0, 0.0), turned)

@@ -57,17 +57,32 @@ def test_tissue_outside_is_named_with_its_distance(tissue, message):
         BOX.require_inside(tissue)
 
 
+def test_off_resonance_is_a_linear_axis_of_any_sign():
+    box = TissueBox(("t1", "t2", "off_resonance"), [0.01, 0.002, -20.0], [3.0, 0.5, 50.0])
+    tissue = box.spread(np.array([[0.2, 0.4, 0.0], [0.9, 0.1, 2 / 7], [0.5, 0.5, 1.0]]))
+    np.testing.assert_allclose(tissue.off_resonance, [-20, 0, 50], atol=1e-5)
+    np.testing.assert_allclose(box.coordinates(tissue)[:, 2], [0, 2 / 7, 1], atol=1e-6)
+    box.require_inside(tissue)
+    with pytest.raises(ValueError, match=r"1 of 2 atoms .* off_resonance = -30, 20 % beyond -20 to 50"):
+        box.require_inside(Tissue(1.0, 0.1, off_resonance=np.array([0.0, -30.0])))
+    for check in (box.require_inside, box.outside, box.require_known):
+        with pytest.raises(ValueError, match="an axis for off_resonance: the atoms must have it"):
+            check(Tissue(1.0, 0.1))
+
+
 def test_a_parameter_without_an_axis_must_be_as_usual():
     plain = TissueBox(("t1", "t2"), BOX.low[:2], BOX.high[:2])
     plain.require_inside(Tissue(np.array([0.5]), 0.1, 1.0))
     with pytest.raises(ValueError, match="no axis for b1: it must be 1 for all atoms"):
         plain.require_inside(Tissue(np.array([0.5]), 0.1, 0.9))
+    with pytest.raises(ValueError, match="no axis for off_resonance: it must be None"):
+        plain.require_inside(Tissue(np.array([0.5]), 0.1, off_resonance=0.0))
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"names": ("t1", "t2", "b0")}, "must be of t1, t2, b1; got b0"),
+        ({"names": ("t1", "t2", "b0")}, "must be of t1, t2, b1, off_resonance; got b0"),
         ({"names": ("t1", "b1"), "low": [0.1, 0.7], "high": [3, 1.3]}, "must hold t1 and t2"),
         ({"names": ("t1", "t2", "t1")}, "each name once"),
         ({"low": [0.01, 0.002]}, "low must hold 3 values"),
