@@ -41,6 +41,8 @@ def fields_of_sequence(sequence: PulseSequence) -> dict[str, np.ndarray]:
     if type(sequence) not in KINDS.values():
         sequence = sequence.as_blocks()
     fields, structure = arrays_and_structure(sequence, _variable)
+    for node in array_nodes(structure):
+        node["jax"] = True  # of NumPy's phases, a constructor would make half turns where it can
     fields["kind"] = np.asarray(kind_of(sequence))
     if not isinstance(sequence, Fisp):
         fields["structure"] = np.asarray(json.dumps(structure))

@@ -171,6 +171,13 @@ def test_a_class_that_files_do_not_know_is_kept_as_its_blocks(tmp_path):
     assert_identical(found, own.as_blocks())
 
 
+def test_phases_in_numpy_do_not_become_half_turns(tmp_path):
+    """Which would make the signals real; transforms put NumPy arrays in place of JAX's."""
+    sequence = Bssfp([0.5, 0.6], 0.01, rf_phase=jax.numpy.zeros(2))
+    save_dictionary(tmp_path / "a.npz", dictionary(jax.tree.map(np.asarray, sequence)))
+    assert_identical(load_dictionary(tmp_path / "a.npz").sequence, sequence)
+
+
 def test_files_from_before_there_were_kinds_are_read(tmp_path):
     """Arrays as versions wrote them that knew FISP alone."""
     flip_angle = np.float32([0.1, 0.2])
