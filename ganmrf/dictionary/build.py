@@ -89,8 +89,8 @@ def unit_fingerprints(sequence, tissue, slice_profile, **form):
     return signals / jnp.where(norms > 0, norms, 1)[:, None], norms
 
 
-def require_signal(atoms: Tissue, norms: np.ndarray, first: int = 0):
-    """Raises `ValueError` naming an atom without signal, if there is one; ``norms`` begin with atom ``first``."""
+def require_signal(atoms: Tissue, norms: np.ndarray, rows: np.ndarray | None = None):
+    """Raises `ValueError` naming an atom without signal, if there is one; ``norms`` are of all atoms or of ``rows``."""
     if not norms.all():
-        atom = first + int(np.argmin(norms))
+        atom = int(np.argmin(norms)) if rows is None else rows[np.argmin(norms)]
         raise ValueError(f"atom {atom} (T1 {atoms.t1[atom]:.4g} s, T2 {atoms.t2[atom]:.4g} s) has no signal")

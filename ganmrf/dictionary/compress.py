@@ -5,8 +5,9 @@ import dataclasses
 import jax
 import numpy as np
 
-from ganmrf.dictionary.build import Dictionary, build_dictionary, require_signal, simulate_into
+from ganmrf.dictionary.build import Dictionary, build_dictionary, require_signal, simulate_into, unit_fingerprints
 from ganmrf.memory import fits_memory
+from ganmrf.parallel import one_blas_thread
 from ganmrf.physics.lowering import signal_dtype
 from ganmrf.physics.sequences.blocks import PulseSequence
 from ganmrf.physics.simulate_many import (
@@ -14,12 +15,16 @@ from ganmrf.physics.simulate_many import (
     empty_signals,
     plan_n_states,
     require_signal_memory,
+    simulate_all,
 )
 from ganmrf.physics.slice_profile import SliceProfile
 from ganmrf.physics.tissue import Tissue
-from ganmrf.progress import Progress
 
 _BLOCK = 4096  # atoms in float64 at a time: 33 MB of 1000 frames
+# Atoms of a `spread_basis`: at 1000 frames their correlation takes as long as its eigenvectors.
+BASIS_ATOMS = 4096
+# Atoms of a dictionary whose `compress` takes longer than all of the rest: the correlation of all their frames.
+_LARGE = 2**17
 
 
 def compress(dictionary: Dictionary, rank: int) -> tuple[Dictionary, float]:
@@ -61,10 +66,12 @@ def build_compressed(
     whole: bool | None = None,
     progress: bool = False,
 ) -> tuple[Dictionary, float]:
-    """`compress` of `build_dictionary`, to the bit, for dictionaries too whose frames do not fit in memory.
+    """`compress` of `build_dictionary`, for dictionaries too whose frames do not fit in memory.
 
-    The arguments are those of both functions. Where the ``whole`` dictionary is not to be in memory, every fingerprint
-    is simulated twice: for the basis, and for its coefficients. None holds it where it fits.
+    The arguments are those of both functions. Where the ``whole`` dictionary is not to be in memory, each block of
+    fingerprints is projected as soon as it is simulated, onto a `spread_basis`: the energy that is kept is that of all
+    fingerprints, and a little less than the basis of all of them would keep. None holds it where it fits, and has no
+    more than 131072 atoms.
 
     Raises:
       ValueError: as `build_dictionary` and `compress`.
@@ -73,26 +80,43 @@ def build_compressed(
     check_rank(rank, atoms.size, sequence.n_frames)
     dtype = signal_dtype(sequence, atoms)
     if whole is None:
-        whole = fits_memory(bytes_of_signals(atoms.size, sequence.n_frames, dtype))
+        whole = atoms.size <= _LARGE and fits_memory(bytes_of_signals(atoms.size, sequence.n_frames, dtype))
     if whole:
         return compress(build_dictionary(sequence, atoms, **settings, progress=progress), rank)
-    require_signal_memory(2 * atoms.size, rank, dtype)  # blocks of coefficients, and all of them in one array
-    states, flat = plan_n_states(sequence, atoms, **settings), jax.tree.map(np.asarray, atoms)
+    check_rank(rank, min(atoms.size, BASIS_ATOMS), sequence.n_frames)
+    require_signal_memory(atoms.size, rank, dtype)
+    flat = jax.tree.map(np.asarray, atoms)
+    states = plan_n_states(sequence, flat, **settings)
+    basis = spread_basis(sequence, flat, slice_profile, states, rank)
+    fingerprints, left_out = np.empty((flat.size, rank), dtype), np.empty(flat.size)
+    norms = np.empty(flat.size, fingerprints.real.dtype)
 
-    def blocks():
-        for start in range(0, atoms.size, _BLOCK):
-            rows = slice(start, start + _BLOCK)
-            unit = empty_signals(sequence, flat.rows(rows))
-            norms = simulate_into(unit, sequence, flat.rows(rows), slice_profile, states[rows], False)
-            require_signal(flat, norms, start)
-            yield unit, norms
-            bar.update(norms.size)
+    def store(rows, simulated):
+        unit, norms[rows] = simulated
+        require_signal(flat, norms[rows], rows)
+        fingerprints[rows], norms[rows], left_out[rows] = project(unit, norms[rows], basis)
 
-    with Progress(2 * atoms.size, "simulating", unit="atom", shown=progress) as bar:
-        basis = _leading(sum(_correlation(unit.astype(np.result_type(unit, float))) for unit, _ in blocks()), rank)
-        parts = [project(*block, basis) for block in blocks()]
-    fingerprints, norms, left_out = (np.concatenate(part) for part in zip(*parts, strict=True))
+    with one_blas_thread():  # every core has a worker already
+        simulate_all(store, unit_fingerprints, sequence, flat, slice_profile, states, progress)
     return Dictionary(atoms, fingerprints, norms, sequence, slice_profile, basis), float(1 - left_out.mean())
+
+
+def spread_basis(sequence, atoms: Tissue, slice_profile, n_states: np.ndarray, rank: int) -> np.ndarray:
+    """The `svd_basis` of 4096 atoms, or of all where there are fewer: a random one of each of 4096 runs of neighbours.
+
+    Even steps, in place of random ones, would meet the same few values of an axis of a grid again and again. The
+    ``atoms``, in NumPy arrays, and ``n_states`` are those of `simulate_all`. On any number of cores the basis has
+    the same bits.
+    """
+    rows = np.arange(atoms.size)
+    if atoms.size > BASIS_ATOMS:
+        within = np.random.default_rng(0).random(BASIS_ATOMS)
+        rows = ((np.arange(BASIS_ATOMS) + within) / BASIS_ATOMS * atoms.size).astype(int)
+    some = atoms.rows(rows)
+    unit = empty_signals(sequence, some)
+    simulate_into(unit, sequence, some, slice_profile, n_states[rows], False)
+    with one_blas_thread():
+        return svd_basis(unit, rank)
 
 
 def project(atoms, norms, basis: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from ganmrf.dictionary.build import Dictionary, require_signal, unit_fingerprints
-from ganmrf.dictionary.compress import project, svd_basis
+from ganmrf.dictionary.compress import BASIS_ATOMS, project, spread_basis
 from ganmrf.dictionary.npz import AXES, fields_of
 from ganmrf.dictionary.sequence_fields import sequence_of
 from ganmrf.dictionary.zarr import ChunkedStore
@@ -28,8 +28,6 @@ from ganmrf.pytrees import arrays_and_structure
 
 _CHUNK_BYTES = 2**25  # 32 MiB: large enough for fast files, small enough for many workers
 _MOST_ATOMS = 2**14  # in a chunk, so that short rows too make enough chunks for all workers
-_BASIS_ATOMS = 4096  # atoms from which the basis is computed
-_BASIS_PART = 512  # of these atoms, simulated at a time by a worker
 _POLL_S = 0.5  # between two looks for what another process writes
 
 
@@ -62,7 +60,7 @@ def begin_store(
     dtype = np.dtype(signal_dtype(sequence, atoms))
     precision = np.finfo(dtype).dtype
     columns = sequence.n_frames if rank is None else rank
-    largest_rank = min(atoms.size, _BASIS_ATOMS, sequence.n_frames)
+    largest_rank = min(atoms.size, BASIS_ATOMS, sequence.n_frames)
     if rank is not None and not 1 <= rank <= largest_rank:
         raise ValueError(f"rank must be 1 to {largest_rank}; got {rank}")
     if chunk_atoms is None:
@@ -117,9 +115,11 @@ def fill_store(store: ChunkedStore, *, progress: bool = False) -> int:
         simulate = batched_simulator(unit_fingerprints, dictionary.sequence, atoms, dictionary.slice_profile, states)
 
         def simulate_chunk(chunk, mesh):
-            rows = store.rows(chunk)
-            unit, norms = _simulated(simulate, np.arange(rows.start, rows.stop), mesh, n_frames, store.dtype)
-            require_signal(atoms, norms, rows.start)
+            rows = np.arange(store.rows(chunk).start, store.rows(chunk).stop)
+            unit, norms = np.empty((len(rows), n_frames), store.dtype), np.empty(len(rows), np.finfo(store.dtype).dtype)
+            for places, results in simulate(rows, mesh):
+                unit[places], norms[places] = results
+            require_signal(atoms, norms, rows)
             basis = dictionary.basis
             store.write(chunk, (unit, norms) if basis is None else project(unit, norms, basis))
 
@@ -142,37 +142,9 @@ def _create(path, settings, given, columns, dtype):
     accuracy = {name: settings[name] for name in ("n_states", "accuracy")}
     fields = fields_of(given) | {"n_states": plan_n_states(sequence, atoms, slice_profile=profile, **accuracy)}
     if rank is not None:
-        simulate = batched_simulator(unit_fingerprints, sequence, atoms, profile, fields["n_states"])
-        fields["basis"] = _basis(simulate, atoms.size, sequence.n_frames, dtype, rank)
+        flat = jax.tree.map(np.asarray, atoms)
+        fields["basis"] = spread_basis(sequence, flat, profile, fields["n_states"], rank)
     ChunkedStore.create(path, settings, fields, columns=columns, chunk=settings["chunk_atoms"], dtype=dtype)
-
-
-def _basis(simulate, n_atoms, n_frames, dtype, rank):
-    """The SVD basis of some atoms: a random one of each of many runs of neighbours, which are all as long.
-
-    Even steps, in place of random ones, would meet the same few values of an axis of the grid again and again.
-    """
-    rows = np.arange(n_atoms)
-    if n_atoms > _BASIS_ATOMS:
-        within = np.random.default_rng(0).random(_BASIS_ATOMS)
-        rows = ((np.arange(_BASIS_ATOMS) + within) / _BASIS_ATOMS * n_atoms).astype(int)
-    parts = np.array_split(rows, -(-len(rows) // _BASIS_PART))
-    unit = [None] * len(parts)
-
-    def simulate_part(part, mesh):
-        unit[part] = _simulated(simulate, parts[part], mesh, n_frames, dtype)[0]
-
-    run_chunks(simulate_part, range(len(parts)), places=meshes())
-    with one_blas_thread():
-        return svd_basis(np.concatenate(unit), rank)
-
-
-def _simulated(simulate, rows, mesh, n_frames, dtype):
-    """Unit fingerprints of the atoms ``rows``, and norms."""
-    unit, norms = np.empty((len(rows), n_frames), dtype), np.empty(len(rows), np.finfo(dtype).dtype)
-    for places, results in simulate(rows, mesh):
-        unit[places], norms[places] = results
-    return unit, norms
 
 
 def _require_space(path, needed):
