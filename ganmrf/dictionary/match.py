@@ -23,7 +23,7 @@ from ganmrf.parallel import one_blas_thread, run_chunks, workers
 from ganmrf.progress import Progress
 
 _GROUP = 16  # atoms of which the best float32 score is kept
-_VOXELS = 2048  # voxels a chunk: one compiled program, and work for several cores
+_VOXELS = 2048  # voxels a chunk, a power of two: one compiled program for most, and work for several cores
 _BLOCK_ATOMS = 2**16  # most atoms in memory at a time
 _BLOCK_BYTES = 2**26  # most memory of a block; four times as much saves a tenth of the time of long blocks alone
 _BASIS_ATOMS = 4096  # atoms from which the basis of the float32 scores is computed
@@ -195,7 +195,8 @@ class _Block:
         inside = unit if self.basis is None else unit @ self.basis
         missed = np.sqrt(np.maximum(1 - np.linalg.norm(inside, axis=1) ** 2, 0))
         tiles = self.placed[device]
-        features = np.zeros((2, _VOXELS, tiles.shape[1]), np.float32)
+        size = max(1 << (len(unit) - 1).bit_length(), _TILE["voxels"])  # few voxels in short time, with few programs
+        features = np.zeros((2, size, tiles.shape[1]), np.float32)
         features[:, : len(unit)] = _features(inside, self.complex)
         squares = np.asarray(_group_best(features, tiles))[: len(unit), : -(-len(self.atoms) // _GROUP)]
         slack = self.rounding + self.left_out * missed[:, None]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -71,10 +72,9 @@ class VoxelModel:
             half = np.diff(values) / 2
             low[2], high[2], longest_step[2] = values[0] - half[0], values[-1] + half[-1], half.max()
         t2 = high[1] / _T2_RATIO ** np.arange(np.log(high[1, 0] / low[1, 0]) / np.log(_T2_RATIO) + 1)[::-1]
-        b1s = (b1.min(), b1.max()) if b1.size else (1.0, 1.0)
-        corners = [(max(t1, t), t, b) for t in t2 for t1 in (low[0, 0], high[0, 0]) for b in b1s]
-        on_resonance = b0 is None and own is None
-        tissue = Tissue(*np.transpose(corners), None if on_resonance else 0.0)
+        ends = [low[0, 0], high[0, 0]], _ends(b1, 1.0), _ends(np.append(low[2:], high[2:]) if b0 is None else b0, 0.0)
+        longest, t1, b1s, hz = np.transpose(list(itertools.product(t2, *ends)))
+        tissue = Tissue(np.maximum(t1, longest), longest, b1s, None if b0 is None and own is None else hz)
         sequence, profile = dictionary.sequence, dictionary.slice_profile
         states = plan_n_states(sequence, tissue, n_states=None, accuracy=_ACCURACY, slice_profile=profile)
         signals = signal_dtype(sequence, tissue)
@@ -88,7 +88,7 @@ class VoxelModel:
             longest_step=longest_step,
             magnitude=magnitude,
             dtype=np.zeros(0, signals).real.dtype if magnitude else signals,
-            ladder=np.stack([t2, states[::4]]),
+            ladder=np.stack([t2, states[:: len(states) // t2.size]]),
         )
 
     @property
@@ -130,6 +130,11 @@ class VoxelModel:
         target[1] = np.minimum(target[0], target[1])
         moves = (np.abs(np.log(target[:2] / values[:2])) > _CONVERGED).any(axis=0)
         return target, moves | (np.abs(target[2:] - values[2:]) > _CONVERGED_HZ).any(axis=0)
+
+
+def _ends(values, otherwise):
+    """The smallest and the largest of some values, or what stands for them where there is none."""
+    return (values.min(), values.max()) if values.size else (otherwise,)
 
 
 def fitted_parameters(dictionary: Dictionary) -> tuple[str, ...]:
