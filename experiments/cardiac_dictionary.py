@@ -8,11 +8,12 @@ Example::
 published one of cardiac MRF, with as many beats as there are times: a train of frames in every beat, before them an
 inversion, nothing, and three T2 preparations in turn, or what ``--preparations_ms`` says. The dictionary of ``--grid``,
 or ``--t1_ms`` and ``--t2_ms``, is simulated; with ``--generator`` anchors of the sequence are, and the dictionary is
-generated from them, if the generator is of such sequences: one of FISP wants preparations before the first beat alone.
+generated from them, with the error told. A generator of FISP serves best where nothing is prepared but the first beat.
 ``--check`` then simulates the dictionary too, for the errors and the time. A report beside ``--output`` shows the
 rhythm, the sequence and fingerprints.
 """
 
+import contextlib
 import functools
 import pathlib
 import time
@@ -91,7 +92,7 @@ def _generated(config, given, cardiac, tissue) -> tuple[Dictionary, list[str]]:
     generator = load_anchored(config.generator)
     check_same_simulation(config.simulation, given - {"sequence"}, None, generator.slice_profile, config.generator)
     generator.require_inside(tissue)
-    sequence = _as_generators_take(config, cardiac)
+    sequence = _as_learned(generator, cardiac)
     clock = time.perf_counter()
     prepared = config.preparation.prepare(generator, sequence)
     if config.compressed:
@@ -109,16 +110,12 @@ def _generated(config, given, cardiac, tissue) -> tuple[Dictionary, list[str]]:
     return dictionary, words
 
 
-def _as_generators_take(config, cardiac: CardiacFisp):
-    """The sequence as generators of FISP take it, whose only preparation is an inversion before all frames."""
-    try:
-        return without_gaps(cardiac)
-    except ValueError as error:
-        alone = ",".join(["inversion:21", *["none"] * (len(cardiac.rr_intervals) - 1)])
-        raise ValueError(
-            f"generator: {config.generator} is of FISP, without preparations between the beats: leave it out, and the "
-            f"dictionary is simulated, or give --preparations_ms={alone}"
-        ) from error
+def _as_learned(generator, cardiac: CardiacFisp):
+    """The sequence, for generators of FISP as a `Fisp` where nothing is prepared but the first beat."""
+    if generator.family == "fisp":
+        with contextlib.suppress(ValueError):
+            return without_gaps(cardiac)
+    return cardiac
 
 
 def _checked(prepared, weights, sequence, slice_profile):

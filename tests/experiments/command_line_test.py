@@ -132,3 +132,24 @@ def test_a_module_runs_as_the_front_door_does(tmp_path):
     assert done.returncode == 2
     assert done.stderr.startswith("error: ")
     assert done.stderr.count("\n") == 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Narrow:
+    """Leaves the inner size out, has another meaning for its name, and takes one of the inner names."""
+
+    size: str | None = setting(None, "of the outer class")
+    inner: Inner = group(Inner, without=("size",), choices={"names": ("a",)})
+
+
+def test_a_group_may_leave_flags_and_choices_out(capsys):
+    calls = []
+
+    @command(Narrow)
+    def main(config):
+        calls.append(config)
+
+    main.run(["--size=wide"])
+    assert calls == [Narrow("wide", Inner())]  # a flag of the outer class alone
+    main.run(["--help"])
+    assert "--names=a," in capsys.readouterr().out
