@@ -146,7 +146,6 @@ class ReconstructionConfig:
     b0_scale: float | None = setting(
         None,
         "what makes Hz of the B0 map: 0.1592 of rad/s, below 0 turns its sign; none: its sidecar's Units, or 1",
-        goes_with=("b0_map",),
     )
     refine: bool = setting(True, "fit T1, T2 and off-resonance between the atoms, with error bars")
     raw: RawConfig = group(RawConfig)
@@ -154,6 +153,8 @@ class ReconstructionConfig:
     def __post_init__(self):
         if self.b1_scale != 1 and self.b1_map is None:
             raise ValueError(f"b1_scale goes with a b1_map; got {self.b1_scale:g} without one")
+        if self.b0_scale is not None and self.b0_map is None:
+            raise ValueError(f"b0_scale goes with a b0_map; got {self.b0_scale:g} without one")
 
     def check_reads(self, scan_path):
         """Raises `ValueError` for a field that says something of another kind of scan, and would not be read."""

@@ -57,9 +57,9 @@ def write_dicom_maps(
     """Writes the maps of `write_maps`, each as a folder of MR images, ``T1map/0001.dcm`` and on, one a slice.
 
     T1, T2 and their error bars are in ms, B1 in percent. Values are whole numbers of 16 bits times a round step, with
-    the unit in the rescale type and the real-world value mapping: within 2e-5 of the largest value of the map, the
-    phase within 4e-5. An error bar is no larger than the largest magnitude of its map, also where it is infinite. A map
-    that is there already is replaced, whole or not at all.
+    the unit in the rescale type and the real-world value mapping: within 2e-5 of the largest value of the map, those of
+    both signs within 4e-5. An error bar is no larger than the largest magnitude of its map, also where it is infinite.
+    A map that is there already is replaced, whole or not at all.
 
     Args:
       folder: folder of the folders; created where it is missing.

@@ -20,6 +20,8 @@ from ganmrf.physics.sequences.published import mrf_fisp
 from ganmrf.physics.simulate import simulate
 from ganmrf.physics.tissue import Tissue
 
+pytestmark = pytest.mark.usefixtures("quick_compiler")
+
 T1S, T2S = 0.5 * 1.15 ** np.arange(8), 0.04 * 1.2 ** np.arange(8)
 STEP = 5.0  # Hz, of the grid of off-resonances
 HZ = np.arange(-20, 20.1, STEP)

@@ -70,6 +70,20 @@ def test_the_maps_of_nifti_are_read_back(tmp_path, affine):
     np.testing.assert_allclose(b1, 0.01 * nibabel.load(nifti["TB1map"]).get_fdata().T, atol=2e-5)
 
 
+def test_maps_of_b0_have_both_signs(tmp_path):
+    matched, fitted = maps(SHAPE), refined(SHAPE)
+    b0 = np.linspace(-40, 20, matched.t1.size).reshape(SHAPE)
+    std = np.full(SHAPE, 3.0)
+    std[0, 0, 1] = np.inf  # as large as the map's largest magnitude is shown
+    best = dataclasses.replace(fitted, off_resonance=b0, off_resonance_std=std)
+    paths = write_dicom_maps(tmp_path, dataclasses.replace(matched, off_resonance=b0), refined=best)
+    inside = matched.index >= 0
+    values, stds = (read_series(paths[name]).images[0] for name in ("fieldmap", "desc-std_fieldmap"))
+    np.testing.assert_allclose(values, np.where(inside, b0, 0), atol=2 * 2e-5 * 40)  # of a signed number of 16 bits
+    largest = np.abs(b0[inside]).max()
+    np.testing.assert_allclose(stds, np.where(inside, np.minimum(std, largest), 0), atol=2e-5 * largest)
+
+
 def test_dcm2niix_reads_the_maps(tmp_path):
     if shutil.which("dcm2niix") is None:
         pytest.skip("needs dcm2niix")
