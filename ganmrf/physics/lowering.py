@@ -61,6 +61,8 @@ def form_of(sequence, off_resonance) -> str:
     ``REAL`` states of all orders, where phases are half turns and nothing is off resonance; ``COMPLEX`` states;
     ``ISOCHROMAT``, order 0 alone, where no frame but the last turns the magnetisation.
     """
+    if is_plain_fisp(sequence, off_resonance):  # known without its blocks
+        return REAL
     if not any(turns_of(sequence)[:-1]):
         return ISOCHROMAT
     return REAL if is_real(sequence, off_resonance) else COMPLEX
@@ -68,6 +70,8 @@ def form_of(sequence, off_resonance) -> str:
 
 def is_real(sequence, off_resonance) -> bool:
     """Whether signals are real: phases are half turns, and ``off_resonance`` is None."""
+    if is_plain_fisp(sequence, off_resonance):
+        return True
     phases = [phase for train in trains_of(sequence) for phase in (train.rf_phase, train.receiver_phase)]
     return off_resonance is None and all(phase is None or isinstance(phase, HalfTurns) for phase in phases)
 

@@ -85,9 +85,10 @@ def n_states_of_boxes(sequence: PulseSequence, boxes, *, accuracy: float, slice_
     """
     boxes = jax.tree.map(np.asarray, boxes)  # NumPy reads values even where a caller's function is being traced
     sequence = as_played(sequence, boxes[0].off_resonance)
-    exact, times = exact_states(sequence), dephasing_times(sequence)
+    blocks = sequence.as_blocks()  # once, for all that is asked about them
+    exact, times = exact_states(blocks), dephasing_times(blocks)
     profile = slice_profile and gauss_quadrature(slice_profile.nodes, slice_profile.weights, 3)
-    references = _references(sufficient_n_states(sequence, [box.t2.max() for box in boxes], accuracy), exact)
+    references = _references(sufficient_n_states(blocks, [box.t2.max() for box in boxes], accuracy), exact)
     probes = [_Probe.of(times, box, accuracy, n, exact) for box, n in zip(boxes, references, strict=True)]
     signals = _signals(sequence, probes, profile, boxes[0].off_resonance)
     return [probe.smallest(part, accuracy, exact) for probe, part in zip(probes, signals, strict=True)]

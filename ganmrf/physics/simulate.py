@@ -10,7 +10,7 @@ from jax import lax
 from ganmrf.physics.engines.programs import compiled, lanes
 from ganmrf.physics.engines.tangents import tangents_in_chunks
 from ganmrf.physics.engines.trains import train_signal
-from ganmrf.physics.lowering import as_played, signal_dtype, turns_alike
+from ganmrf.physics.lowering import as_played, turns_alike
 from ganmrf.physics.n_states import resolve_n_states
 from ganmrf.physics.sequences.blocks import PulseSequence
 from ganmrf.physics.slice_profile import SliceProfile
@@ -75,7 +75,7 @@ def simulate_in_chunks(
     run.
     """
     flat = tissue.ravel()
-    size = n_shifts or lanes(n_states, max_states, signal_dtype(sequence, tissue))
+    size = n_shifts or lanes(sequence, tissue, n_states, max_states)
     if max_states is not None and not n_shifts:
         size = min(size, -(-flat.size // 16) * 16)  # whole vector registers
     inputs = {name: value for name, value in vars(flat).items() if value is not None and value.ndim}

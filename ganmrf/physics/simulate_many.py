@@ -7,7 +7,7 @@ import numpy as np
 
 from ganmrf.memory import require_memory
 from ganmrf.parallel import meshes, run_chunks
-from ganmrf.physics.engines.programs import compiled, kernel_lanes
+from ganmrf.physics.engines.programs import ISOCHROMAT_LANES, compiled, kernel_lanes
 from ganmrf.physics.lowering import ISOCHROMAT, as_played, dephasing_times, exact_states, form_of, signal_dtype
 from ganmrf.physics.n_states import n_states_of_boxes, resolve_n_states, simulate_by_n_states, sufficient_n_states
 from ganmrf.physics.sequences.blocks import PulseSequence
@@ -21,8 +21,7 @@ from ganmrf.physics.tissue import Tissue
 _BUCKET_RATIO = 1.25
 # Batches of a call, on each device, in the one-kernel form: enough that the time to start a call does not count.
 _BATCHES_A_CALL = 8
-# Off-resonances of a grid that make a batch: fewer leave lanes empty, and what more share does not fit the cache.
-_FEWEST_SHIFTS, _MOST_SHIFTS = 12, 64
+_FEWEST_SHIFTS = 12  # off-resonances of a grid that make a batch: fewer would leave lanes empty
 _BYTES_A_VOXEL = 100  # of tissue, norms and numbers of states, and of the order in which voxels are simulated
 
 
@@ -61,7 +60,7 @@ def simulate_few(
 
     More states are kept than needed (`sufficient_n_states`). The voxels of ``tissue`` are in one dimension.
     """
-    lanes = kernel_lanes(signal_dtype(sequence, tissue))
+    lanes = kernel_lanes(sequence, tissue)
     if lanes is None:  # each number of states is a program to compile
         return simulate_many(sequence, tissue, n_states=exact_states(sequence), slice_profile=slice_profile)
     sequence, tissue, slice_profile = jax.tree.map(np.asarray, (sequence, tissue, slice_profile))
@@ -87,7 +86,7 @@ def plan_n_states(sequence: PulseSequence, voxels: Tissue, *, n_states, accuracy
     voxels = jax.tree.map(np.asarray, voxels)
     if form_of(sequence, voxels.off_resonance) == ISOCHROMAT:
         return np.ones(voxels.size, np.int32)
-    shortest = 1.5 * dephasing_times(sequence).mean()  # any shorter T2 needs the fewest states anyway
+    shortest = 1.5 * dephasing_times(sequence.as_blocks()).mean()  # any shorter T2 needs the fewest states anyway
     t2 = np.maximum(voxels.t2, shortest)
     buckets, bucket = np.unique(np.floor(np.log(t2.max() / t2) / np.log(_BUCKET_RATIO)), return_inverse=True)
     boxes = [voxels.rows(bucket == b) for b in range(len(buckets))]
@@ -136,7 +135,7 @@ def _lanes(sequence, voxels):
     Where a grid has the same off-resonances at each T1, T2 and B1, one after the other, a batch of isochromats is some
     of them at one T1, T2 and B1, and all batches of a call share what depends on off-resonance alone.
     """
-    lanes, shifts = kernel_lanes(signal_dtype(sequence, voxels)), voxels.off_resonance
+    lanes, shifts = kernel_lanes(sequence, voxels), voxels.off_resonance
     if lanes is None or not np.ndim(shifts) or form_of(sequence, shifts) != ISOCHROMAT:
         return lanes, None
     others = [values for values in (voxels.t1, voxels.t2, voxels.b1) if values.ndim]
@@ -146,7 +145,7 @@ def _lanes(sequence, voxels):
     in_turn = [(shifts, shifts[:n_shifts]), *((values, values[::n_shifts, None]) for values in others)]
     if not all((values.reshape(-1, n_shifts) == expected).all() for values, expected in in_turn):
         return lanes, None
-    parts = -(-n_shifts // _MOST_SHIFTS)
+    parts = -(-n_shifts // ISOCHROMAT_LANES)
     return -(-n_shifts // parts // 8) * 8, n_shifts  # whole vector registers
 
 

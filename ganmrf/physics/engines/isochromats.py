@@ -9,33 +9,50 @@ from ganmrf.physics.lowering import Coefficients
 
 
 def isochromats(coefficients: Coefficients, block: int, in_kernel: bool) -> tuple[jax.Array, ...]:
-    """Transverse magnetisation right after each pulse, (frames, lanes): (real part,), or (real, imaginary).
+    """Signals (frames, lanes): (real part,), or (real, imaginary).
 
     The arrays of ``coefficients`` have one lane where all lanes share them. Reverse mode stores the magnetisation
     between blocks of ``block`` frames only. In a kernel, which nothing differentiates, all frames are one block.
     """
     c = coefficients
-    turning = () if c.turn is None else one_kernel.cos_sin(c.turn, in_kernel)
-    inputs = (*one_kernel.cos_sin(c.angle, in_kernel), c.e1, c.e2, c.recovery, *turning)
+    turns = (
+        () if c.turn is None else (*one_kernel.cos_sin(c.turn, in_kernel), *one_kernel.cos_sin(c.echo_turn, in_kernel))
+    )
+    # What lanes share is in the cache while a frame is computed, and its echo then costs least.
+    frame_by_frame = c.e1.shape[1] == 1
+    inputs = (*one_kernel.cos_sin(c.angle, in_kernel), c.e1, c.e2, c.recovery, *turns[:2])
+    echoes = (c.echo, *turns[2:])
 
     def frame(state, inputs):
         x, y, z = state
-        cos, sin, e1, e2, recovery, *turning = inputs
+        (cos, sin, e1, e2, recovery, *turning), echoes = inputs
         x, z = cos * x + sin * z, e1 * (cos * z - sin * x) + (1 - e1 if recovery is None else recovery)
+        seen = (x, y) if turning else (x,)
+        seen = at_echo(seen, *echoes) if frame_by_frame else seen
         if not turning:
-            return (e2 * x, y, z), (x,)
+            return (e2 * x, y, z), seen
         real, imaginary = turning
-        return (e2 * (real * x - imaginary * y), e2 * (real * y + imaginary * x), z), (x, y)
+        return (e2 * (real * x - imaginary * y), e2 * (real * y + imaginary * x), z), seen
 
     n_frames = len(c.e1)
-    zero = jnp.zeros(max(each.shape[1] for each in inputs if each is not None), c.e1.dtype)
-    start = zero, zero, zero + c.z0
+    zero = jnp.zeros(max(each.shape[1] for each in jax.tree.leaves(inputs)), c.e1.dtype)
+    start, inputs = (zero, zero, zero + c.z0), (inputs, echoes if frame_by_frame else ())
     if in_kernel:
-        return lax.scan(frame, start, inputs)[1]
+        seen = lax.scan(frame, start, inputs)[1]
+    else:
 
-    def in_blocks(values):
-        return jnp.pad(values, ((0, -n_frames % block), (0, 0))).reshape(-1, block, values.shape[1])
+        def in_blocks(values):
+            return jnp.pad(values, ((0, -n_frames % block), (0, 0))).reshape(-1, block, values.shape[1])
 
-    frames = jax.checkpoint(lambda state, inputs: lax.scan(frame, state, inputs))
-    seen = lax.scan(frames, start, jax.tree.map(in_blocks, inputs))[1]
-    return tuple(each.reshape(-1, each.shape[-1])[:n_frames] for each in seen)
+        frames = jax.checkpoint(lambda state, inputs: lax.scan(frame, state, inputs))
+        seen = lax.scan(frames, start, jax.tree.map(in_blocks, inputs))[1]
+        seen = tuple(each.reshape(-1, each.shape[-1])[:n_frames] for each in seen)
+    return seen if frame_by_frame else at_echo(seen, *echoes)
+
+
+def at_echo(after_pulse, echo, cos=None, sin=None) -> tuple[jax.Array, ...]:
+    """Transverse magnetisation at an echo, (real part,) or (real, imaginary), from that right after the pulse."""
+    if len(after_pulse) == 1:
+        return (echo * after_pulse[0],)
+    real, imaginary = after_pulse
+    return echo * (cos * real - sin * imaginary), echo * (cos * imaginary + sin * real)

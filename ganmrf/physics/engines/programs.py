@@ -3,29 +3,36 @@
 import functools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec
 
 from ganmrf.physics.engines import one_kernel
+from ganmrf.physics.lowering import ISOCHROMAT, form_of, signal_dtype
 
 # ``max_states`` of compiled programs is a multiple of this, plus order 0: few programs, and few rows that stay empty.
 _CAPACITY_STEP = 128
+# The frames of so many isochromats fit the second-level cache. Signals are transposed to (lanes, frames), which is half
+# as fast for a power of 2: its rows fall on few places of the cache.
+ISOCHROMAT_LANES = 56
 
 
-def lanes(n_states: int, max_states: int | None, dtype) -> int:
+def lanes(sequence, tissue, n_states: int, max_states: int | None) -> int:
     """Voxels to simulate together: on a CPU so many that their states fit its first- or second-level cache."""
     if max_states is not None:
-        return kernel_lanes(dtype)
+        return kernel_lanes(sequence, tissue)
     if jax.default_backend() == "cpu":
         return min(max(10240 // n_states // 64 * 64, 64), 512)  # 40 kB for each of p, q and z in float32
     return 16384  # enough to fill a GPU
 
 
-def kernel_lanes(dtype) -> int | None:
+def kernel_lanes(sequence, tissue) -> int | None:
     """Voxels that a `compiled` function simulates together, whatever their number of states; else None."""
+    if not one_kernel.works():
+        return None
+    if form_of(sequence, tissue.off_resonance) == ISOCHROMAT:
+        return ISOCHROMAT_LANES
     # 256 bytes a state: p, q and z of about a hundred states, and their buffers, fit the second-level cache.
-    return 256 // jnp.dtype(dtype).itemsize if one_kernel.works() else None
+    return 256 // signal_dtype(sequence, tissue).itemsize
 
 
 def compiled(function, *, n_states, mesh: jax.sharding.Mesh | None = None, n_shifts: int | None = None):

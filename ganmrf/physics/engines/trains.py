@@ -15,7 +15,7 @@ import numpy as np
 from jax import lax
 
 from ganmrf.physics.engines import one_kernel
-from ganmrf.physics.engines.isochromats import isochromats
+from ganmrf.physics.engines.isochromats import at_echo, isochromats
 from ganmrf.physics.engines.states import STATES_AT_A_TIME, scan_states
 from ganmrf.physics.lowering import ISOCHROMAT, Coefficients, form_of, is_plain_fisp, lower, recorded_frames, turns_of
 
@@ -131,15 +131,14 @@ def _signal(coefficients, turns, slice_profile, lane_states, *, n_states, max_st
         nodes = (jnp.asarray(slice_profile.nodes, dtype), jnp.asarray(slice_profile.weights, dtype))
         none_yet = jax.tree.map(jnp.zeros_like, jax.eval_shape(scan, c.angle))
         signals = lax.scan(add_node, none_yet, nodes)[0]
-    if c.turn is None:
-        return c.echo * signals[0]
-    real, imaginary = signals
-    cos, sin = one_kernel.cos_sin(c.echo_turn, in_kernel)
-    return lax.complex(c.echo * (cos * real - sin * imaginary), c.echo * (cos * imaginary + sin * real))
+    if n_states is not None:  # after the sum over a slice, which the echo is common to
+        turn = () if c.turn is None else one_kernel.cos_sin(c.echo_turn, in_kernel)
+        signals = at_echo(signals, c.echo, *turn)
+    return signals[0] if c.turn is None else lax.complex(*signals)
 
 
 def _after_pulses(coefficients, turns, lane_states, n_states, max_states):
-    """What `isochromats` returns, of states of the extended phase graph."""
+    """Transverse magnetisation right after each pulse, (frames, lanes): (real part,), or (real, imaginary)."""
     c, n_frames = coefficients, len(turns)
     block = min(_BLOCK, n_frames + n_frames % 2)
 
