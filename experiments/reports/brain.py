@@ -69,16 +69,19 @@ def maps_figure(results):
 
 def _sequence_section(dictionary):
     sequence, profile = dictionary.sequence, dictionary.slice_profile
-    signals = np.asarray(simulate(sequence, reference_tissue(), slice_profile=profile))
+    tissue, apart = reference_tissue(), dictionary.tissue.off_resonance is not None
+    if apart:  # complex signals, of which the magnitude is shown: balanced ones change their sign from frame to frame
+        tissue = dataclasses.replace(tissue, off_resonance=0.0)
+    signals = np.asarray(simulate(sequence, tissue, slice_profile=profile))
     words = "Fingerprints of white matter, grey matter and CSF (T1/T2), for M0 = 1."
     pictures = [
         Picture(schedule_figure(sequence), schedule_caption(sequence)),
         Picture(fingerprint_figure(signals, REFERENCE_NAMES), words),
     ]
-    if dictionary.tissue.off_resonance is not None:
+    if apart:
         white = dataclasses.replace(reference_tissue().rows(np.zeros(3, int)), off_resonance=np.array(_SHOWN_HZ))
         signals = np.asarray(simulate(sequence, white, slice_profile=profile))
-        figure = fingerprint_figure(signals, [f"{name} Hz" for name in _SHOWN_HZ])
+        figure = fingerprint_figure(signals, [f"{shift:g} Hz" for shift in _SHOWN_HZ])
         pictures.append(Picture(figure, "Fingerprints of white matter by off-resonance."))
     if profile is not None:
         figure = profile_figure(profile.nodes, profile.weights)

@@ -237,7 +237,7 @@ def test_a_brain_of_balanced_frames_has_an_axis_of_off_resonance_by_itself(tmp_p
     done = run("map_brain", f"--output={tmp_path / 'w'}", "--sequence=bssfp", "--size=24", "--frames=20", "--rank=8")
     assert done.returncode == 0, done.stderr
     simulation = json.loads((tmp_path / "w" / "config.json").read_text(encoding="utf-8"))["simulation"]
-    assert (simulation["grid"], simulation["off_resonance_hz"]) == ("coarse", "-30:30:2")
+    assert (simulation["grid"], simulation["off_resonance_hz"]) == ("coarse", "-30:30:1")
 
 
 def test_the_table_of_slice_profiles(tmp_path):
