@@ -24,7 +24,8 @@ def cramer_rao(signal, derivatives, m0, noise):
     Args:
       signal: for M0 = 1, real or complex, (..., columns): frames, or coefficients in an orthonormal basis.
       derivatives: of the signal by each unknown real parameter, (params, ..., columns) or a tuple of (..., columns):
-        by T1, T2 and B1 in their units, say, or by their logarithms for relative bounds.
+        by T1, T2, B1 and off-resonance in their units, say, or by logarithms for relative bounds. What is unknown, but
+        not wanted, belongs here too: it widens the bounds of the others.
       m0: amplitude, real or complex, (...).
       noise: standard deviation of the real, and of the imaginary, part of each column, (...) or one number; white and
         Gaussian. Real data with real signals and M0 have the same bounds.
