@@ -34,7 +34,7 @@ from ganmrf.runs.workdir import require_own
 from ganmrf.scanner import Scanner
 from ganmrf.settings import configuration, group, setting, to_plain
 
-# Where flags do not say: off-resonance of the brain; steps of the dictionary's axis, of which half a one turns CSF, whose
+# Where flags do not say: off-resonance of the brain; steps of the dictionary's axis, half of which turn CSF, whose
 # coherences last for its T2, by 60 degrees; and a rank that keeps all but some thousandths of the energy, so that the
 # maps of 256 x 256 voxels take about a minute.
 _B0_HZ, _B0_STEP_HZ, _B0_RANK = 20.0, 1, 60

@@ -40,10 +40,8 @@ USELESS = [
 ]
 # Commands that take some kinds of sequences alone, and grids on resonance alone, name those.
 KINDS = [
-    ("train", "--workdir=w --sequence=bssfp", "--sequence=bssfp <fisp>"),
-    ("train", "--workdir=w --grid=ma", "--grid=ma <paper|coarse|fine>"),
-    ("sweep_lambda", "--workdir=w --sequence=spgr", "--sequence=spgr <fisp>"),
     ("reproduce", "--workdir=w --sequence=tse", "--sequence=tse <fisp>"),
+    ("reproduce", "--workdir=w --grid=ma", "--grid=ma <paper|coarse|fine>"),
     ("design_sequence", "--workdir=w --sequence=bssfp", "--sequence=bssfp <fisp>"),
     ("export_pulseq", "--output=m.seq --sequence=bssfp", "--sequence=bssfp <fisp>"),
     ("simulate_acquisition", "--output=s.h5 --sequence=cardiac", "--sequence=cardiac <fisp>"),
