@@ -79,6 +79,9 @@ def _other_sequences(sequence, tissue, n_states):
     prepared = [preparations[beat % len(preparations)] for beat in range(beats)]
     shifts = np.random.default_rng(0).uniform(-50, 50, tissue.size).astype(np.float32)
     shifted = dataclasses.replace(tissue, off_resonance=shifts)
+    some = jax.tree.map(np.asarray, tissue.rows(slice(20)))
+    in_turn = np.tile(np.linspace(-50, 50, 101, dtype=np.float32), some.size)
+    grid = Tissue(np.repeat(some.t1, 101), np.repeat(some.t2, 101), off_resonance=in_turn)
     cardiac = CardiacFisp(angles[: 50 * beats].reshape(beats, 50), 5e-3, 1.5e-3, prepared, np.full(beats, 0.9))
     balanced = Bssfp(angles, times)
     for name, played, voxels in (
@@ -87,6 +90,7 @@ def _other_sequences(sequence, tissue, n_states):
         ("off-resonance per atom", sequence, shifted),
         ("bSSFP", balanced, tissue),
         ("bSSFP, off-resonance per atom", balanced, shifted),
+        ("bSSFP, grid of off-resonances", balanced, grid),
     ):
         run = partial(simulate_many, as_played(played, voxels.off_resonance), voxels, n_states=n_states)
         yield Job(name, voxels.size, run, _error_of_signals(played, voxels.rows(slice(_CHECKED))))

@@ -69,9 +69,9 @@ def build_compressed(
     """`compress` of `build_dictionary`, for dictionaries too whose frames do not fit in memory.
 
     The arguments are those of both functions. Where the ``whole`` dictionary is not to be in memory, each block of
-    fingerprints is projected as soon as it is simulated, onto a `spread_basis`: the energy that is kept is that of all
-    fingerprints, and a little less than the basis of all of them would keep. None holds it where it fits, and has no
-    more than 131072 atoms.
+    fingerprints is projected as soon as it is simulated, onto a `spread_basis`. The kept energy is that of all
+    fingerprints, and a little less than their own basis would keep: at rank 20 what is left out grows by about 1 %, at
+    higher ranks by more. None holds a dictionary whole where it fits, and has no more than 131072 atoms.
 
     Raises:
       ValueError: as `build_dictionary` and `compress`.
