@@ -76,12 +76,15 @@ def _map_sections(results):
         more = {"quality": results.maps.quality[cut], "off_resonance": b0}
         figure = map_figure(best.t1[cut], best.t2[cut], best.m0[cut], mask=mask, **more)
         words = (
-            f"T1, T2{' and M0' if b0 is None else ', M0 and B0'}, and the match quality, the normalised inner product of "
-            "each voxel's signal and its atom: 1 where both have the same shape. Voxels that were not matched are black."
+            f"T1, T2{' and M0' if b0 is None else ', M0 and B0'}, and the match quality, the normalised inner product "
+            "of each voxel's signal and its atom: 1 where both have the same shape. Voxels that were not matched are "
+            "black."
         )
         figures = [Picture(figure, words)]
         if results.refined is not None and results.refined.has_error_bars:
-            figure = uncertainty_figure(best.t1[cut], best.t1_std[cut], best.t2[cut], best.t2_std[cut], mask=mask)
+            b0_std = None if best.off_resonance_std is None else best.off_resonance_std[cut]
+            times = best.t1[cut], best.t1_std[cut], best.t2[cut], best.t2_std[cut]
+            figure = uncertainty_figure(*times, mask=mask, off_resonance_std=b0_std)
             words = (
                 "Standard deviations by the Cramer-Rao bound, the smallest that an unbiased fit can have with this "
                 "sequence, at the noise that the residuals show. What a wrong model adds is not in them. Where they "

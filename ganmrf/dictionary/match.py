@@ -43,7 +43,7 @@ class Maps:
       t2: transverse relaxation time, s, in that dtype.
       b1: actual over nominal flip angle of the matched atom, in that dtype.
       m0: complex amplitude: the image is ``m0`` times the fingerprint for M0 = 1; complex128. Fingerprints of
-        `simulate` are real, so the constant phase -90 degrees of their magnetisation is part of ``m0``.
+        `simulate` are 1j times the magnetisation, whose constant phase of -90 degrees is thus part of ``m0``.
       index: row of the dictionary, int64.
       quality: normalised inner product of signal and fingerprint, 0 to 1, float64; 1 for a signal of the dictionary.
       off_resonance: of the matched atom, Hz, in the dtype of the dictionary; None where its atoms have none.

@@ -124,8 +124,10 @@ def coefficients_figure(coefficients, *, mask) -> Figure:
     return figure
 
 
-def uncertainty_figure(t1, t1_std, t2, t2_std, *, mask) -> Figure:
+def uncertainty_figure(t1, t1_std, t2, t2_std, *, mask, off_resonance_std=None) -> Figure:
     """Relative standard deviation of T1 and T2, up to its 95 % quantile or 100 %; black where there is none.
+
+    That of B0, where it is given, is in Hz, up to its 95 % quantile.
 
     Args:
       t1: s, (y, x).
@@ -133,13 +135,22 @@ def uncertainty_figure(t1, t1_std, t2, t2_std, *, mask) -> Figure:
       t2: s, (y, x).
       t2_std: standard deviation of ``t2``, s, (y, x).
       mask: voxels to show, bool, (y, x).
+      off_resonance_std: standard deviation of off-resonance, Hz, (y, x), likewise; None without.
 
     Raises:
       ValueError: shapes that differ, a negative standard deviation in the mask, or an empty mask.
     """
     mask = checked_mask(mask)
-    figure, (panels,) = map_panels(shown("t1", t1, mask).shape, 1, 2, besides=0.95)
-    for axes, quantity, value, std in zip(panels, ("T1", "T2"), (t1, t2), (t1_std, t2_std), strict=True):
+    columns = 2 + (off_resonance_std is not None)
+    figure, (panels,) = map_panels(shown("t1", t1, mask).shape, 1, columns, besides=0.95)
+    if off_resonance_std is not None:
+        std = shown("off_resonance_std", off_resonance_std, mask)
+        require("off_resonance_std", std, lambda x: ~(x < 0), "0 or more")
+        std = np.where(np.isfinite(std), std, np.nan)
+        words = f"median {np.nanmedian(std):.3g} Hz" if np.isfinite(std).any() else "none"
+        label = "Standard deviation of B0 (Hz)"
+        draw_map(panels[2], f"B0, {words}", label, std, cm.imola, 0, percentile(std, 95))
+    for axes, quantity, value, std in zip(panels, ("T1", "T2"), (t1, t2), (t1_std, t2_std), strict=False):
         name = quantity.lower()
         value, std = shown(name, value, mask), shown(f"{name}_std", std, mask)
         require(f"{name}_std", std, lambda x: ~(x < 0), "0 or more")

@@ -166,6 +166,20 @@ def test_a_range_of_uncertainty_ends_where_nothing_is_known():
     assert_laid_out(figure)
 
 
+def test_uncertainty_of_b0_is_in_hz():
+    std = np.where(MASK, 0.25, 9.0)
+    std[tuple(np.argwhere(MASK)[0])] = np.inf
+    figure = figures.uncertainty_figure(T1, 0.2 * T1, T1, 0.2 * T1, mask=MASK, off_resonance_std=std)
+    shown = images(figure)
+    assert sum("(Hz)" in label for label in labels(figure)) == 1
+    (b0,) = (image for image in shown if np.isclose(image.get_clim()[1], 0.25))
+    assert b0.get_array().count() == MASK.sum() - 1
+    assert any("B0, median 0.25 Hz" in title for title in titles(figure))
+    assert_laid_out(figure)
+    figure = figures.uncertainty_figure(T1, T1, T1, T1, mask=MASK, off_resonance_std=np.full(MASK.shape, np.inf))
+    assert_laid_out(figure)
+
+
 def test_uncertainty_that_does_not_fit_is_refused():
     with pytest.raises(ValueError, match=r"t2_std must be 0 or more; got -0\.1"):
         figures.uncertainty_figure(T1, T1, T1, np.full(MASK.shape, -0.1), mask=MASK)
