@@ -27,6 +27,8 @@ GROUPS = {
         "studies.slice_profile_accuracy",
         "studies.magnitude_series",
         "studies.prewhitening",
+        "studies.cardiac_preparations",
+        "studies.off_resonance",
         "benchmarks.simulator",
         "benchmarks.dictionary",
         "benchmarks.generation",

@@ -181,7 +181,7 @@ def waveform(amplitude, rf_phase, duration, wait=0.0) -> Played:
     return Played(angles, jnp.concatenate([nothing, rf_phase]), times, wait)
 
 
-def hyperbolic_secant(wait, duration=10e-3, peak=600.0, beta=700.0, mu=4.9, samples: int = 250) -> Played:
+def hyperbolic_secant(wait, duration=10e-3, peak=600.0, beta=700.0, mu=4.9, samples: int = 200) -> Played:
     """An adiabatic inversion by a hyperbolic secant, ``peak sech(beta t) ** (1 + i mu)``.
 
     It inverts a band of ``mu beta / pi`` Hz where the peak is well above ``sqrt(mu) beta / (2 pi)``, 247 Hz.
@@ -192,7 +192,7 @@ def hyperbolic_secant(wait, duration=10e-3, peak=600.0, beta=700.0, mu=4.9, samp
       peak: largest amplitude, Hz; 600 Hz, 14 uT, is within reach of whole-body coils.
       beta: inverse of its width, 1/s.
       mu: its sweep of frequency over its width.
-      samples: of the waveform; 250 hold A to 1e-3.
+      samples: of the waveform; 200 hold A to 2e-4.
 
     References:
       Silver et al. 1984, doi:10.1038/310681a0.
