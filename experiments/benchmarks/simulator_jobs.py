@@ -79,7 +79,7 @@ def _other_sequences(sequence, tissue, n_states):
     prepared = [preparations[beat % len(preparations)] for beat in range(beats)]
     shifts = np.random.default_rng(0).uniform(-50, 50, tissue.size).astype(np.float32)
     shifted = dataclasses.replace(tissue, off_resonance=shifts)
-    some = jax.tree.map(np.asarray, tissue.rows(slice(20)))
+    some = jax.tree.map(np.asarray, tissue.rows(slice(80)))
     in_turn = np.tile(np.linspace(-50, 50, 101, dtype=np.float32), some.size)
     grid = Tissue(np.repeat(some.t1, 101), np.repeat(some.t2, 101), off_resonance=in_turn)
     cardiac = CardiacFisp(angles[: 50 * beats].reshape(beats, 50), 5e-3, 1.5e-3, prepared, np.full(beats, 0.9))

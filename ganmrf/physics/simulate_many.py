@@ -19,8 +19,9 @@ from ganmrf.physics.tissue import Tissue
 # the choice for each bucket costs some simulations, and in the ordinary form each number of states is a program to
 # compile.
 _BUCKET_RATIO = 1.25
-# Batches of a call, on each device, in the one-kernel form: enough that the time to start a call does not count.
-_BATCHES_A_CALL = 8
+# Batches of a call, on each device, in the one-kernel form: enough that the time to start a call does not count. Batches
+# of a grid of off-resonances take least time.
+_BATCHES_A_CALL, _BATCHES_OF_A_GRID = 8, 16
 _FEWEST_SHIFTS = 12  # off-resonances of a grid that make a batch: fewer would leave lanes empty
 _BYTES_A_VOXEL = 100  # of tissue, norms and numbers of states, and of the order in which voxels are simulated
 
@@ -116,7 +117,7 @@ def batched_simulator(
         for call in calls(rows, n_states[rows], lanes, n_shifts, mesh.size):
             size = lanes or _batch_size(len(call[0]), mesh.size)
             needed = [int(n_states[rows[batch[0]]]) for batch in call]
-            idle = _BATCHES_A_CALL * mesh.size - len(call) if lanes else 0  # one shape for all calls
+            idle = _together(lanes, n_shifts, mesh.size) - len(call)  # one shape for all calls
             simulated, parts = zip(*(_simulated(rows[batch], size, n_shifts) for batch in call), strict=True)
             simulated = np.concatenate([*simulated, simulated[0][:1].repeat(size * idle)])
             n_needed = needed + [1] * idle if lanes else needed[0]
@@ -167,7 +168,7 @@ def calls(
     The voxels of a batch need the same number of states, and the most expensive batches come first. With the ``lanes``
     and ``n_shifts`` of `_lanes` they have one T1, T2 and B1, and the batches of a call the same part of the shifts.
     """
-    together = _BATCHES_A_CALL * n_devices if lanes else 1
+    together = _together(lanes, n_shifts, n_devices)
     if n_shifts:
         part, run = rows % n_shifts // lanes, rows // n_shifts
         order = np.lexsort((rows, part))
@@ -181,6 +182,11 @@ def calls(
     return [
         batches[start : start + together] for batches in batches_of_parts for start in range(0, len(batches), together)
     ]
+
+
+def _together(lanes, n_shifts, n_devices):
+    """Batches of a call."""
+    return (_BATCHES_OF_A_GRID if n_shifts else _BATCHES_A_CALL) * n_devices if lanes else 1
 
 
 def empty_signals(sequence: PulseSequence, voxels: Tissue) -> np.ndarray:
