@@ -19,7 +19,7 @@ from ganmrf.physics.tissue import Tissue
 # the choice for each bucket costs some simulations, and in the ordinary form each number of states is a program to
 # compile.
 _BUCKET_RATIO = 1.25
-# Batches of a call, on each device, in the one-kernel form: enough that the time to start a call does not count. Batches
+# Batches of a call, on each device, in the one-kernel form: enough that the time to start a call does not count. Those
 # of a grid of off-resonances take least time.
 _BATCHES_A_CALL, _BATCHES_OF_A_GRID = 8, 16
 _FEWEST_SHIFTS = 12  # off-resonances of a grid that make a batch: fewer would leave lanes empty
