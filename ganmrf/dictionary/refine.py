@@ -18,7 +18,7 @@ from ganmrf.parallel import meshes, one_blas_thread, run_chunks
 from ganmrf.pytrees import require, require_positive
 
 _VOXELS = 1024  # a chunk: one compiled program, and work for several cores
-_STEPS = 20  # most steps that are tried in a voxel
+_STEPS = 20, 40  # most steps that are tried in a voxel, without and with off-resonance, whose valleys are long
 _FEW_COLUMNS = 100  # with fewer columns the noise of one voxel is known to no better than 7 %
 # Squared sines of the angles between derivatives, and between these and the signal: smaller ones may be rounding of
 # float32 signals, and the direction that they stand for is left as it is.
@@ -82,13 +82,13 @@ def refine(
 
     Gauss-Newton steps with exact derivatives, at most 0.3 in log T1 and log T2, and half the largest distance between
     two off-resonances of the dictionary; a step that does not lower the residual is halved and tried again, so that no
-    voxel ends with a larger residual than its atom at the voxel's B1 and B0. At most 20 steps are tried. T1 and T2 stay
-    between half the smallest and twice the largest of the dictionary, and T2 does not exceed T1; off-resonance may
-    leave the dictionary's by half its last step. What a signal does not depend on, such as the off-resonance of a
-    `Fisp` of constant repetition time, stays that of the atom. Under a `Bssfp` of one repetition time TR, tissues whose
-    off-resonance differs by 1/TR have the same signals but for their sign (and for a half pulse in front): a fit stays
-    with that of them which was matched. Signals are simulated in float32 (in float64 under `jax.enable_x64`);
-    everything else is float64.
+    voxel ends with a larger residual than its atom at the voxel's B1 and B0. At most 20 steps are tried, 40 with
+    off-resonance. T1 and T2 stay between half the smallest and twice the largest of the dictionary, and T2 does not
+    exceed T1; off-resonance may leave the dictionary's by half its last step. What a signal does not depend on, such as
+    the off-resonance of a `Fisp` of constant repetition time, stays that of the atom. Under a `Bssfp` of one repetition
+    time TR, tissues whose off-resonance differs by 1/TR have the same signals but for their sign (and for a half pulse
+    in front): a fit stays with that of them which was matched. Signals are simulated in float32 (in float64 under
+    `jax.enable_x64`); everything else is float64.
 
     Args:
       dictionary: the dictionary that was matched; with a basis (`compress`) the fit is one of coefficients.
@@ -184,7 +184,7 @@ def _gauss_newton(model, data, rows, mesh):
     signals = model.signals(values, rows, mesh)
     m0, residual, step = _least_squares(signals, data, model.longest_step)
     share = np.ones(rows.size)
-    for tries_left in reversed(range(_STEPS + 1)):
+    for tries_left in reversed(range(_STEPS["off_resonance" in model.fitted] + 1)):
         target, moves = model.moved(values, share * step)
         if not (tries_left and moves.any()):
             break
