@@ -19,6 +19,9 @@ from ganmrf.physics.tissue_box import log_time
 from ganmrf.pytrees import pytree
 
 _HARMONICS = 2  # sines and cosines of the ``fourier`` encoding: half a period and a whole one over the trained range
+# Most harmonics of off-resonance alone: a balanced sequence turns with it for as long as T2 lasts, in 200 ms and over
+# 40 Hz by 8 periods, and two harmonics make one. More than a dictionary has values could not be told apart at them.
+_HARMONICS_OFF_RESONANCE = 16
 
 
 @pytree
@@ -46,6 +49,7 @@ class Scaling:
       encoding: of T1 and T2, see `Recipe`; off-resonance is linear.
       input_range: of encoded tissue, see `Recipe`.
       complex_frames: whether fingerprints are complex.
+      harmonics: sines and cosines of off-resonance, where it is an axis.
     """
 
     low: np.ndarray
@@ -58,6 +62,7 @@ class Scaling:
     encoding: str = dataclasses.field(metadata={"static": True})
     input_range: str = dataclasses.field(default="symmetric", metadata={"static": True})
     complex_frames: bool = dataclasses.field(default=False, metadata={"static": True})
+    harmonics: int = dataclasses.field(default=_HARMONICS, metadata={"static": True})
 
     def condition(self, t1: jax.Array, t2: jax.Array, off_resonance: jax.Array | None = None) -> jax.Array:
         """Inputs of the networks, (atoms, features), for a range ``low`` to ``high``.
@@ -72,6 +77,9 @@ class Scaling:
         if low.shape[1] > 2:
             x = jnp.concatenate([x, _symmetric(off_resonance[:, None], low[:, 2:], high[:, 2:])], axis=1)
         features = with_harmonics(x) if self.encoding == "fourier" else x
+        if self.encoding == "fourier" and low.shape[1] > 2:
+            angles = jnp.pi / 2 * x[:, 2:] * jnp.arange(_HARMONICS + 1, self.harmonics + 1)[None]
+            features = jnp.concatenate([features, jnp.sin(angles), jnp.cos(angles)], axis=1)
         return features if self.input_range == "symmetric" else (features + 1) / 2
 
     def encode(self, fingerprints: np.ndarray) -> np.ndarray:
@@ -226,7 +234,9 @@ def _scaling(dictionary, rows, recipe):
     offset = np.mean(_of_frames(dictionary.sequence, "repetition_time")) / 2
     offset, output_scale = (np.asarray(x, np.float32) for x in (offset, output_scale))
     scale = None if scale is None else np.asarray(scale, np.float32)
-    kinds = recipe.encoding, recipe.input_range, np.iscomplexobj(signals)
+    n_values = np.unique(values[2:]).size
+    harmonics = max(min(n_values - 1, _HARMONICS_OFF_RESONANCE), _HARMONICS)
+    kinds = recipe.encoding, recipe.input_range, np.iscomplexobj(signals), harmonics
     return Scaling(low, high, offset, constant, output_scale, scale, basis, *kinds)
 
 

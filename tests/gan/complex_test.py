@@ -70,13 +70,16 @@ def test_complex_fingerprints_are_generated(generator, balanced):
 
 
 def test_off_resonance_is_an_input_that_can_be_differentiated(generator):
-    def phase(off_resonance):
-        at = jnp.array([1.0]), jnp.array([0.1]), jnp.zeros((1, 0)), off_resonance[None]
-        return jnp.angle(fingerprints(generator, *at)[0][0, -1])
+    direction = np.random.default_rng(0).standard_normal((2, 40))
 
-    slope = jax.grad(phase)(jnp.float32(1.0))
-    below, above = (phase(jnp.float32(value)) for value in (0.9, 1.1))
-    np.testing.assert_allclose(slope, (above - below) / 0.2, rtol=5e-2)
+    def projected(off_resonance):
+        at = jnp.array([1.0]), jnp.array([0.1]), jnp.zeros((1, 0)), off_resonance[None]
+        made = fingerprints(generator, *at)[0][0]
+        return jnp.sum(direction[0] * made.real + direction[1] * made.imag)
+
+    slope = jax.grad(projected)(jnp.float32(1.0))
+    below, above = (projected(jnp.float32(value)) for value in (0.98, 1.02))
+    np.testing.assert_allclose(slope, (above - below) / 0.04, rtol=1e-2, atol=1e-3)
 
 
 def test_tissue_beyond_what_was_trained_is_refused(generator):
