@@ -21,7 +21,7 @@ from ganmrf.files import write_json
 from ganmrf.gan.recipes import changes_of
 from ganmrf.progress import watched
 from ganmrf.report.html import Section, Table, write_report
-from ganmrf.runs.configs import TrainingJob
+from ganmrf.runs.configs import FISP_ALONE, OF_OTHER_KINDS, TrainingJob
 from ganmrf.runs.side_by_side import train_side_by_side
 from ganmrf.runs.training import read_run, simulate_accurately
 from ganmrf.runs.workdir import Workdir
@@ -66,7 +66,7 @@ class Config:
     workdir: str = setting(meaning="folder of all runs", kept=False)
     seeds: tuple[int, ...] = setting((0, 1, 2), "seeds that every variant is trained with", at_least=0)
     variant: tuple[str, ...] = setting(tuple(VARIANTS), "what to train", choices=tuple(VARIANTS), apart=True)
-    job: TrainingJob = group(TrainingJob, without=("seed",))
+    job: TrainingJob = group(TrainingJob, without=("seed", "off_resonance_hz", *OF_OTHER_KINDS), choices=FISP_ALONE)
 
 
 @command(Config)

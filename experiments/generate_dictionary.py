@@ -86,7 +86,7 @@ def _of_any_sequence(generator, config, given, tissue):
     sequence = config.simulation.sequence()
     check_same_simulation(config.simulation, given, None, generator.slice_profile, config.generator)
     if "seed" in given:
-        raise ValueError(f"seed: {config.generator} is a generator for any spoiled FISP, which draws nothing")
+        raise ValueError(f"seed: {config.generator} is a generator of anchors, which draws nothing")
     check_size(config.output, tissue.size, 1 if config.compressed else sequence.n_frames)
     prepared = config.preparation.prepare(generator, sequence)
     if config.compressed:

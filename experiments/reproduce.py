@@ -44,7 +44,7 @@ from ganmrf.imaging.phantom import COARSEST
 from ganmrf.parallel import forget_compiled_programs, return_freed_memory
 from ganmrf.physics.slice_profile import sinc_slice_profile
 from ganmrf.runs.anchoring import AnchoredConfig
-from ganmrf.runs.configs import SpiralConfig, TrainingJob
+from ganmrf.runs.configs import FISP_ALONE, OF_OTHER_KINDS, SpiralConfig, TrainingJob
 from ganmrf.runs.side_by_side import train_side_by_side
 from ganmrf.runs.training import Run, read_run, simulate_accurately
 from ganmrf.runs.workdir import Workdir
@@ -84,7 +84,12 @@ class Config:
     coils: int = setting(20, "loops around the head", at_least=1, goes_with=_OF_KSPACE)
     rotation: str = setting("uniform", "of the spirals", choices=("uniform", "golden"), goes_with=_OF_KSPACE)
     rounds: int = setting(3, "how often generation and simulation are timed", at_least=1)
-    job: TrainingJob = group(TrainingJob, defaults={"slice_nodes": 12}.items())
+    job: TrainingJob = group(
+        TrainingJob,
+        defaults={"slice_nodes": 12}.items(),
+        without=("off_resonance_hz", *OF_OTHER_KINDS),
+        choices=FISP_ALONE,
+    )
 
     def __post_init__(self):
         kspace = self.acquisition == "kspace"

@@ -15,7 +15,7 @@ from experiments.flags.command_line import command
 from experiments.reports.sweep import best_weight, sweep_section
 from ganmrf.files import write_json
 from ganmrf.report.html import write_report
-from ganmrf.runs.configs import TrainingJob
+from ganmrf.runs.configs import FISP_ALONE, OF_OTHER_KINDS, TrainingJob
 from ganmrf.runs.side_by_side import train_side_by_side
 from ganmrf.runs.training import simulate_accurately
 from ganmrf.runs.workdir import Workdir, read_records
@@ -28,7 +28,12 @@ class Config:
 
     workdir: str = setting(meaning="folder of the sweep", kept=False)
     lambdas: tuple[float, ...] = setting((0.01, 1.0, 100.0, 10000.0), "weights, separated by commas", at_least=0)
-    job: TrainingJob = group(TrainingJob, without=("reconstruction_weight",), defaults={"preset": "paper"}.items())
+    job: TrainingJob = group(
+        TrainingJob,
+        without=("reconstruction_weight", "off_resonance_hz", *OF_OTHER_KINDS),
+        defaults={"preset": "paper"}.items(),
+        choices=FISP_ALONE,
+    )
 
 
 @command(Config)

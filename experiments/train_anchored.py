@@ -1,11 +1,13 @@
-"""Makes a generator for any spoiled FISP: anchors, and weights over a box of tissue.
+"""Makes a generator for any sequence of a kind: anchors, and weights over a box of tissue.
 
 Example::
 
     ganmrf train_anchored --workdir=runs/anchored
     ganmrf train_anchored --workdir=runs/table_b1 --kind=table --b1_range=0.7,1.3 --b1=0.7:1.3:0.075
+    ganmrf train_anchored --workdir=runs/cardiac --sequence=cardiac
 
-A ``trunk`` is a network over T1 and T2 (and B1), trained across random sequences; a ``table`` holds one fixed grid,
+``--sequence`` is the kind of the random sequences: spoiled FISP, FISP in heartbeats after preparations, or balanced
+SSFP. A ``trunk`` is a network over T1 and T2 (and B1), trained across them; a ``table`` holds one fixed grid,
 that of ``--grid`` or ``--t1_ms``, ``--t2_ms`` and ``--b1``; ``radial`` interpolates, without learning, from the same
 anchors, and ``radial_spread`` from some that are spread evenly. Called again with the same ``--workdir`` it goes on
 where it was cut off. ``generator.npz`` is what `generate_dictionary`, `cardiac_dictionary` and `evaluate_anchored`
@@ -75,7 +77,7 @@ def _write_report(path, made, errors, table):
         sections.append(Section("Training", figures=[Picture(figure, words)]))
     write_report(
         path,
-        title="A generator for any spoiled FISP",
+        title=f"A generator for sequences of kind {made.generator.family}",
         summary=(
             f"Weights of kind {kind} over {', '.join(made.generator.box.names)}, made in {made.core_seconds:.0f} "
             f"core-seconds. With {size} anchors the mean error on unseen sequences is {best['mean']:.1e}; 99 % of the "

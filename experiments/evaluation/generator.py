@@ -247,7 +247,9 @@ def networks(runs: Mapping[str, Run]) -> dict[str, Method]:
 
 
 def interpolations(run: Run) -> dict[str, Method]:
-    """Interpolations fitted to the training set of a run."""
+    """Interpolations fitted to the training set of a run; none off resonance, which they do not take."""
+    if run.dictionary.tissue.off_resonance is not None:
+        return {}
     found, (tissue, fingerprints) = {}, _rows_of(run, "train")
     for name, fit in _INTERPOLATIONS.items():
         start = time.process_time()

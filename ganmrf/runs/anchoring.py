@@ -1,4 +1,4 @@
-"""A generator for any spoiled FISP, made in its folder, and gone on with where it was cut off."""
+"""A generator for any sequence of a kind, made in its folder, and gone on with where it was cut off."""
 
 import dataclasses
 import functools
@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ganmrf.anchors.anchor_set import FEATURES_PER_ANCHOR, LADDER, AnchorSet, build_anchor_set, with_spread_anchors
+from ganmrf.anchors.families import FAMILIES
 from ganmrf.anchors.generator import AnchoredGenerator, radial_generator, table_generator, trunk_generator
 from ganmrf.anchors.generator_file import save_generator
 from ganmrf.anchors.joint_features import require_joint_memory
@@ -20,7 +21,7 @@ from ganmrf.parallel import one_blas_thread
 from ganmrf.physics.simulate_many import require_signal_memory
 from ganmrf.physics.tissue_box import TissueBox
 from ganmrf.progress import watched
-from ganmrf.runs.configs import FISP_ALONE, OF_OTHER_KINDS, TISSUE_FIELDS, SimulationConfig
+from ganmrf.runs.configs import OF_OTHER_KINDS, TISSUE_FIELDS, SimulationConfig
 from ganmrf.runs.loop import advance
 from ganmrf.runs.training import losses
 from ganmrf.runs.workdir import Workdir, read_config
@@ -29,8 +30,8 @@ from ganmrf.settings import configuration, group, setting
 RADIAL = ("radial", "radial_spread")
 KINDS = ("trunk", "table", *RADIAL)
 _TABLE_BLOCK = 4096  # atoms of a table that are simulated, and kept, at a time
-# Without and with a B1 axis.
-_ANCHORS, _WIDTH, _DEPTH = (96, 256), (128, RECIPE.width), (3, RECIPE.depth)
+# Of T1 and T2 alone, with a B1 axis, and with one of off-resonance.
+_ANCHORS, _WIDTH, _DEPTH = (96, 256, 512), (128, *2 * [RECIPE.width]), (3, *2 * [RECIPE.depth])
 _OF_TRUNK = ("kind=trunk",)
 _DRAWS = 6  # of fresh tissues in the training of a trunk, a checkpoint after each
 
@@ -40,8 +41,8 @@ class AnchoredConfig:
     """Anchors, and weights over a box of tissue.
 
     Attributes:
-      simulation: slice profile, length of the sequences, and the grid of a table.
-      anchors: once made, a number, as ``width`` and ``depth`` are: more with a B1 axis.
+      simulation: kind and length of the sequences, slice profile, and the grid of a table.
+      anchors: once made, a number, as ``width`` and ``depth`` are: more with an axis of B1 or off-resonance.
 
     Raises:
       ValueError: a field that breaks its rule.
@@ -49,8 +50,8 @@ class AnchoredConfig:
 
     simulation: SimulationConfig = group(
         SimulationConfig,
-        without=("schedule", "echo_time_ms", "inversion_time_ms", "off_resonance_hz", *OF_OTHER_KINDS),
-        choices=FISP_ALONE,
+        without=("schedule", "echo_time_ms", "inversion_time_ms", *OF_OTHER_KINDS),
+        choices={"sequence": tuple(FAMILIES)},
     )
     kind: str = setting("trunk", "where weights come from", choices=KINDS)
     t1_range_ms: tuple[float, ...] = setting((10.0, 3000.0), "least and largest T1 in ms", above=0)
@@ -58,9 +59,12 @@ class AnchoredConfig:
     b1_range: tuple[float, ...] | None = setting(
         None, "least and largest B1+, a third axis; default: 1 for all", above=0
     )
+    off_resonance_range_hz: tuple[float, ...] | None = setting(
+        None, "least and largest off-resonance in Hz, a further axis; default: on resonance"
+    )
     anchors: int | None = setting(
         None,
-        f"most anchors; default: {_ANCHORS[0]}, or {_ANCHORS[1]} with --b1_range",
+        f"most anchors; default: {_ANCHORS[0]}, {_ANCHORS[1]} with --b1_range, {_ANCHORS[2]} with off-resonance",
         at_least=LADDER[0],
         at_most=LADDER[-1],
     )
@@ -72,12 +76,12 @@ class AnchoredConfig:
     )
     width: int | None = setting(
         None,
-        f"units of a hidden layer of the trunk; default: {_WIDTH[0]}, or {_WIDTH[1]} with --b1_range",
+        f"units of a hidden layer of the trunk; default: {_WIDTH[0]}, or {_WIDTH[1]} with a third axis",
         at_least=1,
         goes_with=_OF_TRUNK,
     )
     depth: int | None = setting(
-        None, f"hidden layers; default: {_DEPTH[0]}, or {_DEPTH[1]} with --b1_range", at_least=1, goes_with=_OF_TRUNK
+        None, f"hidden layers; default: {_DEPTH[0]}, or {_DEPTH[1]} with a third axis", at_least=1, goes_with=_OF_TRUNK
     )
     batch_size: int = setting(RECIPE.batch_size, "tissues a step", at_least=1, goes_with=_OF_TRUNK)
     steps: int = setting(RECIPE.steps, "updates", at_least=1, goes_with=_OF_TRUNK)
@@ -86,7 +90,8 @@ class AnchoredConfig:
     def __post_init__(self):
         for name, by_axes in (("anchors", _ANCHORS), ("width", _WIDTH), ("depth", _DEPTH)):
             if getattr(self, name) is None:
-                object.__setattr__(self, name, by_axes[self.b1_range is not None])
+                axis = 2 if self.off_resonance_range_hz is not None else int(self.b1_range is not None)
+                object.__setattr__(self, name, by_axes[axis])
         if self.anchors > self.candidates:
             raise ValueError(f"candidates must be at least the {self.anchors} anchors; got {self.candidates}")
         if self.simulation.frames == 1:
@@ -98,12 +103,14 @@ class AnchoredConfig:
         ranges = {"t1": ("t1_range_ms", 1e-3), "t2": ("t2_range_ms", 1e-3)}
         if self.b1_range is not None:
             ranges["b1"] = ("b1_range", 1.0)
+        if self.off_resonance_range_hz is not None:
+            ranges["off_resonance"] = ("off_resonance_range_hz", 1.0)
         ends = []
         for field, unit in ranges.values():
             values = getattr(self, field)
             if len(values) != 2 or not values[0] < values[1]:
                 shown = ",".join(f"{value:g}" for value in values)
-                raise ValueError(f"{field} must be two positive numbers, the lower one first; got {shown}")
+                raise ValueError(f"{field} must be two numbers, the lower one first; got {shown}")
             ends.append([unit * value for value in values])
         if ends[1][0] > ends[0][1]:
             raise ValueError("t2_range_ms must begin at the largest of t1_range_ms or below: atoms have T2 <= T1")
@@ -144,7 +151,7 @@ def make_in_folder(
     if config is None:
         config = read_config(path, AnchoredConfig())
     if config.simulation.schedule is not None:
-        raise ValueError("schedule: the generator is for any spoiled FISP, and is trained on random ones")
+        raise ValueError("schedule: the generator is for any sequence of its kind, and learns from random ones")
     with Workdir(path, config, given) as workdir:
         config = workdir.config
         if config.kind != "table" and (unread := sorted((given or frozenset()).intersection(TISSUE_FIELDS))):
@@ -154,6 +161,7 @@ def make_in_folder(
         anchor_set = build_anchor_set(
             config.box(),
             config.simulation.slice_profile(),
+            family=config.simulation.kind.sequence,
             n_anchors=config.anchors,
             n_sequences=config.sequences,
             n_frames=config.simulation.frames or 1000,
@@ -180,7 +188,8 @@ def _require_memory(config):
         require_signal_memory(config.simulation.tissue().size, 3 * n_features)  # blocks, all in one array, and a copy
     if config.kind == "trunk":
         n_tissues = max(n_tissues, config.tissues, config.refit_tissues)
-    require_joint_memory(n_tissues, config.sequences, n_frames, n_features)
+    off_resonance = config.off_resonance_range_hz is not None
+    require_joint_memory(n_tissues, config.sequences, n_frames, n_features, off_resonance=off_resonance)
     if config.kind == "trunk":
         require_training_memory(config.recipe(), n_tissues, n_features, n_features)
 

@@ -291,15 +291,13 @@ class TrainingJob:
       ValueError: several values of B1.
     """
 
-    simulation: SimulationConfig = group(
-        SimulationConfig, without=("off_resonance_hz", *OF_OTHER_KINDS), choices=FISP_ALONE
-    )
+    simulation: SimulationConfig = group(SimulationConfig)
     training: TrainingConfig = group(TrainingConfig)
 
     def __post_init__(self):
         b1 = self.simulation.b1
         if b1 is not None and values_in_ranges(b1, "b1").size > 1:
-            raise ValueError(f"b1 must be one value: a generator learns T1 and T2 alone; got {b1}")
+            raise ValueError(f"b1 must be one value: a generator learns T1, T2 and off-resonance; got {b1}")
 
     def changed(self, **fields) -> "TrainingJob":
         """The same with some fields of the training or of its recipe changed."""

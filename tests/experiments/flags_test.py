@@ -40,6 +40,8 @@ USELESS = [
 ]
 # Commands that take some kinds of sequences alone, and grids on resonance alone, name those.
 KINDS = [
+    ("ablate", "--workdir=w --sequence=bssfp", "--sequence=bssfp <fisp>"),
+    ("train_anchored", "--workdir=w --sequence=spgr", "--sequence=spgr <fisp|cardiac|bssfp>"),
     ("reproduce", "--workdir=w --sequence=tse", "--sequence=tse <fisp>"),
     ("reproduce", "--workdir=w --grid=ma", "--grid=ma <paper|coarse|fine>"),
     ("design_sequence", "--workdir=w --sequence=bssfp", "--sequence=bssfp <fisp>"),

@@ -1,4 +1,4 @@
-"""Generators for any spoiled FISP, made from Python in their folder, and made again from what is there."""
+"""Generators for any sequence of a kind, made from Python in their folder, and made again from what is there."""
 
 import dataclasses
 
@@ -8,6 +8,7 @@ import pytest
 
 from ganmrf.runs.anchoring import AnchoredConfig, make_in_folder
 from ganmrf.runs.configs import SimulationConfig
+from ganmrf.runs.sequences import SequenceConfig
 
 pytestmark = pytest.mark.usefixtures("quick_compiler")
 
@@ -43,3 +44,15 @@ def test_what_does_not_go_together_is_refused(tmp_path):
         make_in_folder(tmp_path / "scheduled", scheduled, progress=False)
     with pytest.raises(ValueError, match=r"t1_range_ms .* got 1000,100"):
         dataclasses.replace(TABLE, t1_range_ms=(1000.0, 100.0)).box()
+
+
+def test_the_kind_of_sequence_and_a_range_of_off_resonance(tmp_path):
+    balanced = dataclasses.replace(SIMULATION, frames=20, kind=SequenceConfig(sequence="bssfp"))
+    config = AnchoredConfig(balanced, "radial", **BOX, anchors=16, sequences=2, candidates=32)
+    assert make_in_folder(tmp_path, config, progress=False).generator.family == "bssfp"
+    wide = dataclasses.replace(config, anchors=None, candidates=512, off_resonance_range_hz=(-5.0, 3.0))
+    assert wide.anchors == 512
+    assert wide.box().names == ("t1", "t2", "off_resonance")
+    np.testing.assert_array_equal(wide.box().low[2:], [-5])
+    with pytest.raises(ValueError, match=r"off_resonance_range_hz must be two numbers, the lower one first; got 5,-5"):
+        dataclasses.replace(wide, off_resonance_range_hz=(5.0, -5.0))
