@@ -47,7 +47,7 @@ def simulate(
       multiple of pi, known as such (`HalfTurns`), and nothing is off resonance; else complex.
 
     Raises:
-      ValueError: ``n_states`` below 1, ``accuracy`` not positive, or frames with different numbers of turns above 0.
+      ValueError: ``n_states`` below 1, or ``accuracy`` not positive.
 
     References:
       Weigel 2015, doi:10.1002/jmri.24619. Jiang et al. 2015, doi:10.1002/mrm.25559.
