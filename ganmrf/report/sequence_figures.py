@@ -21,8 +21,19 @@ _SHORT = 3.0  # s: shorter sequences have their axis in ms
 _FEW = 64  # pulses that are drawn as stems of their own
 
 
-class _Played(NamedTuple):
-    """A sequence along the axis of time, s: its pulses, (pulses,) each, and (start, end, preparation) of the others."""
+class _Timeline(NamedTuple):
+    """When a sequence plays what.
+
+    Attributes:
+      start: of each frame, s, (frames,).
+      train: number of the train that each frame is of, (frames,).
+      flip_angle: rad, (frames,).
+      phase: of the pulse, degrees, (frames,).
+      echo: from the pulse to the echo, s, (frames,).
+      recorded: whether there is an echo, (frames,).
+      marks: (start, end, preparation), s, of each preparation.
+      end: of the sequence, s.
+    """
 
     start: np.ndarray
     train: np.ndarray
@@ -111,6 +122,12 @@ def timing(sequence: PulseSequence, *, echo: bool = False) -> str:
     return ", ".join(words)
 
 
+def preparation_label(block) -> str:
+    """What stands at a preparation in figures, with its time in ms: until the first frame, or of T2 preparations alone."""
+    time = block.duration if isinstance(block, Played) else block.time
+    return f"{PREPARATIONS[type(block)][1]} {1e3 * float(time):.3g}"
+
+
 def _by_frame(sequence):
     """Whether one train holds all recorded frames, and nothing but an inversion and start-up pulses are before it."""
     *before, last = sequence.as_blocks().blocks
@@ -137,7 +154,7 @@ def _degrees(phase):
     return np.rad2deg(np.asarray(phase, float)) % 360
 
 
-def _along_time(sequence) -> _Played:
+def _along_time(sequence) -> _Timeline:
     now, start, marks = 0.0, [], []
     trains = trains_of(sequence)
     for block in sequence.as_blocks().blocks:
@@ -157,7 +174,7 @@ def _along_time(sequence) -> _Played:
     phase = np.concatenate([_degrees(train.rf_phase) for train in trains])
     recorded = np.concatenate([np.asarray(train.recorded) for train in trains])
     of_train = np.repeat(np.arange(len(trains)), [train.n_frames for train in trains])
-    return _Played(np.concatenate(start), of_train, fields[0], phase, fields[1], recorded, marks, now)
+    return _Timeline(np.concatenate(start), of_train, fields[0], phase, fields[1], recorded, marks, now)
 
 
 def _time_figure(sequence):
@@ -194,14 +211,13 @@ def _draw_preparations(axes, marks, scale):
     told = set()
     place = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "ha": "center", "va": "bottom"}
     for begin, end, block in marks:
-        name, short, colour = PREPARATIONS[type(block)]
+        name, _, colour = PREPARATIONS[type(block)]
         axes.axvline(scale * begin, color=colour, linewidth=1.2)
         label = "" if name in told else name
         axes.axvspan(scale * begin, scale * end, facecolor=colour, alpha=0.4, linewidth=0, label=label)
         told.add(name)
-        text = f"{short} {1e3 * (end - begin):.3g}"
         turned = {"rotation": 90, "fontsize": 7} if len(marks) > _FLAT_MARKS else {"fontsize": 8}
-        axes.annotate(text, (scale * (begin + end) / 2, 1), (0, 2), color=colour, **turned, **place)
+        axes.annotate(preparation_label(block), (scale * (begin + end) / 2, 1), (0, 2), color=colour, **turned, **place)
 
 
 def _draw_phases(axes, where, degrees, colour):

@@ -56,6 +56,13 @@ def test_preparations_stand_where_they_are_played():
     assert "ms" in axes.get_xlabel()
 
 
+def test_a_t2_preparation_is_marked_with_its_time_and_drawn_with_its_wait():
+    train = Train(np.full(9, 0.3), 0.01, 0.004)
+    (axes,) = schedule_figure(Blocks((train, T2Preparation(0.05, wait=0.01), train))).axes
+    assert numbers(axes.texts[0].get_text())[-1] == 50
+    assert axes.texts[0].xy[0] == pytest.approx(90 + 60 / 2)  # ms
+
+
 def test_pulses_without_echo_and_echoes_without_pulse():
     top, phases = schedule_figure(MultiSpinEcho(np.deg2rad([180.0, 120.0]), 0.010)).axes
     pulses, echoes = top.lines[:2]
