@@ -123,7 +123,7 @@ def timing(sequence: PulseSequence, *, echo: bool = False) -> str:
 
 
 def preparation_label(block) -> str:
-    """What stands at a preparation in figures, with its time in ms: until the first frame, or of T2 preparations alone."""
+    """What stands at a preparation in figures, with its time in ms: to the first frame, or of T2 preparations alone."""
     time = block.duration if isinstance(block, Played) else block.time
     return f"{PREPARATIONS[type(block)][1]} {1e3 * float(time):.3g}"
 
