@@ -113,7 +113,7 @@ def _range(errors):
 def _figure(rows, config):
     panels, off = {}, config.off_resonance_hz[0]
     for way, tissue in dict.fromkeys((row["preparations"], row["tissue"]) for row in rows):
-        curves = panels.setdefault(f"{way} pulses, {tissue}", {})
+        curves = panels.setdefault(f"{way} pulses, {tissue}, {off:g} Hz", {})
         for b1 in config.b1:
             found = _chosen(rows, preparations=way, tissue=tissue, b1=b1, off_resonance_hz=off)
             curves[f"B1 {b1:g}"] = {name: [row[f"{name.lower()}_error"] for row in found] for name in ("T1", "T2")}
