@@ -43,6 +43,8 @@ KINDS = [
     ("ablate", "--workdir=w --sequence=bssfp", "--sequence=bssfp <fisp>"),
     ("train_anchored", "--workdir=w --sequence=spgr", "--sequence=spgr <fisp|cardiac|bssfp>"),
     ("reproduce", "--workdir=w --sequence=tse", "--sequence=tse <fisp>"),
+    ("sweep_lambda", "--workdir=w --sequence=spgr", "--sequence=spgr <fisp>"),
+    ("train_anchored", "--workdir=w --sequence=tse", "--sequence=tse fisp|"),
     ("reproduce", "--workdir=w --grid=ma", "--grid=ma <paper|coarse|fine>"),
     ("design_sequence", "--workdir=w --sequence=bssfp", "--sequence=bssfp <fisp>"),
     ("export_pulseq", "--output=m.seq --sequence=bssfp", "--sequence=bssfp <fisp>"),
