@@ -13,7 +13,7 @@ from ganmrf.report.reconstruction_figures import (
     trajectory_figure,
     uncertainty_figure,
 )
-from ganmrf.report.sequence_figures import schedule_figure
+from ganmrf.report.sequence_figures import schedule_caption, schedule_figure
 from ganmrf.scan_to_maps import Results
 
 
@@ -30,7 +30,7 @@ def write_reconstruction_report(path, config, results: Results):
         pairs = (best.t1_std, best.t1), (best.t2_std, best.t2)
         one, two = (_per_cent(np.median(std[matched] / value[matched])) for std, value in pairs)
         bars = f" The median standard deviation of T1 is {one} of T1, that of T2 {two} of T2."
-    words = f"Flip angle and repetition time of every frame{_sequence_source(config)}."
+    words = f"{schedule_caption(results.dictionary.sequence).removesuffix('.')}{_sequence_source(config)}."
     write_report(
         path,
         title="T1 and T2 maps of a scan",
@@ -60,7 +60,8 @@ def _sequence_source(config):
         return f", as {config.reconstruction.dictionary} holds them"
     if simulation.schedule is not None:
         return f", as {simulation.schedule} has them"
-    return " of the paper's sequence, from the first" if simulation.names_sequence else ""
+    of_paper = simulation.names_sequence and simulation.kind.sequence == "fisp"
+    return " of the paper's sequence, from the first" if of_paper else ""
 
 
 def _map_sections(results):
