@@ -135,9 +135,12 @@ def lower(sequence, t1, t2, b1, off_resonance) -> Coefficients:
     """The coefficients of a sequence for voxels with T1 and T2, s, (lanes,), B1 and off-resonance, Hz, or None."""
     dtype = jnp.result_type(*(leaf.dtype for leaf in jax.tree.leaves((sequence, t1, t2, b1, off_resonance))))
     blocks, trains = sequence.as_blocks().blocks, trains_of(sequence)
-    times, echoes, flips = (
-        jnp.concatenate([getattr(train, name) for train in trains])[:, None]
-        for name in ("repetition_time", "echo_time", "flip_angle")
+    # Behind a barrier, or XLA would join the trains again for every number of all lanes.
+    times, echoes, flips = lax.optimization_barrier(
+        [
+            jnp.concatenate([getattr(train, name) for train in trains])[:, None]
+            for name in ("repetition_time", "echo_time", "flip_angle")
+        ]
     )
     off = 0.0 if off_resonance is None else jnp.reshape(off_resonance, (1, -1))
     b1 = jnp.reshape(b1, (1, -1))
@@ -145,14 +148,13 @@ def lower(sequence, t1, t2, b1, off_resonance) -> Coefficients:
     start, after = _between(blocks, t1, t2, b1, off)
     e1, e2 = (jnp.exp(times * rate) for rate in rates)
     recovery = None if all(effect is _NOTHING for effect in after[:-1]) else 1 - e1
-    # Rows are set in whole arrays: XLA would compute each number of arrays that are joined by a branch of its own.
-    for end, effect in zip(np.cumsum([train.n_frames for train in trains]), after[:-1], strict=False):
-        if effect is not _NOTHING:
-            a, b, k, free = map(jnp.atleast_2d, effect)
-            last = slice(end - 1, end)
-            recovery = recovery.at[last].set(a * recovery[last] + b)
-            e1, e2 = e1.at[last].set(a * e1[last]), e2.at[last].set(k * e2[last])
-            times = times.at[last].set(times[last] + free)
+    ends = np.cumsum([train.n_frames for train in trains]) - 1
+    prepared = [(end, effect) for end, effect in zip(ends, after[:-1], strict=False) if effect is not _NOTHING]
+    if prepared:
+        ends, effects = zip(*prepared, strict=True)
+        a, b, k, free = zip(*effects, strict=True)
+        recovery, e1, e2 = (_at(ends, *each) for each in ((recovery, a, b), (e1, a), (e2, k)))
+        times = _at(ends, times, [1.0] * len(ends), free)
     # What a long gap leaves below rounding would go on as numbers that are not normal, a hundred times as slow.
     e2 = jnp.where(e2 < jnp.finfo(dtype).eps, 0, e2)
     sign, phase = _phases(trains, "rf_phase")
@@ -174,6 +176,29 @@ def lower(sequence, t1, t2, b1, off_resonance) -> Coefficients:
         echo=(seen[:, None] * jnp.exp(echoes * rates[1])).astype(dtype),
         echo_turn=None if echo_turn is None else _widened(echo_turn, e2).astype(dtype),
     )
+
+
+def _at(ends, values, factors, summands=None):
+    """Values, (frames, lanes), with the rows ``ends`` multiplied by factors, and with summands added.
+
+    Each of these is a number for all lanes or has one for each. The rows are set one after the other in a loop: without
+    it XLA would copy all values for every row, or, of arrays that are joined, compute each by a branch of its own.
+    """
+    summands = [0.0] * len(ends) if summands is None else summands
+    rows = [jnp.atleast_2d(row) for row in (*factors, *summands)]
+    shape = np.broadcast_shapes((1, values.shape[1]), *(row.shape for row in rows))
+    rows = jnp.stack([jnp.broadcast_to(row, shape).astype(values.dtype) for row in rows])
+    values = jnp.broadcast_to(values, (len(values), shape[1]))
+
+    def set_row(values, inputs):
+        end, factor, summand = inputs
+        row = factor * lax.dynamic_slice_in_dim(values, end, 1) + summand
+        return lax.dynamic_update_slice_in_dim(values, row, end, 0), None
+
+    inputs = jnp.asarray(ends), rows[: len(ends)], rows[len(ends) :]
+    if len(ends) == 1:  # XLA aborts on a loop of one turn within one kernel.
+        return set_row(values, [each[0] for each in inputs])[0]
+    return lax.scan(set_row, values, inputs)[0]
 
 
 def _widened(values, other):
