@@ -100,9 +100,12 @@ def _derivative_jobs(sequence, tissue, n_states):
     """Gradients with respect to flip angles and repetition times, and derivatives with respect to T1 and T2."""
     weights = jnp.asarray(np.random.default_rng(0).standard_normal((tissue.size, sequence.n_frames)), tissue.t1.dtype)
 
-    def gradient(simulation):
+    shifts = np.random.default_rng(1).uniform(-50, 50, tissue.size).astype(tissue.t1.dtype)
+    shifted = dataclasses.replace(tissue, off_resonance=shifts)
+
+    def gradient(simulation, tissue=tissue):
         def weighted(sequence):
-            return jnp.vdot(weights, simulation(sequence, tissue, n_states=n_states))
+            return jnp.vdot(weights, simulation(sequence, tissue, n_states=n_states).real)
 
         return _gradient_job(jax.grad, weighted, sequence)
 
@@ -123,6 +126,15 @@ def _derivative_jobs(sequence, tissue, n_states):
     plain, forward = gradient(simulate), _job(forward_mode, tissue.t1, tissue.t2)
     yield Job("gradient, plain reverse mode", tissue.size, plain)
     yield Job("gradient, simulate_reverse", tissue.size, gradient(simulate_reverse), _difference_from(plain()))
+    off_resonance = gradient(simulate, shifted)
+    of_shifted = _difference_from(off_resonance())
+    yield Job(
+        "ordinary form, off resonance",
+        tissue.size,
+        _job(jax.jit(partial(simulate, n_states=n_states)), sequence, shifted),
+    )
+    yield Job("gradient, off resonance, plain reverse mode", tissue.size, off_resonance)
+    yield Job("gradient, off resonance", tissue.size, gradient(simulate_reverse, shifted), of_shifted)
     yield Job("T1, T2 derivatives, plain forward mode", tissue.size, forward)
     own = _job(tangents, sequence, tissue)
     yield Job("T1, T2 derivatives, with_tangents", tissue.size, own, _difference_from(forward()))
