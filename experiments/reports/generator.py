@@ -1,5 +1,7 @@
 """The sections of a report that show an `Evaluation`, and its numbers for a JSON file."""
 
+import dataclasses
+
 import numpy as np
 
 from experiments.evaluation.generator import Evaluation, Scan, errors_against_truth
@@ -20,8 +22,11 @@ def reference_tissue() -> Tissue:
 
 
 def fingerprint_section(generator: TrainedGenerator) -> Section:
-    """The paper's Fig. 5: three fingerprints, generated on simulated."""
-    tissue = reference_tissue()
+    """The paper's Fig. 5: three fingerprints, generated on simulated; where off-resonance is an axis, in its middle."""
+    box, off_resonance = generator.box, generator.off_resonance
+    if "off_resonance" in box.names:
+        off_resonance = (box.low + box.high)[box.names.index("off_resonance")] / 2
+    tissue = dataclasses.replace(reference_tissue(), off_resonance=off_resonance)
     signals = np.asarray(simulate(generator.sequence, tissue, accuracy=1e-5, slice_profile=generator.slice_profile))
     made = generate(generator, tissue, allow_extrapolation=True)
     figure = fingerprint_figure(signals, REFERENCE_NAMES, overlay=made.fingerprints * made.norms[:, None])
