@@ -38,7 +38,9 @@ def isochromats(coefficients: Coefficients, block: int, in_kernel: bool) -> tupl
     zero = jnp.zeros(max(each.shape[1] for each in jax.tree.leaves(inputs)), c.e1.dtype)
     start, inputs = (zero, zero, zero + c.z0), (inputs, echoes if frame_by_frame else ())
     if in_kernel:
-        seen = lax.scan(frame, start, inputs)[1]
+        if n_frames == 1:  # XLA aborts on a loop of one turn within one kernel
+            inputs = jax.tree.map(lambda each: jnp.concatenate([each, each]), inputs)
+        seen = tuple(each[:n_frames] for each in lax.scan(frame, start, inputs)[1])
     else:
 
         def in_blocks(values):

@@ -16,16 +16,14 @@ real and an imaginary one.
 """
 
 import functools
-import math
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-# Frames a block: near the square root of the 1000 frames of a schedule, where the states kept between blocks and those
-# computed again within a block together take least memory.
-_BLOCK = 32
+from ganmrf.physics.engines.looping import double_buffered, in_blocks, sum_orders
+from ganmrf.physics.engines.parts import added, conjugate, cut, rotated, summed, times_i
 
 
 class Frames(NamedTuple):
@@ -67,13 +65,13 @@ def _forward(n_states, frames, moves, start):
 
     def block(states, frames):
         factors = _factors(*frames)
-        after, rows = _double_buffered(_frame, states, factors)
+        after, rows = double_buffered(_frame, states, factors)
         return after, (_rows_after_turn(rows, factors)[0], states)
 
     empty = jnp.zeros((max(n_states, 2), start.shape[1]), start.dtype)
     nothing = (empty,) * (1 if frames.turn is None else 2)
     states = [(nothing, nothing, (empty.at[0].set(along), *nothing[1:])) for along in start]
-    after, checkpoints = lax.scan(block, states, _in_blocks((frames, moves)))[1]
+    after, checkpoints = lax.scan(block, states, in_blocks((frames, moves)))[1]
     return after.reshape(-1, *after.shape[2:])[: len(frames.angle)], (frames, moves, checkpoints)
 
 
@@ -85,9 +83,9 @@ def _backward(n_states, residuals, cotangents):
         adjoints, after = carry
         frames, seen, states = inputs
         factors = _factors(*frames)
-        _, (rows, states) = _double_buffered(_frame_and_states, states, factors)
+        _, (rows, states) = double_buffered(_frame_and_states, states, factors)
         inputs = states, factors, _rows_before_turn(seen, factors)
-        adjoints, products = _double_buffered(_adjoint_frame, adjoints, inputs, reverse=True)
+        adjoints, products = double_buffered(_adjoint_frame, adjoints, inputs, reverse=True)
         # The products are with the states before a frame. They belong to its own turn, and to the relaxation of the
         # frame before it.
         ended = jnp.concatenate([products[1:], after[None]])
@@ -103,7 +101,7 @@ def _backward(n_states, residuals, cotangents):
     states = [((zeros[1:],) * n_parts,) * 3] * n_tangents
     products, names = jax.tree.flatten(jax.eval_shape(lambda: _inner_products(adjoints, states, moves)))
     carry = adjoints, jnp.zeros((len(products), n_lanes), cotangents.dtype)
-    inputs = *_in_blocks(((frames, moves), cotangents)), checkpoints
+    inputs = *in_blocks(((frames, moves), cotangents)), checkpoints
     (adjoints, _), found = lax.scan(block, carry, inputs, reverse=True)
     of_frames, of_moves = jax.tree.map(lambda leaf: leaf.reshape(-1, n_lanes)[: len(cotangents)], found)
     return of_frames, of_moves, jnp.stack([along[0][0] for _, _, along in adjoints])
@@ -147,22 +145,22 @@ def _frame(tangents, buffers, factors):
             _turned(_driven(tangents, n, orders, factors), factors)[which]
             for which, orders in ((0, slice(-1)), (1, slice(1, None)), (1, slice(1, 2)))
         )
-        low = _conjugate(low)
+        low = conjugate(low)
         along = _turned(_driven(tangents, n, slice(None), factors), factors)[2]
-        above, (at_0, *rest) = _cut(along, slice(1, None)), _cut(along, slice(1))
+        above, (at_0, *rest) = cut(along, slice(1, None)), cut(along, slice(1))
         if n == 0:
             at_0 = at_0 + factors.recovery
         else:
             (p, q, z), relative = after[0], factors.relative[n - 1]
             if relative.e2 is not None:
-                up, low = _added(up, relative.e2, _cut(p, slice(1, None))), _added(low, relative.e2, _cut(p, slice(1)))
-                down = _added(down, relative.e2, _cut(q, slice(-1)))
+                up, low = added(up, relative.e2, cut(p, slice(1, None))), added(low, relative.e2, cut(p, slice(1)))
+                down = added(down, relative.e2, cut(q, slice(-1)))
             if relative.turn is not None:
-                up = _added(up, relative.turn, _times_i(_cut(p, slice(1, None))))
-                low = _added(low, relative.turn, _times_i(_cut(p, slice(1))))
-                down = _added(down, -relative.turn, _times_i(_cut(q, slice(-1))))
+                up = added(up, relative.turn, times_i(cut(p, slice(1, None))))
+                low = added(low, relative.turn, times_i(cut(p, slice(1))))
+                down = added(down, -relative.turn, times_i(cut(q, slice(-1))))
             if relative.e1 is not None:
-                above = _added(above, relative.e1, _cut(z, slice(1, None)))
+                above = added(above, relative.e1, cut(z, slice(1, None)))
                 at_0 = at_0 + factors.moves[n - 1].e1 * z_0
             at_0 = at_0 if relative.recovery is None else at_0 + relative.recovery
         # In place, z too: XLA computes a value that no buffer holds again wherever the next frame reads it.
@@ -181,11 +179,11 @@ def _frame_and_states(tangents, buffers, factors):
 
 def _driven(tangents, n, orders, factors):
     """Some orders of p, q and z of a tangent before the turn, with what the signal drives there."""
-    p, q, z = (_cut(state, orders) for state in tangents[n])
+    p, q, z = (cut(state, orders) for state in tangents[n])
     if n == 0 or (angle := factors.moves[n - 1].angle) is None:
         return p, q, z
-    p_0, q_0, z_0 = (_cut(state, orders) for state in tangents[0])
-    return _added(p, angle, z_0), _added(q, angle, z_0), _added(z, -0.5 * angle, _sum(p_0, q_0))
+    p_0, q_0, z_0 = (cut(state, orders) for state in tangents[0])
+    return added(p, angle, z_0), added(q, angle, z_0), added(z, -0.5 * angle, summed(p_0, q_0))
 
 
 def _turned(states, factors):
@@ -194,7 +192,7 @@ def _turned(states, factors):
     parts = list(zip(*states, strict=True))
     p, q = [a * p + b * q + g * z for p, q, z in parts], [b * p + a * q + g * z for p, q, z in parts]
     z = [d * z + h * (p + q) for p, q, z in parts]
-    return _rotated(p, factors.turn), _rotated(q, _conjugate(factors.turn)), z
+    return rotated(p, factors.turn), rotated(q, conjugate(factors.turn)), z
 
 
 def _rows_after_turn(rows, factors):
@@ -224,33 +222,33 @@ def _adjoint_frame(adjoints, buffers, inputs):
     """
     states, factors, rows = inputs
     (a, b, g), (d, h) = factors.transverse, factors.longitudinal
-    dephased = [(_cut(p, slice(1, None)), _cut(q, slice(-1)), z) for p, q, z in adjoints]
+    dephased = [(cut(p, slice(1, None)), cut(q, slice(-1)), z) for p, q, z in adjoints]
     p, q, z = dephased[0]
     for (by_p, by_q, by_z), relative in zip(dephased[1:], factors.relative, strict=True):
         if relative.e2 is not None:
-            p, q = _added(p, relative.e2, by_p), _added(q, relative.e2, by_q)
+            p, q = added(p, relative.e2, by_p), added(q, relative.e2, by_q)
         if relative.turn is not None:
-            p, q = _added(p, -relative.turn, _times_i(by_p)), _added(q, relative.turn, _times_i(by_q))
+            p, q = added(p, -relative.turn, times_i(by_p)), added(q, relative.turn, times_i(by_q))
         if relative.e1 is not None:
-            z = _added(z, relative.e1, by_z)
+            z = added(z, relative.e1, by_z)
     dephased[0] = p, q, z
     before = [None] * len(adjoints)
     for n in reversed(range(len(adjoints))):  # the signal last: it drives the others
         p, q, z = dephased[n]
-        parts = list(zip(_rotated(p, _conjugate(factors.turn)), _rotated(q, factors.turn), z, strict=True))
+        parts = list(zip(rotated(p, conjugate(factors.turn)), rotated(q, factors.turn), z, strict=True))
         p, q = [a * p + b * q + h * z for p, q, z in parts], [b * p + a * q + h * z for p, q, z in parts]
         z = [g * (p + q) + d * z for p, q, z in parts]
         if n == 0:
             for (by_p, by_q, by_z), move in zip(before[1:], factors.moves, strict=True):
                 if move.angle is not None:
-                    p, q = _added(p, -0.5 * move.angle, by_z), _added(q, -0.5 * move.angle, by_z)
-                    z = _added(z, move.angle, _sum(_cut(by_p, slice(-1)), _cut(by_q, slice(1, None))))
+                    p, q = added(p, -0.5 * move.angle, by_z), added(q, -0.5 * move.angle, by_z)
+                    z = added(z, move.angle, summed(cut(by_p, slice(-1)), cut(by_q, slice(1, None))))
         *of_q, of_z = rows[n][:, None]
-        at_0 = _sum(_sum(_conjugate(_cut(p, slice(1))), _cut(q, slice(1))), of_q)
+        at_0 = summed(summed(conjugate(cut(p, slice(1))), cut(q, slice(1))), of_q)
         p_next, q_next, z_next = buffers[n]
         q = tuple(old.at[1:].set(new).at[1:2].set(row) for old, new, row in zip(q_next, q, at_0, strict=True))
         p = tuple(old.at[:-1].set(new).at[:1].set(0) for old, new in zip(p_next, p, strict=True))
-        z_0, *rest = _cut(z, slice(1))
+        z_0, *rest = cut(z, slice(1))
         z = [
             old.at[1:].set(new[1:]).at[:1].set(row)
             for old, new, row in zip(z_next, z, (z_0 + of_z, *rest), strict=True)
@@ -269,7 +267,7 @@ class _Products(NamedTuple):
 
 def _inner_products(adjoints, states, moves):
     """The `_Products` that the cotangents of angle, E1 (above order 0), E2 and turn are made of."""
-    adjoints = [(_cut(p, slice(-1)), _cut(q, slice(1, None)), z) for p, q, z in adjoints]
+    adjoints = [(cut(p, slice(-1)), cut(q, slice(1, None)), z) for p, q, z in adjoints]
 
     def products(adjoint, state, wanted):
         (p, q, z), (u, v, w) = adjoint, state
@@ -281,14 +279,14 @@ def _inner_products(adjoints, states, moves):
         ]
         return [None if move is None else each for move, each in zip(wanted[:4], found, strict=True)]
 
-    def summed(found):
-        return Frames(*(None if each is None else _sum_orders(each) for each in found), None)
+    def of_frames(found):
+        return Frames(*(None if each is None else sum_orders(each) for each in found), None)
 
     turn = None if len(adjoints[0][0]) == 1 else 0
     own = [products(*pair, (0, 0, 0, turn)) for pair in zip(adjoints, states, strict=True)]
     own = [None if each[0] is None else sum(each) for each in zip(*own, strict=True)]
     by = [products(adjoint, states[0], move) for adjoint, move in zip(adjoints[1:], moves, strict=True)]
-    return _Products(summed(own), tuple(map(summed, by)), tuple(z[0][:1] for _, _, z in adjoints))
+    return _Products(of_frames(own), tuple(map(of_frames, by)), tuple(z[0][:1] for _, _, z in adjoints))
 
 
 def _cotangents(products, ended, along, factors):
@@ -311,70 +309,3 @@ def _cotangents(products, ended, along, factors):
         moves.append(Frames(turned.angle, of_e1, of_e2, by.turn, recovery))
     e1 = over_e1 * e1 + sum(z * along[:, n, None] for n, z in enumerate(ended.at_0))
     return Frames(products.own.angle, e1, over_e2 * e2, turn, ended.at_0[0]), tuple(moves)
-
-
-def _cut(state, orders):
-    return [part[orders] for part in state]
-
-
-def _rotated(state, turn):
-    """A state times a complex number of magnitude 1, its cosine and sine; a real one as it is."""
-    if not turn:
-        return state
-    (cos, sin), (x, y) = turn, state
-    return [cos * x - sin * y, cos * y + sin * x]
-
-
-def _times_i(state):
-    return [-state[1], state[0]]
-
-
-def _added(state, factor, other):
-    """A state, and a real factor times another one."""
-    return [a + factor * b for a, b in zip(state, other, strict=True)]
-
-
-def _conjugate(state):
-    return (*state[:1], *(-part for part in state[1:]))
-
-
-def _sum(state, other):
-    return [a + b for a, b in zip(state, other, strict=True)]
-
-
-def _sum_orders(values):
-    """Sum over orders, (1, lanes), written out as vector additions: XLA's sum adds one number at a time on a CPU."""
-    n_parts = math.isqrt(len(values))
-    size = len(values) // n_parts
-    values = lax.optimization_barrier(values)
-    part = lax.optimization_barrier(sum(values[n * size : (n + 1) * size] for n in range(n_parts)))
-    rest = range(n_parts * size, len(values))
-    return sum([part[n : n + 1] for n in range(size)] + [values[n : n + 1] for n in rest])
-
-
-def _double_buffered(step, states, inputs, reverse=False):
-    """`lax.scan` of ``step(states, buffers, input) -> states in buffers, output``, two steps at a time (`real`)."""
-
-    def two_steps(carry, pair):
-        outputs = [None, None]
-        for n in (1, 0) if reverse else (0, 1):
-            states, buffers = carry
-            after, outputs[n] = step(states, buffers, jax.tree.map(lambda leaf, n=n: leaf[n], pair))
-            carry = after, states
-        return carry, jax.tree.map(lambda *leaves: jnp.stack(leaves), *outputs)
-
-    pairs = jax.tree.map(lambda leaf: leaf.reshape(-1, 2, *leaf.shape[1:]), inputs)
-    carry = states, jax.tree.map(jnp.zeros_like, states)
-    (states, _), outputs = lax.scan(two_steps, carry, pairs, reverse=reverse)
-    return states, jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), outputs)
-
-
-def _in_blocks(tree):
-    """Leaves (frames, ...) as (blocks, frames of a block, ...): frames added at the end have no pulse and last 0 s."""
-
-    def blocked(leaf):
-        size = min(_BLOCK, len(leaf) + len(leaf) % 2)
-        padded = jnp.pad(leaf, [(0, -len(leaf) % size)] + [(0, 0)] * (leaf.ndim - 1))
-        return padded.reshape(-1, size, *leaf.shape[1:])
-
-    return jax.tree.map(blocked, tree)

@@ -110,6 +110,11 @@ def _frame(states, buffers, coefficients, n_passes, shift, *, n_states, in_passe
 
     buffers = tuple(map(tuple, (p, q, z)))
     buffers = lax.fori_loop(0, n_passes, update_block, buffers) if in_passes else update(1, n_states - 1, buffers)
+    if not moved:  # a frame without a shift leaves one order more in q than a frame with a shift writes over
+        end = (1 + n_passes * STATES_AT_A_TIME if in_passes else n_states) - shift
+        p, q, z = buffers
+        q = tuple(lax.dynamic_update_slice_in_dim(each, jnp.zeros_like(each[:1]), end, 0) for each in q)
+        buffers = p, q, z
     return buffers, jnp.concatenate([*(part[:1] for part in states[0]), states[2][0][:1]])
 
 

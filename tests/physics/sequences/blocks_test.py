@@ -99,6 +99,27 @@ def test_every_sequence_is_the_mean_over_isochromats(name, off_resonance):
     assert np.isrealobj(narrow) == np.isrealobj(found) == (traced.dtype == np.float32) == real
 
 
+@pytest.mark.parametrize("turned", [8, 16])  # states are updated in blocks of eight
+@pytest.mark.parametrize("still", [2, 3, 5])
+def test_no_state_outlives_frames_without_turns(turned, still):
+    turns = [1] * turned + [0] * still + [1] * 20
+    angles = np.random.default_rng(0).uniform(0.2, 2.5, len(turns))
+    with jax.enable_x64(True):
+        sequence, tissue = Blocks((Train(angles, 0.01, 0.005, turns=turns),)), Tissue(2.0, 1.0)
+        expected = 1j * isochromat_signal(sequence, tissue)
+        np.testing.assert_allclose(simulate(sequence, tissue), expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("off_resonance", [None, 3.0])
+def test_a_single_frame(off_resonance):
+    tissue, decay = Tissue(1.0, 0.1, 1.0, off_resonance), np.exp(-0.004 / 0.1)
+    expected = np.sin(0.3) * decay * np.exp(2j * np.pi * (off_resonance or 0.0) * 0.004)
+    inverted = CardiacFisp([[0.3]], 0.01, 0.004, (Inversion(0.0, 0.0),), [1.0])
+    balanced = Bssfp([0.3], 0.01, 0.004, half_start=False)
+    for sequence in (Fisp([0.3], 0.01, 0.004), balanced, SpoiledGradientEcho([0.3], 0.01, 0.004), inverted):
+        np.testing.assert_allclose(simulate(sequence, tissue), [expected], rtol=1e-6)  # float32
+
+
 def test_many_voxels_keep_the_accuracy():
     """Long T2 among short ones: states and batches are chosen voxel by voxel."""
     rng = np.random.default_rng(0)
