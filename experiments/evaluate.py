@@ -56,7 +56,6 @@ class Config:
 def main(config: Config):
     """Evaluates, and writes what came out."""
     workdir = pathlib.Path(config.workdir)
-    folder = workdir if config.output is None else make_folder(config.output)
     job, scanner = read_config(workdir, TrainingJob()), Scanner(config.size)
     simulation = job.simulation
     if config.regression and not job.training.recipe.adversarial_weight:
@@ -69,6 +68,7 @@ def main(config: Config):
     run = read_run(workdir)
     if config.regression and (step := run.rows[-1]["step"]) < run.recipe.steps:
         raise ValueError(f"regression: {workdir} is at step {step} of {run.recipe.steps}: finish its training first")
+    folder = workdir if config.output is None else make_folder(config.output)
     simulated = None if config.on is None else simulate_accurately(simulation.on_grid(config.on))
     runs = {"generator": run}
     if config.regression:

@@ -59,7 +59,6 @@ class Config:
 @command(Config)
 def main(config: Config):
     """Evaluates, and writes what came out."""
-    folder = make_folder(config.output)
     n_frames = config.simulation.frames or 1000
     Scanner(config.size).require_memory(n_frames, whole=False)
     require_signal_memory(config.tissues, n_frames)
@@ -69,7 +68,7 @@ def main(config: Config):
             subject.generator.require_size(config.timed_anchors)
     if len({subject.name for subject in subjects}) < len(subjects):
         raise ValueError("generator: two of them are in folders of the same name; results could not be told apart")
-    recurrent = {}
+    folder, recurrent = make_folder(config.output), {}
     if config.recurrent_steps:
         boxes, run = {each.name: each.generator for each in subjects}, {"seed": config.seed, "n_frames": n_frames}
         recurrent = train_beside(folder / "recurrent", boxes, steps=config.recurrent_steps, **run)

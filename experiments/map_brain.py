@@ -15,6 +15,7 @@ the maps (NIfTI, seconds and Hz; ``maps.png``), ``metrics.json`` and ``config.js
 
 import dataclasses
 import math
+import pathlib
 import time
 
 import numpy as np
@@ -93,7 +94,7 @@ def main(config: Config, given: frozenset[str]):
     """Runs the experiment and writes its files."""
     config = _with_b0(config, given)
     require_own(config.output, config)
-    folder = make_folder(config.output)
+    folder = pathlib.Path(config.output)
     results = map_brain(config, folder)
     write_json(folder / "config.json", to_plain(config))
     write_json(folder / "metrics.json", results.metrics | {"seconds": results.seconds})
@@ -133,7 +134,10 @@ def _with_b0(config, given):
 
 
 def map_brain(config: Config, folder) -> Results:
-    """Dictionary, brain, scan, noise, matching and errors; ``folder`` gets the scan and its mask if they are wanted."""
+    """Dictionary, brain, scan, noise, matching and errors.
+
+    ``folder`` is made once nothing is left to refuse, and gets the scan and its mask if they are wanted.
+    """
     seconds = {}
 
     def timed(name, function, *args, **kwargs):
@@ -150,6 +154,7 @@ def map_brain(config: Config, folder) -> Results:
     scanner.require_memory(sequence.n_frames)
     if config.rank is not None:
         check_rank(config.rank, tissue.size, sequence.n_frames)
+    make_folder(folder)
     dictionary = timed("dictionary", build_dictionary, sequence, tissue, **played, progress=True)
     kept = None
     if config.rank is not None:

@@ -52,9 +52,9 @@ class Config:
 @command(Config)
 def main(config: Config):
     """Prints the table, and writes it and the plot."""
-    folder = make_folder(config.output) if config.output else None
-    if folder:
+    if config.output:
         wide_grid(config.largest)  # asks for its memory
+    folder = make_folder(config.output) if config.output else None
     sequence = mrf_fisp()
     with threadpoolctl.threadpool_limits(1, "blas"):
         jobs = list(simulator_jobs(sequence, tissue_grid(), config.states, config.peer_atoms))

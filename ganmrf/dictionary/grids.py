@@ -119,7 +119,7 @@ def ranges_in(text: str, name: str, *, signed: bool = False) -> list[tuple[float
       ValueError: a part that cannot be read as a range or number, or a value beyond 1e-9 (-1e9) to 1e9, the rounding of
         `values_in_ranges` and what float32 arithmetic holds; it gives the ``name`` of the values.
     """
-    found, least = [], -1e9 if signed else 1e-9
+    found, least, bounds = [], -1e9 if signed else 1e-9, "-1e9 to 1e9" if signed else "1e-9 to 1e9"
     for part in text.split(","):
         try:
             numbers = [float(number) for number in part.split(":")]
@@ -127,7 +127,7 @@ def ranges_in(text: str, name: str, *, signed: bool = False) -> list[tuple[float
         except ValueError:
             first = last = step = np.nan
         if not (least <= first <= last <= 1e9 and 0 < step < np.inf):
-            rule = f"a number or first:last:step with {least:g} <= first <= last <= 1e9 and step > 0"
+            rule = f"numbers or ranges first:last:step, upwards within {bounds} by a step above 0"
             raise ValueError(f"{name} must be {rule}; got {part!r}")
         found.append((first, last, step))
     return found

@@ -57,7 +57,7 @@ def read_schedule(
     if inversion_time is None and of_scan.size:
         if np.ptp(of_scan):
             raise ValueError(
-                f"{path}: inversion_time must be the same in every row; got {of_scan.min()} to {of_scan.max()} s"
+                f"{path}: inversion_time must be the same in every row; got {of_scan.min()} s to {of_scan.max()} s"
             )
         inversion_time = of_scan[0]
     missing = [f"{field}_{_COLUMNS[field][1][-2]}" for field in _REQUIRED[kind] if field not in columns]

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from ganmrf.physics.sequences.cardiac import CardiacFisp
 from ganmrf.physics.tissue import Tissue
 from ganmrf.report.drawing import COLOURS, colour_bar, legend_above, plain_axes, times_axes
-from ganmrf.report.sequence_figures import PREPARATIONS, preparation_label
+from ganmrf.report.sequence_figures import preparation_drawn
 
 
 def accuracy_figure(errors: Mapping[str, Mapping[int, Mapping[str, float]]]) -> Figure:
@@ -61,11 +61,11 @@ def rhythm_figure(sequence: CardiacFisp) -> Figure:
     told, turned = set(), beats.size > 16
     for beat, preparation in zip(beats, sequence.preparations, strict=True):
         if preparation is not None:
-            name, _, colour = PREPARATIONS[type(preparation)]
+            name, mark, colour = preparation_drawn(preparation)
             before, label = -1e3 * float(preparation.duration), "" if name in told else name
             axes.vlines(beat, before, 0, color=colour, linewidth=7, label=label)
             place = {"textcoords": "offset points", "ha": "center", "va": "top", "rotation": 90 * turned}
-            axes.annotate(preparation_label(preparation), (beat, before), (0, -3), color=colour, fontsize=8, **place)
+            axes.annotate(mark, (beat, before), (0, -3), color=colour, fontsize=8, **place)
             told.add(name)
     axes.axhline(0, color="0.6", linewidth=0.8)
     # Room for what is written below the longest preparation.

@@ -10,11 +10,10 @@ from ganmrf.physics.sequences.blocks import Delay, HalfTurns, PulseSequence, Tra
 from ganmrf.physics.sequences.preparations import Inversion, Played, Saturation, T2Preparation
 from ganmrf.report.drawing import COLOURS, legend_above, plain_axes
 
-PREPARATIONS = {  # what the legend says, what stands at a mark, and the colour
+_PREPARATIONS = {  # what the legend says, what stands at a mark, and the colour
     Inversion: ("inversion", "inv", COLOURS[1]),
     Saturation: ("saturation", "sat", COLOURS[4]),
     T2Preparation: ("T2 preparation", "T2", COLOURS[2]),
-    Played: ("played preparation", "prep", COLOURS[3]),
 }
 _FLAT_MARKS = 16  # of that many marks the labels stand side by side; those of more are turned
 _SHORT = 3.0  # s: shorter sequences have their axis in ms
@@ -122,10 +121,28 @@ def timing(sequence: PulseSequence, *, echo: bool = False) -> str:
     return ", ".join(words)
 
 
-def preparation_label(block) -> str:
-    """What stands at a preparation in figures, with its time in ms: to the first frame, or of T2 preparations alone."""
-    time = block.duration if isinstance(block, Played) else block.time
-    return f"{PREPARATIONS[type(block)][1]} {1e3 * float(time):.3g}"
+def preparation_drawn(block) -> tuple[str, str, str]:
+    """Of a preparation its name in legends, what stands at it, with its time in ms, and its colour.
+
+    The time is that to the first frame, from the end of a played pulse; of T2 preparations it is theirs alone.
+    """
+    if not isinstance(block, Played):
+        name, mark, colour = _PREPARATIONS[type(block)]
+        return name, f"{mark} {1e3 * float(block.time):.3g}", colour
+    left = _left_of_z(block)  # -1, 0 or 1 where it is what it is meant to be
+    kind = Inversion if left < -0.5 else Saturation if left < 0.5 else T2Preparation
+    name, mark, colour = _PREPARATIONS[kind]
+    time = block.time.sum() if kind is T2Preparation else block.wait
+    return f"played {name}", f"{mark} {1e3 * float(time):.3g}", colour
+
+
+def _left_of_z(block):
+    """What the pulses of a played preparation make of a longitudinal magnetisation of 1, without relaxation."""
+    found = np.array([0.0, 0.0, 1.0])
+    for angle, phase in zip(np.asarray(block.flip_angle), np.asarray(block.rf_phase), strict=True):
+        axis, cos = np.array([np.cos(phase), np.sin(phase), 0]), np.cos(angle)
+        found = cos * found + np.sin(angle) * np.cross(axis, found) + (1 - cos) * (axis @ found) * axis
+    return found[2]
 
 
 def _by_frame(sequence):
@@ -211,13 +228,13 @@ def _draw_preparations(axes, marks, scale):
     told = set()
     place = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "ha": "center", "va": "bottom"}
     for begin, end, block in marks:
-        name, _, colour = PREPARATIONS[type(block)]
+        name, mark, colour = preparation_drawn(block)
         axes.axvline(scale * begin, color=colour, linewidth=1.2)
         label = "" if name in told else name
         axes.axvspan(scale * begin, scale * end, facecolor=colour, alpha=0.4, linewidth=0, label=label)
         told.add(name)
         turned = {"rotation": 90, "fontsize": 7} if len(marks) > _FLAT_MARKS else {"fontsize": 8}
-        axes.annotate(preparation_label(block), (scale * (begin + end) / 2, 1), (0, 2), color=colour, **turned, **place)
+        axes.annotate(mark, (scale * (begin + end) / 2, 1), (0, 2), color=colour, **turned, **place)
 
 
 def _draw_phases(axes, where, degrees, colour):

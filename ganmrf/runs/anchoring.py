@@ -19,6 +19,7 @@ from ganmrf.gan.recipes import Recipe
 from ganmrf.gan.train import fit, init_state
 from ganmrf.parallel import one_blas_thread
 from ganmrf.physics.simulate_many import require_signal_memory
+from ganmrf.physics.tissue import FARTHEST_HZ
 from ganmrf.physics.tissue_box import TissueBox
 from ganmrf.progress import watched
 from ganmrf.runs.configs import OF_OTHER_KINDS, TISSUE_FIELDS, SimulationConfig
@@ -60,7 +61,10 @@ class AnchoredConfig:
         None, "least and largest B1+, a third axis; default: 1 for all", above=0
     )
     off_resonance_range_hz: tuple[float, ...] | None = setting(
-        None, "least and largest off-resonance in Hz, a further axis; default: on resonance"
+        None,
+        "least and largest off-resonance in Hz, a further axis; default: on resonance",
+        at_least=-FARTHEST_HZ,
+        at_most=FARTHEST_HZ,
     )
     anchors: int | None = setting(
         None,

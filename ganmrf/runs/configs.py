@@ -9,9 +9,10 @@ from ganmrf.gan.recipes import PRESETS, Recipe
 from ganmrf.gan.split import SPLIT, SPLIT_KINDS, check_split
 from ganmrf.imaging.trajectory import Spiral, design_spiral, rotated, rotation_angles
 from ganmrf.io.pulseq_settings import Excitation, Readout, ScannerLimits
-from ganmrf.physics.sequences.blocks import PulseSequence
+from ganmrf.physics.sequences.blocks import LONGEST, PulseSequence
 from ganmrf.physics.slice_profile import MAX_TIME_BANDWIDTH, N_POSITIONS, WINDOWS, SliceProfile, sinc_slice_profile
-from ganmrf.physics.tissue import Tissue
+from ganmrf.physics.tissue import FARTHEST_HZ, Tissue
+from ganmrf.pytrees import require
 from ganmrf.runs.sequences import SequenceConfig
 from ganmrf.settings import configuration, group, naming_fields, setting
 
@@ -55,6 +56,7 @@ class SimulationConfig:
         None,
         "inversion time in ms; default: that of the schedule, or none",
         at_least=0,
+        at_most=1e3 * LONGEST,
         goes_with=("schedule", "sequence=bssfp|spgr"),
     )
     grid: str = setting(
@@ -87,7 +89,11 @@ class SimulationConfig:
             raise ValueError("t1_ms and --t2_ms go together")
         for name in ("t1_ms", "t2_ms", "b1", "off_resonance_hz"):
             if (text := getattr(self, name)) is not None:
-                ranges_in(text, name, signed=name == "off_resonance_hz")
+                ranges = ranges_in(text, name, signed=name == "off_resonance_hz")
+                if name == "off_resonance_hz":
+                    farthest = max((end for *ends, _ in ranges for end in ends), key=abs)
+                    rule = f"within +-{FARTHEST_HZ:g} Hz (is it in rad/s?)"
+                    require(name, farthest, lambda x: np.abs(x) <= FARTHEST_HZ, rule)
 
     @property
     def names_sequence(self) -> bool:

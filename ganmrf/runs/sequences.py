@@ -1,7 +1,9 @@
 """Sequences of every kind by fields that flags and ``config.json`` hold, in ms, degrees and text."""
 
+import contextlib
 import dataclasses
 import inspect
+import re
 from collections.abc import Callable
 
 import jax
@@ -9,16 +11,37 @@ import numpy as np
 
 from ganmrf.io.pulseq_read import read_pulseq
 from ganmrf.io.schedule import read_columns, read_schedule
-from ganmrf.physics.sequences.blocks import HalfTurns, Inversion, PulseSequence, Saturation, T2Preparation
+from ganmrf.physics.sequences.blocks import HalfTurns, PulseSequence
 from ganmrf.physics.sequences.bssfp import Bssfp, ma_bssfp
 from ganmrf.physics.sequences.cardiac import CardiacFisp, published_cardiac
 from ganmrf.physics.sequences.fisp import Fisp
 from ganmrf.physics.sequences.multi_spin_echo import MultiSpinEcho
+from ganmrf.physics.sequences.preparations import (
+    LONGEST,
+    Inversion,
+    Saturation,
+    T2Preparation,
+    hard_inversion,
+    hard_saturation,
+    hard_t2_preparation,
+    hyperbolic_secant,
+    mlev4_t2_preparation,
+)
 from ganmrf.physics.sequences.published import mrf_fisp
 from ganmrf.physics.sequences.spoiled_gradient_echo import SpoiledGradientEcho
 from ganmrf.settings import configuration, naming_fields, setting
 
-_PREPARATIONS = {"inversion": Inversion, "saturation": Saturation, "t2": T2Preparation}
+_WITH_EFFICIENCY = {"inversion": Inversion, "saturation": Saturation}
+_PLAYED = {
+    "hard_inversion": hard_inversion,
+    "hard_saturation": hard_saturation,
+    "hard_t2": hard_t2_preparation,
+    "mlev4_t2": mlev4_t2_preparation,
+    "hyperbolic_secant": hyperbolic_secant,
+}
+_PREPARATIONS = _WITH_EFFICIENCY | {"t2": T2Preparation} | _PLAYED  # from a time, s, and perhaps an efficiency
+_LONGEST_MS = 1e3 * LONGEST
+_SHORTEST_BEAT_MS = 10  # far below any animal's beat, and above any in s
 # Where flags do not say: usual values, but for those of cardiac MRF, which are published (`published_cardiac`).
 _FLIP_ANGLE_DEG, _REPETITION_MS, _ECHOES = 15.0, 10.0, 32
 _CARDIAC_REPETITION_MS, _ROUND_MS = 5.1, 15 * (1000.0,)
@@ -35,6 +58,16 @@ _FIELDS = {  # argument -> field
     "rr_intervals": "rr_ms",
     "preparations": "preparations_ms",
 }
+
+
+@contextlib.contextmanager
+def _in_ms():
+    """Inside, errors say times in ms, as flags and files do, in place of s."""
+    try:
+        yield
+    except ValueError as error:
+        in_ms = re.sub(r"(?<![\w.])(-?\d[\d.]*(?:e[+-]?\d+)?) s\b", lambda s: f"{1e3 * float(s[1]):.6g} ms", str(error))
+        raise ValueError(in_ms) from error
 
 
 @configuration
@@ -65,6 +98,7 @@ class SequenceConfig:
         None,
         f"spgr, cardiac: repetition time in ms; default: {_REPETITION_MS:g}, cardiac {_CARDIAC_REPETITION_MS:g}",
         above=0,
+        at_most=_LONGEST_MS,
         goes_with=("sequence=spgr|cardiac",),
     )
     phase_increment_deg: float | None = setting(
@@ -84,12 +118,14 @@ class SequenceConfig:
         None,
         "tse: time between echoes in ms; default: 10",
         above=0,
+        at_most=_LONGEST_MS,
         goes_with=("sequence=tse",),
     )
     rr_ms: tuple[float, ...] | None = setting(
         None,
         "cardiac: time from each beat to the next in ms, in the order of the beats; default: 15 beats of 1000",
         above=0,
+        at_most=_LONGEST_MS,
         repeats=True,
         goes_with=("sequence=cardiac",),
     )
@@ -101,15 +137,20 @@ class SequenceConfig:
     )
     preparations_ms: tuple[str, ...] | None = setting(
         None,
-        "cardiac: inversion, saturation or t2 with a time in ms, or none, before the frames of each beat in turn; "
-        "default: " + ",".join(_PUBLISHED),
+        "cardiac: before the frames of each beat in turn, none, or a preparation with a time in ms, as in t2:50; ideal "
+        f"ones are inversion and saturation, which may have an efficiency, as in inversion:21:0.96, and t2; pulse by "
+        f"pulse, {', '.join(_PLAYED)}; default: {','.join(_PUBLISHED)}",
         repeats=True,
         goes_with=("sequence=cardiac",),
     )
 
     def __post_init__(self):
+        if self.rr_ms and min(self.rr_ms) < _SHORTEST_BEAT_MS:
+            raise ValueError(
+                f"rr_ms must be {_SHORTEST_BEAT_MS} ms or more (is it in s?); got {','.join(map(str, self.rr_ms))}"
+            )
         for text in self.preparations_ms or ():
-            _preparation(text)
+            _check_preparation(text)
 
     def named(self, **shared) -> PulseSequence:
         """The sequence that the fields name, and those of `SimulationConfig` that the kinds share.
@@ -140,9 +181,11 @@ def _fisp(schedule=None, schedule_slice=None, frames=None, echo_time_ms=None, in
     if pulseq:
         with naming_fields(slice_index="schedule_slice"):
             return _first(read_pulseq(schedule, slice_index=schedule_slice), frames)
-    return _first(read_schedule(schedule, **_seconds(times)), frames)
+    with _in_ms():
+        return _first(read_schedule(schedule, **_seconds(times)), frames)
 
 
+@_in_ms()
 def _bssfp(schedule=None, frames=None, echo_time_ms=None, inversion_time_ms=None, schedule_seed=None) -> Bssfp:
     times = _seconds({"echo_time_ms": echo_time_ms, "inversion_time_ms": inversion_time_ms})
     if schedule is None:
@@ -154,6 +197,7 @@ def _bssfp(schedule=None, frames=None, echo_time_ms=None, inversion_time_ms=None
     return _first(read_schedule(schedule, kind=Bssfp, **times), frames)
 
 
+@_in_ms()
 def _spgr(
     frames=1000,
     flip_angle_deg=_FLIP_ANGLE_DEG,
@@ -180,6 +224,7 @@ def _tse(frames=None, refocusing_angle_deg=(180.0,), echo_spacing_ms=10.0) -> Mu
     return MultiSpinEcho(angles, 1e-3 * echo_spacing_ms)
 
 
+@_in_ms()
 def _cardiac(
     schedule=None,
     rr_ms=_ROUND_MS,
@@ -219,15 +264,32 @@ def _seconds(times_ms):
 
 
 def _preparation(text):
-    """A preparation from ``name:time`` in ms, or None from ``none``."""
-    if text == "none":
+    """A preparation from ``name:time`` in ms or ``name:time:efficiency``, or None from ``none``."""
+    name, *numbers = text.split(":")
+    if name == "none":
         return None
-    name, _, time = text.partition(":")
+    time, *efficiency = map(float, numbers)
+    return _PREPARATIONS[name](1e-3 * time, *efficiency)
+
+
+def _check_preparation(text):
+    """Raises `ValueError` for what `_preparation` cannot read; nothing is computed."""
+    name, *numbers = text.split(":")
     try:
-        return _PREPARATIONS[name](1e-3 * float(time))
-    except (KeyError, ValueError):
-        rule = "none, or inversion, saturation or t2 with a time in ms, such as t2:50"
-        raise ValueError(f"preparations_ms must be {rule}, separated by commas; got {text}") from None
+        time, efficiency, *more = [*map(float, numbers), *[1.0] * (2 - len(numbers))]
+        known = text == "none" or (numbers and name in (_WITH_EFFICIENCY if len(numbers) > 1 else _PREPARATIONS))
+    except ValueError:
+        known = False
+    if not known or more:
+        rule = (
+            f"none, or {', '.join(_PREPARATIONS)} with a time in ms, such as t2:50, and {' or '.join(_WITH_EFFICIENCY)}"
+        )
+        rule += " perhaps an efficiency, such as inversion:21:0.96"
+        raise ValueError(f"preparations_ms must be {rule}, separated by commas; got {text}")
+    if not 0 <= time <= _LONGEST_MS:
+        raise ValueError(f"preparations_ms must have times from 0 to {_LONGEST_MS:g} ms; got {text}")
+    if not 0 <= efficiency <= 1:
+        raise ValueError(f"preparations_ms must have efficiencies from 0 to 1; got {text}")
 
 
 def _is_pulseq(schedule):

@@ -67,7 +67,7 @@ def test_ranges_of_fractions_keep_their_ends_and_have_no_value_twice(text, count
 
 @pytest.mark.parametrize("text", ["", "a", "1:2", "1:2:3:4", "5:1:1", "1:5:0", "1:nan:1", "1,,2"])
 def test_bad_ranges_name_themselves(text):
-    with pytest.raises(ValueError, match=r"--t1_ms must be a number or first:last:step .*; got '"):
+    with pytest.raises(ValueError, match=r"--t1_ms must be numbers or ranges first:last:step, .*; got '"):
         values_in_ranges(text, "--t1_ms")
 
 
@@ -127,5 +127,5 @@ def test_signed_ranges(text, values):
 
 @pytest.mark.parametrize("text", ["10:-10:5", "-10:10:-5", "-1e10", "0:inf:1"])
 def test_bad_signed_ranges_name_themselves(text):
-    with pytest.raises(ValueError, match=r"off_resonance_hz must be a number or first:last:step with -1e\+09"):
+    with pytest.raises(ValueError, match="off_resonance_hz must be numbers or ranges first:last:step, upwards within -1e9 to 1e9"):
         values_in_ranges(text, "off_resonance_hz", signed=True)

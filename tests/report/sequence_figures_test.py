@@ -8,6 +8,12 @@ from ganmrf.physics.sequences.bssfp import Bssfp
 from ganmrf.physics.sequences.cardiac import published_cardiac
 from ganmrf.physics.sequences.fisp import Fisp
 from ganmrf.physics.sequences.multi_spin_echo import MultiSpinEcho
+from ganmrf.physics.sequences.preparations import (
+    hard_saturation,
+    hard_t2_preparation,
+    hyperbolic_secant,
+    mlev4_t2_preparation,
+)
 from ganmrf.physics.sequences.spoiled_gradient_echo import SpoiledGradientEcho
 from ganmrf.report.sequence_figures import schedule_caption, schedule_figure
 from tests.report.drawn import assert_laid_out, legend, numbers
@@ -61,6 +67,13 @@ def test_a_t2_preparation_is_marked_with_its_time_and_drawn_with_its_wait():
     (axes,) = schedule_figure(Blocks((train, T2Preparation(0.05, wait=0.01), train))).axes
     assert numbers(axes.texts[0].get_text())[-1] == 50
     assert axes.texts[0].xy[0] == pytest.approx(90 + 60 / 2)  # ms
+
+
+def test_played_preparations_are_named_by_what_they_do():
+    played = hyperbolic_secant(0.02), hard_saturation(0.1), mlev4_t2_preparation(0.05), hard_t2_preparation(0.04, 0.01)
+    figure = schedule_figure(published_cardiac([1.0] * 4, preparations=played))
+    assert [numbers(text.get_text())[-1] for text in figure.axes[0].texts] == [20, 100, 50, 40]
+    assert legend(figure) == ["pulses", "played inversion", "played saturation", "played T2 preparation"]
 
 
 def test_pulses_without_echo_and_echoes_without_pulse():

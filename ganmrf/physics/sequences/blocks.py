@@ -29,7 +29,7 @@ from ganmrf.physics.sequences.preparations import (
     check_times,
     common_count,
 )
-from ganmrf.pytrees import floating, pytree, require, require_positive, require_scale, require_whole
+from ganmrf.pytrees import floating, is_traced, pytree, require, require_positive, require_scale, require_whole
 
 _ROUNDING = 1e-6  # of half turns: phases in float32 are no closer to pi
 
@@ -105,11 +105,8 @@ class Train:
         require_positive("Train.repetition_time", values["repetition_time"])
         require_scale("Train.repetition_time", values["repetition_time"], LONGEST, "s", "ms")
         require_whole("Train.turns", values["turns"], 0)
-        ends = jnp.broadcast_to(values["repetition_time"], (frames,))
-        rule = "0 or more, and no longer than the repetition time"
-        late = jnp.broadcast_to(values["echo_time"], (frames,)) > ends
-        require("Train.echo_time", values["echo_time"], lambda x: (x >= 0) & np.isfinite(x), rule)
-        require("Train.echo_time", jnp.where(late, values["echo_time"], 0), lambda x: x == 0, rule)
+        require("Train.echo_time", values["echo_time"], lambda x: (x >= 0) & np.isfinite(x), "0 or more, and finite")
+        require_within_frames("Train.echo_time", values["echo_time"], values["repetition_time"])
         for name, value in values.items():
             if name in ("turns", "recorded"):
                 value = tuple(np.broadcast_to(value, frames).tolist())
@@ -123,6 +120,23 @@ class Train:
     def n_frames(self) -> int:
         """Number of frames, recorded or not."""
         return len(self.turns)
+
+
+def require_within_frames(name: str, echo_time, repetition_time):
+    """Raises `ValueError` with the ``name`` of an echo time that is longer than the repetition time, both in s.
+
+    Each is one number or (frames,); the error counts frames from 1, and names none where both are one number. Tracers
+    pass.
+    """
+    if is_traced(echo_time, repetition_time):
+        return
+    echo, end = np.broadcast_arrays(echo_time, repetition_time)
+    late = echo > end
+    if late.any():
+        first = np.argmax(late)
+        frame = f" of frame {first + 1}" if late.ndim else ""
+        rule = f"no longer than the repetition time{frame}, {end.flat[first]:.6g} s"
+        raise ValueError(f"{name} must be {rule}; got {echo.flat[first]:.6g} s")
 
 
 @pytree

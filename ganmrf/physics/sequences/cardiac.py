@@ -44,7 +44,7 @@ class CardiacFisp:
 
     Raises:
       ValueError: counts that disagree, an interval that is shorter than a train and the preparation after it (with the
-        beat), or values that a `Train` refuses.
+        beat, counted from 1), or values that a `Train` refuses.
     """
 
     flip_angle: jax.Array
@@ -68,7 +68,7 @@ class CardiacFisp:
                 f"CardiacFisp has {beats} beats of flip angles, {self.rr_intervals.size} of rr_intervals and "
                 f"{len(self.preparations)} preparations: one of each a beat"
             )
-        for beat, preparation in enumerate(self.preparations):
+        for beat, preparation in enumerate(self.preparations, 1):
             if not isinstance(preparation, Preparation | None):
                 raise ValueError(f"CardiacFisp.preparations: beat {beat} has {preparation!r:.60}")
         Train(self.flip_angle.ravel(), self.repetition_time, self.echo_time)
@@ -77,11 +77,12 @@ class CardiacFisp:
             self._check_gaps()
 
     def _check_gaps(self):
-        for beat, gap in enumerate(np.asarray(self._gaps())[:-1]):
+        rhythm = zip(np.asarray(self.rr_intervals), np.asarray(self._gaps())[:-1], strict=False)
+        for beat, (interval, gap) in enumerate(rhythm, 1):
             if gap < -1e-9:  # rounding of the times
                 raise ValueError(
-                    f"CardiacFisp.rr_intervals: beat {beat} lasts {float(self.rr_intervals[beat]):.4g} s, {-gap:.4g} s "
-                    "less than its frames and the next preparation"
+                    f"CardiacFisp.rr_intervals: beat {beat} lasts {interval:.4g} s, {-gap:.4g} s less than its frames "
+                    "and the next preparation"
                 )
 
     def _gaps(self):

@@ -18,8 +18,8 @@ import numpy as np
 from jax import lax
 
 from ganmrf.physics import epg
-from ganmrf.physics.sequences.blocks import LONGEST, Blocks, Train, after_inversion
-from ganmrf.pytrees import first_wrong, floating, is_traced, pytree, require, require_positive, require_scale
+from ganmrf.physics.sequences.blocks import LONGEST, Blocks, Train, after_inversion, require_within_frames
+from ganmrf.pytrees import floating, pytree, require, require_positive, require_scale
 
 
 @pytree
@@ -51,8 +51,8 @@ class Fisp:
         if flip_angle.ndim != 1 or flip_angle.size == 0:
             raise ValueError(f"Fisp.flip_angle must be (frames,) with one frame at least; got {flip_angle.shape}")
         object.__setattr__(self, "flip_angle", flip_angle)
-        for name in ("repetition_time", "echo_time"):
-            value = floating(name, getattr(self, name))
+        times = {name: floating(name, getattr(self, name)) for name in ("repetition_time", "echo_time")}
+        for name, value in times.items():
             if value.shape not in ((), flip_angle.shape):
                 raise ValueError(f"Fisp.{name} has shape {value.shape}, but flip_angle has {flip_angle.size} frames")
             object.__setattr__(self, name, jnp.broadcast_to(value, flip_angle.shape))
@@ -62,14 +62,7 @@ class Fisp:
         require_positive("Fisp.repetition_time", self.repetition_time)
         require_scale("Fisp.repetition_time", self.repetition_time, LONGEST, "s", "ms")
         require("Fisp.echo_time", self.echo_time, lambda x: (x >= 0) & np.isfinite(x), "0 or more, and finite")
-        if not is_traced(self.repetition_time, self.echo_time):
-            late = np.asarray(self.echo_time > self.repetition_time)
-            if late.any():
-                echo, end = np.asarray(self.echo_time), np.asarray(self.repetition_time)
-                raise ValueError(
-                    f"Fisp.echo_time must not exceed repetition_time; got echo_time = {first_wrong(echo, late)}, "
-                    f"repetition_time = {first_wrong(end, late)}"
-                )
+        require_within_frames("Fisp.echo_time", **times)
         if self.inversion_time is not None:
             inversion_time = floating("inversion_time", self.inversion_time)
             if inversion_time.ndim:

@@ -181,7 +181,11 @@ def test_gradients_of_every_leaf(name):
     [
         (lambda: Train([0.1, 0.2], [0.01, 0.01, 0.01], 1e-3), r"Train.flip_angle must be \(frames,\) of 3 frames"),
         (lambda: Train([0.1, 0.2], 0.01, 1e-3, rf_phase=[0.0, 1.0, 2.0]), "of 3 frames"),
-        (lambda: Train([0.1], 0.01, 0.02), "no longer than the repetition time; got 0.02"),
+        (lambda: Train([0.1], 0.01, 0.02), "no longer than the repetition time, 0.01 s; got 0.02 s"),
+        (
+            lambda: Train([0.1] * 2, [0.03, 0.01], 0.02),
+            "no longer than the repetition time of frame 2, 0.01 s; got 0.02",
+        ),
         (lambda: Train([0.1], 12.0, 1e-3), r"must be in s, .*ms"),
         (lambda: Train([0.1], 0.01, 1e-3, turns=-1), "Train.turns must be a whole number"),
         (lambda: Inversion(0.02, 1.2), "Inversion.efficiency must be 0 to 1; got 1.2"),
@@ -190,7 +194,7 @@ def test_gradients_of_every_leaf(name):
         (lambda: Delay([0.1, 0.2]), "Delay.time must be one number"),
         (lambda: Blocks((Delay(0.1),)), "no frame is recorded"),
         (lambda: Blocks((0.1,)), "a block must be of"),
-        (lambda: CardiacFisp(np.full((2, 40), 0.2), 5e-3, 1e-3, (None, None), [0.15, 0.5]), "beat 0 lasts 0.15 s"),
+        (lambda: CardiacFisp(np.full((2, 40), 0.2), 5e-3, 1e-3, (None, None), [0.15, 0.5]), "beat 1 lasts 0.15 s"),
         (lambda: CardiacFisp(np.full((2, 4), 0.2), 5e-3, 1e-3, (None,), [0.15, 0.5]), "2 beats of flip angles.*1 prep"),
         (lambda: Tissue(1.0, 0.1, 1.0, np.nan), "Tissue.off_resonance must be finite"),
     ],

@@ -108,9 +108,9 @@ def test_beats_of_which_the_first_alone_is_prepared_are_fisp():
         (
             [0.8, 0.25, 0.8],
             {},
-            "rr_intervals: beat 1 lasts 0.25 s, 0.0197 s less than its frames and the next preparation",
+            "rr_intervals: beat 2 lasts 0.25 s, 0.0197 s less than its frames and the next preparation",
         ),
-        ([0.8, 0.2, 0.8], {"preparations": ()}, "beat 1 lasts 0.2 s, 0.0397 s less"),
+        ([0.8, 0.2, 0.8], {"preparations": ()}, "beat 2 lasts 0.2 s, 0.0397 s less"),
         ([0.8], {"flip_angle": np.ones(3)}, "flip_angle must hold 47 values, or 47 for 1 beats; got 3"),
         ([], {}, "must be .beats, frames of a beat.; got .0, 47."),
     ],

@@ -28,8 +28,7 @@ BAD_SEQUENCES = [
     ({"echo_time": np.nan}, r"^Fisp\.echo_time must be 0 or more, and finite; got nan at index 0$"),
     (
         {"echo_time": [0.002, 0.02]},
-        r"^Fisp\.echo_time must not exceed repetition_time; got echo_time = 0\.02 at index 1, "
-        r"repetition_time = 0\.01 at index 1$",
+        r"^Fisp\.echo_time must be no longer than the repetition time of frame 2, 0\.01 s; got 0\.02 s$",
     ),
     (
         {"inversion_time": -1.0},

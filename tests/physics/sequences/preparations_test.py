@@ -164,7 +164,7 @@ def _about_z(x, y, angle):
 def test_a_played_preparation_takes_its_time_in_a_beat():
     facts = {"flip_angle": np.full((2, 3), 0.2), "repetition_time": 5e-3, "echo_time": 1e-3}
     CardiacFisp(**facts, preparations=(None, mlev4_t2_preparation(0.05, 0.01)), rr_intervals=[0.08, 1.0])
-    with pytest.raises(ValueError, match=r"beat 0 lasts 0.07 s"):
+    with pytest.raises(ValueError, match=r"beat 1 lasts 0.07 s"):
         CardiacFisp(**facts, preparations=(None, mlev4_t2_preparation(0.05, 0.01)), rr_intervals=[0.07, 1.0])
 
 
