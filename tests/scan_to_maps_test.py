@@ -120,6 +120,14 @@ def disc(signal):
     return np.asarray(signal)[:, None, None] * (np.hypot(y, x) < 6)
 
 
+def test_magnitudes_give_off_resonance_of_an_arbitrary_sign(tmp_path):
+    np.savez(tmp_path / "scan.npz", images=np.abs(disc(simulate(BALANCED, Tissue(0.8, 0.1, off_resonance=-10.0)))))
+    with pytest.warns(UserWarning, match="the sign of off-resonance in the maps is arbitrary"):
+        results = map_scan(tmp_path / "scan.npz", sequence=BALANCED, tissue=OFF_RESONANT, config=ReconstructionConfig())
+    assert results.magnitude
+    assert abs(results.maps.off_resonance[SIZE // 2, SIZE // 2]) == 10
+
+
 @pytest.mark.parametrize("kind", ["series", "raw"])
 def test_off_resonance_is_mapped_or_given(kind, tmp_path):
     """A series, or raw data, in the complex basis of balanced fingerprints."""

@@ -10,11 +10,13 @@ References:
 """
 
 import dataclasses
+import warnings
 
 import numpy as np
 
 from ganmrf.dictionary.build import Dictionary
 from ganmrf.memory import require_memory
+from ganmrf.physics.lowering import is_real
 
 _NEGATIVE = 1e-3  # share of the energy that resampling may make negative; frames after an inversion have a tenth
 _AIR = 0.1  # share of the strong voxels' norm below which a voxel does not count: resampling rings around edges
@@ -41,6 +43,10 @@ def magnitude_dictionary(dictionary: Dictionary) -> Dictionary:
     Every fingerprint is replaced by its magnitude, frame by frame, of unit norm as before. A compressed dictionary
     comes back uncompressed, with what its basis left out missing; one on disk is read into memory.
 
+    Where all phases of pulses are half turns, signals at opposite off-resonances are conjugates of each other, and
+    their magnitudes are equal: `match` and `refine` find abs(off-resonance), with an arbitrary sign. A warning says so
+    where atoms have off-resonances of both signs.
+
     Raises:
       ValueError: a dictionary that does not fit in memory.
     """
@@ -49,6 +55,13 @@ def magnitude_dictionary(dictionary: Dictionary) -> Dictionary:
     require_memory(
         2 * len(atoms) * frames * atoms.dtype.itemsize, "a dictionary of magnitudes", "fewer atoms need less"
     )
+    own = dictionary.tissue.off_resonance
+    if own is not None and np.min(own) < 0 < np.max(own) and is_real(dictionary.sequence, None):
+        warnings.warn(
+            "magnitudes are the same at opposite off-resonances, and the dictionary has both: the sign of "
+            "off-resonance in the maps is arbitrary unless a map of B0 gives it",
+            stacklevel=2,
+        )
     atoms = np.asarray(atoms[:])
     if basis is not None:
         atoms = (atoms @ basis.conj().T).astype(atoms.dtype)

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from ganmrf.dictionary.build import Dictionary
-from ganmrf.dictionary.sequence_fields import DTYPES, TEXTS, fields_of_sequence, sequence_of, variables_of
+from ganmrf.dictionary.sequence_fields import DTYPES, NAMES, TEXTS, fields_of_sequence, sequence_of, variables_of
 from ganmrf.files import array_suffix, read_arrays, replacing, write_arrays
 from ganmrf.matlab import check_variable
 from ganmrf.physics.slice_profile import SliceProfile
@@ -114,10 +114,10 @@ def load_dictionary(path) -> Dictionary:
     """
     path = pathlib.Path(path)
     contents = read_arrays(path, (*TEXTS, "schema_version"))
-    check_schema(path, contents.pop("schema_version", None))
+    version = check_schema(path, contents.pop("schema_version", None))
     variables = {name: (len(axes), None) for name, axes in AXES.items()} | variables_of(path, contents)
-    contents |= read_arrays(path, (*variables, *_OR_ONE.values()))
-    require_names(path, variables, contents)
+    contents |= read_arrays(path, (*variables, *_OR_ONE.values(), *NAMES))
+    check_names(path, version, variables, contents)
     fields = {name: array for name, array in contents.items() if name not in _OR_ONE.values()}
     if array_suffix(path) == ".mat":
         fields |= {name: _from_matlab(fields[name], *variables[name]) for name in variables if name in fields}
@@ -129,8 +129,8 @@ def load_dictionary(path) -> Dictionary:
     return dictionary
 
 
-def check_schema(path, version):
-    """Raises `ValueError` unless ``version``, that of a file or None, is one of `SCHEMA_VERSIONS`."""
+def check_schema(path, version) -> int:
+    """The ``version`` of a file; raises `ValueError` unless it, which may be None, is one of `SCHEMA_VERSIONS`."""
     version = np.asarray(np.nan if version is None else version)
     if version.size != 1 or version.dtype.kind not in "iuf" or np.isnan(version).any():
         raise ValueError(f"{path}: no schema_version: not a dictionary of ganmrf")
@@ -138,10 +138,18 @@ def check_schema(path, version):
         newest = SCHEMA_VERSIONS[-1]
         advice = ": update ganmrf" if version > newest else ""
         raise ValueError(f"{path} has schema {version:g}; this version reads up to {newest}{advice}")
+    return int(version)
 
 
-def require_names(path, needed, present):
-    """Raises `ValueError` naming what is needed but neither `OPTIONAL` nor present."""
+def check_names(path, version, needed, present):
+    """Raises `ValueError` naming what is needed but neither `OPTIONAL` nor present, or present but of another kind.
+
+    Nor may the variables be those of another schema: a kind that was changed or lost would make them another sequence.
+    """
+    if others := [name for name in NAMES if name in present and name not in needed]:
+        raise ValueError(f"{path}: {', '.join(sorted(others))} is no variable of a sequence of its kind: damaged")
+    if version != schema_of(present) or (version > 1 and "kind" not in present):
+        raise ValueError(f"{path}: its kind, structure and off_resonance_hz are not those of schema {version}: damaged")
     if missing := [name for name in needed if name not in present and name not in OPTIONAL]:
         raise ValueError(f"{path}: no {', '.join(missing)}: not a whole dictionary")
 

@@ -6,6 +6,7 @@ several, off-resonance. A step needs inner products alone: of the signal s, its 
 """
 
 import dataclasses
+import warnings
 
 import jax
 import numpy as np
@@ -34,8 +35,9 @@ class Refined:
       t2: transverse relaxation time, s, float64.
       m0: complex amplitude, as in `match.Maps`, complex128.
       b1: actual over nominal flip angle that was simulated, float64.
-      t1_std: standard deviation of ``t1``, s (`cramer_rao`); inf where the signal does not determine it, NaN for
-        magnitude images.
+      t1_std: standard deviation of ``t1``, s (`cramer_rao`); inf where the signal does not determine it, and, as all
+        others, where T1, T2 or off-resonance is at an end of its range: a bound is no estimate, and the rest of the fit
+        makes up for it. NaN for magnitude images.
       t2_std: standard deviation of ``t2``, s.
       m0_std: standard deviation of ``abs(m0)``.
       noise: standard deviation of the noise, given to `refine` or measured by it, from which the error bars follow.
@@ -84,7 +86,9 @@ def refine(
     two off-resonances of the dictionary; a step that does not lower the residual is halved and tried again, so that no
     voxel ends with a larger residual than its atom at the voxel's B1 and B0. At most 20 steps are tried, 40 with
     off-resonance. T1 and T2 stay between half the smallest and twice the largest of the dictionary, and T2 does not
-    exceed T1; off-resonance may leave the dictionary's by half its last step. What a signal does not depend on, such as
+    exceed T1; off-resonance may leave the dictionary's by half its last step. A voxel that ends at an end of a range
+    has infinite error bars, and where that is one of off-resonance, T1 and T2 can be far off, and a warning says how
+    many voxels they are. What a signal does not depend on, such as
     the off-resonance of a `Fisp` of constant repetition time, stays that of the atom. Under a `Bssfp` of one repetition
     time TR, tissues whose off-resonance differs by 1/TR have the same signals but for their sign (and for a half pulse
     in front): a fit stays with that of them which was matched. Signals are simulated in float32 (in float64 under
@@ -132,6 +136,7 @@ def refine(
     elif freedom < 1:
         raise ValueError(f"noise must be given: {model.n_columns} numbers a voxel are too few to measure it")
     found = _fit(model, series, voxels, "refining" if progress else None)
+    _warn_of_ends(model, found)
     if noise is None:
         variance = found["residual"] / freedom
         few = model.n_columns < _FEW_COLUMNS and variance.size
@@ -200,10 +205,10 @@ def _gauss_newton(model, data, rows, mesh):
     signal, *derivatives = np.moveaxis(signals, 1, 0)
     derivatives[:2] = (each / time[:, None] for each, time in zip(derivatives[:2], values[:2], strict=True))
     with jax.enable_x64(True):
-        stds, of_m0 = cramer_rao(signal, tuple(derivatives), m0, 1.0)
-    found = {"m0": m0, "residual": residual, "converged": inside & ~moves, "m0_std": np.asarray(of_m0)}
+        stds, of_m0 = (np.where(inside, each, np.inf) for each in cramer_rao(signal, tuple(derivatives), m0, 1.0))
+    found = {"m0": m0, "residual": residual, "converged": inside & ~moves, "m0_std": of_m0}
     found |= dict(zip(model.fitted, values, strict=True))
-    return found | {f"{name}_std": std for name, std in zip(model.fitted, np.asarray(stds), strict=True)}
+    return found | {f"{name}_std": std for name, std in zip(model.fitted, stds, strict=True)}
 
 
 def _least_squares(signals, data, longest_step):
@@ -222,6 +227,19 @@ def _least_squares(signals, data, longest_step):
     inverse = np.linalg.pinv(information, rcond=_ROUNDING, hermitian=True)
     step = (inverse @ (gradient / size)[:, :, None])[..., 0].T / size.T
     return m0, residual, step / np.maximum(np.abs(step / longest_step).max(axis=0), 1)
+
+
+def _warn_of_ends(model, found):
+    """Warns of voxels whose off-resonance was fitted and is at an end of its range."""
+    if "off_resonance" not in model.fitted:
+        return
+    hz, low, high = found["off_resonance"], model.low[2, 0], model.high[2, 0]
+    if ends := np.count_nonzero((hz <= low) | (hz >= high)):
+        warnings.warn(
+            f"{ends} of {hz.size} refined voxels end at an end of the range of off-resonance, {low:.4g} to {high:.4g} "
+            "Hz: their T1 and T2 are not to be trusted; a dictionary of more off-resonances may hold theirs",
+            stacklevel=3,
+        )
 
 
 def _voxels(dictionary, maps, mask, shape):

@@ -32,6 +32,7 @@ _UNITS = {  # name of a field: what is added to it
     "time": "s",
     "wait": "s",
 }
+NAMES = {"rf_phase_half_turns", *(f"{name}_{unit}" for name, unit in _UNITS.items())}  # of any kind, but for parts
 _OF_FISP = ("flip_angle", "repetition_time", "echo_time", "inversion_time")
 _LONGEST = 2**24  # characters of the structure: a block takes a thousand
 
@@ -88,6 +89,10 @@ def _kind_and_structure(path, texts):
     if kind not in KINDS:
         known = ", ".join(KINDS)
         raise ValueError(f"{path}: its sequence is of kind {kind!r:.40}; this version knows {known}: update ganmrf")
+    if kind == "fisp" and "structure" in texts:
+        raise ValueError(
+            f"{path}: its sequence has a structure, as fisp has none, but its kind is fisp, or missing: damaged"
+        )
     with _telling(path):
         return kind, None if kind == "fisp" else json.loads(_text(path, texts, "structure", ""))
 

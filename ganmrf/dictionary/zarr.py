@@ -22,15 +22,15 @@ import tensorstore
 from ganmrf.dictionary.build import Dictionary
 from ganmrf.dictionary.npz import (
     AXES,
+    check_names,
     check_schema,
     check_shapes,
     dictionary_of,
     load_dictionary,
-    require_names,
     schema_of,
 )
 from ganmrf.dictionary.rows import RowsOnDemand
-from ganmrf.dictionary.sequence_fields import TEXTS, variables_of
+from ganmrf.dictionary.sequence_fields import NAMES, TEXTS, variables_of
 from ganmrf.files import making_folder, read_json, write_json
 from ganmrf.memory import check_claim, require_memory
 
@@ -138,11 +138,11 @@ class ChunkedStore:
                 raise TypeError
         except (KeyError, TypeError) as error:
             raise ValueError(f"{path}: no dictionary of ganmrf") from error
-        check_schema(path, version)
+        version = check_schema(path, version)
         texts = {name: np.asarray(text) for name, text in texts.items()}
         of_sequence = variables_of(path, texts)
-        names = [name for name in (*AXES, *_EXTRA_AXES, *of_sequence) if (path / name).is_dir()]
-        require_names(path, (*AXES, *of_sequence, "n_states"), names)
+        names = [name for name in dict.fromkeys((*AXES, *_EXTRA_AXES, *of_sequence, *NAMES)) if (path / name).is_dir()]
+        check_names(path, version, (*AXES, *of_sequence, "n_states"), (*names, *texts))
         opening = {name: tensorstore.open(_spec(path, name)) for name in names}
         arrays = {name: _result(array) for name, array in opening.items()}
         _check_claims(path, arrays)

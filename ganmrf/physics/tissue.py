@@ -9,9 +9,10 @@ import numpy as np
 from ganmrf.pytrees import first_wrong, floating, is_traced, pytree, require, require_positive, require_scale
 
 # Water at body temperature, the slowest there is in a body, has 4.5 s; no pulse is played at ten times its angle.
-_TIME = {"logarithmic": True, "scale": (20.0, "s", "ms")}
-_FACTOR = {"logarithmic": False, "scale": (10.0, "parts of the nominal angle", "percent")}
-_SIGNED = {"logarithmic": False, "scale": None}
+_TIME = {"logarithmic": True, "signed": False, "scale": (20.0, "s", "ms")}
+_FACTOR = {"logarithmic": False, "signed": False, "scale": (10.0, "parts of the nominal angle", "percent")}
+FARTHEST_HZ = 10e3  # off resonance: fat, the farthest in a body but for metal, is 1 kHz off at 7 T
+_FREQUENCY = {"logarithmic": False, "signed": True, "scale": (FARTHEST_HZ, "Hz", "rad/s")}
 
 
 @pytree
@@ -20,7 +21,7 @@ class Tissue:
     """Relaxation times, transmit field and off-resonance of one or many voxels.
 
     What is true of a parameter stands in the metadata of its field: whether signals change evenly with its logarithm
-    (`TissueBox`), and the ``scale`` of what is positive, as `require_scale` takes it; None for what may have any sign.
+    (`TissueBox`), whether it may be 0 and ``signed``, and its ``scale``, as `require_scale` takes it.
 
     Attributes:
       t1: longitudinal relaxation time, s, any shape.
@@ -31,13 +32,13 @@ class Tissue:
 
     Raises:
       ValueError: a time or ``b1`` that is not positive and finite, T2 > T1, shapes that do not broadcast, or values
-        that are in ms or percent by their size (`ganmrf.pytrees.unusual_values` allows them).
+        that are in ms, percent or rad/s by their size (`ganmrf.pytrees.unusual_values` allows them).
     """
 
     t1: jax.Array = dataclasses.field(metadata=_TIME)
     t2: jax.Array = dataclasses.field(metadata=_TIME)
     b1: jax.Array | float = dataclasses.field(default=1.0, metadata=_FACTOR)
-    off_resonance: jax.Array | float | None = dataclasses.field(default=None, metadata=_SIGNED)
+    off_resonance: jax.Array | float | None = dataclasses.field(default=None, metadata=_FREQUENCY)
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
@@ -45,11 +46,11 @@ class Tissue:
                 continue
             value = floating(field.name, value)
             object.__setattr__(self, field.name, value)
-            if (scale := field.metadata["scale"]) is None:
+            if field.metadata["signed"]:
                 require(f"Tissue.{field.name}", value, np.isfinite, "finite")
             else:
                 require_positive(f"Tissue.{field.name}", value)
-                require_scale(f"Tissue.{field.name}", value, *scale)
+            require_scale(f"Tissue.{field.name}", value, *field.metadata["scale"])
         try:
             _ = self.shape
         except ValueError as error:

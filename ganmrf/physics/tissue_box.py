@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ganmrf.physics.tissue import Tissue
-from ganmrf.pytrees import pytree
+from ganmrf.pytrees import pytree, require_scale
 
 _HALF_REPETITION = 6.5e-3  # s, the offset of `log_time` for all sequences: published repetition times are near 13 ms
 _FACTS = {field.name: field.metadata for field in dataclasses.fields(Tissue)}
@@ -62,6 +62,7 @@ class TissueBox:
                 raise ValueError(
                     f"TissueBox: the range of {name} must be {rule} and not empty; got {low:g} to {high:g}"
                 )
+            require_scale(f"TissueBox: the range of {name}", [low, high], *_FACTS[name]["scale"])
         t1, t2 = (self.low[self.names.index(name)] for name in ("t1", "t2"))
         if t2 > t1:
             raise ValueError(f"TissueBox: t2 must not begin above t1; got {t2:g} and {t1:g} s")
@@ -169,7 +170,7 @@ class TissueBox:
 
 
 def _signed(name):
-    return _FACTS[name]["scale"] is None
+    return _FACTS[name]["signed"]
 
 
 def _scaled(name, value):

@@ -7,7 +7,7 @@ from ganmrf.dictionary.build import build_dictionary
 from ganmrf.dictionary.compress import compress
 from ganmrf.dictionary.grids import grid_of, tissue_grid
 from ganmrf.dictionary.match import match
-from ganmrf.dictionary.npz import save_dictionary
+from ganmrf.dictionary.npz import load_dictionary, save_dictionary
 from ganmrf.dictionary.refine import refine
 from ganmrf.physics.bloch import isochromat_signal
 from ganmrf.physics.sequences.blocks import Inversion, T2Preparation
@@ -63,14 +63,12 @@ def test_a_dictionary_of_any_sequence_is_matched_and_refined(kind):
         np.testing.assert_allclose(values, expected, rtol=1e-3)
 
 
-def test_off_resonance_is_matched_and_not_stored():
+def test_off_resonance_is_matched_and_stored(tmp_path):
     t1, shifts = np.array([0.5, 1.0, 1.5]), np.array([-20.0, 0.0, 20.0])
     tissue = Tissue(np.tile(t1, 3), 0.08, 1.0, np.repeat(shifts, 3))
     sequence = Bssfp(np.random.default_rng(0).uniform(0.1, 1.0, 60), 10e-3)
     atoms = build_dictionary(sequence, tissue)
-    found = match(atoms, np.asarray(simulate(sequence, Tissue(1.0, 0.08, 1.0, 20.0)))[:, None])
-    assert found.index.tolist() == [7]
-    with pytest.raises(ValueError, match="takes FISP alone; got Bssfp"):
-        save_dictionary("atoms.npz", atoms)
-    with pytest.raises(ValueError, match="does not fit off-resonance"):
-        refine(atoms, np.zeros((60, 1)), found)
+    save_dictionary(tmp_path / "atoms.npz", atoms)
+    for each in (atoms, load_dictionary(tmp_path / "atoms.npz")):
+        found = match(each, np.asarray(simulate(sequence, Tissue(1.0, 0.08, 1.0, 20.0)))[:, None])
+        assert (found.index.tolist(), found.off_resonance.tolist()) == ([7], [20])

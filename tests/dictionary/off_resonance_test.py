@@ -1,5 +1,6 @@
 """Off-resonance is estimated with T1 and T2 from signals of any sequence, or given by a map of B0."""
 
+import contextlib
 import dataclasses
 import functools
 
@@ -226,14 +227,43 @@ def test_residuals_of_the_right_model_are_noise():
 def test_magnitudes_of_complex_fingerprints():
     truth, images = off_grid()
     for atoms in (dictionary(), compress(dictionary(), 40)[0]):
-        atoms = magnitude_dictionary(atoms)
+        with pytest.warns(UserWarning, match="the sign of off-resonance in the maps is arbitrary"):
+            atoms = magnitude_dictionary(atoms)
         assert atoms.fingerprints.dtype == np.float32
         maps = match(atoms, np.abs(images))
         assert np.median(maps.quality) > 0.99
-    refined = refine(magnitude_dictionary(dictionary()), np.abs(images), maps, magnitude=True)
+    with pytest.warns(UserWarning, match="the sign of off-resonance in the maps is arbitrary"):
+        atoms = magnitude_dictionary(dictionary())
+    refined = refine(atoms, np.abs(images), maps, magnitude=True)
     for name, values in zip(("t1", "t2"), truth, strict=False):  # a few voxels start from an atom of another minimum
         assert np.median(np.abs(getattr(refined, name) / values - 1)) < 1e-4
     assert np.isnan(refined.off_resonance_std).all()
+
+
+def test_magnitudes_do_not_tell_the_sign_but_where_pulses_have_other_phases():
+    """No warning is given for atoms of one sign, nor for pulses whose phase steps by a quarter turn."""
+    quarters = np.arange(120) * np.pi / 2
+    for sequence, equal in ((balanced(), True), (balanced(rf_phase=quarters), False)):
+        here, mirrored = (np.abs(signals_of([0.8], [0.07], [hz], sequence)) for hz in (13.0, -13.0))
+        assert np.allclose(here, mirrored, atol=1e-5) is equal  # of signals of 0.1: float32
+        atoms = build_dictionary(sequence, grid(HZ, T1S[:2], T2S[:2]))
+        with pytest.warns(UserWarning, match="the sign") if equal else contextlib.nullcontext():
+            magnitude_dictionary(atoms)
+    magnitude_dictionary(build_dictionary(balanced(), grid([0.0, 5.0], T1S[:2], T2S[:2])))
+
+
+def test_an_end_of_the_range_is_no_estimate():
+    """Off-resonance of two voxels is beyond half a step outside; what was fitted in its place moves T2."""
+    truth = np.full(4, 0.8), np.full(4, 0.07), np.array([0.0, 21.0, 27.0, -27.0])
+    images, outside = signals_of(*truth), [False, False, True, True]
+    maps = match(dictionary(), images)
+    with pytest.warns(UserWarning, match=r"2 of 4 refined voxels .* off-resonance, -22.5 to 22.5 Hz"):
+        refined = refine(dictionary(), images, maps, noise=1e-3)
+    np.testing.assert_array_equal(np.abs(refined.off_resonance[outside]), 22.5)
+    np.testing.assert_array_equal(~refined.converged, outside)
+    for bars in (refined.off_resonance_std, refined.t1_std, refined.t2_std, refined.m0_std):
+        np.testing.assert_array_equal(np.isinf(bars), outside)
+    assert (np.abs(refined.t2 / truth[1] - 1)[outside] > 0.01).all()
 
 
 def test_errors_of_fingerprints_move_a_fit_with_off_resonance():

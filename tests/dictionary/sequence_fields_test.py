@@ -203,6 +203,27 @@ def test_files_from_before_there_were_kinds_are_read(tmp_path):
     assert_identical(open_dictionary(path).sequence, Fisp(flip_angle, 0.01, 0.002))
 
 
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize(
+    ("off_resonance", "changes", "words"),
+    [
+        (None, {"kind": "fisp"}, "has a structure, as fisp has none"),
+        (None, {"kind": None}, "has a structure, as fisp has none"),
+        (None, {"kind": "fisp", "structure": None}, "rf_phase_half_turns is no variable of a sequence of its kind"),
+        (5.0, {"kind": None, "structure": None}, "rf_phase_half_turns is no variable of a sequence of its kind"),
+        (None, {"kind": None, "structure": None, "rf_phase_half_turns": None}, "are not those of schema 2"),
+        (5.0, {"kind": None, "structure": None, "rf_phase_half_turns": None}, "are not those of schema 2"),
+    ],
+)
+def test_another_kind_is_not_read_as_fisp(tmp_path, suffix, off_resonance, changes, words):
+    """Variables of FISP are among those of other kinds, and a file from before there were kinds has none."""
+    sequence = Bssfp([0.5, 0.6, 0.7], 0.01)
+    path = tampered(tmp_path, suffix, dictionary(sequence, off_resonance=off_resonance), **changes)
+    with pytest.raises(ValueError, match=words) as error:
+        open_dictionary(path)
+    assert str(error.value).startswith(str(path))
+
+
 def test_versions_that_know_fisp_alone_refuse_what_they_would_misread(tmp_path):
     """They read schema 1, in which FISP stays, whatever else a file holds."""
     fisp = Fisp([0.1, 0.2], 0.01, 0.002)
@@ -238,9 +259,9 @@ def changed(path, change):
     path.write_text(change(path.read_text(encoding="utf-8")), encoding="utf-8")
 
 
-def tampered(folder, suffix, **changes):
-    """The file of a dictionary of `PREPARED`, with variables replaced, or removed where the change is None."""
-    path = saved(folder, suffix, dictionary(PREPARED))
+def tampered(folder, suffix, whole=None, **changes):
+    """The file of a dictionary, of `PREPARED` by default, with variables replaced, or removed where it is None."""
+    path = saved(folder, suffix, dictionary(PREPARED) if whole is None else whole)
     if suffix != ".zarr":
         contents = dict(np.load(path)) if suffix == ".npz" else scipy.io.loadmat(path)
         contents = {name: value for name, value in (contents | changes).items() if value is not None}
@@ -267,6 +288,8 @@ STRUCTURE = str(fields_of(dictionary(PREPARED))["structure"])
     [
         ({"kind": "epi"}, "its sequence is of kind 'epi'; this version knows fisp, cardiac, .*: update ganmrf"),
         ({"kind": "cardiac"}, "structure of its sequence is damaged .*cardiac"),
+        ({"kind": "fisp"}, "has a structure, as fisp has none"),
+        ({"kind": None}, "has a structure, as fisp has none"),
         ({"structure": None}, "structure of its sequence is damaged"),
         ({"structure": STRUCTURE[:-1]}, "structure of its sequence is damaged"),
         ({"structure": "[" * 100_000}, "structure of its sequence is damaged"),

@@ -77,6 +77,10 @@ def test_fields_cannot_be_assigned():
         ({"t1": [0.9, 950.0], "t2": 0.04}, r"Tissue.t1 must be in s, .* in ms\?.*; got 950 at index 1"),
         ({"t1": 950.0, "t2": 40.0}, "Tissue.t1 must be in s"),
         ({"t1": 0.9, "t2": 0.04, "b1": 100.0}, r"Tissue.b1 must be .* in percent\?.*; got 100"),
+        (
+            {"t1": 0.9, "t2": 0.04, "off_resonance": [0.0, -1e9]},
+            r"Tissue.off_resonance must be in Hz, 10000 at most .* in rad/s\?.*; got -1e\+09 at index 1",
+        ),
     ],
 )
 def test_values_in_everyday_units_are_refused_unless_told_otherwise(values, words):

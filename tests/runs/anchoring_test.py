@@ -56,3 +56,5 @@ def test_the_kind_of_sequence_and_a_range_of_off_resonance(tmp_path):
     np.testing.assert_array_equal(wide.box().low[2:], [-5])
     with pytest.raises(ValueError, match=r"off_resonance_range_hz must be two numbers, the lower one first; got 5,-5"):
         dataclasses.replace(wide, off_resonance_range_hz=(5.0, -5.0))
+    with pytest.raises(ValueError, match="off_resonance_range_hz must be at least -10000"):
+        dataclasses.replace(wide, off_resonance_range_hz=(-1e9, 5.0))

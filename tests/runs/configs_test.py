@@ -71,5 +71,7 @@ def test_off_resonance_is_an_axis_of_the_grid():
     np.testing.assert_array_equal(grid.off_resonance, [-20, -10, 0, 10, 20])
     assert SimulationConfig(**times, off_resonance_hz="-15").tissue().off_resonance.shape == ()
     assert SimulationConfig(**times).tissue().off_resonance is None
-    with pytest.raises(ValueError, match="off_resonance_hz must be a number or"):
+    with pytest.raises(ValueError, match="off_resonance_hz must be numbers or ranges"):
         SimulationConfig(off_resonance_hz="5:1:1")
+    with pytest.raises(ValueError, match=r"off_resonance_hz must be within .*10000 Hz .*rad/s.*; got -1e\+09"):
+        SimulationConfig(off_resonance_hz="0,-1e9:5:1")
