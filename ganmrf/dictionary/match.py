@@ -46,8 +46,8 @@ class Maps:
         `simulate` are 1j times the magnetisation, whose constant phase of -90 degrees is thus part of ``m0``.
       index: row of the dictionary, int64.
       quality: normalised inner product of signal and fingerprint, 0 to 1, float64; 1 for a signal of the dictionary.
-      off_resonance: of the matched atom, Hz, in the dtype of the dictionary; None where its atoms have none. Its sign is
-        arbitrary where magnitudes were matched with atoms of both (`magnitude_dictionary`).
+      off_resonance: of the matched atom, Hz, in the dtype of the dictionary; None where its atoms have none. Its
+        sign is arbitrary where magnitudes were matched with atoms of both (`magnitude_dictionary`).
     """
 
     t1: np.ndarray

@@ -260,7 +260,7 @@ def test_b0_is_smooth_and_highest_in_front_and_leaves_the_rest_alone(small):
     assert np.abs(b0[200:]).max() <= 10
     row, column = np.unravel_index(b0.argmax(), b0.shape)
     assert (50 < row < 90, 100 < column < 156) == (True, True)  # 70 mm before the centre: row 68 of 256
-    # It falls from 20 Hz by exp(-1/2) within 20 mm, 17 pixels: 20 / 17 / sqrt(e) a pixel at most, and by the field's slope.
+    # It falls from 20 Hz by exp(-1/2) within 20 mm, 17 pixels: 20 / 17 / sqrt(e) a pixel, and the field's slope.
     assert np.abs(np.diff(b0, axis=0)).max() < 1.2
     with pytest.raises(ValueError, match="b0_variation must be 0 or more"):
         digital_brain(size=8, b0_variation=-1.0)
