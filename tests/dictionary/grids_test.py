@@ -127,5 +127,5 @@ def test_signed_ranges(text, values):
 
 @pytest.mark.parametrize("text", ["10:-10:5", "-10:10:-5", "-1e10", "0:inf:1"])
 def test_bad_signed_ranges_name_themselves(text):
-    with pytest.raises(ValueError, match="off_resonance_hz must be numbers or ranges first:last:step, upwards within -1e9 to 1e9"):
+    with pytest.raises(ValueError, match=r"off_resonance_hz must be numbers or ranges .* within -1e9 to 1e9"):
         values_in_ranges(text, "off_resonance_hz", signed=True)

@@ -176,6 +176,7 @@ def test_no_voxel_gets_worse_or_leaves_its_range(small):
     ends = (refined.t2 == 2 * t2.max()) | (refined.t2 == refined.t1)
     assert ends[-10:].any()
     assert not refined.converged[ends].any()
+    assert np.isinf([refined.t1_std[ends], refined.t2_std[ends], refined.m0_std[ends]]).all()
 
 
 @hypothesis.settings(max_examples=5)
