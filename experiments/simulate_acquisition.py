@@ -4,10 +4,11 @@ Example::
 
     ganmrf simulate_acquisition --output=scan.h5 --truth=truth
     ganmrf reconstruct_maps --input=scan.h5 --output=runs/scan
+    ganmrf simulate_acquisition --output=balanced.h5 --sequence=bssfp --b0_variation_hz=20
 
 One spiral a frame, turned from frame to frame, as in the GAN-MRF paper: 48-fold undersampled, 256 x 256 over 300 mm, 20
-coils. The file holds the trajectory and the sequence; ``--truth`` is a folder for the true T1 and T2 of voxels that one
-tissue fills to 95 % (0 in the others), the brain's mask, B1, and B0 in Hz, as NIfTI.
+coils. The file holds the trajectory and, of FISP, the sequence; ``--truth`` is a folder for the true T1 and T2 of
+voxels that one tissue fills to 95 % (0 in the others), the brain's mask, B1, and B0 in Hz, as NIfTI.
 """
 
 import pathlib
@@ -20,7 +21,8 @@ from ganmrf.imaging.trajectory import rotated
 from ganmrf.io.maps import write_image
 from ganmrf.io.mrd import write_mrd
 from ganmrf.io.series import read_array
-from ganmrf.runs.configs import FISP_ALONE, OF_OTHER_KINDS, TISSUE_FIELDS, SimulationConfig, SpiralConfig
+from ganmrf.physics.sequences.fisp import Fisp
+from ganmrf.runs.configs import TISSUE_FIELDS, SimulationConfig, SpiralConfig
 from ganmrf.settings import configuration, group, setting
 
 _OF_DESIGN = "centre_density", "max_gradient_mt_per_m", "max_slew_rate_t_per_m_s"  # of a spiral
@@ -48,16 +50,13 @@ class Config:
     trajectory: str | None = setting(
         None, "measured trajectory, 1/m, .npz or .mat; default: as designed", reads=True, instead_of=_OF_DESIGN
     )
-    simulation: SimulationConfig = group(
-        SimulationConfig, without=(*TISSUE_FIELDS, *OF_OTHER_KINDS), choices=FISP_ALONE
-    )
+    simulation: SimulationConfig = group(SimulationConfig, without=TISSUE_FIELDS)
     sampling: SpiralConfig = group(SpiralConfig)
 
 
 @command(Config)
 def main(config: Config):
     """Scans, and writes what came out."""
-    truth = None if config.truth is None else make_folder(config.truth)
     sequence, profile = config.simulation.sequence(), config.simulation.slice_profile()
     scanner = config.sampling.scanner(
         coils=config.coils,
@@ -67,6 +66,8 @@ def main(config: Config):
         off_resonance=config.off_resonance_hz,
     )
     trajectory = _trajectory(config, sequence.n_frames)
+    scanner.require_memory(*trajectory.shape[:2])
+    truth = None if config.truth is None else make_folder(config.truth)
     scan = scanner.sample(sequence, trajectory, slice_profile=profile, seed=config.seed, progress=True)
     raw = scan.with_noise(config.snr, config.seed).raw
     write_mrd(config.output, raw)
@@ -79,6 +80,8 @@ def main(config: Config):
     frames, coils, samples = raw.kspace.shape
     size = raw.kspace.nbytes / 1e6
     print(f"{config.output}: {frames} frames, {coils} coils, {samples} samples of a frame, {size:.1f} MB")
+    if not isinstance(sequence, Fisp):
+        print("MRD headers hold FISP alone: reconstruct_maps takes the sequence from its flags or a --dictionary")
 
 
 def _trajectory(config, n_frames):

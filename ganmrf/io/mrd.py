@@ -21,7 +21,7 @@ from ganmrf.io.mrd_header import affine_of, new_header, place_of, sequence_of, s
 from ganmrf.io.mrd_noise import noise_of
 from ganmrf.io.mrd_xml import encoding_of, parse_header
 from ganmrf.io.trajectories import UNITS, GivenTrajectory, read_trajectory, stored_per_metre
-from ganmrf.physics.sequences.fisp import Fisp
+from ganmrf.physics.sequences.blocks import PulseSequence
 
 with warnings.catch_warnings():  # the import changes which warnings a user sees
     import ismrmrd
@@ -43,7 +43,8 @@ class RawData:
       slice_thickness: m.
       dwell_time: between samples, s; None where it is not known.
       affine: (4, 4), from voxel indices (x, y, z) to positions in mm, as in NIfTI (RAS); None where it is not known.
-      sequence: the sequence that was played; None where the file does not say it for these frames.
+      sequence: the sequence that was played; None where the file does not say it for these frames. Files hold
+        FISP alone.
       trajectory_units: units of the trajectory before it was converted, given or found; None where there was none.
       noise: samples of noise alone, (coils, samples), complex64, with the variance and covariance that the noise has in
         ``kspace``; None where there are none.
@@ -59,7 +60,7 @@ class RawData:
     slice_thickness: float
     dwell_time: float | None = None
     affine: np.ndarray | None = None
-    sequence: Fisp | None = None
+    sequence: PulseSequence | None = None
     trajectory_units: str | None = None
     noise: np.ndarray | None = None
 
@@ -188,7 +189,7 @@ def write_mrd(path, raw: RawData):
 
     A frame is one readout, numbered by ``repetition``; noise comes first, in readouts flagged so. The trajectory is
     stored in cycles per voxel. The frequency of the protons, which MRD demands, is written as 0: unknown. A trajectory
-    that is not written has to be given when the file is read.
+    that is not written has to be given when the file is read. A sequence of another kind than FISP is not written.
 
     Raises:
       ValueError: a folder that cannot be written, more frames, coils or samples of a frame than MRD can count (65535),

@@ -43,7 +43,6 @@ class SimulationConfig:
         None,
         "frames of the sequence, from the first; default: all, or of spgr 1000 frames and of tse 32 echoes",
         at_least=1,
-        goes_with=("sequence=fisp|bssfp|spgr|tse",),
     )
     echo_time_ms: float | None = setting(
         None,

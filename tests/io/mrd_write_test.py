@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from ismrmrd import xsd
 
 from ganmrf.io.mrd import RawData, read_mrd, write_mrd, write_mrd_images
+from ganmrf.physics.sequences.bssfp import Bssfp
 from ganmrf.physics.sequences.fisp import Fisp
 
 FRAMES, COILS, SAMPLES = 4, 3, 10
@@ -128,6 +129,11 @@ def test_what_mrd_cannot_hold_is_not_written(tmp_path):
     with pytest.raises(ValueError, match=r"cannot write .*: No such file or directory"):
         write_mrd(tmp_path / "none" / "raw.h5", raw)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_header_does_not_say_another_kind_of_sequence(tmp_path):
+    write_mrd(tmp_path / "raw.h5", raw_data(sequence=Bssfp(np.full(FRAMES, 0.5), 0.01)))
+    assert read_mrd(tmp_path / "raw.h5").sequence is None  # nor FISP with its times and flip angles
 
 
 def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
