@@ -59,7 +59,10 @@ class NormPolynomial:
         total = jnp.asarray(self.coefficients, coordinates.dtype).reshape(1, -1, size)
         for axis in reversed(range(coordinates.shape[1])):
             values = _chebyshev(jnp, coordinates[:, axis], size)
-            total = jnp.sum(total * values[:, None], axis=-1).reshape(n_atoms, -1, size if axis else 1)
+            # Added one by one: XLA on CPUs (jaxlib 0.10.2) hands one `jnp.sum` within another to a single call of a
+            # library, which gives thousands of atoms other values.
+            total = sum(total[..., n] * values[:, n, None] for n in range(size))
+            total = total.reshape(n_atoms, -1, size if axis else 1)
         return jnp.exp(total[:, 0, 0])
 
 
