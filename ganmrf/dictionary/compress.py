@@ -137,11 +137,16 @@ def project(atoms, norms, basis: np.ndarray) -> tuple[np.ndarray, np.ndarray, np
 def svd_basis(atoms: np.ndarray, rank: int) -> np.ndarray:
     """``rank`` leading right singular vectors of ``atoms`` (atoms, frames), real or complex.
 
-    They are found as eigenvectors of the frames' correlation matrix.
+    They are found as eigenvectors of the frames' correlation matrix; of fewer atoms than frames, of that of as many
+    orthonormal signals as there are atoms.
 
     Returns:
       Orthonormal columns (frames, rank), float64 or complex128: a signal's coefficients are ``signal @ basis``.
     """
+    if len(atoms) < atoms.shape[1]:
+        (rows,) = wide_blocks(atoms, len(atoms))
+        signals, coefficients = np.linalg.qr(rows.conj().T)
+        return signals @ _leading(_correlation(coefficients.conj().T), rank)
     return _leading(sum(map(_correlation, wide_blocks(atoms))), rank)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ganmrf.dictionary.build import build_dictionary
-from ganmrf.dictionary.compress import build_compressed, compress
+from ganmrf.dictionary.compress import build_compressed, compress, svd_basis
 from ganmrf.dictionary.grids import grid_of, tissue_grid
 from ganmrf.physics.sequences.bssfp import Bssfp
 from ganmrf.physics.sequences.published import mrf_fisp
@@ -25,6 +25,15 @@ def test_basis_is_the_best_one(dictionary):
     np.testing.assert_allclose(1 - kept, 1 - best, atol=1e-12)  # rounding of the squared singular values, 1e-16
     assert compressed.basis.dtype == np.float64
     np.testing.assert_allclose(compressed.basis.T @ compressed.basis, np.eye(12), atol=1e-13)
+
+
+@pytest.mark.parametrize("phase", [np.ones(200), np.exp(1j * np.linspace(0, 3, 200))])
+def test_basis_of_fewer_atoms_than_frames_is_theirs(dictionary, phase):
+    atoms = dictionary.fingerprints[::9] * phase
+    basis = svd_basis(atoms, 6)
+    rows = np.linalg.svd(atoms)[2][:6]
+    np.testing.assert_allclose(np.abs(np.diag(rows @ basis)), 1, atol=1e-9)  # the same vectors, but for their phases
+    np.testing.assert_allclose(basis.conj().T @ basis, np.eye(6), atol=1e-13)
 
 
 def test_rows_restore_the_fingerprints(dictionary):
