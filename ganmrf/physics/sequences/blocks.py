@@ -159,7 +159,10 @@ class Blocks:
     blocks: tuple
 
     def __post_init__(self):
-        blocks = tuple(self.blocks)
+        try:
+            blocks = tuple(self.blocks)
+        except TypeError as error:
+            raise ValueError(f"Blocks.blocks must be a tuple of blocks; got {self.blocks!r:.80}") from error
         object.__setattr__(self, "blocks", blocks)
         for block in blocks:
             if not isinstance(block, Train | Preparation | Delay):

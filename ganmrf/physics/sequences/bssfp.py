@@ -17,7 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from ganmrf.physics.sequences.blocks import Blocks, HalfTurns, Inversion, Train, after_inversion
-from ganmrf.pytrees import floating, pytree, require_positive
+from ganmrf.pytrees import floating, pytree, require_positive, require_scale
+
+_LONGEST = 1.0  # s, of a frame: no field is homogeneous enough to balance a longer one, and 1 ms is short for one
 
 
 @pytree
@@ -51,6 +53,7 @@ class Bssfp:
             raise ValueError(f"Bssfp.flip_angle must be (frames,), one frame at least; got shape {flip_angle.shape}")
         times = floating("repetition_time", self.repetition_time)
         require_positive("Bssfp.repetition_time", times)
+        require_scale("Bssfp.repetition_time", times, _LONGEST, "s", "ms")
         phase = np.pi * (np.arange(flip_angle.size) % 2) if self.rf_phase is None else self.rf_phase
         echo_time = times / 2 if self.echo_time is None else self.echo_time
         train = Train(flip_angle, times, echo_time, rf_phase=phase, turns=0)

@@ -194,6 +194,8 @@ def test_gradients_of_every_leaf(name):
         (lambda: Delay([0.1, 0.2]), "Delay.time must be one number"),
         (lambda: Blocks((Delay(0.1),)), "no frame is recorded"),
         (lambda: Blocks((0.1,)), "a block must be of"),
+        (lambda: Blocks(Train([0.1], 0.01, 1e-3)), "Blocks.blocks must be a tuple of blocks; got Train"),
+        (lambda: Bssfp([0.1], 5.0), r"Bssfp.repetition_time must be in s, 1 at most \(is it in ms"),
         (lambda: CardiacFisp(np.full((2, 40), 0.2), 5e-3, 1e-3, (None, None), [0.15, 0.5]), "beat 1 lasts 0.15 s"),
         (lambda: CardiacFisp(np.full((2, 4), 0.2), 5e-3, 1e-3, (None,), [0.15, 0.5]), "2 beats of flip angles.*1 prep"),
         (lambda: Tissue(1.0, 0.1, 1.0, np.nan), "Tissue.off_resonance must be finite"),
