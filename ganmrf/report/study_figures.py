@@ -11,20 +11,22 @@ from ganmrf.report.drawing import COLOURS, legend_above, plain_axes
 def errors_figure(values, label: str, errors: Mapping[str, Mapping[str, Mapping[str, list[float]]]]) -> Figure:
     """Errors of T1 and T2 against what was varied: a row of two panels for each case, a colour a curve.
 
-    Earlier curves are wider, so that those that coincide are all seen.
+    All panels of T1 have one scale, and all of T2. Earlier curves are wider, and later ones dashed, so that those that
+    coincide are all seen.
 
     Args:
       values: of what was varied, (values,).
       label: its name, with the unit.
       errors: title of a case -> name of a curve -> ``T1`` and ``T2`` -> relative errors, (values,).
     """
-    figure, panels = plain_axes(0.8 + 2.2 * len(errors), len(errors), 2, sharex=True)
+    figure, panels = plain_axes(0.8 + 2.2 * len(errors), len(errors), 2, sharex=True, sharey="col")
     for row, (title, curves) in enumerate(errors.items()):
         for axes, quantity in zip(panels[2 * row :], ("T1", "T2"), strict=False):
             widths = np.linspace(3.0, 1.2, len(curves))
-            for (name, by_quantity), colour, width in zip(curves.items(), COLOURS, widths, strict=False):
-                found = [100 * each for each in by_quantity[quantity]]
-                axes.plot(values, found, "o-", color=colour, linewidth=width, markersize=2.5 * width, label=name)
+            for place, ((name, by_quantity), colour) in enumerate(zip(curves.items(), COLOURS, strict=False)):
+                found, width = [100 * each for each in by_quantity[quantity]], widths[place]
+                style = {"linewidth": width, "markersize": 2.5 * width, "linestyle": "--" if place else "-"}
+                axes.plot(values, found, "o", color=colour, label=name, **style)
             axes.axhline(0, color="0.6", linewidth=0.8, zorder=1)
             axes.set_title(title, fontsize=10, loc="left")
             axes.set_ylabel(f"Error of {quantity} (%)")

@@ -11,3 +11,10 @@ def test_errors_of_both_times_in_percent():
     assert [axes.get_title("left") for axes in panels] == ["blood", "blood", "heart", "heart"]
     np.testing.assert_allclose(panels[3].lines[1].get_xydata(), [[5, 30], [10, 40]])
     assert panels[2].get_xlabel() == "Off-resonance (Hz)"
+
+
+def test_panels_of_one_time_have_one_scale():
+    small, large = ({"known": {"T1": [x, -x], "T2": [2 * x, 0]}} for x in (1e-4, 0.1))
+    panels = errors_figure([5, 10], "Off-resonance (Hz)", {"blood": small, "heart": large}).axes
+    for one, other in ((0, 2), (1, 3)):
+        assert panels[one].get_ylim() == panels[other].get_ylim()
