@@ -139,7 +139,10 @@ BAD_FILES = [
         "fa_deg,tr_ms,te_ms,ti_ms\n90,10,2,18\n90,10,2,19\n",
         r": inversion_time must be the same in every row; got 0.018",
     ),
-    (GOOD_HEADER + "90,10,20\n", r": Fisp\.echo_time must be no longer than the repetition time of frame 1, 0\.01 s; got 0\.02 s"),
+    (
+        GOOD_HEADER + "90,10,20\n",
+        r": Fisp\.echo_time must be no longer than the repetition time of frame 1, 0\.01 s; got 0\.02 s",
+    ),
     ("fa_rad,tr_ms,te_ms\n1,10,2\n70,10,2\n", r": Fisp\.flip_angle must be within .*; got 70 at index 1$"),
 ]
 
