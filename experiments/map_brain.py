@@ -8,9 +8,10 @@ Example::
 
 A noisy scan of the digital brain is matched with the dictionary. ``--refine`` also fits T1 and T2 between the atoms,
 with error bars, and counts how often their 95 % intervals hold the truth. With ``--sequence=bssfp``, whose signal is of
-off-resonance too, B0 is mapped with T1 and T2: unless flags say otherwise, the brain is up to 30 Hz off resonance, and
-the dictionary has the coarse grid at every Hz, compressed to rank 60. The output folder gets ``report.html``,
-the maps (NIfTI, seconds and Hz; ``maps.png``), ``metrics.json`` and ``config.json``.
+off-resonance too, B0 is mapped with T1 and T2: unless flags say otherwise, the brain is less than 30 Hz off resonance
+(``--b0_variation_hz``), and the dictionary has the coarse grid at every Hz from -30 to 30, compressed to rank 100. The
+output folder gets ``report.html``, the maps (NIfTI, seconds and Hz; ``maps.png``), ``metrics.json`` and
+``config.json``.
 """
 
 import dataclasses
@@ -36,9 +37,9 @@ from ganmrf.scanner import Scanner
 from ganmrf.settings import configuration, group, setting, to_plain
 
 # Where flags do not say: off-resonance of the brain; steps of the dictionary's axis, half of which turn CSF, whose
-# coherences last for its T2, by 60 degrees; and a rank that keeps all but some thousandths of the energy, so that the
-# maps of 256 x 256 voxels take about a minute.
-_B0_HZ, _B0_STEP_HZ, _B0_RANK = 20.0, 1, 60
+# coherences last for its T2, by 60 degrees; and the least rank of which `refine` measures the noise voxel by voxel:
+# one noise of all voxels would hold the residuals of mixed ones.
+_B0_HZ, _B0_STEP_HZ, _B0_RANK = 20.0, 1, 100
 _WHOLLY = 0.999  # of a voxel: what the rest shifts T1 and T2 by is lost in error bars at an SNR of 20
 
 

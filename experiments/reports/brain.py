@@ -147,6 +147,9 @@ def _refined_section(results):
         )
         for row in covered
     ]
+    inside = results.brain.brain_mask
+    pooled = np.unique(refined.noise[inside & (refined.noise > 0)]).size == 1
+    words = " With few columns, noise is one of all voxels: mixed ones raise it and widen all bars." if pooled else ""
     b0 = ""
     if (error := metrics.get("refined_rms_error_off_resonance_hz")) is not None:
         b0 = f" The root-mean-square error of off-resonance is {error:.2f} Hz."
@@ -155,8 +158,8 @@ def _refined_section(results):
         "T1, T2 and M0 fitted to each voxel of the brain by least squares, from its matched atom on: their RRMSE is "
         f"{100 * metrics['refined_rrmse_t1']:.2f} % (T1) and {100 * metrics['refined_rrmse_t2']:.2f} % (T2).{b0} Error "
         "bars that are right hold the truth in 95 % of the voxels that one tissue fills wholly; where a voxel is "
-        "mixed, the mixture shifts T1 and T2 beyond them.",
-        figures=[Picture(uncertainty_figure(*times, mask=results.brain.brain_mask), "Error bars of T1 and T2.")],
+        f"mixed, the mixture shifts T1 and T2 beyond them.{words}",
+        figures=[Picture(uncertainty_figure(*times, mask=inside), "Error bars of T1 and T2.")],
         tables=[
             Table(
                 ("Tissue", "Fills at least", "Voxels", *(f"{name.upper()} within (%)" for name in names)),
