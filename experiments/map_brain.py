@@ -67,7 +67,12 @@ class Config:
     save_scan: bool = setting(
         False, "also write the noisy scan (scan.npz, 0.5 GB) and mask.npz, for reconstruct_maps", kept=False
     )
-    rank: int | None = setting(None, "match in a compressed basis of this rank; default: all frames", at_least=1)
+    rank: int | None = setting(
+        None,
+        f"match in a compressed basis of this rank; default: {_B0_RANK} with the default grid of --sequence=bssfp, "
+        "else all frames",
+        at_least=1,
+    )
     refine: bool = setting(False, "also fit between the atoms, with error bars, and compare those with the truth")
     simulation: SimulationConfig = group(SimulationConfig)
 
