@@ -8,7 +8,8 @@ Example::
 
 The newest checkpoint of the run in ``--workdir`` is evaluated on its test set, or another grid. ``--regression`` trains
 the same recipe without its discriminator, in as many steps, in ``--workdir``/regression the first time, and shows what
-the discriminator contributed. ``--output`` gets ``evaluation.json`` and ``report.html``.
+the discriminator contributed. Where off-resonance is an axis, the error half-way between its values is told, too.
+``--output`` gets ``evaluation.json`` and ``report.html``.
 """
 
 import pathlib
@@ -30,7 +31,7 @@ from ganmrf.imaging.phantom import COARSEST
 from ganmrf.report.html import Section, write_report
 from ganmrf.runs.configs import TrainingJob
 from ganmrf.runs.side_by_side import train_side_by_side
-from ganmrf.runs.training import read_run, simulate_accurately
+from ganmrf.runs.training import errors_between_off_resonances, read_run, simulate_accurately
 from ganmrf.runs.workdir import read_config
 from ganmrf.scanner import Scanner
 from ganmrf.settings import configuration, setting
@@ -80,14 +81,20 @@ def main(config: Config):
     evaluation = evaluate_methods(methods, reference, scan, shown=(shown,))
     report.print_evaluation(evaluation)
     step, snr = run.rows[-1]["step"], config.snr[0]
-    write_json(folder / "evaluation.json", {"workdir": str(workdir), "step": step} | report.numbers(evaluation, scan))
+    found = {"workdir": str(workdir), "step": step} | report.numbers(evaluation, scan)
+    between, note = errors_between_off_resonances(run), ""
+    if between is not None:
+        found["error_between_off_resonances"] = float(between.mean())
+        note = f" Half-way between the off-resonances of its training the mean error is {between.mean():.1e}."
+        print(note.strip())
+    write_json(folder / "evaluation.json", found)
     ours = evaluation.maps[snr][shown]
     write_report(
         folder / "report.html",
         title="A generator of MRF dictionaries, evaluated",
         summary=(
             f"The generator in {workdir} after {step} of {run.recipe.steps} steps. Its mean relative error at the "
-            f"atoms {reference.evaluated_as} is {evaluation.counted(shown).mean():.1e}. Maps of a brain by "
+            f"atoms {reference.evaluated_as} is {evaluation.counted(shown).mean():.1e}.{note} Maps of a brain by "
             f"its dictionary differ from those by the simulated one by {100 * ours.t1:.3f} % (T1) and "
             f"{100 * ours.t2:.3f} % (T2, RRMSE) at SNR {snr:g}; {100 * ours.changed:.2f} % of the voxels changed atom."
         ),

@@ -160,9 +160,12 @@ class TissueBox:
                 raise ValueError(f"the generator has no axis for {name}: it must be {float(usual):g} for all atoms")
 
     def _require_axes(self, tissue):
-        for name in self.names:
-            if getattr(tissue, name) is None:
-                raise ValueError(f"the generator has an axis for {name}: the atoms must have it, too")
+        for name, low, high in zip(self.names, self.low, self.high, strict=True):
+            if getattr(tissue, name) is None:  # off-resonance, which alone may be None
+                raise ValueError(
+                    f"the generator has an axis for {name}: the atoms must have it, too, within the trained range of "
+                    f"{low:g} to {high:g} Hz (--{name}_hz)"
+                )
 
     def _ends(self, name):
         axis = self.names.index(name)

@@ -239,7 +239,10 @@ class PreparationConfig:
         instead_of=("anchors",),
     )
     allow_error: float | None = setting(
-        None, "largest error that is put up with; default: --accuracy, or 0.01, with a warning above 0.001", above=0
+        None,
+        "largest error that is put up with; default: --accuracy, or 0.01, with a warning above 0.001; where the "
+        "generator is of another kind than the sequence 0.001",
+        above=0,
     )
 
     def prepare(self, generator, sequence: PulseSequence, **changes):

@@ -16,14 +16,17 @@ from ganmrf.dictionary.zarr_fill import begin_store, fill_store
 from ganmrf.files import read_json, write_json
 from ganmrf.gan.checkpoint import Checkpoints
 from ganmrf.gan.data import Data, split_and_scale
-from ganmrf.gan.generate import TrainedGenerator, finish
+from ganmrf.gan.generate import TrainedGenerator, finish, generate
 from ganmrf.gan.memory import require_training_memory
 from ganmrf.gan.train import TrainState, fit, init_state
+from ganmrf.metrics import fingerprint_errors
 from ganmrf.runs.configs import SimulationConfig, TrainingJob
 from ganmrf.runs.loop import TIMES, advance
 from ganmrf.runs.workdir import Workdir, read_config, read_records
 
 _ACCURACY = 1e-5  # of the dictionaries that are learned from and evaluated with: below what a generator reaches
+
+_BETWEEN = 1024  # atoms between the trained off-resonances: their mean error is known to some per cent
 
 
 class Run(NamedTuple):
@@ -125,6 +128,25 @@ def read_run(path, dictionary: Dictionary | None = None) -> Run:
     if not rows or rows[-1]["step"] != step:
         raise ValueError(f"{path / 'metrics.jsonl'} has no record of step {step}, that of the newest checkpoint")
     return run._replace(state=state, rows=rows)
+
+
+def errors_between_off_resonances(run: Run) -> np.ndarray | None:
+    """Relative errors of unit fingerprints half-way between the off-resonances that a generator was trained at.
+
+    They are of up to 1024 atoms of the dictionary of ``run``, drawn at random and moved half a step up, (atoms,); None
+    where off-resonance is no axis.
+    """
+    tissue = jax.tree.map(np.asarray, run.dictionary.tissue.ravel())
+    trained = () if tissue.off_resonance is None else np.unique(tissue.off_resonance)
+    if len(trained) < 2:
+        return None
+    below = np.flatnonzero(tissue.off_resonance < trained[-1])
+    atoms = tissue.rows(np.random.default_rng(0).choice(below, min(below.size, _BETWEEN), replace=False))
+    place = np.searchsorted(trained, atoms.off_resonance)
+    atoms = dataclasses.replace(atoms, off_resonance=(trained[place] + trained[place + 1]) / 2)
+    sequence, profile = run.dictionary.sequence, run.dictionary.slice_profile
+    simulated = build_dictionary(sequence, atoms, slice_profile=profile, accuracy=_ACCURACY)
+    return fingerprint_errors(generate(run.generator(), atoms).fingerprints, simulated.fingerprints)
 
 
 def losses(row: dict) -> str:

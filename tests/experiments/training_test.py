@@ -152,3 +152,16 @@ def test_a_dictionary_from_the_generator(trained, tmp_path):
     done = run("generate_dictionary", generator, "--grid=coarse", "--frames=41", f"--output={tmp_path / 'other.npz'}")
     assert done.returncode == 2
     assert "--frames gives another sequence than the one of" in done.stderr
+
+
+def test_a_generator_off_resonance_is_evaluated_and_its_error_between_off_resonances_told(tmp_path):
+    flags = ("--sequence=bssfp", "--off_resonance_hz=-20:20:20", "--frames=40", "--grid=coarse", "--width=64")
+    flags += ("--depth=2", "--rank=48", "--steps=100", "--optimiser=adam")
+    done = run("train", f"--workdir={tmp_path}", *flags)
+    assert done.returncode == 0, done.stderr
+    done = run("evaluate", f"--workdir={tmp_path}", "--size=32", "--snr=20")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "report.html").exists()
+    found = json.loads((tmp_path / "evaluation.json").read_text(encoding="utf-8"))
+    trained = found["errors"]["generator, output layer solved for"]["mean"]
+    assert found["error_between_off_resonances"] > 2 * trained  # signals turn by 20 Hz times T2

@@ -7,9 +7,12 @@ import jax
 import numpy as np
 import pytest
 
+from ganmrf.dictionary.build import build_dictionary
+from ganmrf.gan.generate import generate
 from ganmrf.gan.recipes import Recipe
+from ganmrf.metrics import fingerprint_errors
 from ganmrf.runs.configs import SimulationConfig, TrainingConfig, TrainingJob
-from ganmrf.runs.training import read_run, train_in_folder
+from ganmrf.runs.training import errors_between_off_resonances, read_run, train_in_folder
 
 SMALL = Recipe(width=8, depth=1, rank=8, batch_size=16, optimiser="adam", learning_rate_schedule="constant", steps=4)
 SMALL = dataclasses.replace(SMALL, adversarial_weight=1.0)
@@ -95,3 +98,23 @@ def test_a_reader_changes_nothing_and_wants_whole_records(trained, tmp_path):
     path.write_bytes(b"")
     with pytest.raises(ValueError, match=r"metrics\.jsonl has no record of step"):
         read_run(tmp_path / "run")
+
+
+def test_errors_between_off_resonances_are_those_half_way(trained, tmp_path):
+    assert errors_between_off_resonances(trained[1]) is None  # on resonance
+    kind = dataclasses.replace(SimulationConfig().kind, sequence="bssfp")
+    grid = {"t1_ms": "100:2900:400", "t2_ms": "20:320:60", "off_resonance_hz": "-20:20:5"}
+    recipe = Recipe(width=64, depth=2, rank=24, optimiser="adam", steps=100)
+    training = TrainingConfig(recipe=recipe, every=100)
+    run = train_in_folder(
+        tmp_path, TrainingJob(SimulationConfig(frames=20, kind=kind, **grid), training), progress=False
+    )
+    errors, (generator, tissue) = errors_between_off_resonances(run), (run.generator(), run.dictionary.tissue)
+    below = tissue.rows(tissue.off_resonance < 17)  # a next value is there
+    moved = dataclasses.replace(below, off_resonance=below.off_resonance + 2.5)
+    found = fingerprint_errors(
+        generate(generator, moved).fingerprints, build_dictionary(run.dictionary.sequence, moved).fingerprints
+    )
+    np.testing.assert_allclose(np.sort(errors), np.sort(found), rtol=1e-3)  # of all atoms: there are fewer than 1024
+    at_values = fingerprint_errors(generate(generator, tissue).fingerprints, run.dictionary.fingerprints)
+    assert errors.mean() > 2 * at_values.mean()
