@@ -85,6 +85,7 @@ def _other_sequences(sequence, tissue, n_states):
     cardiac = CardiacFisp(angles[: 50 * beats].reshape(beats, 50), 5e-3, 1.5e-3, prepared, np.full(beats, 0.9))
     balanced = Bssfp(angles, times)
     for name, played, voxels in (
+        ("FISP, as those below", sequence, tissue),
         ("cardiac, with preparations", cardiac, tissue),
         ("RF spoiling", SpoiledGradientEcho(angles, times, 2e-3), tissue),
         ("off-resonance per atom", sequence, shifted),
