@@ -20,7 +20,7 @@ import numpy as np
 from jax import lax
 
 from ganmrf.physics.sequences.blocks import Delay, HalfTurns, Played, T2Preparation, Train
-from ganmrf.physics.sequences.fisp import Fisp, require_fisp
+from ganmrf.physics.sequences.fisp import Fisp
 
 REAL, COMPLEX, ISOCHROMAT = "real", "complex", "isochromat"  # what a frame acts on: see `form_of`
 
@@ -77,7 +77,7 @@ def is_real(sequence, off_resonance) -> bool:
 
 
 def is_plain_fisp(sequence, off_resonance) -> bool:
-    """Whether a sequence is `Fisp` on resonance, for which there are tables of numbers of states and derivatives."""
+    """Whether a sequence is `Fisp` on resonance, whose coefficients are computed from its own fields."""
     return isinstance(sequence, Fisp) and off_resonance is None
 
 
@@ -87,13 +87,6 @@ def as_played(sequence, off_resonance):
     Engines take any sequence, but what its blocks are is better computed once than by every batch of voxels.
     """
     return sequence if is_plain_fisp(sequence, off_resonance) else sequence.as_blocks()
-
-
-def require_plain_fisp(sequence, tissue, what: str):
-    """Raises `ValueError` naming ``what`` takes FISP on resonance alone, where it is given something else."""
-    require_fisp(sequence, what)
-    if tissue.off_resonance is not None:
-        raise ValueError(f"{what} takes tissue without off_resonance")
 
 
 def signal_dtype(sequence, tissue) -> np.dtype:

@@ -69,7 +69,7 @@ def simulate_in_chunks(
 ) -> jax.Array:
     """The signals of `simulate` for a given number of states, chunk by chunk, so that the states fit the cache.
 
-    ``n_states`` (at most `exact_n_states`; with ``max_states`` also one for each run of `lanes` voxels) and
+    ``n_states`` (at most `exact_states`; with ``max_states`` also one for each run of `lanes` voxels) and
     ``max_states`` are those of `fisp_signal`. With ``n_shifts``, runs of so many voxels differ in off-resonance alone,
     each run in the same ones: its T1, T2 and B1 are read from its first voxel, and the off-resonances from the first
     run.

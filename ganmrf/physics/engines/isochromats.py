@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from ganmrf.physics.engines import one_kernel
+from ganmrf.physics.engines.looping import in_blocks
 from ganmrf.physics.lowering import Coefficients
 
 
@@ -42,12 +43,8 @@ def isochromats(coefficients: Coefficients, block: int, in_kernel: bool) -> tupl
             inputs = jax.tree.map(lambda each: jnp.concatenate([each, each]), inputs)
         seen = tuple(each[:n_frames] for each in lax.scan(frame, start, inputs)[1])
     else:
-
-        def in_blocks(values):
-            return jnp.pad(values, ((0, -n_frames % block), (0, 0))).reshape(-1, block, values.shape[1])
-
         frames = jax.checkpoint(lambda state, inputs: lax.scan(frame, state, inputs))
-        seen = lax.scan(frames, start, jax.tree.map(in_blocks, inputs))[1]
+        seen = lax.scan(frames, start, in_blocks(inputs, block))[1]
         seen = tuple(each.reshape(-1, each.shape[-1])[:n_frames] for each in seen)
     return seen if frame_by_frame else at_echo(seen, *echoes)
 

@@ -6,10 +6,6 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-# Frames a block: near the square root of the 1000 frames of a schedule, where the states kept between blocks and those
-# computed again within a block together take least memory.
-_BLOCK = 32
-
 
 def sum_orders(values):
     """Sum over orders, (1, lanes), written out as vector additions: XLA's sum adds one number at a time on a CPU."""
@@ -38,11 +34,14 @@ def double_buffered(step, states, inputs, reverse=False):
     return states, jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), outputs)
 
 
-def in_blocks(tree):
-    """Leaves (frames, ...) as (blocks, frames of a block, ...): frames added at the end have no pulse and last 0 s."""
+def in_blocks(tree, most: int):
+    """Leaves (frames, ...) as (blocks, frames of a block, ...), an even number of ``most`` frames or fewer a block.
+
+    Frames of zeros are added at the end: they have no pulse and last 0 s.
+    """
 
     def blocked(leaf):
-        size = min(_BLOCK, len(leaf) + len(leaf) % 2)
+        size = min(most, len(leaf) + len(leaf) % 2)
         padded = jnp.pad(leaf, [(0, -len(leaf) % size)] + [(0, 0)] * (leaf.ndim - 1))
         return padded.reshape(-1, size, *leaf.shape[1:])
 

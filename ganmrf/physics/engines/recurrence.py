@@ -25,6 +25,10 @@ from jax import lax
 from ganmrf.physics.engines.looping import double_buffered, in_blocks, sum_orders
 from ganmrf.physics.engines.parts import added, conjugate, cut, rotated, summed, times_i
 
+# Frames a block: near the square root of the 1000 frames of a schedule, where the states kept between blocks and those
+# computed again within a block together take least memory.
+_BLOCK = 32
+
 
 class Frames(NamedTuple):
     """Coefficients of frames, (frames, lanes), or their tangents by one parameter, None where it does not move them."""
@@ -71,7 +75,7 @@ def _forward(n_states, frames, moves, start):
     empty = jnp.zeros((max(n_states, 2), start.shape[1]), start.dtype)
     nothing = (empty,) * (1 if frames.turn is None else 2)
     states = [(nothing, nothing, (empty.at[0].set(along), *nothing[1:])) for along in start]
-    after, checkpoints = lax.scan(block, states, in_blocks((frames, moves)))[1]
+    after, checkpoints = lax.scan(block, states, in_blocks((frames, moves), _BLOCK))[1]
     return after.reshape(-1, *after.shape[2:])[: len(frames.angle)], (frames, moves, checkpoints)
 
 
@@ -101,7 +105,7 @@ def _backward(n_states, residuals, cotangents):
     states = [((zeros[1:],) * n_parts,) * 3] * n_tangents
     products, names = jax.tree.flatten(jax.eval_shape(lambda: _inner_products(adjoints, states, moves)))
     carry = adjoints, jnp.zeros((len(products), n_lanes), cotangents.dtype)
-    inputs = *in_blocks(((frames, moves), cotangents)), checkpoints
+    inputs = *in_blocks(((frames, moves), cotangents), _BLOCK), checkpoints
     (adjoints, _), found = lax.scan(block, carry, inputs, reverse=True)
     of_frames, of_moves = jax.tree.map(lambda leaf: leaf.reshape(-1, n_lanes)[: len(cotangents)], found)
     return of_frames, of_moves, jnp.stack([along[0][0] for _, _, along in adjoints])

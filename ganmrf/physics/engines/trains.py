@@ -16,6 +16,7 @@ from jax import lax
 
 from ganmrf.physics.engines import one_kernel
 from ganmrf.physics.engines.isochromats import at_echo, isochromats
+from ganmrf.physics.engines.looping import in_blocks
 from ganmrf.physics.engines.states import STATES_AT_A_TIME, scan_states
 from ganmrf.physics.lowering import ISOCHROMAT, Coefficients, form_of, is_plain_fisp, lower, recorded_frames, turns_of
 
@@ -139,20 +140,11 @@ def _signal(coefficients, turns, slice_profile, lane_states, *, n_states, max_st
 
 def _after_pulses(coefficients, turns, lane_states, n_states, max_states):
     """Transverse magnetisation right after each pulse, (frames, lanes): (real part,), or (real, imaginary)."""
-    c, n_frames = coefficients, len(turns)
-    block = min(_BLOCK, n_frames + n_frames % 2)
-
-    def in_blocks(values):
-        if values is None:
-            return None
-        padded = jnp.pad(values, ((0, -n_frames % block), (0, 0)))
-        return padded.reshape(-1, block, values.shape[1])
-
-    so_far = np.cumsum((0, *turns[:-1]))
-    reached = in_blocks(jnp.asarray(np.minimum(so_far, so_far[-1] - so_far), jnp.int32)[:, None])[..., 0]
+    c, so_far = coefficients, np.cumsum((0, *turns[:-1]))
+    reached = jnp.asarray(np.minimum(so_far, so_far[-1] - so_far), jnp.int32)
+    shifts = None if all(turns[:-1]) else jnp.asarray(turns, jnp.int32)
+    *frames, reached, shifts = in_blocks((c.angle, c.e1, c.e2, c.recovery, c.turn, reached, shifts), _BLOCK)
     highest = jnp.minimum(reached, jnp.asarray(n_states, jnp.int32) - 1)
     passes = jnp.maximum(highest + STATES_AT_A_TIME - 1, 0) // STATES_AT_A_TIME
-    shifts = None if all(turns[:-1]) else in_blocks(jnp.asarray(turns, jnp.int32)[:, None])[..., 0]
-    frames = map(in_blocks, (c.angle, c.e1, c.e2, c.recovery, c.turn))
     seen = scan_states(*frames, passes, shifts, c.z0, n_states, max_states, lane_states)
-    return tuple(each.reshape(-1, each.shape[-1])[:n_frames] for each in seen)
+    return tuple(each.reshape(-1, each.shape[-1])[: len(turns)] for each in seen)
