@@ -153,9 +153,8 @@ def cardiac_mrf(
             f"flip_angle must hold {frames_per_beat} values, or {beats * frames_per_beat} for {beats} beats; got shape "
             f"{flip_angle.shape}"
         )
-    last = rr_intervals - (frames_per_beat - 1) * repetition_time
-    within = jnp.full((beats, frames_per_beat - 1), repetition_time)
-    return Fisp(flip_angle, jnp.concatenate([within, last[:, None]], axis=1).ravel(), echo_time, inversion_time)
+    times = _until_next(rr_intervals, frames_per_beat, repetition_time)
+    return Fisp(flip_angle, times, echo_time, inversion_time)
 
 
 def published_cardiac(
@@ -215,11 +214,15 @@ def without_gaps(sequence: CardiacFisp) -> Fisp:
     ideal = isinstance(first, Inversion) and (is_traced(first.efficiency) or float(first.efficiency) == 1)
     if any(each is not None for each in rest) or not (first is None or ideal):
         raise ValueError("FISP has an ideal inversion before the first beat, or none, and no other preparation")
-    beats, frames = sequence.flip_angle.shape
-    last = sequence.rr_intervals - (frames - 1) * sequence.repetition_time
-    within = jnp.broadcast_to(sequence.repetition_time, (beats, frames - 1))
-    times = jnp.concatenate([within, last[:, None]], axis=1).ravel()
+    times = _until_next(sequence.rr_intervals, sequence.flip_angle.shape[1], sequence.repetition_time)
     return Fisp(sequence.flip_angle.ravel(), times, sequence.echo_time, None if first is None else first.time)
+
+
+def _until_next(rr_intervals, frames, repetition_time):
+    """Time from each frame to the next, s, (beats * frames,): the last frame of a beat lasts until the next beat."""
+    last = rr_intervals - (frames - 1) * repetition_time
+    within = jnp.full((len(rr_intervals), frames - 1), repetition_time)
+    return jnp.concatenate([within, last[:, None]], axis=1).ravel()
 
 
 def sample_rr_intervals(key: jax.Array, beats: int = 15) -> jax.Array:
