@@ -18,7 +18,7 @@ import numpy as np
 
 from experiments.flags.command_line import command
 from experiments.studies.fits import fit
-from ganmrf.files import replacing, write_json
+from experiments.studies.keeping import keep
 from ganmrf.physics.n_states import choose_n_states
 from ganmrf.physics.sequences.cardiac import published_cardiac
 from ganmrf.physics.sequences.preparations import (
@@ -31,7 +31,7 @@ from ganmrf.physics.simulate import simulate
 from ganmrf.physics.tissue import Tissue
 from ganmrf.report.html import Table
 from ganmrf.report.study_figures import errors_figure
-from ganmrf.settings import configuration, setting, to_plain
+from ganmrf.settings import configuration, setting
 
 TISSUES = {"myocardium": (1.471, 0.047), "blood": (1.932, 0.275)}  # s, at 3 T: Stanisz 2005, doi:10.1002/mrm.20605
 _INVERSION_TIME, _SECANT, _T2_TIMES = 21e-3, 10e-3, (30e-3, 50e-3, 100e-3)  # s, of `published_cardiac`; of the pulse
@@ -65,11 +65,7 @@ def main(config: Config):
         cells.append((f"{played}, {tissue}, {off:g} Hz", name, *ranges))
     span = f"{min(config.rates):g} to {max(config.rates):g} beats a minute: the least and the largest error"
     print(Table(columns, cells, span).text())
-    if config.output:
-        write_json(config.output, {"config": to_plain(config), "rows": rows})
-    if config.figure:
-        with replacing(config.figure) as picture:
-            _figure(rows, config).savefig(picture, dpi=120)
+    keep(config, rows, _figure)
 
 
 def ways() -> dict[str, tuple]:

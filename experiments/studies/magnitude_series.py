@@ -13,18 +13,18 @@ tissue by itself.
 import numpy as np
 
 from experiments.flags.command_line import command
+from experiments.studies.keeping import keep
 from ganmrf.dictionary.build import build_dictionary
 from ganmrf.dictionary.magnitude import magnitude_dictionary
 from ganmrf.dictionary.match import match
 from ganmrf.dictionary.refine import refine
-from ganmrf.files import write_json
 from ganmrf.imaging.phantom import BRAIN_TISSUES, TISSUES, noise_std
 from ganmrf.metrics import bias
 from ganmrf.physics.simulate import simulate
 from ganmrf.physics.tissue import Tissue
 from ganmrf.report.html import Table
 from ganmrf.runs.configs import FISP_ALONE, OF_OTHER_KINDS, SimulationConfig
-from ganmrf.settings import configuration, group, setting, to_plain
+from ganmrf.settings import configuration, group, setting
 
 _KEYS = "t1_bias", "t1_spread", "t2_bias", "t2_spread"
 
@@ -55,8 +55,7 @@ def main(config: Config):
         for row in rows
     ]
     print(Table(columns, cells, f"{config.draws} signals each, refined; relative to the truth").text())
-    if config.output:
-        write_json(config.output, {"config": to_plain(config), "rows": rows})
+    keep(config, rows)
 
 
 def measure(config: Config) -> list[dict]:

@@ -16,7 +16,7 @@ import numpy as np
 
 from experiments.flags.command_line import command
 from experiments.studies.fits import fit
-from ganmrf.files import replacing, write_json
+from experiments.studies.keeping import keep
 from ganmrf.imaging.phantom import BRAIN_TISSUES, TISSUES
 from ganmrf.physics.n_states import choose_n_states
 from ganmrf.physics.sequences.published import mrf_fisp
@@ -24,7 +24,7 @@ from ganmrf.physics.simulate import simulate
 from ganmrf.physics.tissue import Tissue
 from ganmrf.report.html import Table
 from ganmrf.report.study_figures import errors_figure
-from ganmrf.settings import configuration, setting, to_plain
+from ganmrf.settings import configuration, setting
 
 
 @configuration
@@ -53,11 +53,7 @@ def main(config: Config):
         cells.append((case, f"{off:g}", *errors, changes))
     caption = "bias by off-resonance; change of unit signals against those fitted, but for a complex factor"
     print(Table(columns, cells, caption).text())
-    if config.output:
-        write_json(config.output, {"config": to_plain(config), "rows": rows})
-    if config.figure:
-        with replacing(config.figure) as picture:
-            _figure(rows, config).savefig(picture, dpi=120)
+    keep(config, rows, _figure)
 
 
 def measure(config: Config) -> list[dict]:

@@ -12,17 +12,17 @@ The scan has noise readouts. It is reconstructed with and without prewhitening, 
 import numpy as np
 
 from experiments.flags.command_line import command
+from experiments.studies.keeping import keep
 from ganmrf.dictionary.build import build_dictionary
 from ganmrf.dictionary.compress import compress
 from ganmrf.dictionary.match import match
 from ganmrf.dictionary.refine import refine
-from ganmrf.files import write_json
 from ganmrf.imaging.coils import virtual_coils
 from ganmrf.imaging.pipeline import reconstruct
 from ganmrf.metrics import tissue_table
 from ganmrf.report.html import Table
 from ganmrf.runs.configs import FISP_ALONE, OF_OTHER_KINDS, SimulationConfig, SpiralConfig
-from ganmrf.settings import configuration, group, setting, to_plain
+from ganmrf.settings import configuration, group, setting
 
 TISSUES = ("white matter", "grey matter")
 _NOISE_SAMPLES = 4096  # of each coil: their covariance is known to 2 %
@@ -58,8 +58,7 @@ def main(config: Config):
     cells = [(row["scan"], *(f"{100 * row[tissue][key]:.2f}" for tissue in TISSUES for key in _KEYS)) for row in rows]
     columns = "Scan", *(f"{tissue} {name} (%)" for tissue in ("WM", "GM") for name in ("T1", "T2"))
     print(Table(columns, cells, "RRMSE of refined maps against the truth").text())
-    if config.output:
-        write_json(config.output, {"config": to_plain(config), "rows": rows})
+    keep(config, rows)
 
 
 def measure(config: Config) -> list[dict]:
