@@ -11,9 +11,10 @@ import numpy as np
 from experiments.flags.command_line import command
 from ganmrf.files import write_json
 from ganmrf.metrics import fingerprint_errors
+from ganmrf.physics.rf_pulse import WINDOWS
 from ganmrf.physics.sequences.published import mrf_fisp
 from ganmrf.physics.simulate import simulate
-from ganmrf.physics.slice_profile import MAX_TIME_BANDWIDTH, WINDOWS, SliceProfile, sinc_profile, sinc_slice_profile
+from ganmrf.physics.slice_profile import MAX_TIME_BANDWIDTH, SliceProfile, sinc_profile, sinc_slice_profile
 from ganmrf.physics.tissue import Tissue
 from ganmrf.report.html import Table
 from ganmrf.settings import configuration, setting, to_plain

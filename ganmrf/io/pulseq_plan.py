@@ -18,7 +18,7 @@ import numpy as np
 import pypulseq
 
 from ganmrf.io.pulseq_settings import RASTER_US, Excitation
-from ganmrf.physics.slice_profile import WINDOWS
+from ganmrf.physics.rf_pulse import WINDOWS
 
 _INVERSION_DURATION = 10e-3  # s: inverts within +-300 Hz and at +-20 % of B1
 _CRUSHER_CYCLES = 2  # times the dephasing of a repetition, so that no later spoiler refocuses it

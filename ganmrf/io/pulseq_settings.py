@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from ganmrf.physics.constants import GYROMAGNETIC_RATIO
-from ganmrf.physics.slice_profile import WINDOWS
+from ganmrf.physics.rf_pulse import WINDOWS
 from ganmrf.pytrees import require, require_positive, require_whole
 
 RASTER_US = 10  # of blocks and gradients

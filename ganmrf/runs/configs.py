@@ -9,8 +9,9 @@ from ganmrf.gan.recipes import PRESETS, Recipe
 from ganmrf.gan.split import SPLIT, SPLIT_KINDS, check_split
 from ganmrf.imaging.trajectory import Spiral, design_spiral, rotated, rotation_angles
 from ganmrf.io.pulseq_settings import Excitation, Readout, ScannerLimits
+from ganmrf.physics.rf_pulse import WINDOWS
 from ganmrf.physics.sequences.blocks import LONGEST, PulseSequence
-from ganmrf.physics.slice_profile import MAX_TIME_BANDWIDTH, N_POSITIONS, WINDOWS, SliceProfile, sinc_slice_profile
+from ganmrf.physics.slice_profile import MAX_TIME_BANDWIDTH, N_POSITIONS, SliceProfile, sinc_slice_profile
 from ganmrf.physics.tissue import FARTHEST_HZ, Tissue
 from ganmrf.pytrees import require
 from ganmrf.runs.sequences import SequenceConfig

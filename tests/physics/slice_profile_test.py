@@ -119,8 +119,8 @@ def test_single_precision_weights_are_accepted():
     weights = np.full(1000, 1e-3, np.float32)
     rule = gauss_quadrature(np.linspace(0, 1, 1000, dtype=np.float32), weights, 4)
     assert rule.nodes.dtype == rule.weights.dtype == np.float64
-    # Normalised in double precision.
-    assert rule.weights.sum() == pytest.approx(1, abs=1e-14)
+    # The sum that was given, in double precision.
+    assert rule.weights.sum() == pytest.approx(np.sum(weights, dtype=float), abs=1e-14)
 
 
 def test_the_outside_counts_as_much_as_the_slice():
@@ -157,7 +157,6 @@ BAD_PROFILES = [
     ([1.0, np.nan], [0.5, 0.5], r"SliceProfile\.nodes must be finite; got nan at index 1"),
     ([1.0, 0.5], [1.0, 0.0], r"SliceProfile\.weights must be positive and finite; got 0 at index 1"),
     ([1.0, 0.5], [1.5, -0.5], r"SliceProfile\.weights must be positive and finite; got -0\.5 at index 1"),
-    ([1.0, 0.5], [0.5, 0.4], r"SliceProfile\.weights must sum to 1; got 0\.9"),
 ]
 
 
