@@ -1,4 +1,4 @@
-"""The isochromat sum has the closed forms of first pulse, echo and steady state; enough isochromats are exact."""
+"""The isochromat sums have the closed forms of pulses, echo and steady state; enough isochromats are exact."""
 
 import dataclasses
 
@@ -8,8 +8,11 @@ import jax
 import numpy as np
 import pytest
 
-from ganmrf.physics.bloch import isochromat_signal
+from ganmrf.physics.bloch import isochromat_signal, slice_signal
+from ganmrf.physics.rf_pulse import RfPulse, windowed_sinc
+from ganmrf.physics.sequences.blocks import Blocks, Train
 from ganmrf.physics.sequences.fisp import Fisp
+from ganmrf.physics.slice_profile import sinc_profile
 from ganmrf.physics.tissue import Tissue
 
 # Double precision throughout; some hundred operations a frame on numbers of order 1.
@@ -92,3 +95,62 @@ def test_b1_scales_the_flip_angle():
     scaled = dataclasses.replace(sequence, flip_angle=0.7 * sequence.flip_angle)
     actual = isochromat_signal(sequence, Tissue(1.0, 0.1, 0.7))
     np.testing.assert_allclose(actual, isochromat_signal(scaled, Tissue(1.0, 0.1)), rtol=0, atol=ROUNDING)
+
+
+def test_one_hard_pulse_turns_the_whole_slice():
+    """The gradient's dephasing is taken back; whole turns over all positions spread isochromats evenly."""
+    train = Train(np.array([0.4, 1.2, 2.0, 0.7, 0.9]), 0.012, 0.003, rf_phase=np.array([0.0, 1.0, 3.0, 0.2, 2.0]))
+    sequence, tissue = Blocks((train,)), Tissue([0.8, 1.5], [0.05, 0.1], [0.9, 1.1], [30.0, 0.0])
+    expected = 3 * isochromat_signal(sequence, tissue)
+    # 3 turns of the spoiler over 3 thicknesses are 9 turns over 16 positions: no echo but that of order 0.
+    for turns, positions in ((3.0, 16), (np.inf, 2)):
+        found = slice_signal(sequence, tissue, RfPulse([1.0], 8.0), turns, positions)
+        np.testing.assert_allclose(found, expected, rtol=0, atol=ROUNDING)
+    each = slice_signal(sequence, tissue, RfPulse([1.0], 8.0), np.array([3.0, 0.0]), 16)
+    np.testing.assert_allclose(each[0], expected[0], rtol=0, atol=ROUNDING)
+    assert np.abs(each[1] - expected[1]).max() > 0.1
+
+
+@pytest.mark.parametrize("position", [0.3, -0.3, 1.1])
+def test_a_rectangular_pulse_turns_about_a_tilted_axis(position):
+    """Constant RF and gradient are one rotation, about (flip angle, 0, turn), as Rodrigues' formula has it."""
+    flip_angle, b1, phase, time_bandwidth, samples = 1.4, 0.9, 0.6, 3.0, 2000
+    sequence = Blocks((Train([flip_angle], 0.01, 0.0, rf_phase=phase, receiver_phase=0.0),))
+    # Two positions: at plus and minus half of the extent.
+    pulse, extent = RfPulse(np.full(samples, 1 / samples), time_bandwidth), 2 * abs(position)
+    total = slice_signal(sequence, Tissue(1.0, 0.1, b1), pulse, 0.0, 2, extent) / (2 * extent)
+    turn, expected = 2 * np.pi * time_bandwidth * position, 0
+    for turn in (turn, -turn):
+        axis = np.array([b1 * flip_angle, 0, turn])
+        angle = np.linalg.norm(axis)
+        axis /= angle
+        start = np.array([0, 0, 1.0])  # half of the dephasing, taken back before, leaves it there
+        end = np.cos(angle) * start + np.sin(angle) * np.cross(axis, start)
+        end += (1 - np.cos(angle)) * axis * axis[2]
+        expected += (end[0] + 1j * end[1]) * np.exp(1j * phase - 0.5j * turn) / 2
+    # Hard pulses between halves of the dephasing err by the square of a sample's, 1e-2.
+    np.testing.assert_allclose(total, [expected], rtol=0, atol=1e-5)
+
+
+def test_small_flip_angles_have_the_transform_of_the_pulse():
+    """The signal is the area of the profile; a spoiler of n turns makes it the profile's n-th Fourier coefficient."""
+    position = 3.0 * ((np.arange(6000) + 0.5) / 3000 - 1)
+    profile = sinc_profile(position, time_bandwidth=4.0, window="hamming")
+    sequence = Fisp([1e-4, 0.0], 0.01, 0.0)
+    pulse = windowed_sinc(4.0, "hamming", n_samples=2000)
+    signal = slice_signal(sequence, Tissue(1.0, 0.1), pulse, 0.7, 6000, 3.0)
+    spoiled = np.sum(profile * np.exp(2j * np.pi * 0.7 * position)) / 1000 * np.exp(-0.01 / 0.1)
+    # The middle of steps of time instead of their mean: (pi 4 3 / 2000)**2 / 6 at the ends.
+    np.testing.assert_allclose(signal, -1e-4j * np.array([np.sum(profile) / 1000, spoiled]), rtol=0, atol=1e-8)
+
+
+def test_a_complex_pulse_is_played_forwards():
+    """Samples whose phase runs move the slice, against the sense in which the gradient turns at positive positions."""
+    pulse, shift = windowed_sinc(6.0, "hann", n_samples=120), 0.4
+    time = (np.arange(120) + 0.5) / 120 - 0.5
+    moved = RfPulse.of_waveform(pulse.samples * np.exp(-2j * np.pi * 6.0 * shift * time), 6.0)
+    sequence = Fisp([1e-4, 0.0], 0.01, 0.0)
+    first, second = slice_signal(sequence, Tissue(1.0, 1.0), moved, 0.01, 4000)
+    # A spoiler of few turns multiplies by 1 + 2 pi i turns z: it tells the slice's middle.
+    middle = np.angle(second / first) / (2 * np.pi * 0.01)
+    assert middle == pytest.approx(-shift, abs=2e-3)
