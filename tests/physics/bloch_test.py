@@ -119,8 +119,9 @@ def test_a_rectangular_pulse_turns_about_a_tilted_axis(position):
     # Two positions: at plus and minus half of the extent.
     pulse, extent = RfPulse(np.full(samples, 1 / samples), time_bandwidth), 2 * abs(position)
     total = slice_signal(sequence, Tissue(1.0, 0.1, b1), pulse, 0.0, 2, extent) / (2 * extent)
-    turn, expected = 2 * np.pi * time_bandwidth * position, 0
-    for turn in (turn, -turn):
+    expected = 0
+    for side in (position, -position):
+        turn = 2 * np.pi * time_bandwidth * side
         axis = np.array([b1 * flip_angle, 0, turn])
         angle = np.linalg.norm(axis)
         axis /= angle
