@@ -30,6 +30,8 @@ MIDPOINTS = 32  # positions of a partitioned slice: with a time-bandwidth of 8 w
 class FullSlice:
     """Isochromats across the slice, turned by the rotations of the pulse, and dephased in each frame.
 
+    For JAX it is a part of a tree's structure, and has no leaf: the number of positions depends on all of it.
+
     Positions are as many as the tissue's T2 and the accuracy ask for (`ganmrf.physics.n_states`). Off-resonance, any RF
     phase and any number of turns cost no more than in a slice without them.
 
@@ -44,12 +46,14 @@ class FullSlice:
     """
 
     pulse: RfPulse
-    turns: float | jax.Array
+    turns: float = dataclasses.field(metadata={"static": True})
     extent: float = dataclasses.field(default=EXTENT, metadata={"static": True})
 
     def __post_init__(self):
         require("FullSlice.turns", self.turns, np.isfinite, "finite")
         require_positive("FullSlice.extent", self.extent)
+        for name in ("turns", "extent"):
+            object.__setattr__(self, name, float(getattr(self, name)))
 
 
 @pytree
@@ -101,6 +105,9 @@ class SliceProfile:
             )
         require("SliceProfile.nodes", self.nodes, np.isfinite, "finite")
         require_positive("SliceProfile.weights", self.weights)
+
+
+SliceModel = SliceProfile | FullSlice | PartitionedSlice | None  # None: a uniform slice
 
 
 def sinc_profile(position, *, time_bandwidth: float = 8.0, window: str = "hann") -> np.ndarray:
