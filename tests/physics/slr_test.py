@@ -1,4 +1,4 @@
-"""Pulses by the Shinnar-Le Roux algorithm keep the ripples that they are asked for, at the width of Pauly's relation."""
+"""Pulses by the Shinnar-Le Roux algorithm keep the ripples that they are asked for, as wide as Pauly has it."""
 
 import numpy as np
 import pytest
