@@ -13,8 +13,9 @@ from ganmrf.files import read_arrays, replacing
 from ganmrf.gan.data import Scaling
 from ganmrf.gan.generate import TrainedGenerator
 from ganmrf.gan.recipes import Recipe
+from ganmrf.physics.rf_pulse import RfPulse
 from ganmrf.physics.sequences.kinds import KINDS, PARTS
-from ganmrf.physics.slice_profile import SliceProfile
+from ganmrf.physics.slice_profile import FullSlice, PartitionedSlice, SliceProfile
 from ganmrf.physics.tissue import Tissue
 from ganmrf.physics.tissue_box import TissueBox
 from ganmrf.pytrees import arrays_and_structure, tree_of
@@ -22,7 +23,8 @@ from ganmrf.pytrees import arrays_and_structure, tree_of
 _SCHEMA_VERSIONS = {TrainedGenerator: 2, AnchoredGenerator: 3}
 _OF_ONE_SEQUENCE = (TrainedGenerator, Scaling, Recipe, *KINDS.values(), *PARTS)
 _OF_ANY_SEQUENCE = (AnchoredGenerator, NormPolynomial, TableWeights, Trunk, TrunkWeights, RadialFeatures, RadialWeights)
-_CLASSES = (*_OF_ONE_SEQUENCE, *_OF_ANY_SEQUENCE, SliceProfile, Tissue, TissueBox)
+_SLICES = (SliceProfile, FullSlice, PartitionedSlice, RfPulse)
+_CLASSES = (*_OF_ONE_SEQUENCE, *_OF_ANY_SEQUENCE, *_SLICES, Tissue, TissueBox)
 
 
 def save_generator(path, generator: TrainedGenerator | AnchoredGenerator):

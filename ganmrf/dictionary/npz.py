@@ -1,8 +1,8 @@
 """A dictionary in one file: NumPy `.npz`, or MATLAB `.mat` (written as v5, read up to v7.3) for matching in MATLAB.
 
-Both hold the same variables, named with their units: those of `AXES`, and those of the sequence, which
-`ganmrf.dictionary.sequence_fields` tells. A dictionary without off-resonance, slice profile or basis has none of the
-variables for it in its file.
+Both hold the same variables, named with their units: those of `AXES`, and those of the sequence and of the slice, which
+`ganmrf.dictionary.sequence_fields` and `ganmrf.dictionary.slice_fields` tell. A dictionary without off-resonance, slice
+profile or basis has none of the variables for it in its file.
 """
 
 import pathlib
@@ -11,15 +11,20 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from ganmrf.dictionary import sequence_fields, slice_fields
 from ganmrf.dictionary.build import Dictionary
-from ganmrf.dictionary.sequence_fields import DTYPES, NAMES, TEXTS, fields_of_sequence, sequence_of, variables_of
+from ganmrf.dictionary.sequence_fields import DTYPES, fields_of_sequence, sequence_of
+from ganmrf.dictionary.slice_fields import MODEL, fields_of_slice, slice_of
 from ganmrf.files import array_suffix, read_arrays, replacing, write_arrays
 from ganmrf.matlab import check_variable
-from ganmrf.physics.slice_profile import SliceProfile
 from ganmrf.physics.tissue import Tissue
 from ganmrf.pytrees import require, require_positive
 
-SCHEMA_VERSIONS = (1, 2)  # of FISP on resonance, which versions that know nothing else read, too; of all else
+# Of FISP on resonance, which versions that know nothing else read, too; of other sequences, and off resonance; of a
+# slice with a model, which older versions would take for a uniform one.
+SCHEMA_VERSIONS = (1, 2, 3)
+TEXTS = (*sequence_fields.TEXTS, MODEL)
+NAMES = sequence_fields.NAMES | slice_fields.NAMES  # of any sequence and slice, but for parts of sequences
 
 AXES = {  # name of a variable in the file: its axes
     "dictionary": ("atoms", "columns"),
@@ -141,15 +146,23 @@ def check_schema(path, version) -> int:
     return int(version)
 
 
+def variables_of(path, texts) -> dict[str, tuple[int, str | None]]:
+    """Arrays of a file's sequence and slice, as `sequence_fields.variables_of` and `slice_fields.slice_variables`."""
+    return sequence_fields.variables_of(path, texts) | slice_fields.slice_variables(path, texts)
+
+
 def check_names(path, version, needed, present):
     """Raises `ValueError` naming what is needed but neither `OPTIONAL` nor present, or present but of another kind.
 
     Nor may the variables be those of another schema: a kind that was changed or lost would make them another sequence.
     """
     if others := [name for name in NAMES if name in present and name not in needed]:
-        raise ValueError(f"{path}: {', '.join(sorted(others))} is no variable of a sequence of its kind: damaged")
+        raise ValueError(
+            f"{path}: {', '.join(sorted(others))} is no variable of a sequence or slice of its kind: damaged"
+        )
     if version != schema_of(present) or (version > 1 and "kind" not in present):
-        raise ValueError(f"{path}: its kind, structure and off_resonance_hz are not those of schema {version}: damaged")
+        told = f"kind, structure, off_resonance_hz and {MODEL}"
+        raise ValueError(f"{path}: its {told} are not those of schema {version}: damaged")
     if missing := [name for name in needed if name not in present and name not in OPTIONAL]:
         raise ValueError(f"{path}: no {', '.join(missing)}: not a whole dictionary")
 
@@ -169,7 +182,7 @@ def _from_matlab(array, ndim, dtype):
 
 def fields_of(dictionary: Dictionary) -> dict[str, np.ndarray]:
     """The arrays of a dictionary by their names on disk; fields that are None are absent."""
-    tissue, profile = dictionary.tissue, dictionary.slice_profile
+    tissue = dictionary.tissue
     fields = {
         "dictionary": dictionary.fingerprints,
         "norms": dictionary.norms,
@@ -177,17 +190,15 @@ def fields_of(dictionary: Dictionary) -> dict[str, np.ndarray]:
         "t2_s": tissue.t2,
         "b1": tissue.b1,
         "off_resonance_hz": tissue.off_resonance,
-        "slice_nodes": getattr(profile, "nodes", None),
-        "slice_weights": getattr(profile, "weights", None),
         "basis": dictionary.basis,
     }
     fields = {name: np.asarray(value) for name, value in fields.items() if value is not None}
-    return fields | fields_of_sequence(dictionary.sequence)
+    return fields | fields_of_sequence(dictionary.sequence) | fields_of_slice(dictionary.slice_profile)
 
 
 def schema_of(fields) -> int:
     """The schema that a dictionary of such fields is written in."""
-    return SCHEMA_VERSIONS["structure" in fields or "off_resonance_hz" in fields]
+    return 3 if MODEL in fields else 2 if "structure" in fields or "off_resonance_hz" in fields else 1
 
 
 def _contents(fields):
@@ -203,10 +214,10 @@ def dictionary_of(path, fields) -> Dictionary:
     check_shapes(path, fields, sequence.n_frames)
     try:
         tissue = Tissue(fields["t1_s"], fields["t2_s"], fields["b1"], fields.get("off_resonance_hz"))
-        profile = SliceProfile(fields["slice_nodes"], fields["slice_weights"]) if "slice_nodes" in fields else None
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    return Dictionary(tissue, fields["dictionary"], fields["norms"], sequence, profile, fields.get("basis"))
+    profile, basis = slice_of(path, fields), fields.get("basis")
+    return Dictionary(tissue, fields["dictionary"], fields["norms"], sequence, profile, basis)
 
 
 def check_shapes(path, fields, n_frames: int | None = None):
@@ -239,7 +250,7 @@ def _check_dtype(path, name, array, allowed):
 def _check(path, fields, n_frames):
     """As `check_shapes`, and unless norms, rows and basis are possible for a dictionary."""
     check_shapes(path, fields, n_frames)
-    for name in fields.keys() - AXES.keys() - {*TEXTS}:
+    for name in fields.keys() - AXES.keys() - {*TEXTS} - slice_fields.NAMES:
         _check_dtype(path, name, fields[name], DTYPES)
     require_positive(f"{path}: norms", fields["norms"])
     # Rounding of a norm in float32 stays below 1e-5; rows that were never normalised are off by far more.

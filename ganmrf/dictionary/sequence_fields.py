@@ -83,9 +83,23 @@ def sequence_of(path, fields) -> PulseSequence:
         return tree_of(arrays, structure, (*KINDS.values(), *PARTS))
 
 
+def text_of(path, texts, name: str, otherwise: str | None) -> str | None:
+    """The text of a file's variable of that name, or ``otherwise`` where there is none.
+
+    Raises:
+      ValueError: a variable that is not one text, or is far longer than any; the message names the path.
+    """
+    if name not in texts:
+        return otherwise
+    text = texts[name]
+    if text.ndim or text.dtype.kind != "U" or text.dtype.itemsize > 4 * _LONGEST:
+        raise ValueError(f"{path}: {name} must be text, {_LONGEST} characters at most")
+    return str(text)
+
+
 def _kind_and_structure(path, texts):
     """The kind of a sequence and, but for FISP, its structure."""
-    kind = _text(path, texts, "kind", "fisp")
+    kind = text_of(path, texts, "kind", "fisp")
     if kind not in KINDS:
         known = ", ".join(KINDS)
         raise ValueError(f"{path}: its sequence is of kind {kind!r:.40}; this version knows {known}: update ganmrf")
@@ -94,7 +108,7 @@ def _kind_and_structure(path, texts):
             f"{path}: its sequence has a structure, as fisp has none, but its kind is fisp, or missing: damaged"
         )
     with _telling(path):
-        return kind, None if kind == "fisp" else json.loads(_text(path, texts, "structure", ""))
+        return kind, None if kind == "fisp" else json.loads(text_of(path, texts, "structure", ""))
 
 
 @contextlib.contextmanager
@@ -112,12 +126,3 @@ def _variable(path):
     *parts, last = path
     last = "half_turns" if last == "counts" else f"{last}_{_UNITS[last]}" if last in _UNITS else last
     return "_".join([*parts, last])
-
-
-def _text(path, texts, name, otherwise):
-    if name not in texts:
-        return otherwise
-    text = texts[name]
-    if text.ndim or text.dtype.kind != "U" or text.dtype.itemsize > 4 * _LONGEST:
-        raise ValueError(f"{path}: {name} must be text, {_LONGEST} characters at most")
-    return str(text)

@@ -22,15 +22,18 @@ import tensorstore
 from ganmrf.dictionary.build import Dictionary
 from ganmrf.dictionary.npz import (
     AXES,
+    NAMES,
+    TEXTS,
     check_names,
     check_schema,
     check_shapes,
     dictionary_of,
     load_dictionary,
     schema_of,
+    variables_of,
 )
 from ganmrf.dictionary.rows import RowsOnDemand
-from ganmrf.dictionary.sequence_fields import NAMES, TEXTS, variables_of
+from ganmrf.dictionary.slice_fields import SAMPLES
 from ganmrf.files import making_folder, read_json, write_json
 from ganmrf.memory import check_claim, require_memory
 
@@ -140,9 +143,9 @@ class ChunkedStore:
             raise ValueError(f"{path}: no dictionary of ganmrf") from error
         version = check_schema(path, version)
         texts = {name: np.asarray(text) for name, text in texts.items()}
-        of_sequence = variables_of(path, texts)
-        names = [name for name in dict.fromkeys((*AXES, *_EXTRA_AXES, *of_sequence, *NAMES)) if (path / name).is_dir()]
-        check_names(path, version, (*AXES, *of_sequence, "n_states"), (*names, *texts))
+        of_its_kind = variables_of(path, texts)
+        names = [name for name in dict.fromkeys((*AXES, *_EXTRA_AXES, *of_its_kind, *NAMES)) if (path / name).is_dir()]
+        check_names(path, version, (*AXES, *of_its_kind, "n_states"), (*names, *texts))
         opening = {name: tensorstore.open(_spec(path, name)) for name in names}
         arrays = {name: _result(array) for name, array in opening.items()}
         _check_claims(path, arrays)
@@ -304,7 +307,7 @@ def _create_array(folder, name, shape, dtype, frames=None, chunk=None):
         "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [max(size, 1) for size in chunk_shape]}},
         "codecs": [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}],
         "fill_value": missing,
-        "dimension_names": (AXES | _EXTRA_AXES).get(name, axes)[: len(shape)],
+        "dimension_names": (AXES | _EXTRA_AXES | {SAMPLES: ("samples",)}).get(name, axes)[: len(shape)],
     }
     spec = {**_spec(folder, name), "metadata": metadata, "store_data_equal_to_fill_value": True}
     return tensorstore.open(spec, create=True)

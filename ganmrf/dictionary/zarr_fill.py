@@ -16,13 +16,15 @@ from ganmrf.dictionary.build import Dictionary, require_signal, unit_fingerprint
 from ganmrf.dictionary.compress import BASIS_ATOMS, project, spread_basis
 from ganmrf.dictionary.npz import AXES, fields_of
 from ganmrf.dictionary.sequence_fields import sequence_of
+from ganmrf.dictionary.slice_fields import MODEL
+from ganmrf.dictionary.slice_fields import NAMES as NAMES_OF_SLICES
 from ganmrf.dictionary.zarr import ChunkedStore
 from ganmrf.parallel import meshes, one_blas_thread, run_chunks
 from ganmrf.physics.lowering import as_played, signal_dtype
 from ganmrf.physics.sequences.blocks import PulseSequence
 from ganmrf.physics.sequences.kinds import kind_of
 from ganmrf.physics.simulate_many import batched_simulator, plan_n_states
-from ganmrf.physics.slice_profile import SliceProfile
+from ganmrf.physics.slice_profile import SliceModel
 from ganmrf.physics.tissue import Tissue
 from ganmrf.pytrees import arrays_and_structure
 
@@ -38,7 +40,7 @@ def begin_store(
     *,
     n_states: int | None = None,
     accuracy: float = 1e-4,
-    slice_profile: SliceProfile | None = None,
+    slice_profile: SliceModel = None,
     rank: int | None = None,
     chunk_atoms: int | None = None,
 ) -> ChunkedStore:
@@ -158,7 +160,7 @@ def _require_same(store, settings, given):
     begun = store.settings
     different = [f"{name} ({begun.get(name)}, not {new})" for name, new in settings.items() if begun.get(name) != new]
     both = store.fields, fields_of(given)
-    for name in sorted(AXES.keys() - {"basis"}):
+    for name in sorted((AXES.keys() | {MODEL} | NAMES_OF_SLICES) - {"basis"}):
         old, new = (fields.get(name, np.empty(0)) for fields in both)  # no array is empty
         if old.dtype != new.dtype or not np.array_equal(old, new):
             different.append(name)

@@ -209,8 +209,16 @@ def test_files_from_before_there_were_kinds_are_read(tmp_path):
     [
         (None, {"kind": "fisp"}, "has a structure, as fisp has none"),
         (None, {"kind": None}, "has a structure, as fisp has none"),
-        (None, {"kind": "fisp", "structure": None}, "rf_phase_half_turns is no variable of a sequence of its kind"),
-        (5.0, {"kind": None, "structure": None}, "rf_phase_half_turns is no variable of a sequence of its kind"),
+        (
+            None,
+            {"kind": "fisp", "structure": None},
+            "rf_phase_half_turns is no variable of a sequence",
+        ),
+        (
+            5.0,
+            {"kind": None, "structure": None},
+            "rf_phase_half_turns is no variable of a sequence",
+        ),
         (None, {"kind": None, "structure": None, "rf_phase_half_turns": None}, "are not those of schema 2"),
         (5.0, {"kind": None, "structure": None, "rf_phase_half_turns": None}, "are not those of schema 2"),
     ],

@@ -16,6 +16,8 @@ from ganmrf.gan.mixture import MixtureOutputs
 from ganmrf.gan.recipes import recipe
 from ganmrf.gan.train import fit, init_state
 from ganmrf.metrics import fingerprint_errors
+from ganmrf.physics.rf_pulse import RfPulse
+from ganmrf.physics.slice_profile import FullSlice, PartitionedSlice
 from ganmrf.physics.tissue import Tissue
 from tests.quick import quickly
 
@@ -140,6 +142,17 @@ def test_a_file_gives_the_same_generator(generator, dictionary, tmp_path):
     np.testing.assert_array_equal(one.sequence.flip_angle, other.sequence.flip_angle)
 
 
+@pytest.mark.parametrize(
+    "profile",
+    [FullSlice(RfPulse(np.array([0.5 - 0.1j, 0.5 + 0.1j]), 2), 4), PartitionedSlice(RfPulse([1], 2), 3, False), None],
+    ids=["full", "partitioned", "uniform"],
+)
+def test_a_file_keeps_the_slice(generator, tmp_path, profile):
+    save_generator(tmp_path / "g.npz", dataclasses.replace(generator, slice_profile=profile))
+    found = load_generator(tmp_path / "g.npz").slice_profile
+    assert found == profile  # pulses are compared to the bit
+
+
 def test_files_that_are_no_generator(generator, tmp_path):
     path = tmp_path / "g.npz"
     save_generator(path, generator)
@@ -182,9 +195,13 @@ def rewritten(path, generator, change):
         (lambda _: {"structure": np.array('{"class": ["x"], "fields": []}')}, "not a whole generator"),
         (lambda a: {"structure": np.array(str(a["structure"]).replace("scaling/basis", "nothing"))}, "nothing"),
         (lambda _: {"schema_version": np.arange(2)}, "schema_version"),
+        (lambda a: {"slice_profile/pulse/samples": 2 * a["slice_profile/pulse/samples"]}, "RfPulse.samples must sum"),
+        (lambda a: {"structure": np.array(str(a["structure"]).replace("4.5", "NaN"))}, "FullSlice.turns must be fini"),
+        (lambda a: {"structure": np.array(str(a["structure"]).replace("FullSlice", "Slab"))}, "Slab"),
     ],
 )
 def test_a_damaged_file_is_refused_by_the_name_of_the_array(generator, tmp_path, change, blamed):
+    generator = dataclasses.replace(generator, slice_profile=FullSlice(RfPulse([0.5, 0.5], 2), 4.5))
     path = rewritten(tmp_path / "g.npz", generator, change)
     with pytest.raises(ValueError, match=rf"g\.npz.*{blamed}"):
         load_generator(path)
