@@ -9,9 +9,11 @@ import ganmrf
 from ganmrf.dictionary.build import Dictionary
 from ganmrf.dictionary.match import Maps
 from ganmrf.dictionary.refine import Refined
+from ganmrf.dictionary.slice_fields import model_of
 from ganmrf.files import make_folder, read_json, replacing, write_arrays, write_json
 from ganmrf.io.series import read_on_grid
 from ganmrf.physics.sequences.kinds import KINDS
+from ganmrf.physics.slice_profile import FullSlice, SliceModel, SliceProfile
 
 _BIDS = "1.10.0"  # whose names and sidecars the maps have
 _PERCENT = 10.0  # times the nominal flip angle: no transmit field has this, and percent have more
@@ -152,9 +154,10 @@ def write_image(path, values, affine, code: str = "scanner"):
 
 
 def describe(dictionary: Dictionary) -> dict:
-    """Tissue ranges and sequence of a dictionary as JSON entries for a sidecar; ranges are [lowest, highest].
+    """Tissue ranges, slice and sequence of a dictionary as JSON entries for a sidecar; ranges are [lowest, highest].
 
-    Of the sequence, in s, Hz and degrees, there are the ranges that its kind has.
+    Of the sequence, in s, Hz and degrees, there are the ranges that its kind has; of the slice the model that was
+    simulated, null where it is uniform.
     """
 
     def bounds(values):
@@ -179,9 +182,23 @@ def describe(dictionary: Dictionary) -> dict:
             "B1Range": bounds(tissue.b1),
             "OffResonanceRange": None if off_resonance is None else bounds(off_resonance),
             "SliceProfile": dictionary.slice_profile is not None,
+            "SliceModel": _describe_slice(dictionary.slice_profile),
         },
         "Sequence": played,
     }
+
+
+def _describe_slice(profile: SliceModel):
+    """The model of a slice, and its pulse and spoiler where it has them: turns are those across one thickness."""
+    if profile is None:
+        return None
+    named = {"Name": model_of(profile)}
+    if isinstance(profile, SliceProfile):
+        return named | {"Nodes": np.size(profile.nodes)}
+    named |= {"TimeBandwidthProduct": profile.pulse.time_bandwidth, "PulseSamples": profile.pulse.samples.size}
+    if isinstance(profile, FullSlice):
+        return named | {"SpoilerTurns": profile.turns}
+    return named | {"Positions": profile.n_positions, "PulsePhases": profile.phases}
 
 
 def read_b1_map(path, shape: tuple[int, ...], *, scale: float = 1.0, affine=None) -> np.ndarray:

@@ -17,8 +17,10 @@ from ganmrf.dictionary.refine import Refined
 from ganmrf.files import make_folder, read_arrays
 from ganmrf.io.maps import describe, read_b0_map, read_b1_map, save_maps, write_dataset, write_maps
 from ganmrf.io.series import read_series
+from ganmrf.physics.rf_pulse import windowed_sinc
 from ganmrf.physics.sequences.fisp import Fisp
 from ganmrf.physics.sequences.multi_spin_echo import MultiSpinEcho
+from ganmrf.physics.slice_profile import FullSlice, PartitionedSlice, small_tip
 from ganmrf.physics.tissue import Tissue
 
 NAMES = ("T1map", "T2map", "M0map", "part-phase_M0map", "quality")
@@ -286,6 +288,7 @@ def test_description_of_a_dictionary():
             "B1Range": [1.1, 1.1],
             "OffResonanceRange": None,
             "SliceProfile": False,
+            "SliceModel": None,
         },
         "Sequence": {
             "Kind": "fisp",
@@ -299,6 +302,22 @@ def test_description_of_a_dictionary():
     bare = dataclasses.replace(dictionary, sequence=Fisp([0.1], 0.012, 0.002), basis=np.eye(3, 2))
     assert describe(bare)["Sequence"]["InversionTime"] is None
     assert describe(bare)["Dictionary"]["Rank"] == 2
+
+
+def test_description_of_a_slice():
+    pulse, tissue, sequence = windowed_sinc(8, "hann"), Tissue([0.5, 1.0], 0.05), Fisp([0.1], 0.012, 0.002)
+    described = [
+        describe(Dictionary(tissue, np.eye(2, 1), np.ones(2), sequence, profile))["Dictionary"]
+        for profile in (FullSlice(pulse, 4), PartitionedSlice(pulse), small_tip(pulse, 5))
+    ]
+    assert [each["SliceProfile"] for each in described] == [True, True, True]
+    of_pulse = {"TimeBandwidthProduct": 8.0, "PulseSamples": 180}
+    assert [each["SliceModel"] for each in described] == [
+        {"Name": "full", **of_pulse, "SpoilerTurns": 4.0},
+        {"Name": "partitioned", **of_pulse, "Positions": 32, "PulsePhases": True},
+        {"Name": "small_tip", "Nodes": 5},
+    ]
+    assert json.loads(json.dumps(described)) == described
 
 
 def test_description_of_other_sequences():
