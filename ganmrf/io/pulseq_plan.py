@@ -17,8 +17,7 @@ import types
 import numpy as np
 import pypulseq
 
-from ganmrf.io.pulseq_settings import RASTER_US, Excitation
-from ganmrf.physics.rf_pulse import WINDOWS
+from ganmrf.io.pulseq_settings import RASTER_US, RF_RASTER_US, Excitation
 
 _INVERSION_DURATION = 10e-3  # s: inverts within +-300 Hz and at +-20 % of B1
 _CRUSHER_CYCLES = 2  # times the dephasing of a repetition, so that no later spoiler refocuses it
@@ -36,17 +35,17 @@ def excite(excitation: Excitation, system):
       rf and gz, events; lead, us: from the start of the block to the centre of the pulse at its earliest; and duration
       of the block, us.
     """
-    duration = excitation.duration
-    amplitude = excitation.time_bandwidth / duration / excitation.slice_thickness
+    duration, pulse = excitation.duration, excitation.on_raster()
+    amplitude = pulse.time_bandwidth / duration / excitation.slice_thickness
     flat = 1e-6 * (up(duration) + RASTER_US)
     gz = pypulseq.make_trapezoid("z", amplitude=amplitude, flat_time=flat, system=system)
     gz.delay = 1e-6 * up(max(0, system.rf_dead_time - gz.rise_time))
-    rf = pypulseq.make_sinc_pulse(
+    rf = pypulseq.make_arbitrary_rf(
+        pulse.samples,
         1.0,
-        apodization=WINDOWS[excitation.window],
+        center=duration / 2,  # where half of the gradient's turns are played, whatever the shape
         delay=max(gz.delay + gz.rise_time, system.rf_dead_time),
-        duration=duration,
-        time_bw_product=excitation.time_bandwidth,
+        dwell=1e-6 * RF_RASTER_US,
         system=system,
         use="excitation",
     )

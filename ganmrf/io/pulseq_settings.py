@@ -5,10 +5,12 @@ import dataclasses
 import numpy as np
 
 from ganmrf.physics.constants import GYROMAGNETIC_RATIO
-from ganmrf.physics.rf_pulse import WINDOWS
+from ganmrf.physics.rf_pulse import WINDOWS, RfPulse, windowed_sinc
+from ganmrf.physics.slice_profile import FullSlice
 from ganmrf.pytrees import require, require_positive, require_whole
 
 RASTER_US = 10  # of blocks and gradients
+RF_RASTER_US = 1
 _ADC_RASTER = 1e-7  # s
 _RESIDUAL = 1.0  # cycles/m that a readout may leave: a thousandth of a cycle across 1 mm
 _WITHIN = 1 + 1e-9  # rounding of a waveform designed up to the limits
@@ -16,24 +18,26 @@ _WITHIN = 1 + 1e-9  # rounding of a waveform designed up to the limits
 
 @dataclasses.dataclass(frozen=True)
 class Excitation:
-    """The slice-selective sinc pulse of every frame, and how its slice is spoiled.
+    """The slice-selective pulse of every frame, and how its slice is spoiled.
 
     Attributes:
       duration: of the pulse, s, on the raster of 10 us.
-      time_bandwidth: duration times bandwidth, as in `ganmrf.physics.slice_profile.sinc_profile`.
+      time_bandwidth: duration times bandwidth of a sinc, as in `ganmrf.physics.rf_pulse.windowed_sinc`.
       window: of the sinc: ``hann``, ``hamming`` or ``none``.
       slice_thickness: m.
       spoil_cycles: dephasing across the slice in each repetition, in units of 2 pi; 1 or more.
+      pulse: what is played in place of the sinc, with its own time-bandwidth product; None is the sinc.
 
     Raises:
-      ValueError: a field out of range or off its raster.
+      ValueError: a field out of range or off its raster, or a pulse of more samples than its duration has microseconds.
     """
 
     duration: float = 1.8e-3
     time_bandwidth: float = 8.0
     window: str = "hann"
     slice_thickness: float = 5e-3
-    spoil_cycles: int = 4
+    spoil_cycles: float = 4
+    pulse: RfPulse | None = None
 
     def __post_init__(self):
         for name in ("duration", "time_bandwidth", "slice_thickness"):
@@ -45,7 +49,26 @@ class Excitation:
             )
         if self.window not in WINDOWS:
             raise ValueError(f"excitation.window must be one of {', '.join(WINDOWS)}; got {self.window!r}")
-        require_whole("excitation.spoil_cycles", self.spoil_cycles)
+        require("excitation.spoil_cycles", self.spoil_cycles, lambda x: (x >= 1) & np.isfinite(x), "1 or more")
+        most = round(steps) * RASTER_US // RF_RASTER_US
+        if self.pulse is not None and self.pulse.samples.size > most:
+            raise ValueError(
+                f"excitation.duration of {1e6 * self.duration:.6g} us must be longer for the pulse: its "
+                f"{self.pulse.samples.size} samples are more than one in {RF_RASTER_US} us"
+            )
+
+    def full_slice(self) -> FullSlice:
+        """The slice that the scan excites and spoils, to simulate what is played."""
+        pulse = windowed_sinc(self.time_bandwidth, self.window) if self.pulse is None else self.pulse
+        return FullSlice(pulse, self.spoil_cycles)
+
+    def on_raster(self) -> RfPulse:
+        """The pulse with a sample for each microsecond that it is played, on straight lines between its own."""
+        n_samples = round(1e6 * self.duration / RF_RASTER_US)
+        if self.pulse is None:
+            return windowed_sinc(self.time_bandwidth, self.window, n_samples)
+        own, played = ((np.arange(n) + 0.5) / n for n in (self.pulse.samples.size, n_samples))
+        return RfPulse.of_waveform(np.interp(played, own, self.pulse.samples), self.pulse.time_bandwidth)
 
 
 @dataclasses.dataclass(frozen=True)

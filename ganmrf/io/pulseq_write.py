@@ -23,10 +23,10 @@ def write_pulseq(
 ):
     """Writes the scan of a sequence, of one slice in the plane of x and y, as a ``.seq`` file, whole or not at all.
 
-    An adiabatic inversion (hyperbolic secant, of all space) and a crusher; then, each frame, the slice-selective
-    windowed sinc, the rephaser, the readout, and a spoiler that makes up what the slice gradients leave of
-    ``spoil_cycles`` between the centres of two RF pulses. Frames of 0 degrees have an RF pulse of amplitude 0, and
-    negative flip angles one of phase pi.
+    An adiabatic inversion (hyperbolic secant, of all space) and a crusher; then, each frame, the slice-selective pulse,
+    the rephaser, the readout, and a spoiler that makes up what the slice gradients leave of ``spoil_cycles`` between
+    the centres of two RF pulses. Frames of 0 degrees have an RF pulse of amplitude 0, and negative flip angles one of
+    phase pi. `Excitation.full_slice` is what to simulate: the centre of a pulse is the middle of its duration.
 
     Times are what their rasters allow. Echo time, from the centre of the RF pulse to the start of the readout, and
     inversion time, between the centres of pulses, are the nearest 1 us. A readout begins on a raster of 10 us, so that
@@ -74,7 +74,7 @@ def write_pulseq(
 
 
 def _check_gradients(excitation, readout, limits):
-    bandwidth = excitation.time_bandwidth / excitation.duration
+    bandwidth = excitation.full_slice().pulse.time_bandwidth / excitation.duration
     selecting = bandwidth / excitation.slice_thickness / GYROMAGNETIC_RATIO
     limits.require_within("max_gradient", selecting, "the gradient that selects the slice")
     steps = np.diff(np.pad(readout.gradient, ((1, 1), (0, 0))), axis=0)
