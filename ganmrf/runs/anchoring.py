@@ -13,6 +13,7 @@ from ganmrf.anchors.generator import AnchoredGenerator, radial_generator, table_
 from ganmrf.anchors.generator_file import save_generator
 from ganmrf.anchors.joint_features import require_joint_memory
 from ganmrf.anchors.trunk import RECIPE, draw_tissue, finish_trunk, trunk_data
+from ganmrf.dictionary.slice_fields import fields_of_slice
 from ganmrf.files import read_arrays, replacing, write_json
 from ganmrf.gan.memory import require_training_memory
 from ganmrf.gan.recipes import Recipe
@@ -25,7 +26,7 @@ from ganmrf.progress import watched
 from ganmrf.runs.configs import OF_OTHER_KINDS, TISSUE_FIELDS, SimulationConfig
 from ganmrf.runs.loop import advance
 from ganmrf.runs.training import losses
-from ganmrf.runs.workdir import Workdir, read_config
+from ganmrf.runs.workdir import Workdir, check_unchanged, read_config
 from ganmrf.settings import configuration, group, setting
 
 RADIAL = ("radial", "radial_spread")
@@ -161,10 +162,12 @@ def make_in_folder(
         if config.kind != "table" and (unread := sorted((given or frozenset()).intersection(TISSUE_FIELDS))):
             raise ValueError(f"{unread[0]} would change nothing: a grid goes with kind=table; got kind={config.kind}")
         _require_memory(config)
+        profile = config.simulation.slice_profile()
+        check_unchanged(workdir.path, fields_of_slice(profile), note=True)
         start = time.process_time()
         anchor_set = build_anchor_set(
             config.box(),
-            config.simulation.slice_profile(),
+            profile,
             family=config.simulation.kind.sequence,
             n_anchors=config.anchors,
             n_sequences=config.sequences,

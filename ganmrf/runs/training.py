@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import pathlib
-import zlib
 from typing import NamedTuple
 
 import jax
@@ -11,9 +10,9 @@ import numpy as np
 
 from ganmrf.anchors.generator_file import save_generator
 from ganmrf.dictionary.build import Dictionary, build_dictionary
+from ganmrf.dictionary.slice_fields import fields_of_slice
 from ganmrf.dictionary.zarr import open_dictionary
 from ganmrf.dictionary.zarr_fill import begin_store, fill_store
-from ganmrf.files import read_json, write_json
 from ganmrf.gan.checkpoint import Checkpoints
 from ganmrf.gan.data import Data, split_and_scale
 from ganmrf.gan.generate import TrainedGenerator, finish, generate
@@ -22,7 +21,7 @@ from ganmrf.gan.train import TrainState, fit, init_state
 from ganmrf.metrics import fingerprint_errors
 from ganmrf.runs.configs import SimulationConfig, TrainingJob
 from ganmrf.runs.loop import TIMES, advance
-from ganmrf.runs.workdir import Workdir, read_config, read_records
+from ganmrf.runs.workdir import Workdir, check_unchanged, read_config, read_records
 
 _ACCURACY = 1e-5  # of the dictionaries that are learned from and evaluated with: below what a generator reaches
 
@@ -95,7 +94,7 @@ def train_in_folder(
     extendable = frozenset({"steps"} if stored.training.recipe.learning_rate_schedule == "constant" else ())
     with Workdir(path, job, given, extendable=extendable) as workdir:
         run = _begin(workdir.config, dictionary)
-        _check_unchanged(workdir.path, run.dictionary, note=True)
+        check_unchanged(workdir.path, _learned(run.dictionary), note=True)
         training = run.job.training
         chunks = functools.partial(fit, run.recipe, run.data, seed=training.seed, chunk=training.every)
         kept = {"note": losses, "recorded": _errors(run)}
@@ -117,7 +116,7 @@ def read_run(path, dictionary: Dictionary | None = None) -> Run:
     """
     path = pathlib.Path(path)
     run = _begin(read_config(path, TrainingJob()), dictionary, _blank_state)
-    _check_unchanged(path, run.dictionary)
+    check_unchanged(path, _learned(run.dictionary))
     with Checkpoints(path / "checkpoints", read_only=True) as checkpoints:
         restored = checkpoints.restore(run.state)
     if restored is None:
@@ -172,17 +171,9 @@ def _blank_state(recipe, data, seed):
     return jax.tree.map(lambda leaf: jax.device_put(np.zeros(leaf.shape, leaf.dtype)), shapes)
 
 
-def _check_unchanged(folder, dictionary, *, note: bool = False):
-    """Refuses a folder whose run learned from other tissue or another sequence, under settings that look the same.
-
-    The checksum of what a run learns from is noted in its folder by ``note``.
-    """
-    path, arrays = folder / "dictionary.json", (dictionary.tissue, dictionary.sequence, dictionary.slice_profile)
-    checksum = {"crc32": zlib.crc32(b"".join(np.asarray(array).tobytes() for array in jax.tree.leaves(arrays)))}
-    if path.exists() and read_json(path) != checksum:
-        raise ValueError(f"{folder} was trained with another sequence or grid than its settings give now")
-    if note and not path.exists():
-        write_json(path, checksum)
+def _learned(dictionary):
+    """What a run learns from, in arrays."""
+    return dictionary.tissue, dictionary.sequence, fields_of_slice(dictionary.slice_profile)
 
 
 def _errors(run):

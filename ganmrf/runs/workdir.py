@@ -5,9 +5,11 @@ import dataclasses
 import json
 import pathlib
 import shutil
+import zlib
 from collections.abc import Iterable
 
 import filelock
+import jax
 import numpy as np
 
 from ganmrf.files import check_readable, make_folder, read_json, replacing, write_json
@@ -174,6 +176,25 @@ def require_own(folder, config):
     """Raises `ValueError` where a folder holds the settings of a run of another kind, or damaged ones."""
     if (pathlib.Path(folder) / "config.json").exists():
         read_config(folder, config)
+
+
+def check_unchanged(folder, learned, *, note: bool = False):
+    """Refuses a folder whose run learned from something else, under settings that look the same, as files may change.
+
+    Args:
+      folder: of the run.
+      learned: tissue, sequence and slice that it learns from, a tree of arrays.
+      note: whether to note their checksum in the folder, where there is none.
+
+    Raises:
+      ValueError: another checksum than the folder has.
+    """
+    path = pathlib.Path(folder) / "dictionary.json"
+    checksum = {"crc32": zlib.crc32(b"".join(np.asarray(array).tobytes() for array in jax.tree.leaves(learned)))}
+    if path.exists() and read_json(path) != checksum:
+        raise ValueError(f"{folder} was made with another sequence, slice or grid than its settings give now")
+    if note and not path.exists():
+        write_json(path, checksum)
 
 
 def stored_settings(folder) -> dict:

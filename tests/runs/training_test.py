@@ -69,7 +69,7 @@ def test_a_schedule_that_changed_under_its_name_is_refused(tmp_path):
     own = dataclasses.replace(job(steps=2), simulation=simulation)
     train_in_folder(tmp_path / "run", own, progress=False)
     write(20)
-    with pytest.raises(ValueError, match="another sequence or grid"):
+    with pytest.raises(ValueError, match="another sequence, slice or grid"):
         train_in_folder(tmp_path / "run", progress=False)
 
 
