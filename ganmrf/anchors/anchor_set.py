@@ -21,7 +21,7 @@ from ganmrf.anchors.sentinels import faces_and_corners, joined, spread_to_ends, 
 from ganmrf.gan.least_squares import ridge_path
 from ganmrf.metrics import direction_errors
 from ganmrf.physics.sequences.blocks import PulseSequence
-from ganmrf.physics.slice_profile import SliceProfile
+from ganmrf.physics.slice_profile import SliceModel
 from ganmrf.physics.tissue import Tissue
 from ganmrf.physics.tissue_box import TissueBox
 from ganmrf.pytrees import pytree
@@ -130,7 +130,7 @@ class AnchorSet:
 
 def build_anchor_set(
     box: TissueBox,
-    slice_profile: SliceProfile | None,
+    slice_profile: SliceModel | None,
     *,
     family: str = "fisp",
     n_anchors: int,
@@ -143,7 +143,7 @@ def build_anchor_set(
 
     Args:
       box: the tissues.
-      slice_profile: quadrature over the slice, or None.
+      slice_profile: model of the slice, or None for a uniform one.
       family: kind of the sequences: one of `families.FAMILIES`.
       n_anchors: the largest number of anchors.
       n_sequences: number of sequences that the features are made from.

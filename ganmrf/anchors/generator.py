@@ -21,7 +21,7 @@ from ganmrf.anchors.table import TableWeights
 from ganmrf.anchors.trunk import Trunk, TrunkWeights
 from ganmrf.parallel import one_blas_thread, run_chunks
 from ganmrf.physics.simulate_many import require_signal_memory
-from ganmrf.physics.slice_profile import SliceProfile
+from ganmrf.physics.slice_profile import SliceModel
 from ganmrf.physics.tissue import Tissue
 from ganmrf.physics.tissue_box import TissueBox
 from ganmrf.pytrees import pytree
@@ -60,7 +60,7 @@ class AnchoredGenerator:
       anchors: most important first, (anchors,): the first n are the choice of n anchors.
       anchor_norms: n(a), (anchors,), float32.
       norm: n as a function of coordinates in the box.
-      slice_profile: quadrature over the slice that the weights hold for, or None for a uniform slice.
+      slice_profile: model of the slice that the weights hold for, or None for a uniform slice.
       model: what the weights are computed by; its ``kind`` is ``trunk``, ``table`` or ``radial``.
       held_out: random tissues that every prepared sequence is checked on, (tissues,).
       sentinels: tissues with the largest errors, faces and corners of the box among them, that every prepared sequence
@@ -75,7 +75,7 @@ class AnchoredGenerator:
     anchors: Tissue
     anchor_norms: np.ndarray
     norm: NormPolynomial
-    slice_profile: SliceProfile | None
+    slice_profile: SliceModel | None
     model: TrunkWeights | TableWeights | RadialWeights
     held_out: Tissue
     sentinels: Tissue

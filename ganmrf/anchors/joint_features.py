@@ -19,7 +19,7 @@ from ganmrf.physics.lowering import trains_of
 from ganmrf.physics.sequences.blocks import Blocks, PulseSequence, Train
 from ganmrf.physics.sequences.fisp import Fisp
 from ganmrf.physics.simulate_many import simulate_many
-from ganmrf.physics.slice_profile import SliceProfile
+from ganmrf.physics.slice_profile import SliceModel
 from ganmrf.physics.tissue import Tissue
 from ganmrf.physics.tissue_box import TissueBox
 
@@ -35,13 +35,13 @@ class JointFeatures:
 
     Attributes:
       sequences: sequences whose signals are concatenated.
-      slice_profile: quadrature over the slice in their simulation, or None.
+      slice_profile: model of the slice in their simulation, or None.
       bases: for each sequence the SVD basis of its signals' columns, (columns, rank), over their root mean square.
       joint: orthonormal directions of the concatenated coefficients, (sum of ranks, features).
     """
 
     sequences: list[PulseSequence]
-    slice_profile: SliceProfile | None
+    slice_profile: SliceModel | None
     bases: list[np.ndarray]
     joint: np.ndarray
 
@@ -52,13 +52,13 @@ class JointFeatures:
 
 
 def joint_features(
-    sequences: list[PulseSequence], slice_profile: SliceProfile | None, tissue: Tissue, n_features: int
+    sequences: list[PulseSequence], slice_profile: SliceModel | None, tissue: Tissue, n_features: int
 ) -> tuple[JointFeatures, np.ndarray]:
     """The joint features that describe some tissues best.
 
     Args:
       sequences: sequences of any lengths, whose signals are concatenated.
-      slice_profile: quadrature over the slice, or None.
+      slice_profile: model of the slice, or None for a uniform one.
       tissue: many tissues, spread over the box, (atoms,).
       n_features: number of features.
 
@@ -130,7 +130,7 @@ def until_echo(numpy, echo_time, tissue: Tissue):
     return numpy.exp(exponent + 1j * turns)
 
 
-def simulate_without_echo(sequence: PulseSequence, tissue: Tissue, slice_profile: SliceProfile | None) -> np.ndarray:
+def simulate_without_echo(sequence: PulseSequence, tissue: Tissue, slice_profile: SliceModel | None) -> np.ndarray:
     """Signals of `without_echo`, accurate to 1e-5: their `real_columns`, (atoms, columns), float64."""
     sequence = without_echo(sequence)
     signals = simulate_many(sequence, tissue, accuracy=_ACCURACY, slice_profile=slice_profile)

@@ -14,7 +14,7 @@ from ganmrf.dictionary.cramer_rao import cramer_rao
 from ganmrf.physics.sequences.blocks import PulseSequence
 from ganmrf.physics.sequences.fisp import Fisp
 from ganmrf.physics.simulate import SignalTangents, simulate_with_tangents
-from ganmrf.physics.slice_profile import SliceProfile
+from ganmrf.physics.slice_profile import SliceModel
 from ganmrf.physics.tissue import Tissue
 from ganmrf.pytrees import pytree
 
@@ -44,7 +44,7 @@ def precision(
     tissue: Tissue,
     *,
     n_states: int | None = None,
-    slice_profile: SliceProfile | None = None,
+    slice_profile: SliceModel | None = None,
     with_b1: bool = False,
     with_off_resonance: bool = False,
 ) -> Precision:

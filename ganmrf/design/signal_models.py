@@ -15,7 +15,7 @@ from ganmrf.anchors.generator import AnchoredGenerator
 from ganmrf.anchors.joint_features import without_echo
 from ganmrf.physics.sequences.fisp import Fisp
 from ganmrf.physics.simulate import SignalTangents, simulate_reverse, simulate_with_tangents
-from ganmrf.physics.slice_profile import SliceProfile
+from ganmrf.physics.slice_profile import SliceModel
 from ganmrf.physics.tissue import Tissue
 from ganmrf.pytrees import is_traced
 
@@ -24,13 +24,13 @@ SignalModel = Callable[[Fisp, Tissue], SignalTangents]
 _ASIDE = 1e-9  # relative step off the tissue: at an anchor the derivative of a radial basis function is 0 * infinity
 
 
-def simulator_model(*, n_states: int | None = None, slice_profile: SliceProfile | None = None) -> SignalModel:
+def simulator_model(*, n_states: int | None = None, slice_profile: SliceModel | None = None) -> SignalModel:
     """The signal model of the simulator: exact, for any tissue.
 
     Args:
       n_states: states of the extended phase graph; None for as many as T2 and TR ask for, or, where the sequence is
         traced, as under `jax.grad`, for all that can come back: frames // 2 + 1.
-      slice_profile: quadrature over the slice; None for a uniform slice.
+      slice_profile: model of the slice; None for a uniform one.
 
     Raises:
       ValueError: ``n_states`` below 1, when the signal model is called.

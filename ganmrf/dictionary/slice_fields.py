@@ -22,13 +22,13 @@ _DTYPES = {"turns": "float64", "n_positions": "int64", "phases": "bool", "extent
 NAMES = {*_OF_PULSE, *(f"slice_{name}" for name in _DTYPES)}  # of any model
 
 
-def model_of(profile: SliceModel) -> str | None:
+def model_of(profile: SliceModel | None) -> str | None:
     """The name of a slice's model as in flags; None of a uniform slice."""
     names = {cls: name for name, cls in MODELS.items()} | {SliceProfile: "small_tip", type(None): None}
     return names[type(profile)]
 
 
-def fields_of_slice(profile: SliceModel) -> dict[str, np.ndarray]:
+def fields_of_slice(profile: SliceModel | None) -> dict[str, np.ndarray]:
     """A slice as arrays by their names in files, `MODEL` among them."""
     if profile is None:
         return {}
@@ -57,7 +57,7 @@ def slice_variables(path, texts) -> dict[str, tuple[int, str | None]]:
     return dict(zip(_OF_PULSE, ((1, None), (0, "float64")), strict=True)) | own
 
 
-def slice_of(path, fields) -> SliceModel:
+def slice_of(path, fields) -> SliceModel | None:
     """The slice of `fields_of_slice`, which may be among other fields.
 
     Raises:

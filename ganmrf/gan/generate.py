@@ -17,7 +17,7 @@ from ganmrf.gan.recipes import Recipe
 from ganmrf.parallel import one_blas_thread, run_chunks, workers
 from ganmrf.physics.sequences.blocks import PulseSequence
 from ganmrf.physics.simulate_many import require_signal_memory
-from ganmrf.physics.slice_profile import SliceProfile
+from ganmrf.physics.slice_profile import SliceModel
 from ganmrf.physics.tissue import Tissue
 from ganmrf.physics.tissue_box import TissueBox
 from ganmrf.pytrees import pytree
@@ -52,7 +52,7 @@ class TrainedGenerator:
     box: TissueBox
     b1: np.ndarray
     sequence: PulseSequence
-    slice_profile: SliceProfile | None
+    slice_profile: SliceModel | None
     recipe: Recipe = dataclasses.field(metadata={"static": True})
     off_resonance: np.ndarray | None = None
 

@@ -188,7 +188,7 @@ def describe(dictionary: Dictionary) -> dict:
     }
 
 
-def _describe_slice(profile: SliceModel):
+def _describe_slice(profile: SliceModel | None):
     """The model of a slice, and its pulse and spoiler where it has them: turns are those across one thickness."""
     if profile is None:
         return None
