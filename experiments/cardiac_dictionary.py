@@ -34,6 +34,7 @@ from ganmrf.report.figures import fingerprint_figure
 from ganmrf.report.html import Picture, Section, write_report
 from ganmrf.report.sequence_figures import schedule_caption, schedule_figure
 from ganmrf.runs.configs import PreparationConfig, SimulationConfig
+from ganmrf.runs.slices import AS_PLAYED, slice_words
 from ganmrf.settings import configuration, group, setting
 
 _SHOWN_MS = ((1200, 45), (1900, 160), (350, 70))  # T1, T2: about those of myocardium, blood and fat at 3 T
@@ -53,7 +54,10 @@ class Config:
     check: bool = setting(False, "also simulate the dictionary, for its errors and its time", goes_with=("generator",))
     preparation: PreparationConfig = group(PreparationConfig)
     simulation: SimulationConfig = group(
-        SimulationConfig, without=_NOT_CARDIAC, defaults={("sequence", "cardiac")}, choices={"sequence": ("cardiac",)}
+        SimulationConfig,
+        without=_NOT_CARDIAC,
+        defaults={("sequence", "cardiac"), *AS_PLAYED},
+        choices={"sequence": ("cardiac",)},
     )
 
     def __post_init__(self):
@@ -72,6 +76,7 @@ def main(config: Config, given: frozenset[str]):
     make = _simulated if config.generator is None else _generated
     dictionary, words = make(config, given, cardiac, tissue)
     words = [f"{len(cardiac.rr_intervals)} beats, {cardiac.n_frames} frames", *words]
+    words.append(f"Assumed is {slice_words(dictionary.slice_profile)}")
     print("\n".join(words))
     save_dictionary(output, dictionary)
     print(f"saved as {output} ({output.stat().st_size / 1e6:.1f} MB)")

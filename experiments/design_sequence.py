@@ -28,6 +28,7 @@ from ganmrf.physics.sequences.fisp import Fisp
 from ganmrf.report.design_figures import design_figure
 from ganmrf.runs.configs import PulseConfig, SpiralConfig
 from ganmrf.runs.designing import DesignConfig, design, kept_start
+from ganmrf.runs.slices import AS_PLAYED, slice_words
 from ganmrf.runs.workdir import Workdir
 from ganmrf.settings import configuration, group, setting
 
@@ -42,7 +43,7 @@ class Config:
     snr: float = setting(50.0, "of the checks: M0 over the noise of a frame", above=0)
     draws: int = setting(400, "noisy voxels of each tissue", at_least=2)
     brain_size: int = setting(128, "rows and columns of the digital brain", at_least=48)
-    design: DesignConfig = group(DesignConfig)
+    design: DesignConfig = group(DesignConfig, defaults=AS_PLAYED)
     pulse: PulseConfig = group(PulseConfig)
     sampling: SpiralConfig = group(SpiralConfig)
 
@@ -59,6 +60,7 @@ def main(config: Config, given: frozenset[str]):
         require_check_memory(start.n_frames, len(config.design.tissues), config.draws, config.brain_size)
         limits = config.design.limits(start)
         _check_playable(limits, config)
+        print(f"slice: {slice_words(config.design.simulation.slice_profile())}", flush=True)
         found = design(workdir, config.design)
         write_schedule(path, found.sequence)
         _write_pulseq(folder / "sequence.seq", found.sequence, config)

@@ -16,8 +16,6 @@ as a baseline, and stands beside it in errors and cost; the number of steps at w
 in ``recurrent`` in the folder for the results: the same command goes on where it was cut off.
 """
 
-import numpy as np
-
 from experiments.evaluation import anchored
 from experiments.evaluation.recurrent_runs import train_beside
 from experiments.flags.command_line import command
@@ -29,12 +27,13 @@ from ganmrf.imaging.phantom import COARSEST
 from ganmrf.physics.simulate_many import require_signal_memory
 from ganmrf.progress import Progress
 from ganmrf.runs.configs import FISP_ALONE, OF_OTHER_KINDS, SimulationConfig
+from ganmrf.runs.slices import OF_SLICE, slice_words
 from ganmrf.scanner import Scanner
 from ganmrf.settings import configuration, group, naming_fields, setting
 
 # Sequences are random, and slice profiles those of the generators.
 _OF_SEQUENCE = "schedule", "echo_time_ms", "inversion_time_ms", *OF_OTHER_KINDS
-_UNREAD = *_OF_SEQUENCE, "slice_nodes", "time_bandwidth", "window", "off_resonance_hz"
+_UNREAD = *_OF_SEQUENCE, *OF_SLICE, "off_resonance_hz"
 
 
 @configuration
@@ -124,7 +123,7 @@ def _evaluate(subject, recurrent, unseen, foreign, config):
     return {
         "kind": generator.model.kind,
         "axes": list(generator.box.names),
-        "slice_positions": 1 if generator.slice_profile is None else int(np.size(generator.slice_profile.nodes)),
+        "slice": slice_words(generator.slice_profile),
         "atoms": subject.tissue.size,
         "core_seconds": subject.core_seconds,
         "errors": {

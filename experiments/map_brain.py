@@ -10,6 +10,8 @@ A noisy scan of the digital brain is matched with the dictionary. ``--refine`` a
 with error bars, and counts how often their 95 % intervals hold the truth. With ``--sequence=bssfp``, whose signal is of
 off-resonance too, B0 is mapped with T1 and T2: unless flags say otherwise, the brain is less than 30 Hz off resonance
 (``--b0_variation_hz``), and the dictionary has the coarse grid at every Hz from -30 to 30, compressed to rank 100. The
+``--slice_model`` is of the scan and of the dictionary. Of the full slice, the default, the scan is also matched with
+dictionaries of the other models, whose bias the report and ``metrics.json`` tell (``--nocompare_slices``). The
 output folder gets ``report.html``, the maps (NIfTI, seconds and Hz; ``maps.png``), ``metrics.json`` and
 ``config.json``.
 """
@@ -21,6 +23,7 @@ import time
 
 import numpy as np
 
+from experiments.evaluation.slices import FULL, errors_by_model, other_models
 from experiments.flags.command_line import command
 from experiments.reports.brain import maps_figure, write_brain_report
 from ganmrf.dictionary.build import Dictionary, build_dictionary
@@ -32,6 +35,7 @@ from ganmrf.imaging.phantom import COARSEST, PURE, Brain
 from ganmrf.io.maps import describe, write_maps
 from ganmrf.metrics import coverage, rrmse, tissue_table
 from ganmrf.runs.configs import SimulationConfig
+from ganmrf.runs.slices import AS_PLAYED, slice_words
 from ganmrf.runs.workdir import require_own
 from ganmrf.scanner import Scanner
 from ganmrf.settings import configuration, group, setting, to_plain
@@ -74,14 +78,20 @@ class Config:
         at_least=1,
     )
     refine: bool = setting(False, "also fit between the atoms, with error bars, and compare those with the truth")
-    simulation: SimulationConfig = group(SimulationConfig)
+    compare_slices: bool = setting(
+        True,
+        "of a full slice, also map with dictionaries of a partitioned and of a small-tip one",
+        goes_with=("slice_model=full",),
+    )
+    simulation: SimulationConfig = group(SimulationConfig, defaults=AS_PLAYED)
 
 
 @dataclasses.dataclass(frozen=True)
 class Results:
     """The scanned brain, the dictionary, maps with and without noise, errors and seconds.
 
-    The ``refined`` maps are None where they are not wanted.
+    The ``refined`` maps are None where they are not wanted; those by models of the slice, ``by_model``, begin with
+    ``maps`` and are none where one model is enough.
     """
 
     brain: Brain
@@ -90,6 +100,7 @@ class Results:
     maps: Maps
     noise_free: Maps
     refined: Refined | None
+    by_model: dict[str, Maps]
     tissues: list
     metrics: dict
     seconds: dict
@@ -155,22 +166,25 @@ def map_brain(config: Config, folder) -> Results:
 
     sequence, tissue = config.simulation.sequence(), config.simulation.tissue()
     played = {"slice_profile": config.simulation.slice_profile()}
+    others = other_models(config.simulation) if config.compare_slices else {}
     of_brain = {"variation": config.variation, "b1_variation": config.b1_variation}
     scanner = Scanner(size=config.size, **of_brain, b0_variation=config.b0_variation_hz)
     scanner.require_memory(sequence.n_frames)
     if config.rank is not None:
         check_rank(config.rank, tissue.size, sequence.n_frames)
     make_folder(folder)
-    dictionary = timed("dictionary", build_dictionary, sequence, tissue, **played, progress=True)
-    kept = None
-    if config.rank is not None:
-        dictionary, kept = timed("compression", compress, dictionary, config.rank)
+    print(f"slice: {slice_words(played['slice_profile'])}", flush=True)
+    dictionary, kept = timed("dictionary", _dictionary, config.rank, sequence, tissue, **played)
     scan = timed("scan", scanner.image, sequence, **played, seed=config.seed, progress=True)
     brain = scan.brain
     noise_free = maps = timed("matching without noise", match, dictionary, scan.images, mask=brain.mask, progress=True)
     if config.snr:
         scan = scan.with_noise(config.snr, config.seed)
         maps = timed("matching", match, dictionary, scan.images, mask=brain.mask, progress=True)
+    by_model = {FULL: maps} if others else {}
+    for name, profile in others.items():
+        atoms, _ = timed(f"dictionary, {name}", _dictionary, config.rank, sequence, tissue, slice_profile=profile)
+        by_model[name] = timed(f"matching, {name}", match, atoms, scan.images, mask=brain.mask, progress=True)
     refined = None
     if config.refine:
         refined = timed("refining", refine, dictionary, scan.images, maps, mask=brain.brain_mask, progress=True)
@@ -185,7 +199,8 @@ def map_brain(config: Config, folder) -> Results:
         "rrmse_t1": rrmse(maps.t1[inside], t1[inside]),
         "rrmse_t2": rrmse(maps.t2[inside], t2[inside]),
         "same_atom_as_without_noise": float(np.mean(maps.index[inside] == noise_free.index[inside])),
-        "tissues": {row.name: {k: None if v != v else v for k, v in row._asdict().items()} for row in rows},
+        "tissues": _numbers(rows),
+        "slice_models": {name: _numbers(of_model) for name, of_model in errors_by_model(by_model, brain).items()},
     }
     for name, found in (("", maps), ("refined_", refined)):
         if found is not None and found.off_resonance is not None:
@@ -197,7 +212,17 @@ def map_brain(config: Config, folder) -> Results:
             "refined_rrmse_t2": rrmse(refined.t2[inside], t2[inside]),
             "coverage_of_95_percent_intervals": coverages(refined, brain),
         }
-    return Results(brain, dictionary, kept, maps, noise_free, refined, rows, metrics, seconds)
+    return Results(brain, dictionary, kept, maps, noise_free, refined, by_model, rows, metrics, seconds)
+
+
+def _dictionary(rank, sequence, tissue, slice_profile):
+    """The dictionary and, of a rank, the energy that it keeps, else None."""
+    dictionary = build_dictionary(sequence, tissue, slice_profile=slice_profile, progress=True)
+    return (dictionary, None) if rank is None else compress(dictionary, rank)
+
+
+def _numbers(rows):
+    return {row.name: {k: None if v != v else v for k, v in row._asdict().items()} for row in rows}
 
 
 def coverages(refined: Refined, brain: Brain) -> list[dict]:

@@ -32,6 +32,7 @@ from ganmrf.io.maps import describe, file_stem, map_files, save_maps, write_maps
 from ganmrf.io.mrd import write_mrd_images
 from ganmrf.io.series import is_dicom
 from ganmrf.runs.configs import SimulationConfig
+from ganmrf.runs.slices import AS_PLAYED, slice_words
 from ganmrf.runs.workdir import Workdir
 from ganmrf.scan_settings import ReconstructionConfig, is_raw
 from ganmrf.scan_to_maps import map_scan
@@ -58,7 +59,7 @@ class Config:
     )
     prefix: str = setting("", "start of the NIfTI file names, such as sub-01", kept=False)
     reconstruction: ReconstructionConfig = group(ReconstructionConfig)
-    simulation: SimulationConfig = group(SimulationConfig)
+    simulation: SimulationConfig = group(SimulationConfig, defaults=AS_PLAYED)
 
     def __post_init__(self):
         file_stem(self.prefix)  # refused here, not after the work
@@ -78,6 +79,7 @@ def main(config: Config, given: frozenset[str]):
         for path in (*map_files(folder, config.prefix), *(folder / name for name in _FILES)):
             check_output(path)
         results = _map(config, folder / "stages")
+        print(f"slice: {slice_words(results.dictionary.slice_profile)}")
         for note in results.notes:
             print(note)
         _write(folder, config, results)

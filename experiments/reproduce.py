@@ -31,7 +31,7 @@ from experiments.evaluation.generator import (
     reference_for,
     scan_brain,
 )
-from experiments.evaluation.long_run import check_long_run, check_settings_of, long_run_rows
+from experiments.evaluation.long_run import LongRun, check_long_run, check_settings_of, read_long_run
 from experiments.flags.command_line import command
 from experiments.reports.generator import numbers, print_evaluation
 from experiments.reports.reproduction import write_reproduction_report
@@ -42,10 +42,10 @@ from ganmrf.files import read_json, remove_folder, write_json
 from ganmrf.gan.recipes import changes_of, recipe
 from ganmrf.imaging.phantom import COARSEST
 from ganmrf.parallel import forget_compiled_programs, return_freed_memory
-from ganmrf.physics.slice_profile import sinc_slice_profile
 from ganmrf.runs.anchoring import AnchoredConfig
 from ganmrf.runs.configs import FISP_ALONE, OF_OTHER_KINDS, SpiralConfig, TrainingJob
 from ganmrf.runs.side_by_side import train_side_by_side
+from ganmrf.runs.slices import AS_PLAYED, slice_words
 from ganmrf.runs.training import Run, read_run, simulate_accurately
 from ganmrf.runs.workdir import Workdir
 from ganmrf.settings import configuration, group, setting
@@ -86,7 +86,7 @@ class Config:
     rounds: int = setting(3, "how often generation and simulation are timed", at_least=1)
     job: TrainingJob = group(
         TrainingJob,
-        defaults={"slice_nodes": 12}.items(),
+        defaults=AS_PLAYED,
         without=("off_resonance_hz", *OF_OTHER_KINDS),
         choices=FISP_ALONE,
     )
@@ -115,7 +115,7 @@ class Results(NamedTuple):
       paper: evaluations of the paper's network: on its grid; trained on 297 atoms, on those and on 106160.
       better: evaluations of better generators and of interpolation, on the grid, and on 106160 atoms from 297.
       cost: of generation by the paper's network and by the better one.
-      long_run: records of a longer run of the paper's network, or None.
+      long_run: a longer run of the paper's network, or None.
     """
 
     sweep: list[dict] | None
@@ -125,7 +125,7 @@ class Results(NamedTuple):
     paper: dict[str, Evaluation]
     better: dict[str, Evaluation]
     cost: dict[str, GenerationCost]
-    long_run: list[dict] | None
+    long_run: LongRun | None
 
 
 @command(Config)
@@ -171,7 +171,10 @@ def reproduce(folder, config: Config) -> Results:
     own = runs["paper"].dictionary
     cost = {
         name: generation_cost(runs[name].generator(), own.tissue, profiles, rounds=config.rounds)
-        for name, profiles in (("paper", {}), ("generator", {1: None, 12: sinc_slice_profile(12)}))
+        for name, profiles in (
+            ("paper", {}),
+            ("generator", {slice_words(each): each for each in (None, own.slice_profile)}),
+        )
     }
 
     print("scanning the brain, matching it, and comparing the maps", flush=True)
@@ -199,7 +202,7 @@ def reproduce(folder, config: Config) -> Results:
     for evaluation in (*paper.values(), *better.values()):
         print_evaluation(evaluation)
     sweep = sweep_rows(swept) if swept else None
-    return Results(sweep, runs, scan, acquired, paper, better, cost, long_run_rows(config.long_run, config.paper))
+    return Results(sweep, runs, scan, acquired, paper, better, cost, read_long_run(config.long_run, config.paper))
 
 
 def _jobs(folder, config):

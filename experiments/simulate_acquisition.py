@@ -23,6 +23,7 @@ from ganmrf.io.mrd import write_mrd
 from ganmrf.io.series import read_array
 from ganmrf.physics.sequences.fisp import Fisp
 from ganmrf.runs.configs import TISSUE_FIELDS, SimulationConfig, SpiralConfig
+from ganmrf.runs.slices import AS_PLAYED, slice_words
 from ganmrf.settings import configuration, group, setting
 
 _OF_DESIGN = "centre_density", "max_gradient_mt_per_m", "max_slew_rate_t_per_m_s"  # of a spiral
@@ -50,7 +51,7 @@ class Config:
     trajectory: str | None = setting(
         None, "measured trajectory, 1/m, .npz or .mat; default: as designed", reads=True, instead_of=_OF_DESIGN
     )
-    simulation: SimulationConfig = group(SimulationConfig, without=TISSUE_FIELDS)
+    simulation: SimulationConfig = group(SimulationConfig, without=TISSUE_FIELDS, defaults=AS_PLAYED)
     sampling: SpiralConfig = group(SpiralConfig)
 
 
@@ -68,6 +69,7 @@ def main(config: Config):
     trajectory = _trajectory(config, sequence.n_frames)
     scanner.require_memory(*trajectory.shape[:2])
     truth = None if config.truth is None else make_folder(config.truth)
+    print(f"slice: {slice_words(profile)}", flush=True)
     scan = scanner.sample(sequence, trajectory, slice_profile=profile, seed=config.seed, progress=True)
     raw = scan.with_noise(config.snr, config.seed).raw
     write_mrd(config.output, raw)

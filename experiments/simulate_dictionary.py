@@ -26,6 +26,7 @@ from ganmrf.dictionary.npz import check_size, save_dictionary
 from ganmrf.dictionary.zarr_fill import begin_store, fill_store, wait_until_whole
 from ganmrf.physics.lowering import signal_dtype
 from ganmrf.runs.configs import SimulationConfig
+from ganmrf.runs.slices import AS_PLAYED, slice_words
 from ganmrf.settings import configuration, group, setting
 
 
@@ -43,7 +44,7 @@ class Config:
     precision: str = setting("float32", "of the simulation and of the file", choices=("float32", "float64"))
     rank: int | None = setting(None, "compress to this rank; default: all frames", at_least=1)
     chunk_atoms: int | None = setting(None, "atoms of a chunk of a .zarr folder; default: by their size", at_least=1)
-    simulation: SimulationConfig = group(SimulationConfig)
+    simulation: SimulationConfig = group(SimulationConfig, defaults=AS_PLAYED)
     processes: ProcessConfig = group(ProcessConfig)
 
     def __post_init__(self):
@@ -71,8 +72,9 @@ def main(config: Config):
     """Simulates, compresses if asked to, and saves."""
     config.processes.join()
     with jax.enable_x64(True) if config.precision == "float64" else contextlib.nullcontext():
-        simulation = config.simulation
-        states = {"n_states": config.states, "accuracy": config.accuracy, "slice_profile": simulation.slice_profile()}
+        simulation, profile = config.simulation, config.simulation.slice_profile()
+        states = {"n_states": config.states, "accuracy": config.accuracy, "slice_profile": profile}
+        print(f"slice: {slice_words(profile)}", flush=True)
         make = _stream if config.stored else _build
         make(config, simulation.sequence(), simulation.tissue(), states)
 

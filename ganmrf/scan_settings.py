@@ -22,7 +22,12 @@ _OF_SIMULATION = (
     "t2_ms",
     "b1",
     "off_resonance_hz",
+    "slice_model",
     "slice_nodes",
+    "rf_pulse",
+    "time_bandwidth",
+    "window",
+    "spoiler_turns",
 )
 
 

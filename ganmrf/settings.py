@@ -29,13 +29,15 @@ def setting(
     apart: bool = False,
     goes_with: tuple[str, ...] = (),
     instead_of: tuple[str, ...] = (),
+    yields_to: tuple[str, ...] = (),
 ):
     """A field of a configuration, with what everybody who asks for its value needs to know.
 
     Args:
       default: its default; none makes it required.
       meaning: one phrase with its unit, for ``--help`` and for readers.
-      choices: the values that it may have; of a tuple, that its entries may have.
+      choices: the values that it may have; of a tuple, that its entries may have; of what ``reads``, names that are no
+        files.
       suffixes: of a file to write, the ends that its name may have, in lower case.
       reads: whether it names a file, or a ``.zarr`` folder, that is read.
       folder: whether what is read may be any folder.
@@ -49,6 +51,7 @@ def setting(
       goes_with: fields, one of which must be in use where this one is given by a flag, or it would change nothing:
         ``name``, in use when it is not empty, 0 or None, or ``name=value|value``.
       instead_of: fields that are not read where this one is given.
+      yields_to: fields that, where a flag gives one of them and none this one, leave it the default of its own class.
 
     Returns:
       The `dataclasses.Field`.
@@ -56,6 +59,7 @@ def setting(
     facts = {"meaning": meaning, "choices": choices, "suffixes": suffixes, "reads": reads, "folder": folder}
     facts |= {"at_least": at_least, "above": above, "at_most": at_most, "below": below, "kept": kept}
     facts |= {"repeats": repeats, "apart": apart, "goes_with": goes_with, "instead_of": instead_of}
+    facts["yields_to"] = yields_to
     return dataclasses.field(default=default, metadata=facts)
 
 
@@ -119,7 +123,8 @@ def check_settings(config):
             raise ValueError(f"{field.name} must be a {'tuple, each entry a ' * several}{one}; got {shown!r}")
         if value in ((), "") and value != field.default:
             raise ValueError(f"{field.name} must not be empty")
-        if facts["choices"] is not None and any(each not in facts["choices"] for each in values):
+        chosen = facts["choices"] is not None and not facts["reads"]
+        if chosen and any(each not in facts["choices"] for each in values):
             raise ValueError(f"{field.name} must be one of {', '.join(map(str, facts['choices']))}; got {shown}")
         if facts["suffixes"] is not None and not value.lower().endswith(facts["suffixes"]):
             raise ValueError(f"{field.name} must end in {' or '.join(facts['suffixes'])}; got {value}")

@@ -11,6 +11,7 @@ import sys
 import warnings
 
 ROOT = pathlib.Path(__file__).parents[1]
+UNIFORM = "--slice_model=none"  # for tests of anything but the slice: the full one is dearer to simulate
 
 
 @dataclasses.dataclass(frozen=True)

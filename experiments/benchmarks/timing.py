@@ -10,7 +10,7 @@ import numpy as np
 
 from ganmrf.dictionary.build import build_dictionary
 from ganmrf.gan.generate import TrainedGenerator, generate
-from ganmrf.physics.slice_profile import SliceProfile
+from ganmrf.physics.slice_profile import SliceModel
 from ganmrf.physics.tissue import Tissue
 
 PRODUCT_SIZE = 2048  # rows and columns of the matrix product
@@ -22,14 +22,14 @@ class GenerationCost(NamedTuple):
     Attributes:
       atoms: number of atoms, all frames each.
       generate: by the network, float32.
-      simulate: by the simulator at its default accuracy, number of slice positions -> s.
+      simulate: by the simulator at its default accuracy, slice -> s.
       rate: arithmetic of the network's matrix products over the time of all of generation, operations per second.
       product_rate: that of a float32 product of two large matrices in the same rounds.
     """
 
     atoms: int
     generate: float
-    simulate: dict[int, float]
+    simulate: dict[str, float]
     rate: float
     product_rate: float
 
@@ -48,21 +48,21 @@ def timed(jobs: Mapping[str, Callable], rounds: int, clock: Callable = time.perf
 
 
 def generation_cost(
-    generator: TrainedGenerator, tissue: Tissue, profiles: Mapping[int, SliceProfile | None], *, rounds: int
+    generator: TrainedGenerator, tissue: Tissue, profiles: Mapping[str, SliceModel], *, rounds: int
 ) -> GenerationCost:
-    """Times a generator beside the simulator and a matrix product; ``profiles`` are by number of slice positions."""
+    """Times a generator beside the simulator and a matrix product; ``profiles`` are models of the slice by name."""
     left, right = np.random.default_rng(0).standard_normal((2, PRODUCT_SIZE, PRODUCT_SIZE), np.float32)
 
     def simulate(profile):
         return lambda: build_dictionary(generator.sequence, tissue, slice_profile=profile)
 
     jobs = {"generate": lambda: generate(generator, tissue, allow_extrapolation=True), "product": lambda: left @ right}
-    jobs |= {f"simulate {nodes}": simulate(profile) for nodes, profile in profiles.items()}
+    jobs |= {f"simulate {name}": simulate(profile) for name, profile in profiles.items()}
     medians = {name: statistics.median(seconds) for name, seconds in timed(jobs, rounds).items()}
     return GenerationCost(
         atoms=tissue.size,
         generate=medians["generate"],
-        simulate={nodes: medians[f"simulate {nodes}"] for nodes in profiles},
+        simulate={name: medians[f"simulate {name}"] for name in profiles},
         rate=tissue.size * _operations(generator) / medians["generate"],
         product_rate=2 * PRODUCT_SIZE**3 / medians["product"],
     )

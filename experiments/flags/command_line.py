@@ -125,10 +125,12 @@ class Command:
         """The files that flags name to be read; refuses those that cannot be."""
         found = []
         for name, field in self.fields().items():
-            if field.metadata["reads"] and (paths := values[name].value):
+            names = field.metadata["choices"] or ()
+            if field.metadata["reads"] and (paths := values[name].value) and paths not in names:
                 for path in paths if isinstance(paths, list) else [paths]:
                     if not (_is_store(path) or (field.metadata["folder"] and os.path.isdir(path))):
-                        _of_flag(name, check_readable, path)
+                        label = f"{name} must be {', '.join(names)} or a file" if names else name
+                        _of_flag(label, check_readable, path)
                     found.append(path)
         return found
 
@@ -207,7 +209,7 @@ def _define(values, cls, field, *, optional):
     elif several:
         default = default and [f"{each:g}" if isinstance(each, float) else str(each) for each in default]
         flags.DEFINE_list(field.name, default, facts["meaning"], flag_values=values)
-    elif facts["choices"] is not None:
+    elif facts["choices"] is not None and not facts["reads"]:
         flags.DEFINE_enum(field.name, default, facts["choices"], facts["meaning"], flag_values=values)
     else:
         _DEFINE[kind](field.name, default, facts["meaning"], flag_values=values)
@@ -227,7 +229,9 @@ def _read(cls, values, base=None, without=frozenset()):
             continue
         if field.name not in values or field.name in without:  # no flag of this command
             continue
-        value = values[field.name].value
+        value, others = values[field.name].value, field.metadata["yields_to"]
+        if not values[field.name].present and any(other in values and values[other].present for other in others):
+            value = field.default
         if value is None and base is None and field.default is dataclasses.MISSING:
             raise ValueError(f"{field.name} is required: {field.metadata['meaning']}")
         if value is not None or base is None:
@@ -252,8 +256,10 @@ def _described(cls, field):
     if kind is bool:
         title = f"--[no]{field.name}"
     else:
-        values = "|".join(map(str, facts["choices"])) if facts["choices"] else _METAVAR[kind]
-        title = f"--{field.name}={values}{',...' if several and not facts['apart'] else ''}"
+        values = [*map(str, facts["choices"] or ())]
+        if facts["reads"] or not values:
+            values.append(_METAVAR[kind])
+        title = f"--{field.name}={'|'.join(values)}{',...' if several and not facts['apart'] else ''}"
     meaning = facts["meaning"]
     if facts["apart"]:
         meaning += "; may be repeated"

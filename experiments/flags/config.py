@@ -4,25 +4,26 @@ import jax
 import numpy as np
 
 from ganmrf.runs.configs import OF_OTHER_KINDS, SimulationConfig
+from ganmrf.runs.slices import OF_SLICE
 
 
 def check_same_simulation(config: SimulationConfig, given: frozenset[str], sequence, slice_profile, source):
-    """Refuses, by a `ValueError`, flags of those ``given`` that name another sequence or slice profile than a file's.
+    """Refuses, by a `ValueError`, flags of those ``given`` that name another sequence or slice than a file's.
 
-    ``sequence`` and ``slice_profile`` are of the file ``source``; without a sequence slice profiles alone are compared.
+    ``sequence`` and ``slice_profile`` are of the file ``source``; without a sequence slices alone are compared.
     """
-    kinds = {"slice profile": (("slice_nodes", "time_bandwidth", "window"), config.slice_profile, slice_profile)}
+    kinds = {"slice profile": (OF_SLICE, config.slice_profile, slice_profile)}
     if sequence is not None:
         names = "sequence", "schedule", "frames", "echo_time_ms", "inversion_time_ms", *OF_OTHER_KINDS
         kinds = {"sequence": (names, config.sequence, sequence)} | kinds
     for kind, (names, make, stored) in kinds.items():
         ours = [f"--{name}" for name in names if name in given]
-        if ours and not _same(jax.tree.leaves(make()), jax.tree.leaves(stored)):
+        if ours and not _same(make(), stored):
             raise ValueError(f"{' '.join(ours)} gives another {kind} than the one of {source}")
 
 
 def _same(one, other):
-    return len(one) == len(other) and all(
+    return jax.tree.structure(one) == jax.tree.structure(other) and all(
         np.shape(a) == np.shape(b) and np.allclose(a, b, rtol=1e-5, atol=1e-9)  # rounding of a CSV, and of float32
-        for a, b in zip(one, other, strict=True)
+        for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
     )

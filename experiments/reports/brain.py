@@ -4,10 +4,12 @@ import dataclasses
 
 import numpy as np
 
+from experiments.evaluation.slices import errors_by_model
 from experiments.reports.generator import REFERENCE_NAMES, reference_tissue
 from ganmrf import simulate
 from ganmrf.metrics import TISSUE_COLUMNS, format_tissues
 from ganmrf.physics.sequences.kinds import kind_of
+from ganmrf.physics.slice_profile import SliceProfile
 from ganmrf.report.figures import (
     agreement_figure,
     comparison_figure,
@@ -17,8 +19,9 @@ from ganmrf.report.figures import (
     profile_figure,
 )
 from ganmrf.report.html import Picture, Section, Table, write_report
-from ganmrf.report.reconstruction_figures import uncertainty_figure
-from ganmrf.report.sequence_figures import schedule_caption, schedule_figure
+from ganmrf.report.reconstruction_figures import reconstructions_figure, uncertainty_figure
+from ganmrf.report.sequence_figures import pulse_figure, schedule_caption, schedule_figure
+from ganmrf.runs.slices import slice_words
 
 _SHOWN_HZ = 0.0, 10.0, 30.0  # off-resonance of the fingerprints that show what it does
 _KINDS = {  # in the report's first sentence
@@ -43,8 +46,10 @@ def write_brain_report(path, config, results):
         title="T1 and T2 maps of a digital brain" if not b0 else "T1, T2 and B0 maps of a digital brain",
         summary=(
             f"A digital brain was scanned with {sequence.n_frames} frames of {_KINDS[kind_of(sequence)]} ({noise}) and "
-            f"matched with {len(results.dictionary.norms)} atoms. In the voxels of the brain that hold one tissue, the "
-            f"relative root-mean-square error (RRMSE) is {100 * metrics['rrmse_t1']:.2f} % for T1 and "
+            f"matched with {len(results.dictionary.norms)} atoms, both of "
+            f"{slice_words(results.dictionary.slice_profile)}. "
+            "In the voxels of the brain that hold one tissue, the relative root-mean-square error (RRMSE) is "
+            f"{100 * metrics['rrmse_t1']:.2f} % for T1 and "
             f"{100 * metrics['rrmse_t2']:.2f} % for T2; {100 * metrics['same_atom_as_without_noise']:.1f} % of them "
             f"were matched to the atom that they match without noise.{b0}"
         ),
@@ -52,6 +57,7 @@ def write_brain_report(path, config, results):
             _sequence_section(results.dictionary),
             _maps_section(results),
             _error_section(results),
+            *([_slice_section(results)] if results.by_model else []),
             *([_refined_section(results)] if results.refined else []),
         ],
         settings=config,
@@ -83,9 +89,12 @@ def _sequence_section(dictionary):
         signals = np.asarray(simulate(sequence, white, slice_profile=profile))
         figure = fingerprint_figure(signals, [f"{shift:g} Hz" for shift in _SHOWN_HZ])
         pictures.append(Picture(figure, "Fingerprints of white matter by off-resonance."))
-    if profile is not None:
+    if isinstance(profile, SliceProfile):
         figure = profile_figure(profile.nodes, profile.weights)
         pictures.append(Picture(figure, "Flip angles across the slice, and their weights."))
+    elif profile is not None:
+        words = "Flip angles across the slice, which the pulse turns, at small ones and at the largest of the sequence."
+        pictures.append(Picture(pulse_figure(profile.pulse, sequence), words))
     return Section("Sequence and fingerprints", figures=pictures)
 
 
@@ -131,6 +140,42 @@ def _error_section(results):
         figures=pictures,
         tables=[tissues, Table(columns, exact, caption)],
     )
+
+
+def _slice_section(results):
+    """The scan, which is of the full slice, mapped with dictionaries of every model of it."""
+    brain = results.brain
+    errors = errors_by_model(results.by_model, brain)
+    rows = [
+        (f"{of_model[i].name}, {model}", *(f"{100 * value:{form}}" for value, form in _of_slice(of_model[i])))
+        for i in range(len(next(iter(errors.values()))))
+        for model, of_model in errors.items()
+        if of_model[i].voxels
+    ]
+    pictures = []
+    for quantity, truth in zip(("T1", "T2"), brain.truth(), strict=True):
+        maps = {model: getattr(maps, quantity.lower()) for model, maps in results.by_model.items()}
+        words = f"{quantity} by dictionaries of each model of the slice, and its error where there is a truth."
+        figure = reconstructions_figure(maps, truth, mask=brain.brain_mask, quantity=quantity)
+        pictures.append(Picture(figure, words))
+    return Section(
+        "Models of the slice",
+        "The scan is of the full slice: isochromats, as the pulse turns them and the spoiler dephases them. "
+        "A partitioned slice has the same rotations, but takes every thin part of the slice for spoiled completely; a "
+        "small-tip profile is scaled by the flip angle. Dictionaries of either are simulated for the same pulse.",
+        figures=pictures,
+        tables=[
+            Table(
+                ("Tissue, model", "T1 bias (%)", "T1 RRMSE (%)", "T2 bias (%)", "T2 RRMSE (%)"),
+                rows,
+                "Errors against the truth by model of the slice",
+            )
+        ],
+    )
+
+
+def _of_slice(row):
+    return zip((row.t1_bias, row.t1_rrmse, row.t2_bias, row.t2_rrmse), ("+z.2f", ".2f", "+z.2f", ".2f"), strict=True)
 
 
 def _refined_section(results):

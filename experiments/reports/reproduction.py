@@ -14,6 +14,7 @@ from experiments.reports.sweep import best_weight, sweep_section
 from ganmrf.report.html import Picture, Section, Table, write_report
 from ganmrf.report.sequence_figures import schedule_figure
 from ganmrf.report.training_figures import long_training_figure
+from ganmrf.runs.slices import slice_words
 
 # Yang et al. 2020, arXiv:2004.02270: RRMSE (%) of T1 and T2 maps, Figs. 6, 7 and 8.
 _PAPER_RRMSE = {"own": (0.55, 2.66), "coarse": (1.10, 3.51), "fine": (1.69, 6.37)}
@@ -78,7 +79,7 @@ def _summary(settings, results):
     better = next(iter(own.maps.values()))[own.shown]
     return (
         f"The paper's network and recipe, trained for {last['step']} steps ({last['core_seconds']:.0f} core-seconds of "
-        f"the paper's {_PAPER_HOURS:g} hours), on dictionaries with {_slice(settings)}. Maps of a digital brain "
+        f"the paper's {_PAPER_HOURS:g} hours), on dictionaries of {_slice(settings)}. Maps of a digital brain "
         f"({results.acquired}, SNR {settings.snr[0]:g}) by its dictionary differ from those by the simulated one by "
         f"these RRMSE of T1 / T2: {rrmse}. The paper's scan was in vivo, undersampled and of another brain: its "
         f"numbers stand beside ours, not against them. Of {_words(results, 'own')}, {own.shown}, gives "
@@ -87,8 +88,7 @@ def _summary(settings, results):
 
 
 def _slice(settings):
-    nodes = settings.job.simulation.slice_nodes
-    return f"a slice profile of {nodes} nodes" if nodes else "a uniform slice"
+    return slice_words(settings.job.simulation.slice_profile())
 
 
 def _paper(name):
@@ -105,7 +105,7 @@ def _conditions(settings):
     return (
         f"RRMSE, here: the root of the sum over the voxels of the brain of the squared differences of two maps, over "
         f"that of the squares of the map by the simulated dictionary; the paper does not define it. {noise}. The "
-        f"dictionaries have {_slice(settings)}."
+        f"dictionaries are of {_slice(settings)}."
     )
 
 
@@ -146,14 +146,16 @@ def _training_section(results):
     ]
     text = paper_sentence(run.rows)
     if results.long_run is not None:
-        curves = {"this run": run.rows, "the long run": results.long_run}
+        curves = {"this run": run.rows, "the long run": results.long_run.rows}
         shown = {
             name: ([row["step"] for row in rows], [row["train_error"] for row in rows]) for name, rows in curves.items()
         }
         pictures.append(
             Picture(long_training_figure(shown), "Mean relative error of the training set of this and a longer run.")
         )
-        text = f"{text}\n\nThe long run: {paper_sentence(results.long_run)}"
+        text = f"{text}\n\nThe long run: {paper_sentence(results.long_run.rows)}"
+        if results.long_run.slice_profile:
+            text += f" It learned from dictionaries of {results.long_run.slice_profile}, not of this run's slice."
     else:
         text += "\n\nThe longer run that is shipped learned from another dictionary, and is not shown."
     return Section("Training (the paper's Fig. 4b)", text, figures=pictures)
@@ -221,12 +223,11 @@ def _worth_section(results):
     cost = results.cost["generator"]
     share = 100 * cost.rate / cost.product_rate
     rows, verdicts = [[f"generated, {cost.atoms} atoms", f"{1e3 * cost.generate:.1f}", f"{share:.0f}", "-"]], []
-    for nodes, seconds in cost.simulate.items():
+    for name, seconds in cost.simulate.items():
         saved = seconds - cost.generate
         needed = f"{int(np.ceil(training / saved))}" if saved > 0 else "never"
-        positions = f"{nodes} slice position{'' if nodes == 1 else 's'}"
-        rows.append([f"simulated, {cost.atoms} atoms, {positions}", f"{1e3 * seconds:.1f}", "-", needed])
-        verdicts.append(f"{needed if saved > 0 else 'no number of'} dictionaries with {positions}")
+        rows.append([f"simulated, {cost.atoms} atoms of {name}", f"{1e3 * seconds:.1f}", "-", needed])
+        verdicts.append(f"{needed if saved > 0 else 'no number of'} dictionaries of {name}")
     text = (
         f"A generator serves one sequence, and is worth its training once it has saved more time than that took: "
         f"after {' or '.join(verdicts)} of {cost.atoms} atoms. A fixed sequence needs its dictionary once, so for one "

@@ -6,8 +6,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ganmrf.physics.lowering import trains_of
+from ganmrf.physics.rf_pulse import RfPulse, rotation
 from ganmrf.physics.sequences.blocks import Delay, HalfTurns, PulseSequence, Train
 from ganmrf.physics.sequences.preparations import Inversion, Played, Saturation, T2Preparation
+from ganmrf.physics.slice_profile import EXTENT, small_tip_profile
 from ganmrf.report.drawing import COLOURS, legend_above, plain_axes
 
 _PREPARATIONS = {  # what the legend says, what stands at a mark, and the colour
@@ -17,6 +19,7 @@ _PREPARATIONS = {  # what the legend says, what stands at a mark, and the colour
 }
 _FLAT_MARKS = 16  # of that many marks the labels stand side by side; those of more are turned
 _SHORT = 3.0  # s: shorter sequences have their axis in ms
+_POSITIONS = 301  # a hundredth of a thickness apart
 _FEW = 64  # pulses that are drawn as stems of their own
 
 
@@ -104,6 +107,28 @@ def schedule_panels(height, sequences, ranges=None):
             _draw_phases(panels[2], np.arange(1, train.n_frames + 1), _degrees(train.rf_phase), colour)
     panels[-1].set(xlabel="Frame", xlim=(0, max(train.n_frames for train, *_ in trains.values())))
     return figure, panels
+
+
+def pulse_figure(pulse: RfPulse, sequence: PulseSequence) -> Figure:
+    """Flip angle across the slice over that in its middle: at small angles, and half of and all the sequence's largest.
+
+    Half a thickness from the middle, where the edge of the slice is meant to be, a line is drawn.
+    """
+    largest = max(np.abs(train.flip_angle).max() for train in trains_of(sequence))
+    position = np.linspace(-EXTENT, EXTENT, _POSITIONS)
+    figure, (axes,) = plain_axes(3.4)
+    curves = {"small angles": small_tip_profile(pulse, position)}
+    for angle in (largest / 2, largest):
+        flip, _, _ = rotation(pulse, np.append(angle, np.full(position.size, angle)), np.append(0.0, position))
+        curves[f"{np.rad2deg(angle):.0f} degrees"] = flip[1:] / flip[0]
+    for (name, values), colour in zip(curves.items(), COLOURS, strict=False):
+        axes.plot(position, np.abs(values), color=colour, linewidth=1.4, label=name)
+    for edge in (-0.5, 0.5):
+        axes.axvline(edge, color="0.6", linewidth=0.8, linestyle="--")
+    axes.set(xlabel="Position (slice thicknesses)", ylabel="Flip angle / that in the middle", xlim=(-EXTENT, EXTENT))
+    axes.set_ylim(bottom=0)
+    legend_above(axes)
+    return figure
 
 
 def timing(sequence: PulseSequence, *, echo: bool = False) -> str:

@@ -11,22 +11,22 @@ from ganmrf.imaging.trajectory import Spiral, design_spiral, rotated, rotation_a
 from ganmrf.io.pulseq_settings import Excitation, Readout, ScannerLimits
 from ganmrf.physics.rf_pulse import WINDOWS
 from ganmrf.physics.sequences.blocks import LONGEST, PulseSequence
-from ganmrf.physics.slice_profile import MAX_TIME_BANDWIDTH, N_POSITIONS, SliceProfile, sinc_slice_profile
+from ganmrf.physics.slice_profile import MAX_TIME_BANDWIDTH, N_POSITIONS, FullSlice, SliceModel
 from ganmrf.physics.tissue import FARTHEST_HZ, Tissue
 from ganmrf.pytrees import require
 from ganmrf.runs.sequences import SequenceConfig
+from ganmrf.runs.slices import OF_PULSE, TIME_BANDWIDTH, WINDOW, SliceConfig
 from ganmrf.settings import configuration, group, naming_fields, setting
 
 TISSUE_FIELDS = "grid", "t1_ms", "t2_ms", "b1", "off_resonance_hz"
 OF_OTHER_KINDS = tuple(field.name for field in dataclasses.fields(SequenceConfig) if field.name != "sequence")
 # Of `group`, for those who take FISP on resonance alone.
 FISP_ALONE = {"sequence": ("fisp",), "grid": GRIDS_ON_RESONANCE}
-_OF_PULSE = "slice_nodes", "slice_thickness_mm"  # the slice profile that is simulated, and the pulse of a Pulseq file
 
 
 @configuration
 class SimulationConfig:
-    """Sequence, tissue grid and slice profile.
+    """Sequence, tissue grid and slice.
 
     The fields hold ms and text, as flags and ``config.json`` do; the methods return what they name in SI units.
 
@@ -68,12 +68,19 @@ class SimulationConfig:
     t2_ms: str | None = setting(None, "T2 values in ms in place of --grid", instead_of=("grid",))
     b1: str | None = setting(None, "B1+ values, a third axis of the grid, such as 0.7:1.3:0.05; default: 1 for all")
     slice_nodes: int = setting(
-        0, "quadrature nodes of the slice profile; 0: uniform slice", at_least=0, at_most=N_POSITIONS
+        0,
+        "nodes of --slice_model=small_tip, or positions of a partitioned slice; 0: 12, or 32",
+        at_least=0,
+        at_most=N_POSITIONS,
     )
     time_bandwidth: float = setting(
-        8.0, "time-bandwidth product of the sinc pulse", above=0, at_most=MAX_TIME_BANDWIDTH, goes_with=_OF_PULSE
+        TIME_BANDWIDTH,
+        "time-bandwidth product of the pulse",
+        above=0,
+        at_most=MAX_TIME_BANDWIDTH,
+        goes_with=OF_PULSE,
     )
-    window: str = setting("hann", "window of the sinc pulse", choices=tuple(WINDOWS), goes_with=_OF_PULSE)
+    window: str = setting(WINDOW, "window of the sinc pulse", choices=tuple(WINDOWS), goes_with=OF_PULSE)
     schedule_slice: int | None = setting(
         None, "slice of a .seq schedule that has several", at_least=0, goes_with=("schedule",)
     )
@@ -83,8 +90,14 @@ class SimulationConfig:
         "that of --grid, or on resonance",
     )
     kind: SequenceConfig = group(SequenceConfig)
+    slice: SliceConfig = group(SliceConfig)
 
     def __post_init__(self):
+        if self.slice_nodes and self.slice.slice_model in ("none", "full"):
+            raise ValueError(
+                f"slice_nodes would change nothing: it goes with --slice_model=small_tip or a partitioned slice; got "
+                f"{self.slice_nodes} with {self.slice.slice_model}"
+            )
         if (self.t1_ms is None) != (self.t2_ms is None):
             raise ValueError("t1_ms and --t2_ms go together")
         for name in ("t1_ms", "t2_ms", "b1", "off_resonance_hz"):
@@ -121,14 +134,28 @@ class SimulationConfig:
         values = ("t1_ms", self.t1_ms), ("t2_ms", self.t2_ms)
         return grid_of(*(1e-3 * values_in_ranges(text, name) for name, text in values), b1, off_resonance)
 
-    def slice_profile(self) -> SliceProfile | None:
-        """The slice profile that the fields name; None for a uniform slice."""
-        if self.slice_nodes == 0:
-            return None
-        return sinc_slice_profile(self.slice_nodes, time_bandwidth=self.time_bandwidth, window=self.window)
+    def slice_profile(self) -> SliceModel:
+        """The model of the slice that the fields name; None for a uniform slice.
+
+        Raises:
+          ValueError: a pulse that cannot be read or made, or a spoiler that is too weak for the model.
+        """
+        return self.slice.model(self.slice_nodes, time_bandwidth=self.time_bandwidth, window=self.window)
+
+    def played(self) -> FullSlice:
+        """The pulse and the spoiler that the fields name, whatever model of the slice they do.
+
+        Raises:
+          ValueError: a pulse that cannot be read or made.
+        """
+        return self.slice.played(time_bandwidth=self.time_bandwidth, window=self.window)
+
+    def with_slice(self, model: str) -> "SimulationConfig":
+        """The same with another model of the slice, of the same pulse and spoiler."""
+        return dataclasses.replace(self, slice=dataclasses.replace(self.slice, slice_model=model), slice_nodes=0)
 
     def on_grid(self, grid: str) -> "SimulationConfig":
-        """The same sequence and slice profile with a named tissue grid."""
+        """The same sequence and slice with a named tissue grid."""
         return dataclasses.replace(self, grid=grid, t1_ms=None, t2_ms=None)
 
 
@@ -210,21 +237,20 @@ class SpiralConfig:
 
 @configuration
 class PulseConfig:
-    """Slice-selective pulse and spoiler of a Pulseq file, beside --time_bandwidth and --window."""
+    """How a Pulseq file plays the pulse of --rf_pulse, --time_bandwidth and --window, and --spoiler_turns."""
 
     slice_thickness_mm: float = setting(5.0, "thickness of the excited slice in mm", above=0, at_most=1000)
     pulse_duration_ms: float = setting(1.8, "duration of the pulse in ms", above=0)
-    spoil_cycles: int = setting(4, "turns of dephasing across the slice in each frame", at_least=1)
 
     def excitation(self, simulation: SimulationConfig) -> Excitation:
-        """The pulse that the slice profile of ``simulation`` is of."""
-        with naming_fields(duration="pulse_duration_ms"):
+        """The pulse and the spoiler that ``simulation`` names, whatever model of the slice it does."""
+        played = simulation.played()
+        with naming_fields(duration="pulse_duration_ms", spoil_cycles="spoiler_turns"):
             return Excitation(
                 duration=1e-3 * self.pulse_duration_ms,
-                time_bandwidth=simulation.time_bandwidth,
-                window=simulation.window,
                 slice_thickness=1e-3 * self.slice_thickness_mm,
-                spoil_cycles=self.spoil_cycles,
+                spoil_cycles=played.turns,
+                pulse=played.pulse,
             )
 
 

@@ -15,7 +15,7 @@ from ganmrf.imaging.trajectory import rotated
 from ganmrf.physics.sequences.published import mrf_fisp
 from ganmrf.runs.configs import SimulationConfig, SpiralConfig
 from ganmrf.scanner import Scanner
-from tests.commands import run
+from tests.commands import UNIFORM, run
 
 pytestmark = pytest.mark.usefixtures("quick_compiler")
 SIZE, FOV, FRAMES, COILS = 40, 0.22, 80, 4
@@ -45,7 +45,7 @@ def test_a_generator_is_evaluated_on_gridded_frames():
 def test_a_measured_trajectory_is_the_one_of_the_file(tmp_path):
     spiral = 0.97 * SAMPLING.spiral().k  # what a slower gradient would trace
     np.savez(tmp_path / "measured.npz", trajectory=spiral)
-    flags = (f"--trajectory={tmp_path / 'measured.npz'}", *SPIRALS)
+    flags = (f"--trajectory={tmp_path / 'measured.npz'}", UNIFORM, *SPIRALS)
     done = run("simulate_acquisition", f"--output={tmp_path / 'scan.h5'}", *flags)
     assert done.returncode == 0, done.stderr
     assert f"scan.h5: {FRAMES} frames, {COILS} coils, {len(spiral)} samples of a frame" in done.stdout
@@ -58,7 +58,7 @@ def test_a_measured_trajectory_is_the_one_of_the_file(tmp_path):
 
 def test_a_scan_of_balanced_frames_gives_t1_and_b0(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    played = ("--sequence=bssfp", f"--frames={FRAMES}")
+    played = ("--sequence=bssfp", f"--frames={FRAMES}", UNIFORM)
     flags = ("--b0_variation_hz=20", "--snr=200", "--variation=0", *played, *SPIRALS)
     for job, given in (
         ("simulate_acquisition", ("--output=scan.h5", "--truth=truth", *flags)),
@@ -91,7 +91,7 @@ def test_a_scan_of_balanced_frames_gives_t1_and_b0(tmp_path, monkeypatch):
 )
 def test_a_trajectory_that_is_none_is_refused(tmp_path, values, text):
     np.savez(tmp_path / "wrong.npz", trajectory=values)
-    flags = (f"--trajectory={tmp_path / 'wrong.npz'}", *SPIRALS)
+    flags = (f"--trajectory={tmp_path / 'wrong.npz'}", UNIFORM, *SPIRALS)
     done = run("simulate_acquisition", f"--output={tmp_path / 'scan.h5'}", *flags)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert text in done.stderr

@@ -12,7 +12,7 @@ from ganmrf.dictionary.npz import load_dictionary
 from ganmrf.physics.sequences.cardiac import published_cardiac
 from ganmrf.runs.anchoring import AnchoredConfig, make_in_folder
 from ganmrf.runs.workdir import read_config
-from tests.commands import ROOT, run, words
+from tests.commands import ROOT, UNIFORM, run, words
 
 pytestmark = pytest.mark.usefixtures("quick_compiler")
 
@@ -21,6 +21,7 @@ SMALL = ("--frames=50", "--t1_range_ms=100,3000", "--t2_range_ms=10,500", "--seq
 NETWORK = ("--width=32", "--depth=2", "--steps=60", "--tissues=128", "--refit_tissues=256", "--batch_size=64")
 TRUNK = (*SMALL, *NETWORK, "--anchors=32")
 GRID = ("--t1_ms=200:1400:200", "--t2_ms=20:120:20")
+FEW = ("--frames_per_beat=10", *GRID)
 LARGE = "--t1_ms=1000:2200:1", "--t2_ms=20:500:1"  # of 1000 frames more than MATLAB has a variable for
 BEATS = (f"--rr_ms={'800,' * 19}800", "--frames_per_beat=50")  # 1000 frames, too
 
@@ -67,7 +68,7 @@ def test_a_killed_making_ends_as_if_it_had_not_been(trunk, tmp_path):
 
 def test_a_heart_rhythm_becomes_its_dictionary(tmp_path):
     output = tmp_path / "patient.npz"
-    done = run("cardiac_dictionary", f"--output={output}", "--rr_ms=800,1100,620,800", "--frames_per_beat=10", *GRID)
+    done = run("cardiac_dictionary", f"--output={output}", "--rr_ms=800,1100,620,800", *FEW, UNIFORM)
     assert done.returncode == 0, done.stderr
     assert "4 beats, 40 frames" in done.stdout
     found = load_dictionary(output)
@@ -82,7 +83,7 @@ ALONE = "--preparations_ms=inversion:21,none,none,none,none"
 def test_a_heart_rhythm_without_preparations_between_the_beats_is_generated(trunk, tmp_path):
     output = tmp_path / "patient.npz"
     rhythm = "--rr_ms=800,1100,620,800,900"
-    flags = (f"--generator={trunk / 'generator.npz'}", f"--output={output}", rhythm, "--frames_per_beat=10", *GRID)
+    flags = (f"--generator={trunk / 'generator.npz'}", f"--output={output}", rhythm, *FEW)
     done = run("cardiac_dictionary", *flags, ALONE, "--check", "--allow_error=1")
     assert done.returncode == 0, done.stderr
     assert "5 beats, 50 frames" in done.stdout

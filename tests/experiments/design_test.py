@@ -19,7 +19,7 @@ from ganmrf.physics.sequences.published import mrf_fisp
 from ganmrf.physics.tissue import Tissue
 from ganmrf.runs.designing import design_in_folder
 from ganmrf.runs.workdir import read_config
-from tests.commands import ROOT, run, words
+from tests.commands import ROOT, UNIFORM, run, words
 from tests.pulses import assert_excites
 
 pytestmark = pytest.mark.usefixtures("quick_compiler")
@@ -29,7 +29,16 @@ ROUNDING = 2e-6  # of a limit: six decimals, and float32
 PULSE = ("--time_bandwidth=6", "--window=hamming", "--slice_thickness_mm=4", "--pulse_duration_ms=1.6")
 SPIRALS = ("--size=64", "--interleaves=16")
 CHECKS = ("--draws=20", "--brain_size=48", *SPIRALS)
-SMALL = (f"--frames={FRAMES}", "--starts=2", "--steps=100", "--gain_t2=1.5", "--spoil_cycles=3", *PULSE, *CHECKS)
+SMALL = (
+    f"--frames={FRAMES}",
+    "--starts=2",
+    "--steps=100",
+    "--gain_t2=1.5",
+    "--spoiler_turns=3",
+    UNIFORM,
+    *PULSE,
+    *CHECKS,
+)
 
 
 def contents(folder):
@@ -101,7 +110,7 @@ def test_the_folder_tells_all(designed):
         predicted, measured = (np.array(results["monte_carlo"][name][kind]) for kind in ("predicted", "measured"))
         assert predicted.shape == measured.shape == (3, 2)
     report = (designed / "report.html").read_text(encoding="utf-8")
-    for text in ("white matter", "--gain_t2", "--spoil_cycles"):
+    for text in ("white matter", "--gain_t2", "--spoiler_turns"):
         assert text in report
     assert report.count("data:image/png;base64") == 8
 
@@ -167,7 +176,7 @@ def test_a_folder_keeps_to_its_settings(designed, flag, text):
         (("--objective=separation", "--reduce=rms"), "--reduce=rms goes with --objective=bound"),
         (("--scan_time_s=0.2",), "scan_time_s: 0.2 s is too short for 24 frames"),
         (("--brain_size=20",), "--brain_size must be at least 48; got 20"),
-        (("--spoil_cycles=0",), "--spoil_cycles must be at least 1; got 0"),
+        (("--spoiler_turns=0.5",), "--spoiler_turns must be 1 or more; got 0.5"),
         (("--schedule=none.csv",), "none.csv"),
     ],
     ids=lambda value: ",".join(value) if isinstance(value, tuple) else "",

@@ -15,9 +15,9 @@ import pytest
 from experiments.flags.command_line import command
 from ganmrf.files import read_json, write_json
 from ganmrf.settings import configuration, setting
-from tests.commands import ROOT, run_apart, words
+from tests.commands import ROOT, UNIFORM, run_apart, words
 
-SMALL = ("--frames=20", "--grid=coarse")
+SMALL = ("--frames=20", "--grid=coarse", UNIFORM)
 
 
 @pytest.mark.parametrize(("variable", "value"), [("JAX_PLATFORMS", "cuda"), ("XLA_FLAGS", "--no_such_flag=1")])
@@ -113,7 +113,7 @@ def test_an_interrupted_command_says_one_line(tmp_path, begun):
     output = tmp_path / "d.zarr"
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     process = subprocess.Popen(
-        words("simulate_dictionary", f"--output={output}", "--grid=fine"),
+        words("simulate_dictionary", f"--output={output}", "--grid=fine", UNIFORM),
         cwd=ROOT,
         stderr=subprocess.PIPE,
         text=True,

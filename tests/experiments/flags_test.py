@@ -3,6 +3,7 @@
 import pytest
 
 from ganmrf.runs.configs import SimulationConfig, TrainingConfig, TrainingJob
+from ganmrf.runs.slices import SliceConfig
 from ganmrf.runs.workdir import Workdir
 from ganmrf.scan_settings import RawConfig, ReconstructionConfig
 from tests.commands import run
@@ -11,7 +12,21 @@ from tests.commands import run
 USELESS = [
     ("simulate_dictionary", "--output=d.npz --grid=coarse --t1_ms=500 --t2_ms=50", "--t1_ms --grid"),
     ("simulate_dictionary", "--output=d.npz --states=20 --accuracy=1e-3", "--states --accuracy"),
-    ("simulate_dictionary", "--output=d.npz --window=none", "--window --slice_nodes"),
+    ("simulate_dictionary", "--output=d.npz --slice_model=none --window=none", "--window --slice_model"),
+    ("train_anchored", "--workdir=w --spoiler_turns=2", "--spoiler_turns --slice_model"),
+    ("simulate_dictionary", "--output=d.npz --rf_pulse=gauss --window=none", "--window --rf_pulse=sinc gauss"),
+    (
+        "simulate_dictionary",
+        "--output=d.npz --slice_model=full --slice_nodes=12",
+        "--slice_nodes --slice_model 12 full",
+    ),
+    ("simulate_dictionary", "--output=d.npz --slice_nodes=12 --slice_model=none", "--slice_nodes --slice_model none"),
+    ("map_brain", "--output=w --slice_model=none --compare_slices", "--compare_slices --slice_model=full"),
+    (
+        "reconstruct_maps",
+        "--input=i.h5 --output=w --dictionary=d.npz --spoiler_turns=2",
+        "--dictionary --spoiler_turns",
+    ),
     ("train", "--workdir=w --preset=paper --rank=8", "--rank head=svd"),
     ("train", "--workdir=w --adversarial_weight=0 --r1_weight=2", "--r1_weight --adversarial_weight"),
     ("train_anchored", "--workdir=w --kind=table --width=8", "--width kind=trunk"),
@@ -76,6 +91,11 @@ OUT_OF_BOUNDS = [
     ("evaluate_anchored", "--generator=none.npz --output=w", "none.npz"),
     ("cardiac_dictionary", "--output=d.npz", "--rr_ms required"),
     ("simulate_dictionary", "--output=d.npz --slice_nodes=1000000", "--slice_nodes 1000000"),
+    ("simulate_dictionary", "--output=d.npz --slice_model=thin", "slice_model thin full"),
+    ("simulate_dictionary", "--output=d.npz --slice_model=partitioned --spoiler_turns=0.5", "--spoiler_turns 0.5 full"),
+    ("simulate_dictionary", "--output=d.npz --slice_nodes=12 --spoiler_turns=0.5", "--spoiler_turns 0.5 full"),
+    ("simulate_dictionary", "--output=d.npz --spoiler_turns=-1", "--spoiler_turns -1"),
+    ("map_brain", "--output=w --rf_pulse=sincc", "--rf_pulse sincc"),
     ("simulate_dictionary", "--output=d.npz --slice_nodes=12 --time_bandwidth=1e9", "--time_bandwidth 1000000000.0"),
     ("simulate_dictionary", "--output=d.npz --b1=-1e308:1e308:1", "--b1 -1e308:1e308:1"),
     ("simulate_dictionary", "--output=d.npz --states=0", "--states 0"),
@@ -145,6 +165,8 @@ def test_what_a_flag_goes_with_may_be_a_setting_of_the_folder_that_is_gone_on_wi
     [
         (lambda: SimulationConfig(window="bogus"), "window"),
         (lambda: SimulationConfig(t1_ms="500"), "t2_ms"),
+        (lambda: SimulationConfig(slice=SliceConfig(slice_model="full"), slice_nodes=4), "slice_nodes"),
+        (lambda: SliceConfig(spoiler_turns=-1.0), "spoiler_turns"),
         (lambda: SimulationConfig(t1_ms="0", t2_ms="0"), "t1_ms"),
         (lambda: ReconstructionConfig(raw=RawConfig(slice=1)).check_reads("images.npz"), "slice"),
         (lambda: ReconstructionConfig("d.npz", "frames", rank=4).check_reads("images.npz"), "rank"),

@@ -15,7 +15,7 @@ from ganmrf.physics.sequences.bssfp import ma_bssfp
 from ganmrf.physics.sequences.published import mrf_fisp
 from ganmrf.physics.simulate import simulate
 from ganmrf.physics.tissue import Tissue
-from tests.commands import run
+from tests.commands import UNIFORM, run
 from tests.io.dicom_files import write_classic
 
 FRAMES, NOISE = 80, 0.02
@@ -63,7 +63,7 @@ def test_a_mask_and_b1_between_the_atoms(series, tmp_path):
     inside = np.random.default_rng(1).random(t1.shape) > 0.3
     np.savez(folder / "mask.npz", mask=inside)
     flags = (f"--mask={folder / 'mask.npz'}", f"--b1_map={folder / 'percent.npz'}", "--b1_scale=0.01")
-    flags += ("--b1=0.85:1.15:0.05", "--grid=coarse", "--rank=12", f"--frames={FRAMES}")
+    flags += ("--b1=0.85:1.15:0.05", "--grid=coarse", "--rank=12", f"--frames={FRAMES}", UNIFORM)
     reconstruct(folder / "images.npz", tmp_path, *flags)
     # Rank 12 of 80 frames leaves out less than 1e-3 of a signal, and the fit is linear between atoms of two B1.
     for name, values, tolerance in (("T1map", t1, 0.01), ("T2map", t2, 0.02), ("TB1map", 100 * b1, 1e-6)):
@@ -82,7 +82,7 @@ def test_off_resonance_is_mapped_or_read_from_a_map(tmp_path):
     nibabel.save(nibabel.Nifti1Image(2 * np.pi * hz.T[:, :, None], np.eye(4)), tmp_path / "b0.nii.gz")
     (tmp_path / "b0.json").write_text(json.dumps({"Units": "rad/s"}), encoding="utf-8")
     flags = ("--sequence=bssfp", f"--frames={FRAMES}", "--off_resonance_hz=-20:30:5", "--rank=30", "--also=npz,dicom")
-    flags += ("--t1_ms=500:1700:200", "--t2_ms=40:180:20", "--signal_threshold=0")
+    flags += ("--t1_ms=500:1700:200", "--t2_ms=40:180:20", "--signal_threshold=0", UNIFORM)
     for name, more in (("fitted", ()), ("given", (f"--b0_map={tmp_path / 'b0.nii.gz'}",))):
         folder = tmp_path / name
         reconstruct(tmp_path / "images.npz", folder, *flags, *more)

@@ -23,13 +23,13 @@ from ganmrf.io.pulseq_settings import Excitation
 from ganmrf.runs.configs import SimulationConfig
 from ganmrf.scan_settings import RawConfig, ReconstructionConfig
 from ganmrf.scan_to_maps import map_scan
-from tests.commands import ROOT, run, words
+from tests.commands import ROOT, UNIFORM, run, words
 from tests.pulses import assert_excites
 
 pytestmark = pytest.mark.usefixtures("quick_compiler")
 FRAMES = 80
 SPIRALS = ("--size=40", "--field_of_view_mm=220", "--interleaves=6")
-SMALL = ("--grid=coarse", "--rank=4")
+SMALL = ("--grid=coarse", "--rank=4", UNIFORM)
 PULSE = ("--time_bandwidth=6", "--window=none", "--slice_thickness_mm=6", "--pulse_duration_ms=1.6")
 TISSUE = SimulationConfig(grid="coarse").tissue()
 
@@ -54,7 +54,7 @@ def contents(folder):
 def folder(tmp_path_factory):
     """A folder with a scan of the brain, and its truth in a folder."""
     folder = tmp_path_factory.mktemp("scan")
-    flags = (f"--truth={folder / 'truth'}", f"--frames={FRAMES}", "--coils=4", "--snr=200", "--variation=0")
+    flags = (f"--truth={folder / 'truth'}", f"--frames={FRAMES}", "--coils=4", "--snr=200", "--variation=0", UNIFORM)
     said = succeed("simulate_acquisition", f"--output={folder / 'scan.h5'}", *flags, *SPIRALS)
     assert "scan.h5: 80 frames, 4 coils, " in said
     return folder
@@ -151,7 +151,12 @@ def bare(folder):
     raw = read_mrd(folder / "scan.h5")
     write_mrd(folder / "bare.h5", dataclasses.replace(raw, trajectory=None, sequence=None))
     said = succeed(
-        "export_pulseq", f"--output={folder / 'played.seq'}", f"--frames={FRAMES}", *SPIRALS, *PULSE, "--spoil_cycles=2"
+        "export_pulseq",
+        f"--output={folder / 'played.seq'}",
+        f"--frames={FRAMES}",
+        *SPIRALS,
+        *PULSE,
+        "--spoiler_turns=2",
     )
     assert "played.seq: 80 frames in " in said
     return folder

@@ -58,9 +58,9 @@ def test_the_whole_reproduction_small(reproduced):
 
 def test_a_long_run_of_other_settings_is_refused(reproduced, tmp_path):
     flags = (f"--workdir={tmp_path / 'new'}", f"--long_run={reproduced / 'paper'}", *SMALL, *TINY)
-    done = run("reproduce", *flags, "--slice_nodes=0")
+    done = run("reproduce", *flags, "--seed=1")
     assert done.returncode == 2
-    assert all(word in done.stderr for word in ("long_run", "slice_nodes", str(reproduced / "paper")))
+    assert all(word in done.stderr for word in ("long_run", "seed", str(reproduced / "paper")))
     assert done.stderr.count("\n") == 1
     assert not (tmp_path / "new").exists()
 

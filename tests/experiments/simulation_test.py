@@ -18,7 +18,7 @@ from ganmrf.imaging.phantom import digital_brain
 from ganmrf.physics.sequences.blocks import simulate_voxel
 from ganmrf.physics.sequences.kinds import kind_of
 from ganmrf.physics.sequences.published import mrf_fisp
-from tests.commands import ROOT, run, run_apart, words
+from tests.commands import ROOT, UNIFORM, run, run_apart, words
 
 
 def test_a_dictionary_of_ones_own(tmp_path):
@@ -63,7 +63,9 @@ KINDS = {
 def test_a_dictionary_of_every_kind_of_sequence(tmp_path, kind):
     flags, size = KINDS[kind]
     path = tmp_path / "d.npz"
-    done = run("simulate_dictionary", f"--output={path}", f"--sequence={kind}", "--t1_ms=800", "--t2_ms=80", *flags)
+    done = run(
+        "simulate_dictionary", f"--output={path}", f"--sequence={kind}", "--t1_ms=800", "--t2_ms=80", UNIFORM, *flags
+    )
     assert done.returncode == 0, done.stderr
     dictionary = load_dictionary(path)
     assert kind_of(dictionary.sequence) == kind
@@ -84,7 +86,7 @@ def _rows(tissue):
 
 
 def test_kept_programs_that_were_cut_short_are_compiled_again(tmp_path):
-    flags = ("simulate_dictionary", "--t1_ms=300,800", "--t2_ms=40", "--frames=10")
+    flags = ("simulate_dictionary", "--t1_ms=300,800", "--t2_ms=40", "--frames=10", UNIFORM)
     first = run_apart(*flags, f"--output={tmp_path / 'first.npz'}", XDG_CACHE_HOME=str(tmp_path))
     assert first.returncode == 0, first.stderr
     kept = list((tmp_path / "ganmrf" / "compiled").iterdir())
@@ -96,7 +98,7 @@ def test_kept_programs_that_were_cut_short_are_compiled_again(tmp_path):
     assert (tmp_path / "first.npz").read_bytes() == (tmp_path / "again.npz").read_bytes()
 
 
-SHARED = ("--frames=30", "--chunk_atoms=64", "--rank=6", "--states=15")  # 94 chunks
+SHARED = ("--frames=30", "--chunk_atoms=64", "--rank=6", "--states=15", UNIFORM)  # 94 chunks
 
 
 def begin(output, port, process, *flags):
@@ -215,7 +217,7 @@ def test_main_job_on_a_small_brain(tmp_path):
 
 
 def test_b0_of_a_brain_is_mapped_with_balanced_frames(tmp_path):
-    flags = ("--sequence=bssfp", "--size=32", "--frames=200", "--snr=0", "--b0_variation_hz=10", "--refine")
+    flags = ("--sequence=bssfp", "--size=32", "--frames=200", "--snr=0", "--b0_variation_hz=10", "--refine", UNIFORM)
     grid = ("--t1_ms=300:2800:250", "--t2_ms=30:330:50", "--off_resonance_hz=-16:16:2", "--rank=30")
     done = run("map_brain", f"--output={tmp_path / 'brain'}", *flags, *grid)
     assert done.returncode == 0, done.stderr
@@ -234,7 +236,7 @@ def test_b0_of_a_brain_is_mapped_with_balanced_frames(tmp_path):
 
 
 def test_a_brain_of_balanced_frames_has_an_axis_of_off_resonance_by_itself(tmp_path):
-    done = run("map_brain", f"--output={tmp_path / 'w'}", "--sequence=bssfp", "--size=24", "--frames=110")
+    done = run("map_brain", f"--output={tmp_path / 'w'}", "--sequence=bssfp", "--size=24", "--frames=110", UNIFORM)
     assert done.returncode == 0, done.stderr
     config = json.loads((tmp_path / "w" / "config.json").read_text(encoding="utf-8"))
     simulation, rank = config["simulation"], config["rank"]

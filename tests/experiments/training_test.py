@@ -12,9 +12,18 @@ import numpy as np
 import pytest
 
 from ganmrf.dictionary.npz import load_dictionary
-from tests.commands import ROOT, run, words
+from tests.commands import ROOT, UNIFORM, run, words
 
-SMALL = ("--frames=40", "--grid=coarse", "--width=8", "--depth=1", "--rank=8", "--batch_size=16", "--optimiser=adam")
+SMALL = (
+    UNIFORM,
+    "--frames=40",
+    "--grid=coarse",
+    "--width=8",
+    "--depth=1",
+    "--rank=8",
+    "--batch_size=16",
+    "--optimiser=adam",
+)
 RUN = (*SMALL, "--adversarial_weight=1", "--steps=80", "--every=10")
 
 
@@ -155,7 +164,7 @@ def test_a_dictionary_from_the_generator(trained, tmp_path):
 
 
 def test_a_generator_off_resonance_is_evaluated_and_its_error_between_off_resonances_told(tmp_path):
-    flags = ("--sequence=bssfp", "--off_resonance_hz=-20:20:20", "--frames=40", "--grid=coarse", "--width=64")
+    flags = ("--sequence=bssfp", "--off_resonance_hz=-20:20:20", "--frames=40", "--grid=coarse", "--width=64", UNIFORM)
     flags += ("--depth=2", "--rank=48", "--steps=100", "--optimiser=adam")
     done = run("train", f"--workdir={tmp_path}", *flags)
     assert done.returncode == 0, done.stderr
