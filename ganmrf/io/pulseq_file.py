@@ -16,7 +16,8 @@ MOST_SAMPLES = 10**6  # of a shape or a readout: a second of an RF pulse, ten of
 _LARGEST = 1e12  # of all numbers: no hardware comes near, and their products stay finite
 _LARGEST_SHAPE = 1.01  # shapes are scaled to 1, and of sums of rounded differences a hundredth is far from that
 # Entries of an event after its number, by the minor version since which they are these. Times in us but for a dwell
-# time in ns; amplitudes in Hz and Hz/m; magnitude, phase, shape, time and phase_shape are numbers of shapes.
+# time in ns; amplitudes in Hz and Hz/m; magnitude, phase, shape, time and phase_shape are numbers of shapes; use, label
+# and hint are text.
 _ENTRIES = {
     "BLOCKS": {2: "delay rf gx gy gz adc", 3: "delay rf gx gy gz adc extension"},  # from 1.4 a duration for the delay
     "RF": {
@@ -38,7 +39,10 @@ _ENTRIES = {
     "EXTENSIONS": {2: "kind event next"},
     "extension ROTATIONS": {2: "w x y z"},
     "extension TRIGGERS": {2: "kind channel delay duration"},
+    "extension LABELSET": {2: "value label"},
+    "extension DELAYS": {2: "kind offset factor hint"},
 }
+_TEXT = "use", "label", "hint"
 _OTHER_SECTIONS = {"VERSION", "DEFINITIONS", "SHAPES", "SIGNATURE"}
 
 
@@ -145,7 +149,7 @@ def _events(path, rows, entries):
                 f"{path}: line {number}: {len(words)} entries, but this version has {1 + len(names)}: number {entries}"
             )
         values = [
-            word if name == "use" else _number(path, number, word) for name, word in zip(names, words[1:], strict=True)
+            word if name in _TEXT else _number(path, number, word) for name, word in zip(names, words[1:], strict=True)
         ]
         event = int(_number(path, number, words[0]))
         if event in events:

@@ -8,22 +8,19 @@ import warnings
 import numpy as np
 
 from ganmrf.io.girf import Girf
-from ganmrf.io.pulseq_scan import read_scan
+from ganmrf.io.pulseq_preparations import LEAST_INVERSION
+from ganmrf.io.pulseq_scan import Scan, read_scan
+from ganmrf.io.pulseq_slice import BALANCED, is_selective
 from ganmrf.memory import require_memory
 from ganmrf.physics.sequences.fisp import Fisp
 
-_SAME_PHASE = 1e-3  # rad: a file has six digits of frequency offsets and phases
-_NO_FLIP = 1e-5  # rad: a pulse of amplitude 0, whose phase means nothing; OpenMRF plays it with 1e-6
-_BALANCED = 10.0  # cycles/m between pulses: a tenth of a cycle across 1 cm does not spoil
+SAME_PHASE = 1e-3  # rad: a file has six digits of frequency offsets and phases
+NO_FLIP = 1e-5  # rad: a pulse of amplitude 0, whose phase means nothing; OpenMRF plays it with 1e-6
 _SAME_PLACE = 1e-3  # cycles/m: rounding of a gradient moment
-# Least integral, rad, of an inversion pulse whose use is not in the file. By stationary phase that of an adiabatic
-# pulse is 2 pi f / sqrt(df/dt) with f = B1 in Hz: 2.5 rad at an adiabaticity of 1, and more above.
-_LEAST_INVERSION = 2.5
-_NO_GRADIENT = 1e3  # Hz/m: within the bandwidth of a pulse across a head or body
 _SAME_SLICE = 1e-4  # m
 _FORGOTTEN = 5.0  # s: 3 % of an inversion are left at a T1 of 1.4 s, that of grey matter at 3 T
 _RULE = "MRF-FISP has excitations, after one inversion at most"
-_PREPARES = ("inversion", "saturation", "preparation", "refocusing", "other")
+PREPARES = ("inversion", "saturation", "preparation", "refocusing", "other")
 
 
 def read_pulseq(path, *, slice_index: int | None = None) -> Fisp:
@@ -53,9 +50,14 @@ def read_pulseq(path, *, slice_index: int | None = None) -> Fisp:
     References:
       Layton et al. 2017, doi:10.1002/mrm.26235.
     """
-    path = pathlib.Path(path)
-    scan = read_scan(path)
-    frames, preparations, end = _frames(path, scan, slice_index)
+    scan = read_scan(pathlib.Path(path))
+    return fisp_of(scan, played_of(scan, slice_index))
+
+
+def fisp_of(scan: Scan, played) -> Fisp:
+    """The sequence of pulses with their readouts, `played_of` a scan; raises `ValueError` as `read_pulseq`."""
+    path = scan.file.path
+    frames, preparations, end = _frames(scan, played)
     times = np.array([pulse.time for pulse, _ in frames])
     inversion = _inversion(path, preparations, times[0])
     _check_not_balanced(path, scan.moments, times)
@@ -63,7 +65,7 @@ def read_pulseq(path, *, slice_index: int | None = None) -> Fisp:
         return Fisp(
             flip_angle=_flip_angles(path, frames),
             repetition_time=np.diff(times, append=end),
-            echo_time=np.array([_echo(scan.moments, pulse, readout) - pulse.time for pulse, readout in frames]),
+            echo_time=np.array([echo_of(scan, pulse, readout) - pulse.time for pulse, readout in frames]),
             inversion_time=None if inversion is None else times[0] - inversion.time,
         )
     except ValueError as error:
@@ -85,7 +87,7 @@ def read_pulseq_trajectory(path, *, slice_index: int | None = None, girf: Girf |
     """
     path = pathlib.Path(path)
     scan = read_scan(path)
-    frames, _, _ = _frames(path, scan, slice_index)
+    frames, _, _ = _frames(scan, played_of(scan, slice_index))
     lengths = {readout.n_samples for _, readout in frames}
     if len(lengths) > 1:
         raise ValueError(f"{path}: readouts must be of one length; found {min(lengths)} to {max(lengths)} samples")
@@ -96,8 +98,13 @@ def read_pulseq_trajectory(path, *, slice_index: int | None = None, girf: Girf |
     return np.array(k, np.float32)
 
 
-def _frames(path, scan, slice_index):
-    """Pairs of excitation and readout of a slice; pulses of other uses without a readout; and the end of the last."""
+def played_of(scan: Scan, slice_index: int | None) -> list[tuple]:
+    """The pulses of a scan that act on a slice, each with the readouts after it, in order.
+
+    Raises:
+      ValueError: no RF pulse, no readout after one, or several slices and no ``slice_index``, or one that there is not.
+    """
+    path = scan.file.path
     if not scan.pulses:
         raise ValueError(f"{path}: no RF pulse in {len(scan.moments.starts)} blocks")
     after = np.searchsorted([pulse.time for pulse in scan.pulses], [readout.start for readout in scan.readouts]) - 1
@@ -106,13 +113,18 @@ def _frames(path, scan, slice_index):
         if number >= 0:  # before the first pulse there is nothing but noise
             played[number][1].append(readout)
     played = _of_slice(path, played, slice_index)
-    last = max((i for i, (_, readouts) in enumerate(played) if readouts), default=None)
-    if last is None:
+    if not any(readouts for _, readouts in played):
         raise ValueError(f"{path}: no readout (ADC) after any of {len(scan.pulses)} RF pulses")
+    return played
+
+
+def _frames(scan, played):
+    """Pairs of excitation and readout of a slice; pulses of other uses without a readout; and the end of the last."""
+    path, last = scan.file.path, max(i for i, (_, readouts) in enumerate(played) if readouts)
     frames, preparations, selective = [], [], all(_place(pulse) for pulse, readouts in played if readouts)
     for (pulse, readouts), (following, _) in itertools.pairwise([*played, (None, [])][: last + 2]):
         use = _use(pulse, len(readouts), selective)
-        if not readouts and use in _PREPARES:
+        if not readouts and use in PREPARES:
             preparations.append(pulse._replace(use=use))
         else:
             _check_frame(path, pulse, readouts, use, following)
@@ -139,27 +151,27 @@ def _of_slice(path, played, slice_index):
 
 def _place(pulse):
     """Where along x, y and z a pulse selects a slice, in steps of 0.1 mm; None for a pulse without a gradient."""
-    strength = np.linalg.norm(pulse.gradient)
-    if strength < _NO_GRADIENT:
+    if not is_selective(pulse):
         return None
-    return tuple(np.round(pulse.frequency * pulse.gradient / strength**2 / _SAME_SLICE).astype(int).tolist())
+    place = pulse.frequency * pulse.gradient / np.sum(pulse.gradient**2)
+    return tuple(np.round(place / _SAME_SLICE).astype(int).tolist())
 
 
 def _use(pulse, n_readouts, selective):
     """What a pulse is for: what the file says, or what a pulse does that no readout follows."""
-    if n_readouts or pulse.use in _PREPARES:
+    if n_readouts or pulse.use in PREPARES:
         return pulse.use
-    if pulse.use == "undefined" and np.abs(pulse.flip) > _LEAST_INVERSION:
+    if pulse.use == "undefined" and np.abs(pulse.flip) > LEAST_INVERSION:
         return "inversion"
     return "preparation" if selective and _place(pulse) is None else pulse.use
 
 
 def _check_frame(path, pulse, readouts, use, following):
-    if readouts and use in _PREPARES[:-1]:
+    if readouts and use in PREPARES[:-1]:
         raise ValueError(f"{path}: found a readout after a pulse for {use} at {pulse.time:.6g} s; {_RULE}")
     degrees = np.rad2deg(np.abs(pulse.flip))
     if not readouts:
-        echo = following is not None and np.abs(following.flip) > max(np.abs(pulse.flip), _LEAST_INVERSION)
+        echo = following is not None and np.abs(following.flip) > max(np.abs(pulse.flip), LEAST_INVERSION)
         what = f", but one of {np.rad2deg(np.abs(following.flip)):.4g}: a spin echo is not MRF-FISP" if echo else ""
         raise ValueError(
             f"{path}: found a pulse of {degrees:.4g} degrees without a readout after it, at {pulse.time:.6g} s{what}"
@@ -188,15 +200,15 @@ def _inversion(path, preparations, start):
 def _flip_angles(path, frames):
     """Signed flip angles, rad, (frames,): negative where the phase is pi from that of the scan."""
     flip = np.array([pulse.flip for pulse, _ in frames])
-    plays = np.abs(flip) > _NO_FLIP
-    if np.any(np.abs(flip.imag) > _SAME_PHASE * np.abs(flip) + _NO_FLIP):
+    plays = np.abs(flip) > NO_FLIP
+    if np.any(np.abs(flip.imag) > SAME_PHASE * np.abs(flip) + NO_FLIP):
         flip = flip * np.exp(-1j * np.angle(flip[np.argmax(plays)]))
     phase = np.where(plays, np.angle(flip), 0)
     receiver = np.array([readout.phase for _, readout in frames])
     for what, turns, period in (("an RF", phase, np.pi), ("a receiver", receiver - receiver[0], 2 * np.pi)):
         away = np.abs(turns - period * np.round(turns / period))
-        if (away > _SAME_PHASE).any():
-            frame = int(np.argmax(away > _SAME_PHASE))
+        if (away > SAME_PHASE).any():
+            frame = int(np.argmax(away > SAME_PHASE))
             raise ValueError(
                 f"{path}: found {what} phase that changes, by {np.rad2deg(turns[frame]):.4g} degrees until frame "
                 f"{frame}: RF spoiling or phase cycling is not MRF-FISP"
@@ -209,16 +221,16 @@ def _k(moments, pulse, times):
     return (moments(times) - moments(np.array([pulse.time])))[:, :2]
 
 
-def _echo(moments, pulse, readout):
+def echo_of(scan: Scan, pulse, readout) -> float:
     """Time at which k is nearest to 0 in a readout, s."""
     times = readout.start + readout.dwell_time / 2 * np.arange(2 * readout.n_samples + 1)
-    distance = np.linalg.norm(_k(moments, pulse, times), axis=1)
+    distance = np.linalg.norm(_k(scan.moments, pulse, times), axis=1)
     return times[np.argmax(distance < distance.min() + _SAME_PLACE)]
 
 
 def _check_not_balanced(path, moments, times):
     left = np.linalg.norm(np.diff(moments(times), axis=0), axis=1)
-    if left.size and left.max() < _BALANCED:
+    if left.size and left.max() < BALANCED:
         raise ValueError(
             f"{path}: found balanced gradients, {left.max():.3g} cycles/m from pulse to pulse at most: nothing spoils"
         )
