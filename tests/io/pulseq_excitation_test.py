@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from ganmrf.io.pulseq_sequence import read_pulseq_sequence
 from ganmrf.io.pulseq_settings import Excitation
 from ganmrf.physics.bloch import slice_signal
 from ganmrf.physics.rf_pulse import RfPulse, gaussian, spinors, windowed_sinc
@@ -33,6 +34,17 @@ def test_pulse_and_spoiler_that_are_played_are_those_given(tmp_path, name):
     for angle, pulse in zip([1.2, 0.6, 0.3], (pulses[0], pulses[1], pulses[3]), strict=True):
         # 180 hard pulses for what is smooth: 6e-4 of a turn by 1.2 rad at the edges.
         np.testing.assert_allclose(spinors(pulse, angle, POSITION), spinors(given.pulse, angle, POSITION), atol=1e-3)
+
+
+@pytest.mark.parametrize("name", PULSES)
+def test_pulse_and_spoiler_are_read_back(tmp_path, name):
+    excitation = Excitation(spoil_cycles=6, **PULSES[name])
+    path = write(tmp_path / "scan.seq", scan(5, repetition_time=0.014), excitation=PULSES[name] | {"spoil_cycles": 6})
+    read, given = read_pulseq_sequence(path), excitation.full_slice()
+    assert read.slice_thickness == pytest.approx(THICKNESS)
+    assert read.turns == pytest.approx(given.turns, abs=1e-3)
+    # Both have 180 hard pulses, but of the means and of the middles of their steps.
+    np.testing.assert_allclose(spinors(read.rf_pulse, 1.2, POSITION), spinors(given.pulse, 1.2, POSITION), atol=2e-3)
 
 
 def test_pulse_of_as_many_samples_as_are_played_is_played_to_the_digits_of_the_file(tmp_path):
