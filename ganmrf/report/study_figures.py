@@ -4,11 +4,17 @@ from collections.abc import Mapping
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import FormatStrFormatter, NullFormatter
 
 from ganmrf.report.drawing import COLOURS, legend_above, plain_axes
 
 
-def errors_figure(values, label: str, errors: Mapping[str, Mapping[str, Mapping[str, list[float]]]]) -> Figure:
+def errors_figure(
+    values,
+    label: str,
+    errors: Mapping[str, Mapping[str, Mapping[str, list[float]]]],
+    linear_within: float | None = None,
+) -> Figure:
     """Errors of T1 and T2 against what was varied: a row of two panels for each case, a colour a curve.
 
     All panels of T1 have one scale, and all of T2. Earlier curves are wider, and later ones dashed, so that those that
@@ -18,6 +24,8 @@ def errors_figure(values, label: str, errors: Mapping[str, Mapping[str, Mapping[
       values: of what was varied, (values,).
       label: its name, with the unit.
       errors: title of a case -> name of a curve -> ``T1`` and ``T2`` -> relative errors, (values,).
+      linear_within: percent beyond which errors are on a logarithmic scale, for curves that differ a hundredfold; None
+        for a linear scale throughout. ``values`` are then on a logarithmic scale, too.
     """
     figure, panels = plain_axes(0.8 + 2.2 * len(errors), len(errors), 2, sharex=True, sharey="col")
     for row, (title, curves) in enumerate(errors.items()):
@@ -28,6 +36,12 @@ def errors_figure(values, label: str, errors: Mapping[str, Mapping[str, Mapping[
                 style = {"linewidth": width, "markersize": 2.5 * width, "linestyle": "--" if place else "-"}
                 axes.plot(values, found, "o", color=colour, label=name, **style)
             axes.axhline(0, color="0.6", linewidth=0.8, zorder=1)
+            if linear_within is not None:
+                axes.set_xscale("log")
+                axes.set_yscale("symlog", linthresh=linear_within)
+                axes.set_xticks(values, map("{:g}".format, values), minor=False)
+                axes.xaxis.set_minor_formatter(NullFormatter())
+                axes.yaxis.set_major_formatter(FormatStrFormatter("%g"))
             axes.set_title(title, fontsize=10, loc="left")
             axes.set_ylabel(f"Error of {quantity} (%)")
     for axes in panels[-2:]:

@@ -18,3 +18,11 @@ def test_panels_of_one_time_have_one_scale():
     panels = errors_figure([5, 10], "Off-resonance (Hz)", {"blood": small, "heart": large}).axes
     for one, other in ((0, 2), (1, 3)):
         assert panels[one].get_ylim() == panels[other].get_ylim()
+
+
+def test_errors_that_differ_a_hundredfold_are_on_logarithmic_scales():
+    curves = {"none": {"T1": [0.5, 0.4], "T2": [1.6, -0.3]}, "full": {"T1": [1e-4, -1e-4], "T2": [0, 2e-4]}}
+    panels = errors_figure([1, 16], "Turns", {"blood": curves}, linear_within=0.5).axes
+    for axes in panels:
+        assert axes.get_yscale() == "symlog"
+        assert [label.get_text() for label in axes.get_xticklabels()] == ["1", "16"]
