@@ -10,7 +10,7 @@ from ganmrf.physics.lowering import as_played
 from ganmrf.physics.sequences.blocks import PulseSequence
 from ganmrf.physics.simulate import simulate_in_chunks
 from ganmrf.physics.simulate_many import empty_signals, plan_n_states, simulate_all
-from ganmrf.physics.slice_profile import SliceProfile
+from ganmrf.physics.slice_profile import SliceModel
 from ganmrf.physics.tissue import Tissue
 from ganmrf.pytrees import pytree
 
@@ -34,7 +34,7 @@ class Dictionary:
     fingerprints: np.ndarray | jax.Array
     norms: np.ndarray | jax.Array
     sequence: PulseSequence
-    slice_profile: SliceProfile | None = None
+    slice_profile: SliceModel | None = None
     basis: np.ndarray | None = None
 
 
@@ -44,7 +44,7 @@ def build_dictionary(
     *,
     n_states: int | None = None,
     accuracy: float = 1e-4,
-    slice_profile: SliceProfile | None = None,
+    slice_profile: SliceModel | None = None,
     progress: bool = False,
 ) -> Dictionary:
     """Simulates a dictionary on every device, in chunks that fit the cache.
@@ -61,7 +61,7 @@ def build_dictionary(
     """
     atoms = tissue.ravel()
     played = as_played(sequence, atoms.off_resonance)
-    fingerprints = empty_signals(played, atoms)
+    fingerprints = empty_signals(played, atoms, slice_profile)
     states = plan_n_states(played, atoms, n_states=n_states, accuracy=accuracy, slice_profile=slice_profile)
     norms = simulate_into(fingerprints, played, atoms, slice_profile, states, progress)
     require_signal(atoms, norms)

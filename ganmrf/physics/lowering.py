@@ -19,10 +19,20 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from ganmrf.physics.rf_pulse import LARGEST_ANGLE
 from ganmrf.physics.sequences.blocks import Delay, HalfTurns, Played, T2Preparation, Train
 from ganmrf.physics.sequences.fisp import Fisp
+from ganmrf.physics.slice_positions import (
+    FullPositions,
+    PartitionedPositions,
+    full_positions,
+    n_positions,
+    partitioned_positions,
+)
+from ganmrf.physics.slice_profile import FullSlice, PartitionedSlice
+from ganmrf.pytrees import is_traced
 
-REAL, COMPLEX, ISOCHROMAT = "real", "complex", "isochromat"  # what a frame acts on: see `form_of`
+REAL, COMPLEX, ISOCHROMAT, SLICE = "real", "complex", "isochromat", "slice"  # what a frame acts on: see `form_of`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,21 +65,27 @@ def trains_of(sequence) -> list[Train]:
     return [block for block in sequence.as_blocks().blocks if isinstance(block, Train)]
 
 
-def form_of(sequence, off_resonance) -> str:
+def form_of(sequence, off_resonance, slice_profile=None) -> str:
     """What the frames of a sequence act on, known from structure alone.
 
     ``REAL`` states of all orders, where phases are half turns and nothing is off resonance; ``COMPLEX`` states;
-    ``ISOCHROMAT``, order 0 alone, where no frame but the last turns the magnetisation.
+    ``ISOCHROMAT``, order 0 alone, where no frame but the last turns the magnetisation; or ``SLICE``, isochromats across
+    a slice.
     """
+    if isinstance(slice_profile, FullSlice | FullPositions):
+        return SLICE
+    turned = isinstance(slice_profile, PartitionedSlice | PartitionedPositions) and slice_profile.phases
     if is_plain_fisp(sequence, off_resonance):  # known without its blocks
-        return REAL
+        return COMPLEX if turned else REAL
     if not any(turns_of(sequence)[:-1]):
         return ISOCHROMAT
-    return REAL if is_real(sequence, off_resonance) else COMPLEX
+    return COMPLEX if turned or not is_real(sequence, off_resonance, slice_profile) else REAL
 
 
-def is_real(sequence, off_resonance) -> bool:
-    """Whether signals are real: phases are half turns, and ``off_resonance`` is None."""
+def is_real(sequence, off_resonance, slice_profile=None) -> bool:
+    """Whether signals are real: phases of pulses are half turns, and ``off_resonance`` is None."""
+    if slice_profile is not None and not slice_profile.is_real:
+        return False
     if is_plain_fisp(sequence, off_resonance):
         return True
     phases = [phase for train in trains_of(sequence) for phase in (train.rf_phase, train.receiver_phase)]
@@ -81,6 +97,35 @@ def is_plain_fisp(sequence, off_resonance) -> bool:
     return isinstance(sequence, Fisp) and off_resonance is None
 
 
+def lower_slice(slice_profile, sequence, tissue, n_states: int | None = None, padded: bool = False):
+    """What engines take in place of a model of a slice: its positions, of a `FullSlice` or `PartitionedSlice`.
+
+    Args:
+      slice_profile: any model of a slice, or None; what engines take anyway is returned as it is.
+      sequence: the pulse sequence.
+      tissue: voxels, of which only B1, and whether off-resonance is given, counts.
+      n_states: of a full slice, the states of a phase graph that its positions are as good as.
+      padded: whether arrays of a full slice have one of few sizes.
+
+    Raises:
+      ValueError: flip angle times B1 beyond `LARGEST_ANGLE`.
+    """
+    if not isinstance(slice_profile, FullSlice | PartitionedSlice):
+        return slice_profile
+    trains = trains_of(sequence)
+    angles = [train.flip_angle for train in trains]
+    if not is_traced(angles, tissue.b1):
+        largest = np.rad2deg(max(np.max(np.asarray(angle)) for angle in angles) * np.max(np.asarray(tissue.b1)))
+        if largest > (most := np.rad2deg(LARGEST_ANGLE)):
+            raise ValueError(f"flip angle times B1 must be {most:.0f} degrees at most in a slice; got {largest:.6g}")
+    dtype = np.dtype(jnp.result_type(*jax.tree.leaves((sequence, tissue))))
+    mirrored = is_real(sequence, tissue.off_resonance, slice_profile)
+    if isinstance(slice_profile, PartitionedSlice):
+        return partitioned_positions(slice_profile, mirrored, dtype)
+    n = n_positions(slice_profile, n_states, max(max(train.turns) for train in trains))
+    return full_positions(slice_profile, n, mirrored, padded, dtype)
+
+
 def as_played(sequence, off_resonance):
     """A sequence in the form that engines take: its blocks, unless it is plain FISP.
 
@@ -89,17 +134,22 @@ def as_played(sequence, off_resonance):
     return sequence if is_plain_fisp(sequence, off_resonance) else sequence.as_blocks()
 
 
-def signal_dtype(sequence, tissue) -> np.dtype:
+def signal_dtype(sequence, tissue, slice_profile=None) -> np.dtype:
     """The dtype of signals: that of the inputs, or the complex one of the same precision."""
     real = jnp.result_type(*jax.tree.leaves((sequence, tissue)))
-    return real if is_real(sequence, tissue.off_resonance) else jnp.result_type(real, jnp.complex64)
+    return real if is_real(sequence, tissue.off_resonance, slice_profile) else jnp.result_type(real, jnp.complex64)
 
 
 def turns_of(sequence) -> tuple[int, ...]:
     """Turns at the end of every frame, recorded or not, in units of their greatest common divisor."""
-    turns = np.array([turn for train in trains_of(sequence) for turn in train.turns])
+    turns = np.array(played_turns(sequence))
     unit = np.gcd.reduce(turns[:-1]) if turns.size > 1 else 0  # after the last echo nothing matters
     return tuple((turns // max(unit, 1)).tolist())
+
+
+def played_turns(sequence) -> tuple[int, ...]:
+    """Turns at the end of every frame, recorded or not, as they are."""
+    return tuple(turn for train in trains_of(sequence) for turn in train.turns)
 
 
 def turns_alike(sequence) -> bool:

@@ -8,17 +8,28 @@ import numpy as np
 
 from ganmrf.parallel import run_chunks
 from ganmrf.physics.engines import one_kernel
-from ganmrf.physics.engines.programs import compiled
+from ganmrf.physics.engines.programs import SLICE_LANES, compiled
 from ganmrf.physics.engines.trains import train_signal
-from ganmrf.physics.lowering import ISOCHROMAT, as_played, dephasing_times, exact_states, form_of, is_real
+from ganmrf.physics.lowering import (
+    ISOCHROMAT,
+    SLICE,
+    as_played,
+    dephasing_times,
+    exact_states,
+    form_of,
+    is_real,
+    lower_slice,
+)
 from ganmrf.physics.sequences.blocks import PulseSequence
-from ganmrf.physics.slice_profile import SliceProfile, gauss_quadrature
+from ganmrf.physics.slice_profile import FullSlice, PartitionedSlice, SliceModel, gauss_quadrature
 from ganmrf.physics.tissue import Tissue
 from ganmrf.pytrees import is_traced
 
 # Numbers of states worth compiling for, at most four an octave; above order 0 whole blocks of 8, which the one-kernel
 # form keeps anyway.
 _LADDER = sorted({8 * round(mantissa * 2**octave) + 1 for mantissa in (1, 1.25, 1.5, 1.75) for octave in range(12)})
+# Numbers that stand for positions in a full slice: any will do.
+_FINE_LADDER = sorted({round(mantissa * 2**octave) for mantissa in (1, 1.25, 1.5, 1.75) for octave in range(12)})
 # Numbers of states to try, as fractions of an estimate: with constant TR, states above ``likely`` refocus to less than
 # the accuracy. The smallest are for coherence pathways that preparations cut short, and cost next to nothing.
 _FRACTIONS = (0.06, 0.12, 0.25, 0.35, 0.45, 0.55, 0.65, 0.8, 1.0)
@@ -26,12 +37,14 @@ _FRACTIONS = (0.06, 0.12, 0.25, 0.35, 0.45, 0.55, 0.65, 0.8, 1.0)
 _SAFETY = 0.7
 # Lanes of a simulation: two boxes of one B1 nearly fill it, with 2 corners and about 8 numbers of states a box.
 _LANES = 32
+# Rows of simulations in a full slice go together in multiples of so many; positions of a thinned partitioned slice.
+_SLICE_ROWS, _THIN_POSITIONS = 16, 6
 # Voxels, times slice positions, for which choosing would take longer than it saves.
 _FEW = 64
 
 
 def choose_n_states(
-    sequence: PulseSequence, tissue: Tissue, *, accuracy: float = 1e-4, slice_profile: SliceProfile | None = None
+    sequence: PulseSequence, tissue: Tissue, *, accuracy: float = 1e-4, slice_profile: SliceModel | None = None
 ) -> int:
     """The number of states to keep so that every voxel's signal has at most ``accuracy`` relative L2 error.
 
@@ -47,8 +60,10 @@ def choose_n_states(
     """
     if not accuracy > 0:
         raise ValueError(f"accuracy must be positive; got {accuracy}")
-    few = tissue.size * (1 if slice_profile is None else np.size(slice_profile.nodes)) <= _FEW
-    if few or form_of(sequence, tissue.off_resonance) == ISOCHROMAT:
+    form = form_of(sequence, tissue.off_resonance, slice_profile)
+    if form == SLICE and tissue.size <= _FEW:
+        return int(sufficient_n_states(sequence, np.max(np.asarray(tissue.t2)), accuracy))
+    if form == ISOCHROMAT or tissue.size * _n_nodes(slice_profile) <= _FEW:
         return exact_states(sequence)
     return n_states_of_boxes(sequence, [tissue], accuracy=accuracy, slice_profile=slice_profile)[0]
 
@@ -78,7 +93,7 @@ def resolve_n_states(sequence, tissue, slice_profile, n_states: int | None, accu
     return min(n_states or exact, exact)
 
 
-def n_states_of_boxes(sequence: PulseSequence, boxes, *, accuracy: float, slice_profile: SliceProfile | None = None):
+def n_states_of_boxes(sequence: PulseSequence, boxes, *, accuracy: float, slice_profile: SliceModel | None = None):
     """As `choose_n_states`, for several groups of tissue at once, however small: one number for each group.
 
     The sequence turns the magnetisation before its last frame.
@@ -87,10 +102,10 @@ def n_states_of_boxes(sequence: PulseSequence, boxes, *, accuracy: float, slice_
     sequence = as_played(sequence, boxes[0].off_resonance)
     blocks = sequence.as_blocks()  # once, for all that is asked about them
     exact, times = exact_states(blocks), dephasing_times(blocks)
-    profile = slice_profile and gauss_quadrature(slice_profile.nodes, slice_profile.weights, 3)
     references = _references(sufficient_n_states(blocks, [box.t2.max() for box in boxes], accuracy), exact)
-    probes = [_Probe.of(times, box, accuracy, n, exact) for box, n in zip(boxes, references, strict=True)]
-    signals = _signals(sequence, probes, profile, boxes[0].off_resonance)
+    full = isinstance(slice_profile, FullSlice)
+    probes = [_Probe.of(times, box, accuracy, n, exact, full) for box, n in zip(boxes, references, strict=True)]
+    signals = (_slice_signals if full else _signals)(sequence, probes, slice_profile, boxes[0].off_resonance)
     return [probe.smallest(part, accuracy, exact) for probe, part in zip(probes, signals, strict=True)]
 
 
@@ -120,13 +135,14 @@ class _Probe:
     bound: float  # largest difference between the last one and all states, at any frame
 
     @classmethod
-    def of(cls, times, box, accuracy, reference, exact):
+    def of(cls, times, box, accuracy, reference, exact, full_slice):
         t1, t2 = box.t1, box.t2.max()
         t1s = {np.sqrt(max(t1.min(), t2) * t1.max()), t1.max()}
         b1s, shifts = _spread(box.b1), _spread(0.0 if box.off_resonance is None else box.off_resonance)
         likely = 0.5 * np.log(1 / min(accuracy, 0.5)) * t2 / times.mean()
-        wanted = [fraction * likely + 4 for fraction in _FRACTIONS]
-        tried = sorted({step for want in wanted for step in _LADDER[np.searchsorted(_LADDER, want) :][:1]})
+        wanted = [fraction * likely + (0 if full_slice else 4) for fraction in _FRACTIONS]
+        ladder = _FINE_LADDER if full_slice else _LADDER
+        tried = sorted({step for want in wanted for step in ladder[np.searchsorted(ladder, want) :][:1]})
         bound = 0.0 if reference == exact else _bound(times, t2, reference)
         corners = np.array(list(itertools.product(t1s, [t2], b1s, shifts)))
         return cls(corners, [*[n for n in tried if n < reference], int(reference)], bound)
@@ -168,19 +184,60 @@ def _bound(times, t2, n_states):
     return 2 * np.exp(-times[: 2 * n_states].sum() / t2)
 
 
-def _signals(sequence, probes, profile, off_resonance):
+def _n_nodes(slice_profile):
+    """Signals of a uniform slice that one signal takes."""
+    if isinstance(slice_profile, PartitionedSlice):
+        return slice_profile.n_positions
+    return 1 if slice_profile is None else np.size(slice_profile.nodes)
+
+
+def _thinned(slice_profile):
+    """A slice of few nodes, which needs as many states as the whole."""
+    if isinstance(slice_profile, PartitionedSlice):
+        return dataclasses.replace(slice_profile, n_positions=min(slice_profile.n_positions, _THIN_POSITIONS))
+    return slice_profile and gauss_quadrature(slice_profile.nodes, slice_profile.weights, 3)
+
+
+def _slice_signals(sequence, probes, slice_profile, off_resonance):
+    """The signals of `_signals` in a full slice, whose positions the numbers of states stand for."""
+    simulations = np.concatenate([probe.simulations() for probe in probes])
+    dtype = np.result_type(*(leaf.dtype for leaf in jax.tree.leaves(sequence)))
+    real = is_real(sequence, off_resonance, slice_profile)
+    signals = np.empty((len(simulations), sequence.n_frames), float if real else complex)
+    run, n_states = compiled(train_signal, n_states=1), simulations[:, -1]
+
+    def simulate(rows, _):
+        filled = np.resize(rows, -(-len(rows) // _SLICE_ROWS) * _SLICE_ROWS)  # whole vector registers, and few programs
+        t1, t2, b1, shifts, _ = simulations[filled].T.astype(dtype)
+        b1 = b1[0] if np.ptp(b1) == 0 else b1  # one number: rotations of the pulse are then common to all
+        voxels = Tissue(t1, t2, b1, None if off_resonance is None else shifts)
+        positions = lower_slice(slice_profile, sequence, voxels, int(n_states[rows[0]]), padded=True)
+        signals[rows] = np.asarray(run(sequence, *vars(voxels).values(), positions)).T[: len(rows)]
+
+    alike = [np.flatnonzero(n_states == n) for n in np.unique(n_states)[::-1]]
+    run_chunks(
+        simulate, [part for rows in alike for part in np.split(rows, range(SLICE_LANES, len(rows), SLICE_LANES))]
+    )
+    return np.split(signals, np.cumsum([len(probe.simulations()) for probe in probes])[:-1])
+
+
+def _signals(sequence, probes, slice_profile, off_resonance):
     """The signals, (simulations, frames), that each probe asks for; an ``off_resonance`` of None stays None."""
     simulations = np.concatenate([probe.simulations() for probe in probes])
     dtype = np.result_type(*(leaf.dtype for leaf in jax.tree.leaves(sequence)))
-    signals = np.empty((len(simulations), sequence.n_frames), float if is_real(sequence, off_resonance) else complex)
+    thin = _thinned(slice_profile)
+    real = is_real(sequence, off_resonance, slice_profile)
+    signals = np.empty((len(simulations), sequence.n_frames), float if real else complex)
     programs = np.unique([probe.tried[-1] for probe in probes])
 
     def simulate(rows, n_states):
         if not one_kernel.works():  # each number of states is a program to compile
             n_states = int(programs[np.searchsorted(programs, n_states)])
         t1, t2, b1, shifts, lane_states = simulations[rows].T.astype(dtype)
-        voxels = t1, t2, b1, None if off_resonance is None else shifts
-        return np.asarray(compiled(train_signal, n_states=n_states)(sequence, *voxels, profile, lane_states)).T
+        voxels = Tissue(t1, t2, b1, None if off_resonance is None else shifts)
+        profile = lower_slice(thin, sequence, voxels)
+        run = compiled(train_signal, n_states=n_states)
+        return np.asarray(run(sequence, *vars(voxels).values(), profile, lane_states)).T
 
     simulate_by_n_states(simulate, simulations[:, -1], _LANES, signals)
     return np.split(signals, np.cumsum([len(probe.simulations()) for probe in probes])[:-1])

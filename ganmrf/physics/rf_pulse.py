@@ -21,17 +21,19 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from ganmrf.pytrees import is_traced, pytree, require, require_positive, require_whole
+from ganmrf.pytrees import is_traced, require, require_positive, require_whole
 
 WINDOWS = {"hann": 0.5, "hamming": 0.46, "none": 0.0}  # share a of the cosine: (1 - a) + a cos(2 pi t / duration)
-LARGEST_ANGLE = 4 * np.pi  # rad, of flip angle times B1 where a slice is simulated: two whole turns
+LARGEST_ANGLE = 2 * np.pi  # rad, of flip angle times B1 where a slice is simulated: a whole turn
 N_SAMPLES = 180  # 90 samples of a time-bandwidth product of 8 change signals by 7e-4
 
 
-@pytree
-@dataclasses.dataclass(frozen=True)
+@jax.tree_util.register_pytree_node_class
+@dataclasses.dataclass(frozen=True, eq=False)
 class RfPulse:
     """A slice-selective pulse as hard pulses between shares of its gradient's dephasing.
+
+    For JAX a pulse is a part of a tree's structure, and no leaf: the number of positions in a slice depends on it.
 
     Attributes:
       samples: share of the flip angle that each hard pulse turns, (samples,), real, or complex where the phase is
@@ -45,19 +47,47 @@ class RfPulse:
         or a ``time_bandwidth`` that is not positive: without a gradient there is no slice.
     """
 
-    samples: np.ndarray | jax.Array
-    time_bandwidth: float | jax.Array
+    samples: np.ndarray
+    time_bandwidth: float
 
     def __post_init__(self):
-        samples = self.samples if isinstance(self.samples, jax.Array) else np.asarray(self.samples)
+        samples = np.array(self.samples)
         if samples.ndim != 1 or samples.size == 0 or samples.dtype.kind not in "iufc":
             raise ValueError(f"RfPulse.samples must be (samples,), not empty, and numbers; got shape {samples.shape}")
-        object.__setattr__(self, "samples", samples)
         require("RfPulse.samples", samples, np.isfinite, "finite")
         require_positive("RfPulse.time_bandwidth", self.time_bandwidth, "positive and finite: no gradient, no slice")
+        samples = samples.astype(complex if samples.dtype.kind == "c" else float)
         # Rounding of float32 samples stays far below it.
-        if not is_traced(samples) and abs(total := np.sum(np.asarray(samples, complex)) - 1) > 1e-4:
-            raise ValueError(f"RfPulse.samples must sum to 1, as RfPulse.of_waveform scales them; got {1 + total:.6g}")
+        if abs(samples.sum() - 1) > 1e-4:
+            raise ValueError(
+                f"RfPulse.samples must sum to 1 (RfPulse.of_waveform scales them); got {samples.sum():.6g}"
+            )
+        samples.setflags(write=False)
+        object.__setattr__(self, "samples", samples)
+        object.__setattr__(self, "time_bandwidth", float(self.time_bandwidth))
+
+    @property
+    def is_real(self) -> bool:
+        """Whether the phase is 0 or 180 degrees throughout, so that positions on either side mirror each other."""
+        return self.samples.dtype.kind == "f"
+
+    def _identity(self):
+        return self.samples.dtype, self.samples.tobytes(), self.time_bandwidth
+
+    def __eq__(self, other):
+        return isinstance(other, RfPulse) and self._identity() == other._identity()
+
+    def __hash__(self):
+        return hash(self._identity())
+
+    def tree_flatten(self):
+        """No leaves: all of it is structure."""
+        return (), self
+
+    @classmethod
+    def tree_unflatten(cls, pulse, _):
+        """From `tree_flatten`."""
+        return pulse
 
     @classmethod
     def of_waveform(cls, waveform, time_bandwidth: float) -> "RfPulse":
@@ -132,7 +162,7 @@ def spinors(pulse: RfPulse, angle, position):
     Returns:
       a and b: complex128, or JAX's complex dtype where something is traced.
     """
-    xp = jnp if is_traced(pulse, angle, position) else np
+    xp = jnp if is_traced(angle, position) else np
     n_samples = pulse.samples.size
     turn = 2 * xp.pi * pulse.time_bandwidth * xp.asarray(position)
     angle, turn = xp.broadcast_arrays(xp.asarray(angle), turn)
@@ -166,7 +196,7 @@ def rotation(pulse: RfPulse, angle, position):
     Returns:
       flip, pre, post, of the common shape of ``angle`` and ``position``; float64, or JAX's float where traced.
     """
-    xp = jnp if is_traced(pulse, angle, position) else np
+    xp = jnp if is_traced(angle, position) else np
     a, b = spinors(pulse, angle, position)
     total, difference = -2 * xp.angle(a), 2 * xp.angle(1j * b)
     return 2 * xp.arctan2(xp.abs(b), xp.abs(a)), (total - difference) / 2, (total + difference) / 2

@@ -7,13 +7,15 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from ganmrf.physics.engines import one_kernel
 from ganmrf.physics.engines.programs import compiled, lanes
 from ganmrf.physics.engines.tangents import tangents_in_chunks
 from ganmrf.physics.engines.trains import train_signal
-from ganmrf.physics.lowering import as_played, turns_alike
+from ganmrf.physics.lowering import as_played, lower_slice, turns_alike
 from ganmrf.physics.n_states import resolve_n_states
 from ganmrf.physics.sequences.blocks import PulseSequence
-from ganmrf.physics.slice_profile import SliceProfile
+from ganmrf.physics.slice_positions import FullPositions
+from ganmrf.physics.slice_profile import SliceModel
 from ganmrf.physics.tissue import Tissue
 from ganmrf.pytrees import is_traced, pytree
 
@@ -24,7 +26,7 @@ def simulate(
     *,
     n_states: int | None = None,
     accuracy: float = 1e-4,
-    slice_profile: SliceProfile | None = None,
+    slice_profile: SliceModel | None = None,
 ) -> jax.Array:
     """Signals of any number of voxels, by extended phase graphs, or isochromats where nothing dephases.
 
@@ -56,6 +58,9 @@ def simulate(
     n_states = resolve_n_states(sequence, tissue, slice_profile, n_states, accuracy)
     if is_traced(sequence, tissue, slice_profile):
         return _simulate_traced(sequence, tissue, slice_profile, n_states=n_states)
+    slice_profile = lower_slice(slice_profile, sequence, tissue, n_states, padded=one_kernel.works())
+    if isinstance(slice_profile, FullPositions):
+        n_states = 1
     run = compiled(simulate_in_chunks, n_states=n_states)
     if not is_traced(jnp.zeros(())):
         return run(sequence, tissue, slice_profile)
@@ -75,7 +80,8 @@ def simulate_in_chunks(
     run.
     """
     flat = tissue.ravel()
-    size = n_shifts or lanes(sequence, tissue, n_states, max_states)
+    slice_profile = lower_slice(slice_profile, sequence, tissue, n_states)
+    size = n_shifts or lanes(sequence, tissue, slice_profile, n_states, max_states)
     if max_states is not None and not n_shifts:
         size = min(size, -(-flat.size // 16) * 16)  # whole vector registers
     inputs = {name: value for name, value in vars(flat).items() if value is not None and value.ndim}
@@ -106,7 +112,7 @@ def _in_chunks(values, size):
 
 
 def simulate_reverse(
-    sequence: PulseSequence, tissue: Tissue, *, n_states: int | None = None, slice_profile: SliceProfile | None = None
+    sequence: PulseSequence, tissue: Tissue, *, n_states: int | None = None, slice_profile: SliceModel | None = None
 ) -> jax.Array:
     """The signals of `simulate`, for `jax.grad` and `jax.vjp`; its arguments, results and errors are the same.
 
@@ -149,7 +155,7 @@ def simulate_with_tangents(
     tissue: Tissue,
     *,
     n_states: int | None = None,
-    slice_profile: SliceProfile | None = None,
+    slice_profile: SliceModel | None = None,
     with_b1: bool = False,
     with_off_resonance: bool = False,
 ) -> SignalTangents:

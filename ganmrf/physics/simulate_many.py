@@ -8,11 +8,20 @@ import numpy as np
 from ganmrf.memory import require_memory
 from ganmrf.parallel import meshes, run_chunks
 from ganmrf.physics.engines.programs import ISOCHROMAT_LANES, compiled, kernel_lanes
-from ganmrf.physics.lowering import ISOCHROMAT, as_played, dephasing_times, exact_states, form_of, signal_dtype
+from ganmrf.physics.lowering import (
+    ISOCHROMAT,
+    SLICE,
+    as_played,
+    dephasing_times,
+    exact_states,
+    form_of,
+    lower_slice,
+    signal_dtype,
+)
 from ganmrf.physics.n_states import n_states_of_boxes, resolve_n_states, simulate_by_n_states, sufficient_n_states
 from ganmrf.physics.sequences.blocks import PulseSequence
 from ganmrf.physics.simulate import simulate_in_chunks
-from ganmrf.physics.slice_profile import SliceProfile
+from ganmrf.physics.slice_profile import SliceModel
 from ganmrf.physics.tissue import Tissue
 
 # Voxels whose T2 differs by less than this factor share a number of states. A smaller factor wastes fewer states, but
@@ -32,7 +41,7 @@ def simulate_many(
     *,
     n_states: int | None = None,
     accuracy: float = 1e-4,
-    slice_profile: SliceProfile | None = None,
+    slice_profile: SliceModel | None = None,
     progress: bool = False,
 ) -> np.ndarray:
     """The signals of `simulate`, for large numbers of voxels: on every device and core, with results on the host.
@@ -48,28 +57,31 @@ def simulate_many(
     """
     voxels = tissue.ravel()
     sequence = as_played(sequence, voxels.off_resonance)
-    signals = empty_signals(sequence, voxels)
+    signals = empty_signals(sequence, voxels, slice_profile)
     planned = plan_n_states(sequence, voxels, n_states=n_states, accuracy=accuracy, slice_profile=slice_profile)
     simulate_all(signals.__setitem__, simulate_in_chunks, sequence, voxels, slice_profile, planned, progress)
     return signals
 
 
 def simulate_few(
-    sequence: PulseSequence, tissue: Tissue, *, accuracy: float = 1e-5, slice_profile: SliceProfile | None = None
+    sequence: PulseSequence, tissue: Tissue, *, accuracy: float = 1e-5, slice_profile: SliceModel | None = None
 ) -> np.ndarray:
     """The signals of `simulate_many`, for some hundreds of voxels, where choosing states would take most of the time.
 
     More states are kept than needed (`sufficient_n_states`). The voxels of ``tissue`` are in one dimension.
     """
-    lanes = kernel_lanes(sequence, tissue)
+    lanes = kernel_lanes(sequence, tissue, slice_profile)
+    if form_of(sequence, tissue.off_resonance, slice_profile) == SLICE:  # whose positions are many
+        return simulate_many(sequence, tissue, accuracy=accuracy, slice_profile=slice_profile)
     if lanes is None:  # each number of states is a program to compile
         return simulate_many(sequence, tissue, n_states=exact_states(sequence), slice_profile=slice_profile)
+    slice_profile = lower_slice(slice_profile, sequence, tissue)
     sequence, tissue, slice_profile = jax.tree.map(np.asarray, (sequence, tissue, slice_profile))
 
     def simulate(voxels, n_states):
         return compiled(simulate_in_chunks, n_states=n_states)(sequence, tissue.rows(voxels), slice_profile)
 
-    signals = empty_signals(sequence, tissue)
+    signals = empty_signals(sequence, tissue, slice_profile)
     needed = sufficient_n_states(sequence, tissue.t2, accuracy)
     simulate_by_n_states(simulate, needed, lanes // 2, signals)  # all workers wait for the longest batch: a short one
     return signals
@@ -85,7 +97,7 @@ def plan_n_states(sequence: PulseSequence, voxels: Tissue, *, n_states, accuracy
     if n_states is not None:
         return np.full(voxels.size, resolve_n_states(sequence, voxels, slice_profile, n_states), np.int32)
     voxels = jax.tree.map(np.asarray, voxels)
-    if form_of(sequence, voxels.off_resonance) == ISOCHROMAT:
+    if form_of(sequence, voxels.off_resonance, slice_profile) == ISOCHROMAT:
         return np.ones(voxels.size, np.int32)
     shortest = 1.5 * dephasing_times(sequence.as_blocks()).mean()  # any shorter T2 needs the fewest states anyway
     t2 = np.maximum(voxels.t2, shortest)
@@ -96,7 +108,7 @@ def plan_n_states(sequence: PulseSequence, voxels: Tissue, *, n_states, accuracy
 
 
 def batched_simulator(
-    simulation, sequence: PulseSequence, voxels: Tissue, slice_profile: SliceProfile | None, n_states: np.ndarray
+    simulation, sequence: PulseSequence, voxels: Tissue, slice_profile: SliceModel | None, n_states: np.ndarray
 ):
     """A function ``simulate(rows, mesh)`` that runs ``simulation`` for some of ``voxels``, batch by batch.
 
@@ -110,19 +122,22 @@ def batched_simulator(
       voxel do not depend, bit for bit, on the other ``rows``.
     """
     sequence = as_played(sequence, voxels.off_resonance)
-    sequence, voxels, slice_profile = jax.tree.map(np.asarray, (sequence, voxels, slice_profile))
-    lanes, n_shifts = _lanes(sequence, voxels)
+    sequence, voxels = jax.tree.map(np.asarray, (sequence, voxels))
+    full_slice = form_of(sequence, voxels.off_resonance, slice_profile) == SLICE
+    lanes, n_shifts = _lanes(sequence, voxels, slice_profile)
 
     def simulate(rows, mesh):
-        for call in calls(rows, n_states[rows], lanes, n_shifts, mesh.size):
+        for call in calls(rows, n_states[rows], lanes, n_shifts, mesh.size, alike=full_slice):
             size = lanes or _batch_size(len(call[0]), mesh.size)
             needed = [int(n_states[rows[batch[0]]]) for batch in call]
+            lowered = lower_slice(slice_profile, sequence, voxels, needed[0], padded=lanes is not None)
             idle = _together(lanes, n_shifts, mesh.size) - len(call)  # one shape for all calls
             simulated, parts = zip(*(_simulated(rows[batch], size, n_shifts) for batch in call), strict=True)
             simulated = np.concatenate([*simulated, simulated[0][:1].repeat(size * idle)])
-            n_needed = needed + [1] * idle if lanes else needed[0]
-            run = compiled(simulation, n_states=n_needed, mesh=mesh, n_shifts=n_shifts and lanes)
-            found = jax.tree.map(np.asarray, run(sequence, voxels.rows(simulated), slice_profile))
+            # Positions of a full slice say how many they are; of an idle batch none is simulated.
+            needed = [1] * len(call) + [0] * idle if full_slice else needed + [1] * idle
+            run = compiled(simulation, n_states=needed if lanes else needed[0], mesh=mesh, n_shifts=n_shifts and lanes)
+            found = jax.tree.map(np.asarray, run(sequence, voxels.rows(simulated), lowered))
             for n, (batch, part) in enumerate(zip(call, parts, strict=True)):
                 whole = slice(n * size, (n + 1) * size)
                 yield batch, jax.tree.map(lambda leaf, whole=whole, part=part: leaf[whole][part], found)
@@ -130,14 +145,14 @@ def batched_simulator(
     return simulate
 
 
-def _lanes(sequence, voxels):
+def _lanes(sequence, voxels, slice_profile):
     """Voxels of a batch in the one-kernel form, or None, and how many off-resonances a grid has in turn, or None.
 
     Where a grid has the same off-resonances at each T1, T2 and B1, one after the other, a batch of isochromats is some
     of them at one T1, T2 and B1, and all batches of a call share what depends on off-resonance alone.
     """
-    lanes, shifts = kernel_lanes(sequence, voxels), voxels.off_resonance
-    if lanes is None or not np.ndim(shifts) or form_of(sequence, shifts) != ISOCHROMAT:
+    lanes, shifts = kernel_lanes(sequence, voxels, slice_profile), voxels.off_resonance
+    if lanes is None or not np.ndim(shifts) or form_of(sequence, shifts, slice_profile) != ISOCHROMAT:
         return lanes, None
     others = [values for values in (voxels.t1, voxels.t2, voxels.b1) if values.ndim]
     n_shifts = int(np.argmax([*np.any([values[1:] != values[:-1] for values in others], axis=0), True])) + 1
@@ -161,12 +176,13 @@ def _simulated(rows, size, n_shifts):
 
 
 def calls(
-    rows, n_states: np.ndarray, lanes: int | None, n_shifts: int | None, n_devices: int
+    rows, n_states: np.ndarray, lanes: int | None, n_shifts: int | None, n_devices: int, alike: bool = False
 ) -> list[list[np.ndarray]]:
     """The batches, indices of ``rows``, of each call of a compiled program that ``n_devices`` share.
 
     The voxels of a batch need the same number of states, and the most expensive batches come first. With the ``lanes``
     and ``n_shifts`` of `_lanes` they have one T1, T2 and B1, and the batches of a call the same part of the shifts.
+    Where ``alike`` all voxels of a call need the same number of states.
     """
     together = _together(lanes, n_shifts, n_devices)
     if n_shifts:
@@ -175,10 +191,10 @@ def calls(
         of_parts = np.split(order, np.flatnonzero(np.diff(part[order])) + 1)
         batches_of_parts = [np.split(each, np.flatnonzero(np.diff(run[each])) + 1) for each in of_parts]
     else:
-        alike = [np.flatnonzero(n_states == n) for n in np.unique(n_states)[::-1]]
-        sizes = [lanes or _batch_size(len(voxels), n_devices) for voxels in alike]
-        batches = [np.split(voxels, range(size, len(voxels), size)) for voxels, size in zip(alike, sizes, strict=True)]
-        batches_of_parts = [list(itertools.chain(*batches))]
+        in_groups = [np.flatnonzero(n_states == n) for n in np.unique(n_states)[::-1]]
+        sizes = [lanes or _batch_size(len(group), n_devices) for group in in_groups]
+        batches = [np.split(group, range(size, len(group), size)) for group, size in zip(in_groups, sizes, strict=True)]
+        batches_of_parts = batches if alike else [list(itertools.chain(*batches))]
     return [
         batches[start : start + together] for batches in batches_of_parts for start in range(0, len(batches), together)
     ]
@@ -189,13 +205,13 @@ def _together(lanes, n_shifts, n_devices):
     return (_BATCHES_OF_A_GRID if n_shifts else _BATCHES_A_CALL) * n_devices if lanes else 1
 
 
-def empty_signals(sequence: PulseSequence, voxels: Tissue) -> np.ndarray:
+def empty_signals(sequence: PulseSequence, voxels: Tissue, slice_profile: SliceModel | None = None) -> np.ndarray:
     """An array for the signals of all voxels, (voxels, frames), in the dtype of the inputs, not filled.
 
     Raises:
       ValueError: an array that the memory does not hold.
     """
-    dtype = signal_dtype(sequence, voxels)
+    dtype = signal_dtype(sequence, voxels, slice_profile)
     require_signal_memory(voxels.size, sequence.n_frames, dtype)
     return np.empty((voxels.size, sequence.n_frames), dtype)
 
@@ -219,8 +235,10 @@ def simulate_all(store, simulation, sequence, voxels, slice_profile, n_states, p
     """
     simulate = batched_simulator(simulation, sequence, voxels, slice_profile, n_states)
     meshes_of_workers = meshes()
-    form = _lanes(*jax.tree.map(np.asarray, (as_played(sequence, voxels.off_resonance), voxels)))
-    in_calls = calls(np.arange(voxels.size), n_states, *form, meshes_of_workers[0].size)
+    played, concrete = jax.tree.map(np.asarray, (as_played(sequence, voxels.off_resonance), voxels))
+    full_slice = form_of(played, concrete.off_resonance, slice_profile) == SLICE
+    form = *_lanes(played, concrete, slice_profile), meshes_of_workers[0].size, full_slice
+    in_calls = calls(np.arange(voxels.size), n_states, *form)
     pieces = [np.concatenate(batches) for batches in in_calls]
 
     def run(rows, mesh):

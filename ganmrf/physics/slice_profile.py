@@ -15,7 +15,7 @@ import numpy as np
 import scipy.special
 
 from ganmrf.physics.rf_pulse import WINDOWS, RfPulse
-from ganmrf.pytrees import pytree, require, require_positive
+from ganmrf.pytrees import pytree, require, require_positive, require_whole
 
 N_POSITIONS = 1024  # in the slice, of which fewer nodes are made
 MAX_TIME_BANDWIDTH = 100.0  # the edges of such a slice are 10 positions wide; pulses have 2 to 20
@@ -55,6 +55,11 @@ class FullSlice:
         for name in ("turns", "extent"):
             object.__setattr__(self, name, float(getattr(self, name)))
 
+    @property
+    def is_real(self) -> bool:
+        """Whether signals are real where they are in a uniform slice."""
+        return self.pulse.is_real
+
 
 @pytree
 @dataclasses.dataclass(frozen=True)
@@ -77,8 +82,15 @@ class PartitionedSlice:
     extent: float = dataclasses.field(default=EXTENT, metadata={"static": True})
 
     def __post_init__(self):
-        require("PartitionedSlice.n_positions", self.n_positions, lambda n: n >= 1, "1 or more")
+        require_whole("PartitionedSlice.n_positions", self.n_positions)
         require_positive("PartitionedSlice.extent", self.extent)
+        object.__setattr__(self, "n_positions", int(self.n_positions))
+        object.__setattr__(self, "extent", float(self.extent))
+
+    @property
+    def is_real(self) -> bool:
+        """Whether signals are real where they are in a uniform slice."""
+        return self.pulse.is_real
 
 
 @pytree
@@ -106,8 +118,13 @@ class SliceProfile:
         require("SliceProfile.nodes", self.nodes, np.isfinite, "finite")
         require_positive("SliceProfile.weights", self.weights)
 
+    @property
+    def is_real(self) -> bool:
+        """Whether signals are real where they are in a uniform slice."""
+        return True
 
-SliceModel = SliceProfile | FullSlice | PartitionedSlice | None  # None: a uniform slice
+
+SliceModel = FullSlice | PartitionedSlice | SliceProfile
 
 
 def sinc_profile(position, *, time_bandwidth: float = 8.0, window: str = "hann") -> np.ndarray:

@@ -3,36 +3,47 @@
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec
 
 from ganmrf.physics.engines import one_kernel
-from ganmrf.physics.lowering import ISOCHROMAT, form_of, signal_dtype
+from ganmrf.physics.lowering import COMPLEX, ISOCHROMAT, SLICE, form_of
+from ganmrf.physics.slice_positions import FullPositions
 
 # ``max_states`` of compiled programs is a multiple of this, plus order 0: few programs, and few rows that stay empty.
 _CAPACITY_STEP = 128
 # The frames of so many isochromats fit the second-level cache. Signals are transposed to (lanes, frames), which is half
 # as fast for a power of 2: its rows fall on few places of the cache.
 ISOCHROMAT_LANES = 56
+SLICE_LANES = 64  # in a full slice: their magnetisation at a block of positions fits the first-level cache
 
 
-def lanes(sequence, tissue, n_states: int, max_states: int | None) -> int:
+def lanes(sequence, tissue, slice_profile, n_states: int, max_states: int | None) -> int:
     """Voxels to simulate together: on a CPU so many that their states fit its first- or second-level cache."""
     if max_states is not None:
-        return kernel_lanes(sequence, tissue)
+        return kernel_lanes(sequence, tissue, slice_profile)
+    if isinstance(slice_profile, FullPositions):
+        n_states = len(slice_profile.weights)
+        if jax.default_backend() != "cpu":
+            return max(16384 * 64 // n_states, 16)
     if jax.default_backend() == "cpu":
         return min(max(10240 // n_states // 64 * 64, 64), 512)  # 40 kB for each of p, q and z in float32
     return 16384  # enough to fill a GPU
 
 
-def kernel_lanes(sequence, tissue) -> int | None:
+def kernel_lanes(sequence, tissue, slice_profile=None) -> int | None:
     """Voxels that a `compiled` function simulates together, whatever their number of states; else None."""
     if not one_kernel.works():
         return None
-    if form_of(sequence, tissue.off_resonance) == ISOCHROMAT:
+    form = form_of(sequence, tissue.off_resonance, slice_profile)
+    if form == ISOCHROMAT:
         return ISOCHROMAT_LANES
+    if form == SLICE:
+        return SLICE_LANES
     # 256 bytes a state: p, q and z of about a hundred states, and their buffers, fit the second-level cache.
-    return 256 // signal_dtype(sequence, tissue).itemsize
+    real = jnp.result_type(*jax.tree.leaves((sequence, tissue))).itemsize
+    return 256 // (2 * real if form == COMPLEX else real)
 
 
 def compiled(function, *, n_states, mesh: jax.sharding.Mesh | None = None, n_shifts: int | None = None):

@@ -17,8 +17,19 @@ from jax import lax
 from ganmrf.physics.engines import one_kernel
 from ganmrf.physics.engines.isochromats import at_echo, isochromats
 from ganmrf.physics.engines.looping import in_blocks
+from ganmrf.physics.engines.slices import slice_signal
 from ganmrf.physics.engines.states import STATES_AT_A_TIME, scan_states
-from ganmrf.physics.lowering import ISOCHROMAT, Coefficients, form_of, is_plain_fisp, lower, recorded_frames, turns_of
+from ganmrf.physics.lowering import (
+    ISOCHROMAT,
+    Coefficients,
+    form_of,
+    is_plain_fisp,
+    lower,
+    played_turns,
+    recorded_frames,
+    turns_of,
+)
+from ganmrf.physics.slice_positions import FullPositions
 
 # Frames a block. Reverse mode stores the states between blocks only, and computes those within a block again.
 _BLOCK = 100
@@ -71,18 +82,31 @@ def train_signal(
     Returns:
       Signals (recorded frames, lanes); see `simulate`.
     """
-    if is_plain_fisp(sequence, off_resonance):
+    in_slice = isinstance(slice_profile, FullPositions)
+    if is_plain_fisp(sequence, off_resonance) and not in_slice:
         form = {"n_states": n_states, "max_states": max_states}
         return fisp_signal(sequence, t1, t2, b1, slice_profile, lane_states, **form)
     coefficients, turns = lower(sequence, t1, t2, b1, off_resonance), turns_of(sequence)
     recorded = recorded_frames(sequence)
+    if in_slice:
+        in_kernel = max_states is not None
+        if in_kernel:  # no states of an idle batch, no positions
+            slice_profile = dataclasses.replace(
+                slice_profile, n_blocks=slice_profile.n_blocks * jnp.minimum(n_states, 1)
+            )
+        signals = slice_signal(coefficients, played_turns(sequence), slice_profile, _BLOCK, in_kernel)
+        return _recorded(signals[0] if len(signals) == 1 else lax.complex(*signals), recorded)
     if form_of(sequence, off_resonance) == ISOCHROMAT:
         n_states = None
     elif max(turns[:-1]) > 1:
         coefficients, turns, places = _single_turns(coefficients, turns)
         recorded = places[recorded]
     form = {"n_states": n_states, "max_states": max_states}
-    signals = _signal(coefficients, turns, slice_profile, lane_states, **form)
+    return _recorded(_signal(coefficients, turns, slice_profile, lane_states, **form), recorded)
+
+
+def _recorded(signals, recorded):
+    """The rows of recorded frames among those of all frames."""
     steps = np.unique(np.diff(recorded))
     if steps.size > 1:
         return signals[recorded]

@@ -1,0 +1,138 @@
+"""Positions across a slice, with all that is simulated there: rotations of the pulse, dephasing, and weights.
+
+The spinors a(angle, z) and b(angle, z) of a pulse are entire functions of the flip angle, a even and b odd. So a and
+``i b / angle`` are polynomials of low degree in the square of the angle, and their coefficients, a table over position,
+give the rotation of any product of flip angle and B1 in a few multiplications that can be differentiated.
+"""
+
+import dataclasses
+import functools
+
+import jax
+import numpy as np
+
+from ganmrf.physics.rf_pulse import LARGEST_ANGLE, RfPulse, spinors
+from ganmrf.physics.slice_profile import FullSlice, PartitionedSlice
+from ganmrf.pytrees import pytree
+
+# Positions of a full slice are simulated in blocks of so many, whose magnetisation fits the first-level cache.
+BLOCK = 8
+# Cycles per slice thickness, in units of the time-bandwidth, that positions resolve beyond those of the spoiler:
+# signals change faster across the slice than the pulse's own bandwidth says.
+_BEYOND = 3.0
+_FEWEST_IN_ARRAYS = 128  # positions; arrays have room for a power of 4 times as many, so that few programs serve all
+# By dtype: terms of polynomials that are left out, below its rounding; and terms beyond those of a pulse of no effect.
+_PRECISIONS = {np.dtype(np.float64): (1e-15, 12), np.dtype(np.float32): (1e-8, 6)}
+
+
+@pytree
+@dataclasses.dataclass(frozen=True)
+class FullPositions:
+    """The positions of a `FullSlice`.
+
+    Attributes:
+      polynomials: (terms, 4, positions), lowest power of ``2 (angle / LARGEST_ANGLE)**2 - 1`` first: real and imaginary
+        parts of a, and of ``i b / angle``.
+      dephasing: in a frame of one turn, rad, within half a turn, (positions,).
+      weights: slice thicknesses that each position stands for, (positions,); 0 for those that fill the last block.
+      n_blocks: blocks of `BLOCK` positions that count; what is beyond fills the arrays.
+      mirrored: whether each position also stands for that on the other side of the slice, static.
+    """
+
+    polynomials: np.ndarray | jax.Array
+    dephasing: np.ndarray | jax.Array
+    weights: np.ndarray | jax.Array
+    n_blocks: np.ndarray | jax.Array
+    mirrored: bool = dataclasses.field(metadata={"static": True})
+
+    @property
+    def is_real(self) -> bool:
+        """Whether signals are real."""
+        return self.mirrored
+
+
+@pytree
+@dataclasses.dataclass(frozen=True)
+class PartitionedPositions:
+    """The positions of a `PartitionedSlice`: fields of `FullPositions`, and whether ``phases`` of rotations count."""
+
+    polynomials: np.ndarray | jax.Array
+    weights: np.ndarray | jax.Array
+    mirrored: bool = dataclasses.field(metadata={"static": True})
+    phases: bool = dataclasses.field(metadata={"static": True})
+
+    @property
+    def is_real(self) -> bool:
+        """Whether signals are real."""
+        return self.mirrored
+
+
+def n_positions(slice_profile: FullSlice, n_states: int, most_turns: int) -> int:
+    """Positions from the middle of a slice to its end that are as good as ``n_states`` states of a phase graph.
+
+    Such a graph leaves out what dephases so often and then comes back. Positions whose distance is 1 / f take for an
+    echo what has dephased by f cycles per slice thickness, so they must resolve twice as many orders. Each order is
+    broadened by the pulse, and f is put half-way between two orders, where frames have ``most_turns`` each.
+    """
+    turns, bandwidth = abs(slice_profile.turns) * most_turns, _BEYOND * slice_profile.pulse.time_bandwidth
+    cycles = turns * (2 * n_states + np.ceil(bandwidth / turns) - 0.5) if turns else bandwidth
+    return int(np.ceil(slice_profile.extent * cycles))
+
+
+@functools.lru_cache(maxsize=64)
+def full_positions(slice_profile: FullSlice, n: int, mirrored: bool, padded: bool, dtype: np.dtype) -> FullPositions:
+    """The ``n`` midpoints of equal steps from the middle of a slice to its end, and as many on the other side.
+
+    Where ``mirrored`` those on the other side are left out. ``padded`` arrays have one of few sizes.
+    """
+    position, weight = _midpoints(n, slice_profile.extent, mirrored)
+    turns, n_blocks = slice_profile.turns * position, -(-len(position) // BLOCK)
+    polynomials = _polynomials(slice_profile.pulse, position, dtype)
+    dephasing, weights = 2 * np.pi * (turns - np.rint(turns)), np.full(len(position), weight)
+    if padded:
+        size = _FEWEST_IN_ARRAYS
+        while size < len(position):
+            size *= 4
+        room = 0, size - len(position)
+        polynomials = np.pad(polynomials, [(0, 0), (0, 0), room])
+        polynomials[0, 0, len(position) :] = 1  # no rotation
+        dephasing, weights = np.pad(dephasing, [room]), np.pad(weights, [room])
+    return FullPositions(polynomials, dephasing.astype(dtype), weights.astype(dtype), np.int32(n_blocks), mirrored)
+
+
+@functools.lru_cache(maxsize=64)
+def partitioned_positions(slice_profile: PartitionedSlice, mirrored: bool, dtype: np.dtype) -> PartitionedPositions:
+    """The positions of a `PartitionedSlice`; where ``mirrored`` those on one side alone."""
+    position, weight = _midpoints(slice_profile.n_positions, slice_profile.extent, mirrored)
+    polynomials = _polynomials(slice_profile.pulse, position, dtype)
+    return PartitionedPositions(polynomials, np.full(len(position), weight, dtype), mirrored, slice_profile.phases)
+
+
+def _midpoints(n, extent, mirrored):
+    """Positions, and the slice thicknesses that each stands for."""
+    position = extent * (np.arange(n) + 0.5) / n
+    return (position, 2 * extent / n) if mirrored else (np.concatenate([-position[::-1], position]), extent / n)
+
+
+def _polynomials(pulse: RfPulse, position, dtype):
+    """The ``polynomials`` of positions, by interpolation at Chebyshev's points."""
+    least, further = _PRECISIONS[np.dtype(dtype)]
+    # Like cos(k sqrt(v)), where k is at most half of all that the samples turn: higher terms are below rounding.
+    degree = further + int(np.ceil(np.abs(pulse.samples).sum() * LARGEST_ANGLE / 2))
+    nodes = np.cos(np.pi * (np.arange(degree + 1) + 0.5) / (degree + 1))
+    angle = LARGEST_ANGLE * np.sqrt((nodes + 1) / 2)[:, None]
+    a, b = spinors(pulse, angle, position)
+    b = 1j * b / angle
+    values = np.stack([a.real, a.imag, b.real, b.imag], axis=1)
+    series = np.polynomial.chebyshev.chebfit(nodes, values.reshape(degree + 1, -1), degree)
+    kept = np.flatnonzero(np.abs(series).max(axis=1) > least)[-1] + 1
+    return (_powers(kept) @ series[:kept]).reshape(kept, 4, -1).astype(dtype)
+
+
+def _powers(n_terms):
+    """Chebyshev's polynomials as powers: a matrix (powers, polynomials)."""
+    matrix = np.zeros((n_terms, n_terms))
+    for n in range(n_terms):
+        powers = np.polynomial.chebyshev.cheb2poly([0] * n + [1])
+        matrix[: len(powers), n] = powers
+    return matrix
