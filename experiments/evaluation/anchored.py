@@ -27,6 +27,7 @@ from ganmrf.metrics import fingerprint_errors
 from ganmrf.physics.sequences.fisp import Fisp
 from ganmrf.physics.sequences.published import ECHO_TIME_S, mrf_fisp
 from ganmrf.physics.simulate import simulate_reverse
+from ganmrf.physics.slice_profile import FullSlice, PartitionedSlice
 from ganmrf.physics.tissue import Tissue
 from ganmrf.scanner import Scanner
 
@@ -222,12 +223,11 @@ def extrapolation(generator: AnchoredGenerator, sequences: list[Fisp], seed: int
 def gradient_errors(generator: AnchoredGenerator, weights: Weights, sequence: Fisp) -> GradientErrors:
     """Errors of the derivatives, by the sequence, of the mean inner product of neighbouring atoms.
 
-    The atoms are those with B1 nearest to 1; with a slice profile of n nodes every n-th of them, so that the simulator
-    has the same work.
+    The atoms are those with B1 nearest to 1; in a slice that takes the time of n uniform ones every n-th of them, so
+    that the simulator has the same work.
     """
     weights = _central(weights)
-    if generator.slice_profile is not None:
-        weights = weights.rows(slice(None, None, np.size(generator.slice_profile.nodes)))
+    weights = weights.rows(slice(None, None, _uniform_slices(generator.slice_profile)))
 
     def coherence(fingerprints):
         return jnp.mean(jnp.sum(fingerprints[1:] * fingerprints[:-1], axis=1))
@@ -281,6 +281,15 @@ def _central(weights):
     """Weights of the atoms whose B1 is nearest to 1."""
     distance = np.abs(np.broadcast_to(weights.tissue.b1, weights.tissue.shape) - 1)
     return weights.rows(np.flatnonzero(distance <= distance.min() + 1e-6))
+
+
+def _uniform_slices(profile):
+    """Uniform slices that take as long to simulate as one of this model: its nodes, or positions for each state."""
+    if profile is None:
+        return 1
+    if isinstance(profile, FullSlice):
+        return max(round(profile.extent * abs(profile.turns)), 1)
+    return profile.n_positions if isinstance(profile, PartitionedSlice) else np.size(profile.nodes)
 
 
 def _timed_gradient(value_and_gradient, sequence):

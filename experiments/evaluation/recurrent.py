@@ -27,7 +27,7 @@ from ganmrf.gan.train import DivergedError, NetworkState, TrainState
 from ganmrf.parallel import run_chunks
 from ganmrf.physics.sequences.fisp import Fisp
 from ganmrf.physics.simulate_many import empty_signals, simulate_few
-from ganmrf.physics.slice_profile import SliceProfile
+from ganmrf.physics.slice_profile import SliceModel
 from ganmrf.physics.tissue import Tissue
 from ganmrf.physics.tissue_box import TissueBox
 from ganmrf.pytrees import pytree
@@ -59,7 +59,6 @@ class RecurrentConfig:
       seed: of sequences, tissues and the network.
       frames: length of the sequences that are learned from; in the first half of the steps no more than 100.
       axes: names of the tissue parameters that vary; ``low`` and ``high`` are the ends of their ranges, SI.
-      slice_positions: nodes of the slice profile; none for a uniform slice. ``slice_shares`` are their weights.
     """
 
     steps: int
@@ -68,18 +67,10 @@ class RecurrentConfig:
     axes: tuple[str, ...]
     low: tuple[float, ...]
     high: tuple[float, ...]
-    slice_positions: tuple[float, ...] = ()
-    slice_shares: tuple[float, ...] = ()
 
     def box(self) -> TissueBox:
         """The tissues that the network is for."""
         return TissueBox(self.axes, self.low, self.high)
-
-    def slice_profile(self) -> SliceProfile | None:
-        """The slice profile that the network is for."""
-        if not self.slice_positions:
-            return None
-        return SliceProfile(np.float32(self.slice_positions), np.float32(self.slice_shares))
 
 
 class RecurrentNetwork(nn.Module):
@@ -128,8 +119,8 @@ def pulses_of(sequence: Fisp) -> Pulses:
     return Pulses(np.asarray(sequence.flip_angle, np.float32), np.float32([first, *times[:-1]]))
 
 
-def draw(config: RecurrentConfig, step: int) -> Examples:
-    """The examples of the chunk that begins with a step, a function of seed and step alone.
+def draw(config: RecurrentConfig, step: int, slice_profile: SliceModel | None = None) -> Examples:
+    """The examples of the chunk that begins with a step, in a slice, a function of seed and step alone.
 
     A sequence that is shorter than the others ends in frames of flip angle 0, which have no signal.
     """
@@ -144,7 +135,7 @@ def draw(config: RecurrentConfig, step: int) -> Examples:
         cut = Fisp(sequence.flip_angle[kept], sequence.repetition_time[kept], 0.0, sequence.inversion_time)
         missing = n_frames - cut.n_frames
         of_sequence = tissue.rows(i)
-        simulated = simulate_few(cut, of_sequence, accuracy=_ACCURACY, slice_profile=config.slice_profile())
+        simulated = simulate_few(cut, of_sequence, accuracy=_ACCURACY, slice_profile=slice_profile)
         signals.append(np.pad(simulated.T, ((0, missing), (0, 0))))
         angle, interval = pulses_of(cut)
         pulses.append((np.pad(angle, (0, missing)), np.pad(interval, (0, missing), mode="edge")))
@@ -171,12 +162,15 @@ def init_state(config: RecurrentConfig) -> TrainState:
     return TrainState(jnp.zeros((), jnp.int32), NetworkState(params, _optimiser(config).init(params)), None)
 
 
-def fit(config: RecurrentConfig, state: TrainState, *, chunk: int = _EVERY) -> Iterator:
+def fit(
+    config: RecurrentConfig, state: TrainState, *, slice_profile: SliceModel | None = None, chunk: int = _EVERY
+) -> Iterator:
     """Trains up to ``config.steps``, on fresh examples in every chunk of steps, which is one compiled call.
 
     Args:
       config: what is learned.
       state: fresh from `init_state`, or restored, as of the end of a chunk. Its arrays are given away.
+      slice_profile: model of the slice that the signals are of; None for a uniform one.
       chunk: steps between two yields; the last one may be shorter.
 
     Yields:
@@ -189,7 +183,7 @@ def fit(config: RecurrentConfig, state: TrainState, *, chunk: int = _EVERY) -> I
     step = int(state.step)
     while step < config.steps:
         n_steps = min(chunk, config.steps - step)
-        state, error = _run_steps(config, n_steps, state, draw(config, step))
+        state, error = _run_steps(config, n_steps, state, draw(config, step, slice_profile))
         step += n_steps
         if not np.isfinite(error):
             raise DivergedError(f"training diverged before step {step}: its error is not finite any more")

@@ -14,12 +14,14 @@ from experiments.benchmarks.timing import timed
 from experiments.evaluation.recurrent import MOST_FRAMES, RecurrentConfig, fit, init_state, recurrent_signals
 from ganmrf.anchors.generator import AnchoredGenerator
 from ganmrf.dictionary.build import build_dictionary
+from ganmrf.dictionary.slice_fields import fields_of_slice
 from ganmrf.metrics import fingerprint_errors
 from ganmrf.physics.sequences.fisp import Fisp
+from ganmrf.physics.slice_profile import SliceModel
 from ganmrf.physics.tissue import Tissue
 from ganmrf.runs.loop import advance
 from ganmrf.runs.training import losses
-from ganmrf.runs.workdir import Workdir
+from ganmrf.runs.workdir import Workdir, check_unchanged
 from ganmrf.settings import naming_fields
 
 _ACCURACY = 1e-5  # of reference simulations
@@ -27,11 +29,12 @@ _TIMED = 512  # atoms whose fingerprints are timed: the time of a dictionary is 
 
 
 class Recurrent(NamedTuple):
-    """A trained network, and the core-seconds of its training, those of simulating its examples among them."""
+    """A trained network, the core-seconds of its training, those of its examples among them, and its slice."""
 
     config: RecurrentConfig
     params: Any
     core_seconds: float
+    slice_profile: SliceModel | None = None
 
     def fingerprints(self, sequence: Fisp, tissue: Tissue) -> np.ndarray:
         """Unit fingerprints, (atoms, frames)."""
@@ -40,9 +43,9 @@ class Recurrent(NamedTuple):
 
     def errors(self, sequences: list[Fisp], tissue: Tissue) -> np.ndarray:
         """Relative errors of unit fingerprints, (sequences * tissues,)."""
-        found, profile = [], self.config.slice_profile()
+        found = []
         for sequence in sequences:
-            truth = build_dictionary(sequence, tissue, accuracy=_ACCURACY, slice_profile=profile)
+            truth = build_dictionary(sequence, tissue, accuracy=_ACCURACY, slice_profile=self.slice_profile)
             found.append(fingerprint_errors(self.fingerprints(sequence, tissue), truth.fingerprints))
         return np.concatenate(found)
 
@@ -68,32 +71,33 @@ def train_beside(
       n_frames: length of the sequences that the networks are for; they learn from shorter ones, see `MOST_FRAMES`.
 
     Raises:
-      ValueError: a folder with a run of other settings, before any training, or a training that diverges.
+      ValueError: a folder with a run of other settings or of another slice, or a slice whose signals are complex,
+        before any training, or a training that diverges.
     """
+    for name, generator in generators.items():
+        if generator.slice_profile is not None and not generator.slice_profile.is_real:
+            raise ValueError(f"recurrent_steps: the network makes real signals, but those of {name} are complex")
     with naming_fields(steps="recurrent_steps"), contextlib.ExitStack() as stack:
         workdirs = {}
         for name, generator in generators.items():
-            config = _config(generator, steps, seed, n_frames)
+            config = _config(generator.box, steps, seed, n_frames)
             workdirs[name] = stack.enter_context(Workdir(path / name, config))
-        return {name: _trained(workdir, name) for name, workdir in workdirs.items()}
+            check_unchanged(workdirs[name].path, fields_of_slice(generator.slice_profile), note=True)
+        return {name: _trained(workdirs[name], name, generators[name].slice_profile) for name in workdirs}
 
 
-def _config(generator, steps, seed, n_frames):
-    box, profile = generator.box, generator.slice_profile
+def _config(box, steps, seed, n_frames):
     ends = {"axes": box.names, "low": tuple(box.low.tolist()), "high": tuple(box.high.tolist())}
-    if profile is not None:
-        nodes, weights = (tuple(np.asarray(each, float).tolist()) for each in (profile.nodes, profile.weights))
-        ends |= {"slice_positions": nodes, "slice_shares": weights}
     return RecurrentConfig(steps=steps, seed=seed, frames=min(n_frames, MOST_FRAMES), **ends)
 
 
-def _trained(workdir, name):
+def _trained(workdir, name, profile):
     config, start = workdir.config, time.process_time()
     state = init_state(config)
     spent = time.process_time() - start
     label = f"{name}: recurrent network"
-    chunks = functools.partial(fit, config)
+    chunks = functools.partial(fit, config, slice_profile=profile)
     state, rows = advance(
         chunks, state, workdir, config.steps, label=label, note=losses, recorded=["train_error"], core_seconds=spent
     )
-    return Recurrent(config, state.params, rows[-1]["core_seconds"])
+    return Recurrent(config, state.params, rows[-1]["core_seconds"], profile)

@@ -15,7 +15,7 @@ _RECURRENT = "recurrent network, as Liu 2021"
 
 def print_evaluation(name: str, found: dict):
     """Prints the numbers of one generator, its results in ``evaluation.json`` of `evaluate_anchored`."""
-    print(f"{name}: {found['kind']} over {', '.join(found['axes'])}, slice positions: {found['slice_positions']}")
+    print(f"{name}: {found['kind']} over {', '.join(found['axes'])}, {found['slice']}")
     print(_error_table(name, found).text())
     print(_certificate_table(name, found).text())
     t1, t2, changed = map(_percent, found["maps"].values())

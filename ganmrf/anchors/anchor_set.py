@@ -158,8 +158,8 @@ def build_anchor_set(
     if not LADDER[0] <= n_anchors <= min(n_candidates, LADDER[-1]):
         raise ValueError(f"n_anchors must be {LADDER[0]} to {min(n_candidates, LADDER[-1])}; got {n_anchors}")
     n_features = int(FEATURES_PER_ANCHOR * n_anchors)
-    signed = {"off_resonance": "off_resonance" in box.names}
-    require_joint_memory(n_candidates, n_sequences, n_frames, n_features, _N_SEQUENCES * _N_POOL, **signed)
+    form = {"slice_profile": slice_profile, "off_resonance": "off_resonance" in box.names}
+    require_joint_memory(n_candidates, n_sequences, n_frames, n_features, _N_SEQUENCES * _N_POOL, **form)
     key = jax.random.key(seed)
     keys = {name: jax.random.fold_in(key, stream) for name, stream in _STREAMS.items()}
     candidates = spread_tissue(box, n_candidates, seed)

@@ -77,15 +77,24 @@ def joint_features(
 
 
 def require_joint_memory(
-    n_tissues: int, n_sequences: int, n_frames: int, n_features: int, n_kept: int = 0, *, off_resonance: bool = False
+    n_tissues: int,
+    n_sequences: int,
+    n_frames: int,
+    n_features: int,
+    n_kept: int = 0,
+    *,
+    slice_profile: SliceModel | None = None,
+    off_resonance: bool = False,
 ):
     """Raises `ValueError` with both figures where features of so many tissues, from so many sequences, do not fit.
 
     A tissue has its signals by one sequence at a time, coefficients by all of them, and features; a sequence has its
     basis. The directions of all coefficients are found by their correlation matrix and its eigenvectors. Beside all of
-    this ``n_kept`` fingerprints are kept. ``off_resonance`` is whether it is an axis: signals then are complex.
+    this ``n_kept`` fingerprints are kept. ``off_resonance`` is whether it is an axis: signals then are complex, as they
+    are in the slice of a complex pulse.
     """
-    n_columns = 2 * n_frames if off_resonance else n_frames
+    is_complex = off_resonance or (slice_profile is not None and not slice_profile.is_real)
+    n_columns = 2 * n_frames if is_complex else n_frames
     rank = min(_rank(off_resonance, n_features), n_columns)
     needs = {  # what needs less of it -> bytes, most of them of float64
         "fewer --candidates, --tissues or --refit_tissues": n_tissues

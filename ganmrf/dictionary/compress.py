@@ -17,7 +17,7 @@ from ganmrf.physics.simulate_many import (
     require_signal_memory,
     simulate_all,
 )
-from ganmrf.physics.slice_profile import SliceProfile
+from ganmrf.physics.slice_profile import SliceModel
 from ganmrf.physics.tissue import Tissue
 
 _BLOCK = 4096  # atoms in float64 at a time: 33 MB of 1000 frames
@@ -62,7 +62,7 @@ def build_compressed(
     *,
     n_states: int | None = None,
     accuracy: float = 1e-4,
-    slice_profile: SliceProfile | None = None,
+    slice_profile: SliceModel | None = None,
     whole: bool | None = None,
     progress: bool = False,
 ) -> tuple[Dictionary, float]:
@@ -78,7 +78,7 @@ def build_compressed(
     """
     atoms, settings = tissue.ravel(), {"n_states": n_states, "accuracy": accuracy, "slice_profile": slice_profile}
     check_rank(rank, atoms.size, sequence.n_frames)
-    dtype = signal_dtype(sequence, atoms)
+    dtype = signal_dtype(sequence, atoms, slice_profile)
     if whole is None:
         whole = atoms.size <= _LARGE and fits_memory(bytes_of_signals(atoms.size, sequence.n_frames, dtype))
     if whole:
@@ -113,7 +113,7 @@ def spread_basis(sequence, atoms: Tissue, slice_profile, n_states: np.ndarray, r
         within = np.random.default_rng(0).random(BASIS_ATOMS)
         rows = ((np.arange(BASIS_ATOMS) + within) / BASIS_ATOMS * atoms.size).astype(int)
     some = atoms.rows(rows)
-    unit = empty_signals(sequence, some)
+    unit = empty_signals(sequence, some, slice_profile)
     simulate_into(unit, sequence, some, slice_profile, n_states[rows], False)
     with one_blas_thread():
         return svd_basis(unit, rank)

@@ -82,7 +82,8 @@ def bias_to_noise(
     def signals_of(rows):
         """Signals and the derivatives of `derivatives_by`, float64 or complex128, (1 + params, rows, columns)."""
         signals = np.empty(
-            (1 + len(names), rows.size, sequence.n_frames), np.result_type(signal_dtype(sequence, atoms), float)
+            (1 + len(names), rows.size, sequence.n_frames),
+            np.result_type(signal_dtype(sequence, atoms, profile), float),
         )
 
         def store(places, results):

@@ -77,7 +77,7 @@ class VoxelModel:
         tissue = Tissue(np.maximum(t1, longest), longest, b1s, None if b0 is None and own is None else hz)
         sequence, profile = dictionary.sequence, dictionary.slice_profile
         states = plan_n_states(sequence, tissue, n_states=None, accuracy=_ACCURACY, slice_profile=profile)
-        signals = signal_dtype(sequence, tissue)
+        signals = signal_dtype(sequence, tissue, profile)
         return cls(
             dictionary=dictionary,
             start=atoms[:, index],

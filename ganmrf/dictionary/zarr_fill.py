@@ -40,7 +40,7 @@ def begin_store(
     *,
     n_states: int | None = None,
     accuracy: float = 1e-4,
-    slice_profile: SliceModel = None,
+    slice_profile: SliceModel | None = None,
     rank: int | None = None,
     chunk_atoms: int | None = None,
 ) -> ChunkedStore:
@@ -59,7 +59,7 @@ def begin_store(
     """
     path = pathlib.Path(path)
     atoms = tissue.ravel()
-    dtype = np.dtype(signal_dtype(sequence, atoms))
+    dtype = np.dtype(signal_dtype(sequence, atoms, slice_profile))
     precision = np.finfo(dtype).dtype
     columns = sequence.n_frames if rank is None else rank
     largest_rank = min(atoms.size, BASIS_ATOMS, sequence.n_frames)

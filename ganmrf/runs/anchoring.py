@@ -161,8 +161,8 @@ def make_in_folder(
         config = workdir.config
         if config.kind != "table" and (unread := sorted((given or frozenset()).intersection(TISSUE_FIELDS))):
             raise ValueError(f"{unread[0]} would change nothing: a grid goes with kind=table; got kind={config.kind}")
-        _require_memory(config)
         profile = config.simulation.slice_profile()
+        _require_memory(config, profile)
         check_unchanged(workdir.path, fields_of_slice(profile), note=True)
         start = time.process_time()
         anchor_set = build_anchor_set(
@@ -186,7 +186,7 @@ def make_in_folder(
     return Made(config, anchor_set, generator, rows, seconds)
 
 
-def _require_memory(config):
+def _require_memory(config, slice_profile):
     """Asks before the anchors are chosen about the memory that learning takes, too."""
     n_frames, n_features = config.simulation.frames or 1000, int(FEATURES_PER_ANCHOR * config.anchors)
     n_tissues = config.candidates
@@ -195,8 +195,8 @@ def _require_memory(config):
         require_signal_memory(config.simulation.tissue().size, 3 * n_features)  # blocks, all in one array, and a copy
     if config.kind == "trunk":
         n_tissues = max(n_tissues, config.tissues, config.refit_tissues)
-    off_resonance = config.off_resonance_range_hz is not None
-    require_joint_memory(n_tissues, config.sequences, n_frames, n_features, off_resonance=off_resonance)
+    form = {"slice_profile": slice_profile, "off_resonance": config.off_resonance_range_hz is not None}
+    require_joint_memory(n_tissues, config.sequences, n_frames, n_features, **form)
     if config.kind == "trunk":
         require_training_memory(config.recipe(), n_tissues, n_features, n_features)
 

@@ -9,6 +9,7 @@ import pytest
 from ganmrf.runs.anchoring import AnchoredConfig, make_in_folder
 from ganmrf.runs.configs import SimulationConfig
 from ganmrf.runs.sequences import SequenceConfig
+from ganmrf.runs.slices import SliceConfig
 
 pytestmark = pytest.mark.usefixtures("quick_compiler")
 
@@ -58,3 +59,15 @@ def test_the_kind_of_sequence_and_a_range_of_off_resonance(tmp_path):
         dataclasses.replace(wide, off_resonance_range_hz=(5.0, -5.0))
     with pytest.raises(ValueError, match="off_resonance_range_hz must be at least -10000"):
         dataclasses.replace(wide, off_resonance_range_hz=(-1e9, 5.0))
+
+
+def test_a_pulse_that_changed_under_its_name_is_refused(tmp_path):
+    """Blocks of a table that are there are read, and would be those of the other pulse."""
+    pulse = tmp_path / "pulse.npy"
+    played = SliceConfig(slice_model="small_tip", rf_pulse=str(pulse))
+    config = dataclasses.replace(TABLE, simulation=dataclasses.replace(SIMULATION, slice_nodes=2, slice=played))
+    np.save(pulse, np.array([1.0, 2.0, 1.0]))
+    make_in_folder(tmp_path / "table", config, progress=False)
+    np.save(pulse, np.array([1.0, 3.0, 1.0]))
+    with pytest.raises(ValueError, match="table was made with another sequence, slice or grid"):
+        make_in_folder(tmp_path / "table", progress=False)
