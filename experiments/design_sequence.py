@@ -26,9 +26,9 @@ from ganmrf.io.pulseq_write import write_pulseq
 from ganmrf.io.schedule import read_schedule, write_schedule
 from ganmrf.physics.sequences.fisp import Fisp
 from ganmrf.report.design_figures import design_figure
-from ganmrf.runs.configs import PulseConfig, SpiralConfig
+from ganmrf.runs.configs import SpiralConfig
 from ganmrf.runs.designing import DesignConfig, design, kept_start
-from ganmrf.runs.slices import AS_PLAYED, slice_words
+from ganmrf.runs.slices import AS_PLAYED, PulseConfig, slice_words
 from ganmrf.runs.workdir import Workdir
 from ganmrf.settings import configuration, group, setting
 
@@ -60,7 +60,6 @@ def main(config: Config, given: frozenset[str]):
         require_check_memory(start.n_frames, len(config.design.tissues), config.draws, config.brain_size)
         limits = config.design.limits(start)
         _check_playable(limits, config)
-        print(f"slice: {slice_words(config.design.simulation.slice_profile())}", flush=True)
         found = design(workdir, config.design)
         write_schedule(path, found.sequence)
         _write_pulseq(folder / "sequence.seq", found.sequence, config)
@@ -73,6 +72,7 @@ def main(config: Config, given: frozenset[str]):
         with replacing(folder / "sequence.png") as temporary:
             design_figure(*evaluated.sequences(), limits=limits).savefig(temporary, dpi=120)
         write_design_report(folder / "report.html", config, evaluated)
+    print(f"slice: {slice_words(config.design.simulation.slice_profile())}")
     for name, gains in evaluated.gains().items():
         print(f"{name:14s} T1 {gains[0]:.2f} times, T2 {gains[1]:.2f} times as precise as the start")
     print(f"report: {folder / 'report.html'}")
@@ -94,7 +94,7 @@ def _check_playable(limits, config):
 
 
 def _write_pulseq(path, sequence, config):
-    excitation = config.pulse.excitation(config.design.simulation)
+    excitation = config.pulse.excitation(config.design.simulation.played())
     readout = config.sampling.readout(sequence.n_frames)
     write_pulseq(path, sequence, readout, excitation=excitation, limits=config.sampling.limits)
 

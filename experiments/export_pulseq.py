@@ -12,7 +12,8 @@ import numpy as np
 
 from experiments.flags.command_line import command
 from ganmrf.io.pulseq_write import write_pulseq
-from ganmrf.runs.configs import FISP_ALONE, OF_OTHER_KINDS, TISSUE_FIELDS, PulseConfig, SimulationConfig, SpiralConfig
+from ganmrf.runs.configs import FISP_ALONE, OF_OTHER_KINDS, TISSUE_FIELDS, SimulationConfig, SpiralConfig
+from ganmrf.runs.slices import PulseConfig
 from ganmrf.settings import configuration, group, setting
 
 
@@ -32,7 +33,7 @@ class Config:
 def main(config: Config):
     """Designs the spiral and writes the file."""
     sequence, sampling = config.simulation.sequence(), config.sampling
-    readout, excitation = sampling.readout(sequence.n_frames), config.pulse.excitation(config.simulation)
+    readout, excitation = sampling.readout(sequence.n_frames), config.pulse.excitation(config.simulation.played())
     write_pulseq(config.output, sequence, readout, excitation=excitation, limits=sampling.limits)
     seconds, spiral = float(np.sum(sequence.repetition_time)), sampling.spiral()
     print(

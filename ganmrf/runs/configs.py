@@ -1,6 +1,7 @@
 """Configurations of runs: plain dataclasses with defaults, for Python, for flags, and for ``config.json``."""
 
 import dataclasses
+import functools
 
 import numpy as np
 
@@ -8,14 +9,15 @@ from ganmrf.dictionary.grids import GRIDS, GRIDS_ON_RESONANCE, grid_of, ranges_i
 from ganmrf.gan.recipes import PRESETS, Recipe
 from ganmrf.gan.split import SPLIT, SPLIT_KINDS, check_split
 from ganmrf.imaging.trajectory import Spiral, design_spiral, rotated, rotation_angles
-from ganmrf.io.pulseq_settings import Excitation, Readout, ScannerLimits
+from ganmrf.io.pulseq_settings import Readout, ScannerLimits
 from ganmrf.physics.rf_pulse import WINDOWS
 from ganmrf.physics.sequences.blocks import LONGEST, PulseSequence
-from ganmrf.physics.slice_profile import MAX_TIME_BANDWIDTH, N_POSITIONS, FullSlice, SliceModel
+from ganmrf.physics.slice_profile import MAX_TIME_BANDWIDTH, N_POSITIONS, SliceModel
 from ganmrf.physics.tissue import FARTHEST_HZ, Tissue
 from ganmrf.pytrees import require
+from ganmrf.runs.pulseq_schedules import is_pulseq
 from ganmrf.runs.sequences import SequenceConfig
-from ganmrf.runs.slices import OF_PULSE, TIME_BANDWIDTH, WINDOW, SliceConfig
+from ganmrf.runs.slices import OF_PULSE, TIME_BANDWIDTH, WINDOW, Played, SliceConfig
 from ganmrf.settings import configuration, group, naming_fields, setting
 
 TISSUE_FIELDS = "grid", "t1_ms", "t2_ms", "b1", "off_resonance_hz"
@@ -140,15 +142,22 @@ class SimulationConfig:
         Raises:
           ValueError: a pulse that cannot be read or made, or a spoiler that is too weak for the model.
         """
-        return self.slice.model(self.slice_nodes, time_bandwidth=self.time_bandwidth, window=self.window)
+        return self.slice.model(self.slice_nodes, **self._pulse())
 
-    def played(self) -> FullSlice:
+    def played(self) -> Played:
         """The pulse and the spoiler that the fields name, whatever model of the slice they do.
 
         Raises:
           ValueError: a pulse that cannot be read or made.
         """
-        return self.slice.played(time_bandwidth=self.time_bandwidth, window=self.window)
+        return self.slice.played(**self._pulse())
+
+    def _pulse(self):
+        scan = None
+        if is_pulseq(self.schedule):
+            names = "schedule", "schedule_slice", "frames"
+            scan = functools.partial(self.kind.scan, **{name: getattr(self, name) for name in names})
+        return {"time_bandwidth": self.time_bandwidth, "window": self.window, "scan": scan}
 
     def with_slice(self, model: str) -> "SimulationConfig":
         """The same with another model of the slice, of the same pulse and spoiler."""
@@ -233,25 +242,6 @@ class SpiralConfig:
     def limits(self) -> ScannerLimits:
         """What the spirals keep to."""
         return ScannerLimits(max_gradient=1e-3 * self.max_gradient_mt_per_m, max_slew_rate=self.max_slew_rate_t_per_m_s)
-
-
-@configuration
-class PulseConfig:
-    """How a Pulseq file plays the pulse of --rf_pulse, --time_bandwidth and --window, and --spoiler_turns."""
-
-    slice_thickness_mm: float = setting(5.0, "thickness of the excited slice in mm", above=0, at_most=1000)
-    pulse_duration_ms: float = setting(1.8, "duration of the pulse in ms", above=0)
-
-    def excitation(self, simulation: SimulationConfig) -> Excitation:
-        """The pulse and the spoiler that ``simulation`` names, whatever model of the slice it does."""
-        played = simulation.played()
-        with naming_fields(duration="pulse_duration_ms", spoil_cycles="spoiler_turns"):
-            return Excitation(
-                duration=1e-3 * self.pulse_duration_ms,
-                slice_thickness=1e-3 * self.slice_thickness_mm,
-                spoil_cycles=played.turns,
-                pulse=played.pulse,
-            )
 
 
 @configuration

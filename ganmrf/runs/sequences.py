@@ -9,7 +9,7 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
-from ganmrf.io.pulseq_read import read_pulseq
+from ganmrf.io.pulseq_sequence import PulseqSequence
 from ganmrf.io.schedule import read_columns, read_schedule
 from ganmrf.physics.sequences.blocks import HalfTurns, PulseSequence
 from ganmrf.physics.sequences.bssfp import Bssfp, ma_bssfp
@@ -29,6 +29,7 @@ from ganmrf.physics.sequences.preparations import (
 )
 from ganmrf.physics.sequences.published import mrf_fisp
 from ganmrf.physics.sequences.spoiled_gradient_echo import SpoiledGradientEcho
+from ganmrf.runs.pulseq_schedules import is_pulseq, read_played, soft_delay
 from ganmrf.settings import configuration, naming_fields, setting
 
 _WITH_EFFICIENCY = {"inversion": Inversion, "saturation": Saturation}
@@ -56,6 +57,8 @@ _FIELDS = {  # argument -> field
     "refocusing_angle": "refocusing_angle_deg",
     "echo_spacing": "echo_spacing_ms",
     "rr_intervals": "rr_ms",
+    "soft_delays": "soft_delays_ms",
+    "slice_index": "schedule_slice",
     "preparations": "preparations_ms",
 }
 
@@ -123,11 +126,12 @@ class SequenceConfig:
     )
     rr_ms: tuple[float, ...] | None = setting(
         None,
-        "cardiac: time from each beat to the next in ms, in the order of the beats; default: 15 beats of 1000",
+        "cardiac: time from each beat to the next in ms, in the order of the beats; default: 15 beats of 1000; of a "
+        ".seq schedule between its triggers; default: it never waits for one",
         above=0,
         at_most=_LONGEST_MS,
         repeats=True,
-        goes_with=("sequence=cardiac",),
+        goes_with=("sequence=cardiac", "schedule"),
     )
     frames_per_beat: int | None = setting(
         None,
@@ -144,7 +148,15 @@ class SequenceConfig:
         goes_with=("sequence=cardiac",),
     )
 
+    soft_delays_ms: tuple[str, ...] | None = setting(
+        None,
+        "values in ms of soft delays of a .seq schedule, by name, such as TI:21; default: as the file says",
+        goes_with=("schedule",),
+    )
+
     def __post_init__(self):
+        for text in self.soft_delays_ms or ():
+            soft_delay(text)
         if self.rr_ms and min(self.rr_ms) < _SHORTEST_BEAT_MS:
             raise ValueError(
                 f"rr_ms must be {_SHORTEST_BEAT_MS} ms or more (is it in s?); got {','.join(map(str, self.rr_ms))}"
@@ -162,25 +174,31 @@ class SequenceConfig:
         """
         own = {name: value for name, value in vars(self).items() if name != "sequence"}
         given = {name: value for name, value in (own | shared).items() if value is not None}
-        make = _KINDS[self.sequence]
+        make, what = _KINDS[self.sequence], f"--sequence={self.sequence}"
+        if pulseq := self.sequence == "fisp" and is_pulseq(given.get("schedule")):
+            make, what = read_played, "a .seq file as --schedule"
         for name in given.keys() - inspect.signature(make).parameters.keys():
-            raise ValueError(f"{name} does not go with --sequence={self.sequence}")
+            raise ValueError(f"{name} does not go with {what}")
         with naming_fields(**_FIELDS):
-            return make(**given)
+            return make(**given).sequence if pulseq else make(**given)
+
+    def scan(self, **shared) -> PulseqSequence:
+        """What a .seq file plays, with the pulse and the spoiler of its slice; ``shared`` as of `named`.
+
+        Raises:
+          ValueError: a file that cannot be read.
+        """
+        with naming_fields(**_FIELDS):
+            return read_played(**shared, rr_ms=self.rr_ms, soft_delays_ms=self.soft_delays_ms)
 
 
-def _fisp(schedule=None, schedule_slice=None, frames=None, echo_time_ms=None, inversion_time_ms=None) -> Fisp:
-    pulseq, times = _is_pulseq(schedule), {"echo_time_ms": echo_time_ms, "inversion_time_ms": inversion_time_ms}
-    if schedule is None or pulseq:
+def _fisp(schedule=None, frames=None, echo_time_ms=None, inversion_time_ms=None) -> Fisp:
+    times = {"echo_time_ms": echo_time_ms, "inversion_time_ms": inversion_time_ms}
+    if schedule is None:
         for name, value in times.items():
             if value is not None:
-                whose = "a .seq file" if pulseq else "the paper's sequence"
-                raise ValueError(f"{name} goes with a CSV as --schedule: {whose} has its own")
-    if schedule is None:
+                raise ValueError(f"{name} goes with a CSV as --schedule: the paper's sequence has its own")
         return mrf_fisp() if frames is None else mrf_fisp(frames)
-    if pulseq:
-        with naming_fields(slice_index="schedule_slice"):
-            return _first(read_pulseq(schedule, slice_index=schedule_slice), frames)
     with _in_ms():
         return _first(read_schedule(schedule, **_seconds(times)), frames)
 
@@ -292,13 +310,9 @@ def _check_preparation(text):
         raise ValueError(f"preparations_ms must have efficiencies from 0 to 1; got {text}")
 
 
-def _is_pulseq(schedule):
-    return schedule is not None and schedule.lower().endswith(".seq")
-
-
 def _require_csv(schedule, kind):
-    if _is_pulseq(schedule):
-        raise ValueError(f"schedule of --sequence={kind} must be a CSV: a .seq file is read as FISP alone")
+    if is_pulseq(schedule):
+        raise ValueError(f"schedule of --sequence={kind} must be a CSV: a .seq file says by itself what it plays")
 
 
 def _first(sequence, frames):

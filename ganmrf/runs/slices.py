@@ -1,11 +1,18 @@
 """The slice that a command assumes: the pulse and the spoiler that are played, and the model of them."""
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import numpy as np
 
+from ganmrf.io.pulseq_sequence import PulseqSequence
+from ganmrf.io.pulseq_settings import Excitation
+from ganmrf.io.pulseq_slice import read_rf_pulse
 from ganmrf.io.rf_waveform import read_waveform
 from ganmrf.physics.rf_pulse import RfPulse, gaussian, windowed_sinc
 from ganmrf.physics.slice_profile import FullSlice, PartitionedSlice, SliceModel, SliceProfile, small_tip
 from ganmrf.physics.slr import slr
+from ganmrf.runs.pulseq_schedules import is_pulseq
 from ganmrf.settings import configuration, naming_fields, setting
 
 MODELS = "none", "full", "partitioned", "partitioned_no_phases", "small_tip"
@@ -15,7 +22,7 @@ OF_SLICE = "slice_model", "slice_nodes", "rf_pulse", "time_bandwidth", "window",
 # Where a pulse is of use: in the model of a slice, and in a Pulseq file.
 OF_PULSE = "slice_model=" + "|".join(MODELS[1:]), "slice_nodes", "slice_thickness_mm"
 TIME_BANDWIDTH, WINDOW, SPOILER_TURNS = 8.0, "hann", 4.0  # as our Pulseq files play where nothing else is said
-_PULSES = {"sinc": windowed_sinc, "gauss": lambda product, _: gaussian(product), "slr": lambda product, _: slr(product)}
+_PULSES = {"gauss": gaussian, "slr": slr}  # from a time-bandwidth product
 
 
 @configuration
@@ -38,7 +45,7 @@ class SliceConfig:
         None,
         "excitation by name, or a file: samples in .npy, .npz or .csv, or the pulse of a .seq; default: that of a .seq "
         "schedule, else sinc",
-        choices=tuple(_PULSES),
+        choices=("sinc", *_PULSES),
         reads=True,
         goes_with=OF_PULSE,
     )
@@ -51,26 +58,38 @@ class SliceConfig:
         goes_with=OF_PULSE,
     )
 
-    def played(self, *, time_bandwidth: float, window: str) -> FullSlice:
-        """The pulse and the spoiler that are played.
+    def played(self, *, time_bandwidth: float, window: str, scan: Callable[[], PulseqSequence] | None) -> "Played":
+        """The pulse and the spoiler that are played; ``scan`` reads the .seq file of a schedule that is one.
 
         Raises:
           ValueError: a pulse that cannot be read or made, or fields that do not go together.
         """
-        name = self.rf_pulse or "sinc"
-        if name != "sinc" and window != WINDOW:
+        name, turns = self.rf_pulse, self.spoiler_turns
+        own = scan is not None and name is None and (time_bandwidth, window) == (TIME_BANDWIDTH, WINDOW)
+        file = scan() if own or (scan is not None and turns is None) else None
+        if turns is None:
+            turns = SPOILER_TURNS if file is None else file.turns
+        if own:
+            return Played(file.rf_pulse, turns, None)
+        if window != WINDOW and name not in (None, "sinc"):
             raise ValueError(f"window would change nothing: it goes with --rf_pulse=sinc; got {name}")
         with naming_fields(waveform=f"{name}: the RF pulse", time_bandwidth="time_bandwidth"):
+            if name in (None, "sinc"):
+                return Played(windowed_sinc(time_bandwidth, window), turns, window)
             if name in _PULSES:
-                pulse = _PULSES[name](time_bandwidth, window)
-            else:
-                pulse = RfPulse.of_waveform(read_waveform(name), time_bandwidth)
-        return FullSlice(pulse, SPOILER_TURNS if self.spoiler_turns is None else self.spoiler_turns)
+                return Played(_PULSES[name](time_bandwidth), turns, None)
+            if not is_pulseq(name):
+                return Played(RfPulse.of_waveform(read_waveform(name), time_bandwidth), turns, None)
+        if time_bandwidth != TIME_BANDWIDTH:
+            raise ValueError(f"time_bandwidth would change nothing: the pulse of {name} has its own")
+        return Played(read_rf_pulse(name), turns, None)
 
     def model(self, n_nodes: int, **pulse) -> SliceModel:
         """What simulations take as ``slice_profile``, None for a uniform slice; ``pulse`` are arguments of `played`.
 
         ``n_nodes`` are those of a small-tip profile, or the positions of a partitioned slice; 0: as many as they have.
+        The full slice of a .seq file is uniform where its pulse selects none, and partitioned where its spoiler is not
+        along the slice.
 
         Raises:
           ValueError: as `played`; or a spoiler that is too weak for the model.
@@ -78,17 +97,52 @@ class SliceConfig:
         kind = self.slice_model or ("small_tip" if n_nodes else "none")
         if kind == "none":
             return None
-        full, nodes = self.played(**pulse), (n_nodes,) if n_nodes else ()
-        if kind == "full":
-            return full
-        if full.turns < 1:
+        (rf_pulse, turns, _), nodes = self.played(**pulse), (n_nodes,) if n_nodes else ()
+        if rf_pulse is None:
+            return None
+        if kind == "full" and turns is not None:
+            return FullSlice(rf_pulse, turns)
+        if turns is not None and abs(turns) < 1:
             raise ValueError(
                 f"spoiler_turns must be at least 1 with --slice_model={kind}, whose phase graphs take every repetition "
-                f"for spoiled, or --slice_model=full; got {full.turns:g}"
+                f"for spoiled, or --slice_model=full; got {turns:g}"
             )
         if kind == "small_tip":
-            return small_tip(full.pulse, *nodes)
-        return PartitionedSlice(full.pulse, *nodes, phases=kind == "partitioned")
+            return small_tip(rf_pulse, *nodes)
+        return PartitionedSlice(rf_pulse, *nodes, phases=kind != "partitioned_no_phases")
+
+
+class Played(NamedTuple):
+    """What excites and spoils a slice."""
+
+    rf_pulse: RfPulse | None  # None where it selects no slice
+    turns: float | None  # of dephasing across the slice in a repetition; None where the spoiler is not along it
+    window: str | None  # of a sinc, and its time-bandwidth product is that of the pulse; None: another pulse
+
+
+@configuration
+class PulseConfig:
+    """How a Pulseq file plays the pulse of --rf_pulse, --time_bandwidth and --window, and --spoiler_turns."""
+
+    slice_thickness_mm: float = setting(5.0, "thickness of the excited slice in mm", above=0, at_most=1000)
+    pulse_duration_ms: float = setting(1.8, "duration of the pulse in ms", above=0)
+
+    def excitation(self, played: Played) -> Excitation:
+        """The pulse and the spoiler in a file; raises `ValueError` where there is none, or it cannot be played so."""
+        for name in ("rf_pulse", "turns"):
+            if getattr(played, name) is None:
+                flag = {"turns": "spoiler_turns"}.get(name, name)
+                raise ValueError(f"{flag} is required: the .seq file has none of its own for a slice")
+        pulse = {"pulse": played.rf_pulse}
+        if played.window is not None:
+            pulse = {"time_bandwidth": played.rf_pulse.time_bandwidth, "window": played.window}
+        with naming_fields(duration="pulse_duration_ms", spoil_cycles="spoiler_turns"):
+            return Excitation(
+                duration=1e-3 * self.pulse_duration_ms,
+                slice_thickness=1e-3 * self.slice_thickness_mm,
+                spoil_cycles=abs(played.turns),
+                **pulse,
+            )
 
 
 def slice_words(profile: SliceModel) -> str:

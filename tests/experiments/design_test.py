@@ -176,7 +176,7 @@ def test_a_folder_keeps_to_its_settings(designed, flag, text):
         (("--objective=separation", "--reduce=rms"), "--reduce=rms goes with --objective=bound"),
         (("--scan_time_s=0.2",), "scan_time_s: 0.2 s is too short for 24 frames"),
         (("--brain_size=20",), "--brain_size must be at least 48; got 20"),
-        (("--spoiler_turns=0.5",), "--spoiler_turns must be 1 or more; got 0.5"),
+        (("--spoiler_turns=0.5",), "spoiler_turns must be 1 or more; got 0.5"),
         (("--schedule=none.csv",), "none.csv"),
     ],
     ids=lambda value: ",".join(value) if isinstance(value, tuple) else "",

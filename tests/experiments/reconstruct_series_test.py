@@ -100,7 +100,7 @@ def test_off_resonance_is_mapped_or_read_from_a_map(tmp_path):
 def test_error_bars_are_the_spread_of_the_errors(series, tmp_path):
     """The series has no mask: every voxel has a tenth of the strongest signal. It keeps its place, too."""
     folder, t1, t2, _ = series
-    reconstruct(folder / "images.nii.gz", tmp_path, f"--frames={FRAMES}", "--grid=coarse", "--rank=8")
+    reconstruct(folder / "images.nii.gz", tmp_path, f"--frames={FRAMES}", "--grid=coarse", "--rank=8", UNIFORM)
     scores = []
     for name, values in (("T1map", t1), ("T2map", t2)):
         found, bar = (stored(tmp_path / f"{kind}{name}.nii.gz") for kind in ("", "desc-std_"))

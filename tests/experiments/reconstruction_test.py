@@ -322,7 +322,7 @@ def spoilt(bare):
 def test_bad_input_is_one_line_and_leaves_the_folder_as_it_was(spoilt, tmp_path, options, text):
     files = {"input": "scan.h5"} | options
     given = [f"--{name}={spoilt / value if '.' in str(value) else value}" for name, value in files.items()]
-    done = run("reconstruct_maps", f"--output={tmp_path}", *given, "--grid=coarse")
+    done = run("reconstruct_maps", f"--output={tmp_path}", *given, "--grid=coarse", UNIFORM)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert done.stderr.startswith("error: ")
     assert text in done.stderr
