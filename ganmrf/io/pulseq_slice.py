@@ -25,6 +25,7 @@ from ganmrf.physics.rf_pulse import N_SAMPLES, RfPulse
 _NO_GRADIENT = 1e3  # Hz/m: within the bandwidth of a pulse across a head or body
 BALANCED = 10.0  # cycles/m between pulses: a tenth of a cycle across 1 cm does not spoil
 _FINE = 8 * N_SAMPLES  # times at which moments during a pulse are looked up; lines between them
+_ACROSS = 200.0  # cycles/m: a turn across 5 mm
 _ALIKE = 0.02  # of spoilers
 _SAME = 1e-3  # of a sample or a gradient: six digits are in a file, but some programs round shapes
 _FINEST = 4  # parts of the weakest spoiler of which stronger ones may be multiples
@@ -137,7 +138,7 @@ def spoilers(scan: Scan, pairs: list[tuple[Pulse, Pulse]], axis: np.ndarray | No
             return 0.0, [0] * len(pairs)
         axis = largest / np.linalg.norm(largest)
     along = moments @ axis
-    if (across := np.linalg.norm(moments - along[:, None] * axis, axis=1).max()) >= BALANCED:
+    if (across := np.linalg.norm(moments - along[:, None] * axis, axis=1).max()) >= _ACROSS:
         what = f"gradients across the spoiler leave up to {across:.3g} cycles/m from pulse to pulse"
         warnings.warn(f"{scan.file.path}: {what}, which are left out", stacklevel=2)
     spoiler, counts = _multiples(scan, pairs, along)
