@@ -234,7 +234,7 @@ def test_a_dicom_series_gives_dicom_maps(series, tmp_path):
     images = np.abs(np.asarray(nibabel.load(folder / "images.nii.gz").dataobj).T)  # frames first
     values = np.round(images * (4095 / images.max())).astype(np.uint16)
     write_classic(tmp_path / "scan", values, RescaleIntercept=0)
-    grid = "--t1_ms=400:2200:100", "--t2_ms=40:220:15", f"--frames={FRAMES}"
+    grid = "--t1_ms=400:2200:100", "--t2_ms=40:220:15", f"--frames={FRAMES}", UNIFORM
     inside = np.ones((1, *values.shape[1:]), np.uint16)
     inside[..., 0] = 0
     write_classic(tmp_path / "mask", inside, RescaleIntercept=0)
