@@ -191,3 +191,22 @@ def with_extensions(path, rows, sections):
     lines = [line.rsplit(maxsplit=1)[0] + f" {rows.get(i, 0)}" for i, line in enumerate(blocks.splitlines(), 1)]
     path.write_text(head + "\n".join(lines) + f"\n\n{sections}\n" + rest.lstrip("\n"), encoding="utf-8")
     return path
+
+
+def played_out(signal, step, *, b1, off_resonance, t1, t2):
+    """Z after a waveform of amplitudes, Hz, at equal steps, s, of 1 before: by the matrices of all steps."""
+    turn = 2 * np.pi * step * np.stack([b1 * signal.real, b1 * signal.imag, off_resonance + 0 * signal.real])
+    angle = np.linalg.norm(turn, axis=0)
+    x, y, z = turn / np.where(angle, angle, 1)
+    zero = np.zeros_like(x)
+    cross = np.array([[zero, -z, y], [z, zero, -x], [-y, x, zero]])
+    rotation = np.moveaxis(np.eye(3)[..., None] + np.sin(angle) * cross, -1, 0)
+    cross = np.moveaxis(cross, -1, 0)
+    rotation = rotation + (1 - np.cos(angle))[:, None, None] * (cross @ cross)
+    decay = np.exp(-step / np.array([t2, t2, t1]))
+    matrices = np.zeros((len(x), 4, 4))
+    matrices[:, :3, :3], matrices[:, 2, 3], matrices[:, 3, 3] = decay[:, None] * rotation, 1 - decay[2], 1
+    while len(matrices) > 1:
+        even = len(matrices) // 2 * 2
+        matrices = np.concatenate([matrices[1:even:2] @ matrices[:even:2], matrices[even:]])
+    return matrices[0, 2, 2] + matrices[0, 2, 3]

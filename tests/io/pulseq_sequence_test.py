@@ -10,7 +10,7 @@ from ganmrf.physics.sequences.blocks import Blocks, HalfTurns, Played, Train, si
 from ganmrf.physics.sequences.bssfp import Bssfp
 from ganmrf.physics.sequences.fisp import Fisp
 from ganmrf.physics.sequences.spoiled_gradient_echo import SpoiledGradientEcho
-from tests.io.pulseq_files import THICKNESS, build, fisp, hard_pulse, inversion, readout, scan, write
+from tests.io.pulseq_files import THICKNESS, build, fisp, hard_pulse, inversion, played_out, readout, scan, write
 
 FRAME = 12e-3  # s
 VOXEL = {"t1": 0.9, "t2": 0.07}
@@ -248,25 +248,6 @@ def test_preparations_between_frames_end_their_trains(tmp_path):
     np.testing.assert_allclose(float(first.repetition_time.sum()) + played, whole, rtol=1e-5)
     cut = read_pulseq_sequence(tmp_path / "beats.seq", n_frames=2).sequence
     assert kinds(cut) == [Train]
-
-
-def played_out(signal, step, *, b1, off_resonance, t1, t2):
-    """Z after a waveform of amplitudes, Hz, at equal steps, s, of 1 before: by the matrices of all steps."""
-    turn = 2 * np.pi * step * np.stack([b1 * signal.real, b1 * signal.imag, off_resonance + 0 * signal.real])
-    angle = np.linalg.norm(turn, axis=0)
-    x, y, z = turn / np.where(angle, angle, 1)
-    zero = np.zeros_like(x)
-    cross = np.array([[zero, -z, y], [z, zero, -x], [-y, x, zero]])
-    rotation = np.moveaxis(np.eye(3)[..., None] + np.sin(angle) * cross, -1, 0)
-    cross = np.moveaxis(cross, -1, 0)
-    rotation = rotation + (1 - np.cos(angle))[:, None, None] * (cross @ cross)
-    decay = np.exp(-step / np.array([t2, t2, t1]))
-    matrices = np.zeros((len(x), 4, 4))
-    matrices[:, :3, :3], matrices[:, 2, 3], matrices[:, 3, 3] = decay[:, None] * rotation, 1 - decay[2], 1
-    while len(matrices) > 1:
-        even = len(matrices) // 2 * 2
-        matrices = np.concatenate([matrices[1:even:2] @ matrices[:even:2], matrices[even:]])
-    return matrices[0, 2, 2] + matrices[0, 2, 3]
 
 
 @pytest.mark.parametrize(("b1", "off_resonance"), [(1.0, 0.0), (0.75, 120.0), (1.2, -60.0)])
