@@ -29,6 +29,7 @@ GROUPS = {
         "studies.prewhitening",
         "studies.cardiac_preparations",
         "studies.off_resonance",
+        "studies.measured_profiles",
         "studies.slice_models",
         "benchmarks.simulator",
         "benchmarks.dictionary",
