@@ -7,9 +7,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ganmrf.physics.rf_pulse import gaussian, windowed_sinc
 from ganmrf.physics.sequences.published import mrf_fisp
 from ganmrf.physics.simulate import simulate
-from ganmrf.physics.slice_profile import SliceProfile, gauss_quadrature, sinc_profile, sinc_slice_profile
+from ganmrf.physics.slice_profile import (
+    FullSlice,
+    PartitionedSlice,
+    SliceProfile,
+    gauss_quadrature,
+    sinc_profile,
+    sinc_slice_profile,
+    small_tip,
+    small_tip_profile,
+)
 from ganmrf.physics.tissue import Tissue
 
 WINDOWS = {
@@ -181,6 +191,38 @@ BAD_RULES = [
 def test_bad_arguments_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
         sinc_slice_profile(**change)
+
+
+PULSE = gaussian(4.0)
+BAD_SLICES = [
+    (lambda: FullSlice(PULSE, np.nan), r"^FullSlice\.turns must be finite; got nan$"),
+    (lambda: FullSlice(PULSE, np.inf), r"^FullSlice\.turns must be finite; got inf$"),
+    (lambda: FullSlice(PULSE, 4, extent=0), r"^FullSlice\.extent must be positive and finite; got 0$"),
+    (lambda: PartitionedSlice(PULSE, 0), r"^PartitionedSlice\.n_positions must be a whole number, 1 or more; got 0$"),
+    (lambda: PartitionedSlice(PULSE, 2.5), r"^PartitionedSlice\.n_positions must be a whole number, 1 or more"),
+    (lambda: PartitionedSlice(PULSE, extent=-1), r"^PartitionedSlice\.extent must be positive and finite; got -1$"),
+    (lambda: small_tip(PULSE, 0), r"^n_nodes must be 1 or more; got 0$"),
+    (lambda: small_tip(PULSE, extent=np.nan), r"^extent must be positive and finite; got nan$"),
+]
+
+
+@pytest.mark.parametrize(("make", "message"), BAD_SLICES)
+def test_bad_slices_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+@pytest.mark.parametrize("pulse", [windowed_sinc(8, "hann"), gaussian(4.0)])
+def test_small_tip_rule_integrates_the_pulses_profile_over_position(pulse):
+    """Moments against an integral in thicknesses by another rule, of ten times as many positions."""
+    position, step = np.linspace(-1.5, 1.5, 20_001, retstep=True)
+    profile = small_tip_profile(pulse, position)
+    rule = small_tip(pulse)
+    assert rule.weights.sum() == pytest.approx(3, rel=1e-12)
+    for power in (1, 2, 5):
+        # A signal is an integral over position, not a mean: a thin slice has little of it.
+        expected = np.trapezoid(profile**power, dx=step)
+        assert rule.weights @ rule.nodes**power == pytest.approx(expected, abs=1e-6)
 
 
 def test_profile_passes_through_transforms_without_checks():
