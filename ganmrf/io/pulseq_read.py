@@ -29,7 +29,7 @@ def read_pulseq(path, *, slice_index: int | None = None) -> Fisp:
     A frame is an RF pulse (also of amplitude 0) with the readout after it. One pulse before the first frame may be an
     inversion: the file names its use, or (before Pulseq 1.5) its integral is above 2.5 rad, as that of adiabatic pulses
     is, and no readout follows it. Ignored are delays and readouts (of noise, of field cameras) before the first pulse,
-    pulses after the last readout, labels and triggers.
+    readouts of noise or of navigators by their labels, pulses after the last readout, other labels, and triggers.
 
     Flip angles are integrals of the pulses on resonance; where all phases are 0 or pi, a phase of pi makes the flip
     angle negative. Times are counted between the centres of pulses, which come from the file or else are those of the

@@ -67,10 +67,10 @@ def slice_pulse(scan: Scan, pulse: Pulse, echo: float | None = None) -> SlicePul
     times = pulse.start + np.linspace(0, pulse.waveform.times[-1], _FINE + 1)
     moments = scan.moments(times)
     whole = moments[-1] - moments[0]
-    axis = whole / np.linalg.norm(whole)
+    axis = whole / max(np.linalg.norm(whole), 1e-12)
     along = (moments - moments[0]) @ axis
     across = np.linalg.norm(moments - moments[0] - along[:, None] * axis, axis=1).max()
-    if np.diff(along).min() < -_SAME * along[-1] / _FINE or across > _SAME * along[-1]:
+    if not along[-1] or np.diff(along).min() < -_SAME * along[-1] / _FINE or across > _SAME * along[-1]:
         raise ValueError(f"{place}: the gradient of the pulse changes its direction, so that it selects no one slice")
     start, end = 0.0, float(along[-1])
     if echo is not None:
