@@ -6,7 +6,7 @@ Example::
 
 Without flags it is the paper's: 1000 frames of MRF-FISP, 5970 pairs of T1 and T2, and the slice that a pulse excites
 and a spoiler dephases (``--slice_model``). A sequence of your own is a CSV file with columns ``flip_angle_deg``,
-``repetition_time_ms`` and ``echo_time_ms`` (or ``--echo_time_ms``), or a Pulseq ``.seq``, with its own pulse and spoiler.
+``repetition_time_ms`` and ``echo_time_ms`` (or ``--echo_time_ms``), or a Pulseq ``.seq``, with its own slice.
 
 A ``.zarr`` folder is written while it is simulated, and need not fit in memory; the same command goes on with one that
 was killed. Several processes share the work when each is given the same flags, ``--coordinator=host0:1234``,
