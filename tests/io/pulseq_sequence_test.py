@@ -1,5 +1,7 @@
 """Any sequence in a Pulseq file is read as it is played: by blocks, with the pulse and the spoiler of its slice."""
 
+import re
+
 import numpy as np
 import pypulseq
 import pytest
@@ -10,7 +12,23 @@ from ganmrf.physics.sequences.blocks import Blocks, HalfTurns, Played, Train, si
 from ganmrf.physics.sequences.bssfp import Bssfp
 from ganmrf.physics.sequences.fisp import Fisp
 from ganmrf.physics.sequences.spoiled_gradient_echo import SpoiledGradientEcho
-from tests.io.pulseq_files import THICKNESS, build, fisp, hard_pulse, inversion, played_out, readout, scan, write
+from ganmrf.physics.simulate import simulate
+from ganmrf.physics.slice_profile import FullSlice
+from ganmrf.physics.tissue import Tissue
+from tests.io.isochromats import play
+from tests.io.pulseq_files import (
+    THICKNESS,
+    build,
+    by_hand,
+    fisp,
+    hard_pulse,
+    inversion,
+    opened,
+    played_out,
+    readout,
+    scan,
+    write,
+)
 
 FRAME = 12e-3  # s
 VOXEL = {"t1": 0.9, "t2": 0.07}
@@ -77,6 +95,31 @@ def test_first_frames_alone(tmp_path):
     assert read_pulseq_sequence(path, n_frames=2).sequence.n_frames == 2
     with pytest.raises(ValueError, match=r"scan\.seq: n_frames must be 1 to 3, those of the file; got 4"):
         read_pulseq_sequence(path, n_frames=4)
+
+
+@pytest.mark.parametrize("version", ["1.4", "1.5"])
+def test_files_of_earlier_versions_say_the_same(tmp_path, version):
+    """But for what pulses are for: those without a gradient and a readout prepare where excitations select a slice."""
+    path = build(tmp_path / "scan.seq", lambda add, _: frame(add, 20), prepare=t2_prepared, version=version)
+    found = read_pulseq_sequence(path)
+    assert kinds(found.sequence) == [Played, Train]
+    np.testing.assert_allclose(np.rad2deg(float(found.sequence.blocks[0].flip_angle.sum())), 360, rtol=1e-5)
+    np.testing.assert_allclose(found.sequence.blocks[1].repetition_time[:3], FRAME, rtol=1e-5)
+    assert found.turns == pytest.approx(1000 * found.slice_thickness, rel=1e-4)
+
+
+@pytest.mark.parametrize(("minor", "read"), [(1, False), (2, True), (3, True), (6, False)])
+def test_versions_that_are_not_read_are_named(tmp_path, minor, read):
+    path = by_hand(tmp_path / "old.seq", 3, (20, np.diff(np.sin(np.arange(20)), prepend=0)))
+    text = path.read_text(encoding="utf-8").replace("minor 3", f"minor {minor}")
+    if minor == 2:  # its blocks have no extensions
+        text = re.sub(r"^((?:\d ){7})0$", r"\1", text, flags=re.MULTILINE)
+    path.write_text(text, encoding="utf-8")
+    if read:
+        assert read_pulseq_sequence(path).sequence.n_frames == 2
+    else:
+        with pytest.raises(ValueError, match=rf"old\.seq: Pulseq version 1\.{minor}\.\d: 1\.2 to 1\.5 are read"):
+            read_pulseq_sequence(path)
 
 
 # Other trains, which are the same experiment as sequences of ours: signals agree
@@ -285,6 +328,30 @@ def test_inversion_needs_no_crusher_but_other_preparations_do(tmp_path):
 
     found = read_pulseq_sequence(build(tmp_path / "inverted.seq", inverted_again, n_frames=2)).sequence
     assert kinds(found) == [Train, Played, Train]
+
+
+# Everything together: the signal of the slice is that of isochromats which the file's blocks move
+
+T2_LONG = {"t1": 1.0, "t2": 0.4}  # s: relaxation during a pulse of 1 ms, which is left out, is small
+
+
+@pytest.mark.parametrize(("area", "off_resonance"), [(700.0, 0.0), (-500.0, 12.0), (0.0, 12.0)])
+def test_signal_of_the_slice_is_that_of_the_file_played(tmp_path, area, off_resonance):
+    """T2-prepared, with a pulse without readout, an asymmetric pulse, and phases of pulse and receiver."""
+    phase, receiver = [0.4, 1.1, 2.7, 0.2, 5.0], [0.4, 0.9, 2.0, 0.1, 4.0]
+
+    def kernel(add, i):
+        shape = {"center_pos": 0.4, "time_bw_product": 5}
+        frame(add, 15 + 6 * i, phase[i], receiver=receiver[i], area=area, recorded=i != 1, **shape)
+
+    path = build(tmp_path / "scan.seq", kernel, n_frames=5, prepare=t2_prepared)
+    found = read_pulseq_sequence(path)
+    tissue = Tissue(**{name: np.array([value]) for name, value in T2_LONG.items()}, off_resonance=off_resonance)
+    signal = simulate(found.sequence, tissue, slice_profile=FullSlice(found.rf_pulse, found.turns))[0]
+    position = 3.0 * ((np.arange(300) + 0.5) / 300 - 0.5) * found.slice_thickness
+    echoes = play(opened(path), position, **T2_LONG, off_resonance=off_resonance).mean(axis=1) * 3.0
+    expected = 1j * echoes * np.exp(1j * (receiver[0] - phase[0]))  # the first frame's phases are read as 0
+    np.testing.assert_allclose(signal, expected, atol=0.01 * np.abs(expected).max())
 
 
 # What cannot be said is refused, with the block

@@ -7,7 +7,8 @@ import pytest
 from ganmrf.io.pulseq_sequence import read_pulseq_sequence
 from ganmrf.io.pulseq_slice import read_rf_pulse
 from ganmrf.physics.rf_pulse import rotation, windowed_sinc
-from tests.io.pulseq_files import THICKNESS, build, hard_pulse, readout, scan, write
+from tests.io.isochromats import play
+from tests.io.pulseq_files import THICKNESS, build, hard_pulse, opened, readout, scan, write
 from tests.shared import shared
 
 POSITION = np.array([-1.1, -0.52, -0.3, 0.0, 0.17, 0.45, 0.8])  # slice thicknesses
@@ -26,32 +27,6 @@ def excited(path, made):
         add(pypulseq.make_trapezoid("z", area=3000.0), pypulseq.make_trapezoid("x", area=-gx.area / 2))
 
     return build(path, kernel, n_frames=2)
-
-
-def isochromats(made, thickness):
-    """Mx + i My after pulse and rephaser, of M = z before, (positions,): turned sample by sample, 1 us each."""
-    rf, gz, rephaser = made
-    step, turned = 1e-6, np.zeros((len(POSITION), 3))
-    turned[:, 2] = 1
-    start = rf.delay + np.arange(len(rf.signal)) * step
-    gradient = np.interp(start + step / 2, *ramps(gz))
-    for signal, along, time in zip(rf.signal, gradient, start - rf.delay, strict=True):
-        signal = signal * np.exp(1j * (rf.phase_offset + 2 * np.pi * rf.freq_offset * (time + step / 2)))
-        field = np.stack(np.broadcast_arrays(signal.real, signal.imag, along * POSITION * thickness), axis=1)
-        turn = 2 * np.pi * step * np.linalg.norm(field, axis=1)
-        axis = field / np.maximum(np.linalg.norm(field, axis=1), 1e-12)[:, None]
-        cos, sin = np.cos(turn)[:, None], np.sin(turn)[:, None]
-        along_axis = axis * np.sum(axis * turned, axis=1)[:, None]
-        turned = cos * turned + sin * np.cross(axis, turned) + (1 - cos) * along_axis
-    times, values = ramps(gz)
-    fine = np.linspace(start[-1] + step, times[-1], 2001)
-    rest = np.trapezoid(np.interp(fine, times, values), fine) + rephaser.area
-    return (turned[:, 0] + 1j * turned[:, 1]) * np.exp(2j * np.pi * rest * POSITION * thickness)
-
-
-def ramps(gz):
-    times = np.cumsum([gz.delay, gz.rise_time, gz.flat_time, gz.fall_time])
-    return times, gz.amplitude * np.array([0.0, 1.0, 1.0, 0.0])
 
 
 def sinc(degrees, **options):
@@ -94,7 +69,7 @@ def test_pulse_turns_every_position_as_isochromats_are(tmp_path, made):
     )  # of the file, of which the first frame has 0
     angle = float(np.abs(found.sequence.as_blocks().blocks[0].flip_angle[0]))
     flip, _, post = rotation(found.rf_pulse, angle, POSITION)
-    played = isochromats(made, found.slice_thickness)
+    played = play(opened(path), found.slice_thickness * POSITION)[0]
     np.testing.assert_allclose(-1j * np.sin(flip) * np.exp(1j * (post + phase)), played, atol=3e-3)  # of 180 samples
     assert np.abs(played[3]) > 0.5  # in the middle
 
