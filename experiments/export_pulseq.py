@@ -14,7 +14,14 @@ from experiments.flags.command_line import command
 from ganmrf.io.pulseq_write import write_pulseq
 from ganmrf.runs.configs import FISP_ALONE, OF_OTHER_KINDS, TISSUE_FIELDS, SimulationConfig, SpiralConfig
 from ganmrf.runs.slices import PulseConfig
-from ganmrf.settings import configuration, group, setting
+from ganmrf.settings import configuration, group, naming_fields, setting
+
+_FLAGS = {  # what the writer may refuse -> its flag, with dashes where it does not come first
+    "echo_time": "echo_time_ms",
+    "inversion_time": "inversion_time_ms",
+    "max_gradient": "--max_gradient_mt_per_m",
+    "max_slew_rate": "--max_slew_rate_t_per_m_s",
+}
 
 
 @configuration
@@ -34,7 +41,8 @@ def main(config: Config):
     """Designs the spiral and writes the file."""
     sequence, sampling = config.simulation.sequence(), config.sampling
     readout, excitation = sampling.readout(sequence.n_frames), config.pulse.excitation(config.simulation.played())
-    write_pulseq(config.output, sequence, readout, excitation=excitation, limits=sampling.limits)
+    with naming_fields(**_FLAGS):
+        write_pulseq(config.output, sequence, readout, excitation=excitation, limits=sampling.limits)
     seconds, spiral = float(np.sum(sequence.repetition_time)), sampling.spiral()
     print(
         f"{config.output}: {sequence.n_frames} frames in {seconds:.2f} s, spirals of "

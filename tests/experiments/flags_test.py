@@ -123,6 +123,8 @@ NAMED = [
     ("simulate_dictionary", "--output=d.npz --frames=1001", "--frames 1001"),
     ("export_pulseq", "--output=m.seq --frames=5 --max_slew_rate_t_per_m_s=1e-9", "max_slew_rate_t_per_m_s"),
     ("export_pulseq", "--output=m.seq --frames=5 --pulse_duration_ms=0.0123", "--pulse_duration_ms"),
+    ("export_pulseq", "--output=m.seq --frames=5 --slice_thickness_mm=1", "--max_gradient_mt_per_m"),
+    ("export_pulseq", "--output=m.seq --frames=5 --spoiler_turns=90", "--inversion_time_ms"),
     ("design_sequence", "--workdir=w --frames=9 --rf_power=1e-9 --flip_angle_deg=5,9", "--rf_power 1e-09"),
     ("design_sequence", "--workdir=w --frames=9 --scan_time_s=1e9", "--scan_time_s 1e+09"),
 ]

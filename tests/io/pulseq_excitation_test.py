@@ -7,6 +7,8 @@ from ganmrf.io.pulseq_sequence import read_pulseq_sequence
 from ganmrf.io.pulseq_settings import Excitation
 from ganmrf.physics.bloch import slice_signal
 from ganmrf.physics.rf_pulse import RfPulse, gaussian, spinors, windowed_sinc
+from ganmrf.physics.simulate import simulate
+from ganmrf.physics.slice_profile import FullSlice
 from ganmrf.physics.slr import slr
 from ganmrf.physics.tissue import Tissue
 from tests.io.pulseq_files import THICKNESS, scan, write
@@ -65,6 +67,18 @@ def test_signals_of_what_is_played_are_those_that_are_simulated(tmp_path, name):
     expected = slice_signal(sequence, tissue, given.pulse, given.turns, n_positions=150)
     played = slice_signal(sequence, tissue, pulses[0], turns.mean(), n_positions=150)
     assert np.linalg.norm(played - expected) < 5e-4 * np.linalg.norm(expected)
+
+
+def test_file_that_is_read_is_simulated_as_what_was_written(tmp_path):
+    rng = np.random.default_rng(1)
+    excitation = {"pulse": slr(8.0), "spoil_cycles": 6}
+    sequence = scan(12, flip_angle=rng.uniform(0.2, 1.2, 12), repetition_time=0.014, inversion_time=0.02)
+    tissue = Tissue(t1=[1.0, 0.3], t2=[0.08, 0.02])
+    written = simulate(sequence, tissue, slice_profile=Excitation(**excitation).full_slice())
+    read = read_pulseq_sequence(write(tmp_path / "scan.seq", sequence, excitation=excitation))
+    signal = simulate(read.sequence, tissue, slice_profile=FullSlice(read.rf_pulse, read.turns))
+    # Means of 180 steps of straight lines between 180 samples are not quite these.
+    assert np.linalg.norm(signal - written) < 1e-3 * np.linalg.norm(written)
 
 
 def test_pulses_centre_is_the_middle_of_its_gradient_whatever_its_shape(tmp_path):
