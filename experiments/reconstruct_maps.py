@@ -20,6 +20,8 @@ again, the command goes on where it was cut off.
 ``--dictionary`` in a ``.zarr`` folder is then read block by block, and never is in memory whole.
 """
 
+import contextlib
+import dataclasses
 import pathlib
 
 import numpy as np
@@ -32,6 +34,7 @@ from ganmrf.io.maps import describe, file_stem, map_files, save_maps, write_maps
 from ganmrf.io.mrd import write_mrd_images
 from ganmrf.io.series import is_dicom
 from ganmrf.runs.configs import SimulationConfig
+from ganmrf.runs.pulseq_schedules import is_pulseq
 from ganmrf.runs.slices import AS_PLAYED, slice_words
 from ganmrf.runs.workdir import Workdir
 from ganmrf.scan_settings import ReconstructionConfig, is_raw
@@ -94,10 +97,19 @@ def main(config: Config, given: frozenset[str]):
 def _map(config, stages):
     simulation, named = config.simulation, {}
     if config.reconstruction.dictionary is None:
-        named = {"tissue": simulation.tissue(), "slice_profile": simulation.slice_profile()}
+        named = {"tissue": simulation.tissue(), "slice_profile": _slice_profile(config)}
         if simulation.names_sequence:
             named["sequence"] = simulation.sequence()
     return map_scan(config.input, stages, config=config.reconstruction, progress=True, **named)
+
+
+def _slice_profile(config):
+    """The slice that the flags name, of the pulse and the spoiler of a .seq file that says where the samples lie."""
+    simulation, raw = config.simulation, config.reconstruction.raw
+    if not simulation.names_sequence and is_pulseq(raw.trajectory):
+        with contextlib.suppress(ValueError):  # of no use where another sequence is given
+            return dataclasses.replace(simulation, schedule=raw.trajectory, schedule_slice=raw.slice).slice_profile()
+    return simulation.slice_profile()
 
 
 def _write(folder: pathlib.Path, config, results):

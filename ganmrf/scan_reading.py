@@ -11,7 +11,8 @@ from ganmrf.imaging.coils import prewhiten
 from ganmrf.io.girf import read_girf
 from ganmrf.io.maps import read_b0_map, read_b1_map
 from ganmrf.io.mrd import RawData, read_mrd
-from ganmrf.io.pulseq_read import read_pulseq, read_pulseq_trajectory
+from ganmrf.io.pulseq_read import read_pulseq_trajectory
+from ganmrf.io.pulseq_sequence import read_pulseq_sequence
 from ganmrf.io.series import read_array, read_mask, read_series
 from ganmrf.io.trajectories import GivenTrajectory, read_trajectory
 from ganmrf.memory import require_memory
@@ -157,7 +158,7 @@ def _read_raw(path, config):
         sequence_from = given.trajectory
         try:
             with naming_fields(slice_index="slice"):
-                sequence = read_pulseq(given.trajectory, slice_index=given.slice)
+                sequence = read_pulseq_sequence(given.trajectory, slice_index=given.slice).sequence
         except ValueError as error:  # of no use where another sequence or a dictionary is given
             refused = str(error)
     found = {

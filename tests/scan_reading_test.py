@@ -14,7 +14,7 @@ from ganmrf.scan_to_maps import map_scan
 pytestmark = pytest.mark.usefixtures("quick_compiler")
 
 
-def test_a_seq_file_that_is_no_fisp_gives_its_trajectory_to_a_given_sequence(tmp_path):
+def test_a_seq_file_that_cannot_be_simulated_gives_its_trajectory_to_a_given_sequence(tmp_path):
     """A T2 preparation before the frames: the sequence is refused where it is needed, and not where it is given."""
     frames, size = 4, 16
     spiral = design_spiral(matrix=size, field_of_view=0.24, interleaves=2)
@@ -36,7 +36,7 @@ def test_a_seq_file_that_is_no_fisp_gives_its_trajectory_to_a_given_sequence(tmp
     write_mrd(tmp_path / "scan.h5", RawData(kspace, None, **place))
     config = ReconstructionConfig(rank=2, raw=RawConfig(trajectory=str(tmp_path / "prepared.seq")), refine=False)
     tissue = grid_of([0.5, 1.0], [0.05, 0.1])
-    with pytest.raises(ValueError, match=r"prepared.seq: found .*preparation.*give a --dictionary, or --schedule"):
+    with pytest.raises(ValueError, match=r"prepared.seq: .*preparation.*give a --dictionary, or --schedule"):
         map_scan(tmp_path / "scan.h5", tissue=tissue, config=config)
     found = map_scan(tmp_path / "scan.h5", sequence=mrf_fisp(frames), tissue=tissue, config=config)
     assert found.trajectory.shape == (frames, len(spiral.k), 2)
