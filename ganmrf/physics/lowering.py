@@ -97,7 +97,7 @@ def is_plain_fisp(sequence, off_resonance) -> bool:
     return isinstance(sequence, Fisp) and off_resonance is None
 
 
-def lower_slice(slice_profile, sequence, tissue, n_states: int | None = None, padded: bool = False):
+def lower_slice(slice_profile, sequence, tissue, n_states=None, *, padded: bool = False, common_b1: bool = False):
     """What engines take in place of a model of a slice: its positions, of a `FullSlice` or `PartitionedSlice`.
 
     Args:
@@ -106,6 +106,7 @@ def lower_slice(slice_profile, sequence, tissue, n_states: int | None = None, pa
       tissue: voxels, of which only B1, and whether off-resonance is given, counts.
       n_states: of a full slice, the states of a phase graph that its positions are as good as.
       padded: whether arrays of a full slice have one of few sizes.
+      common_b1: of a full slice, whether the voxels of a batch have the B1 of its first one.
 
     Raises:
       ValueError: flip angle times B1 beyond `LARGEST_ANGLE`.
@@ -115,7 +116,7 @@ def lower_slice(slice_profile, sequence, tissue, n_states: int | None = None, pa
     trains = trains_of(sequence)
     angles = [train.flip_angle for train in trains]
     if not is_traced(angles, tissue.b1):
-        largest = np.rad2deg(max(np.max(np.asarray(angle)) for angle in angles) * np.max(np.asarray(tissue.b1)))
+        largest = np.rad2deg(max(np.abs(angle).max() for angle in angles) * np.max(np.asarray(tissue.b1)))
         if largest > (most := np.rad2deg(LARGEST_ANGLE)):
             raise ValueError(f"flip angle times B1 must be {most:.0f} degrees at most in a slice; got {largest:.6g}")
     dtype = np.dtype(jnp.result_type(*jax.tree.leaves((sequence, tissue))))
@@ -123,7 +124,8 @@ def lower_slice(slice_profile, sequence, tissue, n_states: int | None = None, pa
     if isinstance(slice_profile, PartitionedSlice):
         return partitioned_positions(slice_profile, mirrored, dtype)
     n = n_positions(slice_profile, n_states, max(max(train.turns) for train in trains))
-    return full_positions(slice_profile, n, mirrored, padded, dtype)
+    positions = full_positions(slice_profile, n, mirrored, padded, dtype)
+    return dataclasses.replace(positions, common_b1=common_b1)
 
 
 def as_played(sequence, off_resonance):

@@ -21,7 +21,7 @@ from ganmrf.physics.lowering import (
     lower_slice,
 )
 from ganmrf.physics.sequences.blocks import PulseSequence
-from ganmrf.physics.slice_profile import FullSlice, PartitionedSlice, SliceModel, gauss_quadrature
+from ganmrf.physics.slice_profile import FullSlice, PartitionedSlice, SliceModel, SliceProfile, gauss_quadrature
 from ganmrf.physics.tissue import Tissue
 from ganmrf.pytrees import is_traced
 
@@ -61,9 +61,10 @@ def choose_n_states(
     if not accuracy > 0:
         raise ValueError(f"accuracy must be positive; got {accuracy}")
     form = form_of(sequence, tissue.off_resonance, slice_profile)
-    if form == SLICE and tissue.size <= _FEW:
+    few = tissue.size * _n_nodes(slice_profile) <= _FEW
+    if few and form == SLICE:
         return int(sufficient_n_states(sequence, np.max(np.asarray(tissue.t2)), accuracy))
-    if form == ISOCHROMAT or tissue.size * _n_nodes(slice_profile) <= _FEW:
+    if few or form == ISOCHROMAT:
         return exact_states(sequence)
     return n_states_of_boxes(sequence, [tissue], accuracy=accuracy, slice_profile=slice_profile)[0]
 
@@ -188,7 +189,7 @@ def _n_nodes(slice_profile):
     """Signals of a uniform slice that one signal takes."""
     if isinstance(slice_profile, PartitionedSlice):
         return slice_profile.n_positions
-    return 1 if slice_profile is None else np.size(slice_profile.nodes)
+    return np.size(slice_profile.nodes) if isinstance(slice_profile, SliceProfile) else 1
 
 
 def _thinned(slice_profile):

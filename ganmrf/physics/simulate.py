@@ -15,7 +15,7 @@ from ganmrf.physics.lowering import as_played, lower_slice, turns_alike
 from ganmrf.physics.n_states import resolve_n_states
 from ganmrf.physics.sequences.blocks import PulseSequence
 from ganmrf.physics.slice_positions import FullPositions
-from ganmrf.physics.slice_profile import SliceModel
+from ganmrf.physics.slice_profile import FullSlice, PartitionedSlice, SliceModel
 from ganmrf.physics.tissue import Tissue
 from ganmrf.pytrees import is_traced, pytree
 
@@ -39,9 +39,11 @@ def simulate(
       tissue: voxels of any shape.
       n_states: states of the extended phase graph to keep. None chooses as few as keep ``accuracy``
         (`choose_n_states`); where values are traced and cannot be read, all states that matter (frames // 2 + 1) are
-        kept. On a CPU a given number is rounded up to one more than a multiple of 8, unless values are traced.
+        kept. On a CPU a given number is rounded up to one more than a multiple of 8, unless values are traced. In a
+        `FullSlice` it stands for as many positions as are as good as so many states.
       accuracy: largest relative L2 error of a signal that leaving out states may cause; used when ``n_states`` is None.
-      slice_profile: quadrature over the slice; None for a uniform slice.
+      slice_profile: a model of the slice, whose signal is the integral over position in slice thicknesses; None for a
+        uniform slice one thickness wide.
 
     Returns:
       Signals, the voxels' shape first: (..., frames), for M0 = 1: ``1j (Mx + i My) exp(-i receiver phase)`` at the
@@ -49,7 +51,8 @@ def simulate(
       multiple of pi, known as such (`HalfTurns`), and nothing is off resonance; else complex.
 
     Raises:
-      ValueError: ``n_states`` below 1, or ``accuracy`` not positive.
+      ValueError: ``n_states`` below 1, ``accuracy`` not positive, or a flip angle times B1 above 360 degrees with a
+        model of the slice that plays its pulse.
 
     References:
       Weigel 2015, doi:10.1002/jmri.24619. Jiang et al. 2015, doi:10.1002/mrm.25559.
@@ -98,6 +101,8 @@ def simulate_in_chunks(
         if n_shifts:
             fixed["off_resonance"] = inputs.pop("off_resonance")[0]
             inputs = {name: value[:, :1] for name, value in inputs.items()}
+        if getattr(slice_profile, "common_b1", False) and "b1" in inputs:
+            inputs["b1"] = inputs["b1"][:, :1]
         if max_states is not None:
             inputs["n_states"] = jnp.broadcast_to(n_states, len(inputs["t1"]))
         signals = lax.map(chunk, inputs).reshape(-1, sequence.n_frames)[: flat.size]
@@ -121,13 +126,19 @@ def simulate_reverse(
     `simulate` only, as this function is a `jax.custom_vjp`. ``accuracy`` is 1e-4; under `jax.grad` values are traced,
     and all states that matter are kept.
 
-    Where nothing dephases, or frames have different numbers of turns, this is `simulate` itself.
+    Where nothing dephases, frames have different numbers of turns, or pulses rotate a slice (`FullSlice`,
+    `PartitionedSlice`), this is `simulate` itself.
     """
     sequence = as_played(sequence, tissue.off_resonance)
     n_states = resolve_n_states(sequence, tissue, slice_profile, n_states)
-    if not turns_alike(sequence):
+    if not _has_adjoint(sequence, slice_profile):
         return _simulate_traced(sequence, tissue, slice_profile, n_states=n_states)
     return tangents_in_chunks(sequence, tissue, slice_profile, n_states=n_states)[0]
+
+
+def _has_adjoint(sequence, slice_profile):
+    """Whether the recurrence with a hand-written adjoint serves: other engines are differentiated as they are."""
+    return turns_alike(sequence) and not isinstance(slice_profile, FullSlice | PartitionedSlice)
 
 
 @pytree
@@ -165,7 +176,8 @@ def simulate_with_tangents(
     of sequence, tissue and slice profile has a hand-written adjoint, so that an objective of signal and derivatives,
     such as a Cramer-Rao bound, can be minimised over flip angles and times. Forward mode is not available.
 
-    Where nothing dephases, or frames have different numbers of turns, `jax.jvp` of `simulate` takes its place.
+    Where nothing dephases, frames have different numbers of turns, or pulses rotate a slice (`FullSlice`,
+    `PartitionedSlice`), `jax.jvp` of `simulate` takes its place.
 
     The arguments that `simulate` has, too, mean the same here, with an ``accuracy`` of 1e-4. ``with_b1`` adds the
     derivative by B1, at a third more time, ``with_off_resonance`` that by off-resonance. All derivatives are those at
@@ -182,7 +194,7 @@ def simulate_with_tangents(
     sequence = as_played(sequence, tissue.off_resonance)
     n_states = resolve_n_states(sequence, tissue, slice_profile, n_states)
     names = "t1", "t2", *("b1",) * with_b1, *("off_resonance",) * with_off_resonance
-    carried = tangents_in_chunks if turns_alike(sequence) else _tangents_by_jvp
+    carried = tangents_in_chunks if _has_adjoint(sequence, slice_profile) else _tangents_by_jvp
     signal, *tangents = carried(sequence, tissue, slice_profile, n_states=n_states, parameters=names)
     return SignalTangents(signal, **{f"d_{name}": each for name, each in zip(names, tangents, strict=True)})
 

@@ -37,6 +37,7 @@ class FullPositions:
       weights: slice thicknesses that each position stands for, (positions,); 0 for those that fill the last block.
       n_blocks: blocks of `BLOCK` positions that count; what is beyond fills the arrays.
       mirrored: whether each position also stands for that on the other side of the slice, static.
+      common_b1: whether the voxels of a batch have the B1 of its first one, static.
     """
 
     polynomials: np.ndarray | jax.Array
@@ -44,6 +45,7 @@ class FullPositions:
     weights: np.ndarray | jax.Array
     n_blocks: np.ndarray | jax.Array
     mirrored: bool = dataclasses.field(metadata={"static": True})
+    common_b1: bool = dataclasses.field(default=False, metadata={"static": True})
 
     @property
     def is_real(self) -> bool:

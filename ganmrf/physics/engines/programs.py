@@ -24,9 +24,8 @@ def lanes(sequence, tissue, slice_profile, n_states: int, max_states: int | None
     if max_states is not None:
         return kernel_lanes(sequence, tissue, slice_profile)
     if isinstance(slice_profile, FullPositions):
-        n_states = len(slice_profile.weights)
-        if jax.default_backend() != "cpu":
-            return max(16384 * 64 // n_states, 16)
+        most = 8192 if jax.default_backend() == "cpu" else 2**20  # isochromats: as many numbers as of states below
+        return max(most // len(slice_profile.weights), 8)
     if jax.default_backend() == "cpu":
         return min(max(10240 // n_states // 64 * 64, 64), 512)  # 40 kB for each of p, q and z in float32
     return 16384  # enough to fill a GPU

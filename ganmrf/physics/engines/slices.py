@@ -48,10 +48,11 @@ def slice_signal(
 
         def frame(state, inputs):
             x, y, z = state
-            pulse, (e1, e2, recovery, lane_turn), total = inputs
+            pulse, lanes, total = inputs
+            e1, e2, recovery, lane_turn = jax.tree.map(lambda each: each[None], lanes)
             if not shared:
                 angle, *spoil = pulse
-                cos, sin, pre, post = rotations(angle)
+                cos, sin, pre, post = lax.optimization_barrier(rotations(angle))
                 x, y = _turned(x, y, *pre)
                 pulse = cos, sin, *_product(post, spoil), *(weights * part for part in post)
             cos, sin, *turn, real, imaginary = pulse
@@ -63,9 +64,9 @@ def slice_signal(
                 x, y = _turned(x, y, *lane_turn)
             return (e2 * x, e2 * y, z), total
 
-        lanes = max(each.shape[1] for each in jax.tree.leaves((inputs, c.angle)))
-        zero = jnp.zeros((len(weights), lanes), dtype)
-        start, frames = (zero, zero, zero + c.z0), (pulses, inputs, total)
+        n_lanes = max(each.shape[1] for each in jax.tree.leaves((inputs, c.angle)))
+        zero = jnp.zeros((len(weights), n_lanes), dtype)
+        start, frames = (zero, zero, zero + c.z0[None]), (pulses, inputs, total)
         if in_kernel:
             return lax.scan(frame, start, frames)[1]
         run = jax.checkpoint(lambda state, frames: lax.scan(frame, state, frames))
@@ -96,22 +97,28 @@ def rotation(polynomials, angle):
     Returns:
       Cosine and sine of flip, and of pre and post each as a pair, (..., positions, 1 or lanes).
     """
+    angle = angle[..., None, :]
     square = angle * angle
     by = square * (2 / LARGEST_ANGLE**2) - 1
-    by = by[..., None, :]
+    polynomials = polynomials.reshape(*polynomials.shape[:2], *(1,) * (by.ndim - 2), *polynomials.shape[2:])
     ar, ai, br, bi = polynomials[-1]
     for n in range(len(polynomials) - 2, -1, -1):
         ar, ai, br, bi = (value * by + each for value, each in zip((ar, ai, br, bi), polynomials[n], strict=True))
+    # Behind barriers, or XLA would compute the polynomials again for every number that depends on them.
+    ar, ai, br, bi = lax.optimization_barrier((ar, ai, br, bi))
     a, b = ar * ar + ai * ai, br * br + bi * bi
-    turned = square[..., None, :] * b
-    norm = 1 / (a + turned)  # 1, but for rounding that a thousand rotations would add up
+    # Without size there is no direction, and any is as good.
     has_a, has_b = a > _FEWEST, b > _FEWEST
-    a_size, b_size = (jnp.sqrt(jnp.where(has, each, 1)) for has, each in ((has_a, a), (has_b, b)))
-    ar, ai = jnp.where(has_a, ar, 1) / a_size, jnp.where(has_a, ai, 0) / a_size
-    br, bi = jnp.where(has_b, br, 1) / b_size, jnp.where(has_b, bi, 0) / b_size
-    sin = 2 * angle[..., None, :] * norm * jnp.where(has_a & has_b, a_size * b_size, 0)
-    post = ar * br + ai * bi, ar * bi - ai * br
-    pre = ar * br - ai * bi, -ar * bi - ai * br
+    ar, br = jnp.where(has_a, ar, 1), jnp.where(has_b, br, 1)
+    inverse = 1 / jnp.sqrt(jnp.where(has_a, a, 1) * jnp.where(has_b, b, 1))
+    inverse = lax.optimization_barrier(inverse)
+    turned = square * b
+    # |a|^2 + |b|^2 is 1, but for rounding that a thousand rotations would add up; to first order this is its inverse.
+    norm = 2 - a - turned
+    sin = 2 * angle * norm * a * b * inverse
+    real, imaginary, both, neither = ar * br, ai * bi, ar * bi, ai * br
+    post = (real + imaginary) * inverse, (both - neither) * inverse
+    pre = (real - imaginary) * inverse, -(both + neither) * inverse
     return (a - turned) * norm, sin, pre, post
 
 
@@ -120,19 +127,19 @@ def _fused(rotations, dephased, weights):
     cos, sin, pre, post = rotations
     following = tuple(jnp.concatenate([each[1:], each[-1:]]) for each in pre)
     turn = _product(_product(post, following), dephased)
-    return cos, sin, *turn, *(weights * part for part in post)
+    return cos, sin, *turn, *(weights[None] * part for part in post)
 
 
 def _dephased(turns, dephasing, in_kernel):
     """Cosine and sine of what frames dephase, (frames, positions, 1)."""
     distinct, place = np.unique(turns, return_inverse=True)
-    angles = np.asarray(distinct, float)[:, None, None].astype(dephasing.dtype) * dephasing
+    angles = np.asarray(distinct, float)[:, None, None].astype(dephasing.dtype) * dephasing[None]
     cos_sin = one_kernel.cos_sin(angles[..., 0], in_kernel)
     if len(distinct) == 1:
         return tuple(jnp.broadcast_to(each[..., None], (len(turns), *angles.shape[1:])) for each in cos_sin)
     # Frames of many kinds are few; a list of rows would be slow in XLA.
     masks = [jnp.asarray(place == n, dephasing.dtype)[:, None] for n in range(len(distinct))]
-    return tuple(sum(mask * row for mask, row in zip(masks, each, strict=True))[..., None] for each in cos_sin)
+    return tuple(sum(mask * row[None] for mask, row in zip(masks, each, strict=True))[..., None] for each in cos_sin)
 
 
 def _turned(x, y, cos, sin):

@@ -17,7 +17,7 @@ from jax import lax
 from ganmrf.physics.engines import one_kernel
 from ganmrf.physics.engines.isochromats import at_echo, isochromats
 from ganmrf.physics.engines.looping import in_blocks
-from ganmrf.physics.engines.slices import slice_signal
+from ganmrf.physics.engines.slices import rotation, slice_signal
 from ganmrf.physics.engines.states import STATES_AT_A_TIME, scan_states
 from ganmrf.physics.lowering import (
     ISOCHROMAT,
@@ -29,10 +29,11 @@ from ganmrf.physics.lowering import (
     recorded_frames,
     turns_of,
 )
-from ganmrf.physics.slice_positions import FullPositions
+from ganmrf.physics.slice_positions import FullPositions, PartitionedPositions
 
 # Frames a block. Reverse mode stores the states between blocks only, and computes those within a block again.
 _BLOCK = 100
+_SLICE_BLOCK = 32  # a slice has much magnetisation: as much between a thousand frames as within a block
 
 
 def fisp_signal(sequence, t1, t2, b1, slice_profile=None, lane_states=None, *, n_states, max_states: int | None = None):
@@ -94,7 +95,7 @@ def train_signal(
             slice_profile = dataclasses.replace(
                 slice_profile, n_blocks=slice_profile.n_blocks * jnp.minimum(n_states, 1)
             )
-        signals = slice_signal(coefficients, played_turns(sequence), slice_profile, _BLOCK, in_kernel)
+        signals = slice_signal(coefficients, played_turns(sequence), slice_profile, _SLICE_BLOCK, in_kernel)
         return _recorded(signals[0] if len(signals) == 1 else lax.complex(*signals), recorded)
     if form_of(sequence, off_resonance) == ISOCHROMAT:
         n_states = None
@@ -136,30 +137,56 @@ def _signal(coefficients, turns, slice_profile, lane_states, *, n_states, max_st
     An ``n_states`` of None is the isochromat's: nothing turns.
     """
     c, in_kernel = coefficients, max_states is not None
+    partitioned = isinstance(slice_profile, PartitionedPositions)
 
     def scan(angle):
         if n_states is None:
             return isochromats(dataclasses.replace(c, angle=angle), _BLOCK, in_kernel)
         return _after_pulses(dataclasses.replace(c, angle=angle), turns, lane_states, n_states, max_states)
 
+    def seen_at(position):
+        """Signals at one position of a partitioned slice, at the echo."""
+        at_position = _turned_by_phases(c, position[..., None, None].astype(c.e1.dtype), slice_profile.phases)
+        if n_states is None:
+            return isochromats(at_position, _BLOCK, in_kernel)[: 1 if slice_profile.mirrored else 2]
+        seen = _after_pulses(at_position, turns, lane_states, n_states, max_states)
+        turn = () if at_position.turn is None else one_kernel.cos_sin(at_position.echo_turn, in_kernel)
+        return at_echo(seen, c.echo, *turn)[: 1 if slice_profile.mirrored else 2]
+
     if slice_profile is None:
         signals = scan(c.angle)
     else:
+        of_node = seen_at if partitioned else lambda scale: scan(scale * c.angle)
 
         @jax.checkpoint
         def add_node(total, node):
             scale, weight = node
-            seen = scan(scale * c.angle)
+            seen = of_node(scale)
             return tuple(sum_ + weight * each for sum_, each in zip(total, seen, strict=True)), None
 
         dtype = c.e1.dtype
-        nodes = (jnp.asarray(slice_profile.nodes, dtype), jnp.asarray(slice_profile.weights, dtype))
-        none_yet = jax.tree.map(jnp.zeros_like, jax.eval_shape(scan, c.angle))
+        scales = jnp.moveaxis(slice_profile.polynomials, -1, 0) if partitioned else slice_profile.nodes
+        nodes = (jnp.asarray(scales, dtype), jnp.asarray(slice_profile.weights, dtype))
+        none_yet = jax.tree.map(jnp.zeros_like, jax.eval_shape(of_node, nodes[0][0]))
         signals = lax.scan(add_node, none_yet, nodes)[0]
-    if n_states is not None:  # after the sum over a slice, which the echo is common to
+    if n_states is not None and not partitioned:  # after the sum over a slice, which the echo is common to
         turn = () if c.turn is None else one_kernel.cos_sin(c.echo_turn, in_kernel)
         signals = at_echo(signals, c.echo, *turn)
-    return signals[0] if c.turn is None else lax.complex(*signals)
+    return signals[0] if len(signals) == 1 else lax.complex(*signals)
+
+
+def _turned_by_phases(coefficients, polynomials, phases):
+    """Coefficients at a position of a slice: flip angles of the pulse there and, if they count, its phases."""
+    c = coefficients
+    cos, sin, pre, post = jax.tree.map(lambda each: each[:, 0], rotation(polynomials, c.angle))
+    angle = jnp.arctan2(sin, cos)
+    if not phases:  # beyond a zero of the profile the pulse turns the other way
+        return dataclasses.replace(c, angle=jnp.where(post[0] < 0, -angle, angle))
+    pre, post = (jnp.arctan2(sin, cos) for cos, sin in (pre, post))
+    turn = post + jnp.concatenate([pre[1:], pre[-1:]])
+    turn, echo_turn = (each if own is None else each + own for each, own in ((turn, c.turn), (post, c.echo_turn)))
+    turn, echo_turn = (jnp.broadcast_to(each, c.e1.shape) for each in (turn, echo_turn))
+    return dataclasses.replace(c, angle=angle, turn=turn, echo_turn=echo_turn)
 
 
 def _after_pulses(coefficients, turns, lane_states, n_states, max_states):
