@@ -41,7 +41,7 @@ def slice_signal(
         shared = c.angle.shape[1] == 1
 
         def rotations(angle):
-            return rotation(polynomials, angle)
+            return rotation(polynomials, angle, in_kernel)
 
         dephased = _dephased(turns, dephasing, in_kernel)
         pulses = _fused(rotations(c.angle), dephased, weights) if shared else (c.angle, *dephased)
@@ -52,7 +52,7 @@ def slice_signal(
             e1, e2, recovery, lane_turn = jax.tree.map(lambda each: each[None], lanes)
             if not shared:
                 angle, *spoil = pulse
-                cos, sin, pre, post = lax.optimization_barrier(rotations(angle))
+                cos, sin, pre, post = rotations(angle)
                 x, y = _turned(x, y, *pre)
                 pulse = cos, sin, *_product(post, spoil), *(weights * part for part in post)
             cos, sin, *turn, real, imaginary = pulse
@@ -91,7 +91,7 @@ def slice_signal(
     return at_echo(seen, c.echo, *one_kernel.cos_sin(c.echo_turn, in_kernel))
 
 
-def rotation(polynomials, angle):
+def rotation(polynomials, angle, in_kernel):
     """Rotations ``Rz(post) Rx(flip) Rz(pre)`` of `slice_positions` by angles, rad, (..., 1 or lanes).
 
     Returns:
@@ -104,14 +104,13 @@ def rotation(polynomials, angle):
     ar, ai, br, bi = polynomials[-1]
     for n in range(len(polynomials) - 2, -1, -1):
         ar, ai, br, bi = (value * by + each for value, each in zip((ar, ai, br, bi), polynomials[n], strict=True))
-    # Behind barriers, or XLA would compute the polynomials again for every number that depends on them.
-    ar, ai, br, bi = lax.optimization_barrier((ar, ai, br, bi))
+    ar, ai, br, bi = _held((ar, ai, br, bi), in_kernel)
     a, b = ar * ar + ai * ai, br * br + bi * bi
     # Without size there is no direction, and any is as good.
     has_a, has_b = a > _FEWEST, b > _FEWEST
     ar, br = jnp.where(has_a, ar, 1), jnp.where(has_b, br, 1)
     inverse = 1 / jnp.sqrt(jnp.where(has_a, a, 1) * jnp.where(has_b, b, 1))
-    inverse = lax.optimization_barrier(inverse)
+    (inverse,) = _held((inverse,), in_kernel)
     turned = square * b
     # |a|^2 + |b|^2 is 1, but for rounding that a thousand rotations would add up; to first order this is its inverse.
     norm = 2 - a - turned
@@ -120,6 +119,16 @@ def rotation(polynomials, angle):
     post = (real + imaginary) * inverse, (both - neither) * inverse
     pre = (real - imaginary) * inverse, -(both + neither) * inverse
     return (a - turned) * norm, sin, pre, post
+
+
+def _held(values, in_kernel):
+    """The values; in a kernel read from a buffer, as XLA would compute them again for each number made from them."""
+    if not in_kernel:
+        return values
+    buffer = jnp.zeros((len(values) + 1, *values[0].shape), values[0].dtype)
+    for n, value in enumerate(values):
+        buffer = buffer.at[n].set(value)
+    return tuple(buffer[n] for n in range(len(values)))
 
 
 def _fused(rotations, dephased, weights):

@@ -146,7 +146,7 @@ def _signal(coefficients, turns, slice_profile, lane_states, *, n_states, max_st
 
     def seen_at(position):
         """Signals at one position of a partitioned slice, at the echo."""
-        at_position = _turned_by_phases(c, position[..., None, None].astype(c.e1.dtype), slice_profile.phases)
+        at_position = _turned_by_phases(c, position[..., None, None].astype(c.e1.dtype), slice_profile.phases, in_kernel)
         if n_states is None:
             return isochromats(at_position, _BLOCK, in_kernel)[: 1 if slice_profile.mirrored else 2]
         seen = _after_pulses(at_position, turns, lane_states, n_states, max_states)
@@ -175,10 +175,10 @@ def _signal(coefficients, turns, slice_profile, lane_states, *, n_states, max_st
     return signals[0] if len(signals) == 1 else lax.complex(*signals)
 
 
-def _turned_by_phases(coefficients, polynomials, phases):
+def _turned_by_phases(coefficients, polynomials, phases, in_kernel):
     """Coefficients at a position of a slice: flip angles of the pulse there and, if they count, its phases."""
     c = coefficients
-    cos, sin, pre, post = jax.tree.map(lambda each: each[:, 0], rotation(polynomials, c.angle))
+    cos, sin, pre, post = jax.tree.map(lambda each: each[:, 0], rotation(polynomials, c.angle, in_kernel))
     angle = jnp.arctan2(sin, cos)
     if not phases:  # beyond a zero of the profile the pulse turns the other way
         return dataclasses.replace(c, angle=jnp.where(post[0] < 0, -angle, angle))
