@@ -33,6 +33,7 @@ from ganmrf.report.study_figures import errors_figure
 from ganmrf.settings import configuration, setting
 
 _TISSUES = {name: times[:2] for name, times in (TISSUES | CARDIAC_TISSUES).items()}  # T1, T2, s
+_SCHEDULES = "jiang2015", "cao2019"  # of 1000 and of 500 frames
 _NODES = 24  # of the small-tip profile, within 1e-4 of any more: errors are those of the model
 
 
@@ -40,6 +41,7 @@ _NODES = 24  # of the small-tip profile, within 1e-4 of any more: errors are tho
 class Config:
     """Pulses, spoilers and schedules."""
 
+    schedule: tuple[str, ...] = setting(_SCHEDULES, "published schedules", choices=_SCHEDULES)
     frames: int = setting(1000, "of the schedules at most, which have 1000 and 500", at_least=10, at_most=1000)
     time_bandwidth: tuple[float, ...] = setting(
         (2.0, 4.0, 8.0), "of the pulses: duration times bandwidth", above=0, at_most=MAX_TIME_BANDWIDTH
@@ -70,14 +72,13 @@ def main(config: Config):
     keep(config, rows, _figure)
 
 
-def schedules(n_frames: int) -> dict[str, Fisp]:
-    """The published schedules, ``n_frames`` of each at most."""
+def read_published(schedule: str, n_frames: int) -> Fisp:
+    """A published schedule, by its name among the flags; ``n_frames`` of it at most."""
+    if schedule == "jiang2015":
+        return mrf_fisp(n_frames)
     path = importlib.resources.files("ganmrf") / "data" / "mrf_fisp_cao2019.csv"
-    short = read_schedule(path, echo_time=ECHO_TIME_S, inversion_time=20e-3)
-    return {
-        "Jiang 2015": mrf_fisp(n_frames),
-        "Cao 2019": jax.tree.map(lambda leaf: leaf[:n_frames] if leaf.ndim else leaf, short),
-    }
+    whole = read_schedule(path, echo_time=ECHO_TIME_S, inversion_time=20e-3)
+    return jax.tree.map(lambda leaf: leaf[:n_frames] if leaf.ndim else leaf, whole)
 
 
 def measure(config: Config) -> list[dict]:
@@ -86,8 +87,8 @@ def measure(config: Config) -> list[dict]:
     spoilers = np.array(config.turns)[:, None]
     everywhere = jax.tree.map(lambda leaf: np.broadcast_to(leaf, (len(spoilers), *truth.shape)), truth)
     n_positions = int(np.ceil(config.positions * max(config.turns)))
-    for (name, sequence), time_bandwidth in itertools.product(schedules(config.frames).items(), config.time_bandwidth):
-        pulse = windowed_sinc(time_bandwidth, config.window)
+    for schedule, time_bandwidth in itertools.product(config.schedule, config.time_bandwidth):
+        sequence, pulse = read_published(schedule, config.frames), windowed_sinc(time_bandwidth, config.window)
         signals = 1j * slice_signal(sequence, everywhere, pulse, spoilers, n_positions)
         for turns, played in zip(config.turns, signals, strict=True):
             for model, slice_profile in _models(pulse, turns).items():
@@ -95,7 +96,7 @@ def measure(config: Config) -> list[dict]:
                 n_states = n_states_of_boxes(sequence, [truth], accuracy=1e-4, slice_profile=slice_profile)[0]
                 found = fit(sequence, played, truth, n_states, slice_profile)
                 errors = np.asarray(found.t1) / truth.t1 - 1, np.asarray(found.t2) / truth.t2 - 1
-                facts = {"schedule": name, "time_bandwidth": time_bandwidth, "turns": turns, "model": model}
+                facts = {"schedule": schedule, "time_bandwidth": time_bandwidth, "turns": turns, "model": model}
                 for tissue, t1_error, t2_error in zip(_TISSUES, *errors, strict=True):
                     row = {"tissue": tissue, "t1_error": float(t1_error), "t2_error": float(t2_error)}
                     rows.append(facts | row)
