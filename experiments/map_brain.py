@@ -125,6 +125,11 @@ def main(config: Config, given: frozenset[str]):
         if row.voxels:
             t1, t2 = (f"{100 * error:.2f} %" for error in (row.t1_rrmse, row.t2_rrmse))
             print(f"{row.name:12s} {row.voxels:6d} voxels, RRMSE T1 {t1}, T2 {t2}")
+    for model, tissues in results.metrics["slice_models"].items():
+        for name, row in tissues.items():
+            if row["voxels"]:
+                t1, t2 = (f"{100 * row[bias]:+z.2f} %" for bias in ("t1_bias", "t2_bias"))
+                print(f"{name:12s} by a dictionary of the slice as {model:11s} bias T1 {t1}, T2 {t2}")
     if "rms_error_off_resonance_hz" in results.metrics:
         print(f"RMS error of off-resonance {results.metrics['rms_error_off_resonance_hz']:.2f} Hz")
     for row in results.metrics.get("coverage_of_95_percent_intervals", []):
