@@ -18,9 +18,11 @@ from ganmrf.design.signal_models import simulator_model
 from ganmrf.imaging.phantom import BRAIN_TISSUES, TISSUES
 from ganmrf.metrics import fingerprint_errors
 from ganmrf.parallel import bound_to
-from ganmrf.physics.bloch import isochromat_signal
+from ganmrf.physics.bloch import isochromat_signal, slice_signal
 from ganmrf.physics.epg import exact_n_states
 from ganmrf.physics.lowering import as_played
+from ganmrf.physics.n_states import choose_n_states
+from ganmrf.physics.rf_pulse import windowed_sinc
 from ganmrf.physics.sequences.blocks import Inversion, T2Preparation
 from ganmrf.physics.sequences.bssfp import Bssfp
 from ganmrf.physics.sequences.cardiac import CardiacFisp
@@ -28,7 +30,7 @@ from ganmrf.physics.sequences.fisp import simulate_voxel
 from ganmrf.physics.sequences.spoiled_gradient_echo import SpoiledGradientEcho
 from ganmrf.physics.simulate import simulate_reverse, simulate_with_tangents
 from ganmrf.physics.simulate_many import simulate_many
-from ganmrf.physics.slice_profile import sinc_slice_profile
+from ganmrf.physics.slice_profile import FullSlice, PartitionedSlice, small_tip
 from ganmrf.runs.worker import Worker
 
 _CHECKED = 32  # atoms held against the isochromats: the first of every job
@@ -63,12 +65,46 @@ def simulator_jobs(sequence: Fisp, grid: Tissue, n_states: int, peer_atoms: int)
     yield Job(f"all {exact} orders", some.size, _job(partial(simulate, n_states=exact), sequence, some), error)
     for accuracy in (1e-3, 1e-4, 1e-5):
         yield Job(f"dictionary, orders for {accuracy:.0e}", grid.size, partial(signals, accuracy=accuracy), error)
-    yield Job("dictionary, 12 slice positions", grid.size, partial(signals, slice_profile=sinc_slice_profile(12)))
+    yield from _slice_jobs(sequence, signals, grid.size, n_states)
     yield from _other_sequences(sequence, many, n_states)
     yield from _derivative_jobs(sequence, some, n_states)
     for name, peer in peers(sequence, n_states).items():
         atoms = grid.size if name == "blochsim" else peer_atoms
         yield Job(f"{name}, {n_states} orders", atoms, partial(peer, grid.rows(slice(atoms))), error)
+
+
+def _slice_jobs(sequence, dictionary, n_atoms, n_states):
+    """Models of the slice of a Hann sinc of time-bandwidth 8, spoiled by 4 turns: white matter, and the dictionary."""
+    rng = np.random.default_rng(0)
+    t1, t2 = rng.uniform([[0.7], [0.075]], [[0.9], [0.085]], (2, 1024)).astype(np.float32)
+    white, own_b1 = Tissue(t1, t2), Tissue(t1, t2, rng.uniform(0.8, 1.2, 1024).astype(np.float32))
+    pulse = windowed_sinc(8, "hann")
+    full, states = FullSlice(pulse, 4), {"n_states": n_states}
+    truth = slice_signal(sequence, white.rows(slice(4)), pulse, 4, 1024)  # isochromats, 1e-6 for this T2
+
+    def positions(accuracy):
+        return {"n_states": choose_n_states(sequence, white, accuracy=accuracy, slice_profile=full)}
+
+    def error(signals):
+        return float(fingerprint_errors(np.abs(signals[:4]), np.abs(truth)).max())
+
+    for name, profile, voxels, settings in (
+        (f"12 nodes, small tip, {n_states} orders", small_tip(pulse, 12), white, states),
+        (f"32 positions, partitioned, {n_states} orders", PartitionedSlice(pulse, 32), white, states),
+        (f"32 positions, no phases, {n_states} orders", PartitionedSlice(pulse, 32, phases=False), white, states),
+        ("full slice, positions for 1e-03", full, white, positions(1e-3)),
+        ("full slice, positions for 1e-04", full, white, positions(1e-4)),
+        ("full slice, positions for 1e-03, B1 per atom", full, own_b1, positions(1e-3)),
+    ):
+        run = partial(simulate_many, sequence, voxels, slice_profile=profile, **settings)
+        yield Job(f"white matter, {name}", voxels.size, run, error if profile is full and voxels is white else None)
+    for name, profile, accuracy in (
+        ("12 nodes", small_tip(pulse, 12), 1e-4),
+        ("full", full, 1e-3),
+        ("full", full, 1e-4),
+    ):
+        run = partial(dictionary, slice_profile=profile, accuracy=accuracy)
+        yield Job(f"dictionary, {name} slice, for {accuracy:.0e}", n_atoms, run)
 
 
 def _other_sequences(sequence, tissue, n_states):

@@ -29,12 +29,13 @@ from ganmrf.pytrees import is_traced
 # form keeps anyway.
 _LADDER = sorted({8 * round(mantissa * 2**octave) + 1 for mantissa in (1, 1.25, 1.5, 1.75) for octave in range(12)})
 # Numbers that stand for positions in a full slice: any will do.
-_FINE_LADDER = sorted({round(mantissa * 2**octave) for mantissa in (1, 1.25, 1.5, 1.75) for octave in range(12)})
+_FINE_LADDER = sorted({round(2 ** (step / 8)) for step in range(97)})
 # Numbers of states to try, as fractions of an estimate: with constant TR, states above ``likely`` refocus to less than
 # the accuracy. The smallest are for coherence pathways that preparations cut short, and cost next to nothing.
 _FRACTIONS = (0.06, 0.12, 0.25, 0.35, 0.45, 0.55, 0.65, 0.8, 1.0)
 # Corners of a box of tissues stand for all tissues in it, so their errors must stay below this share of the accuracy.
 _SAFETY = 0.7
+_FINE_FRACTIONS = (*np.arange(0.05, 0.61, 0.05), 0.7, 0.85, 1.0)  # in a full slice, where each costs time alone
 # Lanes of a simulation: two boxes of one B1 nearly fill it, with 2 corners and about 8 numbers of states a box.
 _LANES = 32
 # Rows of simulations in a full slice go together in multiples of so many; positions of a thinned partitioned slice.
@@ -104,7 +105,7 @@ def n_states_of_boxes(sequence: PulseSequence, boxes, *, accuracy: float, slice_
     blocks = sequence.as_blocks()  # once, for all that is asked about them
     exact, times = exact_states(blocks), dephasing_times(blocks)
     references = _references(sufficient_n_states(blocks, [box.t2.max() for box in boxes], accuracy), exact)
-    full = isinstance(slice_profile, FullSlice)
+    full = slice_profile if isinstance(slice_profile, FullSlice) else None
     probes = [_Probe.of(times, box, accuracy, n, exact, full) for box, n in zip(boxes, references, strict=True)]
     signals = (_slice_signals if full else _signals)(sequence, probes, slice_profile, boxes[0].off_resonance)
     return [probe.smallest(part, accuracy, exact) for probe, part in zip(probes, signals, strict=True)]
@@ -141,10 +142,11 @@ class _Probe:
         t1s = {np.sqrt(max(t1.min(), t2) * t1.max()), t1.max()}
         b1s, shifts = _spread(box.b1), _spread(0.0 if box.off_resonance is None else box.off_resonance)
         likely = 0.5 * np.log(1 / min(accuracy, 0.5)) * t2 / times.mean()
-        wanted = [fraction * likely + (0 if full_slice else 4) for fraction in _FRACTIONS]
-        ladder = _FINE_LADDER if full_slice else _LADDER
+        ladder, fractions, least = (_FINE_LADDER, _FINE_FRACTIONS, 0) if full_slice else (_LADDER, _FRACTIONS, 4)
+        wanted = [fraction * likely + least for fraction in fractions]
         tried = sorted({step for want in wanted for step in ladder[np.searchsorted(ladder, want) :][:1]})
-        bound = 0.0 if reference == exact else _bound(times, t2, reference)
+        thicknesses = 2 * full_slice.extent if full_slice else 1.0  # signals are integrals over them
+        bound = 0.0 if reference == exact else thicknesses * _bound(times, t2, reference)
         corners = np.array(list(itertools.product(t1s, [t2], b1s, shifts)))
         return cls(corners, [*[n for n in tried if n < reference], int(reference)], bound)
 

@@ -44,7 +44,10 @@ def slice_signal(
             return rotation(polynomials, angle, in_kernel)
 
         dephased = _dephased(turns, dephasing, in_kernel)
-        pulses = _fused(rotations(c.angle), dephased, weights) if shared else (c.angle, *dephased)
+        if shared:  # with the last pulse again, so that each has a next one
+            pulses = _fused(rotations(jnp.concatenate([c.angle, c.angle[-1:]])), dephased, weights)
+        else:
+            pulses = c.angle, *dephased
 
         def frame(state, inputs):
             x, y, z = state
@@ -132,9 +135,10 @@ def _held(values, in_kernel):
 
 
 def _fused(rotations, dephased, weights):
-    """Of every frame: flip, then the turn after its pulse and before the next one, and post times the weights."""
+    """Of every frame but the last: flip, the turn after its pulse and before the next one, and post times weights."""
     cos, sin, pre, post = rotations
-    following = tuple(jnp.concatenate([each[1:], each[-1:]]) for each in pre)
+    cos, sin, *post = (each[:-1] for each in (cos, sin, *post))
+    following = [each[1:] for each in pre]
     turn = _product(_product(post, following), dephased)
     return cos, sin, *turn, *(weights[None] * part for part in post)
 

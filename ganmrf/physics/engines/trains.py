@@ -146,7 +146,9 @@ def _signal(coefficients, turns, slice_profile, lane_states, *, n_states, max_st
 
     def seen_at(position):
         """Signals at one position of a partitioned slice, at the echo."""
-        at_position = _turned_by_phases(c, position[..., None, None].astype(c.e1.dtype), slice_profile.phases, in_kernel)
+        at_position = _turned_by_phases(
+            c, position[..., None, None].astype(c.e1.dtype), slice_profile.phases, in_kernel
+        )
         if n_states is None:
             return isochromats(at_position, _BLOCK, in_kernel)[: 1 if slice_profile.mirrored else 2]
         seen = _after_pulses(at_position, turns, lane_states, n_states, max_states)
