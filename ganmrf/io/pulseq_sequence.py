@@ -89,7 +89,11 @@ def read_pulseq_sequence(
         found = _slice_of(scan, frames, echoes, list(itertools.pairwise(frames)))
         if set(found.counts) <= {1}:
             return found.with_sequence(_first(scan, sequence, n_frames))
-    return _as_blocks(scan, played, n_frames)
+    try:
+        return _as_blocks(scan, played, n_frames)
+    except ValueError as error:  # of values that no block may have
+        path = scan.file.path
+        raise ValueError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from error
 
 
 class _Slice(NamedTuple):
