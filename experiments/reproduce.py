@@ -42,6 +42,7 @@ from ganmrf.files import read_json, remove_folder, write_json
 from ganmrf.gan.recipes import changes_of, recipe
 from ganmrf.imaging.phantom import COARSEST
 from ganmrf.parallel import forget_compiled_programs, return_freed_memory
+from ganmrf.physics.sequences.fisp import require_fisp
 from ganmrf.runs.anchoring import AnchoredConfig
 from ganmrf.runs.configs import FISP_ALONE, OF_OTHER_KINDS, SpiralConfig, TrainingJob
 from ganmrf.runs.side_by_side import train_side_by_side
@@ -148,6 +149,7 @@ def reproduce(folder, config: Config) -> Results:
     """The whole chain, in a folder."""
     simulation, seed = config.job.simulation, config.job.training.seed
     sequence = simulation.sequence()
+    require_fisp(sequence, "schedule: the reproduction")
     scanner, trajectory, acquired = _scanner(sequence, config)
     samples = 0 if trajectory is None else trajectory.shape[1]
     scanner.require_memory(sequence.n_frames, samples, whole=samples > 0)

@@ -30,6 +30,7 @@ _KINDS = {  # in the report's first sentence
     "bssfp": "MRF by balanced SSFP",
     "spgr": "an RF-spoiled gradient echo",
     "tse": "multi-spin-echo",
+    "blocks": "a Pulseq file",
 }
 
 

@@ -23,7 +23,7 @@ from ganmrf.files import read_arrays, write_arrays
 from ganmrf.imaging.phantom import BRAIN_TISSUES, TISSUES
 from ganmrf.memory import require_memory
 from ganmrf.physics.n_states import sufficient_n_states
-from ganmrf.physics.sequences.fisp import Fisp
+from ganmrf.physics.sequences.fisp import Fisp, require_fisp
 from ganmrf.physics.tissue import Tissue
 from ganmrf.runs.configs import FISP_ALONE, OF_OTHER_KINDS, TISSUE_FIELDS, SimulationConfig
 from ganmrf.runs.loop import advance
@@ -254,6 +254,7 @@ def kept_start(workdir: Workdir, config: DesignConfig) -> Fisp:
     path = workdir.path / "start.npz"
     if not path.exists() or not read_records(workdir.path):
         start = config.simulation.sequence()
+        require_fisp(start, "schedule: a design")
         write_arrays(path, {name: value for name, value in vars(start).items() if value is not None})
         return start
     arrays = read_arrays(path)
