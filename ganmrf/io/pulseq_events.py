@@ -182,20 +182,21 @@ def extensions_of(file: PulseqFile, block: dict):
     raise ValueError(f"{file.path}: damaged: the extensions of a block have no end")
 
 
-def rotation_of(file: PulseqFile, block: dict) -> np.ndarray | None:
-    """The matrix, (3, 3), that a block's gradients are multiplied by, or None.
+def rotation_of(file: PulseqFile, block: dict, number: int) -> np.ndarray | None:
+    """The matrix, (3, 3), that the gradients of a block, the file's ``number``, are multiplied by, or None.
 
     Raises:
-      ValueError: more than one rotation, one that is none, or an extension that may change pulses or gradients.
+      ValueError: more than one rotation, one that is none, or an extension that may change pulses or gradients; with
+        the number.
     """
-    found = None
-    for kind, number in extensions_of(file, block):
+    found, place = None, f"{file.path}: block {number}"
+    for kind, event in extensions_of(file, block):
         if kind == "ROTATIONS":
-            w, *xyz = file.find(file.events["extension ROTATIONS"], number, "rotation").values()
+            w, *xyz = file.find(file.events["extension ROTATIONS"], event, "rotation").values()
             if found is not None or abs(math.hypot(w, *xyz) - 1) > _UNIT:
-                raise ValueError(f"{file.path}: a rotation must be one quaternion of length 1; got {[w, *xyz]}")
+                raise ValueError(f"{place}: a rotation must be one quaternion of length 1; got {[w, *xyz]}")
             found = Rotation.from_quat([*xyz, w]).as_matrix()
         elif kind not in _PLAY_NOTHING:
             known = ", ".join(("ROTATIONS", *_PLAY_NOTHING))
-            raise ValueError(f"{file.path}: blocks have the extension {kind}, which is not one of {known}")
+            raise ValueError(f"{place} has the extension {kind}, which is not one of {known}")
     return found

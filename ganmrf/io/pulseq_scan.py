@@ -80,7 +80,7 @@ def read_scan(path, *, rr_intervals=None, soft_delays=None) -> Scan:
     for number, block in enumerate(file.blocks, 1):
         axes = zip(("gx", "gy", "gz"), left, strict=True)
         played = tuple(gradient(block[axis], value) if block[axis] else None for axis, value in axes)
-        rotation = rotation_of(file, block)
+        rotation = rotation_of(file, block, number)
         aside = _set_aside(file, block, aside)
         ends = [waveform.times[-1] for waveform in played if waveform]
         if block["rf"]:

@@ -168,11 +168,11 @@ def test_rotation_of_one_block_leaves_the_blocks_before_it(tmp_path):
     [
         (
             ROTATIONS.replace("ROTATIONS", "RF_SHIMS") + "1 2 1 0 1 0\n",
-            "blocks have the extension RF_SHIMS, which is not",
+            "block 2 has the extension RF_SHIMS, which is not",
         ),
-        (ROTATIONS + "1 1 0 0 1\n", "a rotation must be one quaternion of length 1"),
+        (ROTATIONS + "1 1 0 0 1\n", "block 2: a rotation must be one quaternion of length 1"),
         (ROTATIONS + "3 1 0 0 0\n", "truncated or damaged: rotation 1"),
-        (ROTATIONS.replace("1 7 1 0", "1 7 1 1") + "1 1 0 0 0\n", "a rotation must be one quaternion|no end"),
+        (ROTATIONS.replace("1 7 1 0", "1 7 1 1") + "1 1 0 0 0\n", "block 2: a rotation must be one quaternion|no end"),
         ("[EXTENSIONS]\n1 7 1 0\n", "truncated or damaged: extension of kind 7"),
     ],
 )
