@@ -2,82 +2,30 @@
 
 import re
 
+import jax
 import numpy as np
 import pypulseq
 import pytest
 
 from ganmrf.io.pulseq_read import read_pulseq
 from ganmrf.io.pulseq_sequence import read_pulseq_sequence
-from ganmrf.physics.sequences.blocks import Blocks, HalfTurns, Played, Train, simulate_voxel
+from ganmrf.physics.sequences.blocks import HalfTurns, Played, Train, simulate_voxel
 from ganmrf.physics.sequences.bssfp import Bssfp
 from ganmrf.physics.sequences.fisp import Fisp
 from ganmrf.physics.sequences.spoiled_gradient_echo import SpoiledGradientEcho
-from ganmrf.physics.simulate import simulate
-from ganmrf.physics.slice_profile import FullSlice
-from ganmrf.physics.tissue import Tissue
-from tests.io.isochromats import play
 from tests.io.pulseq_files import (
-    THICKNESS,
     build,
     by_hand,
     fisp,
-    hard_pulse,
     inversion,
-    opened,
-    played_out,
     readout,
     scan,
+    selective,
+    sliced,
+    with_extensions,
     write,
 )
-
-FRAME = 12e-3  # s
-VOXEL = {"t1": 0.9, "t2": 0.07}
-
-
-def sinc(degrees, phase=0.0, thickness=THICKNESS, **options):
-    options = {"duration": 1e-3, "return_gz": True, "use": "excitation"} | options
-    return pypulseq.make_sinc_pulse(np.deg2rad(degrees), slice_thickness=thickness, phase_offset=phase, **options)
-
-
-def excite(add, degrees, phase=0.0, **options):
-    """A slice of 5 mm and its rephaser, the pulse in the middle of its block, whose duration is returned."""
-    rf, gz, rephaser = sinc(degrees, phase, **options)
-    add(rf, gz)
-    add(rephaser)
-    return pypulseq.calc_duration(rf, gz) + pypulseq.calc_duration(rephaser), gz
-
-
-def frame(add, degrees, phase=0.0, *, receiver=None, area=1000.0, turned=1, recorded=True, **options):
-    """A frame of 12 ms, spoiled by ``turned`` times ``area``, cycles/m, with its echo in the middle of the readout."""
-    played, gz = excite(add, degrees, phase, **options)
-    before, gx, adc = readout(phase if receiver is None else receiver)
-    after = pypulseq.make_trapezoid("x", area=-gx.area / 2, duration=1e-3)
-    add(before)
-    add(gx, adc) if recorded else add(gx)
-    rewound = pypulseq.make_trapezoid("z", area=turned * area - gz.area / 2, duration=2e-3)
-    add(after, rewound)
-    add(pypulseq.make_delay(FRAME - played - 3e-3 - pypulseq.calc_duration(gx)))
-
-
-def echo_time():
-    """From the middle of the pulse's block to the middle of the readout's."""
-    rf, gz, rephaser = sinc(20)
-    before, gx, _ = readout()
-    lengths = [pypulseq.calc_duration(*each) for each in ((rf, gz), (rephaser,), (before,), (gx,))]
-    return lengths[0] / 2 + lengths[1] + lengths[2] + lengths[3] / 2
-
-
-def crush(add, area=3000.0):
-    add(pypulseq.make_trapezoid("z", area=area, duration=3e-3))
-
-
-def trains(sequence):
-    return [block for block in sequence.blocks if isinstance(block, Train)]
-
-
-def kinds(sequence):
-    return [type(block) for block in sequence.blocks]
-
+from tests.io.pulseq_frames import FRAME, VOXEL, echo_time, excite, frame, kinds, sinc, t2_prepared
 
 # Plain FISP
 
@@ -243,182 +191,50 @@ def test_spoilers_that_are_no_multiples_are_refused(tmp_path, turned, area):
         read_pulseq_sequence(path)
 
 
-# Preparations
+# Slices, and rotations of blocks
 
 
-def t2_prepared(add, crusher=3000.0):
-    for degrees, phase, use in ((90, 0, "excitation"), (180, np.pi / 2, "refocusing"), (90, np.pi, "preparation")):
-        add(hard_pulse(degrees, phase, use))
-        if use != "preparation":
-            add(pypulseq.make_delay(19.5e-3))
-    if crusher:
-        crush(add, crusher)
-
-
-def test_preparation_is_played_as_hard_pulses_until_its_crusher(tmp_path):
-    path = build(tmp_path / "t2.seq", lambda add, _: frame(add, 20), prepare=t2_prepared)
-    found = read_pulseq_sequence(path)
-    assert kinds(found.sequence) == [Played, Train]
-    played = found.sequence.blocks[0]
-    pulses = np.asarray(played.flip_angle).reshape(3, -1)
-    np.testing.assert_allclose(np.rad2deg(pulses.sum(axis=1)), [90, 180, 90], rtol=1e-5)
-    phase = np.asarray(played.rf_phase).reshape(3, -1)
-    np.testing.assert_allclose(np.exp(1j * phase), np.exp([[0j], [0.5j * np.pi], [1j * np.pi]]) + 0 * phase, atol=1e-5)
-    times = np.concatenate([[0], np.cumsum(played.time)[:-1]]).reshape(3, -1).mean(axis=1)
-    np.testing.assert_allclose(np.diff(times), 20e-3, rtol=1e-5)
-    centre = pypulseq.calc_duration(*sinc(20)[:2]) / 2  # of the first excitation
-    half_a_step = 0.5e-3 / pulses.shape[1] / 2
-    np.testing.assert_allclose(played.duration, 40e-3 + 0.5e-3 - half_a_step + 3e-3 + centre, rtol=1e-5)
-
-
-def test_preparations_between_frames_end_their_trains(tmp_path):
-    """An inversion, its crusher and a T2 preparation are two; the frame before lasts until the first of them."""
+def test_slice_is_chosen_and_all_gradients_act_on_it(tmp_path):
+    """Of two interleaved slices, whose spoilers both dephase each of them."""
 
     def kernel(add, i):
-        if i == 2:
-            add(hard_pulse(180, use="inversion"))
-            crush(add)
-            t2_prepared(add)
-        frame(add, 20)
+        for number, position in enumerate((10e-3, -10e-3)):
+            selective(add, 10.0 * (number + 1) + i, position)
+            sliced(add, 0)
 
-    found = read_pulseq_sequence(build(tmp_path / "beats.seq", kernel)).sequence
-    assert kinds(found) == [Train, Played, Played, Train]
-    first, second = trains(found)
-    assert first.n_frames == second.n_frames == 2
-    assert first.turns == second.turns == (1, 1)
-    played = sum(float(block.duration) for block in found.blocks[1:3])
-    whole = 2 * FRAME + 0.5e-3 + 3e-3 + 40.5e-3 + 3e-3
-    np.testing.assert_allclose(float(first.repetition_time.sum()) + played, whole, rtol=1e-5)
-    cut = read_pulseq_sequence(tmp_path / "beats.seq", n_frames=2).sequence
-    assert kinds(cut) == [Train]
+    path = build(tmp_path / "slices.seq", kernel)
+    with pytest.raises(ValueError, match=r"slices\.seq: has 2 slices: choose --slice_index=0 to 1"):
+        read_pulseq_sequence(path)
+    with pytest.warns(UserWarning, match="gradients across the spoiler leave up to 262 cycles/m"):
+        first, second = (read_pulseq_sequence(path, slice_index=i) for i in (0, 1))
+    np.testing.assert_allclose(np.rad2deg(first.sequence.flip_angle), [10, 11, 12, 13], rtol=1e-4)
+    np.testing.assert_allclose(np.rad2deg(second.sequence.flip_angle), [20, 21, 22, 23], rtol=1e-4)
+    np.testing.assert_allclose(first.rf_pulse.samples, second.rf_pulse.samples, atol=1e-9)
+    _, gz, rephaser = sinc(10)
+    assert first.turns == pytest.approx(2 * (1000 + gz.area + rephaser.area) * first.slice_thickness, rel=1e-4)
 
 
-@pytest.mark.parametrize(("b1", "off_resonance"), [(1.0, 0.0), (0.75, 120.0), (1.2, -60.0)])
-def test_adiabatic_pulse_is_played_by_its_waveform(tmp_path, b1, off_resonance):
-    rf = pypulseq.make_adiabatic_pulse("hypsec", duration=8e-3, use="inversion")
-
-    def prepare(add):
-        add(rf)
-        crush(add)
-
-    def later(add, i):
-        if i == 1:
-            prepare(add)
-        frame(add, 20)
-
-    found = read_pulseq_sequence(build(tmp_path / "inverted.seq", later, n_frames=2, prepare=prepare)).sequence
-    assert kinds(found) == [Played, Train, Played, Train]
-    played = found.blocks[0]
-    last = float(played.wait)
-    whole = Blocks((played, Train(np.array([1e-3]), 1.0, 0.0)))
-    signal = simulate_voxel(whole, **VOXEL, b1=b1, off_resonance=off_resonance)[0].real / np.sin(b1 * 1e-3)
-    after = played_out(
-        np.asarray(rf.signal), rf.shape_dur / len(rf.signal), b1=b1, off_resonance=off_resonance, **VOXEL
-    )
-    expected = 1 + (after - 1) * np.exp(-last / VOXEL["t1"])
-    np.testing.assert_allclose(signal, expected, atol=2e-3)  # of as many hard pulses as turn alike to 1e-3
+ROTATED = "[EXTENSIONS]\n1 7 1 0\n2 7 2 0\n\nextension ROTATIONS 7\n1 0.8 0 0 0.6\n2 0.8 0.6 0 0\n"  # about z and x
+BLOCKS = 6  # of a frame
 
 
-def test_inversion_needs_no_crusher_but_other_preparations_do(tmp_path):
-    def inverted_again(add, i):
-        if i == 1:
-            add(hard_pulse(180, use="inversion"))
-            add(pypulseq.make_delay(5e-3))
-        frame(add, 20)
-
-    found = read_pulseq_sequence(build(tmp_path / "inverted.seq", inverted_again, n_frames=2)).sequence
-    assert kinds(found) == [Train, Played, Train]
-
-
-# Everything together: the signal of the slice is that of isochromats which the file's blocks move
-
-T2_LONG = {"t1": 1.0, "t2": 0.4}  # s: relaxation during a pulse of 1 ms, which is left out, is small
-
-
-@pytest.mark.parametrize(("area", "off_resonance"), [(700.0, 0.0), (-500.0, 12.0), (0.0, 12.0)])
-def test_signal_of_the_slice_is_that_of_the_file_played(tmp_path, area, off_resonance):
-    """T2-prepared, with a pulse without readout, an asymmetric pulse, and phases of pulse and receiver."""
-    phase, receiver = [0.4, 1.1, 2.7, 0.2, 5.0], [0.4, 0.9, 2.0, 0.1, 4.0]
-
-    def kernel(add, i):
-        shape = {"center_pos": 0.4, "time_bw_product": 5}
-        frame(add, 15 + 6 * i, phase[i], receiver=receiver[i], area=area, recorded=i != 1, **shape)
-
-    path = build(tmp_path / "scan.seq", kernel, n_frames=5, prepare=t2_prepared)
-    found = read_pulseq_sequence(path)
-    tissue = Tissue(**{name: np.array([value]) for name, value in T2_LONG.items()}, off_resonance=off_resonance)
-    signal = simulate(found.sequence, tissue, slice_profile=FullSlice(found.rf_pulse, found.turns))[0]
-    position = 3.0 * ((np.arange(300) + 0.5) / 300 - 0.5) * found.slice_thickness
-    echoes = play(opened(path), position, **T2_LONG, off_resonance=off_resonance).mean(axis=1) * 3.0
-    expected = 1j * echoes * np.exp(1j * (receiver[0] - phase[0]))  # the first frame's phases are read as 0
-    np.testing.assert_allclose(signal, expected, atol=0.01 * np.abs(expected).max())
-
-
-# What cannot be said is refused, with the block
-
-
-def spin_echo(add, _):
-    excite(add, 90)
-    add(hard_pulse(180, use="refocusing"))
-    add(*readout()[1:])
-
-
-def two_pulses(add, i):
-    frame(add, 20, thickness=THICKNESS * (1 + i % 2))
-
-
-def two_shapes(add, i):
-    frame(add, 20, time_bw_product=4 + i % 2)
-
-
-def read_after_preparation(add, _):
-    t2_prepared(add)
-    add(*readout()[1:])
-    frame(add, 20)
-
-
-def prepared(crusher):
-    def kernel(add, _):
-        t2_prepared(add, crusher)
-        frame(add, 20)
-
-    return kernel
-
-
-def crushed_echo(add, _):
-    for degrees, use in ((90, "preparation"), (180, "refocusing"), (90, "preparation")):
-        add(hard_pulse(degrees, use=use))
-        crush(add)
-    frame(add, 20)
-
-
-@pytest.mark.parametrize(
-    ("kernel", "message"),
-    [
-        (
-            spin_echo,
-            "block 1: a pulse of 90 degrees selects a slice without a readout, unlike that of block 3, with one",
-        ),
-        (two_pulses, "block 7: the excitation pulse is another one than in block 1; all of a sequence must be alike"),
-        (two_shapes, "block 7: the excitation pulse is another one than in block 1"),
-        (read_after_preparation, "block 7: a readout .ADC. without an excitation: .* is for preparation, in block 5"),
-        (prepared(-380.0), r"block 5: a pulse of 90 degrees, for preparation, prepares, and .* cycles/m follow"),
-        (crushed_echo, "block 3: a refocusing pulse between equal gradients in a preparation"),
-    ],
-)
-def test_what_cannot_be_said_is_refused_with_its_block(tmp_path, kernel, message):
-    path = build(tmp_path / "other.seq", kernel, n_frames=2)
-    with pytest.raises(ValueError, match=rf"other\.seq: {message}"):
+@pytest.mark.filterwarnings("ignore:.*has no signature")
+def test_rotations_matter_where_they_turn_the_slice(tmp_path):
+    path = build(tmp_path / "scan.seq", lambda add, _: frame(add, 20))
+    plain = read_pulseq_sequence(path)
+    of_readouts = {BLOCKS * i + block: 1 for i in (1, 3) for block in (3, 4, 5)}
+    turned = read_pulseq_sequence(with_extensions(path, of_readouts, ROTATED))
+    jax.tree.map(np.testing.assert_allclose, turned.sequence, plain.sequence)
+    assert turned.turns == pytest.approx(plain.turns)
+    path = with_extensions(build(tmp_path / "tilted.seq", lambda add, _: frame(add, 20)), {13: 2, 14: 2}, ROTATED)
+    with pytest.raises(ValueError, match="block 13: the excitation pulse is another one than in block 1"):
         read_pulseq_sequence(path)
 
 
-def test_saturated_slices_are_refused(tmp_path):
-    def kernel(add, _):
-        add(*sinc(90, thickness=40e-3, use="saturation")[:2])
-        crush(add)
-        frame(add, 20)
+def test_readouts_before_the_first_pulse_are_none(tmp_path):
+    def noise(add):
+        for _ in range(3):
+            add(readout()[2])
 
-    with pytest.raises(
-        ValueError, match=r"other\.seq: block 1: a pulse of 90 degrees selects a slice without a readout"
-    ):
-        read_pulseq_sequence(build(tmp_path / "other.seq", kernel))
+    found = read_pulseq_sequence(build(tmp_path / "noise.seq", lambda add, _: frame(add, 20), prepare=noise))
+    assert found.sequence.n_frames == 4
