@@ -16,7 +16,7 @@ def sinc(degrees, phase=0.0, thickness=THICKNESS, **options):
 
 
 def excite(add, degrees, phase=0.0, **options):
-    """A slice of 5 mm and its rephaser, the pulse in the middle of its block; returns how long they last, s, and the slice gradient."""
+    """A slice of 5 mm and its rephaser; returns how long they last, s, and the slice gradient."""
     rf, gz, rephaser = sinc(degrees, phase, **options)
     add(rf, gz)
     add(rephaser)
