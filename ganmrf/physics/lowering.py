@@ -165,15 +165,27 @@ def recorded_frames(sequence) -> np.ndarray:
     return np.flatnonzero([flag for train in trains_of(sequence) for flag in train.recorded])
 
 
-def exact_states(sequence) -> int:
-    """Number of states that matter: those of orders that turns can still bring back to order 0."""
-    return sum(turns_of(sequence)) // 2 + 1
+def exact_states(sequence, slice_profile=None) -> int:
+    """Number of states that matter: those of orders that turns can still bring back to order 0.
+
+    In a full slice the pulse makes phases of its own, and every frame counts as one of a turn.
+    """
+    return sum(_counted_turns(sequence, slice_profile)) // 2 + 1
 
 
-def dephasing_times(sequence) -> np.ndarray:
-    """Time of each turn of a frame, s, shortest first: one of its frames for each, of a sequence that is not traced."""
+def dephasing_times(sequence, slice_profile=None) -> np.ndarray:
+    """Time of each turn of a frame, s, shortest first: one of its frames for each, of a sequence that is not traced.
+
+    In a full slice every frame counts as one of a turn.
+    """
     times = np.concatenate([np.asarray(train.repetition_time, float) for train in trains_of(sequence)])
-    return np.sort(np.concatenate([np.repeat(times / np.maximum(turns_of(sequence), 1), turns_of(sequence))]))
+    turns = _counted_turns(sequence, slice_profile)
+    return np.sort(np.repeat(times / np.maximum(turns, 1), turns))
+
+
+def _counted_turns(sequence, slice_profile):
+    turns = turns_of(sequence)
+    return (1,) * len(turns) if isinstance(slice_profile, FullSlice) else turns
 
 
 def lower(sequence, t1, t2, b1, off_resonance) -> Coefficients:

@@ -64,19 +64,22 @@ def choose_n_states(
     form = form_of(sequence, tissue.off_resonance, slice_profile)
     few = tissue.size * _n_nodes(slice_profile) <= _FEW
     if few and form == SLICE:
-        return int(sufficient_n_states(sequence, np.max(np.asarray(tissue.t2)), accuracy))
+        return int(sufficient_n_states(sequence, np.max(np.asarray(tissue.t2)), accuracy, slice_profile))
     if few or form == ISOCHROMAT:
         return exact_states(sequence)
     return n_states_of_boxes(sequence, [tissue], accuracy=accuracy, slice_profile=slice_profile)[0]
 
 
-def sufficient_n_states(sequence: PulseSequence, t2, accuracy: float) -> np.ndarray:
+def sufficient_n_states(
+    sequence: PulseSequence, t2, accuracy: float, slice_profile: SliceModel | None = None
+) -> np.ndarray:
     """For each T2, s, a number of states that stands for all states, found without simulating: more than are needed.
 
     The relative L2 error of a signal by leaving out states stays well below ``accuracy``.
     """
-    frames = np.searchsorted(np.cumsum(dephasing_times(sequence)), np.asarray(t2, float) * np.log(2e3 / accuracy)) + 1
-    return np.minimum((frames + 1) // 2, exact_states(sequence))
+    times = np.cumsum(dephasing_times(sequence, slice_profile))
+    frames = np.searchsorted(times, np.asarray(t2, float) * np.log(2e3 / accuracy)) + 1
+    return np.minimum((frames + 1) // 2, exact_states(sequence, slice_profile))
 
 
 def resolve_n_states(sequence, tissue, slice_profile, n_states: int | None, accuracy: float = 1e-4) -> int:
@@ -89,7 +92,7 @@ def resolve_n_states(sequence, tissue, slice_profile, n_states: int | None, accu
     """
     if n_states is not None and n_states < 1:
         raise ValueError(f"n_states must be at least 1; got {n_states}")
-    exact = exact_states(sequence)
+    exact = exact_states(sequence, slice_profile)
     if n_states is None and not is_traced(sequence, tissue, slice_profile):
         n_states = choose_n_states(sequence, tissue, accuracy=accuracy, slice_profile=slice_profile)
     return min(n_states or exact, exact)
@@ -103,8 +106,9 @@ def n_states_of_boxes(sequence: PulseSequence, boxes, *, accuracy: float, slice_
     boxes = jax.tree.map(np.asarray, boxes)  # NumPy reads values even where a caller's function is being traced
     sequence = as_played(sequence, boxes[0].off_resonance)
     blocks = sequence.as_blocks()  # once, for all that is asked about them
-    exact, times = exact_states(blocks), dephasing_times(blocks)
-    references = _references(sufficient_n_states(blocks, [box.t2.max() for box in boxes], accuracy), exact)
+    exact, times = exact_states(blocks, slice_profile), dephasing_times(blocks, slice_profile)
+    longest = [box.t2.max() for box in boxes]
+    references = _references(sufficient_n_states(blocks, longest, accuracy, slice_profile), exact)
     full = slice_profile if isinstance(slice_profile, FullSlice) else None
     probes = [_Probe.of(times, box, accuracy, n, exact, full) for box, n in zip(boxes, references, strict=True)]
     signals = (_slice_signals if full else _signals)(sequence, probes, slice_profile, boxes[0].off_resonance)

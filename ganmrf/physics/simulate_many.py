@@ -100,7 +100,9 @@ def plan_n_states(sequence: PulseSequence, voxels: Tissue, *, n_states, accuracy
     voxels = jax.tree.map(np.asarray, voxels)
     if form_of(sequence, voxels.off_resonance, slice_profile) == ISOCHROMAT:
         return np.ones(voxels.size, np.int32)
-    shortest = 1.5 * dephasing_times(sequence.as_blocks()).mean()  # any shorter T2 needs the fewest states anyway
+    shortest = (
+        1.5 * dephasing_times(sequence.as_blocks(), slice_profile).mean()
+    )  # any shorter T2 needs the fewest states anyway
     t2 = np.maximum(voxels.t2, shortest)
     buckets, bucket = np.unique(np.floor(np.log(t2.max() / t2) / np.log(_BUCKET_RATIO)), return_inverse=True)
     boxes = [voxels.rows(bucket == b) for b in range(len(buckets))]
