@@ -19,8 +19,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from ganmrf.physics.between_trains import NOTHING, between_trains
 from ganmrf.physics.rf_pulse import LARGEST_ANGLE
-from ganmrf.physics.sequences.blocks import Delay, HalfTurns, Played, T2Preparation, Train
+from ganmrf.physics.sequences.blocks import HalfTurns, Train
 from ganmrf.physics.sequences.fisp import Fisp
 from ganmrf.physics.slice_positions import (
     FullPositions,
@@ -202,11 +203,11 @@ def lower(sequence, t1, t2, b1, off_resonance) -> Coefficients:
     off = 0.0 if off_resonance is None else jnp.reshape(off_resonance, (1, -1))
     b1 = jnp.reshape(b1, (1, -1))
     rates = (-1 / t1)[None], (-1 / t2)[None]
-    start, after = _between(blocks, t1, t2, b1, off)
+    start, after = between_trains(blocks, t1, t2, b1, off)
     e1, e2 = (jnp.exp(times * rate) for rate in rates)
-    recovery = None if all(effect is _NOTHING for effect in after[:-1]) else 1 - e1
+    recovery = None if all(effect is NOTHING for effect in after[:-1]) else 1 - e1
     ends = np.cumsum([train.n_frames for train in trains]) - 1
-    prepared = [(end, effect) for end, effect in zip(ends, after[:-1], strict=False) if effect is not _NOTHING]
+    prepared = [(end, effect) for end, effect in zip(ends, after[:-1], strict=False) if effect is not NOTHING]
     if prepared:
         ends, effects = zip(*prepared, strict=True)
         a, b, k, free = zip(*effects, strict=True)
@@ -260,69 +261,6 @@ def _at(ends, values, factors, summands=None):
 
 def _widened(values, other):
     return jnp.broadcast_to(values, np.broadcast_shapes(values.shape, other.shape))
-
-
-_NOTHING = 1.0, 0.0, 1.0, 0.0  # A, B, k, and the time in which transverse magnetisation precesses, s
-
-
-def _between(blocks, *voxels):
-    """What blocks do before the first train, and after each train: A, B, k and free time."""
-    effects = [_NOTHING]
-    for block in blocks:
-        if isinstance(block, Train):
-            effects.append(_NOTHING)
-        else:
-            effects[-1] = _followed(effects[-1], block, *voxels)
-    return effects[0], effects[1:]
-
-
-def _followed(effect, block, t1, t2, b1, off):
-    """A, B, k and free time of an effect and a block after it."""
-    if isinstance(block, Delay):
-        return _composed(
-            effect, *_wait(block.time, t1), 0.0 if block.crushed else jnp.exp(-block.time / t2), block.time
-        )
-    if isinstance(block, Played):
-        prepared, wait = _played(block, t1, t2, b1, off), block.wait
-    elif isinstance(block, T2Preparation):
-        prepared, wait = (jnp.exp(-block.time / t2), 0.0), block.wait
-    else:  # an inversion or a saturation
-        prepared, wait = (block.factor, 0.0), block.time
-    effect = _composed(effect, *prepared, 0.0, 0.0)
-    return _composed(effect, *_wait(wait, t1), 0.0, 0.0)
-
-
-def _played(block, t1, t2, b1, off):
-    """A and B of a played preparation: what z = 1 becomes without recovery, and z = 0 with it."""
-    time, phase = block.time[:, None], block.rf_phase
-    turn = 2 * jnp.pi * off * time + (phase - jnp.append(phase[1:], phase[-1:]))[:, None]
-    angle, e1, e2 = block.flip_angle[:, None] * b1, jnp.exp(-time / t1[None]), jnp.exp(-time / t2[None])
-    pulses = jnp.broadcast_arrays(jnp.cos(angle), jnp.sin(angle), e1, e2 * jnp.cos(turn), e2 * jnp.sin(turn))
-    dtype = jnp.result_type(*pulses)
-    recovers = jnp.arange(2, dtype=dtype)[:, None]  # of two magnetisations, (2, lanes), the second alone
-
-    def pulse(magnetisation, coefficients):
-        x, y, z = magnetisation  # in the frame whose x axis is that of the pulse
-        cos, sin, e1, real, imaginary = coefficients
-        y, z = cos * y - sin * z, sin * y + cos * z
-        return (real * x - imaginary * y, real * y + imaginary * x, e1 * z + recovers * (1 - e1)), None
-
-    zero = jnp.zeros((2, e1.shape[1]), dtype)
-    start = zero, zero, zero + (1 - recovers)
-    rows = [row[:, None].astype(dtype) for row in pulses]
-    # XLA aborts on a loop of one turn within one kernel.
-    after = lax.scan(pulse, start, rows) if len(phase) > 1 else pulse(start, [row[0] for row in rows])
-    return tuple(after[0][2])
-
-
-def _wait(time, t1):
-    decay = jnp.exp(-time / t1)
-    return decay, 1 - decay
-
-
-def _composed(effect, a, b, k, free):
-    before_a, before_b, before_k, before_free = effect
-    return a * before_a, a * before_b + b, k * before_k, before_free + free
 
 
 def _phases(trains, name):
