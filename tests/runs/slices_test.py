@@ -150,7 +150,7 @@ def test_another_model_is_of_the_same_pulse():
 
 def test_a_slice_in_words():
     assert slice_words(None) == "a uniform slice"
-    for model, told in (("full", "6 4"), ("partitioned", "6 32"), ("small_tip", "12"), ("partitioned_no_phases", "6")):
+    for model, told in (("full", "6 4"), ("partitioned", "6 64"), ("small_tip", "12"), ("partitioned_no_phases", "6")):
         words = slice_words(simulation(slice_model=model).slice_profile())
         assert all(each in words.replace(",", "").split() for each in told.split())
 
