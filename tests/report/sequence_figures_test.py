@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from ganmrf.physics.rf_pulse import windowed_sinc
 from ganmrf.physics.sequences.blocks import Blocks, Delay, T2Preparation, Train
 from ganmrf.physics.sequences.bssfp import Bssfp
 from ganmrf.physics.sequences.cardiac import published_cardiac
@@ -15,7 +16,7 @@ from ganmrf.physics.sequences.preparations import (
     mlev4_t2_preparation,
 )
 from ganmrf.physics.sequences.spoiled_gradient_echo import SpoiledGradientEcho
-from ganmrf.report.sequence_figures import schedule_caption, schedule_figure
+from ganmrf.report.sequence_figures import pulse_figure, schedule_caption, schedule_figure
 from tests.report.drawn import assert_laid_out, legend, numbers
 
 UNITS = 1e-6  # plotted values are float64 copies of float32 input in other units: float32 rounding
@@ -82,6 +83,18 @@ def test_pulses_without_echo_and_echoes_without_pulse():
     np.testing.assert_allclose(pulses.get_xydata(), [[0, 90], [5, 180], [15, 120]], rtol=UNITS)  # ms, degrees
     np.testing.assert_allclose(echoes.get_xdata(), [10, 20], rtol=UNITS)
     np.testing.assert_allclose(phases.lines[0].get_ydata(), [90, 0, 0], rtol=UNITS)
+
+
+def test_a_slice_is_the_narrower_the_larger_its_flip_angle():
+    """Half a thickness from the middle half of a small angle is turned: there is the edge of the slice."""
+    figure = pulse_figure(windowed_sinc(8.0, "hann"), Fisp(np.deg2rad([10.0, 170.0]), 0.012, 2e-3))
+    (axes,) = figure.axes
+    position, small = axes.lines[0].get_data()
+    np.testing.assert_allclose(np.interp([-0.5, 0, 0.5], position, small), [0.5, 1, 0.5], atol=2e-3)
+    widest = [np.ptp(line.get_xdata()[line.get_ydata() > 0.5]) for line in axes.lines[:3]]
+    assert widest[0] > widest[1] > widest[2]
+    assert [numbers(text) for text in legend(figure)[1:]] == [[85], [170]]
+    assert_laid_out(figure)
 
 
 @pytest.mark.parametrize(
