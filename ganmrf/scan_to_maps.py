@@ -29,7 +29,7 @@ from ganmrf.physics.sequences.kinds import kind_of
 from ganmrf.physics.sequences.multi_spin_echo import MultiSpinEcho
 from ganmrf.physics.sequences.published import mrf_fisp
 from ganmrf.physics.sequences.spoiled_gradient_echo import SpoiledGradientEcho
-from ganmrf.physics.slice_profile import SliceProfile
+from ganmrf.physics.slice_profile import SliceModel
 from ganmrf.physics.tissue import Tissue
 from ganmrf.scan_reading import read_scan
 from ganmrf.scan_settings import ReconstructionConfig
@@ -78,7 +78,7 @@ def map_scan(
     *,
     sequence: PulseSequence | None = None,
     tissue: Tissue | None = None,
-    slice_profile: SliceProfile | None = None,
+    slice_profile: SliceModel = None,
     dictionary: Dictionary | None = None,
     config: ReconstructionConfig | None = None,
     progress: bool = False,
@@ -92,7 +92,7 @@ def map_scan(
       sequence: what was played; None for the sequence of the scan or of its ``.seq`` trajectory, or else the paper's
         (`mrf_fisp`).
       tissue: the atoms; None for `tissue_grid` ``"paper"``.
-      slice_profile: of the excitation; None for a uniform slice.
+      slice_profile: model of the slice; None for a uniform one.
       dictionary: in place of sequence, tissue and slice profile, which are then not used.
       config: how; None for the defaults of `ReconstructionConfig`.
       progress: whether to show how far each stage is.

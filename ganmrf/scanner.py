@@ -100,7 +100,7 @@ class Scanner:
         Args:
           sequence: what is played.
           snrs: signal-to-noise ratios above 0, as `add_noise` has them.
-          slice_profile: quadrature over the slice; None for a uniform slice.
+          slice_profile: model of the slice; None for a uniform one.
           seed: of the brain's variation and of the noise of the first ratio; the noise of the next has the next seed.
           progress: whether to show progress.
 

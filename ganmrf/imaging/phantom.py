@@ -14,7 +14,7 @@ from scipy import ndimage
 from ganmrf.memory import require_memory
 from ganmrf.physics.sequences.blocks import PulseSequence
 from ganmrf.physics.simulate_many import simulate_many
-from ganmrf.physics.slice_profile import SliceProfile
+from ganmrf.physics.slice_profile import SliceModel
 from ganmrf.physics.tissue import Tissue
 from ganmrf.pytrees import pytree, require, require_positive, require_whole
 
@@ -199,7 +199,7 @@ def acquire(
     brain: Brain,
     sequence: PulseSequence,
     *,
-    slice_profile: SliceProfile | None = None,
+    slice_profile: SliceModel = None,
     mask: np.ndarray | None = None,
     progress: bool = False,
 ) -> np.ndarray:
@@ -207,8 +207,8 @@ def acquire(
 
     Each tissue of each voxel is simulated by itself; the signals add, weighted by volume and proton density.
 
-    The slice profile is a quadrature over the slice, None for a uniform slice. With a ``mask``, bool, (y, x), its
-    voxels alone are returned.
+    The slice is simulated as ``slice_profile`` says, None for a uniform one. With a ``mask``, bool, (y, x), its voxels
+    alone are returned.
 
     Returns:
       (frames, y, x), or (frames, voxels) with a mask, complex64: the transverse magnetisation divided by ``-1j``, as
