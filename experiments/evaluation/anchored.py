@@ -24,6 +24,7 @@ from ganmrf.dictionary.grids import at_each_b1
 from ganmrf.files import read_json
 from ganmrf.io.schedule import read_schedule
 from ganmrf.metrics import fingerprint_errors
+from ganmrf.physics.n_states import choose_n_states
 from ganmrf.physics.sequences.fisp import Fisp
 from ganmrf.physics.sequences.published import ECHO_TIME_S, mrf_fisp
 from ganmrf.physics.simulate import simulate_reverse
@@ -176,7 +177,8 @@ def tangent_errors(generator: AnchoredGenerator, sequence: Fisp, seed: int) -> T
     cube = np.random.default_rng(seed).random((_TANGENTS, len(generator.box.names)))
     tissue = jax.tree.map(np.asarray, generator.box.spread(cube))
     tissue = tissue.rows(np.flatnonzero((tissue.t1 > _LEAST_T1_S) & (tissue.t2 > _LEAST_T2_S)))
-    models = generator_model(generator, tissue), simulator_model(slice_profile=generator.slice_profile)
+    form = {"n_states": _states_when_traced(generator, sequence)}
+    models = generator_model(generator, tissue, **form), simulator_model(slice_profile=generator.slice_profile, **form)
     ours, truth = (jax.jit(model)(sequence, tissue) for model in models)
     bounds = [precision_of(each, tissue) for each in (ours, truth)]
     errors = [fingerprint_errors(getattr(ours, name), getattr(truth, name)) for name in ("d_t1", "d_t2")]
@@ -224,10 +226,11 @@ def gradient_errors(generator: AnchoredGenerator, weights: Weights, sequence: Fi
     """Errors of the derivatives, by the sequence, of the mean inner product of neighbouring atoms.
 
     The atoms are those with B1 nearest to 1; in a slice that takes the time of n uniform ones every n-th of them, so
-    that the simulator has the same work.
+    that the simulator has about the same work.
     """
-    weights = _central(weights)
-    weights = weights.rows(slice(None, None, _uniform_slices(generator.slice_profile)))
+    weights, profile = _central(weights), generator.slice_profile
+    weights = weights.rows(slice(None, None, _uniform_slices(profile)))
+    form = {"n_states": _states_when_traced(generator, sequence)}
 
     def coherence(fingerprints):
         return jnp.mean(jnp.sum(fingerprints[1:] * fingerprints[:-1], axis=1))
@@ -235,12 +238,12 @@ def gradient_errors(generator: AnchoredGenerator, weights: Weights, sequence: Fi
     @jax.jit
     @jax.value_and_grad
     def generated(sequence):
-        return coherence(anchored_fingerprints(generator, sequence, weights)[0])
+        return coherence(anchored_fingerprints(generator, sequence, weights, **form)[0])
 
     @jax.jit
     @jax.value_and_grad
     def simulated(sequence):
-        signals = simulate_reverse(sequence, weights.tissue, slice_profile=generator.slice_profile)
+        signals = simulate_reverse(sequence, weights.tissue, slice_profile=profile, **form)
         return coherence(signals / jnp.linalg.norm(signals, axis=1, keepdims=True))
 
     jax.block_until_ready((generated(sequence), simulated(sequence)))  # compiles both
@@ -283,12 +286,19 @@ def _central(weights):
     return weights.rows(np.flatnonzero(distance <= distance.min() + 1e-6))
 
 
+def _states_when_traced(generator, sequence):
+    """All states; in a full slice, where these are thousands of positions, as many as the anchors need."""
+    if isinstance(generator.slice_profile, FullSlice):
+        return choose_n_states(sequence, generator.anchors, slice_profile=generator.slice_profile)
+    return None
+
+
 def _uniform_slices(profile):
-    """Uniform slices that take as long to simulate as one of this model: its nodes, or positions for each state."""
+    """Uniform slices that take as long to differentiate as one of this model: nodes, or positions for each state."""
     if profile is None:
         return 1
-    if isinstance(profile, FullSlice):
-        return max(round(profile.extent * abs(profile.turns)), 1)
+    if isinstance(profile, FullSlice):  # by plain reverse mode, which takes ten times the time a position
+        return max(round(10 * profile.extent * abs(profile.turns)), 1)
     return profile.n_positions if isinstance(profile, PartitionedSlice) else np.size(profile.nodes)
 
 

@@ -190,7 +190,7 @@ def prepare(
 
 
 def anchored_fingerprints(
-    generator: AnchoredGenerator, sequence: PulseSequence, tissue: Tissue | Weights
+    generator: AnchoredGenerator, sequence: PulseSequence, tissue: Tissue | Weights, *, n_states: int | None = None
 ) -> tuple[jax.Array, jax.Array]:
     """Fingerprints by all anchors as a pure function of the sequence, for `jax.grad` and `jax.vjp`, and of the tissue.
 
@@ -201,6 +201,8 @@ def anchored_fingerprints(
       generator: the generator.
       sequence: the sequence; derivatives by all of it go through the anchors, by `simulate_reverse`.
       tissue: the atoms, in one dimension; or their weights, where no derivative by tissue is asked for.
+      n_states: as for `simulate`: where the sequence is traced, None takes all of them, which in a full slice are
+        thousands of positions.
 
     Returns:
       Fingerprints of unit norm (atoms, frames), and their norms (atoms,) for M0 = 1.
@@ -211,7 +213,8 @@ def anchored_fingerprints(
         tissue, values, norms = tissue.tissue, jnp.asarray(tissue.values[:, :n_anchors]), jnp.asarray(tissue.norms)
     else:
         values, norms = generator.weights_at(tissue, n_anchors)
-    signals = simulate_reverse(without_echo(sequence), anchors, slice_profile=generator.slice_profile)
+    form = {"n_states": n_states, "slice_profile": generator.slice_profile}
+    signals = simulate_reverse(without_echo(sequence), anchors, **form)
     made = values @ (signals / generator.anchor_norms[:n_anchors, None])
     made *= until_echo(jnp, echo_times(sequence), tissue)
     made_norms = jnp.linalg.norm(made, axis=1)

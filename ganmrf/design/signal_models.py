@@ -28,8 +28,9 @@ def simulator_model(*, n_states: int | None = None, slice_profile: SliceModel | 
     """The signal model of the simulator: exact, for any tissue.
 
     Args:
-      n_states: states of the extended phase graph; None for as many as T2 and TR ask for, or, where the sequence is
-        traced, as under `jax.grad`, for all that can come back: frames // 2 + 1.
+      n_states: states of the extended phase graph, or orders of dephasing that the positions of a full slice resolve;
+        None for as many as T2 and TR ask for, or, where the sequence is traced, as under `jax.grad`, for all that can
+        come back: frames // 2 + 1, which in a full slice of 1000 frames are thousands of positions.
       slice_profile: model of the slice; None for a uniform one.
 
     Raises:

@@ -81,10 +81,10 @@ def test_gradients_go_through_the_anchors(made, grid):
         return jnp.mean(jnp.abs(jnp.sum(fingerprints[1:] * fingerprints[:-1].conj(), axis=1)))
 
     def generated(sequence):
-        return loss(anchored_fingerprints(generator, sequence, few)[0])
+        return loss(anchored_fingerprints(generator, sequence, few, n_states=20)[0])
 
     def simulated(sequence):
-        signals = simulate_reverse(sequence, few.tissue, slice_profile=generator.slice_profile)
+        signals = simulate_reverse(sequence, few.tissue, slice_profile=generator.slice_profile, n_states=20)
         return loss(signals / jnp.linalg.norm(signals, axis=1, keepdims=True))
 
     ours, truth = (jax.jit(jax.grad(each))(SEQUENCE).flip_angle for each in (generated, simulated))
