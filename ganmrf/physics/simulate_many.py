@@ -72,18 +72,24 @@ def simulate_few(
     More states are kept than needed (`sufficient_n_states`). The voxels of ``tissue`` are in one dimension.
     """
     lanes = kernel_lanes(sequence, tissue, slice_profile)
-    if form_of(sequence, tissue.off_resonance, slice_profile) == SLICE:  # whose positions are many
-        return simulate_many(sequence, tissue, accuracy=accuracy, slice_profile=slice_profile)
+    in_slice = form_of(sequence, tissue.off_resonance, slice_profile) == SLICE
     if lanes is None:  # each number of states is a program to compile
-        return simulate_many(sequence, tissue, n_states=exact_states(sequence), slice_profile=slice_profile)
+        n_states = None if in_slice else exact_states(sequence)
+        return simulate_many(sequence, tissue, n_states=n_states, accuracy=accuracy, slice_profile=slice_profile)
+    tissue = jax.tree.map(np.asarray, tissue)
+    signals = empty_signals(sequence, tissue, slice_profile)
+    needed = sufficient_n_states(sequence, tissue.t2, accuracy, slice_profile)
+    if in_slice:  # a batch has the positions of its most expensive voxel, and takes as long with one as with all lanes
+        order = np.argsort(-needed, kind="stable")
+        needed[order] = needed[order[np.arange(needed.size) // lanes * lanes]]
+        simulate_all(signals.__setitem__, simulate_in_chunks, sequence, tissue, slice_profile, needed, False)
+        return signals
     slice_profile = lower_slice(slice_profile, sequence, tissue)
-    sequence, tissue, slice_profile = jax.tree.map(np.asarray, (sequence, tissue, slice_profile))
+    sequence, slice_profile = jax.tree.map(np.asarray, (sequence, slice_profile))
 
     def simulate(voxels, n_states):
         return compiled(simulate_in_chunks, n_states=n_states)(sequence, tissue.rows(voxels), slice_profile)
 
-    signals = empty_signals(sequence, tissue, slice_profile)
-    needed = sufficient_n_states(sequence, tissue.t2, accuracy)
     simulate_by_n_states(simulate, needed, lanes // 2, signals)  # all workers wait for the longest batch: a short one
     return signals
 

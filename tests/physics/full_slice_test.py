@@ -14,7 +14,7 @@ from ganmrf.physics.rf_pulse import RfPulse, windowed_sinc
 from ganmrf.physics.sequences.blocks import Blocks, Train
 from ganmrf.physics.sequences.published import mrf_fisp
 from ganmrf.physics.simulate import simulate, simulate_reverse, simulate_with_tangents
-from ganmrf.physics.simulate_many import simulate_many
+from ganmrf.physics.simulate_many import simulate_few, simulate_many
 from ganmrf.physics.slice_positions import n_positions
 from ganmrf.physics.slice_profile import FullSlice, PartitionedSlice, small_tip
 from ganmrf.physics.tissue import Tissue
@@ -74,7 +74,8 @@ def test_positions_chosen_by_t2_keep_the_accuracy():
     expected = (1j * slice_signal(sequence, tissue, pulse, 3.7, 1024)).real  # 80 frames of 11.1 turns are 888 turns
     for accuracy in (1e-4, 1e-3):
         keywords = {"accuracy": accuracy, "slice_profile": FullSlice(pulse, 3.7)}
-        for found in (simulate(sequence, tissue, **keywords), simulate_many(sequence, tissue, **keywords)):
+        for simulated in (simulate, simulate_many, simulate_few):
+            found = simulated(sequence, tissue, **keywords)
             assert relative(np.asarray(found), expected).max() < accuracy
 
 
