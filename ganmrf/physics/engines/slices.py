@@ -31,67 +31,56 @@ def slice_signal(
     if n_frames == 1 and in_kernel:  # XLA aborts on a loop of one turn within one kernel
         twice = jax.tree.map(lambda each: jnp.concatenate([each, each]) if jnp.ndim(each) == 2 else each, vars(c))
         return tuple(each[:1] for each in slice_signal(Coefficients(**twice), 2 * turns, positions, block, in_kernel))
-    dtype = c.e1.dtype
-    lane_turn = () if c.turn is None else one_kernel.cos_sin(c.turn, in_kernel)
-    inputs = c.e1, c.e2, c.recovery, lane_turn
-    n_parts = 1 if positions.mirrored else 2
-
-    def over_positions(total, polynomials, dephasing, weights):
-        """``total``, (frames, lanes) of each part, and the signals of some positions, (positions, 1)."""
-        shared = c.angle.shape[1] == 1
-
-        def rotations(angle):
-            return rotation(polynomials, angle, in_kernel)
-
-        dephased = _dephased(turns, dephasing, in_kernel)
-        if shared:  # with the last pulse again, so that each has a next one
-            pulses = _fused(rotations(jnp.concatenate([c.angle, c.angle[-1:]])), dephased, weights)
-        else:
-            pulses = c.angle, *dephased
-
-        def frame(state, inputs):
-            x, y, z = state
-            pulse, lanes, total = inputs
-            e1, e2, recovery, lane_turn = jax.tree.map(lambda each: each[None], lanes)
-            if not shared:
-                angle, *spoil = pulse
-                cos, sin, pre, post = rotations(angle)
-                x, y = _turned(x, y, *pre)
-                pulse = cos, sin, *_product(post, spoil), *(weights * part for part in post)
-            cos, sin, *turn, real, imaginary = pulse
-            x, z = cos * x + sin * z, e1 * (cos * z - sin * x) + (1 - e1 if recovery is None else recovery)
-            seen = (real * x - imaginary * y, imaginary * x + real * y)[:n_parts]
-            total = tuple(old + _summed(each, in_kernel) for old, each in zip(total, seen, strict=True))
-            x, y = _turned(x, y, *turn)
-            if lane_turn:
-                x, y = _turned(x, y, *lane_turn)
-            return (e2 * x, e2 * y, z), total
-
-        n_lanes = max(each.shape[1] for each in jax.tree.leaves((inputs, c.angle)))
-        zero = jnp.zeros((len(weights), n_lanes), dtype)
-        start, frames = (zero, zero, zero + c.z0[None]), (pulses, inputs, total)
-        if in_kernel:
-            return lax.scan(frame, start, frames)[1]
-        run = jax.checkpoint(lambda state, frames: lax.scan(frame, state, frames))
-        seen = lax.scan(run, start, in_blocks(frames, block))[1]
-        return tuple(each.reshape(-1, each.shape[-1])[:n_frames] for each in seen)
-
-    def some(start, size):
-        arrays = positions.polynomials, positions.dephasing, positions.weights
-        if size is not None:
-            arrays = [lax.dynamic_slice_in_dim(each, start, size, each.ndim - 1) for each in arrays]
-        return [each[..., None].astype(dtype) for each in arrays]
-
-    nothing = tuple(jnp.zeros((n_frames, c.e1.shape[1]), dtype) for _ in range(n_parts))
+    arrays = positions.polynomials, positions.dephasing, positions.weights
+    arrays = [each[..., None].astype(c.e1.dtype) for each in arrays]  # (..., positions, 1)
+    nothing = tuple(jnp.zeros_like(c.e1) for _ in range(1 if positions.mirrored else 2))
     if in_kernel:
-        seen = lax.fori_loop(
-            0, positions.n_blocks, lambda n, total: over_positions(total, *some(n * BLOCK, BLOCK)), nothing
-        )
+
+        def add_block(n, total):
+            some = [lax.dynamic_slice_in_dim(each, n * BLOCK, BLOCK, each.ndim - 2) for each in arrays]
+            return _added(total, c, turns, *some, block, in_kernel)
+
+        seen = lax.fori_loop(0, positions.n_blocks, add_block, nothing)
     else:
-        seen = over_positions(nothing, *some(0, None))
+        seen = _added(nothing, c, turns, *arrays, block, in_kernel)
     if c.echo_turn is None:
         return tuple(c.echo * part for part in seen)
     return at_echo(seen, c.echo, *one_kernel.cos_sin(c.echo_turn, in_kernel))
+
+
+def _added(total, coefficients, turns, polynomials, dephasing, weights, block, in_kernel):
+    """``total``, (frames, lanes) of each part, and the signals right after each pulse of some positions."""
+    c, shared = coefficients, coefficients.angle.shape[1] == 1
+    lane_turn = () if c.turn is None else one_kernel.cos_sin(c.turn, in_kernel)
+    pulses = c.angle, _dephased(turns, dephasing, in_kernel)
+    if shared:
+        pulses = _fused(polynomials, *pulses, weights, in_kernel)
+
+    def frame(state, inputs):
+        x, y, z = state
+        pulse, lanes, total = inputs
+        e1, e2, recovery, lane_turn = jax.tree.map(lambda each: each[None], lanes)
+        if not shared:
+            angle, spoil = pulse
+            cos, sin, pre, post = rotation(polynomials, angle, in_kernel)
+            x, y = _turned(x, y, *pre)
+            pulse = cos, sin, _product(post, spoil), [weights * part for part in post]
+        cos, sin, turn, (real, imaginary) = pulse
+        x, z = cos * x + sin * z, e1 * (cos * z - sin * x) + (1 - e1 if recovery is None else recovery)
+        seen = (real * x - imaginary * y, imaginary * x + real * y)[: len(total)]
+        total = tuple(old + _summed(each, in_kernel) for old, each in zip(total, seen, strict=True))
+        x, y = _turned(x, y, *turn)
+        if lane_turn:
+            x, y = _turned(x, y, *lane_turn)
+        return (e2 * x, e2 * y, z), total
+
+    zero = jnp.zeros((len(weights), c.e1.shape[1]), c.e1.dtype)
+    start, frames = (zero, zero, zero + c.z0[None]), (pulses, (c.e1, c.e2, c.recovery, lane_turn), total)
+    if in_kernel:
+        return lax.scan(frame, start, frames)[1]
+    run = jax.checkpoint(lambda state, frames: lax.scan(frame, state, frames))
+    seen = lax.scan(run, start, in_blocks(frames, block))[1]
+    return tuple(each.reshape(-1, each.shape[-1])[: len(c.e1)] for each in seen)
 
 
 def rotation(polynomials, angle, in_kernel):
@@ -134,13 +123,13 @@ def _held(values, in_kernel):
     return tuple(buffer[n] for n in range(len(values)))
 
 
-def _fused(rotations, dephased, weights):
-    """Of every frame but the last: flip, the turn after its pulse and before the next one, and post times weights."""
-    cos, sin, pre, post = rotations
+def _fused(polynomials, angle, dephased, weights, in_kernel):
+    """Of every frame, (frames, positions, 1): flip, the turn from its pulse to the next one, and post times weights."""
+    again = jnp.concatenate([angle, angle[-1:]])  # so that the last pulse has a next one
+    cos, sin, pre, post = rotation(polynomials, again, in_kernel)
     cos, sin, *post = (each[:-1] for each in (cos, sin, *post))
-    following = [each[1:] for each in pre]
-    turn = _product(_product(post, following), dephased)
-    return cos, sin, *turn, *(weights[None] * part for part in post)
+    turn = _product(_product(post, [each[1:] for each in pre]), dephased)
+    return cos, sin, turn, [weights[None] * part for part in post]
 
 
 def _dephased(turns, dephasing, in_kernel):
