@@ -176,9 +176,9 @@ def build_anchor_set(
         for name, number in (("held_out", _N_HELD_OUT), ("validation_tissue", _N_VALIDATION))
     )
     unseen, signals, truths = sample_sequences(keys["validation"], _N_SEQUENCES, n_frames, family), [], []
-    for sequence in unseen:
-        simulated = (simulate_without_echo(sequence, each, slice_profile) for each in (anchors, validation, pool))
-        of_anchors, truth, of_pool = simulated
+    together, ends = joined(anchors, validation, pool), (n_anchors, n_anchors + _N_VALIDATION)
+    for sequence in unseen:  # all at once: numbers of states are chosen anew for every simulation
+        of_anchors, truth, of_pool = np.split(simulate_without_echo(sequence, together, slice_profile), ends)
         signals.append((of_anchors / norms[:, None], truth / np.linalg.norm(truth, axis=1, keepdims=True)))
         truths.append((of_pool / np.linalg.norm(of_pool, axis=1, keepdims=True)).astype(np.float32))
     return AnchorSet(

@@ -37,7 +37,7 @@ def anchors_and_truth(
         known = 0 if signals is None else len(signals)
         new, norms = slice(known, size), generator.anchor_norms[known:size, None]
         if truth is None:
-            found = _simulated(generator, sequence, joined(anchors.rows(new), joined(held_out, sentinels)))
+            found = _simulated(generator, sequence, joined(anchors.rows(new), held_out, sentinels))
             signals, truth = found[:size] / norms, found[size:] / generator.checked_norms[:, None]
         else:
             signals = np.concatenate([signals, _simulated(generator, sequence, anchors.rows(new)) / norms])

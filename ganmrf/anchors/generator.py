@@ -161,7 +161,9 @@ def table_generator(anchor_set: AnchorSet, tissue: Tissue, features: np.ndarray)
       tissue: the grid, in one dimension.
       features: of the grid, by `AnchorSet.features_of`.
     """
-    known = map(anchor_set.features_of, (anchor_set.validation, anchor_set.held_out, anchor_set.pool))
+    known = anchor_set.validation, anchor_set.held_out, anchor_set.pool
+    ends = np.cumsum([each.size for each in known[:-1]])
+    known = np.split(anchor_set.features_of(joined(*known)), ends)
     features = features.astype(np.float32)
     return _learned(anchor_set, anchor_set.features, *known, lambda matrices: TableWeights(tissue, features, matrices))
 

@@ -26,13 +26,18 @@ _STREAM = 1  # joined to the seed
 _KNOWN = 1e-8  # relative: a sentinel of which less is left unexplained is an anchor itself
 
 
-def joined(one: Tissue, other: Tissue) -> Tissue:
-    """Two tissues of one dimension, one after the other."""
+def joined(one: Tissue, *others: Tissue) -> Tissue:
+    """Tissues of one dimension, one after the other; a parameter that is one number for all of them stays one."""
+    tissues = one, *others
 
-    def join(x, y):
-        return np.concatenate([np.broadcast_to(x, one.shape), np.broadcast_to(y, other.shape)])
+    def join(*values):
+        if all(np.ndim(value) == 0 and value == values[0] for value in values):
+            return np.asarray(values[0])
+        return np.concatenate(
+            [np.broadcast_to(value, tissue.shape) for value, tissue in zip(values, tissues, strict=True)]
+        )
 
-    return jax.tree.map(join, one, other)
+    return jax.tree.map(join, *tissues)
 
 
 def faces_and_corners(box: TissueBox) -> Tissue:
