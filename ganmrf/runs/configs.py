@@ -12,7 +12,7 @@ from ganmrf.imaging.trajectory import Spiral, design_spiral, rotated, rotation_a
 from ganmrf.io.pulseq_settings import Readout, ScannerLimits
 from ganmrf.physics.rf_pulse import WINDOWS
 from ganmrf.physics.sequences.blocks import LONGEST, PulseSequence
-from ganmrf.physics.slice_profile import MAX_TIME_BANDWIDTH, N_POSITIONS, SliceModel
+from ganmrf.physics.slice_profile import MAX_TIME_BANDWIDTH, MIDPOINTS, N_POSITIONS, SliceModel
 from ganmrf.physics.tissue import FARTHEST_HZ, Tissue
 from ganmrf.pytrees import require
 from ganmrf.runs.pulseq_schedules import is_pulseq
@@ -71,7 +71,7 @@ class SimulationConfig:
     b1: str | None = setting(None, "B1+ values, a third axis of the grid, such as 0.7:1.3:0.05; default: 1 for all")
     slice_nodes: int = setting(
         0,
-        "nodes of --slice_model=small_tip, or positions of a partitioned slice; 0: 12, or 32",
+        f"nodes of --slice_model=small_tip, or positions of a partitioned slice; 0: 12, or {MIDPOINTS}",
         at_least=0,
         at_most=N_POSITIONS,
     )

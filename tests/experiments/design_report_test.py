@@ -8,9 +8,10 @@ from experiments.reports.design import Evaluation, sequence_section
 from ganmrf.design.limits import Limits
 from ganmrf.dictionary.build import build_dictionary
 from ganmrf.dictionary.grids import tissue_grid
+from ganmrf.physics.rf_pulse import windowed_sinc
 from ganmrf.physics.sequences.published import mrf_fisp
 from ganmrf.physics.simulate import simulate
-from ganmrf.physics.slice_profile import sinc_slice_profile
+from ganmrf.physics.slice_profile import FullSlice, small_tip
 from ganmrf.physics.tissue import Tissue
 from ganmrf.runs.configs import SimulationConfig
 from ganmrf.runs.designing import Design, DesignConfig
@@ -20,9 +21,8 @@ SEQUENCE, TISSUE = mrf_fisp(FRAMES), Tissue(np.array([0.9, 1.4]), np.array([0.05
 LIMITS = Limits((0.0, 1.5), (12e-3, 15e-3), 1.908e-3, inversion_time=18e-3)
 
 
-def drawn_signals(slice_nodes):
+def drawn_signals(simulation):
     """Lines of the figure of signals in the section on the sequence, (tissues, frames)."""
-    simulation = SimulationConfig(frames=FRAMES, slice_nodes=slice_nodes)
     config = DesignConfig(simulation, tissues=("WM:900/50", "GM:1400/90"))
     found = Design(SEQUENCE, SEQUENCE, [SEQUENCE], np.ones(1), np.ones((1, 1)), 1.0, LIMITS)
     fields = dict.fromkeys(Evaluation._fields) | {"found": found, "config": config}
@@ -35,11 +35,14 @@ def drawn_signals(slice_nodes):
     return np.stack([line.get_ydata() for line in axes.lines[:2]])
 
 
-@pytest.mark.parametrize(("slice_nodes", "slice_profile"), [(0, None), (6, sinc_slice_profile(6))], ids=["0", "6"])
-def test_signals_are_those_of_the_slice(slice_nodes, slice_profile):
+@pytest.mark.parametrize("model", ["none", "small_tip", "full"])
+def test_signals_are_those_of_the_slice(model):
+    pulse = windowed_sinc(8.0, "hann")
+    slice_profile = {"none": None, "small_tip": small_tip(pulse), "full": FullSlice(pulse, 4.0)}[model]
     expected = np.asarray(simulate(SEQUENCE, TISSUE, accuracy=1e-6, slice_profile=slice_profile))
+    found = drawn_signals(SimulationConfig(frames=FRAMES).with_slice(model))
     # The report simulates to 1e-4.
-    np.testing.assert_allclose(drawn_signals(slice_nodes), expected, rtol=0, atol=1e-3 * np.abs(expected).max())
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-3 * np.abs(expected).max())
 
 
 def test_noisy_voxels_spread_as_the_bound_says():
