@@ -163,6 +163,7 @@ def reproduce(folder, config: Config) -> Results:
     tissue = simulation.tissue()
     if config.anchors and simulation.b1 is None and np.ptp(tissue.t1) > 0 and np.ptp(tissue.t2) > 0:
         of_anchors[folder / "anchored"] = _of_anchors(config, sequence)
+    print(f"slice: {slice_words(simulation.slice_profile())}")
     print(f"training {len(jobs) + len(swept) + len(of_anchors)} generators", flush=True)
     dictionaries = {each: simulate_accurately(each) for each in {job.simulation for job in jobs.values()}}
     train_side_by_side({folder / name: job for name, job in jobs.items()} | swept, of_anchors, dictionaries)
