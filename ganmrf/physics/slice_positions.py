@@ -21,6 +21,9 @@ BLOCK = 8
 # the pulse's own bandwidth, and for each state. In a balanced sequence of T2 2 s, where 200 states stand for the memory
 # of 400 frames, signals then are within 1e-6 of any more positions.
 _BEYOND, _BEYOND_A_STATE = 3.0, 1 / 16
+# Where pulses turn by more than a share of the flip angle at the end of the slice, midpoints err by the square of their
+# distance, whatever the states: those of so many states hold that to 1e-4.
+_SHARE_AT_END, _STATES_OF_END = 2.5e-3, 49
 _FEWEST_IN_ARRAYS = 128  # positions; arrays have room for a power of 4 times as many, so that few programs serve all
 # By dtype: terms of polynomials that are left out, below its rounding; and terms beyond those of a pulse of no effect.
 _PRECISIONS = {np.dtype(np.float64): (1e-15, 12), np.dtype(np.float32): (1e-8, 6)}
@@ -77,11 +80,21 @@ def n_positions(slice_profile: FullSlice, n_states: int, most_turns: int) -> int
     echo what has dephased by f cycles per slice thickness, so they must resolve twice as many orders. Each order is
     broadened by the pulse, and f is put half-way between two orders, where frames have ``most_turns`` each.
     """
+    if _share_at_end(slice_profile.pulse, slice_profile.extent) > _SHARE_AT_END:
+        n_states = max(n_states, _STATES_OF_END)
     turns, bandwidth = abs(slice_profile.turns) * most_turns, slice_profile.pulse.time_bandwidth
     cycles = max(2 * turns, _BEYOND_A_STATE * bandwidth) * n_states + _BEYOND * bandwidth
     if turns >= 1:
         cycles = turns * (np.ceil(cycles / turns) - 0.5)
     return int(np.ceil(slice_profile.extent * cycles))
+
+
+@functools.lru_cache(maxsize=64)
+def _share_at_end(pulse, extent):
+    """Largest small flip angle in the last tenth of the extent, on either side, as a share of that in the middle."""
+    angle, position = 1e-3, extent * np.linspace(0.9, 1, 40)
+    _, b = spinors(pulse, angle, np.concatenate([-position, position]))
+    return 2 * np.abs(b).max() / angle
 
 
 @functools.lru_cache(maxsize=64)
