@@ -137,7 +137,7 @@ def _figure(rows, config):
         for model in dict.fromkeys(row["model"] for row in found):
             curve = _chosen(found, model=model)
             curves[model] = {name: [row[f"{name.lower()}_error"] for row in curve] for name in ("T1", "T2")}
-    return errors_figure(config.turns, "Turns of the spoiler across the slice", panels, linear_within=0.5)
+    return errors_figure(config.turns, "Turns of the spoiler across the slice", panels, linear_within=1.0)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import FormatStrFormatter, NullFormatter
+from matplotlib.ticker import FormatStrFormatter, NullLocator
 
 from ganmrf.report.drawing import COLOURS, legend_above, plain_axes
 
@@ -40,7 +40,7 @@ def errors_figure(
                 axes.set_xscale("log")
                 axes.set_yscale("symlog", linthresh=linear_within)
                 axes.set_xticks(values, map("{:g}".format, values), minor=False)
-                axes.xaxis.set_minor_formatter(NullFormatter())
+                axes.xaxis.set_minor_locator(NullLocator())
                 axes.yaxis.set_major_formatter(FormatStrFormatter("%g"))
             axes.set_title(title, fontsize=10, loc="left")
             axes.set_ylabel(f"Error of {quantity} (%)")
