@@ -133,18 +133,41 @@ def _midpoints(n, extent, mirrored):
 
 
 def _polynomials(pulse: RfPulse, position, dtype):
-    """The ``polynomials`` of positions, by interpolation at Chebyshev's points."""
-    least, further = _PRECISIONS[np.dtype(dtype)]
+    """The ``polynomials`` of positions."""
+    turn = 2 * np.pi * pulse.time_bandwidth / pulse.samples.size * position  # of a sample, rad
+    waves = np.exp(1j * np.multiply.outer(np.arange(pulse.samples.size + 1), turn))
+    values = _fourier_series(pulse, np.dtype(dtype)) @ waves  # (terms, 2, positions)
+    values[:, 1] *= _shift(pulse, -turn)
+    return np.stack([values.real, values.imag], axis=2).reshape(len(values), 4, -1).astype(dtype)
+
+
+def _shift(pulse, turn):
+    """What makes b a polynomial in ``exp(i turn)``, as a is one, by the ``turn`` of a sample."""
+    return np.exp(0.5j * (pulse.samples.size - 1) * turn)
+
+
+@functools.lru_cache(maxsize=16)
+def _fourier_series(pulse, dtype):
+    """Fourier series over position of the polynomials of a, and of ``i b / angle``: (terms, 2, samples + 1).
+
+    Of hard pulses a, and b but for a `_shift`, are polynomials in ``exp(i turn)`` with the turn of a sample, of as high
+    a degree as there are samples (Pauly et al. 1991). So one position more than samples determines them.
+    """
+    least, further = _PRECISIONS[dtype]
     # Like cos(k sqrt(v)), where k is at most half of all that the samples turn: higher terms are below rounding.
     degree = further + int(np.ceil(np.abs(pulse.samples).sum() * LARGEST_ANGLE / 2))
     nodes = np.cos(np.pi * (np.arange(degree + 1) + 0.5) / (degree + 1))
     angle = LARGEST_ANGLE * np.sqrt((nodes + 1) / 2)[:, None]
-    a, b = spinors(pulse, angle, position)
-    b = 1j * b / angle
-    values = np.stack([a.real, a.imag, b.real, b.imag], axis=1)
-    series = np.polynomial.chebyshev.chebfit(nodes, values.reshape(degree + 1, -1), degree)
-    kept = np.flatnonzero(np.abs(series).max(axis=1) > least)[-1] + 1
-    return (_powers(kept) @ series[:kept]).reshape(kept, 4, -1).astype(dtype)
+    n_samples = pulse.samples.size
+    turn = 2 * np.pi * np.arange(n_samples + 1) / (n_samples + 1)
+    a, b = spinors(pulse, angle, turn * n_samples / (2 * np.pi * pulse.time_bandwidth))
+    values = np.stack([a, 1j * b / angle * _shift(pulse, turn)], axis=1)
+    # Chebyshev's interpolation, at whose points the polynomials are orthogonal.
+    rule = np.polynomial.chebyshev.chebvander(nodes, degree) * 2 / (degree + 1)
+    rule[:, 0] /= 2
+    series = np.tensordot(rule.T, values, 1)
+    kept = np.flatnonzero(np.abs(series).max(axis=(1, 2)) > least)[-1] + 1
+    return np.tensordot(_powers(kept), np.fft.fft(series[:kept]) / (n_samples + 1), 1)
 
 
 def _powers(n_terms):
