@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 
+from ganmrf.dictionary.slice_fields import same_slice
 from ganmrf.runs.configs import OF_OTHER_KINDS, SimulationConfig
 from ganmrf.runs.slices import OF_SLICE
 
@@ -18,7 +19,7 @@ def check_same_simulation(config: SimulationConfig, given: frozenset[str], seque
         kinds = {"sequence": (names, config.sequence, sequence)} | kinds
     for kind, (names, make, stored) in kinds.items():
         ours = [f"--{name}" for name in names if name in given]
-        if ours and not _same(make(), stored):
+        if ours and not (same_slice if names is OF_SLICE else _same)(make(), stored):
             raise ValueError(f"{' '.join(ours)} gives another {kind} than the one of {source}")
 
 

@@ -39,6 +39,16 @@ def fields_of_slice(profile: SliceModel | None) -> dict[str, np.ndarray]:
     return fields | {f"slice_{name}": np.asarray(getattr(profile, name), _DTYPES[name]) for name in _own(type(profile))}
 
 
+def same_slice(one: SliceModel | None, other: SliceModel | None) -> bool:
+    """Whether two slices are the same but for the rounding of float32, and of other machines."""
+    ours, theirs = map(fields_of_slice, (one, other))
+    return model_of(one) == model_of(other) and all(
+        np.shape(values) == np.shape(theirs[name]) and np.allclose(values, theirs[name], rtol=1e-5, atol=1e-9)
+        for name, values in ours.items()
+        if name != MODEL
+    )
+
+
 def slice_variables(path, texts) -> dict[str, tuple[int, str | None]]:
     """Names of the arrays of a file's model: number of axes and dtype of each, None of samples, which are any numbers.
 

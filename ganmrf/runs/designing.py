@@ -19,6 +19,7 @@ from ganmrf.design.parametrisations import FIELDS, Frames, Lobes, Parametrisatio
 from ganmrf.design.separation import Separation
 from ganmrf.design.signal_models import SignalModel, generator_model, simulator_model
 from ganmrf.dictionary.grids import at_each_b1
+from ganmrf.dictionary.slice_fields import same_slice
 from ganmrf.files import read_arrays, write_arrays
 from ganmrf.imaging.phantom import BRAIN_TISSUES, TISSUES
 from ganmrf.memory import require_memory
@@ -27,6 +28,7 @@ from ganmrf.physics.sequences.fisp import Fisp, require_fisp
 from ganmrf.physics.tissue import Tissue
 from ganmrf.runs.configs import FISP_ALONE, OF_OTHER_KINDS, TISSUE_FIELDS, SimulationConfig
 from ganmrf.runs.loop import advance
+from ganmrf.runs.slices import slice_words
 from ganmrf.runs.workdir import Workdir, read_config, read_records
 from ganmrf.settings import configuration, group, naming_fields, setting
 
@@ -270,7 +272,8 @@ def make_objective(config: DesignConfig, start: Fisp) -> Callable[[Fisp], jax.Ar
     The value of the bound is 1 where the wanted gains are just reached; that of the separation is an inner product.
 
     Raises:
-      ValueError: a start that does not determine the tissues, or a generator that does not cover them.
+      ValueError: a start that does not determine the tissues, or a generator that does not cover them
+        or is for another slice.
     """
     slice_profile, limits = config.simulation.slice_profile(), config.limits(start)
     voxels = at_each_b1(config.tissue, config.design_b1, b1_slowest=False)
@@ -293,10 +296,14 @@ def make_objective(config: DesignConfig, start: Fisp) -> Callable[[Fisp], jax.Ar
 
 
 def _signal_model(start, config, tissue, slice_profile) -> SignalModel:
-    n_states = int(np.max(sufficient_n_states(start, tissue.ravel().t2, _ACCURACY)))
+    n_states = int(np.max(sufficient_n_states(start, tissue.ravel().t2, _ACCURACY, slice_profile)))
     if config.generator is None:
         return simulator_model(n_states=n_states, slice_profile=slice_profile)
-    return generator_model(load_anchored(config.generator), tissue, n_states=n_states)
+    generator = load_anchored(config.generator)
+    if not same_slice(generator.slice_profile, slice_profile):
+        own, asked = map(slice_words, (generator.slice_profile, slice_profile))
+        raise ValueError(f"generator: {config.generator} is for {own}, the design for {asked}: name its --slice_model")
+    return generator_model(generator, tissue, n_states=n_states)
 
 
 def _starts(parametrisation, config):

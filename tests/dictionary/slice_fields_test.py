@@ -9,6 +9,7 @@ import scipy.io
 
 from ganmrf.dictionary.build import Dictionary
 from ganmrf.dictionary.npz import load_dictionary, save_dictionary
+from ganmrf.dictionary.slice_fields import same_slice
 from ganmrf.dictionary.zarr import open_dictionary
 from ganmrf.physics.rf_pulse import RfPulse, windowed_sinc
 from ganmrf.physics.sequences.bssfp import Bssfp
@@ -44,6 +45,15 @@ def dictionary(profile, sequence=FISP, **options):
 def test_any_slice_comes_back(tmp_path, suffix, name):
     expected = dictionary(MODELS[name])
     assert_identical(in_memory(open_dictionary(saved(tmp_path, suffix, expected))), expected)
+
+
+def test_slices_are_the_same_but_for_rounding():
+    for one, profile in MODELS.items():
+        for other, candidate in MODELS.items():
+            assert same_slice(profile, candidate) == (one == other)
+    rounded = RfPulse(PULSE.samples * (1 + 1e-7 * np.cos(np.arange(20))), 8)
+    assert same_slice(FullSlice(rounded, 4), MODELS["full"])
+    assert not same_slice(FullSlice(windowed_sinc(8, "hamming", 20), 4), MODELS["full"])
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)

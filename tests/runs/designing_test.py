@@ -17,6 +17,7 @@ from ganmrf.physics.simulate import simulate
 from ganmrf.physics.tissue import Tissue
 from ganmrf.physics.tissue_box import TissueBox
 from ganmrf.runs.designing import DesignConfig, design_in_folder, kept_start
+from ganmrf.runs.slices import SliceConfig
 from ganmrf.runs.workdir import Workdir
 from tests.runs.design_starts import FRAMES, OF_START, START, TISSUE, ratios, written
 
@@ -122,6 +123,13 @@ def test_a_generator_must_cover_the_tissues(generator, tmp_path):
     with pytest.raises(ValueError, match=r"1 of 3 .*outside"):
         design_in_folder(tmp_path, DesignConfig(OF_START, generator=generator), progress=False)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_generator_must_be_for_the_slice(generator, tmp_path):
+    simulation = dataclasses.replace(OF_START, slice=SliceConfig(slice_model="full"))
+    asked = {"tissues": ("white:800/80", "grey:1300/110"), "generator": generator}
+    with pytest.raises(ValueError, match=r"is for a uniform slice, the design for the full slice .* 4 turns"):
+        design_in_folder(tmp_path, DesignConfig(simulation, **asked), progress=False)
 
 
 def test_settings_are_read_back(tmp_path, plain):
