@@ -8,7 +8,7 @@ import numpy as np
 
 from ganmrf.parallel import run_chunks
 from ganmrf.physics.engines import one_kernel
-from ganmrf.physics.engines.programs import SLICE_LANES, compiled
+from ganmrf.physics.engines.programs import compiled
 from ganmrf.physics.engines.trains import train_signal
 from ganmrf.physics.lowering import (
     ISOCHROMAT,
@@ -38,7 +38,7 @@ _SAFETY = 0.7
 _FINE_FRACTIONS = (*np.arange(0.05, 0.61, 0.05), 0.7, 0.85, 1.0)  # in a full slice, where each costs time alone
 # Lanes of a simulation: two boxes of one B1 nearly fill it, with 2 corners and about 8 numbers of states a box.
 _LANES = 32
-# Rows of simulations in a full slice go together in multiples of so many; positions of a thinned partitioned slice.
+# Simulations in a full slice that go together, one program for all; positions of a thinned partitioned slice.
 _SLICE_ROWS, _THIN_POSITIONS = 16, 6
 # Voxels, times slice positions, for which choosing would take longer than it saves.
 _FEW = 64
@@ -52,7 +52,8 @@ def choose_n_states(
     Few voxels get the exact number: finding a smaller one would cost as much as it saves. For many voxels, the corners
     of the box that holds their tissue (longest T2, over the ranges of T1, B1 and off-resonance) are simulated with
     several numbers of states and with a number that provably stands for all states. The smallest number that keeps 0.7
-    of ``accuracy`` on every corner is chosen; where none does, all states are kept.
+    of ``accuracy`` on every corner is chosen; where none does, all states are kept. In a `FullSlice` few voxels get a
+    number that provably stands for all.
 
     The arguments are those of `simulate`, not traced. The number is at most `exact_states`.
 
@@ -214,16 +215,15 @@ def _slice_signals(sequence, probes, slice_profile, off_resonance):
     run, n_states = compiled(train_signal, n_states=1), simulations[:, -1]
 
     def simulate(rows, _):
-        filled = np.resize(rows, -(-len(rows) // _SLICE_ROWS) * _SLICE_ROWS)  # whole vector registers, and few programs
-        t1, t2, b1, shifts, _ = simulations[filled].T.astype(dtype)
-        b1 = b1[0] if np.ptp(b1) == 0 else b1  # one number: rotations of the pulse are then common to all
-        voxels = Tissue(t1, t2, b1, None if off_resonance is None else shifts)
+        t1, t2, b1, shifts, _ = simulations[np.resize(rows, _SLICE_ROWS)].T.astype(dtype)
+        voxels = Tissue(t1, t2, b1[0], None if off_resonance is None else shifts)
         positions = lower_slice(slice_profile, sequence, voxels, int(n_states[rows[0]]), padded=True)
         signals[rows] = np.asarray(run(sequence, *vars(voxels).values(), positions)).T[: len(rows)]
 
-    alike = [np.flatnonzero(n_states == n) for n in np.unique(n_states)[::-1]]
+    _, group = np.unique(simulations[:, [4, 2]], axis=0, return_inverse=True)  # voxels of one B1 share rotations
+    alike = [np.flatnonzero(group.ravel() == n) for n in range(group.max(), -1, -1)]
     run_chunks(
-        simulate, [part for rows in alike for part in np.split(rows, range(SLICE_LANES, len(rows), SLICE_LANES))]
+        simulate, [part for rows in alike for part in np.split(rows, range(_SLICE_ROWS, len(rows), _SLICE_ROWS))]
     )
     return np.split(signals, np.cumsum([len(probe.simulations()) for probe in probes])[:-1])
 
