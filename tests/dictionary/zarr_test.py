@@ -336,7 +336,7 @@ def test_other_folders_are_refused(stores, dictionary):
         open_dictionary(stores / "none.zarr")
     metadata = stores / "full.zarr" / "zarr.json"
     group = json.loads(metadata.read_text(encoding="utf-8"))
-    for attributes, words in (({}, "no dictionary of ganmrf"), ({"schema_version": 3}, "has schema 3; this version")):
+    for attributes, words in (({}, "no dictionary of ganmrf"), ({"schema_version": 9}, "has schema 9; this version")):
         metadata.write_text(
             json.dumps(group | {"attributes": group["attributes"] | attributes if attributes else {}}), encoding="utf-8"
         )
