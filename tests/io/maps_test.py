@@ -308,7 +308,7 @@ def test_description_of_a_slice():
     pulse, tissue, sequence = windowed_sinc(8, "hann"), Tissue([0.5, 1.0], 0.05), Fisp([0.1], 0.012, 0.002)
     described = [
         describe(Dictionary(tissue, np.eye(2, 1), np.ones(2), sequence, profile))["Dictionary"]
-        for profile in (FullSlice(pulse, 4), PartitionedSlice(pulse), small_tip(pulse, 5))
+        for profile in (FullSlice(pulse, 4), PartitionedSlice(pulse, 32), small_tip(pulse, 5))
     ]
     assert [each["SliceProfile"] for each in described] == [True, True, True]
     of_pulse = {"TimeBandwidthProduct": 8.0, "PulseSamples": 180}
