@@ -94,7 +94,7 @@ def _sequence_section(dictionary):
         figure = profile_figure(profile.nodes, profile.weights)
         pictures.append(Picture(figure, "Flip angles across the slice, and their weights."))
     elif profile is not None:
-        words = "Flip angles across the slice, which the pulse turns, at small ones and at the largest of the sequence."
+        words = "Flip angle across the slice over that in the middle: small ones, and half and all of the largest."
         pictures.append(Picture(pulse_figure(profile.pulse, sequence), words))
     return Section("Sequence and fingerprints", figures=pictures)
 

@@ -14,6 +14,7 @@ from ganmrf.report.reconstruction_figures import (
     uncertainty_figure,
 )
 from ganmrf.report.sequence_figures import schedule_caption, schedule_figure
+from ganmrf.runs.slices import slice_words
 from ganmrf.scan_to_maps import Results
 
 
@@ -35,7 +36,8 @@ def write_reconstruction_report(path, config, results: Results):
         path,
         title="T1 and T2 maps of a scan",
         summary=(
-            f"{config.input}, {source}{how}, was matched with {len(results.dictionary.norms)} atoms. "
+            f"{config.input}, {source}{how}, was matched with {len(results.dictionary.norms)} atoms of "
+            f"{slice_words(results.dictionary.slice_profile)}. "
             f"{np.count_nonzero(matched)} voxels have a median T1 of {t1:.0f} ms and a median T2 of {t2:.0f} ms.{bars}"
         ),
         sections=[

@@ -2,11 +2,12 @@
 
 Example::
 
-    ganmrf studies.measured_profiles --folder=../shared/data/real --workdir=runs/profiles
+    ganmrf studies.measured_profiles --folder=real --workdir=runs/profiles
 
 Spin echoes whose excitation selects along the read axis show its profile in their image: ``se_2D_NAME_spr.seq`` is what
-was played, ``twix_NAME.dat`` the raw data (github.com/pulseq/MR-Physics-with-Pulseq). ``profiles.json`` has the numbers
-and ``profiles.png`` the figure.
+was played, ``twix_NAME.dat`` the raw data (github.com/pulseq/MR-Physics-with-Pulseq), read with
+``pip install '.[twix]'``. ``profiles.json`` has the numbers and ``profiles.png`` the figure: points are measured, lines
+expected. Points differ a little from model to model, since scale, centre and coil sensitivities are fitted with each.
 """
 
 import pathlib

@@ -31,6 +31,8 @@ def profiles_figure(profiles: Mapping[str, Mapping[str, tuple]], aim: float) -> 
         below.axhline(aim, color="0.4", linestyle=":", linewidth=1.0)
         above.set_title(title, fontsize=10, loc="left")
         below.set_xlabel("Distance from the middle (mm)")
+    panels[0].plot([], [], "o", color="0.4", markersize=3, label="measured")
+    panels[0].plot([], [], ":", color="0.4", label=f"aim: {aim:g} %")
     panels[0].set_ylabel("Transverse magnetisation\n(share of the peak)")
     panels[len(profiles)].set_ylabel("Difference\n(% of the peak)")
     panels[len(profiles)].set_ylim(bottom=0)
