@@ -86,7 +86,7 @@ def _check_crushers(scan, pulses, moments, sizes):
         echo = np.linalg.norm(moments[i] - moments[i - 1]) < BALANCED and sizes[i] >= CRUSHED
         if echo and pulse.use not in ("inversion", "saturation") and abs(abs(pulse.flip) - np.pi) < _REFOCUSES:
             what = "a refocusing pulse between equal gradients in a preparation"
-            raise ValueError(f"{path}: block {pulse.block}: {what}, whose echo cannot be said in hard pulses")
+            raise ValueError(f"{path}: block {pulse.block}: {what}, whose echo hard pulses cannot describe")
 
 
 def _hard_pulses(pulses):

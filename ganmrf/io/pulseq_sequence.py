@@ -185,7 +185,7 @@ def _excites(scan, played):
             what = (
                 f"a pulse of {degrees} selects a slice without a readout, unlike that of block {first.block}, with one"
             )
-            raise ValueError(f"{path}: block {pulse.block}: {what}; spin echoes and saturated slices cannot be said")
+            raise ValueError(f"{path}: block {pulse.block}: {what}; spin echoes and saturated slices are not read")
     excitations = [pulse for pulse, readouts in played if readouts]
     _check_alike(scan, excitations, [same for (_, readouts), same in zip(played, alike, strict=True) if readouts])
     return alike if is_selective(first) else _excites_all(scan, played)
