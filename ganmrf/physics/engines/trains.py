@@ -187,7 +187,9 @@ def _turned_by_phases(coefficients, polynomials, phases, in_kernel):
     pre, post = (jnp.arctan2(sin, cos) for cos, sin in (pre, post))
     turn = post + jnp.concatenate([pre[1:], pre[-1:]])
     turn, echo_turn = (each if own is None else each + own for each, own in ((turn, c.turn), (post, c.echo_turn)))
-    turn, echo_turn = (jnp.broadcast_to(each, c.e1.shape) for each in (turn, echo_turn))
+    turn, echo_turn = (
+        jnp.broadcast_to(each, jnp.broadcast_shapes(each.shape, c.e1.shape)) for each in (turn, echo_turn)
+    )
     return dataclasses.replace(c, angle=angle, turn=turn, echo_turn=echo_turn)
 
 
