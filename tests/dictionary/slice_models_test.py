@@ -19,6 +19,7 @@ from ganmrf.dictionary.zarr import open_dictionary
 from ganmrf.dictionary.zarr_fill import begin_store, fill_store
 from ganmrf.physics.bloch import slice_signal
 from ganmrf.physics.rf_pulse import RfPulse, windowed_sinc
+from ganmrf.physics.sequences.bssfp import ma_bssfp
 from ganmrf.physics.sequences.fisp import Fisp
 from ganmrf.physics.simulate_many import simulate_many
 from ganmrf.physics.slice_profile import FullSlice, PartitionedSlice, small_tip
@@ -211,3 +212,14 @@ def test_bias_by_errors_of_fingerprints_in_a_slice():
     refined = errors_of(dictionary, images / M0 * np.abs(M0))[1]
     np.testing.assert_allclose(bias.t1, 1e-3 * T1 / (refined.t1_std * np.abs(M0)), rtol=0.1)
     assert (bias.t2 < 0.2 * bias.t1).all()
+
+
+def test_atoms_of_one_tissue_over_off_resonance_are_those_of_isochromats():
+    """Nothing dephases balanced frames: a partitioned slice is the full one, in batches that share relaxation, too."""
+    tissue = Tissue(np.float32(0.8), np.float32(0.08), off_resonance=np.linspace(-30, 30, 64, dtype=np.float32))
+    full, partitioned = (
+        build_dictionary(ma_bssfp(12), tissue, slice_profile=model)
+        for model in (FullSlice(PULSE, 4.0), PartitionedSlice(PULSE))
+    )
+    np.testing.assert_allclose(partitioned.fingerprints, full.fingerprints, atol=1e-5)  # float32
+    np.testing.assert_allclose(partitioned.norms, full.norms, rtol=1e-5)
