@@ -22,8 +22,9 @@ BLOCK = 8
 # of 400 frames, signals then are within 1e-6 of any more positions.
 _BEYOND, _BEYOND_A_STATE = 3.0, 1 / 16
 # Where pulses turn by more than a share of the flip angle at the end of the slice, midpoints err by the square of their
-# distance, whatever the states: those of so many states hold that to 1e-4.
-_SHARE_AT_END, _STATES_OF_END = 2.5e-3, 49
+# distance, whatever the states: those of so many states, or cycles in units of the time-bandwidth, hold that to 1e-4.
+_SHARE_AT_END, _STATES_OF_END, _CYCLES_OF_END = 2.5e-3, 49, 56.0
+_LOST = 1e-4  # largest error that the rounding of polynomials' terms, which cancel, may make of a rotation
 _FEWEST_IN_ARRAYS = 128  # positions; arrays have room for a power of 4 times as many, so that few programs serve all
 # By dtype: terms of polynomials that are left out, below its rounding; and terms beyond those of a pulse of no effect.
 _PRECISIONS = {np.dtype(np.float64): (1e-15, 12), np.dtype(np.float32): (1e-8, 6)}
@@ -80,10 +81,11 @@ def n_positions(slice_profile: FullSlice, n_states: int, most_turns: int) -> int
     echo what has dephased by f cycles per slice thickness, so they must resolve twice as many orders. Each order is
     broadened by the pulse, and f is put half-way between two orders, where frames have ``most_turns`` each.
     """
-    if _share_at_end(slice_profile.pulse, slice_profile.extent) > _SHARE_AT_END:
-        n_states = max(n_states, _STATES_OF_END)
     turns, bandwidth = abs(slice_profile.turns) * most_turns, slice_profile.pulse.time_bandwidth
-    cycles = max(2 * turns, _BEYOND_A_STATE * bandwidth) * n_states + _BEYOND * bandwidth
+    least = 0.0
+    if _share_at_end(slice_profile.pulse, slice_profile.extent) > _SHARE_AT_END:
+        n_states, least = max(n_states, _STATES_OF_END), _CYCLES_OF_END * bandwidth
+    cycles = max(max(2 * turns, _BEYOND_A_STATE * bandwidth) * n_states + _BEYOND * bandwidth, least)
     if turns >= 1:
         cycles = turns * (np.ceil(cycles / turns) - 0.5)
     return int(np.ceil(slice_profile.extent * cycles))
@@ -138,6 +140,13 @@ def _polynomials(pulse: RfPulse, position, dtype):
     waves = np.exp(1j * np.multiply.outer(np.arange(pulse.samples.size + 1), turn))
     values = _fourier_series(pulse, np.dtype(dtype)) @ waves  # (terms, 2, positions)
     values[:, 1] *= _shift(pulse, -turn)
+    # Powers are of numbers from -1 to 1.
+    if not np.finfo(dtype).eps * np.abs(values).sum(axis=0).max() <= _LOST:
+        raise ValueError(
+            f"RfPulse.samples must cancel less: their sizes add up to {np.abs(pulse.samples).sum():.3g} times the flip "
+            f"angle in the middle of the slice, and {np.dtype(dtype)} would not hold the rotations across it; 8 times is "
+            "always possible"
+        )
     return np.stack([values.real, values.imag], axis=2).reshape(len(values), 4, -1).astype(dtype)
 
 

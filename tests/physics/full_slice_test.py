@@ -81,6 +81,25 @@ def test_positions_chosen_by_t2_keep_the_accuracy():
             assert relative(np.asarray(found), expected).max() < accuracy
 
 
+@pytest.mark.parametrize(
+    ("time_bandwidth", "turns", "extent"), [(1.5, 0.0, 0.3), (1.0, 0.0, 0.75), (4.0, 0.3, 0.3), (2.0, 0.3, 1.5)]
+)
+def test_a_slice_that_is_cut_off_keeps_the_accuracy_in_few_frames(time_bandwidth, turns, extent):
+    pulse = windowed_sinc(time_bandwidth, "none", n_samples=40)
+    sequence, tissue = Blocks((Train(np.full(3, 1.7), 0.01, 0.002),)), Tissue(1.0, 0.1)
+    expected = 1j * slice_signal(sequence, tissue, pulse, turns, POSITIONS, extent)
+    found = simulate(sequence, tissue, slice_profile=FullSlice(pulse, turns, extent))
+    assert relative(np.asarray(found), expected).max() < 1e-4
+
+
+def test_a_pulse_whose_parts_cancel_is_refused():
+    """In the middle they leave 1/27 of what they turn, and 27 whole turns elsewhere."""
+    waveform = np.hanning(182)[1:-1] * (np.cos(np.linspace(-9, 9, 180)) + 0.03)
+    model = FullSlice(RfPulse.of_waveform(waveform, 8.0), 4.0)
+    with pytest.raises(ValueError, match=r"RfPulse\.samples"):
+        simulate(Blocks((Train(np.full(3, 0.5), 0.01, 0.002),)), Tissue(1.0, 0.1), slice_profile=model)
+
+
 def test_a_hard_pulse_has_a_uniform_slice():
     rng = np.random.default_rng(1)
     sequence, tissue = fisp_of(rng), tissue_of(rng)
