@@ -12,6 +12,7 @@ import numpy as np
 
 from experiments.flags.command_line import command
 from ganmrf.io.pulseq_write import write_pulseq
+from ganmrf.physics.sequences.fisp import require_fisp
 from ganmrf.runs.configs import FISP_ALONE, OF_OTHER_KINDS, TISSUE_FIELDS, SimulationConfig, SpiralConfig
 from ganmrf.runs.slices import PulseConfig
 from ganmrf.settings import configuration, group, naming_fields, setting
@@ -40,6 +41,7 @@ class Config:
 def main(config: Config):
     """Designs the spiral and writes the file."""
     sequence, sampling = config.simulation.sequence(), config.sampling
+    require_fisp(sequence, "schedule: export_pulseq")
     readout, excitation = sampling.readout(sequence.n_frames), config.pulse.excitation(config.simulation.played())
     with naming_fields(**_FLAGS):
         write_pulseq(config.output, sequence, readout, excitation=excitation, limits=sampling.limits)
