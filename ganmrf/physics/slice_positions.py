@@ -144,8 +144,8 @@ def _polynomials(pulse: RfPulse, position, dtype):
     if not np.finfo(dtype).eps * np.abs(values).sum(axis=0).max() <= _LOST:
         raise ValueError(
             f"RfPulse.samples must cancel less: their sizes add up to {np.abs(pulse.samples).sum():.3g} times the flip "
-            f"angle in the middle of the slice, and {np.dtype(dtype)} would not hold the rotations across it; 8 times is "
-            "always possible"
+            f"angle in the middle of the slice, and {np.dtype(dtype)} would not hold the rotations across it; 8 times "
+            "is always possible"
         )
     return np.stack([values.real, values.imag], axis=2).reshape(len(values), 4, -1).astype(dtype)
 
