@@ -11,6 +11,7 @@ import functools
 import jax
 import numpy as np
 
+from ganmrf.memory import require_memory
 from ganmrf.physics.rf_pulse import LARGEST_ANGLE, RfPulse, spinors
 from ganmrf.physics.slice_profile import FullSlice, PartitionedSlice
 from ganmrf.pytrees import pytree
@@ -25,6 +26,8 @@ _BEYOND, _BEYOND_A_STATE = 3.0, 1 / 16
 # distance, whatever the states: those of so many states, or cycles in units of the time-bandwidth, hold that to 1e-4.
 _SHARE_AT_END, _STATES_OF_END, _CYCLES_OF_END = 2.5e-3, 49, 56.0
 _LOST = 1e-4  # largest error that the rounding of polynomials' terms, which cancel, may make of a rotation
+_AT_ONCE = 1024  # positions whose waves are in memory together
+_BYTES = 2000  # of memory for each position: polynomials of 20 terms in double precision, twice, and padded
 _FEWEST_IN_ARRAYS = 128  # positions; arrays have room for a power of 4 times as many, so that few programs serve all
 # By dtype: terms of polynomials that are left out, below its rounding; and terms beyond those of a pulse of no effect.
 _PRECISIONS = {np.dtype(np.float64): (1e-15, 12), np.dtype(np.float32): (1e-8, 6)}
@@ -105,6 +108,9 @@ def full_positions(slice_profile: FullSlice, n: int, mirrored: bool, padded: boo
 
     Where ``mirrored`` those on the other side are left out. ``padded`` arrays have one of few sizes.
     """
+    require_memory(
+        _BYTES * n * (1 if mirrored else 2), f"a slice of {float(n):.3g} positions", "fewer turns, states or thicknesses need less"
+    )
     position, weight = _midpoints(n, slice_profile.extent, mirrored)
     turns, n_blocks = slice_profile.turns * position, -(-len(position) // BLOCK)
     polynomials = _polynomials(slice_profile.pulse, position, dtype)
@@ -137,8 +143,9 @@ def _midpoints(n, extent, mirrored):
 def _polynomials(pulse: RfPulse, position, dtype):
     """The ``polynomials`` of positions."""
     turn = 2 * np.pi * pulse.time_bandwidth / pulse.samples.size * position  # of a sample, rad
-    waves = np.exp(1j * np.multiply.outer(np.arange(pulse.samples.size + 1), turn))
-    values = _fourier_series(pulse, np.dtype(dtype)) @ waves  # (terms, 2, positions)
+    series, order = _fourier_series(pulse, np.dtype(dtype)), np.arange(pulse.samples.size + 1)
+    some = np.array_split(turn, -(-len(turn) // _AT_ONCE))  # waves of all positions of a long memory are gigabytes
+    values = np.concatenate([series @ np.exp(1j * np.multiply.outer(order, each)) for each in some], axis=-1)
     values[:, 1] *= _shift(pulse, -turn)
     # Powers are of numbers from -1 to 1.
     if not np.finfo(dtype).eps * np.abs(values).sum(axis=0).max() <= _LOST:

@@ -100,6 +100,12 @@ def test_a_pulse_whose_parts_cancel_is_refused():
         simulate(Blocks((Train(np.full(3, 0.5), 0.01, 0.002),)), Tissue(1.0, 0.1), slice_profile=model)
 
 
+@pytest.mark.parametrize("model", [FullSlice(HANN, 1e12), FullSlice(HANN, 4.0, extent=1e12)], ids=["turns", "extent"])
+def test_positions_beyond_the_memory_are_refused(model):
+    with pytest.raises(ValueError, match="memory"):
+        simulate(Blocks((Train(np.full(3, 0.5), 0.01, 0.002),)), Tissue(1.0, 0.1), slice_profile=model)
+
+
 def test_a_hard_pulse_has_a_uniform_slice():
     rng = np.random.default_rng(1)
     sequence, tissue = fisp_of(rng), tissue_of(rng)
