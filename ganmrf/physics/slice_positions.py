@@ -109,7 +109,9 @@ def full_positions(slice_profile: FullSlice, n: int, mirrored: bool, padded: boo
     Where ``mirrored`` those on the other side are left out. ``padded`` arrays have one of few sizes.
     """
     require_memory(
-        _BYTES * n * (1 if mirrored else 2), f"a slice of {float(n):.3g} positions", "fewer turns, states or thicknesses need less"
+        _BYTES * n * (1 if mirrored else 2),
+        f"a slice of {float(n):.3g} positions",
+        "fewer turns, states or thicknesses need less",
     )
     position, weight = _midpoints(n, slice_profile.extent, mirrored)
     turns, n_blocks = slice_profile.turns * position, -(-len(position) // BLOCK)
