@@ -23,8 +23,9 @@ from ganmrf.dictionary.slice_fields import same_slice
 from ganmrf.files import read_arrays, write_arrays
 from ganmrf.imaging.phantom import BRAIN_TISSUES, TISSUES
 from ganmrf.memory import require_memory
-from ganmrf.physics.n_states import sufficient_n_states
+from ganmrf.physics.n_states import n_states_of_boxes, sufficient_n_states
 from ganmrf.physics.sequences.fisp import Fisp, require_fisp
+from ganmrf.physics.slice_profile import FullSlice
 from ganmrf.physics.tissue import Tissue
 from ganmrf.runs.configs import FISP_ALONE, OF_OTHER_KINDS, TISSUE_FIELDS, SimulationConfig
 from ganmrf.runs.loop import advance
@@ -35,6 +36,8 @@ from ganmrf.settings import configuration, group, naming_fields, setting
 _INVERSION_MS = (18.0, 40.0)  # unless the user says otherwise: from the start's own to twice as long
 _CHUNK = 50  # updates between two checkpoints
 _ACCURACY = 1e-3  # of signals while a design is under way; its result is evaluated with all states that matter
+# In a full slice each position takes time: this is the error of the longest T2, of CSF, and others have a tenth of it.
+_SLICE_ACCURACY = 1e-2
 # Of a tissue in a search from each start: states between blocks of frames, and all those of a block, in its gradient.
 _FRAME_BYTES, _BLOCK_BYTES = 200, 6e4
 _SPREAD = 1.5  # standard deviation of what is added to the parameters of further starts
@@ -297,6 +300,9 @@ def make_objective(config: DesignConfig, start: Fisp) -> Callable[[Fisp], jax.Ar
 
 def _signal_model(start, config, tissue, slice_profile) -> SignalModel:
     n_states = int(np.max(sufficient_n_states(start, tissue.ravel().t2, _ACCURACY, slice_profile)))
+    if isinstance(slice_profile, FullSlice):
+        needed = n_states_of_boxes(start, [tissue.ravel()], accuracy=_SLICE_ACCURACY, slice_profile=slice_profile)[0]
+        n_states = min(n_states, needed)
     if config.generator is None:
         return simulator_model(n_states=n_states, slice_profile=slice_profile)
     generator = load_anchored(config.generator)
