@@ -26,6 +26,7 @@ from ganmrf.dictionary.compress import build_compressed
 from ganmrf.dictionary.npz import check_size, save_dictionary
 from ganmrf.dictionary.zarr_fill import begin_store, fill_store, wait_until_whole
 from ganmrf.physics.lowering import signal_dtype
+from ganmrf.report.sequence_figures import timing
 from ganmrf.runs.configs import SimulationConfig
 from ganmrf.runs.slices import AS_PLAYED, slice_words
 from ganmrf.settings import configuration, group, setting
@@ -75,13 +76,19 @@ def main(config: Config):
     with jax.enable_x64(True) if config.precision == "float64" else contextlib.nullcontext():
         simulation, profile = config.simulation, config.simulation.slice_profile()
         states = {"n_states": config.states, "accuracy": config.accuracy, "slice_profile": profile}
-        print(f"slice: {slice_words(profile)}", flush=True)
+        sequence = simulation.sequence()
+        print(f"sequence: {timing(sequence, echo=True)}\nslice: {slice_words(profile)}", flush=True)
         make = _stream if config.stored else _build
-        make(config, simulation.sequence(), simulation.tissue(), states)
+        make(config, sequence, simulation.tissue(), states)
 
 
 def _build(config, sequence, tissue, states):
-    check_size(config.path, tissue.size, config.rank or sequence.n_frames, signal_dtype(sequence, tissue))
+    check_size(
+        config.path,
+        tissue.size,
+        config.rank or sequence.n_frames,
+        signal_dtype(sequence, tissue, states["slice_profile"]),
+    )
     start = time.perf_counter()
     if config.rank is None:
         dictionary = build_dictionary(sequence, tissue, progress=True, **states)

@@ -1,5 +1,6 @@
 """Figures of sequences: flip angles, times and phases by frame, or pulses and preparations by time."""
 
+import collections
 from typing import NamedTuple
 
 import numpy as np
@@ -8,7 +9,7 @@ from matplotlib.figure import Figure
 from ganmrf.physics.lowering import trains_of
 from ganmrf.physics.rf_pulse import RfPulse, rotation
 from ganmrf.physics.sequences.blocks import Delay, HalfTurns, PulseSequence, Train
-from ganmrf.physics.sequences.preparations import Inversion, Played, Saturation, T2Preparation
+from ganmrf.physics.sequences.preparations import Inversion, Played, Preparation, Saturation, T2Preparation
 from ganmrf.physics.slice_profile import EXTENT, small_tip_profile
 from ganmrf.report.drawing import COLOURS, legend_above, plain_axes
 
@@ -16,6 +17,7 @@ _PREPARATIONS = {  # what the legend says, what stands at a mark, and the colour
     Inversion: ("inversion", "inv", COLOURS[1]),
     Saturation: ("saturation", "sat", COLOURS[4]),
     T2Preparation: ("T2 preparation", "T2", COLOURS[2]),
+    Played: ("preparation", "prep", COLOURS[5]),  # of another kind: one off resonance, such as that of fat
 }
 _FLAT_MARKS = 16  # of that many marks the labels stand side by side; those of more are turned
 _SHORT = 3.0  # s: shorter sequences have their axis in ms
@@ -132,12 +134,15 @@ def pulse_figure(pulse: RfPulse, sequence: PulseSequence) -> Figure:
 
 
 def timing(sequence: PulseSequence, *, echo: bool = False) -> str:
-    """Number of frames, scan time, inversion time and, on request, the echo time, in words."""
+    """Number of frames, scan time, inversion time or preparations and, on request, the echo time, in words."""
     played, blocks = _along_time(sequence), sequence.as_blocks().blocks
     words = [f"{sequence.n_frames} frames in {played.end:.2f} s"]
     if _by_frame(sequence):
         times = [1e3 * float(block.time) for block in blocks if isinstance(block, Inversion)]
         words += [f"TI {time:.3g} ms" for time in times] or ["no inversion"]
+    else:
+        counts = collections.Counter(preparation_drawn(block)[0] for block in blocks if isinstance(block, Preparation))
+        words += [f"{count} {name}{'s' * (count > 1)}" for name, count in counts.items()]
     if echo and (_by_frame(sequence) or _all_alike(sequence)):
         low, high = 1e3 * played.echo[played.recorded].min(), 1e3 * played.echo[played.recorded].max()
         words += [f"TE {low:.3g} ms" if np.isclose(low, high) else f"TE {low:.3g} to {high:.3g} ms"]
@@ -155,7 +160,9 @@ def preparation_drawn(block) -> tuple[str, str, str]:
         name, mark, colour = _PREPARATIONS[type(block)]
         return name, f"{mark} {1e3 * float(block.time):.3g}", colour
     left = _left_of_z(block)  # -1, 0 or 1 where it is what it is meant to be
-    kind = Inversion if left < -0.5 else Saturation if left < 0.5 else T2Preparation
+    tips_down_and_up = np.abs(block.flip_angle).sum() > np.pi
+    kept = T2Preparation if tips_down_and_up else Played
+    kind = Inversion if left < -0.5 else Saturation if left < 0.5 else kept
     name, mark, colour = _PREPARATIONS[kind]
     time = block.time.sum() if kind is T2Preparation else block.wait
     return f"played {name}", f"{mark} {1e3 * float(time):.3g}", colour
