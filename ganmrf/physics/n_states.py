@@ -35,6 +35,7 @@ _FINE_LADDER = sorted({round(2 ** (step / 8)) for step in range(97)})
 _FRACTIONS = (0.06, 0.12, 0.25, 0.35, 0.45, 0.55, 0.65, 0.8, 1.0)
 # Corners of a box of tissues stand for all tissues in it, so their errors must stay below this share of the accuracy.
 _SAFETY = 0.7
+_SLICE_SAFETY = 0.85  # in a full slice, where errors rise with T1 and T2, so that a corner has the largest
 _FINE_FRACTIONS = (*np.arange(0.05, 0.61, 0.05), 0.7, 0.85, 1.0)  # in a full slice, where each costs time alone
 # Lanes of a simulation: two boxes of one B1 nearly fill it, with 2 corners and about 8 numbers of states a box.
 _LANES = 32
@@ -52,8 +53,8 @@ def choose_n_states(
     Few voxels get the exact number: finding a smaller one would cost as much as it saves. For many voxels, the corners
     of the box that holds their tissue (longest T2, over the ranges of T1, B1 and off-resonance) are simulated with
     several numbers of states and with a number that provably stands for all states. The smallest number that keeps 0.7
-    of ``accuracy`` on every corner is chosen; where none does, all states are kept. In a `FullSlice` few voxels get a
-    number that provably stands for all.
+    of ``accuracy`` on every corner is chosen; where none does, all states are kept. In a `FullSlice` it is 0.85 of
+    ``accuracy``, and few voxels get a number that provably stands for all.
 
     The arguments are those of `simulate`, not traced. The number is at most `exact_states`.
 
@@ -140,6 +141,7 @@ class _Probe:
     corners: np.ndarray  # (t1, t2, b1, off_resonance) of tissues in the box that need most states, (corners, 4)
     tried: list  # numbers of states to try on the corners, ascending; the last one stands for all states
     bound: float  # largest difference between the last one and all states, at any frame
+    safety: float  # share of the accuracy that errors on the corners may reach
 
     @classmethod
     def of(cls, times, box, accuracy, reference, exact, full_slice):
@@ -153,7 +155,8 @@ class _Probe:
         thicknesses = 2 * full_slice.extent if full_slice else 1.0  # signals are integrals over them
         bound = 0.0 if reference == exact else thicknesses * _bound(times, t2, reference)
         corners = np.array(list(itertools.product(t1s, [t2], b1s, shifts)))
-        return cls(corners, [*[n for n in tried if n < reference], int(reference)], bound)
+        safety = _SLICE_SAFETY if full_slice else _SAFETY
+        return cls(corners, [*[n for n in tried if n < reference], int(reference)], bound, safety)
 
     def simulations(self):
         """(t1, t2, b1, off_resonance, n_states) of every signal to simulate: each corner with each number to try."""
@@ -164,7 +167,7 @@ class _Probe:
         good = np.full(len(self.tried), True)
         for tried in signals.reshape(len(self.corners), len(self.tried), -1):
             reference = tried[-1]
-            allowed = _SAFETY * accuracy * np.linalg.norm(reference) - self.bound * np.sqrt(reference.size)
+            allowed = self.safety * accuracy * np.linalg.norm(reference) - self.bound * np.sqrt(reference.size)
             good &= np.array([np.linalg.norm(signal - reference) <= allowed for signal in tried], bool)
         enough = np.flatnonzero(np.logical_and.accumulate(good[::-1])[::-1])
         return self.tried[enough[0]] if enough.size else exact
