@@ -105,23 +105,25 @@ class RfPulse:
         return cls(waveform / area, time_bandwidth)
 
 
-def windowed_sinc(time_bandwidth: float, window: str, n_samples: int = N_SAMPLES) -> RfPulse:
+def windowed_sinc(time_bandwidth: float, window: str | np.ndarray, n_samples: int = N_SAMPLES) -> RfPulse:
     """The pulse ``window(t) sinc(time_bandwidth t)``, ``|t| <= 1/2`` durations, at the middle of equal steps of time.
 
     Args:
       time_bandwidth: duration times bandwidth, the number of zero crossings of the sinc, positive.
-      window: a name of `WINDOWS`.
+      window: a name of `WINDOWS`, or the values of any other at the samples, (n_samples,).
       n_samples: hard pulses that stand for it.
 
     Raises:
-      ValueError: an argument out of range, or an unknown window.
+      ValueError: an argument out of range, an unknown window, or one of another number of samples.
     """
-    if window not in WINDOWS:
-        raise ValueError(f"window must be one of {', '.join(WINDOWS)}; got {window!r}")
-    time, share = _middles(time_bandwidth, n_samples), WINDOWS[window]
-    return RfPulse.of_waveform(
-        (1 - share + share * np.cos(2 * np.pi * time)) * np.sinc(time_bandwidth * time), time_bandwidth
-    )
+    time = _middles(time_bandwidth, n_samples)
+    if isinstance(window, str):
+        if window not in WINDOWS:
+            raise ValueError(f"window must be one of {', '.join(WINDOWS)}; got {window!r}")
+        window = 1 - WINDOWS[window] + WINDOWS[window] * np.cos(2 * np.pi * time)
+    elif np.shape(window) != time.shape:
+        raise ValueError(f"window must have {n_samples} values, one for each sample; got shape {np.shape(window)}")
+    return RfPulse.of_waveform(np.asarray(window) * np.sinc(time_bandwidth * time), time_bandwidth)
 
 
 def gaussian(time_bandwidth: float, n_samples: int = N_SAMPLES) -> RfPulse:

@@ -137,6 +137,7 @@ def test_traced_rotation_is_the_same_and_differentiable():
 def test_equal_pulses_are_equal_and_part_of_the_structure_of_a_tree():
     """Functions under `jit` are compiled once for each pulse."""
     assert windowed_sinc(4, "hann") == windowed_sinc(4, "hann") != windowed_sinc(4, "hamming")
+    assert windowed_sinc(4, np.ones(180)) == windowed_sinc(4, "none")
     assert jax.tree.structure(gaussian(4)) == jax.tree.structure(gaussian(4)) != jax.tree.structure(gaussian(5))
     assert not jax.tree.leaves(gaussian(4))
 
@@ -163,6 +164,7 @@ def test_waveform_of_any_unit_is_scaled():
         (lambda: RfPulse([1.0], 0), r"RfPulse\.time_bandwidth must be positive .*: no gradient, no slice; got 0"),
         (lambda: RfPulse([1.0], np.inf), r"RfPulse\.time_bandwidth must be positive and finite"),
         (lambda: windowed_sinc(8, "hanning"), "window must be one of hann, hamming, none; got 'hanning'"),
+        (lambda: windowed_sinc(8, np.ones(4)), r"window must have 180 values, one for each sample; got shape \(4,\)"),
         (lambda: windowed_sinc(0, "hann"), "time_bandwidth must be positive and finite; got 0"),
         (lambda: windowed_sinc(8, "hann", 0), "n_samples must be a whole number, 1 or more; got 0"),
         (lambda: windowed_sinc(8, "hann", 1.5), "n_samples must be a whole number, 1 or more; got 1.5"),
