@@ -3,6 +3,7 @@
 import importlib.resources
 from typing import NamedTuple
 
+from ganmrf.dictionary.slice_fields import same_slice
 from ganmrf.runs.configs import TrainingJob
 from ganmrf.runs.slices import OF_SLICE, slice_words
 from ganmrf.runs.workdir import read_config, read_records
@@ -59,5 +60,6 @@ def read_long_run(folder, job: TrainingJob) -> LongRun | None:
         except ValueError:
             return None
     own = read_config(folder, job)
-    differs = any(flat(own)[name] != flat(job)[name] for name in OF_SLICE)
-    return LongRun(read_records(folder, _COLUMNS), slice_words(own.simulation.slice_profile()) if differs else "")
+    profile = own.simulation.slice_profile()
+    differs = not same_slice(profile, job.simulation.slice_profile())
+    return LongRun(read_records(folder, _COLUMNS), slice_words(profile) if differs else "")

@@ -75,14 +75,16 @@ class SimulationConfig:
         at_least=0,
         at_most=N_POSITIONS,
     )
-    time_bandwidth: float = setting(
-        TIME_BANDWIDTH,
-        "time-bandwidth product of the pulse",
+    time_bandwidth: float | None = setting(
+        None,
+        f"time-bandwidth product of the pulse; default: that of a .seq schedule, else {TIME_BANDWIDTH:g}",
         above=0,
         at_most=MAX_TIME_BANDWIDTH,
         goes_with=OF_PULSE,
     )
-    window: str = setting(WINDOW, "window of the sinc pulse", choices=tuple(WINDOWS), goes_with=OF_PULSE)
+    window: str | None = setting(
+        None, f"window of the sinc pulse; default: {WINDOW}", choices=tuple(WINDOWS), goes_with=OF_PULSE
+    )
     schedule_slice: int | None = setting(
         None, "slice of a .seq schedule that has several", at_least=0, goes_with=("schedule",)
     )

@@ -58,29 +58,34 @@ class SliceConfig:
         goes_with=OF_PULSE,
     )
 
-    def played(self, *, time_bandwidth: float, window: str, scan: Callable[[], PulseqSequence] | None) -> "Played":
+    def played(
+        self, *, time_bandwidth: float | None, window: str | None, scan: Callable[[], PulseqSequence] | None
+    ) -> "Played":
         """The pulse and the spoiler that are played; ``scan`` reads the .seq file of a schedule that is one.
 
         Raises:
           ValueError: a pulse that cannot be read or made, or fields that do not go together.
         """
         name, turns = self.rf_pulse, self.spoiler_turns
-        own = scan is not None and name is None and (time_bandwidth, window) == (TIME_BANDWIDTH, WINDOW)
+        own = scan is not None and name is None and time_bandwidth is None and window is None
         file = scan() if own or (scan is not None and turns is None) else None
         if turns is None:
             turns = SPOILER_TURNS if file is None else file.turns
         if own:
             return Played(file.rf_pulse, turns, None)
-        if window != WINDOW and name not in (None, "sinc"):
+        if window is not None and name not in (None, "sinc"):
             raise ValueError(f"window would change nothing: it goes with --rf_pulse=sinc; got {name}")
         with naming_fields(waveform=f"{name}: the RF pulse", time_bandwidth="time_bandwidth"):
             if name in (None, "sinc"):
-                return Played(windowed_sinc(time_bandwidth, window), turns, window)
+                window = window or WINDOW
+                return Played(windowed_sinc(time_bandwidth or TIME_BANDWIDTH, window), turns, window)
             if name in _PULSES:
-                return Played(_PULSES[name](time_bandwidth), turns, None)
+                return Played(_PULSES[name](time_bandwidth or TIME_BANDWIDTH), turns, None)
             if not is_pulseq(name):
+                if time_bandwidth is None:
+                    raise ValueError(f"time_bandwidth is required: the samples of {name} do not say it")
                 return Played(RfPulse.of_waveform(read_waveform(name), time_bandwidth), turns, None)
-        if time_bandwidth != TIME_BANDWIDTH:
+        if time_bandwidth is not None:
             raise ValueError(f"time_bandwidth would change nothing: the pulse of {name} has its own")
         return Played(read_rf_pulse(name), turns, None)
 

@@ -65,7 +65,8 @@ def test_a_pulse_that_changed_under_its_name_is_refused(tmp_path):
     """Blocks of a table that are there are read, and would be those of the other pulse."""
     pulse = tmp_path / "pulse.npy"
     played = SliceConfig(slice_model="small_tip", rf_pulse=str(pulse))
-    config = dataclasses.replace(TABLE, simulation=dataclasses.replace(SIMULATION, slice_nodes=2, slice=played))
+    simulation = dataclasses.replace(SIMULATION, slice_nodes=2, time_bandwidth=2.0, slice=played)
+    config = dataclasses.replace(TABLE, simulation=simulation)
     np.save(pulse, np.array([1.0, 2.0, 1.0]))
     make_in_folder(tmp_path / "table", config, progress=False)
     np.save(pulse, np.array([1.0, 3.0, 1.0]))

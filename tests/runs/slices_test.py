@@ -45,7 +45,7 @@ def test_models_by_name(model, nodes, expected):
 
 def test_pulses_by_name():
     for name, expected in (("gauss", gaussian(6.0)), ("slr", slr(6.0)), ("sinc", windowed_sinc(6.0, "hann"))):
-        played = simulation(window="hann", rf_pulse=name).played()
+        played = simulation(window=None, rf_pulse=name).played()
         jax.tree.map(np.testing.assert_array_equal, played.rf_pulse, expected)
 
 
@@ -56,10 +56,12 @@ def test_a_pulse_from_a_file_is_scaled_to_its_flip_angle(tmp_path):
     np.savetxt(tmp_path / "p.csv", samples, header="amplitude")
     np.savetxt(tmp_path / "turned.csv", np.stack([samples, 0.5 * samples], axis=1), delimiter=",")
     for name in ("p.npy", "p.npz", "p.csv"):
-        pulse = simulation(4.0, "hann", rf_pulse=str(tmp_path / name)).played().rf_pulse
+        pulse = simulation(4.0, None, rf_pulse=str(tmp_path / name)).played().rf_pulse
         np.testing.assert_allclose(pulse.samples, samples / samples.sum(), rtol=1e-12)
         assert pulse.time_bandwidth == 4
-    turned = simulation(4.0, "hann", rf_pulse=str(tmp_path / "turned.csv")).played().rf_pulse
+    with pytest.raises(ValueError, match="time_bandwidth is required"):
+        simulation(None, None, rf_pulse=str(tmp_path / "p.npy")).played()
+    turned = simulation(4.0, None, rf_pulse=str(tmp_path / "turned.csv")).played().rf_pulse
     np.testing.assert_allclose(turned.samples, samples / samples.sum(), rtol=1e-12)  # a phase of all is none
     assert turned.samples.dtype == complex
 
@@ -79,7 +81,7 @@ def test_a_pulse_from_a_file_is_scaled_to_its_flip_angle(tmp_path):
 def test_files_of_no_pulse_are_refused(tmp_path, name, content, words):
     (tmp_path / name).write_text(content, encoding="utf-8")
     with pytest.raises(ValueError, match=words):
-        simulation(window="hann", rf_pulse=str(tmp_path / name)).played()
+        simulation(window=None, rf_pulse=str(tmp_path / name)).played()
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +98,9 @@ def test_a_schedule_that_is_played_brings_its_pulse_and_spoiler(scan):
     config = SimulationConfig(scan, slice=SliceConfig(slice_model="full"))
     assert config.sequence().n_frames == 3
     full = config.slice_profile()
+    # A pulse that is named in any way takes the place of the file's, also by what is the default elsewhere.
+    named = dataclasses.replace(config, time_bandwidth=8.0)
+    assert named.slice_profile().pulse == windowed_sinc(8.0, "hann") != full.pulse
     np.testing.assert_allclose((full.turns, full.pulse.time_bandwidth), (5.5, 3.0), rtol=1e-3)
     place = np.linspace(-1.5, 1.5, 31)
     np.testing.assert_allclose(small_tip_profile(full.pulse, place), small_tip_profile(gaussian(3.0), place), atol=2e-3)
