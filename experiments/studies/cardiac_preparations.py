@@ -17,6 +17,7 @@ import jax
 import numpy as np
 
 from experiments.flags.command_line import command
+from experiments.studies.errors import chosen, errors_of, range_cells
 from experiments.studies.fits import fit
 from experiments.studies.keeping import keep
 from ganmrf.physics.n_states import choose_n_states
@@ -58,11 +59,9 @@ def main(config: Config):
     columns = "Preparations, tissue, off-resonance", "error of", *(f"B1 {b1:g} (%)" for b1 in config.b1)
     cells = []
     keys = dict.fromkeys((row["preparations"], row["tissue"], row["off_resonance_hz"]) for row in rows)
-    for (played, tissue, off), name in itertools.product(keys, ("T1", "T2")):
+    for played, tissue, off in keys:
         facts = {"preparations": played, "tissue": tissue, "off_resonance_hz": off}
-        found = (_chosen(rows, **facts, b1=b1) for b1 in config.b1)
-        ranges = (_range([row[f"{name.lower()}_error"] for row in each]) for each in found)
-        cells.append((f"{played}, {tissue}, {off:g} Hz", name, *ranges))
+        cells += range_cells(rows, f"{played}, {tissue}, {off:g} Hz", "b1", config.b1, **facts)
     span = f"{min(config.rates):g} to {max(config.rates):g} beats a minute: the least and the largest error"
     print(Table(columns, cells, span).text())
     keep(config, rows, _figure)
@@ -97,22 +96,13 @@ def measure(config: Config) -> list[dict]:
     return rows
 
 
-def _chosen(rows, **facts):
-    return [row for row in rows if all(row[name] == value for name, value in facts.items())]
-
-
-def _range(errors):
-    low, high = (f"{100 * error:z.1f}" for error in (min(errors), max(errors)))
-    return low if low == high else f"{low} to {high}"
-
-
 def _figure(rows, config):
     panels, off = {}, config.off_resonance_hz[0]
     for way, tissue in dict.fromkeys((row["preparations"], row["tissue"]) for row in rows):
         curves = panels.setdefault(f"{way} pulses, {tissue}, {off:g} Hz", {})
         for b1 in config.b1:
-            found = _chosen(rows, preparations=way, tissue=tissue, b1=b1, off_resonance_hz=off)
-            curves[f"B1 {b1:g}"] = {name: [row[f"{name.lower()}_error"] for row in found] for name in ("T1", "T2")}
+            found = chosen(rows, preparations=way, tissue=tissue, b1=b1, off_resonance_hz=off)
+            curves[f"B1 {b1:g}"] = errors_of(found)
     return errors_figure(config.rates, "Beats a minute", panels)
 
 

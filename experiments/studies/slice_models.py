@@ -17,6 +17,7 @@ import numpy as np
 
 from experiments.flags.command_line import command
 from experiments.studies.cardiac_preparations import TISSUES as CARDIAC_TISSUES
+from experiments.studies.errors import chosen, errors_of, range_cells
 from experiments.studies.fits import fit
 from experiments.studies.keeping import keep
 from ganmrf.imaging.phantom import TISSUES
@@ -62,11 +63,9 @@ def main(config: Config):
     columns = "Schedule, time-bandwidth, model", "error of", *(f"{turns:g} turns (%)" for turns in config.turns)
     cells = []
     keys = dict.fromkeys((row["schedule"], row["time_bandwidth"], row["model"]) for row in rows)
-    for (schedule, time_bandwidth, model), name in itertools.product(keys, ("T1", "T2")):
+    for schedule, time_bandwidth, model in keys:
         facts = {"schedule": schedule, "time_bandwidth": time_bandwidth, "model": model}
-        found = (_chosen(rows, **facts, turns=turns) for turns in config.turns)
-        ranges = (_range([row[f"{name.lower()}_error"] for row in each]) for each in found)
-        cells.append((f"{schedule}, {time_bandwidth:g}, {model}", name, *ranges))
+        cells += range_cells(rows, f"{schedule}, {time_bandwidth:g}, {model}", "turns", config.turns, **facts)
     caption = f"the least and the largest error of {', '.join(_TISSUES)}; {config.window} sinc"
     print(Table(columns, cells, caption).text())
     keep(config, rows, _figure)
@@ -120,23 +119,13 @@ def _errors(sequence, signals, truth, slices):
     return np.concatenate(found, axis=1)
 
 
-def _chosen(rows, **facts):
-    return [row for row in rows if all(row[name] == value for name, value in facts.items())]
-
-
-def _range(errors):
-    low, high = (f"{100 * error:z.1f}" for error in (min(errors), max(errors)))
-    return low if low == high else f"{low} to {high}"
-
-
 def _figure(rows, config):
     panels, tissue, schedule = {}, "white matter", rows[0]["schedule"]
     for time_bandwidth in config.time_bandwidth:
         curves = panels.setdefault(f"time-bandwidth {time_bandwidth:g}, {tissue}, {schedule}", {})
-        found = _chosen(rows, schedule=schedule, time_bandwidth=time_bandwidth, tissue=tissue)
+        found = chosen(rows, schedule=schedule, time_bandwidth=time_bandwidth, tissue=tissue)
         for model in dict.fromkeys(row["model"] for row in found):
-            curve = _chosen(found, model=model)
-            curves[model] = {name: [row[f"{name.lower()}_error"] for row in curve] for name in ("T1", "T2")}
+            curves[model] = errors_of(chosen(found, model=model))
     return errors_figure(config.turns, "Turns of the spoiler across the slice", panels, linear_within=1.0)
 
 
