@@ -1,6 +1,7 @@
 """Signals of many voxels on every device and core: voxels that need the same number of states go together."""
 
 import itertools
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -130,23 +131,24 @@ def batched_simulator(
       It yields places and NumPy arrays for the voxels ``rows[places]``, until every place was served. The results of a
       voxel do not depend, bit for bit, on the other ``rows``.
     """
-    sequence = as_played(sequence, voxels.off_resonance)
-    sequence, voxels = jax.tree.map(np.asarray, (sequence, voxels))
-    full_slice = form_of(sequence, voxels.off_resonance, slice_profile) == SLICE
-    lanes, n_shifts = _lanes(sequence, voxels, slice_profile)
-    group, common_b1 = _groups(voxels, n_states, lanes, full_slice)
+    return _simulator(simulation, _Batching.of(sequence, voxels, slice_profile, n_states))
+
+
+def _simulator(simulation, batching):
+    """`batched_simulator` of voxels whose batches are known."""
+    sequence, voxels, lanes, n_shifts = batching.sequence, batching.voxels, batching.lanes, batching.n_shifts
 
     def simulate(rows, mesh):
-        for call in calls(rows, group[rows], lanes, n_shifts, mesh.size, alike=full_slice):
+        for call in batching.calls(rows, mesh.size):
             size = lanes or _batch_size(len(call[0]), mesh.size)
-            needed = [int(n_states[rows[batch[0]]]) for batch in call]
-            form = {"padded": lanes is not None, "common_b1": common_b1}
-            lowered = lower_slice(slice_profile, sequence, voxels, needed[0], **form)
+            needed = [int(batching.n_states[rows[batch[0]]]) for batch in call]
+            form = {"padded": lanes is not None, "common_b1": batching.common_b1}
+            lowered = lower_slice(batching.slice_profile, sequence, voxels, needed[0], **form)
             idle = _together(lanes, n_shifts, mesh.size) - len(call)  # one shape for all calls
             simulated, parts = zip(*(_simulated(rows[batch], size, n_shifts) for batch in call), strict=True)
             simulated = np.concatenate([*simulated, simulated[0][:1].repeat(size * idle)])
             # Positions of a full slice say how many they are; of an idle batch none is simulated.
-            needed = [1] * len(call) + [0] * idle if full_slice else needed + [1] * idle
+            needed = [1] * len(call) + [0] * idle if batching.full_slice else needed + [1] * idle
             run = compiled(simulation, n_states=needed if lanes else needed[0], mesh=mesh, n_shifts=n_shifts and lanes)
             found = jax.tree.map(np.asarray, run(sequence, voxels.rows(simulated), lowered))
             for n, (batch, part) in enumerate(zip(call, parts, strict=True)):
@@ -154,6 +156,52 @@ def batched_simulator(
                 yield batch, jax.tree.map(lambda leaf, whole=whole, part=part: leaf[whole][part], found)
 
     return simulate
+
+
+class _Batching(NamedTuple):
+    """How voxels go together in batches, and batches in calls of a compiled program."""
+
+    sequence: PulseSequence  # as it is played; of it and of the voxels all values are NumPy's
+    voxels: Tissue
+    slice_profile: SliceModel | None
+    n_states: np.ndarray  # of each voxel
+    lanes: int | None  # of `_lanes`, as the next one
+    n_shifts: int | None
+    full_slice: bool
+    group: np.ndarray  # of `_groups`, as the next one
+    common_b1: bool
+
+    @classmethod
+    def of(cls, sequence, voxels, slice_profile, n_states) -> "_Batching":
+        """The batching of `batched_simulator`'s arguments."""
+        sequence, voxels = jax.tree.map(np.asarray, (as_played(sequence, voxels.off_resonance), voxels))
+        full_slice = form_of(sequence, voxels.off_resonance, slice_profile) == SLICE
+        lanes, n_shifts = _lanes(sequence, voxels, slice_profile)
+        grouped = _groups(voxels, n_states, lanes, full_slice)
+        return cls(sequence, voxels, slice_profile, n_states, lanes, n_shifts, full_slice, *grouped)
+
+    def calls(self, rows, n_devices: int) -> list[list[np.ndarray]]:
+        """The batches, indices of ``rows``, of each call of a compiled program that ``n_devices`` share.
+
+        The voxels of a batch are of one group, and the most expensive batches come first. With ``n_shifts`` they have
+        one T1, T2 and B1, and the batches of a call the same part of the shifts. In a full slice all batches of a call
+        are of one group.
+        """
+        lanes, n_shifts, group = self.lanes, self.n_shifts, self.group[rows]
+        together = _together(lanes, n_shifts, n_devices)
+        if n_shifts:
+            part, run = rows % n_shifts // lanes, rows // n_shifts
+            order = np.lexsort((rows, part))
+            of_parts = np.split(order, np.flatnonzero(np.diff(part[order])) + 1)
+            in_parts = [np.split(each, np.flatnonzero(np.diff(run[each])) + 1) for each in of_parts]
+        else:
+            in_groups = [np.flatnonzero(group == n) for n in np.unique(group)[::-1]]
+            sizes = [lanes or _batch_size(len(voxels), n_devices) for voxels in in_groups]
+            batches = [
+                np.split(each, range(size, len(each), size)) for each, size in zip(in_groups, sizes, strict=True)
+            ]
+            in_parts = batches if self.full_slice else [list(itertools.chain(*batches))]
+        return [batches[start : start + together] for batches in in_parts for start in range(0, len(batches), together)]
 
 
 def _lanes(sequence, voxels, slice_profile):
@@ -199,31 +247,6 @@ def _simulated(rows, size, n_shifts):
     return run + np.minimum(of_run + np.arange(size), n_shifts - 1), part
 
 
-def calls(
-    rows, group: np.ndarray, lanes: int | None, n_shifts: int | None, n_devices: int, alike: bool = False
-) -> list[list[np.ndarray]]:
-    """The batches, indices of ``rows``, of each call of a compiled program that ``n_devices`` share.
-
-    The voxels of a batch are of one ``group``, a number of states or one that ascends with it, and the most expensive
-    batches come first. With the ``lanes`` and ``n_shifts`` of `_lanes` they have one T1, T2 and B1, and the batches of
-    a call the same part of the shifts. Where ``alike`` all batches of a call are of one group.
-    """
-    together = _together(lanes, n_shifts, n_devices)
-    if n_shifts:
-        part, run = rows % n_shifts // lanes, rows // n_shifts
-        order = np.lexsort((rows, part))
-        of_parts = np.split(order, np.flatnonzero(np.diff(part[order])) + 1)
-        batches_of_parts = [np.split(each, np.flatnonzero(np.diff(run[each])) + 1) for each in of_parts]
-    else:
-        in_groups = [np.flatnonzero(group == n) for n in np.unique(group)[::-1]]
-        sizes = [lanes or _batch_size(len(voxels), n_devices) for voxels in in_groups]
-        batches = [np.split(each, range(size, len(each), size)) for each, size in zip(in_groups, sizes, strict=True)]
-        batches_of_parts = batches if alike else [list(itertools.chain(*batches))]
-    return [
-        batches[start : start + together] for batches in batches_of_parts for start in range(0, len(batches), together)
-    ]
-
-
 def _together(lanes, n_shifts, n_devices):
     """Batches of a call."""
     return (_BATCHES_OF_A_GRID if n_shifts else _BATCHES_A_CALL) * n_devices if lanes else 1
@@ -257,13 +280,11 @@ def simulate_all(store, simulation, sequence, voxels, slice_profile, n_states, p
 
     ``store`` is called with indices of voxels and their results, from several threads.
     """
-    simulate = batched_simulator(simulation, sequence, voxels, slice_profile, n_states)
-    meshes_of_workers = meshes()
-    played, concrete = jax.tree.map(np.asarray, (as_played(sequence, voxels.off_resonance), voxels))
-    full_slice = form_of(played, concrete.off_resonance, slice_profile) == SLICE
-    lanes, n_shifts = _lanes(played, concrete, slice_profile)
-    group, _ = _groups(concrete, n_states, lanes, full_slice)
-    in_calls = calls(np.arange(voxels.size), group, lanes, n_shifts, meshes_of_workers[0].size, alike=full_slice)
+    batching, meshes_of_workers = _Batching.of(sequence, voxels, slice_profile, n_states), meshes()
+    simulate, in_calls = (
+        _simulator(simulation, batching),
+        batching.calls(np.arange(voxels.size), meshes_of_workers[0].size),
+    )
     pieces = [np.concatenate(batches) for batches in in_calls]
 
     def run(rows, mesh):
