@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ganmrf.physics.tissue import Tissue
+from ganmrf.physics.tissue import Tissue, parameters
 from ganmrf.pytrees import pytree, require_scale
 
 _HALF_REPETITION = 6.5e-3  # s, the offset of `log_time` for all sequences: published repetition times are near 13 ms
-_FACTS = {field.name: field.metadata for field in dataclasses.fields(Tissue)}
+_FACTS = parameters(Tissue)
 _MARGIN = 1e-6  # relative; a value rounded to float32 is off by less, and still counts as inside
 # Interpolation is worst at the ends of a range, and random tissues seldom lie there: `TissueBox.spread_to_faces` moves
 _PUSHED = 0.4  # this share of the tissues, and
@@ -62,7 +62,7 @@ class TissueBox:
                 raise ValueError(
                     f"TissueBox: the range of {name} must be {rule} and not empty; got {low:g} to {high:g}"
                 )
-            require_scale(f"TissueBox: the range of {name}", [low, high], *_FACTS[name]["scale"])
+            require_scale(f"TissueBox: the range of {name}", [low, high], *_FACTS[name].scale)
         t1, t2 = (self.low[self.names.index(name)] for name in ("t1", "t2"))
         if t2 > t1:
             raise ValueError(f"TissueBox: t2 must not begin above t1; got {t2:g} and {t1:g} s")
@@ -173,12 +173,12 @@ class TissueBox:
 
 
 def _signed(name):
-    return _FACTS[name]["signed"]
+    return _FACTS[name].signed
 
 
 def _scaled(name, value):
-    return log_time(value, _HALF_REPETITION) if _FACTS[name]["logarithmic"] else value
+    return log_time(value, _HALF_REPETITION) if _FACTS[name].logarithmic else value
 
 
 def _unscaled(name, value):
-    return jnp.exp(value) - _HALF_REPETITION if _FACTS[name]["logarithmic"] else value
+    return jnp.exp(value) - _HALF_REPETITION if _FACTS[name].logarithmic else value
