@@ -13,8 +13,6 @@ other one.
 Reference: Moler and Van Loan 2003, doi:10.1137/S00361445024180 (the exponential of a matrix by its eigenvalues).
 """
 
-import math
-
 import jax.numpy as jnp
 
 # Terms of the power series that are left out are below 1e-16 where abs(h^2) < 1: 1 / 18! of cosh, 1 / 19! of sinh(h)/h.
@@ -51,7 +49,7 @@ def slowest_rate(rate_a, rate_b, a_to_b, b_to_a):
 
 
 def _even_and_odd(square, lift, determinant):
-    """exp(lift) cosh(h) and exp(lift) sinh(h) / h from h^2; the determinant is the product of ``lift + h, lift - h``."""
+    """exp(lift) cosh(h) and exp(lift) sinh(h) / h from h^2; the determinant is the product of lift + h and lift - h."""
     small = jnp.abs(square) < 1
     near, far = jnp.where(small, square, 0), jnp.where(small, 1, square)  # each branch sees only what it can take
     root = jnp.sqrt(far)

@@ -64,52 +64,58 @@ class Parameter:
         return np.isfinite(value) & above & (value <= self.most)
 
 
-def _time(name, meaning, suffix, most=20.0, shown=("ms", 1e3)):
+def _facts(*facts, **more):
+    return {"parameter": Parameter(*facts, **more)}
+
+
+def _time(name, meaning, suffix):
     # Water at body temperature, the slowest there is in a body, has 4.5 s.
-    return _field(name, meaning, "s", *shown, suffix, (most, "s", shown[0]), logarithmic=True)
+    return _facts(name, meaning, "s", "ms", 1e3, suffix, (20.0, "s", "ms"), logarithmic=True)
 
 
 def _frequency(name, meaning, suffix):
-    scale = (FARTHEST_HZ, "Hz", "rad/s")
-    return _field(name, meaning, "Hz", "Hz", 1.0, suffix, scale, least=-np.inf, default=None)
+    return _facts(name, meaning, "Hz", "Hz", 1.0, suffix, (FARTHEST_HZ, "Hz", "rad/s"), least=-np.inf)
 
 
-def _field(*facts, default=dataclasses.MISSING, **more):
-    return dataclasses.field(default=default, metadata={"parameter": Parameter(*facts, **more)})
-
-
-def _b1():
-    # No pulse is played at ten times its angle.
-    scale = (10.0, "parts of the nominal angle", "percent")
-    return _field("B1", "actual over nominal flip angle", "", "", 1.0, "TB1map", scale, default=1.0)
-
-
-def _t1():
-    return _time("T1", "longitudinal relaxation time", "T1map")
-
-
-def _t2():
-    return _time("T2", "transverse relaxation time", "T2map")
-
-
-def _off_resonance():
-    return _frequency("B0", "off-resonance", "fieldmap")
-
-
-def _fraction(meaning):
-    scale = (1.0, "parts of all magnetisation", "percent")
-    facts = "f", meaning, "", "", 1.0, "desc-poolb_fractionmap", scale
-    return _field(*facts, may_be_least=True, most=1.0)
-
-
-def _exchange_rate():
-    scale = (1e6, "1/s", "1/s")
-    facts = "k", "rate of exchange, k_ab + k_ba", "1/s", "1/s", 1.0, "exchangeratemap", scale
-    return _field(*facts, logarithmic=True, may_be_least=True)
-
-
-def _t1_b():
-    return _time("T1b", "longitudinal relaxation time of pool b", "desc-poolb_T1map")
+_T1 = _time("T1", "longitudinal relaxation time", "T1map")
+_T2 = _time("T2", "transverse relaxation time", "T2map")
+_T1_B = _time("T1b", "longitudinal relaxation time of pool b", "desc-poolb_T1map")
+_T2_B = _time("T2b", "transverse relaxation time of pool b", "desc-poolb_T2map")
+# No pulse is played at ten times its angle.
+_SCALE_OF_B1 = 10.0, "parts of the nominal angle", "percent"
+_B1 = _facts("B1", "actual over nominal flip angle", "", "", 1.0, "TB1map", _SCALE_OF_B1)
+_OFF_RESONANCE = _frequency("B0", "off-resonance", "fieldmap")
+_SHIFT = _frequency("shift", "frequency of pool b less that of pool a", "shiftmap")
+_SCALE_OF_FRACTION = 1.0, "parts of all magnetisation", "percent"
+_FRACTION = _facts(
+    "f", "fraction of pool b", "", "", 1.0, "fractionmap", _SCALE_OF_FRACTION, may_be_least=True, most=1.0
+)
+# Above 1e6 / s exchange is as fast as can be told from none: pools relax as one within a pulse.
+_SCALE_OF_RATE = 1e6, "1/s", "1/min"
+_EXCHANGE_RATE = _facts(
+    "k",
+    "exchange rate k_ab + k_ba",
+    "1/s",
+    "1/s",
+    1.0,
+    "exchangeratemap",
+    _SCALE_OF_RATE,
+    logarithmic=True,
+    may_be_least=True,
+)
+# The lines of tissue have a T2 of some 10 us, and G on resonance is about as long.
+_SCALE_OF_LINE = 1e-2, "s", "us"
+_LINESHAPE = _facts(
+    "G",
+    "absorption line of pool b",
+    "s",
+    "us",
+    1e6,
+    "lineshapemap",
+    _SCALE_OF_LINE,
+    logarithmic=True,
+    may_be_least=True,
+)
 
 
 def parameters(tissue) -> dict[str, Parameter]:
@@ -128,7 +134,7 @@ def flag_name(field: str, parameter: Parameter) -> str:
 
 
 class TissueModel:
-    """What every kind of tissue is: fields with a `Parameter` each, arrays that broadcast to the shape of the voxels."""
+    """What every kind of tissue is: fields with a `Parameter` each, arrays whose shapes broadcast."""
 
     def __post_init__(self):
         kind = type(self).__name__
@@ -198,10 +204,10 @@ class Tissue(TissueModel):
         that are in ms, percent or rad/s by their size (`ganmrf.pytrees.unusual_values` allows them).
     """
 
-    t1: jax.Array = _t1()
-    t2: jax.Array = _t2()
-    b1: jax.Array | float = _b1()
-    off_resonance: jax.Array | float | None = _off_resonance()
+    t1: jax.Array = dataclasses.field(metadata=_T1)
+    t2: jax.Array = dataclasses.field(metadata=_T2)
+    b1: jax.Array | float = dataclasses.field(default=1.0, metadata=_B1)
+    off_resonance: jax.Array | float | None = dataclasses.field(default=None, metadata=_OFF_RESONANCE)
 
 
 @pytree
@@ -234,15 +240,15 @@ class ExchangingPools(TissueModel):
       McConnell 1958, doi:10.1063/1.1744152. Malik et al. 2018, doi:10.1002/mrm.27040.
     """
 
-    t1: jax.Array = _t1()
-    t2: jax.Array = _t2()
-    fraction: jax.Array | float = _fraction("fraction of pool b")
-    exchange_rate: jax.Array | float = _exchange_rate()
-    t1_b: jax.Array | float = _t1_b()
-    t2_b: jax.Array | float = _time("T2b", "transverse relaxation time of pool b", "desc-poolb_T2map")
-    b1: jax.Array | float = _b1()
-    shift: jax.Array | float | None = _frequency("shift", "frequency of pool b less that of pool a", "shiftmap")
-    off_resonance: jax.Array | float | None = _off_resonance()
+    t1: jax.Array = dataclasses.field(metadata=_T1)
+    t2: jax.Array = dataclasses.field(metadata=_T2)
+    fraction: jax.Array | float = dataclasses.field(metadata=_FRACTION)
+    exchange_rate: jax.Array | float = dataclasses.field(metadata=_EXCHANGE_RATE)
+    t1_b: jax.Array | float = dataclasses.field(metadata=_T1_B)
+    t2_b: jax.Array | float = dataclasses.field(metadata=_T2_B)
+    b1: jax.Array | float = dataclasses.field(default=1.0, metadata=_B1)
+    shift: jax.Array | float | None = dataclasses.field(default=None, metadata=_SHIFT)
+    off_resonance: jax.Array | float | None = dataclasses.field(default=None, metadata=_OFF_RESONANCE)
 
     def __post_init__(self):
         super().__post_init__()
@@ -283,24 +289,14 @@ class SemisolidPool(TissueModel):
       Henkelman et al. 1993, doi:10.1002/mrm.1910290607. Malik et al. 2018, doi:10.1002/mrm.27040.
     """
 
-    t1: jax.Array = _t1()
-    t2: jax.Array = _t2()
-    fraction: jax.Array | float = _fraction("fraction of the semisolid pool")
-    exchange_rate: jax.Array | float = _exchange_rate()
-    t1_b: jax.Array | float = _t1_b()
-    lineshape: jax.Array | float = _field(
-        "G",
-        "absorption line of the semisolid pool",
-        "s",
-        "us",
-        1e6,
-        "lineshapemap",
-        (1e-2, "s", "us"),
-        logarithmic=True,
-        may_be_least=True,
-    )
-    b1: jax.Array | float = _b1()
-    off_resonance: jax.Array | float | None = _off_resonance()
+    t1: jax.Array = dataclasses.field(metadata=_T1)
+    t2: jax.Array = dataclasses.field(metadata=_T2)
+    fraction: jax.Array | float = dataclasses.field(metadata=_FRACTION)
+    exchange_rate: jax.Array | float = dataclasses.field(metadata=_EXCHANGE_RATE)
+    t1_b: jax.Array | float = dataclasses.field(metadata=_T1_B)
+    lineshape: jax.Array | float = dataclasses.field(metadata=_LINESHAPE)
+    b1: jax.Array | float = dataclasses.field(default=1.0, metadata=_B1)
+    off_resonance: jax.Array | float | None = dataclasses.field(default=None, metadata=_OFF_RESONANCE)
 
 
 TISSUES = {"one_pool": Tissue, "exchanging": ExchangingPools, "semisolid": SemisolidPool}  # by the names of flags
