@@ -127,7 +127,7 @@ def map_scan(
         refined = fit = None
         if config.refine:
             how = {"b1_map": scan.b1_map, "b0_map": scan.b0_map, "magnitude": scan.magnitude, "progress": progress}
-            refined = Refined(**stages("refining", lambda: vars(refine(dictionary, images, maps, **how))))
+            refined = Refined(**stages("refining", lambda: refine(dictionary, images, maps, **how).arrays()))
             fit = _fit(stages, scan, dictionary, images, maps, refined)
     notes = [*scan.notes, *notes, *_doubts(dictionary, maps, refined, fit)]
     return Results(
@@ -246,7 +246,7 @@ def _matched(stages, scan, config, dictionary, images, progress) -> Maps:
     if scan.b1_map is not None or scan.b0_map is not None:
         given = {"b1_map": scan.b1_map, "b0_map": scan.b0_map}
         found = functools.partial(match_with_maps, dictionary, images, **given, mask=mask, progress=progress)
-    maps = Maps(**stages("matching", lambda: vars(found())))
+    maps = Maps(**stages("matching", lambda: found().arrays()))
     if not (maps.index >= 0).any():
         raise ValueError(f"{scan.path}: no voxel with any signal{' inside the mask' if config.mask else ''}")
     return maps

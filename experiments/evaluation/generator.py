@@ -61,7 +61,7 @@ class Scan(NamedTuple):
             whole[mask] = values
             return whole
 
-        return Maps(**{name: placed(name, each) for name, each in vars(found).items() if each is not None})
+        return Maps(**{name: placed(name, each) for name, each in found.arrays().items()})
 
 
 class Method(NamedTuple):

@@ -19,6 +19,7 @@ import numpy as np
 
 from ganmrf.dictionary.build import Dictionary
 from ganmrf.dictionary.compress import svd_basis, wide_blocks
+from ganmrf.dictionary.parameter_maps import ParameterMaps
 from ganmrf.parallel import one_blas_thread, run_chunks, workers
 from ganmrf.progress import Progress
 
@@ -34,29 +35,26 @@ _WIDE = 64 * _GROUP  # atoms converted to float64 at a time
 _TILE = {"voxels": 128, "atoms": 512}  # scores of a tile stay in the second-level cache
 
 
-@dataclasses.dataclass(frozen=True)
-class Maps:
-    """Results of matching, each field of the images' spatial shape; 0 (index -1) outside the mask and without signal.
+@dataclasses.dataclass(frozen=True, init=False)
+class Maps(ParameterMaps):
+    """Results of matching, each map of the images' spatial shape; 0 (index -1) outside the mask and without signal.
+
+    Each parameter is an attribute as well: ``maps.t1``, None for one that the atoms do not have.
 
     Attributes:
-      t1: longitudinal relaxation time, s, in the dtype of the dictionary.
-      t2: transverse relaxation time, s, in that dtype.
-      b1: actual over nominal flip angle of the matched atom, in that dtype.
+      parameters: of the matched atom, by name: every field of the dictionary's tissue that is not None, in SI units and
+        in the dtype of the dictionary. The sign of an off-resonance is arbitrary where magnitudes were matched with
+        atoms of both (`magnitude_dictionary`).
       m0: complex amplitude: the image is ``m0`` times the fingerprint for M0 = 1; complex128. Fingerprints of
         `simulate` are 1j times the magnetisation, whose constant phase of -90 degrees is thus part of ``m0``.
       index: row of the dictionary, int64.
       quality: normalised inner product of signal and fingerprint, 0 to 1, float64; 1 for a signal of the dictionary.
-      off_resonance: of the matched atom, Hz, in the dtype of the dictionary; None where its atoms have none. Its
-        sign is arbitrary where magnitudes were matched with atoms of both (`magnitude_dictionary`).
     """
 
-    t1: np.ndarray
-    t2: np.ndarray
-    b1: np.ndarray
+    parameters: dict[str, np.ndarray]
     m0: np.ndarray
     index: np.ndarray
     quality: np.ndarray
-    off_resonance: np.ndarray | None = None
 
 
 def match(dictionary: Dictionary, images, *, mask=None, axis: int = 0, progress: bool = False) -> Maps:
@@ -83,7 +81,7 @@ def match(dictionary: Dictionary, images, *, mask=None, axis: int = 0, progress:
     mask = np.ones(shape, bool) if mask is None else of_shape("mask", mask, shape, bool)
     index, inner, quality = _search(dictionary, images.reshape(len(images), -1), np.flatnonzero(mask), progress)
     found = index >= 0
-    parameters = {name: np.asarray(each) for name, each in vars(dictionary.tissue).items() if each is not None}
+    fields = {name: np.asarray(each) for name, each in vars(dictionary.tissue).items() if each is not None}
     norms = np.asarray(dictionary.norms, float)
 
     def in_place(values, missing=0):
@@ -92,7 +90,7 @@ def match(dictionary: Dictionary, images, *, mask=None, axis: int = 0, progress:
         return whole
 
     return Maps(
-        **{name: in_place(np.broadcast_to(each, norms.shape)[index]) for name, each in parameters.items()},
+        parameters={name: in_place(np.broadcast_to(each, norms.shape)[index]) for name, each in fields.items()},
         m0=in_place(inner / norms[index]),
         index=in_place(index, -1),
         quality=in_place(quality),

@@ -14,6 +14,7 @@ import numpy as np
 from ganmrf.dictionary.build import Dictionary
 from ganmrf.dictionary.cramer_rao import cramer_rao
 from ganmrf.dictionary.match import Maps, frames_first, of_shape
+from ganmrf.dictionary.parameter_maps import ParameterMaps
 from ganmrf.dictionary.voxel_model import VoxelModel
 from ganmrf.parallel import meshes, one_blas_thread, run_chunks
 from ganmrf.pytrees import require, require_positive
@@ -26,43 +27,37 @@ _FEW_COLUMNS = 100  # with fewer columns the noise of one voxel is known to no b
 _ROUNDING = (64 * np.finfo(np.float32).eps) ** 2
 
 
-@dataclasses.dataclass(frozen=True)
-class Refined:
-    """Refined maps and their error bars, each field of the images' spatial shape; 0 or False where nothing was refined.
+@dataclasses.dataclass(frozen=True, init=False)
+class Refined(ParameterMaps):
+    """Refined maps and their error bars, each of the images' spatial shape; 0 or False where nothing was refined.
+
+    Each parameter and each standard deviation is an attribute as well: ``refined.t1``, ``refined.t1_std``; None for a
+    parameter that the atoms do not have, and for the standard deviation of one that was not fitted.
 
     Attributes:
-      t1: longitudinal relaxation time, s, float64.
-      t2: transverse relaxation time, s, float64.
+      parameters: fitted or simulated, by name: every field of the dictionary's tissue that is not None, in SI units,
+        float64.
+      stds: standard deviation of each fitted parameter, by name, in SI units (`cramer_rao`); inf where the signal does
+        not determine it, and, as all others, where a parameter is at an end of its range: a bound is no estimate, and
+        the rest of the fit makes up for it. NaN for magnitude images.
       m0: complex amplitude, as in `match.Maps`, complex128.
-      b1: actual over nominal flip angle that was simulated, float64.
-      t1_std: standard deviation of ``t1``, s (`cramer_rao`); inf where the signal does not determine it, and, as all
-        others, where T1, T2 or off-resonance is at an end of its range: a bound is no estimate, and the rest of the fit
-        makes up for it. NaN for magnitude images.
-      t2_std: standard deviation of ``t2``, s.
       m0_std: standard deviation of ``abs(m0)``.
       noise: standard deviation of the noise, given to `refine` or measured by it, from which the error bars follow.
       converged: whether the last step was below 1e-5 of T1 and T2 and below 1e-4 Hz, and all are away from the ends of
         their ranges.
-      off_resonance: that was fitted or simulated, Hz, float64; None on resonance.
-      off_resonance_std: standard deviation of ``off_resonance``, Hz; None where it was not fitted.
     """
 
-    t1: np.ndarray
-    t2: np.ndarray
+    parameters: dict[str, np.ndarray]
+    stds: dict[str, np.ndarray]
     m0: np.ndarray
-    b1: np.ndarray
-    t1_std: np.ndarray
-    t2_std: np.ndarray
     m0_std: np.ndarray
     noise: np.ndarray
     converged: np.ndarray
-    off_resonance: np.ndarray | None = None
-    off_resonance_std: np.ndarray | None = None
 
     @property
     def has_error_bars(self) -> bool:
         """Whether standard deviations are known: not for magnitude images."""
-        return not np.isnan(self.t1_std).any()
+        return not any(np.isnan(std).any() for std in self.stds.values())
 
 
 def refine(

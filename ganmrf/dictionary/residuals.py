@@ -9,7 +9,6 @@ from ganmrf.dictionary.build import Dictionary
 from ganmrf.dictionary.match import Maps, frames_first
 from ganmrf.dictionary.refine import Refined
 from ganmrf.physics.simulate_many import simulate_many
-from ganmrf.physics.tissue import Tissue
 
 _PAIRS = 2000  # of voxels: their median ratio is known to 2 %
 # Voxels between the two of a pair: what interpolation spreads reaches the nearest neighbour, tissues are larger.
@@ -71,7 +70,7 @@ def residual_fit(
     data = images.reshape(len(images), -1)[:, both].T
     residuals = _residuals(dictionary, data, both, refined, magnitude)
     count = residuals.shape[1]
-    unknowns = 3 + np.iscomplexobj(residuals) + (refined.off_resonance_std is not None)
+    unknowns = 1 + np.iscomplexobj(residuals) + len(refined.stds)
     freedom = (1 + np.iscomplexobj(residuals)) * count - unknowns
     if freedom < 1:
         return None
@@ -101,8 +100,7 @@ def _residuals(dictionary, data, voxels, refined, magnitude):
     """Data of voxels less the fitted signals, (voxels, columns), float64 or complex128."""
     data = data.astype(np.result_type(data, float))
     basis = dictionary.basis
-    fields = {name: getattr(refined, name) for name in ("t1", "t2", "b1", "off_resonance")}
-    tissue = Tissue(**{name: each.ravel()[voxels] for name, each in fields.items() if each is not None})
+    tissue = type(dictionary.tissue)(**{name: each.ravel()[voxels] for name, each in refined.parameters.items()})
     signals = simulate_many(dictionary.sequence, tissue, slice_profile=dictionary.slice_profile)
     signals = signals.astype(np.result_type(signals, float))
     signals = np.abs(signals) if magnitude else signals
