@@ -14,7 +14,8 @@ class ParameterMaps:
     """What `Maps` and `Refined` are: a parameter that they hold, or a standard deviation, is an attribute as well.
 
     ``maps.t1`` is ``maps.parameters["t1"]`` and ``refined.t1_std`` is ``refined.stds["t1"]``: None where there is none.
-    They are also made, and changed by `dataclasses.replace`, by these names: ``Maps(t1=t1, t2=t2, ...)``.
+    They are also made, and changed by `dataclasses.replace`, by these names: ``Maps(t1=t1, t2=t2, ...)``. What is None is
+    left out.
     """
 
     def __init__(self, **values):
@@ -24,12 +25,14 @@ class ParameterMaps:
             holder, field = _place(name)
             if name not in own and holder not in own:
                 raise TypeError(f"{type(self).__name__} has no {name}")
-            if name not in own and value is not None:
+            if name not in own:
                 named[holder][field] = value
         if missing := own - values.keys() - named.keys():
             raise TypeError(f"{type(self).__name__} wants {', '.join(sorted(missing))}")
         for name in own:
-            whole = values.get(name, {}) | named[name] if name in named else values[name]
+            whole = values[name] if name not in named else values.get(name, {}) | named[name]
+            if name in named:
+                whole = {field: value for field, value in whole.items() if value is not None}
             object.__setattr__(self, name, whole)
 
     def __getattr__(self, name):

@@ -32,6 +32,7 @@ def test_what_is_replaced_leaves_the_rest():
     np.testing.assert_array_equal(after.t1, 0)
     np.testing.assert_array_equal(before.t1, 1)
     np.testing.assert_array_equal(after.t2, before.t2)
+    assert list(dataclasses.replace(before, t1=None).parameters) == ["t2"]
 
 
 def test_arrays_make_the_maps_again():
