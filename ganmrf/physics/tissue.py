@@ -9,6 +9,7 @@ import numpy as np
 
 from ganmrf.pytrees import first_wrong, floating, is_traced, pytree, require, require_scale
 
+ORDERED_TIMES = ("t1", "t2"), ("t1_b", "t2_b")  # of each pool: the second does not exceed the first
 FARTHEST_HZ = 10e3  # off resonance: fat, the farthest in a body but for metal, is 1 kHz off at 7 T
 _SI_IN_NAMES = {"s": "_s", "Hz": "_hz", "1/s": "_per_s", "": ""}
 _SHOWN_IN_NAMES = {"ms": "_ms", "us": "_us", "Hz": "_hz", "1/s": "_per_s", "": ""}
@@ -150,7 +151,7 @@ class TissueModel:
         except ValueError as error:
             shapes = ", ".join(f"{name} {value.shape}" for name, value in vars(self).items() if value is not None)
             raise ValueError(f"{kind}: the shapes of {shapes} do not broadcast") from error
-        for t1, t2 in (("t1", "t2"), ("t1_b", "t2_b")):
+        for t1, t2 in ORDERED_TIMES:
             if hasattr(self, t2):
                 _require_ordered(kind, t1, getattr(self, t1), t2, getattr(self, t2))
 
