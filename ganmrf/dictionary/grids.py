@@ -5,10 +5,13 @@ import dataclasses
 import jax
 import numpy as np
 
+from ganmrf.dictionary.pool_defaults import DEFAULTS
 from ganmrf.memory import require_memory
-from ganmrf.physics.tissue import Tissue
+from ganmrf.physics.tissue import TISSUES, Tissue, TissueModel, flag_name, parameters
+from ganmrf.pytrees import require, require_scale
 
-_BYTES = 48  # of memory for each value, pair or atom while a grid is made: arrays of float64, and copies of them
+_BYTES = 48  # of memory for each value or atom while they are made: arrays of float64, and copies of them
+_BYTES_AN_AXIS = 32  # of memory for each atom and axis of a grid: a place on the axis, float64, and copies of both
 
 # Ranges of T1, then of T2, in ms: (first, last, step), both ends included.
 # Table 1 and Table 2 of Yang et al. 2020, arXiv:2004.02270; and Ma et al. 2013, doi:10.1038/nature11971. The T2 of the
@@ -52,12 +55,20 @@ def tissue_grid(name: str = "paper", b1=1.0, off_resonance=None) -> Tissue:
     Raises:
       ValueError: another name.
     """
+    axes = grid_axes(name)
+    return grid_of(**(axes | {"b1": b1} | ({} if off_resonance is None else {"off_resonance": off_resonance})))
+
+
+def grid_axes(name: str) -> dict[str, np.ndarray]:
+    """The axes of a published grid (`tissue_grid`), by the names of tissue fields, SI: ``t1``, ``t2``, and its own.
+
+    Raises:
+      ValueError: another name.
+    """
     if name not in _GRIDS_MS:
         raise ValueError(f"grid must be one of {', '.join(_GRIDS_MS)}; got {name!r}")
-    t1_ms, t2_ms = map(_values, _GRIDS_MS[name])
-    if off_resonance is None and name in _OFF_RESONANCE_HZ:
-        off_resonance = _values(_OFF_RESONANCE_HZ[name])
-    return grid_of(t1_ms * 1e-3, t2_ms * 1e-3, b1, off_resonance)
+    axes = {field: _values(ranges) * 1e-3 for field, ranges in zip(("t1", "t2"), _GRIDS_MS[name], strict=True)}
+    return axes | ({"off_resonance": _values(_OFF_RESONANCE_HZ[name])} if name in _OFF_RESONANCE_HZ else {})
 
 
 def _values(ranges):
@@ -67,34 +78,91 @@ def _values(ranges):
 def grid_of(t1, t2, b1=1.0, off_resonance=None) -> Tissue:
     """Every pair of the given T1 and T2 with T2 <= T1, T1 before T2, at every B1 and every off-resonance.
 
-    T1 and T2, s, have one dimension each. ``b1``, actual over nominal flip angle, and ``off_resonance``, Hz, are each
-    one number for all atoms, or the values of an axis, (values,). B1 is the slowest of the axes, so that the atoms of
-    one B1 follow each other; off-resonance is the fastest, since atoms that differ in nothing else share much of their
-    simulation. An ``off_resonance`` of None, unlike 0, keeps signals real (`Tissue`).
+    `pool_grid` of one pool of spins: T1 and T2 in s, ``b1`` actual over nominal flip angle, ``off_resonance`` in Hz.
+    """
+    return pool_grid("one_pool", t1=t1, t2=t2, b1=b1, off_resonance=off_resonance)
+
+
+def pool_grid(kind: str, **axes) -> TissueModel:
+    """Every combination of the given parameters that tissue can have: T2 does not exceed T1, in either pool.
+
+    B1 is the slowest of the axes, so that the atoms of one B1 follow each other; then come the others in the order of
+    the tissue's fields; off-resonance is the fastest, since atoms that differ in nothing else share much of their
+    simulation. Of atoms whose second pool is empty, a ``fraction`` of 0, the other parameters of this pool make no
+    difference: one of them is kept.
+
+    Args:
+      kind: of tissue, a name of `TISSUES`: ``one_pool``, ``exchanging`` or ``semisolid``.
+      **axes: for each field of that tissue one number for all atoms, or the values of an axis, (values,), SI. What is
+        not given, or None, has the value of `pool_defaults`, or else that of the tissue's constructor: an
+        ``off_resonance`` or ``shift`` of None, unlike 0, keeps signals real.
 
     Returns:
-      Tissue with t1 and t2, (atoms,), and b1 and off_resonance, (atoms,) or one number each.
+      The tissue, each field that has an axis, and T1 and T2, (atoms,), the others one number each.
 
     Raises:
-      ValueError: no pair has T2 <= T1, a value that no tissue can have, or more atoms than the memory holds.
+      ValueError: another kind or field, no ``t1`` or ``t2``, a value that no tissue can have, no combination with T2 <=
+        T1, or more atoms than the memory holds.
     """
-    axes = [np.size(axis) for axis in (t1, t2, b1, off_resonance)]
-    _require_memory(np.prod(axes, dtype=float), "pairs of T1 and T2, at each B1 and off-resonance")
-    t1, t2 = (axis.ravel() for axis in np.meshgrid(t1, t2, indexing="ij"))
-    allowed = t2 <= t1
-    if not allowed.any():
-        raise ValueError("no pair of the given T1 and T2 has T2 <= T1")
-    tissue = Tissue(t1[allowed], t2[allowed], 1.0 if np.ndim(b1) else b1)
-    if np.ndim(b1):
-        tissue = at_each_b1(tissue, b1)
-    if np.ndim(off_resonance):
-        apart = np.tile(np.asarray(off_resonance, float), tissue.size)
-        tissue = jax.tree.map(lambda leaf: np.repeat(leaf, np.size(off_resonance)) if leaf.ndim else leaf, tissue)
-        return dataclasses.replace(tissue, off_resonance=apart)
-    return dataclasses.replace(tissue, off_resonance=off_resonance)
+    if kind not in TISSUES:
+        raise ValueError(f"the kind of tissue must be one of {', '.join(TISSUES)}; got {kind!r}")
+    facts = parameters(TISSUES[kind])
+    if unknown := [name for name in axes if name not in facts]:
+        raise ValueError(f"tissue of the kind {kind} has no {unknown[0]}, but {', '.join(facts)}")
+    defaults = {field.name: field.default for field in dataclasses.fields(TISSUES[kind])} | DEFAULTS.get(kind, {})
+    given = defaults | {name: axis for name, axis in axes.items() if axis is not None}
+    if missing := [name for name, axis in given.items() if axis is dataclasses.MISSING]:
+        raise ValueError(f"a grid of the kind {kind} needs {', '.join(missing)}")
+    given = {name: axis for name, axis in given.items() if axis is not None}
+    values = {name: _axis(kind, name, facts[name], axis) for name, axis in given.items()}
+    return TISSUES[kind](**given | _combinations(values, facts))
 
 
-def at_each_b1(tissue: Tissue, b1, *, b1_slowest: bool = True) -> Tissue:
+def _axis(kind, name, parameter, values):
+    """One number, or the values of an axis, checked, in their own floating-point dtype."""
+    what = f"{TISSUES[kind].__name__}.{name}"
+    try:
+        values = np.asarray(values)
+        values = values if values.dtype.kind == "f" else values.astype(float)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{what} must be a number or the values of an axis; got {values!r:.80}") from error
+    if values.ndim > 1 or not values.size:
+        raise ValueError(f"{what} must be a number or the values of an axis, (values,); got shape {values.shape}")
+    require(what, values, parameter.allows, parameter.rule)
+    require_scale(what, values, *parameter.scale)
+    return values
+
+
+def _combinations(values, facts):
+    """The parameters that have an axis, in every combination that tissue can have, by name, (atoms,) each."""
+    axes = {name: np.atleast_1d(each) for name, each in values.items() if each.ndim or name in ("t1", "t2")}
+    axes = dict(sorted(axes.items(), key=lambda item: (item[0] == "off_resonance", item[0] != "b1")))  # others stay
+    number = np.prod([float(axis.size) for axis in axes.values()])
+    advice = f"larger steps of {', '.join(f'--{flag_name(name, facts[name])}' for name in axes)} need less"
+    require_memory(_BYTES_AN_AXIS * len(axes) * number, f"a grid of {number:.3g} combinations", advice)
+    grid = values | dict(zip(axes, np.meshgrid(*axes.values(), indexing="ij", sparse=True), strict=True))
+    possible = np.ones([axis.size for axis in axes.values()], bool)
+    for t1, t2 in (("t1", "t2"), ("t1_b", "t2_b")):
+        if t2 in grid:
+            possible &= grid[t2] <= grid[t1]
+            if not possible.any():
+                raise ValueError(f"no pair of the given {t1.upper()} and {t2.upper()} has {t2.upper()} <= {t1.upper()}")
+    if "fraction" in grid:
+        possible &= ~_repeated(possible & (grid["fraction"] == 0), list(axes))
+    return {name: axis[place] for (name, axis), place in zip(axes.items(), np.nonzero(possible), strict=True)}
+
+
+def _repeated(empty, names):
+    """Which combinations without a second pool differ from an earlier one in parameters of this pool alone."""
+    own = [n for n, name in enumerate(names) if name not in parameters(Tissue)]
+    last = range(-len(own), 0)
+    moved = np.moveaxis(empty, own, last)
+    flat = moved.reshape(*moved.shape[: moved.ndim - len(own)], -1)
+    repeated = flat & (np.cumsum(flat, axis=-1) > 1)
+    return np.moveaxis(repeated.reshape(moved.shape), last, own)
+
+
+def at_each_b1(tissue: TissueModel, b1, *, b1_slowest: bool = True) -> TissueModel:
     """Every voxel or atom of a tissue at every B1, (values,), which its own B1 is multiplied by: (values * tissues,).
 
     With ``b1_slowest`` all tissues of one B1 follow each other, as in `grid_of`; else all B1 of one tissue.
@@ -102,7 +170,8 @@ def at_each_b1(tissue: Tissue, b1, *, b1_slowest: bool = True) -> Tissue:
     Raises:
       ValueError: a B1 that is not positive and finite, or more atoms than the memory holds.
     """
-    _require_memory(tissue.size * np.size(b1), "atoms")
+    number = tissue.size * np.size(b1)
+    require_memory(_BYTES * number, f"a grid of {number:.3g} atoms", "larger steps of --b1 need less")
     b1, flat = np.atleast_1d(np.asarray(b1, float)), jax.tree.map(np.asarray, tissue.ravel())
     own = np.broadcast_to(flat.b1, flat.shape)
     several = np.tile if b1_slowest else np.repeat
@@ -110,16 +179,19 @@ def at_each_b1(tissue: Tissue, b1, *, b1_slowest: bool = True) -> Tissue:
     return dataclasses.replace(spread, b1=(np.outer(b1, own) if b1_slowest else np.outer(own, b1)).ravel())
 
 
-def ranges_in(text: str, name: str, *, signed: bool = False) -> list[tuple[float, float, float]]:
+def ranges_in(
+    text: str, name: str, *, signed: bool = False, from_zero: bool = False
+) -> list[tuple[float, float, float]]:
     """Parses ranges ``first:last:step`` and single numbers, separated by commas: ``10:85:5,100,200:400:50``.
 
-    Values may be 0 or negative where they are ``signed``.
+    Values may be 0 with ``from_zero``, and 0 or negative where they are ``signed``.
 
     Raises:
-      ValueError: a part that cannot be read as a range or number, or a value beyond 1e-9 (-1e9) to 1e9, the rounding of
-        `values_in_ranges` and what float32 arithmetic holds; it gives the ``name`` of the values.
+      ValueError: a part that cannot be read as a range or number, or a value beyond 1e-9 (0, -1e9) to 1e9, the rounding
+        of `values_in_ranges` and what float32 arithmetic holds; it gives the ``name`` of the values.
     """
-    found, least, bounds = [], -1e9 if signed else 1e-9, "-1e9 to 1e9" if signed else "1e-9 to 1e9"
+    least, bounds = (-1e9, "-1e9 to 1e9") if signed else (0, "0 to 1e9") if from_zero else (1e-9, "1e-9 to 1e9")
+    found = []
     for part in text.split(","):
         try:
             numbers = [float(number) for number in part.split(":")]
@@ -133,21 +205,16 @@ def ranges_in(text: str, name: str, *, signed: bool = False) -> list[tuple[float
     return found
 
 
-def values_in_ranges(text: str, name: str, *, signed: bool = False) -> np.ndarray:
+def values_in_ranges(text: str, name: str, *, signed: bool = False, from_zero: bool = False) -> np.ndarray:
     """The values of `ranges_in`, both ends included: sorted, without repeats, float64, in the unit of ``text``.
 
     Raises:
       ValueError: as `ranges_in`, or more values than the memory holds.
     """
     values = []
-    for first, last, step in ranges_in(text, name, signed=signed):
+    for first, last, step in ranges_in(text, name, signed=signed, from_zero=from_zero):
         steps = (last - first) / step * (1 + 1e-9)
         require_memory(_BYTES * steps, f"{name} of {steps + 1:.3g} values", "a larger step needs less")
         values.append(first + step * np.arange(int(steps) + 1))
     # Rounded, so that 0.1 + 2 * 0.1 and 0.3 are one value.
     return np.unique(np.round(np.concatenate(values), 9))
-
-
-def _require_memory(number, of):
-    advice = "larger steps of --t1_ms, --t2_ms, --b1 or --off_resonance_hz need less"
-    require_memory(_BYTES * number, f"a grid of {number:.3g} {of},", advice)

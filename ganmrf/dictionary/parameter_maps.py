@@ -14,8 +14,8 @@ class ParameterMaps:
     """What `Maps` and `Refined` are: a parameter that they hold, or a standard deviation, is an attribute as well.
 
     ``maps.t1`` is ``maps.parameters["t1"]`` and ``refined.t1_std`` is ``refined.stds["t1"]``: None where there is none.
-    They are also made, and changed by `dataclasses.replace`, by these names: ``Maps(t1=t1, t2=t2, ...)``. What is None is
-    left out.
+    They are also made, and changed by `dataclasses.replace`, by these names: ``Maps(t1=t1, t2=t2, ...)``; what is None
+    is left out.
     """
 
     def __init__(self, **values):
