@@ -129,7 +129,7 @@ def _other_sequences(sequence, tissue, n_states):
         ("bSSFP, off-resonance per atom", balanced, shifted),
         ("bSSFP, grid of off-resonances", balanced, grid),
     ):
-        run = partial(simulate_many, as_played(played, voxels.off_resonance), voxels, n_states=n_states)
+        run = partial(simulate_many, as_played(played, voxels), voxels, n_states=n_states)
         yield Job(name, voxels.size, run, _error_of_signals(played, voxels.rows(slice(_CHECKED))))
 
 

@@ -60,7 +60,7 @@ def build_dictionary(
       ValueError: an atom without signal, which nothing can match, more atoms than the memory holds, or as `simulate`.
     """
     atoms = tissue.ravel()
-    played = as_played(sequence, atoms.off_resonance)
+    played = as_played(sequence, atoms)
     fingerprints = empty_signals(played, atoms, slice_profile)
     states = plan_n_states(played, atoms, n_states=n_states, accuracy=accuracy, slice_profile=slice_profile)
     norms = simulate_into(fingerprints, played, atoms, slice_profile, states, progress)

@@ -17,6 +17,7 @@ import numpy as np
 from ganmrf.dictionary.build import Dictionary
 from ganmrf.memory import require_memory
 from ganmrf.physics.lowering import is_real
+from ganmrf.physics.tissue import Tissue
 
 _NEGATIVE = 1e-3  # share of the energy that resampling may make negative; frames after an inversion have a tenth
 _AIR = 0.1  # share of the strong voxels' norm below which a voxel does not count: resampling rings around edges
@@ -56,7 +57,7 @@ def magnitude_dictionary(dictionary: Dictionary) -> Dictionary:
         2 * len(atoms) * frames * atoms.dtype.itemsize, "a dictionary of magnitudes", "fewer atoms need less"
     )
     own = dictionary.tissue.off_resonance
-    if own is not None and np.min(own) < 0 < np.max(own) and is_real(dictionary.sequence, None):
+    if own is not None and np.min(own) < 0 < np.max(own) and is_real(dictionary.sequence, Tissue(1.0, 1.0)):
         warnings.warn(
             "magnitudes are the same at opposite off-resonances, and the dictionary has both: the sign of "
             "off-resonance in the maps is arbitrary unless a map of B0 gives it",

@@ -140,7 +140,7 @@ def wait_until_whole(store: ChunkedStore):
 def _create(path, settings, given, columns, dtype):
     """Decides the number of states of each atom and, for a rank, the basis, and makes the folder without chunks."""
     atoms, profile, rank = given.tissue, given.slice_profile, settings["rank"]
-    sequence = as_played(given.sequence, atoms.off_resonance)
+    sequence = as_played(given.sequence, atoms)
     accuracy = {name: settings[name] for name in ("n_states", "accuracy")}
     fields = fields_of(given) | {"n_states": plan_n_states(sequence, atoms, slice_profile=profile, **accuracy)}
     if rank is not None:

@@ -1,44 +1,99 @@
-"""What stands between trains of frames, as one map: z becomes A z + B, and transverse magnetisation k times itself.
+"""What stands between trains of frames, as one map of the pools, such that it costs a train nothing.
 
-Inversions, saturations, T2 preparations, played or ideal, and delays compose, so that they cost a train nothing.
+Longitudinal magnetisation z becomes A z + B, and transverse magnetisation k times itself, where A and k are matrices
+over the pools of `ganmrf.physics.pools`. Inversions, saturations, T2 preparations, played or ideal, and delays compose.
 """
 
+from typing import NamedTuple
+
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
+from ganmrf.physics.pools import applied, longitudinal, n_pools, product, saturated, transverse
 from ganmrf.physics.sequences.blocks import Delay, Played, T2Preparation, Train
+from ganmrf.physics.sequences.pulse_power import saturating_power
+from ganmrf.physics.tissue import SemisolidPool
 
-NOTHING = 1.0, 0.0, 1.0, 0.0  # A, B, k, and the time in which transverse magnetisation precesses, s
+
+class Effect(NamedTuple):
+    """A map of the pools; entries are numbers or arrays (lanes,)."""
+
+    longitudinal: tuple  # A
+    recovery: tuple  # B
+    transverse: tuple  # k
+    free: object = 0.0  # the time in which transverse magnetisation precesses, s
+
+    def then(self, other: "Effect") -> "Effect":
+        """This one, and another one after it."""
+        recovery = tuple(
+            kept + own for kept, own in zip(applied(other.longitudinal, self.recovery), other.recovery, strict=True)
+        )
+        along, across = product(other.longitudinal, self.longitudinal), product(other.transverse, self.transverse)
+        return Effect(along, recovery, across, self.free + other.free)
 
 
-def between_trains(blocks, *voxels):
-    """What blocks do before the first train, and after each train: A, B, k and free time."""
-    effects, played = [NOTHING], _all_played(blocks, *voxels)
+def between_trains(blocks, tissue) -> tuple[Effect | None, list[Effect | None]]:
+    """What blocks do before the first train, and after each train; None where there is nothing.
+
+    The fields of ``tissue`` are (lanes,) or one number each.
+    """
+    effects, played = [None], _all_played(blocks, tissue)
     for number, block in enumerate(blocks):
         if isinstance(block, Train):
-            effects.append(NOTHING)
+            effects.append(None)
         else:
-            effects[-1] = _followed(effects[-1], block, played.get(number), *voxels[:2])
+            effect = _effect(block, played.get(number), tissue)
+            effects[-1] = effect if effects[-1] is None else effects[-1].then(effect)
     return effects[0], effects[1:]
 
 
-def _followed(effect, block, played, t1, t2):
-    """A, B, k and free time of an effect and a block after it, whose A and B are ``played`` where it is `Played`."""
+def _effect(block, played, tissue):
+    """The effect of a block, whose A and B are ``played`` where it is `Played`."""
     if isinstance(block, Delay):
-        return _composed(
-            effect, *_wait(block.time, t1), 0.0 if block.crushed else jnp.exp(-block.time / t2), block.time
-        )
+        across = _crushed(tissue) if block.crushed else transverse(tissue, block.time)
+        return Effect(*longitudinal(tissue, block.time), across, block.time)
     if isinstance(block, Played):
-        prepared, wait = played, block.wait
+        along, recovery, wait = *played, block.wait
     elif isinstance(block, T2Preparation):
-        prepared, wait = (jnp.exp(-block.time / t2), 0.0), block.wait
+        along, recovery, wait = *_t2_prepared(tissue, block.time), block.wait
     else:  # an inversion or a saturation
-        prepared, wait = (block.factor, 0.0), block.time
-    effect = _composed(effect, *prepared, 0.0, 0.0)
-    return _composed(effect, *_wait(wait, t1), 0.0, 0.0)
+        mobile, pools = n_pools(tissue)
+        factors = (block.factor,) * mobile + (block.saturation,) * (pools - mobile)
+        along = tuple(tuple(factors[i] if i == j else 0.0 for j in range(pools)) for i in range(pools))
+        recovery, wait = (0.0,) * pools, block.time
+    crushed = _crushed(tissue)
+    return Effect(along, recovery, crushed).then(Effect(*longitudinal(tissue, wait), crushed))
 
 
-def _all_played(blocks, *voxels):
+def _crushed(tissue):
+    mobile, _ = n_pools(tissue)
+    return ((0.0,) * mobile,) * mobile
+
+
+def _t2_prepared(tissue, time):
+    """A and B of ideal pulses 90 - 180 - 90 within a ``time``, s, which a semisolid pool does not feel.
+
+    What was longitudinal is refocused: the second half undoes the phase of the first. What recovers meanwhile in the
+    mobile pools is turned over by the 180, into the transverse plane by the last 90, and crushed.
+    """
+    if not isinstance(tissue, SemisolidPool):
+        half = transverse(tissue, time / 2)
+        if len(half) == 1:
+            return transverse(tissue, time), (0.0,)
+        refocused = product(half, jax.tree.map(jnp.conj, half))
+        return jax.tree.map(jnp.real, refocused), (0.0, 0.0)
+    ((stays,),) = transverse(tissue, time)
+    along, recovery = longitudinal(tissue, time / 2)
+    # Pool a begins at 0, and after the 180 it has the other sign.
+    (ab, bb), (ba, _) = (along[0][1], along[1][1]), along[1]
+    kept = bb * bb - ba * ab
+    grown = bb * recovery[1] - ba * recovery[0] + recovery[1]
+    return ((stays, 0.0), (0.0, kept)), (0.0, grown)
+
+
+def _all_played(blocks, tissue):
     """A and B of the played preparations by their numbers; as one loop for all that have as many pulses.
 
     XLA compiles every loop by itself, for half a second, and a scan of a heart has dozens.
@@ -48,43 +103,59 @@ def _all_played(blocks, *voxels):
         if isinstance(block, Played):
             counts.setdefault(len(block.time), []).append(number)
     for numbers in counts.values():
-        a, b = _played([blocks[number] for number in numbers], *voxels)
-        found |= {number: (a[i], b[i]) for i, number in enumerate(numbers)}
+        along, recovery = _played([blocks[number] for number in numbers], tissue)
+        found |= {
+            number: jax.tree.map(lambda each, i=i: each[i], (along, recovery)) for i, number in enumerate(numbers)
+        }
     return found
 
 
-def _played(blocks, t1, t2, b1, off):
-    """A and B of played preparations of as many pulses: what z = 1 becomes without recovery, and z = 0 with it."""
+def _played(blocks, tissue):
+    """A and B of played preparations of as many pulses: what each pool alone becomes without recovery; and B."""
     time, phase, angle = (
         jnp.stack([getattr(block, name) for block in blocks], axis=1)[..., None]  # (pulses, preparations, 1)
         for name in ("time", "rf_phase", "flip_angle")
     )
-    turn = 2 * jnp.pi * jnp.reshape(off, (1, 1, -1)) * time + phase - jnp.concatenate([phase[1:], phase[-1:]])
-    e1, e2 = (jnp.exp(-time / each[None, None]) for each in (t1, t2))
-    angle = angle * b1[None]
-    pulses = jnp.broadcast_arrays(jnp.cos(angle), jnp.sin(angle), e1, e2 * jnp.cos(turn), e2 * jnp.sin(turn))
-    shape, dtype = pulses[0].shape[1:], jnp.result_type(*pulses)
-    recovers = jnp.arange(2, dtype=dtype)[:, None]  # of two magnetisations, (2, preparations * lanes), the second alone
+    voxels = jax.tree.map(lambda leaf: jnp.reshape(leaf, (1, 1, -1)), tissue)
+    off = 0.0 if voxels.off_resonance is None else voxels.off_resonance
+    turn = 2 * jnp.pi * off * time + phase - jnp.concatenate([phase[1:], phase[-1:]])
+    along, recovery = longitudinal(voxels, time)
+    if isinstance(tissue, SemisolidPool):
+        power = jnp.stack([saturating_power(block, 1.0) for block in blocks], axis=1) * voxels.b1**2
+        along = saturated(voxels, along, power)
+    angle = angle * voxels.b1
+    turning = jnp.cos(turn), jnp.sin(turn)
+    across = jax.tree.map(lambda entry: _parts(entry, *turning), transverse(voxels, time))
+    mobile, pools = n_pools(tissue)
+    pulses = jnp.cos(angle), jnp.sin(angle), along, recovery, across
+    shape = np.broadcast_shapes(*(each.shape for each in jax.tree.leaves(pulses)))[1:]
+    dtype = jnp.result_type(*jax.tree.leaves(pulses))
+    rows = jax.tree.map(lambda row: jnp.broadcast_to(row, (len(time), *shape)).reshape(len(time), 1, -1), pulses)
+    rows = jax.tree.map(lambda row: row.astype(dtype), rows)
+    starts = jnp.arange(pools + 1)[:, None]  # of each pool alone, and of nothing, which recovers
+    recovers = (starts == pools).astype(dtype)
 
     def pulse(magnetisation, coefficients):
-        x, y, z = magnetisation  # in the frame whose x axis is that of the pulse
-        cos, sin, e1, real, imaginary = coefficients
-        y, z = cos * y - sin * z, sin * y + cos * z
-        return (real * x - imaginary * y, real * y + imaginary * x, e1 * z + recovers * (1 - e1)), None
+        x, y, z = magnetisation  # of each pool, in the frame whose x axis is that of the pulse
+        cos, sin, along, recovery, across = coefficients
+        turned = [(cos * b - sin * c, sin * b + cos * c) for b, c in zip(y, z[:mobile], strict=True)]
+        y, z = [each for each, _ in turned], [each for _, each in turned] + list(z[mobile:])
+        pairs = [list(zip(row, zip(x, y, strict=True), strict=True)) for row in across]
+        new_x = [sum(re * a - im * b for (re, im), (a, b) in row) for row in pairs]
+        new_y = [sum(re * b + im * a for (re, im), (a, b) in row) for row in pairs]
+        z = [kept + recovers * own for kept, own in zip(applied(along, z), recovery, strict=True)]
+        return (new_x, new_y, z), None
 
-    zero = jnp.zeros((2, shape[0] * shape[1]), dtype)
-    start = zero, zero, zero + (1 - recovers)
-    rows = [row.reshape(len(row), 1, -1).astype(dtype) for row in pulses]
+    zero = jnp.zeros((pools + 1, shape[0] * shape[1]), dtype)
+    start = [zero] * mobile, [zero] * mobile, [zero + (starts == pool) for pool in range(pools)]
     # XLA aborts on a loop of one turn within one kernel.
-    after = lax.scan(pulse, start, rows) if len(time) > 1 else pulse(start, [row[0] for row in rows])
-    return tuple(z.reshape(shape) for z in after[0][2])
+    after = lax.scan(pulse, start, rows) if len(time) > 1 else pulse(start, jax.tree.map(lambda row: row[0], rows))
+    ends = [z.reshape(-1, *shape) for z in after[0][2]]
+    return tuple(tuple(z[pool] for pool in range(pools)) for z in ends), tuple(z[pools] for z in ends)
 
 
-def _wait(time, t1):
-    decay = jnp.exp(-time / t1)
-    return decay, 1 - decay
-
-
-def _composed(effect, a, b, k, free):
-    before_a, before_b, before_k, before_free = effect
-    return a * before_a, a * before_b + b, k * before_k, before_free + free
+def _parts(entry, cos, sin):
+    """Real and imaginary part of an entry times ``cos + i sin``."""
+    if not jnp.iscomplexobj(entry):
+        return entry * cos, entry * sin
+    return entry.real * cos - entry.imag * sin, entry.real * sin + entry.imag * cos

@@ -44,7 +44,7 @@ def exchange_exponential(rate_a, rate_b, a_to_b, b_to_a, time):
 def slowest_rate(rate_a, rate_b, a_to_b, b_to_a):
     """The rate, 1/s, of the slowest decay of two pools: minus the larger eigenvalue of A, for real rates."""
     mean = 0.5 * (rate_a + rate_b + a_to_b + b_to_a)
-    root = jnp.sqrt((0.5 * (rate_b + b_to_a - rate_a - a_to_b)) ** 2 + a_to_b * b_to_a)
+    root = ((0.5 * (rate_b + b_to_a - rate_a - a_to_b)) ** 2 + a_to_b * b_to_a) ** 0.5
     return (rate_a * rate_b + rate_a * b_to_a + rate_b * a_to_b) / (mean + root)
 
 

@@ -13,16 +13,21 @@ delays) makes ``z -> A z + B`` on all orders, B at order 0, and multiplies the t
 """
 
 import dataclasses
+import functools
+import operator
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from ganmrf.physics.between_trains import NOTHING, between_trains
+from ganmrf.physics.between_trains import between_trains
+from ganmrf.physics.pools import applied, equilibrium, longitudinal, product, saturated, transverse
 from ganmrf.physics.rf_pulse import LARGEST_ANGLE
-from ganmrf.physics.sequences.blocks import HalfTurns, Train
+from ganmrf.physics.sequences.blocks import HalfTurns, Played, Train
 from ganmrf.physics.sequences.fisp import Fisp
+from ganmrf.physics.sequences.pulse_power import require_durations, saturating_power
 from ganmrf.physics.slice_positions import (
     FullPositions,
     PartitionedPositions,
@@ -31,6 +36,7 @@ from ganmrf.physics.slice_positions import (
     partitioned_positions,
 )
 from ganmrf.physics.slice_profile import FullSlice, PartitionedSlice
+from ganmrf.physics.tissue import SemisolidPool, Tissue
 from ganmrf.pytrees import is_traced
 
 REAL, COMPLEX, ISOCHROMAT, SLICE = "real", "complex", "isochromat", "slice"  # what a frame acts on: see `form_of`
@@ -40,25 +46,45 @@ REAL, COMPLEX, ISOCHROMAT, SLICE = "real", "complex", "isochromat", "slice"  # w
 class Coefficients:
     """Frames of some voxels, arrays (frames, lanes) unless they say otherwise.
 
+    Tissue has m transverse pools, which pulses turn, and n longitudinal ones, m of them first (`ganmrf.physics.pools`):
+    what is above a number is a matrix over them. An entry of transverse pools is a tuple of its real and, where a pool
+    has a chemical shift, its imaginary part.
+
     Attributes:
       angle: flip angle, rad.
-      e1: E1.
-      e2: magnitude of E2 times the sign that phases of half turns give it.
-      z0: z before the first pulse, (lanes,) or one number.
-      echo: what the transverse magnetisation right after a pulse is multiplied by until the echo, real.
-      recovery: R; None for ``1 - e1``.
-      turn: phase of E2, rad; None for 0.
+      longitudinal: E1, n rows of n arrays; with what the pulse leaves of a semisolid pool.
+      transverse: magnitude of E2 times the sign that phases of half turns give it, m rows of m entries.
+      z0: z before the first pulse, n arrays (lanes,).
+      echo: what the transverse magnetisation right after a pulse is multiplied by until the echo, m entries, whose
+        products are summed.
+      recovery: R, n arrays; None for ``1 - e1`` of one pool.
+      turn: phase of E2, rad, of all pools; None for 0.
       echo_turn: its phase at the echo less that of the receiver, rad; None for 0.
     """
 
     angle: jax.Array
-    e1: jax.Array
-    e2: jax.Array
-    z0: jax.Array | float
-    echo: jax.Array
-    recovery: jax.Array | None = None
+    longitudinal: tuple
+    transverse: tuple
+    z0: tuple
+    echo: tuple
+    recovery: tuple | None = None
     turn: jax.Array | None = None
     echo_turn: jax.Array | None = None
+
+    @property
+    def n_frames(self) -> int:
+        """Number of frames."""
+        return len(self.longitudinal[0][0])
+
+    @property
+    def n_lanes(self) -> int:
+        """Number of lanes of what relaxation makes; 1 where all lanes share it."""
+        return self.longitudinal[0][0].shape[1]
+
+    @property
+    def n_parts(self) -> int:
+        """1 where transverse states are real, else 2."""
+        return 2 if self.turn is not None or len(self.echo[0]) > 1 else 1
 
 
 def trains_of(sequence) -> list[Train]:
@@ -66,8 +92,8 @@ def trains_of(sequence) -> list[Train]:
     return [block for block in sequence.as_blocks().blocks if isinstance(block, Train)]
 
 
-def form_of(sequence, off_resonance, slice_profile=None) -> str:
-    """What the frames of a sequence act on, known from structure alone.
+def form_of(sequence, tissue, slice_profile=None) -> str:
+    """What the frames of a sequence act on, known from the structure of sequence, tissue and slice alone.
 
     ``REAL`` states of all orders, where phases are half turns and nothing is off resonance; ``COMPLEX`` states;
     ``ISOCHROMAT``, order 0 alone, where no frame but the last turns the magnetisation; or ``SLICE``, isochromats across
@@ -76,26 +102,42 @@ def form_of(sequence, off_resonance, slice_profile=None) -> str:
     if isinstance(slice_profile, FullSlice | FullPositions):
         return SLICE
     turned = isinstance(slice_profile, PartitionedSlice | PartitionedPositions) and slice_profile.phases
-    if is_plain_fisp(sequence, off_resonance):  # known without its blocks
+    if is_plain_fisp(sequence, tissue):  # known without its blocks
         return COMPLEX if turned else REAL
     if not any(turns_of(sequence)[:-1]):
         return ISOCHROMAT
-    return COMPLEX if turned or not is_real(sequence, off_resonance, slice_profile) else REAL
+    return COMPLEX if turned or not is_real(sequence, tissue, slice_profile) else REAL
 
 
-def is_real(sequence, off_resonance, slice_profile=None) -> bool:
-    """Whether signals are real: phases of pulses are half turns, and ``off_resonance`` is None."""
+def is_real(sequence, tissue, slice_profile=None) -> bool:
+    """Whether signals are real: phases of pulses are half turns, and tissue is on resonance, all None."""
     if slice_profile is not None and not slice_profile.is_real:
         return False
-    if is_plain_fisp(sequence, off_resonance):
+    if is_plain_fisp(sequence, tissue):
         return True
+    if tissue.off_resonance is not None or getattr(tissue, "shift", None) is not None:
+        return False
     phases = [phase for train in trains_of(sequence) for phase in (train.rf_phase, train.receiver_phase)]
-    return off_resonance is None and all(phase is None or isinstance(phase, HalfTurns) for phase in phases)
+    return all(phase is None or isinstance(phase, HalfTurns) for phase in phases)
 
 
-def is_plain_fisp(sequence, off_resonance) -> bool:
-    """Whether a sequence is `Fisp` on resonance, whose coefficients are computed from its own fields."""
-    return isinstance(sequence, Fisp) and off_resonance is None
+def is_plain_fisp(sequence, tissue) -> bool:
+    """Whether this is `Fisp` of one pool on resonance, whose coefficients are computed from its own fields."""
+    return isinstance(sequence, Fisp) and isinstance(tissue, Tissue) and tissue.off_resonance is None
+
+
+def require_pulse_durations(sequence, tissue):
+    """Raises `ValueError` for a semisolid pool and pulses of unknown duration, and warns of very short ones."""
+    if not isinstance(tissue, SemisolidPool):
+        return
+    name = type(sequence).__name__
+    if hasattr(sequence, "pulse_duration"):
+        require_durations(f"{name}.pulse_duration", sequence.pulse_duration)
+    for block in sequence.as_blocks().blocks:
+        if isinstance(block, Train) and not hasattr(sequence, "pulse_duration"):
+            require_durations("Train.pulse_duration", block.pulse_duration)
+        elif isinstance(block, Played) and block.pulse_duration is None:
+            require_durations("Played.pulse_duration", None)
 
 
 def lower_slice(slice_profile, sequence, tissue, n_states=None, *, padded: bool = False, common_b1: bool = False):
@@ -104,7 +146,7 @@ def lower_slice(slice_profile, sequence, tissue, n_states=None, *, padded: bool 
     Args:
       slice_profile: any model of a slice, or None; what engines take anyway is returned as it is.
       sequence: the pulse sequence.
-      tissue: voxels, of which only B1, and whether off-resonance is given, counts.
+      tissue: voxels, of which only B1, and whether they are on resonance, counts.
       n_states: of a full slice, the states of a phase graph that its positions are as good as.
       padded: whether arrays of a full slice have one of few sizes.
       common_b1: of a full slice, whether the voxels of a batch have the B1 of its first one.
@@ -121,7 +163,7 @@ def lower_slice(slice_profile, sequence, tissue, n_states=None, *, padded: bool 
         if largest > (most := np.rad2deg(LARGEST_ANGLE)):
             raise ValueError(f"flip angle times B1 must be {most:.0f} degrees at most in a slice; got {largest:.6g}")
     dtype = np.dtype(jnp.result_type(*jax.tree.leaves((sequence, tissue))))
-    mirrored = is_real(sequence, tissue.off_resonance, slice_profile)
+    mirrored = is_real(sequence, tissue, slice_profile)
     if isinstance(slice_profile, PartitionedSlice):
         return partitioned_positions(slice_profile, mirrored, dtype)
     n = n_positions(slice_profile, n_states, max(max(train.turns) for train in trains))
@@ -129,18 +171,19 @@ def lower_slice(slice_profile, sequence, tissue, n_states=None, *, padded: bool 
     return dataclasses.replace(positions, common_b1=common_b1)
 
 
-def as_played(sequence, off_resonance):
+def as_played(sequence, tissue):
     """A sequence in the form that engines take: its blocks, unless it is plain FISP.
 
     Engines take any sequence, but what its blocks are is better computed once than by every batch of voxels.
     """
-    return sequence if is_plain_fisp(sequence, off_resonance) else sequence.as_blocks()
+    require_pulse_durations(sequence, tissue)
+    return sequence if is_plain_fisp(sequence, tissue) else sequence.as_blocks()
 
 
 def signal_dtype(sequence, tissue, slice_profile=None) -> np.dtype:
     """The dtype of signals: that of the inputs, or the complex one of the same precision."""
     real = jnp.result_type(*jax.tree.leaves((sequence, tissue)))
-    return real if is_real(sequence, tissue.off_resonance, slice_profile) else jnp.result_type(real, jnp.complex64)
+    return real if is_real(sequence, tissue, slice_profile) else jnp.result_type(real, jnp.complex64)
 
 
 def turns_of(sequence) -> tuple[int, ...]:
@@ -189,9 +232,9 @@ def _counted_turns(sequence, slice_profile):
     return (1,) * len(turns) if isinstance(slice_profile, FullSlice) else turns
 
 
-def lower(sequence, t1, t2, b1, off_resonance) -> Coefficients:
-    """The coefficients of a sequence for voxels with T1 and T2, s, (lanes,), B1 and off-resonance, Hz, or None."""
-    dtype = jnp.result_type(*(leaf.dtype for leaf in jax.tree.leaves((sequence, t1, t2, b1, off_resonance))))
+def lower(sequence, tissue) -> Coefficients:
+    """The coefficients of a sequence for voxels in one dimension, whose fields are (lanes,) or one number each."""
+    dtype = jnp.result_type(*(leaf.dtype for leaf in jax.tree.leaves((sequence, tissue))))
     blocks, trains = sequence.as_blocks().blocks, trains_of(sequence)
     # Behind a barrier, or XLA would join the trains again for every number of all lanes.
     times, echoes, flips = lax.optimization_barrier(
@@ -200,63 +243,104 @@ def lower(sequence, t1, t2, b1, off_resonance) -> Coefficients:
             for name in ("repetition_time", "echo_time", "flip_angle")
         ]
     )
-    off = 0.0 if off_resonance is None else jnp.reshape(off_resonance, (1, -1))
-    b1 = jnp.reshape(b1, (1, -1))
-    rates = (-1 / t1)[None], (-1 / t2)[None]
-    start, after = between_trains(blocks, t1, t2, b1, off)
-    e1, e2 = (jnp.exp(times * rate) for rate in rates)
-    recovery = None if all(effect is NOTHING for effect in after[:-1]) else 1 - e1
+    voxels = jax.tree.map(lambda leaf: jnp.reshape(leaf, (1, -1)), tissue)
+    start, after = between_trains(blocks, tissue)
+    along, recovery = longitudinal(voxels, times)
+    if isinstance(tissue, SemisolidPool):
+        powers = jnp.concatenate([saturating_power(train, 1.0) for train in trains])
+        along = saturated(voxels, along, lax.optimization_barrier(powers) * voxels.b1**2)
+    frames = _Frames(along, recovery, transverse(voxels, times), times)
     ends = np.cumsum([train.n_frames for train in trains]) - 1
-    prepared = [(end, effect) for end, effect in zip(ends, after[:-1], strict=False) if effect is not NOTHING]
+    prepared = [(end, effect) for end, effect in zip(ends, after[:-1], strict=False) if effect is not None]
     if prepared:
-        ends, effects = zip(*prepared, strict=True)
-        a, b, k, free = zip(*effects, strict=True)
-        recovery, e1, e2 = (_at(ends, *each) for each in ((recovery, a, b), (e1, a), (e2, k)))
-        times = _at(ends, times, [1.0] * len(ends), free)
-    # What a long gap leaves below rounding would go on as numbers that are not normal, a hundred times as slow.
-    e2 = jnp.where(e2 < jnp.finfo(dtype).eps, 0, e2)
+        frames = _with_effects(frames, *zip(*prepared, strict=True))
     sign, phase = _phases(trains, "rf_phase")
     received, receiver = _phases(trains, "receiver_phase")
     step, seen = _steps(sign), sign * received
     turn = echo_turn = None
-    if off_resonance is not None or phase is not None or receiver is not None:
+    if voxels.off_resonance is not None or phase is not None or receiver is not None:
+        off = 0.0 if voxels.off_resonance is None else voxels.off_resonance
         phase, receiver = (0.0 if each is None else each for each in (phase, receiver))
         phase = jnp.broadcast_to(phase, (len(sign),))
-        turn = 2 * jnp.pi * off * times + (phase - jnp.append(phase[1:], phase[-1:]))[:, None]
+        turn = 2 * jnp.pi * off * frames.times + (phase - jnp.append(phase[1:], phase[-1:]))[:, None]
         echo_turn = 2 * jnp.pi * off * echoes + (phase - receiver)[:, None]
+    across = jax.tree.map(lambda entry: _parts(step[:, None] * _without_rest(entry), dtype), frames.transverse)
+    decay = transverse(voxels, echoes)
+    echo = tuple(_parts(seen[:, None] * sum(column[1:], column[0]), dtype) for column in zip(*decay, strict=True))
+    m0 = equilibrium(tissue)
+    z0 = m0 if start is None else map(operator.add, applied(start.longitudinal, m0), start.recovery)
+    plain = isinstance(tissue, Tissue) and not prepared
     return Coefficients(
-        angle=(flips * b1).astype(dtype),
-        e1=e1.astype(dtype),
-        e2=(step[:, None] * e2).astype(dtype),
-        turn=None if turn is None else _widened(turn, e2).astype(dtype),
-        recovery=None if recovery is None else recovery.astype(dtype),
-        z0=(start[0] + start[1] + jnp.zeros_like(t1)).astype(dtype),
-        echo=(seen[:, None] * jnp.exp(echoes * rates[1])).astype(dtype),
-        echo_turn=None if echo_turn is None else _widened(echo_turn, e2).astype(dtype),
+        angle=(flips * voxels.b1).astype(dtype),
+        longitudinal=jax.tree.map(lambda entry: entry.astype(dtype), frames.longitudinal),
+        transverse=across,
+        turn=None if turn is None else _widened(turn, across[0][0][0]).astype(dtype),
+        recovery=None if plain else jax.tree.map(lambda entry: entry.astype(dtype), frames.recovery),
+        z0=tuple((each + jnp.zeros_like(tissue.t1)).astype(dtype) for each in z0),
+        echo=echo,
+        echo_turn=None if echo_turn is None else _widened(echo_turn, across[0][0][0]).astype(dtype),
     )
 
 
-def _at(ends, values, factors, summands=None):
-    """Values, (frames, lanes), with the rows ``ends`` multiplied by factors, and with summands added.
+class _Frames(NamedTuple):
+    """What frames do between pulses: entries (frames, lanes or 1)."""
 
-    Each of these is a number for all lanes or has one for each. The rows are set one after the other in a loop: without
-    it XLA would copy all values for every row, or, of arrays that are joined, compute each by a branch of its own.
+    longitudinal: tuple
+    recovery: tuple
+    transverse: tuple
+    times: jax.Array  # in which transverse magnetisation precesses, s
+
+
+def _with_effects(frames, ends, effects):
+    """The frames, each of which ``ends`` is followed by one of ``effects``, of `between_trains`.
+
+    The rows are set one after the other in a loop: without it XLA would copy all values for every row, or, of arrays
+    that are joined, compute each by a branch of its own.
     """
-    summands = [0.0] * len(ends) if summands is None else summands
-    rows = [jnp.atleast_2d(row) for row in (*factors, *summands)]
-    shape = np.broadcast_shapes((1, values.shape[1]), *(row.shape for row in rows))
-    rows = jnp.stack([jnp.broadcast_to(row, shape).astype(values.dtype) for row in rows])
-    values = jnp.broadcast_to(values, (len(values), shape[1]))
 
-    def set_row(values, inputs):
-        end, factor, summand = inputs
-        row = factor * lax.dynamic_slice_in_dim(values, end, 1) + summand
-        return lax.dynamic_update_slice_in_dim(values, row, end, 0), None
+    def widened(values, factors):
+        lanes = max(np.shape(each)[-1] if np.ndim(each) else 1 for each in jax.tree.leaves((values, factors)))
+        values = jax.tree.map(lambda each: jnp.broadcast_to(each, (len(each), lanes)), values)
+        return values, lanes
 
-    inputs = jnp.asarray(ends), rows[: len(ends)], rows[len(ends) :]
+    longitudinals = [(effect.longitudinal, effect.recovery) for effect in effects]
+    (along, recovery), lanes = widened((frames.longitudinal, frames.recovery), longitudinals)
+    across, lanes_across = widened(frames.transverse, [effect.transverse for effect in effects])
+
+    def stacked(lanes, like, *rows):
+        return jnp.stack([jnp.broadcast_to(jnp.atleast_1d(row), (1, lanes)) for row in rows]).astype(like)
+
+    dtypes = frames.recovery[0].dtype, frames.transverse[0][0].dtype
+    inputs = (
+        jnp.asarray(ends),
+        jax.tree.map(functools.partial(stacked, lanes, dtypes[0]), *longitudinals),
+        jax.tree.map(functools.partial(stacked, lanes_across, dtypes[1]), *(effect.transverse for effect in effects)),
+        stacked(1, frames.times.dtype, *(effect.free for effect in effects)),
+    )
+
+    def set_row(frames, inputs):
+        end, (a, b), k, free = inputs
+        row = jax.tree.map(lambda values: lax.dynamic_slice_in_dim(values, end, 1), frames)
+        own = applied(a, row.recovery)
+        recovery = tuple(kept + given for kept, given in zip(own, b, strict=True))
+        new = _Frames(product(a, row.longitudinal), recovery, product(k, row.transverse), row.times + free)
+        return jax.tree.map(lambda old, each: lax.dynamic_update_slice_in_dim(old, each, end, 0), frames, new), None
+
+    frames = _Frames(along, recovery, across, frames.times)
     if len(ends) == 1:  # XLA aborts on a loop of one turn within one kernel.
-        return set_row(values, [each[0] for each in inputs])[0]
-    return lax.scan(set_row, values, inputs)[0]
+        return set_row(frames, jax.tree.map(lambda each: each[0], inputs))[0]
+    return lax.scan(set_row, frames, inputs)[0]
+
+
+def _without_rest(entry):
+    """What a long gap leaves below rounding as 0: it would go on as numbers that are not normal, 100 times as slow."""
+    return jnp.where(jnp.abs(entry) < jnp.finfo(entry.dtype).eps, 0, entry)
+
+
+def _parts(entry, dtype):
+    """Real and, of complex entries, imaginary part."""
+    parts = (entry.real, entry.imag) if jnp.iscomplexobj(entry) else (entry,)
+    return tuple(part.astype(dtype) for part in parts)
 
 
 def _widened(values, other):

@@ -20,9 +20,10 @@ from ganmrf.physics.lowering import (
     is_real,
     lower_slice,
 )
+from ganmrf.physics.pools import slowest_t2
 from ganmrf.physics.sequences.blocks import PulseSequence
 from ganmrf.physics.slice_profile import FullSlice, PartitionedSlice, SliceModel, SliceProfile, gauss_quadrature
-from ganmrf.physics.tissue import Tissue
+from ganmrf.physics.tissue import Tissue, TissueModel
 from ganmrf.pytrees import is_traced
 
 # Numbers of states worth compiling for, at most four an octave; above order 0 whole blocks of 8, which the one-kernel
@@ -63,10 +64,10 @@ def choose_n_states(
     """
     if not accuracy > 0:
         raise ValueError(f"accuracy must be positive; got {accuracy}")
-    form = form_of(sequence, tissue.off_resonance, slice_profile)
+    form = form_of(sequence, tissue, slice_profile)
     few = tissue.size * _n_nodes(slice_profile) <= _FEW
     if few and form == SLICE:
-        return int(sufficient_n_states(sequence, np.max(np.asarray(tissue.t2)), accuracy, slice_profile))
+        return int(sufficient_n_states(sequence, np.max(slowest_t2(tissue)), accuracy, slice_profile))
     if few or form == ISOCHROMAT:
         return exact_states(sequence)
     return n_states_of_boxes(sequence, [tissue], accuracy=accuracy, slice_profile=slice_profile)[0]
@@ -76,6 +77,8 @@ def sufficient_n_states(
     sequence: PulseSequence, t2, accuracy: float, slice_profile: SliceModel | None = None
 ) -> np.ndarray:
     """For each T2, s, a number of states that stands for all states, found without simulating: more than are needed.
+
+    Of several pools T2 is the longest time constant of transverse magnetisation (`ganmrf.physics.pools.slowest_t2`).
 
     The relative L2 error of a signal by leaving out states stays well below ``accuracy``.
     """
@@ -106,14 +109,14 @@ def n_states_of_boxes(sequence: PulseSequence, boxes, *, accuracy: float, slice_
     The sequence turns the magnetisation before its last frame.
     """
     boxes = jax.tree.map(np.asarray, boxes)  # NumPy reads values even where a caller's function is being traced
-    sequence = as_played(sequence, boxes[0].off_resonance)
+    sequence = as_played(sequence, boxes[0])
     blocks = sequence.as_blocks()  # once, for all that is asked about them
     exact, times = exact_states(blocks, slice_profile), dephasing_times(blocks, slice_profile)
-    longest = [box.t2.max() for box in boxes]
+    longest = np.array([slowest_t2(box).max() for box in boxes])
     references = _references(sufficient_n_states(blocks, longest, accuracy, slice_profile), exact)
     full = slice_profile if isinstance(slice_profile, FullSlice) else None
     probes = [_Probe.of(times, box, accuracy, n, exact, full) for box, n in zip(boxes, references, strict=True)]
-    signals = (_slice_signals if full else _signals)(sequence, probes, slice_profile, boxes[0].off_resonance)
+    signals = (_slice_signals if full else _signals)(sequence, probes, slice_profile)
     return [probe.smallest(part, accuracy, exact) for probe, part in zip(probes, signals, strict=True)]
 
 
@@ -138,34 +141,35 @@ def simulate_by_n_states(simulate, n_states: np.ndarray, lanes: int, signals: np
 class _Probe:
     """The simulations that choose the number of states for one box of tissues."""
 
-    corners: np.ndarray  # (t1, t2, b1, off_resonance) of tissues in the box that need most states, (corners, 4)
+    corners: TissueModel  # tissues in the box that need most states, (corners,)
     tried: list  # numbers of states to try on the corners, ascending; the last one stands for all states
     bound: float  # largest difference between the last one and all states, at any frame
     safety: float  # share of the accuracy that errors on the corners may reach
 
     @classmethod
     def of(cls, times, box, accuracy, reference, exact, full_slice):
-        t1, t2 = box.t1, box.t2.max()
-        t1s = {np.sqrt(max(t1.min(), t2) * t1.max()), t1.max()}
-        b1s, shifts = _spread(box.b1), _spread(0.0 if box.off_resonance is None else box.off_resonance)
+        longest = slowest_t2(box)
+        t2 = longest.max()
+        corners = _corners(box, int(np.argmax(np.broadcast_to(longest, box.shape))))
         likely = 0.5 * np.log(1 / min(accuracy, 0.5)) * t2 / times.mean()
         ladder, fractions, least = (_FINE_LADDER, _FINE_FRACTIONS, 0) if full_slice else (_LADDER, _FRACTIONS, 4)
         wanted = [fraction * likely + least for fraction in fractions]
         tried = sorted({step for want in wanted for step in ladder[np.searchsorted(ladder, want) :][:1]})
         thicknesses = 2 * full_slice.extent if full_slice else 1.0  # signals are integrals over them
         bound = 0.0 if reference == exact else thicknesses * _bound(times, t2, reference)
-        corners = np.array(list(itertools.product(t1s, [t2], b1s, shifts)))
         safety = _SLICE_SAFETY if full_slice else _SAFETY
         return cls(corners, [*[n for n in tried if n < reference], int(reference)], bound, safety)
 
     def simulations(self):
-        """(t1, t2, b1, off_resonance, n_states) of every signal to simulate: each corner with each number to try."""
-        return np.array([(*corner, n) for corner in self.corners for n in self.tried])
+        """The tissue and the number of states of every signal to simulate: each corner with each number to try."""
+        number = len(self.tried)
+        tissue = jax.tree.map(lambda leaf: np.repeat(leaf, number), self.corners)
+        return tissue, np.tile(self.tried, self.corners.size)
 
     def smallest(self, signals, accuracy, exact):
         """The smallest tried number from which on the errors of ``signals`` are small enough, or ``exact``."""
         good = np.full(len(self.tried), True)
-        for tried in signals.reshape(len(self.corners), len(self.tried), -1):
+        for tried in signals.reshape(self.corners.size, len(self.tried), -1):
             reference = tried[-1]
             allowed = self.safety * accuracy * np.linalg.norm(reference) - self.bound * np.sqrt(reference.size)
             good &= np.array([np.linalg.norm(signal - reference) <= allowed for signal in tried], bool)
@@ -173,9 +177,24 @@ class _Probe:
         return self.tried[enough[0]] if enough.size else exact
 
 
-def _spread(values):
-    """The ends and the middle of the range of some values."""
-    return {np.min(values), (np.min(values) + np.max(values)) / 2, np.max(values)}
+def _corners(box, slowest):
+    """Tissues of a box, (corners,), of the longest time constant of transverse magnetisation, which is row ``slowest``.
+
+    T1, B1 and off-resonance, and of two pools the fraction, are at the ends of their ranges and between them; all else
+    is as in that row.
+    """
+    own = jax.tree.map(lambda leaf: leaf[slowest] if leaf.ndim else leaf, box)
+    ranges = {"t1": {np.sqrt(max(box.t1.min(), own.t2) * box.t1.max()), box.t1.max()}}
+    ranges |= {
+        name: {np.min(values), (np.min(values) + np.max(values)) / 2, np.max(values)}
+        for name in ("b1", "off_resonance", "fraction")
+        if (values := getattr(box, name, None)) is not None
+    }
+    corners = np.array(list(itertools.product(*ranges.values()))).T
+    fields = vars(own) | dict(zip(ranges, corners, strict=True))
+    return type(box)(
+        **{n: each if each is None else np.broadcast_to(each, corners[0].shape) for n, each in fields.items()}
+    )
 
 
 def _references(needed, exact):
@@ -209,45 +228,51 @@ def _thinned(slice_profile):
     return slice_profile and gauss_quadrature(slice_profile.nodes, slice_profile.weights, 3)
 
 
-def _slice_signals(sequence, probes, slice_profile, off_resonance):
-    """The signals of `_signals` in a full slice, whose positions the numbers of states stand for."""
-    simulations = np.concatenate([probe.simulations() for probe in probes])
+def _asked(sequence, probes, slice_profile):
+    """The tissue and the numbers of states that all probes ask for, and an array for the signals."""
+    tissues, n_states = zip(*(probe.simulations() for probe in probes), strict=True)
     dtype = np.result_type(*(leaf.dtype for leaf in jax.tree.leaves(sequence)))
-    real = is_real(sequence, off_resonance, slice_profile)
-    signals = np.empty((len(simulations), sequence.n_frames), float if real else complex)
-    run, n_states = compiled(train_signal, n_states=1), simulations[:, -1]
+    tissue = jax.tree.map(lambda *leaves: np.concatenate(leaves).astype(dtype), *tissues)
+    real = is_real(sequence, tissue, slice_profile)
+    return tissue, np.concatenate(n_states), np.empty((tissue.size, sequence.n_frames), float if real else complex)
+
+
+def _of_probes(signals, probes):
+    return np.split(signals, np.cumsum([probe.corners.size * len(probe.tried) for probe in probes])[:-1])
+
+
+def _slice_signals(sequence, probes, slice_profile):
+    """The signals of `_signals` in a full slice, whose positions the numbers of states stand for."""
+    tissue, n_states, signals = _asked(sequence, probes, slice_profile)
+    run = compiled(train_signal, n_states=1)
 
     def simulate(rows, _):
-        t1, t2, b1, shifts, _ = simulations[np.resize(rows, _SLICE_ROWS)].T.astype(dtype)
-        voxels = Tissue(t1, t2, b1[0], None if off_resonance is None else shifts)
+        voxels = tissue.rows(np.resize(rows, _SLICE_ROWS))
+        voxels = dataclasses.replace(voxels, b1=voxels.b1[0])
         positions = lower_slice(slice_profile, sequence, voxels, int(n_states[rows[0]]), padded=True)
-        signals[rows] = np.asarray(run(sequence, *vars(voxels).values(), positions)).T[: len(rows)]
+        signals[rows] = np.asarray(run(sequence, voxels, positions)).T[: len(rows)]
 
-    _, group = np.unique(simulations[:, [4, 2]], axis=0, return_inverse=True)  # voxels of one B1 share rotations
+    keys = np.stack([n_states, tissue.b1], axis=1).astype(float)  # voxels of one B1 share rotations
+    _, group = np.unique(keys, axis=0, return_inverse=True)
     alike = [np.flatnonzero(group.ravel() == n) for n in range(group.max(), -1, -1)]
     run_chunks(
         simulate, [part for rows in alike for part in np.split(rows, range(_SLICE_ROWS, len(rows), _SLICE_ROWS))]
     )
-    return np.split(signals, np.cumsum([len(probe.simulations()) for probe in probes])[:-1])
+    return _of_probes(signals, probes)
 
 
-def _signals(sequence, probes, slice_profile, off_resonance):
-    """The signals, (simulations, frames), that each probe asks for; an ``off_resonance`` of None stays None."""
-    simulations = np.concatenate([probe.simulations() for probe in probes])
-    dtype = np.result_type(*(leaf.dtype for leaf in jax.tree.leaves(sequence)))
-    thin = _thinned(slice_profile)
-    real = is_real(sequence, off_resonance, slice_profile)
-    signals = np.empty((len(simulations), sequence.n_frames), float if real else complex)
+def _signals(sequence, probes, slice_profile):
+    """The signals, (simulations, frames), that each probe asks for."""
+    tissue, numbers, signals = _asked(sequence, probes, slice_profile)
+    thin, lane_states = _thinned(slice_profile), numbers.astype(tissue.t1.dtype)
     programs = np.unique([probe.tried[-1] for probe in probes])
 
     def simulate(rows, n_states):
         if not one_kernel.works():  # each number of states is a program to compile
             n_states = int(programs[np.searchsorted(programs, n_states)])
-        t1, t2, b1, shifts, lane_states = simulations[rows].T.astype(dtype)
-        voxels = Tissue(t1, t2, b1, None if off_resonance is None else shifts)
-        profile = lower_slice(thin, sequence, voxels)
+        voxels = tissue.rows(rows)
         run = compiled(train_signal, n_states=n_states)
-        return np.asarray(run(sequence, *vars(voxels).values(), profile, lane_states)).T
+        return np.asarray(run(sequence, voxels, lower_slice(thin, sequence, voxels), lane_states[rows])).T
 
-    simulate_by_n_states(simulate, simulations[:, -1], _LANES, signals)
-    return np.split(signals, np.cumsum([len(probe.simulations()) for probe in probes])[:-1])
+    simulate_by_n_states(simulate, numbers, _LANES, signals)
+    return _of_probes(signals, probes)

@@ -16,13 +16,13 @@ from ganmrf.physics.n_states import resolve_n_states
 from ganmrf.physics.sequences.blocks import PulseSequence
 from ganmrf.physics.slice_positions import FullPositions
 from ganmrf.physics.slice_profile import FullSlice, PartitionedSlice, SliceModel
-from ganmrf.physics.tissue import Tissue
+from ganmrf.physics.tissue import Tissue, TissueModel
 from ganmrf.pytrees import is_traced, pytree
 
 
 def simulate(
     sequence: PulseSequence,
-    tissue: Tissue,
+    tissue: TissueModel,
     *,
     n_states: int | None = None,
     accuracy: float = 1e-4,
@@ -31,12 +31,12 @@ def simulate(
     """Signals of any number of voxels, by extended phase graphs, or isochromats where nothing dephases.
 
     Where RF phases are multiples of pi, one real number carries the transverse magnetisation. Every JAX transform works
-    on this function: forward and reverse mode in every angle, time, efficiency and phase of the sequence, T1, T2, B1
-    and off-resonance, vmap and jit.
+    on this function: forward and reverse mode in every angle, time, efficiency and phase of the sequence and every
+    parameter of the tissue, vmap and jit.
 
     Args:
       sequence: the pulse sequence, of `ganmrf.physics.sequences`.
-      tissue: voxels of any shape.
+      tissue: voxels of any shape: `Tissue`, `ExchangingPools` or `SemisolidPool`.
       n_states: states of the extended phase graph to keep. None chooses as few as keep ``accuracy``
         (`choose_n_states`); where values are traced and cannot be read, all states that matter (frames // 2 + 1) are
         kept. On a CPU a given number is rounded up to one more than a multiple of 8, unless values are traced. In a
@@ -51,13 +51,13 @@ def simulate(
       multiple of pi, known as such (`HalfTurns`), and nothing is off resonance; else complex.
 
     Raises:
-      ValueError: ``n_states`` below 1, ``accuracy`` not positive, or a flip angle times B1 above 360 degrees with a
-        model of the slice that plays its pulse.
+      ValueError: ``n_states`` below 1, ``accuracy`` not positive, a flip angle times B1 above 360 degrees with a model
+        of the slice that plays its pulse, or a `SemisolidPool` and pulses of unknown duration.
 
     References:
       Weigel 2015, doi:10.1002/jmri.24619. Jiang et al. 2015, doi:10.1002/mrm.25559.
     """
-    sequence = as_played(sequence, tissue.off_resonance)
+    sequence = as_played(sequence, tissue)
     n_states = resolve_n_states(sequence, tissue, slice_profile, n_states, accuracy)
     if is_traced(sequence, tissue, slice_profile):
         return _simulate_traced(sequence, tissue, slice_profile, n_states=n_states)
@@ -88,19 +88,22 @@ def simulate_in_chunks(
     if max_states is not None and not n_shifts:
         size = min(size, -(-flat.size // 16) * 16)  # whole vector registers
     inputs = {name: value for name, value in vars(flat).items() if value is not None and value.ndim}
-    fixed = {"b1": flat.b1, "off_resonance": flat.off_resonance, "n_states": n_states}  # where no chunk has its own
+    inputs["n_states"], shared = None, {}  # None where no chunk has its own
 
     @jax.checkpoint
     def chunk(inputs):
-        return train_signal(sequence, **(fixed | inputs), slice_profile=slice_profile, max_states=max_states).T
+        own = {name: value for name, value in inputs.items() if name != "n_states"}
+        voxels = dataclasses.replace(flat, **shared, **own)
+        states = n_states if inputs["n_states"] is None else inputs["n_states"]
+        return train_signal(sequence, voxels, slice_profile, n_states=states, max_states=max_states).T
 
     if flat.size <= size and max_states is None:
         signals = chunk(inputs)
     else:
-        inputs = {name: _in_chunks(value, size) for name, value in inputs.items()}
+        inputs = {name: value if value is None else _in_chunks(value, size) for name, value in inputs.items()}
         if n_shifts:
-            fixed["off_resonance"] = inputs.pop("off_resonance")[0]
-            inputs = {name: value[:, :1] for name, value in inputs.items()}
+            shared["off_resonance"] = inputs.pop("off_resonance")[0]
+            inputs = {name: value if value is None else value[:, :1] for name, value in inputs.items()}
         if getattr(slice_profile, "common_b1", False) and "b1" in inputs:
             inputs["b1"] = inputs["b1"][:, :1]
         if max_states is not None:
@@ -129,7 +132,7 @@ def simulate_reverse(
     Where nothing dephases, frames have different numbers of turns, or pulses rotate a slice (`FullSlice`,
     `PartitionedSlice`), this is `simulate` itself.
     """
-    sequence = as_played(sequence, tissue.off_resonance)
+    sequence = as_played(sequence, tissue)
     n_states = resolve_n_states(sequence, tissue, slice_profile, n_states)
     if not _has_adjoint(sequence, slice_profile):
         return _simulate_traced(sequence, tissue, slice_profile, n_states=n_states)
@@ -191,7 +194,7 @@ def simulate_with_tangents(
     """
     if with_off_resonance and tissue.off_resonance is None:
         raise ValueError("Tissue.off_resonance must be given, 0 for none, for derivatives by it; got None")
-    sequence = as_played(sequence, tissue.off_resonance)
+    sequence = as_played(sequence, tissue)
     n_states = resolve_n_states(sequence, tissue, slice_profile, n_states)
     names = "t1", "t2", *("b1",) * with_b1, *("off_resonance",) * with_off_resonance
     carried = tangents_in_chunks if _has_adjoint(sequence, slice_profile) else _tangents_by_jvp

@@ -20,6 +20,7 @@ from ganmrf.physics.lowering import (
     signal_dtype,
 )
 from ganmrf.physics.n_states import n_states_of_boxes, resolve_n_states, simulate_by_n_states, sufficient_n_states
+from ganmrf.physics.pools import slowest_t2
 from ganmrf.physics.sequences.blocks import PulseSequence
 from ganmrf.physics.simulate import simulate_in_chunks
 from ganmrf.physics.slice_profile import SliceModel
@@ -58,7 +59,7 @@ def simulate_many(
       ValueError: as `simulate`, or more signals than the memory holds.
     """
     voxels = tissue.ravel()
-    sequence = as_played(sequence, voxels.off_resonance)
+    sequence = as_played(sequence, voxels)
     signals = empty_signals(sequence, voxels, slice_profile)
     planned = plan_n_states(sequence, voxels, n_states=n_states, accuracy=accuracy, slice_profile=slice_profile)
     simulate_all(signals.__setitem__, simulate_in_chunks, sequence, voxels, slice_profile, planned, progress)
@@ -73,13 +74,13 @@ def simulate_few(
     More states are kept than needed (`sufficient_n_states`). The voxels of ``tissue`` are in one dimension.
     """
     lanes = kernel_lanes(sequence, tissue, slice_profile)
-    in_slice = form_of(sequence, tissue.off_resonance, slice_profile) == SLICE
+    in_slice = form_of(sequence, tissue, slice_profile) == SLICE
     if lanes is None:  # each number of states is a program to compile
         n_states = None if in_slice else exact_states(sequence)
         return simulate_many(sequence, tissue, n_states=n_states, accuracy=accuracy, slice_profile=slice_profile)
     tissue = jax.tree.map(np.asarray, tissue)
     signals = empty_signals(sequence, tissue, slice_profile)
-    needed = sufficient_n_states(sequence, tissue.t2, accuracy, slice_profile)
+    needed = sufficient_n_states(sequence, slowest_t2(tissue), accuracy, slice_profile)
     if in_slice:  # a batch has the positions of its most expensive voxel, and takes as long with one as with all lanes
         order = np.argsort(-needed, kind="stable")
         needed[order] = needed[order[np.arange(needed.size) // lanes * lanes]]
@@ -105,12 +106,12 @@ def plan_n_states(sequence: PulseSequence, voxels: Tissue, *, n_states, accuracy
     if n_states is not None:
         return np.full(voxels.size, resolve_n_states(sequence, voxels, slice_profile, n_states), np.int32)
     voxels = jax.tree.map(np.asarray, voxels)
-    if form_of(sequence, voxels.off_resonance, slice_profile) == ISOCHROMAT:
+    if form_of(sequence, voxels, slice_profile) == ISOCHROMAT:
         return np.ones(voxels.size, np.int32)
     shortest = (
         1.5 * dephasing_times(sequence.as_blocks(), slice_profile).mean()
     )  # any shorter T2 needs the fewest states anyway
-    t2 = np.maximum(voxels.t2, shortest)
+    t2 = np.maximum(slowest_t2(voxels), shortest)
     buckets, bucket = np.unique(np.floor(np.log(t2.max() / t2) / np.log(_BUCKET_RATIO)), return_inverse=True)
     boxes = [voxels.rows(bucket == b) for b in range(len(buckets))]
     needed = n_states_of_boxes(sequence, boxes, accuracy=accuracy, slice_profile=slice_profile)
@@ -174,8 +175,8 @@ class _Batching(NamedTuple):
     @classmethod
     def of(cls, sequence, voxels, slice_profile, n_states) -> "_Batching":
         """The batching of `batched_simulator`'s arguments."""
-        sequence, voxels = jax.tree.map(np.asarray, (as_played(sequence, voxels.off_resonance), voxels))
-        full_slice = form_of(sequence, voxels.off_resonance, slice_profile) == SLICE
+        sequence, voxels = jax.tree.map(np.asarray, (as_played(sequence, voxels), voxels))
+        full_slice = form_of(sequence, voxels, slice_profile) == SLICE
         lanes, n_shifts = _lanes(sequence, voxels, slice_profile)
         grouped = _groups(voxels, n_states, lanes, full_slice)
         return cls(sequence, voxels, slice_profile, n_states, lanes, n_shifts, full_slice, *grouped)
@@ -211,9 +212,9 @@ def _lanes(sequence, voxels, slice_profile):
     of them at one T1, T2 and B1, and all batches of a call share what depends on off-resonance alone.
     """
     lanes, shifts = kernel_lanes(sequence, voxels, slice_profile), voxels.off_resonance
-    if lanes is None or not np.ndim(shifts) or form_of(sequence, shifts, slice_profile) != ISOCHROMAT:
+    if lanes is None or not np.ndim(shifts) or form_of(sequence, voxels, slice_profile) != ISOCHROMAT:
         return lanes, None
-    others = [values for values in (voxels.t1, voxels.t2, voxels.b1) if values.ndim]
+    others = [each for name, each in vars(voxels).items() if name != "off_resonance" and np.ndim(each)]
     n_shifts = int(np.argmax([*np.any([values[1:] != values[:-1] for values in others], axis=0), True])) + 1
     if voxels.size % n_shifts or n_shifts < _FEWEST_SHIFTS:
         return lanes, None

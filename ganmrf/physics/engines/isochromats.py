@@ -1,5 +1,8 @@
 """Trains without dephasing: a voxel is one isochromat, which pulses turn about x, and frames about z."""
 
+import functools
+import operator
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -20,38 +23,74 @@ def isochromats(coefficients: Coefficients, block: int, in_kernel: bool) -> tupl
         () if c.turn is None else (*one_kernel.cos_sin(c.turn, in_kernel), *one_kernel.cos_sin(c.echo_turn, in_kernel))
     )
     # What lanes share is in the cache while a frame is computed, and its echo then costs least.
-    frame_by_frame = c.e1.shape[1] == 1
-    inputs = (*one_kernel.cos_sin(c.angle, in_kernel), c.e1, c.e2, c.recovery, *turns[:2])
+    frame_by_frame = c.n_lanes == 1
+    inputs = (*one_kernel.cos_sin(c.angle, in_kernel), c.longitudinal, c.transverse, c.recovery, turns[:2])
     echoes = (c.echo, *turns[2:])
 
     def frame(state, inputs):
-        x, y, z = state
-        (cos, sin, e1, e2, recovery, *turning), echoes = inputs
-        x, z = cos * x + sin * z, e1 * (cos * z - sin * x) + (1 - e1 if recovery is None else recovery)
-        seen = (x, y) if turning else (x,)
-        seen = at_echo(seen, *echoes) if frame_by_frame else seen
-        if not turning:
-            return (e2 * x, y, z), seen
-        real, imaginary = turning
-        return (e2 * (real * x - imaginary * y), e2 * (real * y + imaginary * x), z), seen
+        (cos, sin, *relaxing, turning), echoes = inputs
+        state = turned(state, cos, sin)
+        seen = at_echo(state[0], *echoes) if frame_by_frame else state[0]
+        return relaxed(state, *relaxing, turning), seen
 
-    n_frames = len(c.e1)
-    zero = jnp.zeros(max(each.shape[1] for each in jax.tree.leaves(inputs)), c.e1.dtype)
-    start, inputs = (zero, zero, zero + c.z0), (inputs, echoes if frame_by_frame else ())
+    n_frames = c.n_frames
+    zero = jnp.zeros(max(each.shape[1] for each in jax.tree.leaves(inputs)), c.angle.dtype)
+    start = ((zero,) * c.n_parts,) * len(c.transverse), tuple(zero + each for each in c.z0)
+    inputs = (inputs, echoes if frame_by_frame else ())
     if in_kernel:
         if n_frames == 1:  # XLA aborts on a loop of one turn within one kernel
             inputs = jax.tree.map(lambda each: jnp.concatenate([each, each]), inputs)
-        seen = tuple(each[:n_frames] for each in lax.scan(frame, start, inputs)[1])
+        seen = jax.tree.map(lambda each: each[:n_frames], lax.scan(frame, start, inputs)[1])
     else:
         frames = jax.checkpoint(lambda state, inputs: lax.scan(frame, state, inputs))
         seen = lax.scan(frames, start, in_blocks(inputs, block))[1]
-        seen = tuple(each.reshape(-1, each.shape[-1])[:n_frames] for each in seen)
+        seen = jax.tree.map(lambda each: each.reshape(-1, each.shape[-1])[:n_frames], seen)
     return seen if frame_by_frame else at_echo(seen, *echoes)
 
 
+def turned(state, cos, sin):
+    """Isochromats, (x, y) of each transverse pool and z of each longitudinal one, after a pulse about x.
+
+    In the frame of `ganmrf.physics.lowering` x is what the pulse makes of z. Where signals are real there is no y.
+    """
+    across, along = state
+    mobile = [(cos * x + sin * z, *y, cos * z - sin * x) for (x, *y), z in zip(across, along, strict=False)]
+    return tuple(tuple(parts) for *parts, _ in mobile), (*(z for *_, z in mobile), *along[len(mobile) :])
+
+
+def relaxed(state, along, across, recovery, turning):
+    """Isochromats after relaxation, exchange and the turn of a frame, whose cosine and sine it is, or nothing."""
+    mobile, z = state
+    recovery = (1 - along[0][0],) if recovery is None else recovery
+    z = tuple(
+        _summed([entry * each for entry, each in zip(row, z, strict=True)]) + own
+        for row, own in zip(along, recovery, strict=True)
+    )
+    if turning:
+        cos, sin = turning
+        mobile = [(cos * x - sin * y, cos * y + sin * x) for x, y in mobile]
+    return tuple(_across(row, mobile) for row in across), z
+
+
+def _across(row, mobile):
+    """Transverse magnetisation of a pool from a row of entries, real or complex."""
+    terms = [
+        (entry[0] * pool[0] - entry[1] * pool[1], entry[0] * pool[1] + entry[1] * pool[0])
+        if len(entry) > 1
+        else tuple(entry[0] * part for part in pool)
+        for entry, pool in zip(row, mobile, strict=True)
+    ]
+    return tuple(_summed(parts) for parts in zip(*terms, strict=True))
+
+
 def at_echo(after_pulse, echo, cos=None, sin=None) -> tuple[jax.Array, ...]:
-    """Transverse magnetisation at an echo, (real part,) or (real, imaginary), from that right after the pulse."""
-    if len(after_pulse) == 1:
-        return (echo * after_pulse[0],)
-    real, imaginary = after_pulse
-    return echo * (cos * real - sin * imaginary), echo * (cos * imaginary + sin * real)
+    """Magnetisation at an echo, (real part,) or (real, imaginary), from that of each pool right after the pulse."""
+    if cos is None:
+        return _across(echo, after_pulse)
+    real, imaginary = after_pulse[0] if len(echo) == 1 else _across(echo, after_pulse)
+    seen = cos * real - sin * imaginary, cos * imaginary + sin * real
+    return tuple(echo[0][0] * part for part in seen) if len(echo) == 1 else seen  # as rounding has always been
+
+
+def _summed(values):
+    return functools.reduce(operator.add, values)

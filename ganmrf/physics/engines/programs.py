@@ -35,7 +35,7 @@ def kernel_lanes(sequence, tissue, slice_profile=None) -> int | None:
     """Voxels that a `compiled` function simulates together, whatever their number of states; else None."""
     if not one_kernel.works():
         return None
-    form = form_of(sequence, tissue.off_resonance, slice_profile)
+    form = form_of(sequence, tissue, slice_profile)
     if form == ISOCHROMAT:
         return ISOCHROMAT_LANES
     if form == SLICE:

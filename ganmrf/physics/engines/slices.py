@@ -10,7 +10,7 @@ import numpy as np
 from jax import lax
 
 from ganmrf.physics.engines import one_kernel
-from ganmrf.physics.engines.isochromats import at_echo
+from ganmrf.physics.engines.isochromats import at_echo, relaxed, turned
 from ganmrf.physics.engines.looping import in_blocks
 from ganmrf.physics.lowering import Coefficients
 from ganmrf.physics.rf_pulse import LARGEST_ANGLE
@@ -27,13 +27,14 @@ def slice_signal(
     They are real where ``positions`` are mirrored. ``turns`` are those at the end of every frame, (frames,). Reverse
     mode stores the magnetisation between blocks of ``block`` frames only.
     """
-    c, n_frames = coefficients, len(coefficients.e1)
+    c, n_frames = coefficients, coefficients.n_frames
     if n_frames == 1 and in_kernel:  # XLA aborts on a loop of one turn within one kernel
         twice = jax.tree.map(lambda each: jnp.concatenate([each, each]) if jnp.ndim(each) == 2 else each, vars(c))
         return tuple(each[:1] for each in slice_signal(Coefficients(**twice), 2 * turns, positions, block, in_kernel))
     arrays = positions.polynomials, positions.dephasing, positions.weights
-    arrays = [each[..., None].astype(c.e1.dtype) for each in arrays]  # (..., positions, 1)
-    nothing = tuple(jnp.zeros_like(c.e1) for _ in range(1 if positions.mirrored else 2))
+    arrays = [each[..., None].astype(c.angle.dtype) for each in arrays]  # (..., positions, 1)
+    empty = jnp.zeros_like(c.longitudinal[0][0])
+    nothing = ((empty,) * (1 if positions.mirrored else 2),) * len(c.transverse)
     if in_kernel:
 
         def add_block(n, total):
@@ -43,13 +44,11 @@ def slice_signal(
         seen = lax.fori_loop(0, positions.n_blocks, add_block, nothing)
     else:
         seen = _added(nothing, c, turns, *arrays, block, in_kernel)
-    if c.echo_turn is None:
-        return tuple(c.echo * part for part in seen)
-    return at_echo(seen, c.echo, *one_kernel.cos_sin(c.echo_turn, in_kernel))
+    return at_echo(seen, c.echo, *(() if c.echo_turn is None else one_kernel.cos_sin(c.echo_turn, in_kernel)))
 
 
 def _added(total, coefficients, turns, polynomials, dephasing, weights, block, in_kernel):
-    """``total``, (frames, lanes) of each part, and the signals right after each pulse of some positions."""
+    """``total``, (frames, lanes) of each part of each pool, and signals right after each pulse of some positions."""
     c, shared = coefficients, coefficients.angle.shape[1] == 1
     lane_turn = () if c.turn is None else one_kernel.cos_sin(c.turn, in_kernel)
     pulses = c.angle, _dephased(turns, dephasing, in_kernel)
@@ -57,30 +56,29 @@ def _added(total, coefficients, turns, polynomials, dephasing, weights, block, i
         pulses = _fused(polynomials, *pulses, weights, in_kernel)
 
     def frame(state, inputs):
-        x, y, z = state
+        across, along = state
         pulse, lanes, total = inputs
-        e1, e2, recovery, lane_turn = jax.tree.map(lambda each: each[None], lanes)
+        *relaxing, lane_turn = jax.tree.map(lambda each: each[None], lanes)
         if not shared:
             angle, spoil = pulse
             cos, sin, pre, post = rotation(polynomials, angle, in_kernel)
-            x, y = _turned(x, y, *pre)
+            across = tuple(_turned(*pool, *pre) for pool in across)
             pulse = cos, sin, _product(post, spoil), [weights * part for part in post]
         cos, sin, turn, (real, imaginary) = pulse
-        x, z = cos * x + sin * z, e1 * (cos * z - sin * x) + (1 - e1 if recovery is None else recovery)
-        seen = (real * x - imaginary * y, imaginary * x + real * y)[: len(total)]
-        total = tuple(old + _summed(each, in_kernel) for old, each in zip(total, seen, strict=True))
-        x, y = _turned(x, y, *turn)
-        if lane_turn:
-            x, y = _turned(x, y, *lane_turn)
-        return (e2 * x, e2 * y, z), total
+        across, along = turned((across, along), cos, sin)
+        seen = [(real * x - imaginary * y, imaginary * x + real * y)[: len(total[0])] for x, y in across]
+        total = jax.tree.map(lambda old, each: old + _summed(each, in_kernel), total, tuple(seen))
+        across = tuple(_turned(*pool, *turn) for pool in across)
+        return relaxed((across, along), *relaxing, lane_turn), total
 
-    zero = jnp.zeros((len(weights), c.e1.shape[1]), c.e1.dtype)
-    start, frames = (zero, zero, zero + c.z0[None]), (pulses, (c.e1, c.e2, c.recovery, lane_turn), total)
+    zero = jnp.zeros((len(weights), c.n_lanes), c.angle.dtype)
+    start = ((zero, zero),) * len(c.transverse), tuple(zero + each[None] for each in c.z0)
+    frames = pulses, (c.longitudinal, c.transverse, c.recovery, lane_turn), total
     if in_kernel:
         return lax.scan(frame, start, frames)[1]
     run = jax.checkpoint(lambda state, frames: lax.scan(frame, state, frames))
     seen = lax.scan(run, start, in_blocks(frames, block))[1]
-    return tuple(each.reshape(-1, each.shape[-1])[: len(c.e1)] for each in seen)
+    return jax.tree.map(lambda each: each.reshape(-1, each.shape[-1])[: c.n_frames], seen)
 
 
 def rotation(polynomials, angle, in_kernel):

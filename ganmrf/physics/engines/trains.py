@@ -36,14 +36,12 @@ _BLOCK = 100
 _SLICE_BLOCK = 32  # a slice has much magnetisation: as much between a thousand frames as within a block
 
 
-def fisp_signal(sequence, t1, t2, b1, slice_profile=None, lane_states=None, *, n_states, max_states: int | None = None):
+def fisp_signal(sequence, tissue, slice_profile=None, lane_states=None, *, n_states, max_states: int | None = None):
     """Signals of a batch of voxels, small enough that their states fit the cache.
 
     Args:
       sequence: the pulse sequence.
-      t1: s, (lanes,).
-      t2: s, (lanes,).
-      b1: actual over nominal flip angle, (lanes,) or ().
+      tissue: `Tissue` on resonance, T1 and T2 (lanes,), B1 (lanes,) or ().
       slice_profile: quadrature over the slice, or None.
       lane_states: number of states to keep in each lane, (lanes,), at most ``n_states``; None for ``n_states`` in all.
       n_states: states to keep: static, or with ``max_states`` an integer that may be traced. With ``max_states`` up to
@@ -54,40 +52,39 @@ def fisp_signal(sequence, t1, t2, b1, slice_profile=None, lane_states=None, *, n
     Returns:
       Real signals (frames, lanes); see `simulate` for their sign.
     """
+    t1, t2 = tissue.t1, tissue.t2
     chex.assert_equal_shape((t1, t2))
-    dtype = jnp.result_type(*jax.tree.leaves((sequence, t1, t2, b1)))
+    dtype = jnp.result_type(*jax.tree.leaves((sequence, tissue)))
 
     def relaxation(times, t):
         return jnp.exp(times[:, None] * (-1 / t)[None, :]).astype(dtype)
 
     z0 = 1.0 if sequence.inversion_time is None else 1 - 2 * jnp.exp(-sequence.inversion_time / t1)
     coefficients = Coefficients(
-        angle=(sequence.flip_angle[:, None] * jnp.reshape(b1, (1, -1))).astype(dtype),
-        e1=relaxation(sequence.repetition_time, t1),
-        e2=relaxation(sequence.repetition_time, t2),
-        z0=z0,
-        echo=relaxation(sequence.echo_time, t2),
+        angle=(sequence.flip_angle[:, None] * jnp.reshape(tissue.b1, (1, -1))).astype(dtype),
+        longitudinal=((relaxation(sequence.repetition_time, t1),),),
+        transverse=(((relaxation(sequence.repetition_time, t2),),),),
+        z0=(z0,),
+        echo=((relaxation(sequence.echo_time, t2),),),
     )
-    turns = (1,) * len(coefficients.e1)
+    turns = (1,) * coefficients.n_frames
     return _signal(coefficients, turns, slice_profile, lane_states, n_states=n_states, max_states=max_states)
 
 
-def train_signal(
-    sequence, t1, t2, b1, off_resonance=None, slice_profile=None, lane_states=None, *, n_states, max_states=None
-):
+def train_signal(sequence, tissue, slice_profile=None, lane_states=None, *, n_states, max_states=None):
     """Signals of a batch of voxels under any sequence: of `fisp_signal`, but complex where `lowering.is_real` says so.
 
-    The ``off_resonance`` is in Hz, (lanes,), or None; the other arguments are those of `fisp_signal`, to which plain
-    FISP is left.
+    The ``tissue`` is of any kind, its fields (lanes,), or () or None where they may be; the other arguments are those
+    of `fisp_signal`, to which plain FISP is left.
 
     Returns:
       Signals (recorded frames, lanes); see `simulate`.
     """
     in_slice = isinstance(slice_profile, FullPositions)
-    if is_plain_fisp(sequence, off_resonance) and not in_slice:
+    if is_plain_fisp(sequence, tissue) and not in_slice:
         form = {"n_states": n_states, "max_states": max_states}
-        return fisp_signal(sequence, t1, t2, b1, slice_profile, lane_states, **form)
-    coefficients, turns = lower(sequence, t1, t2, b1, off_resonance), turns_of(sequence)
+        return fisp_signal(sequence, tissue, slice_profile, lane_states, **form)
+    coefficients, turns = lower(sequence, tissue), turns_of(sequence)
     recorded = recorded_frames(sequence)
     if in_slice:
         in_kernel = max_states is not None
@@ -97,7 +94,7 @@ def train_signal(
             )
         signals = slice_signal(coefficients, played_turns(sequence), slice_profile, _SLICE_BLOCK, in_kernel)
         return _recorded(signals[0] if len(signals) == 1 else lax.complex(*signals), recorded)
-    if form_of(sequence, off_resonance) == ISOCHROMAT:
+    if form_of(sequence, tissue) == ISOCHROMAT:
         n_states = None
     elif max(turns[:-1]) > 1:
         coefficients, turns, places = _single_turns(coefficients, turns)
@@ -125,9 +122,20 @@ def _single_turns(coefficients, turns):
     repeats = np.maximum((*turns[:-1], 1), 1)
     frames, places = np.repeat(np.arange(len(turns)), repeats), np.cumsum(repeats) - repeats
     added = np.isin(np.arange(len(frames)), places, invert=True)[:, None]
-    idle = {"angle": 0, "e1": 1, "e2": 1, "recovery": 0, "turn": 0, "echo": 0, "echo_turn": 0}
+    n, m = len(coefficients.longitudinal), len(coefficients.transverse)
+    idle = {
+        "angle": 0.0,
+        "longitudinal": tuple(tuple(float(i == j) for j in range(n)) for i in range(n)),
+        "transverse": tuple(
+            tuple((float(i == j), 0.0)[: len(coefficients.transverse[i][j])] for j in range(m)) for i in range(m)
+        ),
+        "recovery": None if coefficients.recovery is None else (0.0,) * n,
+        "turn": None if coefficients.turn is None else 0.0,
+        "echo": jax.tree.map(lambda _: 0.0, coefficients.echo),
+        "echo_turn": None if coefficients.echo_turn is None else 0.0,
+    }
     values = {name: getattr(coefficients, name) for name in idle}
-    spread = {name: jnp.where(added, idle[name], value[frames]) for name, value in values.items() if value is not None}
+    spread = jax.tree.map(lambda value, rest: jnp.where(added, rest, value[frames]), values, idle)
     return dataclasses.replace(coefficients, **spread), np.minimum(turns, 1)[frames].tolist(), places
 
 
@@ -146,9 +154,8 @@ def _signal(coefficients, turns, slice_profile, lane_states, *, n_states, max_st
 
     def seen_at(position):
         """Signals at one position of a partitioned slice, at the echo."""
-        at_position = _turned_by_phases(
-            c, position[..., None, None].astype(c.e1.dtype), slice_profile.phases, in_kernel
-        )
+        polynomials = position[..., None, None].astype(c.angle.dtype)
+        at_position = _turned_by_phases(c, polynomials, slice_profile.phases, in_kernel)
         if n_states is None:
             return isochromats(at_position, _BLOCK, in_kernel)[: 1 if slice_profile.mirrored else 2]
         seen = _after_pulses(at_position, turns, lane_states, n_states, max_states)
@@ -164,9 +171,9 @@ def _signal(coefficients, turns, slice_profile, lane_states, *, n_states, max_st
         def add_node(total, node):
             scale, weight = node
             seen = of_node(scale)
-            return tuple(sum_ + weight * each for sum_, each in zip(total, seen, strict=True)), None
+            return jax.tree.map(lambda sum_, each: sum_ + weight * each, total, seen), None
 
-        dtype = c.e1.dtype
+        dtype = c.angle.dtype
         scales = jnp.moveaxis(slice_profile.polynomials, -1, 0) if partitioned else slice_profile.nodes
         nodes = (jnp.asarray(scales, dtype), jnp.asarray(slice_profile.weights, dtype))
         none_yet = jax.tree.map(jnp.zeros_like, jax.eval_shape(of_node, nodes[0][0]))
@@ -188,18 +195,20 @@ def _turned_by_phases(coefficients, polynomials, phases, in_kernel):
     turn = post + jnp.concatenate([pre[1:], pre[-1:]])
     turn, echo_turn = (each if own is None else each + own for each, own in ((turn, c.turn), (post, c.echo_turn)))
     turn, echo_turn = (
-        jnp.broadcast_to(each, jnp.broadcast_shapes(each.shape, c.e1.shape)) for each in (turn, echo_turn)
+        jnp.broadcast_to(each, jnp.broadcast_shapes(each.shape, c.longitudinal[0][0].shape))
+        for each in (turn, echo_turn)
     )
     return dataclasses.replace(c, angle=angle, turn=turn, echo_turn=echo_turn)
 
 
 def _after_pulses(coefficients, turns, lane_states, n_states, max_states):
-    """Transverse magnetisation right after each pulse, (frames, lanes): (real part,), or (real, imaginary)."""
+    """Transverse magnetisation right after each pulse, (frames, lanes), of each pool: (real,), or (real, imaginary)."""
     c, so_far = coefficients, np.cumsum((0, *turns[:-1]))
     reached = jnp.asarray(np.minimum(so_far, so_far[-1] - so_far), jnp.int32)
     shifts = None if all(turns[:-1]) else jnp.asarray(turns, jnp.int32)
-    *frames, reached, shifts = in_blocks((c.angle, c.e1, c.e2, c.recovery, c.turn, reached, shifts), _BLOCK)
+    values = c.angle, c.longitudinal, c.transverse, c.recovery, c.turn, reached, shifts
+    *frames, reached, shifts = in_blocks(values, _BLOCK)
     highest = jnp.minimum(reached, jnp.asarray(n_states, jnp.int32) - 1)
     passes = jnp.maximum(highest + STATES_AT_A_TIME - 1, 0) // STATES_AT_A_TIME
     seen = scan_states(*frames, passes, shifts, c.z0, n_states, max_states, lane_states)
-    return tuple(each.reshape(-1, each.shape[-1])[: len(turns)] for each in seen)
+    return jax.tree.map(lambda each: each.reshape(-1, each.shape[-1])[: len(turns)], seen)

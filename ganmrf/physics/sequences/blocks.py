@@ -29,6 +29,7 @@ from ganmrf.physics.sequences.preparations import (
     check_times,
     common_count,
 )
+from ganmrf.physics.sequences.pulse_power import check_pulses
 from ganmrf.pytrees import floating, is_traced, pytree, require, require_positive, require_scale, require_whole
 
 _ROUNDING = 1e-6  # of half turns: phases in float32 are no closer to pi
@@ -83,6 +84,10 @@ class Train:
       turns: how often the gradient turns the magnetisation across the voxel at the end of the frame, 0 or more, static:
         0 is balanced.
       recorded: whether the echo is part of the signal, static.
+      pulse_duration: of the pulses, s, one number or (frames,), which a semisolid pool needs; None where not known.
+      pulse_shape: mean of the squared waveform of the pulses over the squared mean, 1 for a rectangle, likewise.
+      saturation_angle: of a pulse off resonance in front of each frame's, rad, likewise; it has the duration and the
+        shape of the other, and saturates a semisolid pool as an excitation by this angle would. None for no such pulse.
 
     Raises:
       ValueError: values that no scanner plays, frame counts that disagree, or times that are in ms by their size.
@@ -95,6 +100,9 @@ class Train:
     receiver_phase: jax.Array | HalfTurns | float | None = None
     turns: tuple[int, ...] | int = dataclasses.field(default=1, metadata={"static": True})
     recorded: tuple[bool, ...] | bool = dataclasses.field(default=True, metadata={"static": True})
+    pulse_duration: jax.Array | float | None = None
+    pulse_shape: jax.Array | float = 1.0
+    saturation_angle: jax.Array | float | None = None
 
     def __post_init__(self):
         values = {name: floating(name, getattr(self, name)) for name in ("flip_angle", "repetition_time", "echo_time")}
@@ -115,6 +123,7 @@ class Train:
             elif value is not None:
                 value = jnp.broadcast_to(value, (frames,))
             object.__setattr__(self, name, value)
+        check_pulses(self, frames, self.flip_angle.dtype)
 
     @property
     def n_frames(self) -> int:
@@ -180,9 +189,11 @@ class Blocks:
         return self
 
 
-def after_inversion(inversion_time, *blocks) -> Blocks:
-    """Blocks after an ideal inversion and ``inversion_time``, s; without an inversion where that is None."""
-    return Blocks(blocks if inversion_time is None else (Inversion(inversion_time), *blocks))
+def after_inversion(sequence, *blocks) -> Blocks:
+    """Blocks after the ideal inversion of a sequence, and its inversion time; without one where that is None."""
+    if sequence.inversion_time is None:
+        return Blocks(blocks)
+    return Blocks((Inversion(sequence.inversion_time, saturation=sequence.inversion_saturation), *blocks))
 
 
 def simulate_voxel(sequence, t1, t2, b1=1.0, off_resonance=0.0, n_states: int | None = None) -> jax.Array:

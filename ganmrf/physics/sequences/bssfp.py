@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ganmrf.physics.sequences.blocks import Blocks, HalfTurns, Inversion, Train, after_inversion
+from ganmrf.physics.sequences.pulse_power import check_pulses, pulses_of
 from ganmrf.pytrees import floating, pytree, require_positive, require_scale
 
 _LONGEST = 1.0  # s, of a frame: no field is homogeneous enough to balance a longer one, and 1 ms is short for one
@@ -35,6 +36,11 @@ class Bssfp:
       rf_phase: rad, (frames,); None alternates between 0 and pi.
       half_start: whether a pulse of half the first flip angle, half the first repetition time before it and of opposite
         phase, catalyses the steady state.
+      pulse_duration: of the pulses, s, one number or (frames,), which a semisolid pool needs; None where not known.
+      pulse_shape: mean of the squared waveform of the pulses over the squared mean, 1 for a rectangle, likewise.
+      inversion_saturation: what the inversion multiplies the magnetisation of a semisolid pool by, 0 to 1.
+      saturation_angle: of a pulse off resonance in front of each frame's, rad, likewise; it has the duration and the
+        shape of the other, and saturates a semisolid pool as an excitation by this angle would. None for no such pulse.
 
     Raises:
       ValueError: values that a `Train` refuses.
@@ -46,6 +52,10 @@ class Bssfp:
     inversion_time: jax.Array | float | None = None
     rf_phase: jax.Array | HalfTurns | None = None
     half_start: bool = dataclasses.field(default=True, metadata={"static": True})
+    pulse_duration: jax.Array | float | None = None
+    pulse_shape: jax.Array | float = 1.0
+    inversion_saturation: jax.Array | float = 1.0
+    saturation_angle: jax.Array | float | None = None
 
     def __post_init__(self):
         flip_angle = floating("flip_angle", self.flip_angle)
@@ -61,6 +71,7 @@ class Bssfp:
             object.__setattr__(self, name, getattr(train, name))
         if self.inversion_time is not None:
             object.__setattr__(self, "inversion_time", Inversion(self.inversion_time).time)
+        check_pulses(self, self.n_frames, self.flip_angle.dtype)
 
     @property
     def n_frames(self) -> int:
@@ -74,9 +85,13 @@ class Bssfp:
             first = -self.flip_angle[:1] / 2  # about the axis of the first pulse, the other way round
             phase = HalfTurns(self.rf_phase.counts[:1]) if isinstance(self.rf_phase, HalfTurns) else self.rf_phase[:1]
             half = self.repetition_time[:1] / 2
-            blocks.append(Train(first, half, jnp.zeros(1), rf_phase=phase, turns=0, recorded=False))
-        train = Train(self.flip_angle, self.repetition_time, self.echo_time, rf_phase=self.rf_phase, turns=0)
-        return after_inversion(self.inversion_time, *blocks, train)
+            blocks.append(
+                Train(first, half, jnp.zeros(1), rf_phase=phase, turns=0, recorded=False, **pulses_of(self, slice(1)))
+            )
+        train = Train(
+            self.flip_angle, self.repetition_time, self.echo_time, rf_phase=self.rf_phase, turns=0, **pulses_of(self)
+        )
+        return after_inversion(self, *blocks, train)
 
 
 def ma_bssfp(n_frames: int = 1000, seed: int = 0) -> Bssfp:

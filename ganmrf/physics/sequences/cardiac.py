@@ -24,6 +24,7 @@ import numpy as np
 from ganmrf.physics.sequences.blocks import Blocks, Delay, Train
 from ganmrf.physics.sequences.fisp import Fisp
 from ganmrf.physics.sequences.preparations import Inversion, Preparation, T2Preparation
+from ganmrf.physics.sequences.pulse_power import check_pulses, pulses_of
 from ganmrf.pytrees import floating, is_traced, pytree, require, require_positive
 
 _RATES = (40.0, 140.0)  # beats a minute: a slow adult's at rest to a fast heart's
@@ -41,6 +42,8 @@ class CardiacFisp:
       preparations: of each beat, (beats,): an `Inversion`, `Saturation`, `T2Preparation` or `Played`, or None.
       rr_intervals: time from the first frame of each beat to the first frame of the next, s, (beats,); the last one
         changes no signal.
+      pulse_duration: of the pulses, s, one number, which a semisolid pool needs; None where it is not known.
+      pulse_shape: mean of the squared waveform of the pulses over the squared mean, 1 for a rectangle, likewise.
 
     Raises:
       ValueError: counts that disagree, an interval that is shorter than a train and the preparation after it (with the
@@ -52,6 +55,8 @@ class CardiacFisp:
     echo_time: jax.Array | float
     preparations: tuple
     rr_intervals: jax.Array
+    pulse_duration: jax.Array | float | None = None
+    pulse_shape: jax.Array | float = 1.0
 
     def __post_init__(self):
         for name in ("flip_angle", "repetition_time", "echo_time", "rr_intervals"):
@@ -72,6 +77,7 @@ class CardiacFisp:
             if not isinstance(preparation, Preparation | None):
                 raise ValueError(f"CardiacFisp.preparations: beat {beat} has {preparation!r:.60}")
         Train(self.flip_angle.ravel(), self.repetition_time, self.echo_time)
+        check_pulses(self, 1, self.flip_angle.dtype)
         require_positive("CardiacFisp.rr_intervals", self.rr_intervals)
         if not is_traced(self):
             self._check_gaps()
@@ -100,7 +106,7 @@ class CardiacFisp:
         """For each beat its preparation, its train, and the gap that the heart leaves."""
         blocks, gaps = [], self._gaps()
         for beat, preparation in enumerate(self.preparations):
-            train = Train(self.flip_angle[beat], self.repetition_time, self.echo_time)
+            train = Train(self.flip_angle[beat], self.repetition_time, self.echo_time, **pulses_of(self))
             blocks += [] if preparation is None else [preparation]
             blocks += [train, Delay(jnp.maximum(gaps[beat], 0))]
         return Blocks(tuple(blocks[:-1]))
@@ -215,7 +221,8 @@ def without_gaps(sequence: CardiacFisp) -> Fisp:
     if any(each is not None for each in rest) or not (first is None or ideal):
         raise ValueError("FISP has an ideal inversion before the first beat, or none, and no other preparation")
     times = _until_next(sequence.rr_intervals, sequence.flip_angle.shape[1], sequence.repetition_time)
-    return Fisp(sequence.flip_angle.ravel(), times, sequence.echo_time, None if first is None else first.time)
+    prepared = {} if first is None else {"inversion_time": first.time, "inversion_saturation": first.saturation}
+    return Fisp(sequence.flip_angle.ravel(), times, sequence.echo_time, **prepared, **pulses_of(sequence))
 
 
 def _until_next(rr_intervals, frames, repetition_time):

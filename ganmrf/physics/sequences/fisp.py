@@ -19,6 +19,7 @@ from jax import lax
 
 from ganmrf.physics import epg
 from ganmrf.physics.sequences.blocks import LONGEST, Blocks, Train, after_inversion, require_within_frames
+from ganmrf.physics.sequences.pulse_power import check_pulses, pulses_of
 from ganmrf.pytrees import floating, pytree, require, require_positive, require_scale
 
 
@@ -32,6 +33,11 @@ class Fisp:
       repetition_time: time from this frame's pulse to the next, s, (frames,) or one number for all.
       echo_time: time from this frame's pulse to its echo, s, (frames,) or one number for all.
       inversion_time: time from the ideal inversion to the first pulse, s, one number; None for no inversion.
+      pulse_duration: of the pulses, s, one number or (frames,), which a semisolid pool needs; None where not known.
+      pulse_shape: mean of the squared waveform of the pulses over the squared mean, 1 for a rectangle, likewise.
+      inversion_saturation: what the inversion multiplies the magnetisation of a semisolid pool by, 0 to 1.
+      saturation_angle: of a pulse off resonance in front of each frame's, rad, likewise; it has the duration and the
+        shape of the other, and saturates a semisolid pool as an excitation by this angle would. None for no such pulse.
 
     Raises:
       ValueError: values that are not finite, angles beyond a full turn (degrees?), an echo after the end of its
@@ -45,6 +51,10 @@ class Fisp:
     repetition_time: jax.Array | float
     echo_time: jax.Array | float
     inversion_time: jax.Array | float | None = None
+    pulse_duration: jax.Array | float | None = None
+    pulse_shape: jax.Array | float = 1.0
+    inversion_saturation: jax.Array | float = 1.0
+    saturation_angle: jax.Array | float | None = None
 
     def __post_init__(self):
         flip_angle = floating("flip_angle", self.flip_angle)
@@ -71,6 +81,7 @@ class Fisp:
             require("Fisp.inversion_time", inversion_time, lambda x: (x >= 0) & np.isfinite(x), rule)
             require_scale("Fisp.inversion_time", inversion_time, LONGEST, "s", "ms")
             object.__setattr__(self, "inversion_time", inversion_time)
+        check_pulses(self, flip_angle.size, flip_angle.dtype)
 
     @property
     def n_frames(self) -> int:
@@ -79,8 +90,8 @@ class Fisp:
 
     def as_blocks(self) -> Blocks:
         """An ideal inversion, and a train of frames with one turn at the end of each."""
-        train = Train(self.flip_angle, self.repetition_time, self.echo_time)
-        return after_inversion(self.inversion_time, train)
+        train = Train(self.flip_angle, self.repetition_time, self.echo_time, **pulses_of(self))
+        return after_inversion(self, train)
 
 
 def require_fisp(sequence, what: str):

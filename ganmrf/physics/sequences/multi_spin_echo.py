@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ganmrf.physics.sequences.blocks import Blocks, Train
+from ganmrf.physics.sequences.pulse_power import check_pulses, pulses_of
 from ganmrf.pytrees import floating, pytree, require_positive
 
 
@@ -32,6 +33,9 @@ class MultiSpinEcho:
       echo_spacing: time between echoes, s.
       excitation_angle: nominal flip angle of the excitation, rad; its phase is pi/2 from that of the others.
 
+      pulse_duration: of the pulses, s, one number, which a semisolid pool needs; None where it is not known.
+      pulse_shape: mean of the squared waveform of the pulses over the squared mean, 1 for a rectangle, likewise.
+
     Raises:
       ValueError: values that a `Train` refuses.
     """
@@ -39,6 +43,8 @@ class MultiSpinEcho:
     refocusing_angle: jax.Array
     echo_spacing: jax.Array | float
     excitation_angle: jax.Array | float = np.pi / 2
+    pulse_duration: jax.Array | float | None = None
+    pulse_shape: jax.Array | float = 1.0
 
     def __post_init__(self):
         angle = floating("refocusing_angle", self.refocusing_angle)
@@ -48,6 +54,7 @@ class MultiSpinEcho:
         for name in ("echo_spacing", "excitation_angle"):
             object.__setattr__(self, name, floating(name, getattr(self, name)))
         require_positive("MultiSpinEcho.echo_spacing", self.echo_spacing)
+        check_pulses(self, 1, angle.dtype)
 
     @property
     def n_frames(self) -> int:
@@ -56,8 +63,8 @@ class MultiSpinEcho:
 
     def as_blocks(self) -> Blocks:
         """The excitation's half spacing, and for each echo a refocused half spacing and one that begins with it."""
-        half, echoes = self.echo_spacing / 2, self.n_frames
-        excitation = Train(self.excitation_angle, half, 0.0, rf_phase=jnp.full(1, jnp.pi / 2), recorded=False)
+        half, echoes, pulses = self.echo_spacing / 2, self.n_frames, pulses_of(self)
+        excitation = Train(self.excitation_angle, half, 0.0, rf_phase=jnp.full(1, jnp.pi / 2), recorded=False, **pulses)
         angles = jnp.stack([self.refocusing_angle, jnp.zeros(echoes)], axis=1).ravel()
-        train = Train(angles, half, 0.0, rf_phase=0.0, recorded=np.tile([False, True], echoes))
+        train = Train(angles, half, 0.0, rf_phase=0.0, recorded=np.tile([False, True], echoes), **pulses)
         return Blocks((excitation, train))

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ganmrf.physics.sequences.pulse_power import check_pulses
 from ganmrf.pytrees import floating, pytree, require, require_scale
 
 LONGEST = 10.0  # s, of a frame, a preparation or a delay: twice the time in which any tissue has relaxed
@@ -28,10 +29,12 @@ class _Pulse:
 
     time: jax.Array | float
     efficiency: jax.Array | float = 1.0
+    saturation: jax.Array | float = 1.0
 
     def __post_init__(self):
         check_times(self, "time")
         _check_efficiency(self)
+        check_pulses(self, 1, self.efficiency.dtype)
 
     @property
     def duration(self):
@@ -43,7 +46,8 @@ class _Pulse:
 class Inversion(_Pulse):
     """An inversion pulse whose transverse magnetisation is crushed, and ``time``, s, until what follows.
 
-    ``efficiency`` is 1 for an ideal pulse, 0 for none: z becomes ``(1 - 2 efficiency) z``.
+    ``efficiency`` is 1 for an ideal pulse, 0 for none: z becomes ``(1 - 2 efficiency) z``. That of a semisolid pool is
+    multiplied by ``saturation``, 0 to 1.
     """
 
     @property
@@ -56,7 +60,8 @@ class Inversion(_Pulse):
 class Saturation(_Pulse):
     """A saturation pulse whose transverse magnetisation is crushed, and ``time``, s, of recovery.
 
-    ``efficiency`` is 1 for an ideal pulse, 0 for none: z becomes ``(1 - efficiency) z``.
+    ``efficiency`` is 1 for an ideal pulse, 0 for none: z becomes ``(1 - efficiency) z``. That of a semisolid pool is
+    multiplied by ``saturation``, 0 to 1.
     """
 
     @property
@@ -94,6 +99,8 @@ class Played:
       rf_phase: directions of the pulses in the transverse plane, rad, from +x towards +y.
       time: from each pulse to the next one, and from the last one to the crusher, s.
       wait: from the crusher to what follows, s.
+      pulse_duration: of each pulse, s, (pulses,) or one for all, which a semisolid pool needs; None where not known.
+      pulse_shape: mean of the squared waveform of a pulse over the squared mean, likewise.
 
     Raises:
       ValueError: values that no scanner plays, counts that disagree, or times that are in ms by their size.
@@ -103,6 +110,8 @@ class Played:
     rf_phase: jax.Array | float
     time: jax.Array | float
     wait: jax.Array | float = 0.0
+    pulse_duration: jax.Array | float | None = None
+    pulse_shape: jax.Array | float = 1.0
 
     def __post_init__(self):
         check_times(self, "wait")
@@ -113,6 +122,7 @@ class Played:
         require("Played.time", values["time"], *_TIMES)
         for name, value in values.items():
             object.__setattr__(self, name, jnp.broadcast_to(value, (pulses,)))
+        check_pulses(self, pulses, self.flip_angle.dtype)
         require_scale("Played: the sum of its times", self.duration, LONGEST, "s", "ms")
 
     @property
@@ -124,22 +134,23 @@ class Played:
 Preparation = Inversion | Saturation | T2Preparation | Played
 
 
-def hard_inversion(wait) -> Played:
-    """A hard pulse of 180 degrees, and ``wait``, s, after its crusher."""
-    return Played(math.pi, 0.0, 0.0, wait)
+def hard_inversion(wait, pulse_duration=None) -> Played:
+    """A hard pulse of 180 degrees, and ``wait``, s, after its crusher; its duration is that of `Played`."""
+    return Played(math.pi, 0.0, 0.0, wait, pulse_duration)
 
 
-def hard_saturation(wait) -> Played:
-    """A hard pulse of 90 degrees, and ``wait``, s, after its crusher."""
-    return Played(math.pi / 2, 0.0, 0.0, wait)
+def hard_saturation(wait, pulse_duration=None) -> Played:
+    """A hard pulse of 90 degrees, and ``wait``, s, after its crusher; its duration is that of `Played`."""
+    return Played(math.pi / 2, 0.0, 0.0, wait, pulse_duration)
 
 
-def hard_t2_preparation(time, wait=0.0) -> Played:
+def hard_t2_preparation(time, wait=0.0, pulse_duration=None) -> Played:
     """A T2 preparation of hard pulses, 90x - 180y - 90-x within ``time``, s; see the diagram of this module."""
-    return Played(np.deg2rad([90, 180, 90]), np.deg2rad([0, 90, 180]), time * np.array([1 / 2, 1 / 2, 0]), wait)
+    flip_angle, phase = np.deg2rad([90, 180, 90]), np.deg2rad([0, 90, 180])
+    return Played(flip_angle, phase, time * np.array([1 / 2, 1 / 2, 0]), wait, pulse_duration)
 
 
-def mlev4_t2_preparation(time, wait=0.0) -> Played:
+def mlev4_t2_preparation(time, wait=0.0, pulse_duration=None) -> Played:
     """A T2 preparation that a wrong B1 or resonance disturbs less: MLEV-4 of composite pulses, all of them hard.
 
     ::
@@ -155,7 +166,7 @@ def mlev4_t2_preparation(time, wait=0.0) -> Played:
     flip_angle = np.deg2rad([90, *4 * composite, 270, -360])
     phase = np.deg2rad([0, *2 * plus, *2 * minus, 0, 0])
     shares = np.array([1 / 8, *3 * [0, 0, 1 / 4], 0, 0, 1 / 8, 0, 0])
-    return Played(flip_angle, phase, time * shares, wait)
+    return Played(flip_angle, phase, time * shares, wait, pulse_duration)
 
 
 def waveform(amplitude, rf_phase, duration, wait=0.0) -> Played:
@@ -178,7 +189,7 @@ def waveform(amplitude, rf_phase, duration, wait=0.0) -> Played:
     nothing, half = jnp.zeros(1), jnp.full(1, step / 2)  # a pulse of 0 rad waits for the middle of the first sample
     angles = jnp.concatenate([nothing, 2 * jnp.pi * step * amplitude])
     times = jnp.concatenate([half, jnp.full(amplitude.size - 1, step), half])
-    return Played(angles, jnp.concatenate([nothing, rf_phase]), times, wait)
+    return Played(angles, jnp.concatenate([nothing, rf_phase]), times, wait, pulse_duration=step)
 
 
 def hyperbolic_secant(wait, duration=10e-3, peak=600.0, beta=700.0, mu=4.9, samples: int = 200) -> Played:
