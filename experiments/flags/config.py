@@ -4,7 +4,7 @@ import jax
 import numpy as np
 
 from ganmrf.dictionary.slice_fields import same_slice
-from ganmrf.runs.configs import OF_OTHER_KINDS, SimulationConfig
+from ganmrf.runs.configs import OF_OTHER_SEQUENCES, SimulationConfig
 from ganmrf.runs.slices import OF_SLICE
 
 
@@ -15,7 +15,7 @@ def check_same_simulation(config: SimulationConfig, given: frozenset[str], seque
     """
     kinds = {"slice profile": (OF_SLICE, config.slice_profile, slice_profile)}
     if sequence is not None:
-        names = "sequence", "schedule", "frames", "echo_time_ms", "inversion_time_ms", *OF_OTHER_KINDS
+        names = "sequence", "schedule", "frames", "echo_time_ms", "inversion_time_ms", *OF_OTHER_SEQUENCES
         kinds = {"sequence": (names, config.sequence, sequence)} | kinds
     for kind, (names, make, stored) in kinds.items():
         ours = [f"--{name}" for name in names if name in given]

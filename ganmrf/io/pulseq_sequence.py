@@ -18,7 +18,17 @@ from ganmrf.io.pulseq_events import Pulse
 from ganmrf.io.pulseq_preparations import is_inversion, preparations, start_of, waits
 from ganmrf.io.pulseq_read import PREPARES, SAME_PHASE, echo_of, fisp_of, played_of
 from ganmrf.io.pulseq_scan import Scan, read_scan
-from ganmrf.io.pulseq_slice import BALANCED, is_selective, like_first, rf_pulse_of, slice_pulse, spoilers, thickness_of
+from ganmrf.io.pulseq_slice import (
+    BALANCED,
+    Power,
+    is_selective,
+    like_first,
+    power_of,
+    rf_pulse_of,
+    slice_pulse,
+    spoilers,
+    thickness_of,
+)
 from ganmrf.physics.rf_pulse import RfPulse
 from ganmrf.physics.sequences.blocks import Blocks, PulseSequence, Train
 from ganmrf.physics.sequences.fisp import Fisp
@@ -35,6 +45,7 @@ class PulseqSequence(NamedTuple):
     rf_pulse: RfPulse | None  # of all excitations; None where they select no slice
     turns: float | None  # of dephasing across the slice in a frame; None where the spoiler is not along it, or no slice
     slice_thickness: float | None  # m
+    power: Power  # of all excitations
 
 
 class _Excitation(NamedTuple):
@@ -100,16 +111,17 @@ class _Slice(NamedTuple):
     rf_pulse: RfPulse | None
     turns: float | None
     thickness: float | None
+    power: Power
     counts: list[int]  # of spoilers, of each pair of excitations
 
     def with_sequence(self, sequence):
-        return PulseqSequence(sequence, self.rf_pulse, self.turns, self.thickness)
+        return PulseqSequence(sequence, self.rf_pulse, self.turns, self.thickness, self.power)
 
 
 def _slice_of(scan, pulses, echoes, pairs) -> _Slice:
     """The slice of excitations with their echoes, s, and what spoils it between pairs of excitations."""
     if not is_selective(pulses[0]):
-        return _Slice(None, None, None, spoilers(scan, pairs, None)[1])
+        return _Slice(None, None, None, power_of(pulses[0]), spoilers(scan, pairs, None)[1])
     found = slice_pulse(scan, pulses[0], echoes[0])
     thickness = thickness_of(scan, found)
     left = thickness * (scan.moments(np.array(echoes)) - scan.moments(np.array([pulse.time for pulse in pulses])))
@@ -119,7 +131,7 @@ def _slice_of(scan, pulses, echoes, pairs) -> _Slice:
         warnings.warn(f"{scan.file.path}: {what}: they are taken as alike", stacklevel=3)
     spoiler, counts = spoilers(scan, pairs, found.axis)
     turns = None if spoiler is None else float(spoiler * thickness)
-    return _Slice(rf_pulse_of(found, thickness), turns, thickness, counts)
+    return _Slice(rf_pulse_of(found, thickness), turns, thickness, power_of(pulses[0]), counts)
 
 
 def _first(scan, sequence: Fisp, n_frames) -> Fisp:

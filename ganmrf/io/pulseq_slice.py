@@ -50,6 +50,22 @@ class SlicePulse(NamedTuple):
         )
 
 
+class Power(NamedTuple):
+    """What saturates a semisolid pool, beside the flip angle of a pulse."""
+
+    duration: float | None  # s; None where nothing says it
+    shape: float  # mean of the squared waveform over the squared mean
+
+
+def power_of(pulse: Pulse) -> Power:
+    """Duration and shape of a pulse, of the straight lines that its waveform is."""
+    times, values = pulse.waveform.times, pulse.waveform.values
+    left, right = values[:-1], values[1:]
+    squares = (np.abs(left) ** 2 + (left * right.conj()).real + np.abs(right) ** 2) / 3
+    duration = float(times[-1] - times[0])
+    return Power(duration, float(duration * (np.diff(times) @ squares) / np.abs(pulse.waveform.moments[-1]) ** 2))
+
+
 def is_selective(pulse: Pulse) -> bool:
     """Whether a gradient is played with a pulse."""
     return bool(np.linalg.norm(pulse.gradient) >= _NO_GRADIENT)
@@ -210,11 +226,26 @@ def read_rf_pulse(path) -> RfPulse:
     Raises:
       ValueError: as `ganmrf.io.pulseq_scan.read_scan`, `slice_pulse` and `thickness_of`; or no such pulse.
     """
+    scan, pulse = _first_selective(path)
+    found = slice_pulse(scan, pulse)
+    return rf_pulse_of(found, thickness_of(scan, found))
+
+
+def read_power(path) -> Power:
+    """Reads the duration and the shape of the pulse that `read_rf_pulse` reads.
+
+    Raises:
+      ValueError: as `ganmrf.io.pulseq_scan.read_scan`, or no such pulse.
+    """
+    return power_of(_first_selective(path)[1])
+
+
+def _first_selective(path):
+    """The scan of a file, and its first pulse that selects a slice."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*they last as long as the file says")  # times do not matter
         scan = read_scan(path)
     for pulse in scan.pulses:
         if is_selective(pulse):
-            found = slice_pulse(scan, pulse)
-            return rf_pulse_of(found, thickness_of(scan, found))
+            return scan, pulse
     raise ValueError(f"{scan.file.path}: none of {len(scan.pulses)} RF pulses selects a slice")

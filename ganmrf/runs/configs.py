@@ -5,24 +5,27 @@ import functools
 
 import numpy as np
 
-from ganmrf.dictionary.grids import GRIDS, GRIDS_ON_RESONANCE, grid_of, ranges_in, tissue_grid, values_in_ranges
+from ganmrf.dictionary.grids import GRIDS, GRIDS_ON_RESONANCE, grid_axes, pool_grid, values_in_ranges
 from ganmrf.gan.recipes import PRESETS, Recipe
 from ganmrf.gan.split import SPLIT, SPLIT_KINDS, check_split
 from ganmrf.imaging.trajectory import Spiral, design_spiral, rotated, rotation_angles
 from ganmrf.io.pulseq_settings import Readout, ScannerLimits
+from ganmrf.io.pulseq_slice import Power
 from ganmrf.physics.rf_pulse import WINDOWS
 from ganmrf.physics.sequences.blocks import LONGEST, PulseSequence
 from ganmrf.physics.slice_profile import MAX_TIME_BANDWIDTH, MIDPOINTS, N_POSITIONS, SliceModel
-from ganmrf.physics.tissue import FARTHEST_HZ, Tissue
-from ganmrf.pytrees import require
+from ganmrf.physics.tissue import TissueModel, flag_name
 from ganmrf.runs.pulseq_schedules import is_pulseq
 from ganmrf.runs.sequences import SequenceConfig
-from ganmrf.runs.slices import OF_PULSE, TIME_BANDWIDTH, WINDOW, Played, SliceConfig
+from ganmrf.runs.slices import OF_PULSE, TIME_BANDWIDTH, WINDOW, Played, PowerConfig, SliceConfig, with_power
+from ganmrf.runs.tissues import FURTHER_FIELDS, OF_ONE_POOL, SATURATED, TissueConfig, axis, check_axis
 from ganmrf.settings import configuration, group, naming_fields, setting
 
-TISSUE_FIELDS = "grid", "t1_ms", "t2_ms", "b1", "off_resonance_hz"
-OF_OTHER_KINDS = tuple(field.name for field in dataclasses.fields(SequenceConfig) if field.name != "sequence")
-# Of `group`, for those who take FISP on resonance alone.
+TISSUE_FIELDS = "grid", "t1_ms", "t2_ms", "b1", "off_resonance_hz", *FURTHER_FIELDS
+OF_OTHER_SEQUENCES = tuple(field.name for field in dataclasses.fields(SequenceConfig) if field.name != "sequence")
+OF_POOLS = *FURTHER_FIELDS, *vars(PowerConfig())
+OF_OTHER_KINDS = *OF_OTHER_SEQUENCES, *OF_POOLS
+# Of `group`, for those who take FISP on resonance of one pool alone.
 FISP_ALONE = {"sequence": ("fisp",), "grid": GRIDS_ON_RESONANCE}
 
 
@@ -95,8 +98,14 @@ class SimulationConfig:
     )
     kind: SequenceConfig = group(SequenceConfig)
     slice: SliceConfig = group(SliceConfig)
+    pools: TissueConfig = group(TissueConfig)
+    powers: PowerConfig = group(PowerConfig)
 
     def __post_init__(self):
+        for name, value in vars(self.powers).items():
+            if value is not None and not self.pools.saturated:
+                of = "|".join(SATURATED)
+                raise ValueError(f"{name} would change nothing: it goes with --tissue={of}; got {value:g}")
         if self.slice_nodes and self.slice.slice_model in ("none", "full"):
             raise ValueError(
                 f"slice_nodes would change nothing: it goes with --slice_model=small_tip or a partitioned slice; got "
@@ -104,13 +113,9 @@ class SimulationConfig:
             )
         if (self.t1_ms is None) != (self.t2_ms is None):
             raise ValueError("t1_ms and --t2_ms go together")
-        for name in ("t1_ms", "t2_ms", "b1", "off_resonance_hz"):
-            if (text := getattr(self, name)) is not None:
-                ranges = ranges_in(text, name, signed=name == "off_resonance_hz")
-                if name == "off_resonance_hz":
-                    farthest = max((end for *ends, _ in ranges for end in ends), key=abs)
-                    rule = f"within +-{FARTHEST_HZ:g} Hz (is it in rad/s?)"
-                    require(name, farthest, lambda x: np.abs(x) <= FARTHEST_HZ, rule)
+        for _, flag, parameter in _axes_of_one_pool():
+            if (text := getattr(self, flag)) is not None:
+                check_axis(flag, text, parameter)
 
     @property
     def names_sequence(self) -> bool:
@@ -125,18 +130,24 @@ class SimulationConfig:
           ValueError: a schedule that cannot be read, or fields that do not go with it.
         """
         names = "schedule", "schedule_slice", "frames", "echo_time_ms", "inversion_time_ms"
-        return self.kind.named(**{name: getattr(self, name) for name in names})
+        sequence = self.kind.named(**{name: getattr(self, name) for name in names})
+        return with_power(sequence, self.power()) if self.pools.saturated else sequence
 
-    def tissue(self) -> Tissue:
+    def power(self) -> Power:
+        """Duration and shape of the excitations.
+
+        Raises:
+          ValueError: nothing says how long they last, or a pulse that cannot be read or made.
+        """
+        return self.powers.given(self.slice.power(self.slice_nodes, **self._pulse()))
+
+    def tissue(self) -> TissueModel:
         """The tissue grid that the fields name."""
-        # A single value becomes one number, as a B1 of 1 is, and no axis.
-        b1 = 1.0 if self.b1 is None else values_in_ranges(self.b1, "b1").squeeze()
-        apart, name = self.off_resonance_hz, "off_resonance_hz"
-        off_resonance = None if apart is None else values_in_ranges(apart, name, signed=True).squeeze()
-        if self.t1_ms is None:
-            return tissue_grid(self.grid, b1, off_resonance)
-        values = ("t1_ms", self.t1_ms), ("t2_ms", self.t2_ms)
-        return grid_of(*(1e-3 * values_in_ranges(text, name) for name, text in values), b1, off_resonance)
+        axes = grid_axes(self.grid) if self.t1_ms is None else {}
+        for name, flag, parameter in _axes_of_one_pool():
+            if (text := getattr(self, flag)) is not None:
+                axes[name] = axis(flag, text, parameter)
+        return pool_grid(self.pools.tissue, **axes, **self.pools.axes())
 
     def slice_profile(self) -> SliceModel:
         """The model of the slice that the fields name; None for a uniform slice.
@@ -168,6 +179,11 @@ class SimulationConfig:
     def on_grid(self, grid: str) -> "SimulationConfig":
         """The same sequence and slice with a named tissue grid."""
         return dataclasses.replace(self, grid=grid, t1_ms=None, t2_ms=None)
+
+
+def _axes_of_one_pool():
+    """Field, flag and facts of the parameters that every kind of tissue has."""
+    return [(name, flag_name(name, parameter), parameter) for name, parameter in OF_ONE_POOL.items()]
 
 
 _SPIRAL_FIELDS = {  # argument -> field
@@ -318,7 +334,7 @@ class TrainingJob:
       ValueError: several values of B1.
     """
 
-    simulation: SimulationConfig = group(SimulationConfig)
+    simulation: SimulationConfig = group(SimulationConfig, without=OF_POOLS)
     training: TrainingConfig = group(TrainingConfig)
 
     def __post_init__(self):

@@ -1,5 +1,6 @@
 """The slice that a command assumes: the pulse and the spoiler that are played, and the model of them."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -7,12 +8,14 @@ import numpy as np
 
 from ganmrf.io.pulseq_sequence import PulseqSequence
 from ganmrf.io.pulseq_settings import Excitation
-from ganmrf.io.pulseq_slice import read_rf_pulse
+from ganmrf.io.pulseq_slice import Power, read_power, read_rf_pulse
 from ganmrf.io.rf_waveform import read_waveform
 from ganmrf.physics.rf_pulse import RfPulse, gaussian, windowed_sinc
+from ganmrf.physics.sequences.blocks import LONGEST, Blocks, PulseSequence, Train
 from ganmrf.physics.slice_profile import FullSlice, PartitionedSlice, SliceModel, SliceProfile, small_tip
 from ganmrf.physics.slr import slr
 from ganmrf.runs.pulseq_schedules import is_pulseq
+from ganmrf.runs.tissues import SATURATED
 from ganmrf.settings import configuration, naming_fields, setting
 
 MODELS = "none", "full", "partitioned", "partitioned_no_phases", "small_tip"
@@ -21,7 +24,9 @@ AS_PLAYED = {"slice_model": "full"}.items()
 OF_SLICE = "slice_model", "slice_nodes", "rf_pulse", "time_bandwidth", "window", "spoiler_turns"
 # Where a pulse is of use: in the model of a slice, and in a Pulseq file.
 OF_PULSE = "slice_model=" + "|".join(MODELS[1:]), "slice_nodes", "slice_thickness_mm"
-TIME_BANDWIDTH, WINDOW, SPOILER_TURNS = 8.0, "hann", 4.0  # as our Pulseq files play where nothing else is said
+# As our Pulseq files play where nothing else is said.
+TIME_BANDWIDTH, WINDOW, SPOILER_TURNS, PULSE_DURATION_MS = 8.0, "hann", 4.0, 1.8
+_SATURATED = (f"tissue={'|'.join(SATURATED)}",)
 _PULSES = {"gauss": gaussian, "slr": slr}  # from a time-bandwidth product
 
 
@@ -72,7 +77,7 @@ class SliceConfig:
         if turns is None:
             turns = SPOILER_TURNS if file is None else file.turns
         if own:
-            return Played(file.rf_pulse, turns, None)
+            return Played(file.rf_pulse, turns, None, file.power)
         if window is not None and name not in (None, "sinc"):
             raise ValueError(f"window would change nothing: it goes with --rf_pulse=sinc; got {name}")
         with naming_fields(waveform=f"{name}: the RF pulse", time_bandwidth="time_bandwidth"):
@@ -87,7 +92,7 @@ class SliceConfig:
                 return Played(RfPulse.of_waveform(read_waveform(name), time_bandwidth), turns, None)
         if time_bandwidth is not None:
             raise ValueError(f"time_bandwidth would change nothing: the pulse of {name} has its own")
-        return Played(read_rf_pulse(name), turns, None)
+        return Played(read_rf_pulse(name), turns, None, read_power(name))
 
     def model(self, n_nodes: int, **pulse) -> SliceModel:
         """What simulations take as ``slice_profile``, None for a uniform slice; ``pulse`` are arguments of `played`.
@@ -99,10 +104,9 @@ class SliceConfig:
         Raises:
           ValueError: as `played`; or a spoiler that is too weak for the model.
         """
-        kind = self.slice_model or ("small_tip" if n_nodes else "none")
-        if kind == "none":
+        if (kind := self._kind(n_nodes)) == "none":
             return None
-        (rf_pulse, turns, _), nodes = self.played(**pulse), (n_nodes,) if n_nodes else ()
+        (rf_pulse, turns, *_), nodes = self.played(**pulse), (n_nodes,) if n_nodes else ()
         if rf_pulse is None:
             return None
         if kind == "full" and turns is not None:
@@ -116,6 +120,26 @@ class SliceConfig:
             return small_tip(rf_pulse, *nodes)
         return PartitionedSlice(rf_pulse, *nodes, phases=kind != "partitioned_no_phases")
 
+    def power(self, n_nodes: int, **pulse) -> Power:
+        """Duration and shape of the pulses: of a .seq file, or of the pulse that a model of the slice is of.
+
+        Such a pulse lasts as long as in our Pulseq files. Nothing says how long those of a uniform slice last, and they
+        are rectangles. The arguments are those of `model`.
+
+        Raises:
+          ValueError: as `played`.
+        """
+        played = self.played(**pulse)
+        if played.power is not None:
+            return played.power
+        if self._kind(n_nodes) == "none":
+            return Power(None, 1.0)
+        squares = np.mean(np.abs(played.rf_pulse.samples) ** 2)
+        return Power(1e-3 * PULSE_DURATION_MS, float(squares / np.abs(np.mean(played.rf_pulse.samples)) ** 2))
+
+    def _kind(self, n_nodes):
+        return self.slice_model or ("small_tip" if n_nodes else "none")
+
 
 class Played(NamedTuple):
     """What excites and spoils a slice."""
@@ -123,6 +147,7 @@ class Played(NamedTuple):
     rf_pulse: RfPulse | None  # None where it selects no slice
     turns: float | None  # of dephasing across the slice in a repetition; None where the spoiler is not along it
     window: str | None  # of a sinc, and its time-bandwidth product is that of the pulse; None: another pulse
+    power: Power | None = None  # of the pulse, where a .seq file says it
 
 
 @configuration
@@ -130,7 +155,7 @@ class PulseConfig:
     """How a Pulseq file plays the pulse of --rf_pulse, --time_bandwidth and --window, and --spoiler_turns."""
 
     slice_thickness_mm: float = setting(5.0, "thickness of the excited slice in mm", above=0, at_most=1000)
-    pulse_duration_ms: float = setting(1.8, "duration of the pulse in ms", above=0)
+    pulse_duration_ms: float = setting(PULSE_DURATION_MS, "duration of the pulse in ms", above=0)
 
     def excitation(self, played: Played) -> Excitation:
         """The pulse and the spoiler in a file; raises `ValueError` where there is none, or it cannot be played so."""
@@ -148,6 +173,49 @@ class PulseConfig:
                 spoil_cycles=abs(played.turns),
                 **pulse,
             )
+
+
+@configuration
+class PowerConfig:
+    """Duration and shape of excitations, by which they saturate a semisolid pool."""
+
+    pulse_duration_ms: float | None = setting(
+        None,
+        "duration of each excitation in ms; default: that of a .seq schedule or pulse, or with a --slice_model "
+        f"{PULSE_DURATION_MS:g}",
+        above=0,
+        at_most=1e3 * LONGEST,
+        goes_with=_SATURATED,
+    )
+    pulse_shape: float | None = setting(
+        None,
+        "mean of the squared waveform of each excitation over the squared mean; default: that of a .seq schedule or "
+        "pulse, or of the pulse of the slice, or else 1, a rectangle",
+        at_least=1,
+        goes_with=_SATURATED,
+    )
+
+    def given(self, played: Power) -> Power:
+        """The duration and the shape that the fields say, or else those of what is ``played``.
+
+        Raises:
+          ValueError: nothing says the duration.
+        """
+        duration = played.duration if self.pulse_duration_ms is None else 1e-3 * self.pulse_duration_ms
+        if duration is None:
+            raise ValueError(
+                "pulse_duration_ms is required, since a semisolid pool is saturated by the power of pulses: neither a "
+                ".seq file nor a --slice_model says how long they last"
+            )
+        return Power(duration, played.shape if self.pulse_shape is None else self.pulse_shape)
+
+
+def with_power(sequence: PulseSequence, power: Power) -> PulseSequence:
+    """A sequence with the duration and the shape of its excitations."""
+    if isinstance(sequence, Blocks):
+        blocks = [with_power(each, power) if isinstance(each, Train) else each for each in sequence.blocks]
+        return dataclasses.replace(sequence, blocks=tuple(blocks))
+    return dataclasses.replace(sequence, pulse_duration=power.duration, pulse_shape=power.shape)
 
 
 def slice_words(profile: SliceModel) -> str:

@@ -1,0 +1,137 @@
+"""The kind of tissue that a command assumes, and the axes of its parameters beyond those of one pool of spins."""
+
+import dataclasses
+
+import numpy as np
+
+from ganmrf.dictionary.grids import ranges_in, values_in_ranges
+from ganmrf.physics.tissue import TISSUES, Parameter, TissueModel, flag_name, parameters
+from ganmrf.pytrees import require
+from ganmrf.settings import configuration, setting
+
+OF_ONE_POOL = parameters(TISSUES["one_pool"])
+SATURATED = tuple(name for name, kind in TISSUES.items() if "lineshape" in parameters(kind))  # by the power of pulses
+POOLS = tuple(name for name in TISSUES if name != "one_pool")
+
+
+def _axes() -> dict[str, tuple[str, Parameter, tuple[str, ...]]]:
+    """Flag -> field, what is true of it, and the kinds of tissue that have it, of every further parameter."""
+    found = {}
+    for name, kind in TISSUES.items():
+        for field, parameter in parameters(kind).items():
+            if field not in OF_ONE_POOL:
+                flag = flag_name(field, parameter)
+                found[flag] = field, parameter, (*found.get(flag, (None, None, ()))[2], name)
+    return found
+
+
+_AXES = _axes()
+
+
+def _settings():
+    meaning = "kind of tissue: one pool of spins; two that exchange; or one that exchanges with a semisolid pool"
+    yield "tissue", str, setting("one_pool", meaning, choices=tuple(TISSUES))
+    for flag, (_, parameter, kinds) in _AXES.items():
+        unit = f" in {parameter.shown}" if parameter.shown else ""
+        meaning = f"{'|'.join(kinds)}: {parameter.meaning}{unit}, an axis of the grid or one number"
+        yield flag, str | None, setting(None, meaning, goes_with=(f"tissue={'|'.join(kinds)}",))
+    meaning = "parameters with one value, which is not fitted, in SI units, such as exchange_rate:14,t1_b:0.34"
+    yield "fix", tuple[str, ...] | None, setting(None, meaning, goes_with=(f"tissue={'|'.join(POOLS)}",))
+
+
+_Fields = dataclasses.make_dataclass("_Fields", list(_settings()), frozen=True)
+
+
+def check_axis(flag: str, text: str, parameter: Parameter):
+    """Raises `ValueError`, with the name of the flag, for values of an axis that its parameter cannot have."""
+    ends = [end for *ends, _ in ranges_in(text, flag, signed=_from_zero(parameter)) for end in ends]
+    require(flag, np.array(ends) / parameter.per_shown, parameter.allows, parameter.rule)
+    if parameter.signed:
+        farthest, unit, other = parameter.scale
+        require(
+            flag,
+            max(ends, key=abs),
+            lambda x: np.abs(x) <= farthest,
+            f"within +-{farthest:g} {unit} (is it in {other}?)",
+        )
+
+
+def axis(flag: str, text: str, parameter: Parameter) -> np.ndarray:
+    """Values of an axis, SI, (values,); one number, and no axis, of a single one."""
+    return values_in_ranges(text, flag, signed=_from_zero(parameter)).squeeze() * (1 / parameter.per_shown)
+
+
+def _from_zero(parameter):
+    """Whether 0 is a value, so that ranges have to be read as those of signed numbers."""
+    return parameter.signed or parameter.may_be_least
+
+
+@configuration
+class TissueConfig(_Fields):
+    """Kind of tissue, and the axes of its parameters beside --t1_ms, --t2_ms, --b1 and --off_resonance_hz.
+
+    The flag of each further parameter follows from `ganmrf.physics.tissue.parameters`.
+
+    Raises:
+      ValueError: a field that breaks its rule, or that the kind of tissue does not have.
+    """
+
+    def __post_init__(self):
+        for flag, (_, parameter, kinds) in _AXES.items():
+            if (text := getattr(self, flag)) is None:
+                continue
+            if self.tissue not in kinds:
+                raise ValueError(f"{flag} would change nothing: it goes with --tissue={'|'.join(kinds)}; got {text}")
+            check_axis(flag, text, parameter)
+        axes = {field for flag, (field, *_) in _AXES.items() if getattr(self, flag) is not None}
+        for field in self.fixed:
+            if field in axes:
+                raise ValueError(f"fix={field} stands in place of --{self._flag(field)}: give one of them")
+
+    @property
+    def kind(self) -> type[TissueModel]:
+        """The class of tissue."""
+        return TISSUES[self.tissue]
+
+    @property
+    def saturated(self) -> bool:
+        """Whether the tissue has a pool that pulses saturate by their power."""
+        return self.tissue in SATURATED
+
+    @property
+    def fixed(self) -> dict[str, float]:
+        """Parameters that have one value, SI, by field.
+
+        Raises:
+          ValueError: a name or a value that ``fix`` may not have.
+        """
+        known = {field: parameter for field, parameter in parameters(self.kind).items() if field not in OF_ONE_POOL}
+        found = {}
+        for text in self.fix or ():
+            field, _, number = text.partition(":")
+            try:
+                value = float(number)
+            except ValueError:
+                field = ""
+            if field not in known:
+                names = ", ".join(known)
+                raise ValueError(f"fix must be name:value in SI units, separated by commas, of {names}; got {text}")
+            require(f"fix={field}", value, known[field].allows, known[field].rule)
+            if field in found:
+                raise ValueError(f"fix names {field} twice; got {','.join(self.fix)}")
+            found[field] = value
+        return found
+
+    def axes(self) -> dict[str, np.ndarray]:
+        """Values, SI, of further parameters by field: those of flags, and the fixed ones, one number each."""
+        found = {}
+        for flag, (field, parameter, _) in _AXES.items():
+            if (text := getattr(self, flag)) is not None:
+                found[field] = axis(flag, text, parameter)
+        return found | {field: np.array(value) for field, value in self.fixed.items()}
+
+    def _flag(self, field):
+        return flag_name(field, parameters(self.kind)[field])
+
+
+FURTHER_FIELDS = tuple(field.name for field in dataclasses.fields(TissueConfig))
