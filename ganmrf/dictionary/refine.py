@@ -1,30 +1,26 @@
 """Maps between the atoms of a dictionary, with error bars: least squares with the simulator as the model, per voxel.
 
-The model of a voxel is ``m0 s(T1, T2, off-resonance)``, linear in the complex amplitude m0: for any tissue the best m0
-is an inner product (variable projection), and Gauss-Newton steps remain for log T1, log T2 and, in dictionaries of
-several, off-resonance. A step needs inner products alone: of the signal s, its derivatives, and the voxel's data.
+The model of a voxel is ``m0 s(tissue)``, linear in the complex amplitude m0. Any parameters of the tissue are fitted,
+T1 and T2 among them by default; the others are known, or those of the voxel's atom.
 """
 
 import dataclasses
 import warnings
+from collections.abc import Collection, Mapping
+from typing import Any
 
-import jax
 import numpy as np
 
 from ganmrf.dictionary.build import Dictionary
-from ganmrf.dictionary.cramer_rao import cramer_rao
+from ganmrf.dictionary.gauss_newton import fit_voxels
 from ganmrf.dictionary.match import Maps, frames_first, of_shape
 from ganmrf.dictionary.parameter_maps import ParameterMaps
-from ganmrf.dictionary.voxel_model import VoxelModel
-from ganmrf.parallel import meshes, one_blas_thread, run_chunks
+from ganmrf.dictionary.voxel_model import VoxelModel, fitted_parameters
+from ganmrf.physics.tissue import Tissue, parameters
 from ganmrf.pytrees import require, require_positive
 
-_VOXELS = 1024  # a chunk: one compiled program, and work for several cores
-_STEPS = 20, 40  # most steps that are tried in a voxel, without and with off-resonance, whose valleys are long
 _FEW_COLUMNS = 100  # with fewer columns the noise of one voxel is known to no better than 7 %
-# Squared sines of the angles between derivatives, and between these and the signal: smaller ones may be rounding of
-# float32 signals, and the direction that they stand for is left as it is.
-_ROUNDING = (64 * np.finfo(np.float32).eps) ** 2
+_JUDGED = 128  # voxels that tell whether a scan determines what is to be fitted: their median is known to a tenth
 
 
 @dataclasses.dataclass(frozen=True, init=False)
@@ -43,8 +39,8 @@ class Refined(ParameterMaps):
       m0: complex amplitude, as in `match.Maps`, complex128.
       m0_std: standard deviation of ``abs(m0)``.
       noise: standard deviation of the noise, given to `refine` or measured by it, from which the error bars follow.
-      converged: whether the last step was below 1e-5 of T1 and T2 and below 1e-4 Hz, and all are away from the ends of
-        their ranges.
+      converged: whether the last step was below 1e-5 of times, fractions and the like and below 1e-4 Hz, and all are
+        away from the ends of their ranges.
     """
 
     parameters: dict[str, np.ndarray]
@@ -69,25 +65,29 @@ def refine(
     axis: int = 0,
     b1_map=None,
     b0_map=None,
+    fit: Collection[str] | None = None,
+    known: Mapping[str, Any] | None = None,
     noise=None,
     magnitude: bool = False,
+    force: bool = False,
     progress: bool = False,
 ) -> Refined:
-    """Least-squares T1, T2 and M0 of every matched voxel, with error bars; the search starts from the matched atom.
+    """Least-squares parameters of tissue and M0 of every matched voxel, with error bars, from the matched atom on.
 
-    Where the dictionary has several off-resonances, and no map of B0 is given, off-resonance is fitted too.
+    Gauss-Newton steps with exact derivatives: in logarithms of times, rates and line shapes, at most 0.3 of each; in
+    fractions and B1 at most 0.1, and in frequencies half the largest distance between two of the dictionary. A step
+    that does not lower the residual is halved and tried again, so that no voxel ends with a larger residual than its
+    atom with what is known of the voxel. At most 20 steps are tried, 40 where more than two parameters are fitted.
+    Logarithmic parameters stay between half the smallest and twice the largest of the dictionary, others may leave its
+    range by half its last step, and T2 does not exceed T1. A voxel that ends at an end of a range has infinite error
+    bars, and where that is a frequency, a fraction or B1, the others can be far off, and a warning says how many voxels
+    they are. A fraction of 0 is no such end, but a value as any other: the other parameters are then the best without
+    pool b, and what pool b alone has stays that of the atom, with infinite error bars.
 
-    Gauss-Newton steps with exact derivatives, at most 0.3 in log T1 and log T2, and half the largest distance between
-    two off-resonances of the dictionary; a step that does not lower the residual is halved and tried again, so that no
-    voxel ends with a larger residual than its atom at the voxel's B1 and B0. At most 20 steps are tried, 40 with
-    off-resonance. T1 and T2 stay between half the smallest and twice the largest of the dictionary, and T2 does not
-    exceed T1; off-resonance may leave the dictionary's by half its last step. A voxel that ends at an end of a range
-    has infinite error bars, and where that is one of off-resonance, T1 and T2 can be far off, and a warning says how
-    many voxels they are. What a signal does not depend on, such as
-    the off-resonance of a `Fisp` of constant repetition time, stays that of the atom. Under a `Bssfp` of one repetition
-    time TR, tissues whose off-resonance differs by 1/TR have the same signals but for their sign (and for a half pulse
-    in front): a fit stays with that of them which was matched. Signals are simulated in float32 (in float64 under
-    `jax.enable_x64`); everything else is float64.
+    What a signal does not depend on, such as the off-resonance of a `Fisp` of constant repetition time, stays that of
+    the atom. Under a `Bssfp` of one repetition time TR, tissues whose off-resonance differs by 1/TR have the same
+    signals but for their sign (and for a half pulse in front): a fit stays with that of them which was matched. Signals
+    are simulated in float32 (in float64 under `jax.enable_x64`); everything else is float64.
 
     Args:
       dictionary: the dictionary that was matched; with a basis (`compress`) the fit is one of coefficients.
@@ -98,18 +98,27 @@ def refine(
       b1_map: actual over nominal flip angle of each voxel, of the spatial shape; the matched atom's by default.
       b0_map: off-resonance of each voxel, Hz, of the spatial shape; by default it is fitted where the dictionary has
         several, and else the matched atom's.
+      fit: names of the parameters to fit, fields of the dictionary's tissue. None fits T1, T2 and, where the dictionary
+        has several, the fraction of pool b and off-resonance, but for what is known.
+      known: name -> number, or map of the spatial shape, SI, of parameters that are not fitted, as ``b1_map`` and
+        ``b0_map`` give them. All others are those of the matched atom.
       noise: standard deviation of white noise in the real, and in the imaginary, part of each frame (coefficients of an
         orthonormal basis have the same), one number or of the spatial shape. None measures the noise from the
         residuals, so that errors of the model count as noise: voxel by voxel; with fewer than 100 frames or
         coefficients, too few for one voxel, as one root mean square over all refined voxels.
       magnitude: whether the images are magnitudes, and the dictionary is one of magnitudes (`magnitude_dictionary`).
         Their noise is not Gaussian, so the error bars are NaN.
+      force: whether to fit what the signals do not determine, too. Without it, parameters that ``fit`` names, and those
+        of a tissue with several pools, are refused where a standard deviation is larger than its value in the median of
+        some voxels.
       progress: whether to show a progress bar with an estimate of the time left.
 
     Raises:
       ValueError: images with neither the dictionary's frames nor its rank, or not finite in a refined voxel; maps of
-        another dictionary; an array of another shape; a B1 or noise that is not positive, a B0 that is not finite; or
-        no noise given where a voxel has no more numbers than unknowns.
+        another dictionary; an array of another shape; a known value that no tissue has; a noise that is not positive;
+        no noise given where a voxel has no more numbers than unknowns; a parameter that the tissue has not, that is
+        both known and to be fitted, or of which the dictionary has a single fraction, B1 or frequency, which says no
+        range; or parameters that the signals do not determine.
 
     References:
       Golub and Pereyra 1973, doi:10.1137/0710036, and Kaufman 1975, doi:10.1007/BF01932995 (variable projection).
@@ -117,32 +126,24 @@ def refine(
     images = frames_first(dictionary, images, axis)
     series, shape = images.reshape(len(images), -1), images.shape[1:]
     voxels = _voxels(dictionary, maps, mask, shape)
-    b1 = _positive("b1_map", maps.b1 if b1_map is None else b1_map, shape, voxels)
-    b0 = None
-    if b0_map is not None:
-        b0 = of_shape("b0_map", b0_map, shape, float).ravel()[voxels]
-        require("b0_map", b0, np.isfinite, "finite in every refined voxel")
-    model = VoxelModel.of(dictionary, maps.index.ravel()[voxels], b1, b0, magnitude)
-    freedom = model.n_columns - 1 - len(model.start)
-    if np.iscomplexobj(series) or np.issubdtype(model.dtype, np.complexfloating):
-        freedom = 2 * model.n_columns - 2 - len(model.start)
+    known = _known(dictionary, {} if known is None else known, {"b1": b1_map, "off_resonance": b0_map}, shape, voxels)
+    model = VoxelModel.of(dictionary, maps.index.ravel()[voxels], _fitted(dictionary, fit, known), known, magnitude)
+    is_complex = np.iscomplexobj(series) or np.issubdtype(model.dtype, np.complexfloating)
+    freedom = (1 + is_complex) * (model.n_columns - 1) - len(model.fitted)
     if noise is not None:
         noise = _positive("noise", np.broadcast_to(noise, shape) if np.ndim(noise) == 0 else noise, shape, voxels)
     elif freedom < 1:
         raise ValueError(f"noise must be given: {model.n_columns} numbers a voxel are too few to measure it")
-    found = _fit(model, series, voxels, "refining" if progress else None)
+    if not force and not (fit is None and isinstance(dictionary.tissue, Tissue)):
+        _require_determined(model, series, voxels, noise, freedom)
+    found = fit_voxels(model, series, voxels, "refining" if progress else None)
     _warn_of_ends(model, found)
-    if noise is None:
-        variance = found["residual"] / freedom
-        few = model.n_columns < _FEW_COLUMNS and variance.size
-        noise = np.sqrt(np.full(variance.shape, variance.mean()) if few else variance)
+    residual = found.pop("residual")
+    noise = _noise(model, residual, freedom) if noise is None else noise
     for name in ("m0_std", *(f"{name}_std" for name in model.fitted)):
         std = found[name]
         found[name] = np.full_like(std, np.nan) if magnitude else np.multiply(std, noise, std, where=np.isfinite(std))
-    found.update(b1=b1, noise=noise)
-    if model.off_resonance is not None:
-        found.update(off_resonance=model.off_resonance)
-    del found["residual"]
+    found |= model.known | {"noise": noise}
 
     def in_place(values):
         whole = np.zeros(shape, values.dtype)
@@ -152,89 +153,83 @@ def refine(
     return Refined(**{name: in_place(values) for name, values in found.items()})
 
 
-def _fit(model, series, voxels, label):
-    """Results of `_gauss_newton` for all voxels, arrays (voxels,) by name."""
-    basis = model.dictionary.basis if len(series) == model.dictionary.sequence.n_frames else None
-    found = {"m0": np.zeros(voxels.size, complex), "converged": np.zeros(voxels.size, bool)}
-    names = ("residual", "m0_std", *model.fitted, *(f"{name}_std" for name in model.fitted))
-    found.update({name: np.zeros(voxels.size) for name in names})
-    size = min(_VOXELS, voxels.size)
+def _fitted(dictionary, fit, known):
+    """Names of what is fitted, in the order of the tissue's fields."""
+    if fit is None:
+        fit = fitted_parameters(dictionary, known)
+    facts = parameters(dictionary.tissue)
+    for name in fit:
+        if name not in facts:
+            raise ValueError(f"--fit={name} is none of {', '.join(facts)}, which this tissue has")
+        if name in known:
+            raise ValueError(f"--fit={name} is known: fit it, or give it, not both")
+        if getattr(dictionary.tissue, name) is None:
+            raise ValueError(f"--fit={name}: the atoms of the dictionary have none")
+    if not fit:
+        raise ValueError("--fit names nothing, and all of T1 and T2 is known: there is nothing to fit")
+    return tuple(name for name in facts if name in fit)
 
-    def fit_chunk(rows, mesh):
-        data = series[:, voxels[rows]].T
-        data = data.astype(np.result_type(data, float))
-        if unfit := np.sum(~np.isfinite(data).all(axis=1)):
-            raise ValueError(f"images hold NaN or infinite values, in {unfit} voxels of a chunk")
-        if basis is not None:
-            data = data @ basis
-        rows, data = np.resize(rows, size), np.resize(data, (size, data.shape[1]))  # one shape for all chunks
-        for name, values in _gauss_newton(model, data, rows, mesh).items():
-            found[name][rows] = values
 
-    order = np.argsort(-model.start[1], kind="stable")  # slowest simulations first, voxels of one atom together
-    chunks = np.split(order, range(size, order.size, size)) if order.size else []
-    with one_blas_thread():
-        run_chunks(fit_chunk, chunks, places=meshes(), sizes=[len(rows) for rows in chunks], progress=label)
+def _known(dictionary, known, given_maps, shape, voxels):
+    """Name -> values of what is known of the voxels to refine, (voxels,), float64."""
+    labels = {"b1": "b1_map", "off_resonance": "b0_map"}
+    given = {name: (labels[name], each) for name, each in given_maps.items() if each is not None}
+    facts = parameters(dictionary.tissue)
+    for name, each in known.items():
+        if name in given:
+            raise ValueError(f"{given[name][0]} and known both give {name}")
+        if name not in facts:
+            raise ValueError(f"known={name} is none of {', '.join(facts)}, which this tissue has")
+        given[name] = f"known {name}", each if np.ndim(each) else np.full(shape, each)
+    found = {}
+    for name, (label, each) in given.items():
+        found[name] = of_shape(label, each, shape, float).ravel()[voxels]
+        require(label, found[name], facts[name].allows, f"{facts[name].rule} in every refined voxel")
     return found
 
 
-def _gauss_newton(model, data, rows, mesh):
-    """Fits the voxels ``rows`` of the model to their data (voxels, columns); standard deviations are for noise 1."""
-    values = model.start[:, rows]
-    signals = model.signals(values, rows, mesh)
-    m0, residual, step = _least_squares(signals, data, model.longest_step)
-    share = np.ones(rows.size)
-    for tries_left in reversed(range(_STEPS["off_resonance" in model.fitted] + 1)):
-        target, moves = model.moved(values, share * step)
-        if not (tries_left and moves.any()):
-            break
-        tried = np.flatnonzero(moves)
-        new_signals = model.signals(target[:, tried], rows[tried], mesh)
-        new = _least_squares(new_signals, data[tried], model.longest_step)
-        better = new[1] < residual[tried]
-        share[tried] = np.where(better, 1, share[tried] / 2)
-        kept = tried[better]
-        values[:, kept], signals[kept] = target[:, kept], new_signals[better]
-        m0[kept], residual[kept], step[:, kept] = (each[..., better] for each in new)
-    inside = ((values > model.low) & (values < model.high)).all(axis=0) & (values[1] < values[0])
-    signal, *derivatives = np.moveaxis(signals, 1, 0)
-    derivatives[:2] = (each / time[:, None] for each, time in zip(derivatives[:2], values[:2], strict=True))
-    with jax.enable_x64(True):
-        stds, of_m0 = (np.where(inside, each, np.inf) for each in cramer_rao(signal, tuple(derivatives), m0, 1.0))
-    found = {"m0": m0, "residual": residual, "converged": inside & ~moves, "m0_std": of_m0}
-    found |= dict(zip(model.fitted, values, strict=True))
-    return found | {f"{name}_std": std for name, std in zip(model.fitted, stds, strict=True)}
+def _noise(model, residual, freedom):
+    """Standard deviation of the noise in each voxel, from what is left of it."""
+    variance = residual / freedom
+    few = model.n_columns < _FEW_COLUMNS and variance.size
+    return np.sqrt(np.full(variance.shape, variance.mean()) if few else variance)
 
 
-def _least_squares(signals, data, longest_step):
-    """(m0, squared norm of the residual, step (params, voxels)) of voxels, given `VoxelModel.signals`."""
-    gram = signals.conj() @ np.swapaxes(signals, 1, 2)
-    inner = (signals.conj() @ data[:, :, None])[..., 0]
-    energy = gram[:, 0, 0].real
-    m0 = inner[:, 0] / energy
-    residual = np.linalg.norm(data - m0[:, None] * signals[:, 0], axis=1) ** 2
-    rest = gram[:, 1:, 1:] - gram[:, 1:, :1] * gram[:, :1, 1:] / energy[:, None, None]
-    gradient = (m0.conj()[:, None] * (inner[:, 1:] - gram[:, 1:, 0] * m0[:, None])).real
-    # In units in which every derivative of the voxel's signal has norm 1.
-    size = np.abs(m0)[:, None] * np.sqrt(np.einsum("vnn->vn", gram[:, 1:, 1:]).real)
-    size = np.where(size > 0, size, 1)
-    information = np.abs(m0)[:, None, None] ** 2 * rest.real / (size[:, :, None] * size[:, None, :])
-    inverse = np.linalg.pinv(information, rcond=_ROUNDING, hermitian=True)
-    step = (inverse @ (gradient / size)[:, :, None])[..., 0].T / size.T
-    return m0, residual, step / np.maximum(np.abs(step / longest_step).max(axis=0), 1)
+def _require_determined(model, series, voxels, noise, freedom):
+    """Raises `ValueError` where the median voxel has a parameter whose standard deviation is larger than it is.
+
+    Some voxels are fitted to know it. An empty pool has no relative error, and a frequency none either.
+    """
+    facts = parameters(model.dictionary.tissue)
+    rows = np.unique(np.linspace(0, voxels.size - 1, min(voxels.size, _JUDGED)).astype(int))
+    found = fit_voxels(model.part(rows), series, voxels[rows])
+    of_noise = _noise(model, found["residual"], freedom) if noise is None else noise[rows]
+    bounds = {}
+    for name in model.fitted:
+        there = found[name] > 0
+        if there.any() and not facts[name].signed:
+            bounds[name] = np.median((found[f"{name}_std"] * of_noise)[there] / found[name][there])
+    if any(bound > 1 for bound in bounds.values()):
+        listed = ", ".join(f"{name} {100 * bound:.3g} %" for name, bound in bounds.items())
+        raise ValueError(
+            f"this scan does not determine --fit={','.join(model.fitted)}: standard deviations of the median voxel are "
+            f"{listed}; name fewer, or take them as they are with --force_fit"
+        )
 
 
 def _warn_of_ends(model, found):
-    """Warns of voxels whose off-resonance was fitted and is at an end of its range."""
-    if "off_resonance" not in model.fitted:
-        return
-    hz, low, high = found["off_resonance"], model.low[2, 0], model.high[2, 0]
-    if ends := np.count_nonzero((hz <= low) | (hz >= high)):
-        warnings.warn(
-            f"{ends} of {hz.size} refined voxels end at an end of the range of off-resonance, {low:.4g} to {high:.4g} "
-            "Hz: their T1 and T2 are not to be trusted; a dictionary of more off-resonances may hold theirs",
-            stacklevel=3,
-        )
+    """Warns of voxels of which a frequency or a share was fitted and is at an end of its range."""
+    facts = parameters(model.dictionary.tissue)
+    for n, name in enumerate(model.fitted):
+        low, high, values = model.low[n, 0], model.high[n, 0], found[name]
+        at_end = ((values <= low) & (low > model.least[n, 0])) | ((values >= high) & (high < model.most[n, 0]))
+        if not facts[name].logarithmic and (ends := np.count_nonzero(at_end)):
+            values_of_range = f"{low:.4g} to {high:.4g} {facts[name].unit}".strip()
+            warnings.warn(
+                f"{ends} of {values.size} refined voxels end at an end of the range of {facts[name].meaning}, "
+                f"{values_of_range}: what else was fitted there is not to be trusted; a wider grid may hold theirs",
+                stacklevel=3,
+            )
 
 
 def _voxels(dictionary, maps, mask, shape):
@@ -244,7 +239,7 @@ def _voxels(dictionary, maps, mask, shape):
     index, n_atoms = maps.index.ravel()[voxels], len(dictionary.norms)
     if (index >= n_atoms).any():
         raise ValueError(f"maps.index holds {index.max()}, but the dictionary has {n_atoms} atoms: not matched with it")
-    for name, unit in (("t1", "s"), ("t2", "s"), ("off_resonance", "Hz")):
+    for name, parameter in parameters(dictionary.tissue).items():
         if (own := getattr(dictionary.tissue, name)) is None:
             continue
         if (matched := getattr(maps, name)) is None:
@@ -252,8 +247,9 @@ def _voxels(dictionary, maps, mask, shape):
         atoms, matched = np.broadcast_to(own, n_atoms)[index], matched.ravel()[voxels]
         if (wrong := atoms != matched).any():
             held, atom, expected = (values[np.argmax(wrong)] for values in (matched, index, atoms))
+            unit = f" {parameter.unit}".rstrip()
             raise ValueError(
-                f"maps.{name} holds {held:.4g} {unit} where atom {atom} of the dictionary has {expected:.4g} {unit}: "
+                f"maps.{name} holds {held:.4g}{unit} where atom {atom} of the dictionary has {expected:.4g}{unit}: "
                 "not matched with it"
             )
     return voxels
