@@ -71,6 +71,7 @@ class Scanner:
         a readout lasts, too.
       off_resonance: largest further field above the sinuses, Hz, which readouts alone see; of `sample`.
       dwell_time: from one sample to the next, s; of `sample`.
+      kind: of the brain's tissue (`digital_brain`); sequences for a semisolid pool say how long their pulses last.
     """
 
     size: int = 256
@@ -81,6 +82,7 @@ class Scanner:
     b0_variation: float = 0.0
     off_resonance: float = 0.0
     dwell_time: float = 4e-6
+    kind: str = "one_pool"
 
     def image(self, sequence: PulseSequence, *, slice_profile=None, seed: int = 0, progress: bool = False) -> ImageScan:
         """Perfect images of every frame, without noise: those of `acquire`. The ``seed`` is of the brain's variation.
@@ -161,7 +163,7 @@ class Scanner:
         require_memory(needed, f"a scan of {self.size} x {self.size}", advice)
 
     def _brain(self, seed):
-        names = ("size", "field_of_view", "variation", "b1_variation", "b0_variation")
+        names = ("size", "field_of_view", "variation", "b1_variation", "b0_variation", "kind")
         brain = digital_brain(seed=seed, **{name: getattr(self, name) for name in names})
         if not brain.brain_mask.any():
             raise ValueError(f"size = {self.size} is too coarse: no voxel is half filled by the brain")

@@ -2,7 +2,8 @@
 
 White matter, grey matter and CSF come from the shipped MNI152 slab; skull and scalp are shells around them. A voxel is
 a mixture: its signal is the sum of the signals of its tissues, each simulated with T1 and T2 of that tissue at that
-place. A mixed voxel therefore has no single true T1 or T2, and the truth maps leave mixed voxels out.
+place. A mixed voxel therefore has no single true T1 or T2, and the truth maps leave mixed voxels out. White and grey
+matter may have a second pool of spins, semisolid or mobile, with which the first one exchanges.
 """
 
 import dataclasses
@@ -11,29 +12,15 @@ import importlib.resources
 import numpy as np
 from scipy import ndimage
 
+from ganmrf.imaging.brain_tissues import BRAIN_TISSUES, TISSUES, brain_values
 from ganmrf.memory import require_memory
 from ganmrf.physics.sequences.blocks import PulseSequence
 from ganmrf.physics.simulate_many import simulate_many
 from ganmrf.physics.slice_profile import SliceModel
-from ganmrf.physics.tissue import Tissue
+from ganmrf.physics.tissue import TISSUES as KINDS
+from ganmrf.physics.tissue import TissueModel, parameters
 from ganmrf.pytrees import pytree, require, require_positive, require_whole
 
-# Tissue: T1 (s), T2 (s) at 3 T, and proton density (CSF = 1).
-TISSUES = {
-    # T1, T2: Wansapura et al. 1999, doi:10.1002/(SICI)1522-2586(199904)9:4<531::AID-JMRI4>3.0.CO;2-L.
-    # Proton density: water content of Oros-Peusquens et al. 2019, doi:10.3389/fneur.2019.01333.
-    "white matter": (0.832, 0.0792, 0.691),
-    "grey matter": (1.331, 0.110, 0.837),
-    # Values of BrainWeb, at 1.5 T, because they are inside the published dictionaries. Measured values are not: T1
-    # 4.3 s at any field (Rooney et al. 2007, doi:10.1002/mrm.21122), T2 0.50 s at 3 T (Piechnik et al. 2009, Magn Reson
-    # Med 61:579).
-    "CSF": (2.569, 0.329, 1.0),
-    # Marrow (L4) and subcutaneous fat of de Bazelaire et al. 2004, doi:10.1148/radiol.2303021331. Compact bone is
-    # silent, so that only marrow contributes to the skull; the proton densities of both are assumed.
-    "skull": (0.586, 0.049, 0.1),
-    "scalp": (0.382, 0.068, 0.95),
-}
-BRAIN_TISSUES = ("white matter", "grey matter", "CSF")  # without skull and scalp
 PURE = 0.95  # a voxel has a true T1 and T2 where one tissue fills at least this much of it
 
 # Shells around the brain mask: outer distance of CSF, skull and scalp, mm; about those of an adult.
@@ -55,8 +42,8 @@ class Brain:
     Attributes:
       fractions: share of the voxel's volume that each tissue fills, (tissues, y, x), float32, sum at most 1; the rest
         is air.
-      tissue: t1 and t2 of each tissue at each place, (tissues, y, x), s; b1 (y, x), or one number for all;
-        off_resonance, Hz, likewise, or None.
+      tissue: of any kind; t1 and t2 of each tissue at each place, (tissues, y, x), s, and so a second pool's fraction;
+        its other parameters (tissues, 1, 1); b1 (y, x), or one number for all; off_resonance, Hz, likewise, or None.
       proton_density: of each tissue, relative to CSF, (tissues,).
       phase: receive phase, rad, (y, x).
       affine: from (column, row, slice, 1) to RAS millimetres, (4, 4): the affine of a NIfTI file with axes x, y, z.
@@ -67,7 +54,7 @@ class Brain:
     """
 
     fractions: np.ndarray
-    tissue: Tissue
+    tissue: TissueModel
     proton_density: np.ndarray
     phase: np.ndarray
     affine: np.ndarray
@@ -112,13 +99,18 @@ class Brain:
 
     def truth(self) -> tuple[np.ndarray, np.ndarray]:
         """True T1 and T2, s, (y, x) each; NaN where no tissue fills 95 % of the voxel."""
-        labels = self.labels
+        truths = self.truths()
+        return truths["t1"], truths["t2"]
 
-        def of_label(values):
-            values = np.take_along_axis(np.asarray(values), np.maximum(labels, 0)[None], axis=0)[0]
-            return np.where(labels >= 0, values, np.nan)
-
-        return of_label(self.tissue.t1), of_label(self.tissue.t2)
+    def truths(self) -> dict[str, np.ndarray]:
+        """True parameters by field, SI, (y, x) each; NaN where no tissue fills 95 % of the voxel."""
+        labels, found = self.labels, {}
+        for name in parameters(self.tissue):
+            if (value := getattr(self.tissue, name)) is not None:
+                values = np.broadcast_to(np.asarray(value), self.fractions.shape)
+                values = np.take_along_axis(values, np.maximum(labels, 0)[None], axis=0)[0]
+                found[name] = np.where(labels >= 0, values, np.nan)
+        return found
 
 
 def digital_brain(
@@ -129,6 +121,7 @@ def digital_brain(
     b1_variation: float = 0.0,
     b0_variation: float = 0.0,
     seed: int = 0,
+    kind: str = "one_pool",
 ) -> Brain:
     """An axial slice of 5 mm through the lateral ventricles, z = 17.5 mm, in radiological convention.
 
@@ -139,19 +132,20 @@ def digital_brain(
     Args:
       size: rows and columns.
       field_of_view: edge of the image, m.
-      variation: standard deviation of T1 and of T2 within a tissue, as a fraction below 0.5; each follows its own
-        smooth random field (correlation length 30 mm, cut at 2 standard deviations).
+      variation: standard deviation of T1, of T2 and of the part of a second pool within a tissue, as a fraction below
+        0.5; each follows its own smooth random field (correlation length 30 mm, cut at 2 standard deviations).
       b1_variation: B1+ falls from ``1 + b1_variation`` at the centre to ``1 - b1_variation`` at 100 mm, quadratically;
         below 1. 0 gives ``b1 = 1.0``.
       b0_variation: Hz; off-resonance is a smooth random field (correlation length 100 mm) of this standard deviation
         divided by 4, cut at 2 standard deviations, and in front `sinus_field` times this. 0 gives none.
-      seed: of the random fields of T1, T2, receive phase and off-resonance.
+      seed: of the random fields of T1, T2, receive phase, off-resonance and the part of a second pool.
+      kind: of tissue: ``one_pool``, ``exchanging`` or ``semisolid`` (`ganmrf.physics.tissue.TISSUES`).
 
     Raises:
       ValueError: an argument outside its range, or an image that the memory does not hold.
 
     References:
-      Slab: Fonov et al. 2011, doi:10.1016/j.neuroimage.2010.07.033. Values: `TISSUES`.
+      Slab: Fonov et al. 2011, doi:10.1016/j.neuroimage.2010.07.033. Values: `ganmrf.imaging.brain_tissues`.
     """
     require_whole("size", size)
     require_positive("field_of_view", field_of_view, "positive and finite (m)")
@@ -159,6 +153,8 @@ def digital_brain(
     require("b1_variation", b1_variation, lambda x: (x >= 0) & (x < 1), "0 or more and below 1")
     require("b0_variation", b0_variation, lambda x: (x >= 0) & np.isfinite(x), "0 or more, and finite (Hz)")
     require_whole("seed", seed, 0)
+    if kind not in KINDS:
+        raise ValueError(f"kind must be one of {', '.join(KINDS)}; got {kind!r}")
     fine = size + 2e3 * field_of_view  # rows of the finest grid: a voxel of the image, and of half a mm
     needed = _BYTES_A_VOXEL * size**2 + 16 * fine**2
     require_memory(needed, f"a brain of {size} x {size}", "a smaller size or field of view needs less")
@@ -169,21 +165,28 @@ def digital_brain(
 
     position = field_of_view * ((np.arange(size) + 0.5) / size - 0.5)
     rng = np.random.default_rng(seed)
-    mean_t1, mean_t2, proton_density = zip(*TISSUES.values(), strict=True)
+    rows = brain_values(kind).values()
+    means = {name: [row[name] for row in rows] for name in next(iter(rows))}
     fields = _smooth_fields(rng, 2 * len(TISSUES), position, _VARIATION_LENGTH)
-    t1 = [mean * (1 + variation * next(fields)) for mean in mean_t1]
-    t2 = [np.minimum(mean * (1 + variation * next(fields)), longest) for mean, longest in zip(mean_t2, t1, strict=True)]
+    t1 = [mean * (1 + variation * next(fields)) for mean in means.pop("t1")]
+    t2 = [mean * (1 + variation * next(fields)) for mean in means.pop("t2")]
+    t2 = [np.minimum(value, longest) for value, longest in zip(t2, t1, strict=True)]
     radius = np.hypot(position[:, None], position[None, :]) / _HEAD_RADIUS
     b1 = 1 + b1_variation * (1 - 2 * np.minimum(radius, 1) ** 2) if b1_variation else 1.0
     phase = np.pi / 4 * next(_smooth_fields(rng, 1, position, _PHASE_LENGTH))
-    tissue = Tissue(*(np.asarray(value, np.float32) for value in (t1, t2, b1)))
+    values = {"t1": t1, "t2": t2, "b1": b1}
     if b0_variation:
         b0 = next(_smooth_fields(rng, 1, position, _PHASE_LENGTH)) / 4 + sinus_field(size, field_of_view)
-        tissue = dataclasses.replace(tissue, off_resonance=(b0_variation * b0).astype(np.float32))
+        values["off_resonance"] = b0_variation * b0
+    if "fraction" in means:
+        fields = _smooth_fields(rng, len(TISSUES), position, _VARIATION_LENGTH)
+        values["fraction"] = [mean * (1 + variation * next(fields)) for mean in means.pop("fraction")]
+    values |= {name: np.reshape(of_tissues, (-1, 1, 1)) for name, of_tissues in means.items()}
+    tissue = KINDS[kind](**{name: np.asarray(value, np.float32) for name, value in values.items()})
     return Brain(
         fractions=fractions,
         tissue=tissue,
-        proton_density=np.float32(proton_density),
+        proton_density=np.float32([density for *_, density in TISSUES.values()]),
         phase=phase.astype(np.float32),
         affine=affine,
     )
