@@ -37,23 +37,24 @@ _RATIOS = (1.02, 1.05, 1.1, 1.2, 1.5, 2, 3, 5, 10)  # ticks of the colour bar, a
 _BAND = 0.1  # shaded, to either side of the bound
 
 
-def precision_figure(precisions: Mapping[str, np.ndarray], names) -> Figure:
+def precision_figure(precisions: Mapping[str, np.ndarray], names, *, quantities=QUANTITIES) -> Figure:
     """Standard deviations of T1 and T2 in each tissue as bars, one colour a sequence, and the gains below them.
 
     Args:
       precisions: name of a sequence -> relative standard deviations for noise as large as M0, positive, inf where
-        the signals do not determine T1 or T2, (tissues, 2); 1 to 4 sequences.
+        the signals do not determine a parameter, (tissues, quantities); 1 to 4 sequences.
       names: of the tissues.
+      quantities: names of the parameters, such as ``("T1", "T2", "f")``.
 
     Raises:
       ValueError: too many sequences or none, no tissue, shapes that do not fit, or a value that is not positive.
     """
-    tables = _tables("precisions", precisions, (len(names), len(QUANTITIES)))
+    tables = _tables("precisions", precisions, (len(names), len(quantities)))
     first, *others = tables
-    figure, panels, width = _tissue_panels(names, len(tables))
+    figure, panels, width = _tissue_panels(names, len(tables), len(quantities))
     width *= 0.84 / len(tables)
     upright = width < _NUMBER
-    for i, (axes, label) in enumerate(zip(panels, QUANTITIES, strict=True)):
+    for i, (axes, label) in enumerate(zip(panels, quantities, strict=True)):
         finite = [table[:, i][np.isfinite(table[:, i])] for table in tables.values()]
         highest = max((column.max() for column in finite if column.size), default=1.0)
         for j, (name, table) in enumerate(tables.items()):
@@ -78,14 +79,15 @@ def precision_figure(precisions: Mapping[str, np.ndarray], names) -> Figure:
     return figure
 
 
-def robustness_figure(b1, stds: Mapping[str, np.ndarray], *, names) -> Figure:
+def robustness_figure(b1, stds: Mapping[str, np.ndarray], *, names, quantities=QUANTITIES) -> Figure:
     """Standard deviation of T1 and of T2 against B1, one colour a tissue, one kind of line a sequence.
 
     Args:
       b1: actual over nominal flip angle, ascending, (b1,).
       stds: name of a sequence -> relative standard deviations of T1 and of T2 for noise as large as M0, positive, inf
-        where nothing determines them, (2, tissues, b1); 1 to 4 sequences.
+        where nothing determines them, (quantities, tissues, b1); 1 to 4 sequences.
       names: of the tissues.
+      quantities: names of the parameters, as of `precision_figure`.
 
     Raises:
       ValueError: B1 that does not rise from above 0, too many sequences or none, shapes that do not fit, or a standard
@@ -94,10 +96,10 @@ def robustness_figure(b1, stds: Mapping[str, np.ndarray], *, names) -> Figure:
     b1 = np.asarray(b1, float)
     if b1.ndim != 1 or not b1.size or not np.isfinite(b1).all() or not (np.diff(b1, prepend=0.0) > 0).all():
         raise ValueError(f"b1 must rise from above 0, (b1,); got {np.array2string(b1, precision=3, threshold=8)}")
-    tables = _tables("stds", stds, (len(QUANTITIES), len(names), b1.size))
-    figure, panels = plain_axes(4.0, 1, len(QUANTITIES))
+    tables = _tables("stds", stds, (len(quantities), len(names), b1.size))
+    figure, panels = plain_axes(4.0, 1, len(quantities))
     colours = COLOURS if len(names) <= len(COLOURS) else cm.batlow(np.linspace(0, 0.9, len(names)))
-    for i, (axes, quantity) in enumerate(zip(panels, QUANTITIES, strict=True)):
+    for i, (axes, quantity) in enumerate(zip(panels, quantities, strict=True)):
         for table, (_, dashes) in zip(tables.values(), _SEQUENCES, strict=False):
             for values, colour in zip(np.where(np.isfinite(table[i]), table[i], np.nan), colours, strict=False):
                 axes.plot(b1, values, dashes, marker="o", markersize=3, color=colour, linewidth=1.6)
@@ -161,23 +163,29 @@ def tissue_ratio_figure(t1, t2, ratio_t1, ratio_t2, *, marked: Mapping[str, tupl
 
 
 def monte_carlo_figure(
-    predicted: Mapping[str, np.ndarray], measured: Mapping[str, np.ndarray], names, *, draws: int
+    predicted: Mapping[str, np.ndarray],
+    measured: Mapping[str, np.ndarray],
+    names,
+    *,
+    draws: int,
+    quantities=QUANTITIES,
 ) -> Figure:
     """Measured spread of T1 and T2 over the predicted one, with the 95 % interval of its estimate.
 
     The interval is that of a standard deviation s of normal variates: (draws - 1) s^2 / sigma^2 is chi-squared.
 
     Args:
-      predicted: name of a sequence -> standard deviations of T1 and T2, (tissues, 2); 1 to 4 sequences.
+      predicted: name of a sequence -> standard deviations of T1 and T2, (tissues, quantities); 1 to 4 sequences.
       measured: the same, with divisor ``draws - 1``, in the same unit, of the same sequences.
       names: of the tissues.
       draws: number of noisy fits behind each measured value, 2 or more.
+      quantities: names of the parameters, as of `precision_figure`.
 
     Raises:
       ValueError: different sequences, too many or none, shapes that do not fit, values that are not positive and
         finite, or fewer than 2 draws.
     """
-    shape = (len(names), len(QUANTITIES))
+    shape = (len(names), len(quantities))
     if list(predicted) != list(measured):
         raise ValueError(f"measured must be of the sequences {list(predicted)}, as predicted is; got {list(measured)}")
     if draws < 2:
@@ -185,8 +193,8 @@ def monte_carlo_figure(
     predicted = _tables("predicted", predicted, shape, finite=True)
     measured = _tables("measured", measured, shape, finite=True)
     low, high = np.sqrt((draws - 1) / chi2.ppf([0.975, 0.025], draws - 1))
-    figure, panels, _ = _tissue_panels(names, len(predicted))
-    for i, (axes, quantity) in enumerate(zip(panels, QUANTITIES, strict=True)):
+    figure, panels, _ = _tissue_panels(names, len(predicted), len(quantities))
+    for i, (axes, quantity) in enumerate(zip(panels, quantities, strict=True)):
         axes.axhspan(1 - _BAND, 1 + _BAND, color="0.92", zorder=0, label=f"within {100 * _BAND:.0f} %")
         axes.axhline(1, color="0.4", linewidth=1)
         holding, farthest = 0, 2 * _BAND
@@ -223,11 +231,12 @@ def _tables(name, tables, shape, *, finite=False):
     return tables
 
 
-def _tissue_panels(names, n_sequences):
+def _tissue_panels(names, n_sequences, n_quantities):
     """Panels with tissues along x, stacked where they would be narrow; and the width of a tissue, inches."""
     longest = LETTER * max(len(word) for name in names for word in f"{name}".split())
-    narrow = len(names) * n_sequences > _BARS or (WIDTH / 2 - _AXIS) / len(names) < longest
-    rows, columns = (2, 1) if narrow else (1, 2)
+    side = WIDTH / n_quantities - _AXIS
+    narrow = len(names) * n_sequences * n_quantities > 2 * _BARS or side / len(names) < longest
+    rows, columns = (n_quantities, 1) if narrow else (1, n_quantities)
     figure, panels = plain_axes(0.9 + 2.7 * rows, rows, columns)
     width = (WIDTH / columns - _AXIS) / len(names)
     wrapped = [textwrap.fill(f"{name}", max(int(width / LETTER), 1)) for name in names]

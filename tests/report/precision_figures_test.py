@@ -234,3 +234,17 @@ def test_intervals_hold_the_truth_95_times_in_100():
 def test_spreads_that_do_not_fit_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         figures.monte_carlo_figure(**{"predicted": STDS, "measured": STDS, "names": TISSUES, "draws": 100} | arguments)
+
+
+@pytest.mark.parametrize("quantities", [("f",), ("T1", "T2", "f")])
+def test_other_parameters_have_panels_of_their_own(quantities):
+    tables = {name: table[:, [0] * len(quantities)] for name, table in STDS.items()}
+    by_b1 = {"one": np.ones((len(quantities), len(TISSUES), 2))}
+    for figure in (
+        figures.precision_figure(tables, TISSUES, quantities=quantities),
+        figures.robustness_figure([0.9, 1.1], by_b1, names=TISSUES, quantities=quantities),
+        figures.monte_carlo_figure(tables, tables, TISSUES, draws=9, quantities=quantities),
+    ):
+        labels = [axes.get_ylabel() for axes in figure.axes]
+        assert all(quantity in label for quantity, label in zip(quantities, labels, strict=True))
+        assert_laid_out(figure)
