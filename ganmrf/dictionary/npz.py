@@ -1,8 +1,8 @@
 """A dictionary in one file: NumPy `.npz`, or MATLAB `.mat` (written as v5, read up to v7.3) for matching in MATLAB.
 
-Both hold the same variables, named with their units: those of `AXES`, and those of the sequence and of the slice, which
-`ganmrf.dictionary.sequence_fields` and `ganmrf.dictionary.slice_fields` tell. A dictionary without off-resonance, slice
-profile or basis has none of the variables for it in its file.
+Both hold the same variables, named with their units: those of `AXES`, and those of the tissue, the sequence and the
+slice, which `ganmrf.dictionary.tissue_fields`, `sequence_fields` and `slice_fields` tell. A dictionary without
+off-resonance, slice profile or basis has none of the variables for it in its file.
 """
 
 import pathlib
@@ -11,35 +11,32 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from ganmrf.dictionary import sequence_fields, slice_fields
+from ganmrf.dictionary import sequence_fields, slice_fields, tissue_fields
 from ganmrf.dictionary.build import Dictionary
-from ganmrf.dictionary.sequence_fields import DTYPES, fields_of_sequence, sequence_of
+from ganmrf.dictionary.sequence_fields import DTYPES, fields_of_sequence, has_power, sequence_of
 from ganmrf.dictionary.slice_fields import MODEL, fields_of_slice, slice_of
+from ganmrf.dictionary.tissue_fields import KIND, OR_ONE, fields_of_tissue, tissue_of, tissue_variables
 from ganmrf.files import array_suffix, read_arrays, replacing, write_arrays
 from ganmrf.matlab import check_variable
-from ganmrf.physics.tissue import Tissue
 from ganmrf.pytrees import require, require_positive
 
 # Of FISP on resonance, which versions that know nothing else read, too; of other sequences, and off resonance; of a
-# slice with a model, which older versions would take for a uniform one.
-SCHEMA_VERSIONS = (1, 2, 3)
-TEXTS = (*sequence_fields.TEXTS, MODEL)
-NAMES = sequence_fields.NAMES | slice_fields.NAMES  # of any sequence and slice, but for parts of sequences
+# slice with a model, which older versions would take for a uniform one; of tissue of several pools, or of a sequence
+# that says the power of its pulses, which older versions would lose.
+SCHEMA_VERSIONS = (1, 2, 3, 4)
+TEXTS = (*sequence_fields.TEXTS, MODEL, KIND)
+# Of any tissue, sequence and slice, but for parts of sequences.
+NAMES = sequence_fields.NAMES | slice_fields.NAMES | {*tissue_fields.NAMES}
 
 AXES = {  # name of a variable in the file: its axes
     "dictionary": ("atoms", "columns"),
     "norms": ("atoms",),
-    "t1_s": ("atoms",),
-    "t2_s": ("atoms",),
-    "b1": ("atoms",),
-    "off_resonance_hz": ("atoms",),
+    **dict.fromkeys(tissue_fields.NAMES, ("atoms",)),
     "slice_nodes": ("nodes",),
     "slice_weights": ("nodes",),
     "basis": ("frames", "columns"),
 }
-OPTIONAL = ("off_resonance_hz", "inversion_time_s", "slice_nodes", "slice_weights", "basis")
-# Arrays that may also be one number for all atoms -> the variable that says whether they have one for each.
-_OR_ONE = {"b1": "b1_per_atom", "off_resonance_hz": "off_resonance_hz_per_atom"}
+OPTIONAL = {"inversion_time_s", "slice_nodes", "slice_weights", "basis"} | tissue_fields.OPTIONAL
 _REAL = ("float32", "float64")
 _COMPLEX = (*_REAL, "complex64", "complex128")
 
@@ -48,7 +45,7 @@ def save_dictionary(path, dictionary: Dictionary):
     """Writes a dictionary to a ``.npz`` (NumPy) or ``.mat`` (MATLAB v5) file, bit for bit, whole or not at all.
 
     In the file: the variables of `AXES`, where columns are frames, or the rank of the ``basis``; those of the sequence;
-    ``schema_version``; ``b1_per_atom`` and ``off_resonance_hz_per_atom``. In MATLAB vectors are columns.
+    ``schema_version``; ``b1_per_atom`` and the like for each parameter but T1 and T2. In MATLAB vectors are columns.
 
     Raises:
       ValueError: another suffix, a folder that cannot be written, a dictionary whose arrays do not fit together, or a
@@ -120,13 +117,13 @@ def load_dictionary(path) -> Dictionary:
     path = pathlib.Path(path)
     contents = read_arrays(path, (*TEXTS, "schema_version"))
     version = check_schema(path, contents.pop("schema_version", None))
-    variables = {name: (len(axes), None) for name, axes in AXES.items()} | variables_of(path, contents)
-    contents |= read_arrays(path, (*variables, *_OR_ONE.values(), *NAMES))
+    variables = variables_of(path, contents)
+    contents |= read_arrays(path, (*variables, *OR_ONE.values(), *NAMES))
     check_names(path, version, variables, contents)
-    fields = {name: array for name, array in contents.items() if name not in _OR_ONE.values()}
+    fields = {name: array for name, array in contents.items() if name not in OR_ONE.values()}
     if array_suffix(path) == ".mat":
         fields |= {name: _from_matlab(fields[name], *variables[name]) for name in variables if name in fields}
-    for name, per_atom in _OR_ONE.items():
+    for name, per_atom in OR_ONE.items():
         if name in fields and fields[name].size == 1 and np.array_equal(np.ravel(contents.get(per_atom, 0)), [0]):
             fields[name] = fields[name].reshape(())
     dictionary = dictionary_of(path, fields)
@@ -147,8 +144,14 @@ def check_schema(path, version) -> int:
 
 
 def variables_of(path, texts) -> dict[str, tuple[int, str | None]]:
-    """Arrays of a file's sequence and slice, as `sequence_fields.variables_of` and `slice_fields.slice_variables`."""
-    return sequence_fields.variables_of(path, texts) | slice_fields.slice_variables(path, texts)
+    """Names of all arrays of a file: number of axes and dtype of each, None where it may be any of floats.
+
+    Raises:
+      ValueError: as `sequence_fields.variables_of`, `slice_fields.slice_variables` and `tissue_variables`.
+    """
+    others = {*tissue_fields.NAMES} - {*tissue_variables(path, texts)}
+    found = {name: (len(axes), None) for name, axes in AXES.items() if name not in others}
+    return found | sequence_fields.variables_of(path, texts) | slice_fields.slice_variables(path, texts)
 
 
 def check_names(path, version, needed, present):
@@ -158,10 +161,10 @@ def check_names(path, version, needed, present):
     """
     if others := [name for name in NAMES if name in present and name not in needed]:
         raise ValueError(
-            f"{path}: {', '.join(sorted(others))} is no variable of a sequence or slice of its kind: damaged"
+            f"{path}: {', '.join(sorted(others))} is no variable of a sequence, slice or tissue of its kind: damaged"
         )
     if version != schema_of(present) or (version > 1 and "kind" not in present):
-        told = f"kind, structure, off_resonance_hz and {MODEL}"
+        told = f"kind, structure, off_resonance_hz, {MODEL}, {KIND} and pulses"
         raise ValueError(f"{path}: its {told} are not those of schema {version}: damaged")
     if missing := [name for name in needed if name not in present and name not in OPTIONAL]:
         raise ValueError(f"{path}: no {', '.join(missing)}: not a whole dictionary")
@@ -182,29 +185,23 @@ def _from_matlab(array, ndim, dtype):
 
 def fields_of(dictionary: Dictionary) -> dict[str, np.ndarray]:
     """The arrays of a dictionary by their names on disk; fields that are None are absent."""
-    tissue = dictionary.tissue
-    fields = {
-        "dictionary": dictionary.fingerprints,
-        "norms": dictionary.norms,
-        "t1_s": tissue.t1,
-        "t2_s": tissue.t2,
-        "b1": tissue.b1,
-        "off_resonance_hz": tissue.off_resonance,
-        "basis": dictionary.basis,
-    }
+    tissue = fields_of_tissue(dictionary.tissue)
+    fields = {"dictionary": dictionary.fingerprints, "norms": dictionary.norms, **tissue, "basis": dictionary.basis}
     fields = {name: np.asarray(value) for name, value in fields.items() if value is not None}
     return fields | fields_of_sequence(dictionary.sequence) | fields_of_slice(dictionary.slice_profile)
 
 
 def schema_of(fields) -> int:
     """The schema that a dictionary of such fields is written in."""
+    if KIND in fields or has_power(fields):
+        return 4
     return 3 if MODEL in fields else 2 if "structure" in fields or "off_resonance_hz" in fields else 1
 
 
 def _contents(fields):
     """All variables of a file, by name."""
     # MATLAB arrays have at least two axes: for a single atom, B1 of the atom and B1 of all would look the same.
-    per_atom = {variable: fields[name].ndim == 1 for name, variable in _OR_ONE.items() if name in fields}
+    per_atom = {variable: fields[name].ndim == 1 for name, variable in OR_ONE.items() if name in fields}
     return {**fields, "schema_version": schema_of(fields), **per_atom}
 
 
@@ -212,11 +209,7 @@ def dictionary_of(path, fields) -> Dictionary:
     """The dictionary that has these fields: the inverse of `fields_of`; errors of impossible values name the path."""
     sequence = sequence_of(path, fields)
     check_shapes(path, fields, sequence.n_frames)
-    try:
-        tissue = Tissue(fields["t1_s"], fields["t2_s"], fields["b1"], fields.get("off_resonance_hz"))
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
-    profile, basis = slice_of(path, fields), fields.get("basis")
+    tissue, profile, basis = tissue_of(path, fields), slice_of(path, fields), fields.get("basis")
     return Dictionary(tissue, fields["dictionary"], fields["norms"], sequence, profile, basis)
 
 
@@ -228,7 +221,7 @@ def check_shapes(path, fields, n_frames: int | None = None):
     lengths = {} if n_frames is None else {"frames": n_frames}
     for name, array in ((name, fields[name]) for name in AXES if name in fields):
         _check_dtype(path, name, array, _COMPLEX if name in ("dictionary", "basis") else _REAL)
-        axes = () if name in _OR_ONE and array.ndim == 0 else AXES[name]
+        axes = () if name in OR_ONE and array.ndim == 0 else AXES[name]
         if array.ndim != len(axes) or array.size == 0:
             raise ValueError(f"{path}: {name} must be ({', '.join(axes)}), not empty; got shape {array.shape}")
         for axis, length in zip(axes, array.shape, strict=True):

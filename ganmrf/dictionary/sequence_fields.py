@@ -2,7 +2,8 @@
 
 Arrays are called as the fields that hold them, with their unit: ``flip_angle_rad``. Those of a part of a sequence have
 its name and place in front: ``blocks_0_flip_angle_rad``. Phases of half turns are counted: ``rf_phase_half_turns``. How
-arrays belong together is text, which FISP does without: older files of FISP have none.
+arrays belong together is text, which FISP does without unless it says the power of its pulses: older files of FISP
+have none. Of the power of pulses, what is usual or not known is left out, so that older versions read the rest.
 """
 
 import contextlib
@@ -31,8 +32,24 @@ _UNITS = {  # name of a field: what is added to it
     "rr_intervals": "s",
     "time": "s",
     "wait": "s",
+    "pulse_duration": "s",
+    "saturation_angle": "rad",
 }
-NAMES = {"rf_phase_half_turns", *(f"{name}_{unit}" for name, unit in _UNITS.items())}  # of any kind, but for parts
+# Fields of sequences and their parts that say the power of pulses, by which a semisolid pool is saturated -> what they
+# are where nothing is said.
+_POWER = {
+    "pulse_duration": None,
+    "pulse_shape": 1.0,
+    "saturation_angle": None,
+    "inversion_saturation": 1.0,
+    "saturation": 1.0,
+}
+_POWER_NAMES = tuple(f"{name}_{_UNITS[name]}" if name in _UNITS else name for name in _POWER)
+NAMES = {  # of any kind, but for parts
+    "rf_phase_half_turns",
+    *(f"{name}_{unit}" for name, unit in _UNITS.items()),
+    *_POWER_NAMES,
+}
 _OF_FISP = ("flip_angle", "repetition_time", "echo_time", "inversion_time")
 _LONGEST = 2**24  # characters of the structure: a block takes a thousand
 
@@ -44,10 +61,35 @@ def fields_of_sequence(sequence: PulseSequence) -> dict[str, np.ndarray]:
     fields, structure = arrays_and_structure(sequence, _variable)
     for node in array_nodes(structure):
         node["jax"] = True  # of NumPy's phases, a constructor would make half turns where it can
+    _leave_out_usual_power(structure, fields)
     fields["kind"] = np.asarray(kind_of(sequence))
-    if not isinstance(sequence, Fisp):
+    if not isinstance(sequence, Fisp) or has_power(fields):
         fields["structure"] = np.asarray(json.dumps(structure))
     return fields
+
+
+def _leave_out_usual_power(structure, arrays):
+    """Removes from a structure, and from its arrays, what a sequence without a word on the power of pulses has."""
+
+    def is_usual(name, node):
+        if name in _POWER and "array" in node:
+            array = arrays[node["array"]]
+            return array.ndim == 0 and array == _POWER[name]  # no number is equal to None
+        return name in _POWER
+
+    for part in structure.values() if isinstance(structure, dict) else structure:
+        if isinstance(part, dict | list):
+            _leave_out_usual_power(part, arrays)
+    if isinstance(structure, dict) and "class" in structure:
+        usual = {name: node for name, node in structure["fields"] if is_usual(name, node)}
+        structure["fields"] = [[name, node] for name, node in structure["fields"] if name not in usual]
+        for node in usual.values():
+            arrays.pop(node.get("array"), None)
+
+
+def has_power(names) -> bool:
+    """Whether some of the names of a file's variables say the power of pulses."""
+    return any(name.endswith(_POWER_NAMES) for name in names)
 
 
 def variables_of(path, texts) -> dict[str, tuple[int, str | None]]:
@@ -59,7 +101,7 @@ def variables_of(path, texts) -> dict[str, tuple[int, str | None]]:
       ValueError: a kind that this version does not know, or a structure that is damaged. The message names the path.
     """
     kind, structure = _kind_and_structure(path, texts)
-    if kind == "fisp":
+    if structure is None:
         return {_variable([name]): (int(name != "inversion_time"), None) for name in _OF_FISP}
     with _telling(path):
         found = {node["array"]: (len(node["shape"]), node["dtype"]) for node in array_nodes(structure)}
@@ -75,10 +117,10 @@ def sequence_of(path, fields) -> PulseSequence:
     Raises:
       ValueError: as `variables_of`; arrays that are missing, or values that no sequence of its kind has.
     """
-    kind, structure = _kind_and_structure(path, fields)
+    _, structure = _kind_and_structure(path, fields)
     arrays = {name: fields[name] for name in variables_of(path, fields) if name in fields}
     with _telling(path):
-        if kind == "fisp":
+        if structure is None:
             return Fisp(*(arrays.get(_variable([name])) for name in _OF_FISP))
         return tree_of(arrays, structure, (*KINDS.values(), *PARTS))
 
@@ -98,17 +140,18 @@ def text_of(path, texts, name: str, otherwise: str | None) -> str | None:
 
 
 def _kind_and_structure(path, texts):
-    """The kind of a sequence and, but for FISP, its structure."""
+    """The kind of a sequence and its structure, None of FISP that has none."""
     kind = text_of(path, texts, "kind", "fisp")
     if kind not in KINDS:
         known = ", ".join(KINDS)
         raise ValueError(f"{path}: its sequence is of kind {kind!r:.40}; this version knows {known}: update ganmrf")
-    if kind == "fisp" and "structure" in texts:
-        raise ValueError(
-            f"{path}: its sequence has a structure, as fisp has none, but its kind is fisp, or missing: damaged"
-        )
+    if kind == "fisp" and "structure" not in texts:
+        return kind, None
     with _telling(path):
-        return kind, None if kind == "fisp" else json.loads(text_of(path, texts, "structure", ""))
+        structure = json.loads(text_of(path, texts, "structure", ""))
+        if kind == "fisp" and ("kind" not in texts or structure["class"] != Fisp.__name__):
+            raise ValueError("its sequence has a structure of another kind, but its kind is fisp, or missing: damaged")
+        return kind, structure
 
 
 @contextlib.contextmanager

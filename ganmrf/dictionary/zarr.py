@@ -143,9 +143,9 @@ class ChunkedStore:
             raise ValueError(f"{path}: no dictionary of ganmrf") from error
         version = check_schema(path, version)
         texts = {name: np.asarray(text) for name, text in texts.items()}
-        of_its_kind = variables_of(path, texts)
-        names = [name for name in dict.fromkeys((*AXES, *_EXTRA_AXES, *of_its_kind, *NAMES)) if (path / name).is_dir()]
-        check_names(path, version, (*AXES, *of_its_kind, "n_states"), (*names, *texts))
+        own = variables_of(path, texts)
+        names = [name for name in dict.fromkeys((*own, *_EXTRA_AXES, *NAMES)) if (path / name).is_dir()]
+        check_names(path, version, (*own, "n_states"), (*names, *texts))
         opening = {name: tensorstore.open(_spec(path, name)) for name in names}
         arrays = {name: _result(array) for name, array in opening.items()}
         _check_claims(path, arrays)

@@ -18,6 +18,7 @@ from ganmrf.dictionary.npz import AXES, fields_of
 from ganmrf.dictionary.sequence_fields import sequence_of
 from ganmrf.dictionary.slice_fields import MODEL
 from ganmrf.dictionary.slice_fields import NAMES as NAMES_OF_SLICES
+from ganmrf.dictionary.tissue_fields import KIND
 from ganmrf.dictionary.zarr import ChunkedStore
 from ganmrf.parallel import meshes, one_blas_thread, run_chunks
 from ganmrf.physics.lowering import as_played, signal_dtype
@@ -25,7 +26,7 @@ from ganmrf.physics.sequences.blocks import PulseSequence
 from ganmrf.physics.sequences.kinds import kind_of
 from ganmrf.physics.simulate_many import batched_simulator, plan_n_states
 from ganmrf.physics.slice_profile import SliceModel
-from ganmrf.physics.tissue import Tissue
+from ganmrf.physics.tissue import TissueModel, parameters
 from ganmrf.pytrees import arrays_and_structure
 
 _CHUNK_BYTES = 2**25  # 32 MiB: large enough for fast files, small enough for many workers
@@ -36,7 +37,7 @@ _POLL_S = 0.5  # between two looks for what another process writes
 def begin_store(
     path,
     sequence: PulseSequence,
-    tissue: Tissue,
+    tissue: TissueModel,
     *,
     n_states: int | None = None,
     accuracy: float = 1e-4,
@@ -76,8 +77,8 @@ def begin_store(
         "chunk_atoms": chunk_atoms,
         "precision": precision.name,
     }
-    # With norm, left_out, T1, T2, B1, off-resonance and number of states.
-    bytes_per_atom = columns * dtype.itemsize + 7 * precision.itemsize
+    # With norm, left_out, number of states, and every parameter of the tissue.
+    bytes_per_atom = columns * dtype.itemsize + (3 + len(parameters(atoms))) * precision.itemsize
     given = Dictionary(atoms, None, None, sequence, slice_profile)
     leader = jax.process_index() == 0
     if leader and not path.exists():
@@ -160,7 +161,7 @@ def _require_same(store, settings, given):
     begun = store.settings
     different = [f"{name} ({begun.get(name)}, not {new})" for name, new in settings.items() if begun.get(name) != new]
     both = store.fields, fields_of(given)
-    for name in sorted((AXES.keys() | {MODEL} | NAMES_OF_SLICES) - {"basis"}):
+    for name in sorted((AXES.keys() | {MODEL, KIND} | NAMES_OF_SLICES) - {"basis"}):
         old, new = (fields.get(name, np.empty(0)) for fields in both)  # no array is empty
         if old.dtype != new.dtype or not np.array_equal(old, new):
             different.append(name)

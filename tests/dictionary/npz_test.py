@@ -215,8 +215,8 @@ def one_line(error):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"schema_version": 4}, "has schema 4; this version reads up to 3: update ganmrf"),
-        ({"schema_version": 0}, "has schema 0; this version reads up to 3"),
+        ({"schema_version": 5}, "has schema 5; this version reads up to 4: update ganmrf"),
+        ({"schema_version": 0}, "has schema 0; this version reads up to 4"),
         ({"schema_version": None}, "no schema_version: not a dictionary of ganmrf"),
         ({"schema_version": "one"}, "no schema_version: not a dictionary of ganmrf"),
         ({"t2_s": None, "echo_time_s": None}, "no t2_s, echo_time_s"),

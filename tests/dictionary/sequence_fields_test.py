@@ -43,10 +43,10 @@ def times(low, high, shape=None):
 
 def prepared():
     kinds = (
-        st.builds(Inversion, times(0, 0.125), times(0, 1)),
-        st.builds(Saturation, times(0, 0.125), times(0, 1)),
+        st.builds(Inversion, times(0, 0.125), times(0, 1), st.one_of(st.just(1.0), times(0, 1))),
+        st.builds(Saturation, times(0, 0.125), times(0, 1), st.one_of(st.just(1.0), times(0, 1))),
         st.builds(T2Preparation, times(0, 0.125), times(0, 0.125)),
-        st.builds(hard_t2_preparation, times(0, 0.125), times(0, 0.125)),
+        st.builds(hard_t2_preparation, times(0, 0.125), times(0, 0.125), st.sampled_from([None, 5e-4])),
     )
     return st.one_of(*kinds)
 
@@ -58,6 +58,25 @@ def phases(draw, n):
     return draw(st.sampled_from([np.pi * (np.rint(values) % 2), values, jax.device_put(values)]))
 
 
+# What sequences say of the power of their pulses: the range, and whether it may be (frames,).
+POWER = {
+    "pulse_duration": (2.0**-11, 2.0**-7, True),
+    "pulse_shape": (1, 4, True),
+    "saturation_angle": (0, 3, True),
+    "inversion_saturation": (0, 1, False),
+}
+
+
+@st.composite
+def powers(draw, cls, n):
+    """Keywords of some of those fields that a class has: nothing, one number, or one for each frame."""
+    found = {}
+    for name, (low, high, of_frames) in POWER.items():
+        if name in cls.__dataclass_fields__ and draw(st.booleans()):
+            found[name] = draw(times(low, high, draw(st.sampled_from([None, n])) if of_frames else None))
+    return found
+
+
 @st.composite
 def trains(draw):
     n = draw(st.sampled_from([1, 3]))
@@ -65,7 +84,9 @@ def trains(draw):
     recorded = draw(st.lists(st.booleans(), min_size=n, max_size=n))
     receiver = draw(st.one_of(st.none(), phases(n)))
     times_ = draw(times(0.0078125, 0.25, n)), draw(times(0, 0.0078125))
-    return Train(draw(times(-3, 3, n)), *times_, draw(phases(n)), receiver, turns, tuple(recorded))
+    return Train(
+        draw(times(-3, 3, n)), *times_, draw(phases(n)), receiver, turns, tuple(recorded), **draw(powers(Train, n))
+    )
 
 
 @st.composite
@@ -73,18 +94,21 @@ def sequences(draw, kind):
     n = draw(st.sampled_from([1, 3]))  # JAX compiles for every number anew
     flips, start = draw(times(-3, 3, n)), draw(st.one_of(st.none(), times(0, 2)))
     frames = draw(st.one_of(times(0.0078125, 0.25), times(0.0078125, 0.25, n))), draw(times(0, 0.0078125))
+    power = draw(powers(KINDS[kind], None if kind in ("cardiac", "tse") else n))
     if kind == "fisp":
-        return Fisp(flips, *frames, start)
+        return Fisp(flips, *frames, start, **power)
     if kind == "bssfp":
-        return Bssfp(flips, frames[0], draw(st.sampled_from([None, frames[1]])), start, None, draw(st.booleans()))
+        options = start, None, draw(st.booleans())
+        return Bssfp(flips, frames[0], draw(st.sampled_from([None, frames[1]])), *options, **power)
     if kind == "spgr":
-        return SpoiledGradientEcho(flips, *frames, start, draw(st.floats(-4, 4)))
+        return SpoiledGradientEcho(flips, *frames, start, draw(st.floats(-4, 4)), **power)
     if kind == "tse":
-        return MultiSpinEcho(flips, draw(times(0.0078125, 0.25)), draw(times(0, 2)))
+        return MultiSpinEcho(flips, draw(times(0.0078125, 0.25)), draw(times(0, 2)), **power)
     if kind == "cardiac":
         preparations = draw(st.lists(st.one_of(st.none(), prepared()), min_size=n, max_size=n))
         angles = np.stack([flips, flips])
-        return CardiacFisp(angles.T, 0.0078125, draw(times(0, 0.0078125)), preparations, draw(times(1, 2, n)))
+        echo, intervals = draw(times(0, 0.0078125)), draw(times(1, 2, n))
+        return CardiacFisp(angles.T, 0.0078125, echo, preparations, intervals, **power)
     others = st.one_of(prepared(), st.builds(Delay, times(0, 0.125), st.booleans()))
     blocks = draw(st.lists(st.one_of(trains(), others), max_size=4))
     return Blocks((*blocks, Train(flips, *frames)))
@@ -207,8 +231,8 @@ def test_files_from_before_there_were_kinds_are_read(tmp_path):
 @pytest.mark.parametrize(
     ("off_resonance", "changes", "words"),
     [
-        (None, {"kind": "fisp"}, "has a structure, as fisp has none"),
-        (None, {"kind": None}, "has a structure, as fisp has none"),
+        (None, {"kind": "fisp"}, "has a structure of another kind"),
+        (None, {"kind": None}, "has a structure of another kind"),
         (
             None,
             {"kind": "fisp", "structure": None},
@@ -232,10 +256,35 @@ def test_another_kind_is_not_read_as_fisp(tmp_path, suffix, off_resonance, chang
     assert str(error.value).startswith(str(path))
 
 
-def test_versions_that_know_fisp_alone_refuse_what_they_would_misread(tmp_path):
-    """They read schema 1, in which FISP stays, whatever else a file holds."""
+def test_the_power_of_pulses_is_told_from_none(tmp_path):
+    """One number for all frames stays one in MATLAB, too; and a file that says the power is none that says nothing."""
+    plain, number, several = (
+        dictionary(Fisp([0.5, 0.6, 0.7], 0.01, 0.002, **power))
+        for power in ({}, {"pulse_duration": 2e-3, "pulse_shape": 1.5}, {"pulse_duration": np.full(3, 2e-3)})
+    )
+    for suffix in SUFFIXES:
+        for place, expected in enumerate((plain, number, several)):
+            path = tmp_path / str(place)
+            path.mkdir(exist_ok=True)
+            assert_identical(in_memory(open_dictionary(saved(path, suffix, expected))), expected)
+    changes = {"structure": None, "schema_version": 1}
+    with pytest.raises(ValueError, match=r"pulse_duration_s.* is no variable of a sequence"):
+        load_dictionary(tampered(tmp_path, ".npz", number, **changes))
+    with pytest.raises(ValueError, match="are not those of schema 2"):
+        load_dictionary(tampered(tmp_path, ".npz", number, schema_version=2))
+
+
+def test_versions_refuse_what_they_would_misread(tmp_path):
+    """Those that know FISP alone read schema 1, in which it stays; those without pools, or power of pulses, up to 3."""
     fisp = Fisp([0.1, 0.2], 0.01, 0.002)
-    for schema, sequence, off_resonance in ((1, fisp, None), (2, fisp, 5.0), (2, Bssfp([0.1, 0.2], 0.01), None)):
+    powerful = (
+        Fisp([0.1, 0.2], 0.01, 0.002, pulse_duration=1e-3),
+        Fisp([0.1, 0.2], 0.01, 0.002, 0.02, inversion_saturation=0.5),
+        Bssfp([0.1, 0.2], 0.01, saturation_angle=1.0),
+        Blocks((Inversion(0.02, saturation=0.5), Train([0.1, 0.2], 0.01, 0.002))),
+    )
+    cases = (1, fisp, None), (2, fisp, 5.0), (2, Bssfp([0.1, 0.2], 0.01), None), *((4, each, None) for each in powerful)
+    for schema, sequence, off_resonance in cases:
         save_dictionary(tmp_path / "a.npz", dictionary(sequence, off_resonance=off_resonance))
         with np.load(tmp_path / "a.npz") as file:
             assert file["schema_version"] == schema
@@ -296,8 +345,8 @@ STRUCTURE = str(fields_of(dictionary(PREPARED))["structure"])
     [
         ({"kind": "epi"}, "its sequence is of kind 'epi'; this version knows fisp, cardiac, .*: update ganmrf"),
         ({"kind": "cardiac"}, "structure of its sequence is damaged .*cardiac"),
-        ({"kind": "fisp"}, "has a structure, as fisp has none"),
-        ({"kind": None}, "has a structure, as fisp has none"),
+        ({"kind": "fisp"}, "has a structure of another kind"),
+        ({"kind": None}, "has a structure of another kind"),
         ({"structure": None}, "structure of its sequence is damaged"),
         ({"structure": STRUCTURE[:-1]}, "structure of its sequence is damaged"),
         ({"structure": "[" * 100_000}, "structure of its sequence is damaged"),

@@ -128,13 +128,13 @@ def tampered(folder, suffix, profile, **changes):
     ("name", "changes", "words"),
     [
         ("full", {"slice_model": "curved"}, "slice is of model 'curved'; this version knows full, partitioned: update"),
-        ("full", {"slice_model": None}, "slice_extent, .* is no variable of a sequence or slice of its kind: damaged"),
-        ("full", {"slice_model": "partitioned"}, "slice_turns is no variable of a sequence or slice of its kind"),
+        ("full", {"slice_model": None}, "slice_extent, .* is no variable of a sequence, .* of its kind: damaged"),
+        ("full", {"slice_model": "partitioned"}, "slice_turns is no variable of a sequence, .* of its kind"),
         ("full", {"slice_turns": None}, "no slice_turns: not a whole dictionary"),
         ("full", {"slice_pulse_samples": None}, "no slice_pulse_samples: not a whole dictionary"),
         ("partitioned", {"slice_phases": None, "slice_extent": None}, "no slice_phases, slice_extent"),
-        ("full", {"schema_version": 2}, "slice_model are not those of schema 2: damaged"),
-        ("uniform", {"schema_version": 3}, "slice_model are not those of schema 3: damaged"),
+        ("full", {"schema_version": 2}, "slice_model.* are not those of schema 2: damaged"),
+        ("uniform", {"schema_version": 3}, "slice_model.* are not those of schema 3: damaged"),
     ],
 )
 def test_a_slice_is_not_taken_for_another(tmp_path, suffix, name, changes, words):
