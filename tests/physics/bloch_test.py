@@ -7,13 +7,14 @@ import hypothesis.strategies as st
 import jax
 import numpy as np
 import pytest
+import scipy.integrate
 
 from ganmrf.physics.bloch import isochromat_signal, slice_signal
 from ganmrf.physics.rf_pulse import RfPulse, windowed_sinc
 from ganmrf.physics.sequences.blocks import Blocks, Train
 from ganmrf.physics.sequences.fisp import Fisp
 from ganmrf.physics.slice_profile import sinc_profile
-from ganmrf.physics.tissue import Tissue
+from ganmrf.physics.tissue import ExchangingPools, SemisolidPool, Tissue
 
 # Double precision throughout; some hundred operations a frame on numbers of order 1.
 ROUNDING = 1e-12
@@ -155,3 +156,70 @@ def test_a_complex_pulse_is_played_forwards():
     # A spoiler of few turns multiplies by 1 + 2 pi i turns z: it tells the slice's middle.
     middle = np.angle(second / first) / (2 * np.pi * 0.01)
     assert middle == pytest.approx(-shift, abs=2e-3)
+
+
+def bloch_mcconnell(tissue, a_to_b):
+    """d/dt of (Mx, My, Mz) of pool a and then of pool b, of which a semisolid one has z alone."""
+    t1, t2, t1_b, m0_b = (float(getattr(tissue, name)) for name in ("t1", "t2", "t1_b", "fraction"))
+    m0_a, b_to_a = 1 - m0_b, a_to_b * (1 - m0_b) / m0_b  # in equilibrium as many spins go as come
+    turn_a = 2 * np.pi * float(tissue.off_resonance)
+    t2_b, turn_b = float(getattr(tissue, "t2_b", np.inf)), turn_a + 2 * np.pi * float(getattr(tissue, "shift", 0.0))
+
+    def mobile(_, m):
+        xa, ya, za, xb, yb, zb = m
+        return [
+            -turn_a * ya - xa / t2 - a_to_b * xa + b_to_a * xb,
+            turn_a * xa - ya / t2 - a_to_b * ya + b_to_a * yb,
+            (m0_a - za) / t1 - a_to_b * za + b_to_a * zb,
+            -turn_b * yb - xb / t2_b - b_to_a * xb + a_to_b * xa,
+            turn_b * xb - yb / t2_b - b_to_a * yb + a_to_b * ya,
+            (m0_b - zb) / t1_b - b_to_a * zb + a_to_b * za,
+        ]
+
+    def semisolid(_, m):
+        x, y, za, zb = m
+        return [
+            -turn_a * y - x / t2,
+            turn_a * x - y / t2,
+            (m0_a - za) / t1 - a_to_b * za + b_to_a * zb,
+            (m0_b - zb) / t1_b - b_to_a * zb + a_to_b * za,
+        ]
+
+    return semisolid if isinstance(tissue, SemisolidPool) else mobile
+
+
+@pytest.mark.parametrize(
+    ("kind", "values"),
+    [
+        (ExchangingPools, (1.1, 0.08, 0.15, 40.0, 0.4, 0.015, 0.9, 25.0, -12.0)),
+        (SemisolidPool, (1.8, 0.07, 0.21, 30.0, 0.34, 1.5e-5, 0.9, 8.0)),
+    ],
+)
+def test_pools_obey_the_bloch_mcconnell_equations(kind, values):
+    """Balanced frames of one isochromat, by a solver of differential equations."""
+    angles, repetition_time, echo_time, duration, shape = [0.9, 1.4, 0.6], 0.05, 0.02, 1e-3, 1.5
+    train = Train(angles, repetition_time, echo_time, turns=0, pulse_duration=duration, pulse_shape=shape)
+    tissue = kind(*values)
+    equations = bloch_mcconnell(tissue, float(tissue.exchange_rate * tissue.fraction))
+    mobile = [slice(0, 3), slice(3, 6)] if kind is ExchangingPools else [slice(0, 3)]
+    m = np.zeros(6 if kind is ExchangingPools else 4)
+    m[2], m[-1] = 1 - tissue.fraction, tissue.fraction
+    expected = []
+    for angle in 0.9 * np.array(angles):
+        cos, sin = np.cos(angle), np.sin(angle)
+        for pool in mobile:
+            m[pool] = np.array([[1, 0, 0], [0, cos, -sin], [0, sin, cos]]) @ m[pool]
+        if kind is SemisolidPool:
+            m[3] *= np.exp(-np.pi * 1.5e-5 * shape / duration * angle**2)
+        for time in (echo_time, repetition_time - echo_time):
+            m = scipy.integrate.solve_ivp(equations, (0, time), m, "DOP853", rtol=1e-11, atol=1e-13).y[:, -1]
+            if time == echo_time:
+                expected.append(sum(m[pool][0] + 1j * m[pool][1] for pool in mobile))
+    np.testing.assert_allclose(isochromat_signal(Blocks((train,)), tissue), expected, rtol=0, atol=1e-10)
+
+
+def test_a_semisolid_pool_needs_the_duration_of_pulses():
+    tissue = SemisolidPool(1.8, 0.07, 0.2, 30.0, 0.34, 1.5e-5)
+    for signal in (isochromat_signal, lambda *each: slice_signal(*each, RfPulse([1.0], 8.0), 4, 16)):
+        with pytest.raises(ValueError, match=r"Fisp\.pulse_duration must be given"):
+            signal(random_sequence(3), tissue)
