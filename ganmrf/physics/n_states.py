@@ -183,7 +183,7 @@ def _corners(box, slowest):
     T1, B1 and off-resonance, and of two pools the fraction, are at the ends of their ranges and between them; all else
     is as in that row.
     """
-    own = jax.tree.map(lambda leaf: leaf[slowest] if leaf.ndim else leaf, box)
+    own = jax.tree.map(lambda leaf: np.broadcast_to(leaf, box.shape).ravel()[slowest], box)
     ranges = {"t1": {np.sqrt(max(box.t1.min(), own.t2) * box.t1.max()), box.t1.max()}}
     ranges |= {
         name: {np.min(values), (np.min(values) + np.max(values)) / 2, np.max(values)}
