@@ -27,7 +27,8 @@ class Parameter:
       per_shown: how many of them a number in SI units is.
       suffix: end of the names of files that hold its map, without ``.nii.gz``.
       scale: largest magnitude in a body, its unit, and the unit that a larger number is in by mistake.
-      logarithmic: whether signals change evenly with its logarithm.
+      logarithmic: whether signals change evenly with its logarithm, and that of its ``offset`` added to it.
+      offset: far below it, in SI units, values all leave the same signal, and logarithms would set them far apart.
       least: its smallest value, which is itself allowed if ``may_be_least``.
       most: its largest value.
     """
@@ -40,6 +41,7 @@ class Parameter:
     suffix: str
     scale: tuple[float, str, str]
     logarithmic: bool = False
+    offset: float = 0.0
     least: float = 0.0
     may_be_least: bool = False
     most: float = np.inf
@@ -70,8 +72,9 @@ def _facts(*facts, **more):
 
 
 def _time(name, meaning, suffix):
-    # Water at body temperature, the slowest there is in a body, has 4.5 s.
-    return _facts(name, meaning, "s", "ms", 1e3, suffix, (20.0, "s", "ms"), logarithmic=True)
+    # Water at body temperature, the slowest there is in a body, has 4.5 s. The offset is half a repetition time:
+    # published ones are near 13 ms.
+    return _facts(name, meaning, "s", "ms", 1e3, suffix, (20.0, "s", "ms"), logarithmic=True, offset=6.5e-3)
 
 
 def _frequency(name, meaning, suffix):
@@ -91,7 +94,8 @@ _SCALE_OF_FRACTION = 1.0, "parts of all magnetisation", "percent"
 _FRACTION = _facts(
     "f", "fraction of pool b", "", "", 1.0, "fractionmap", _SCALE_OF_FRACTION, may_be_least=True, most=1.0
 )
-# Above 1e6 / s exchange is as fast as can be told from none: pools relax as one within a pulse.
+# Above 1e6 / s exchange is as fast as can be told from none: pools relax as one within a pulse. Below 1 / s spins relax
+# before they exchange.
 _SCALE_OF_RATE = 1e6, "1/s", "1/min"
 _EXCHANGE_RATE = _facts(
     "k",
@@ -102,9 +106,11 @@ _EXCHANGE_RATE = _facts(
     "exchangeratemap",
     _SCALE_OF_RATE,
     logarithmic=True,
+    offset=1.0,
     may_be_least=True,
 )
-# The lines of tissue have a T2 of some 10 us, and G on resonance is about as long.
+# The lines of tissue have a T2 of some 10 us, and G on resonance is about as long. At 1 us a pulse of 60 degrees that
+# takes 1 ms saturates by 3e-3.
 _SCALE_OF_LINE = 1e-2, "s", "us"
 _LINESHAPE = _facts(
     "G",
@@ -115,6 +121,7 @@ _LINESHAPE = _facts(
     "lineshapemap",
     _SCALE_OF_LINE,
     logarithmic=True,
+    offset=1e-6,
     may_be_least=True,
 )
 
