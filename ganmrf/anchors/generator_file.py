@@ -16,7 +16,7 @@ from ganmrf.gan.recipes import Recipe
 from ganmrf.physics.rf_pulse import RfPulse
 from ganmrf.physics.sequences.kinds import KINDS, PARTS
 from ganmrf.physics.slice_profile import FullSlice, PartitionedSlice, SliceProfile
-from ganmrf.physics.tissue import Tissue
+from ganmrf.physics.tissue import TISSUES
 from ganmrf.physics.tissue_box import TissueBox
 from ganmrf.pytrees import arrays_and_structure, tree_of
 
@@ -24,7 +24,7 @@ _SCHEMA_VERSIONS = {TrainedGenerator: 2, AnchoredGenerator: 3}
 _OF_ONE_SEQUENCE = (TrainedGenerator, Scaling, Recipe, *KINDS.values(), *PARTS)
 _OF_ANY_SEQUENCE = (AnchoredGenerator, NormPolynomial, TableWeights, Trunk, TrunkWeights, RadialFeatures, RadialWeights)
 _SLICES = (SliceProfile, FullSlice, PartitionedSlice, RfPulse)
-_CLASSES = (*_OF_ONE_SEQUENCE, *_OF_ANY_SEQUENCE, *_SLICES, Tissue, TissueBox)
+_CLASSES = (*_OF_ONE_SEQUENCE, *_OF_ANY_SEQUENCE, *_SLICES, *TISSUES.values(), TissueBox)
 
 
 def save_generator(path, generator: TrainedGenerator | AnchoredGenerator):

@@ -20,7 +20,7 @@ from ganmrf.physics.sequences.blocks import PulseSequence
 from ganmrf.physics.sequences.kinds import kind_of
 from ganmrf.physics.simulate import simulate_reverse
 from ganmrf.physics.simulate_many import require_signal_memory
-from ganmrf.physics.tissue import Tissue
+from ganmrf.physics.tissue import TissueModel
 
 _CHUNK = 2048  # atoms generated at a time
 _LEFT_OUT = 1e-5  # share of the anchors' signals that may lie outside the basis of compressed dictionaries
@@ -65,7 +65,7 @@ class PreparedSequence:
 
     def generate(
         self,
-        tissue: Tissue | Weights,
+        tissue: TissueModel | Weights,
         *,
         compressed: bool = False,
         allow_extrapolation: bool = False,
@@ -95,7 +95,7 @@ class PreparedSequence:
         profile, basis = self.generator.slice_profile, self.basis if compressed else None
         return Dictionary(weights.tissue, rows_out, norms, self.sequence, profile, basis)
 
-    def stream(self, tissue: Tissue | Weights) -> Dictionary:
+    def stream(self, tissue: TissueModel | Weights) -> Dictionary:
         """A dictionary whose rows are generated when they are asked for, so that `match` never holds the whole of it.
 
         Args:
@@ -120,7 +120,7 @@ class PreparedSequence:
         return Dictionary(atoms, *parts, self.sequence, self.generator.slice_profile)
 
     def _weights(self, tissue, allow_extrapolation=False):
-        if isinstance(tissue, Tissue):
+        if isinstance(tissue, TissueModel):
             return self.generator.weights(tissue, self.n_anchors, allow_extrapolation=allow_extrapolation)
         if (found := tissue.values.shape[1] - self.generator.sentinels.size) != self.n_anchors:
             raise ValueError(f"the weights are for {found} anchors, not for {self.n_anchors}")
@@ -190,7 +190,7 @@ def prepare(
 
 
 def anchored_fingerprints(
-    generator: AnchoredGenerator, sequence: PulseSequence, tissue: Tissue | Weights, *, n_states: int | None = None
+    generator: AnchoredGenerator, sequence: PulseSequence, tissue: TissueModel | Weights, *, n_states: int | None = None
 ) -> tuple[jax.Array, jax.Array]:
     """Fingerprints by all anchors as a pure function of the sequence, for `jax.grad` and `jax.vjp`, and of the tissue.
 

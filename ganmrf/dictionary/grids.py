@@ -7,7 +7,7 @@ import numpy as np
 
 from ganmrf.dictionary.pool_defaults import DEFAULTS
 from ganmrf.memory import require_memory
-from ganmrf.physics.tissue import TISSUES, Tissue, TissueModel, flag_name, parameters
+from ganmrf.physics.tissue import ORDERED_TIMES, TISSUES, Tissue, TissueModel, flag_name, parameters
 from ganmrf.pytrees import require, require_scale
 
 _BYTES = 48  # of memory for each value or atom while they are made: arrays of float64, and copies of them
@@ -142,7 +142,7 @@ def _combinations(values, facts):
     require_memory(_BYTES_AN_AXIS * len(axes) * number, f"a grid of {number:.3g} combinations", advice)
     grid = values | dict(zip(axes, np.meshgrid(*axes.values(), indexing="ij", sparse=True), strict=True))
     possible = np.ones([axis.size for axis in axes.values()], bool)
-    for t1, t2 in (("t1", "t2"), ("t1_b", "t2_b")):
+    for t1, t2 in ORDERED_TIMES:
         if t2 in grid:
             possible &= grid[t2] <= grid[t1]
             if not possible.any():

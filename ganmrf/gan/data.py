@@ -148,11 +148,13 @@ def split_and_scale(
       seed: of the split and of the noise of evaluations.
 
     Raises:
-      ValueError: a compressed dictionary, complex fingerprints for ``reconstruction=likelihood``, shares that do not
-        add up to 1, or too few atoms for them or for the rank.
+      ValueError: a compressed dictionary, one of tissue with several pools, complex fingerprints for
+        ``reconstruction=likelihood``, shares that do not add up to 1, or too few atoms for them or for the rank.
     """
     if dictionary.basis is not None:
         raise ValueError("training takes a dictionary of full length; this one is compressed")
+    if not isinstance(dictionary.tissue, Tissue):
+        raise ValueError(f"training takes tissue of one pool; this dictionary has {type(dictionary.tissue).__name__}")
     if recipe.reconstruction == "likelihood" and np.iscomplexobj(dictionary.fingerprints):
         raise ValueError("reconstruction=likelihood takes real fingerprints; those of this dictionary are complex")
     rng = np.random.default_rng(seed)

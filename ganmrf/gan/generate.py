@@ -61,7 +61,14 @@ class TrainedGenerator:
 
         What is no axis of the box, `generate` checks.
         """
-        self.box.require_inside(Tissue(**{name: getattr(tissue, name) for name in self.box.names}))
+        self.box.require_inside(_of_axes(self.box, tissue))
+
+
+def _of_axes(box, tissue):
+    """Tissue with the default in place of every parameter that is no axis of the box."""
+    others = [field for field in dataclasses.fields(tissue) if field.name not in box.names]
+    usual = {field.name: field.default for field in others if field.default is not dataclasses.MISSING}
+    return dataclasses.replace(tissue, **usual)
 
 
 def trained_box(dictionary: Dictionary) -> TissueBox:
@@ -175,8 +182,8 @@ def generate(
       The dictionary, float32 or complex64; its norms are generated too.
 
     Raises:
-      ValueError: atoms outside the trained range, another B1 or off-resonance than the trained one, a generator without
-        a basis asked for coefficients, or more atoms than the memory holds.
+      ValueError: tissue of several pools, atoms outside the trained range, another B1 or off-resonance than the trained
+        one, a generator without a basis asked for coefficients, or more atoms than the memory holds.
     """
     scaling, atoms = generator.scaling, tissue.ravel()
     if compressed and scaling.basis is None:
@@ -242,13 +249,14 @@ def _draw(generator, atoms, seed):
 
 def _require_trained(generator, atoms):
     """Raises `ValueError` where what is no axis has another value than in training."""
+    generator.box.require_known(_of_axes(generator.box, atoms))
     if np.any(np.asarray(atoms.b1) != generator.b1):
         raise ValueError(f"the generator was trained at b1 = {generator.b1:g} alone")
     if "off_resonance" in generator.box.names:
-        generator.box.require_known(Tissue(**{name: getattr(atoms, name) for name in generator.box.names}))
-    elif generator.off_resonance is None and atoms.off_resonance is not None:
+        return
+    if generator.off_resonance is None and atoms.off_resonance is not None:
         raise ValueError("the generator was trained on resonance: off_resonance must be None")
-    elif generator.off_resonance is not None and (
+    if generator.off_resonance is not None and (
         atoms.off_resonance is None or np.any(np.asarray(atoms.off_resonance) != generator.off_resonance)
     ):
         raise ValueError(f"the generator was trained at off_resonance = {generator.off_resonance:g} Hz alone")

@@ -6,11 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ganmrf.physics.tissue import Tissue, parameters
+from ganmrf.physics.tissue import ORDERED_TIMES, TISSUES, TissueModel, flag_name, parameters
 from ganmrf.pytrees import pytree, require_scale
 
-_HALF_REPETITION = 6.5e-3  # s, the offset of `log_time` for all sequences: published repetition times are near 13 ms
-_FACTS = parameters(Tissue)
 _MARGIN = 1e-6  # relative; a value rounded to float32 is off by less, and still counts as inside
 # Interpolation is worst at the ends of a range, and random tissues seldom lie there: `TissueBox.spread_to_faces` moves
 _PUSHED = 0.4  # this share of the tissues, and
@@ -18,7 +16,7 @@ _END = 0.2  # along every axis moves this share of those to each end
 
 
 def log_time(time, offset):
-    """log(time + offset): the scale of T1 and T2 on which fingerprints change evenly.
+    """log(time + offset): the scale of T1 and T2 on which fingerprints change evenly, and that of rates likewise.
 
     Fingerprints change with the ratio of two relaxation times, but times far shorter than a repetition time all leave
     the same fingerprint, and a plain logarithm would set those times far apart. The offset, half a repetition time,
@@ -30,42 +28,57 @@ def log_time(time, offset):
 @pytree
 @dataclasses.dataclass(frozen=True)
 class TissueBox:
-    """Named tissue parameters and their ranges, with T2 <= T1; the others keep the value that `Tissue` gives them.
+    """Named tissue parameters and their ranges, with T2 <= T1 in each pool; the others have their default value.
 
     Attributes:
-      names: fields of `Tissue`, ``t1`` and ``t2`` among them.
+      names: fields of the tissue, all without a default among them: ``t1`` and ``t2``, and those of a second pool.
       low: least value of each, (axes,), SI.
       high: largest value of each, (axes,).
+      kind: of tissue, a name of `TISSUES`.
 
     Raises:
-      ValueError: a name that is no field of `Tissue`, none for ``t1`` or ``t2``, a range that is empty or, but for
-        off-resonance, not positive, or a T2 whose range begins above that of T1.
+      ValueError: a name that is no field of the tissue, none for a field without a default, a range that is empty or
+        holds values that no tissue has, or a T2 whose range begins above that of T1.
     """
 
     names: tuple[str, ...] = dataclasses.field(metadata={"static": True})
     low: np.ndarray
     high: np.ndarray
+    kind: str = dataclasses.field(default="one_pool", metadata={"static": True})
 
     def __post_init__(self):
         object.__setattr__(self, "names", tuple(self.names))
-        if unknown := [name for name in self.names if name not in _FACTS]:
-            raise ValueError(f"TissueBox.names must be of {', '.join(_FACTS)}; got {unknown[0]}")
-        if len(set(self.names)) < len(self.names) or not {"t1", "t2"} <= set(self.names):
-            raise ValueError(f"TissueBox.names must hold t1 and t2, and each name once; got {', '.join(self.names)}")
+        if self.kind not in TISSUES:
+            raise ValueError(f"TissueBox.kind must be one of {', '.join(TISSUES)}; got {self.kind!r}")
+        facts = self._facts
+        if unknown := [name for name in self.names if name not in facts]:
+            raise ValueError(f"TissueBox.names must be of {', '.join(facts)}; got {unknown[0]}")
+        needed = [name for name, default in self._defaults.items() if default is dataclasses.MISSING]
+        if len(set(self.names)) < len(self.names) or not {*needed} <= {*self.names}:
+            all_needed = " and ".join([", ".join(needed[:-1]), needed[-1]])
+            raise ValueError(f"TissueBox.names must hold {all_needed}, and each name once; got {', '.join(self.names)}")
         for name in ("low", "high"):
             object.__setattr__(self, name, np.asarray(getattr(self, name), float))
             if getattr(self, name).shape != (len(self.names),):
                 raise ValueError(f"TissueBox.{name} must hold {len(self.names)} values, one for each name")
-        for name, low, high in zip(self.names, self.low, self.high, strict=True):
-            least, rule = (-np.inf, "finite") if _signed(name) else (0, "positive")
-            if not least < low < high < np.inf:
-                raise ValueError(
-                    f"TissueBox: the range of {name} must be {rule} and not empty; got {low:g} to {high:g}"
-                )
-            require_scale(f"TissueBox: the range of {name}", [low, high], *_FACTS[name].scale)
-        t1, t2 = (self.low[self.names.index(name)] for name in ("t1", "t2"))
-        if t2 > t1:
-            raise ValueError(f"TissueBox: t2 must not begin above t1; got {t2:g} and {t1:g} s")
+        ranges = dict(zip(self.names, zip(self.low, self.high, strict=True), strict=True))
+        for name, (low, high) in ranges.items():
+            if not (facts[name].allows([low, high]).all() and low < high):
+                rule = f"{facts[name].rule}, and not empty"
+                raise ValueError(f"TissueBox: the range of {name} must be {rule}; got {low:g} to {high:g}")
+            require_scale(f"TissueBox: the range of {name}", [low, high], *facts[name].scale)
+        for t1, t2 in ORDERED_TIMES:
+            if t2 in ranges and ranges[t2][0] > ranges[t1][0]:
+                values = f"{ranges[t2][0]:g} and {ranges[t1][0]:g} s"
+                raise ValueError(f"TissueBox: {t2} must not begin above {t1}; got {values}")
+
+    @property
+    def _facts(self):
+        return parameters(TISSUES[self.kind])
+
+    @property
+    def _defaults(self):
+        return {field.name: field.default for field in dataclasses.fields(TISSUES[self.kind])}
 
     def sobol(self, number: int, rng) -> np.ndarray:
         """Places spread evenly over the unit cube, (number, axes): a scrambled Sobol sequence; ``rng`` or a seed."""
@@ -74,23 +87,26 @@ class TissueBox:
         return qmc.Sobol(len(self.names), rng=rng).random_base2(int(np.ceil(np.log2(number))))[:number]
 
     @jax.jit
-    def spread(self, cube) -> Tissue:
+    def spread(self, cube) -> TissueModel:
         """The tissue at places in the unit cube, (..., axes), axes in the order of ``names``; all of it is in the box.
 
-        T1 and T2 are uniform on the scale of `log_time` with 6.5 ms. T2 runs from its least value to the smaller of T1
-        and its largest value.
+        What is logarithmic (`Parameter`), such as T1 and T2, is uniform on the scale of ``log(value + offset)``, the
+        rest is uniform. T2 runs from its least value to the smaller of T1 and its largest value, in each pool.
         """
-        found = {}
+        found, below = {}, {t2: t1 for t1, t2 in ORDERED_TIMES}
         for name in sorted(self.names):  # T1 before T2
-            low, high = self._ends(name)
-            if name == "t2":
-                high = jnp.minimum(high, _scaled("t1", found["t1"]))
-            found[name] = _unscaled(name, low + (high - low) * cube[..., self.names.index(name)])
-        found["t2"] = jnp.minimum(found["t1"], found["t2"])  # T2 <= T1 in spite of rounding
-        return Tissue(**found)
+            (low, high), facts = self._ends(name), self._facts[name]
+            if name in below:
+                high = jnp.minimum(high, _scaled(facts, found[below[name]]))
+            value = _unscaled(facts, low + (high - low) * cube[..., self.names.index(name)])
+            # In spite of rounding.
+            if name in below:
+                value = jnp.minimum(found[below[name]], value)
+            found[name] = jnp.clip(value, facts.least, facts.most) if facts.may_be_least else value
+        return TISSUES[self.kind](**found)
 
     @jax.jit
-    def spread_to_faces(self, cube, place, lot) -> Tissue:
+    def spread_to_faces(self, cube, place, lot) -> TissueModel:
         """`spread`, but where ``lot``, (..., 1), is in the lowest two fifths, places are pushed to faces of the cube.
 
         ``place``, (..., axes), says where each coordinate goes: its lowest fifth to 0, its highest to 1. Both are
@@ -100,39 +116,40 @@ class TissueBox:
         return self.spread(jnp.where(lot < _PUSHED, faces, cube))
 
     @jax.jit
-    def coordinates(self, tissue: Tissue) -> jax.Array:
+    def coordinates(self, tissue: TissueModel) -> jax.Array:
         """Coordinates of tissue in the unit cube, as generators see tissue: 0 to 1 along each axis, (..., axes).
 
-        Traceable, and smooth in the tissue. T1 and T2 are on the scale of `log_time` with 6.5 ms, the others linear.
+        Traceable, and smooth in the tissue. Axes have the scales of `spread`.
         """
         columns = []
         for name in self.names:
             low, high = self._ends(name)
-            columns.append(jnp.broadcast_to((_scaled(name, getattr(tissue, name)) - low) / (high - low), tissue.shape))
+            value = _scaled(self._facts[name], getattr(tissue, name))
+            columns.append(jnp.broadcast_to((value - low) / (high - low), tissue.shape))
         return jnp.stack(columns, axis=-1)
 
     def _excess(self, tissue):
         """How far outside each atom lies, relative to the end of the range that it passes, (atoms, axes); 0 inside.
 
-        Of what may have any sign it is relative to the end that is farther from 0.
+        Of what may be 0, or have any sign, it is relative to the end that is farther from 0.
         """
         self._require_axes(tissue)
         atoms = jax.tree.map(np.asarray, tissue.ravel())
         columns = []
         for name, low, high in zip(self.names, self.low, self.high, strict=True):
             values = np.broadcast_to(getattr(atoms, name), atoms.shape).astype(float)
-            if _signed(name):
+            if self._facts[name].signed or self._facts[name].may_be_least:
                 beyond = np.maximum(low - values, values - high) / max(abs(low), abs(high))
             else:
                 beyond = np.maximum(low / values, values / high) - 1
             columns.append(np.where(beyond > _MARGIN, beyond, 0))
         return np.stack(columns, axis=1)
 
-    def outside(self, tissue: Tissue) -> np.ndarray:
+    def outside(self, tissue: TissueModel) -> np.ndarray:
         """Which atoms lie outside, (atoms,), bool."""
         return (self._excess(tissue) > 0).any(axis=1)
 
-    def require_inside(self, tissue: Tissue):
+    def require_inside(self, tissue: TissueModel):
         """Raises `ValueError` where an atom lies outside; it names the parameter, the worst value and by how much."""
         self.require_known(tissue)
         excess = self._excess(tissue)
@@ -148,37 +165,37 @@ class TissueBox:
             "generates them all the same"
         )
 
-    def require_known(self, tissue: Tissue):
-        """Raises `ValueError` where a parameter with an axis is None, or another one not the default of `Tissue`."""
+    def require_known(self, tissue: TissueModel):
+        """Raises `ValueError` where a parameter with an axis is None, another not its default, or the kind another."""
         self._require_axes(tissue)
-        plain = Tissue(1.0, 1.0)
-        for name in (name for name in _FACTS if name not in self.names):
-            usual, values = getattr(plain, name), getattr(tissue, name)
+        for name, usual in ((name, usual) for name, usual in self._defaults.items() if name not in self.names):
+            values = getattr(tissue, name)
             if usual is None and values is not None:
                 raise ValueError(f"the generator has no axis for {name}: it must be None")
             if usual is not None and np.any(np.asarray(values) != float(usual)):
                 raise ValueError(f"the generator has no axis for {name}: it must be {float(usual):g} for all atoms")
 
     def _require_axes(self, tissue):
+        if type(tissue) is not TISSUES[self.kind]:
+            wanted = TISSUES[self.kind].__name__
+            raise ValueError(f"the generator is for tissue of the kind {wanted}; got {type(tissue).__name__}")
         for name, low, high in zip(self.names, self.low, self.high, strict=True):
-            if getattr(tissue, name) is None:  # off-resonance, which alone may be None
+            if getattr(tissue, name) is None:
+                facts = self._facts[name]
+                ends = f"{low * facts.per_shown:g} to {high * facts.per_shown:g} {facts.shown}"
                 raise ValueError(
                     f"the generator has an axis for {name}: the atoms must have it, too, within the trained range of "
-                    f"{low:g} to {high:g} Hz (--{name}_hz)"
+                    f"{ends} (--{flag_name(name, facts)})"
                 )
 
     def _ends(self, name):
-        axis = self.names.index(name)
-        return _scaled(name, self.low[axis]), _scaled(name, self.high[axis])
+        axis, facts = self.names.index(name), self._facts[name]
+        return _scaled(facts, self.low[axis]), _scaled(facts, self.high[axis])
 
 
-def _signed(name):
-    return _FACTS[name].signed
+def _scaled(facts, value):
+    return log_time(value, facts.offset) if facts.logarithmic else value
 
 
-def _scaled(name, value):
-    return log_time(value, _HALF_REPETITION) if _FACTS[name].logarithmic else value
-
-
-def _unscaled(name, value):
-    return jnp.exp(value) - _HALF_REPETITION if _FACTS[name].logarithmic else value
+def _unscaled(facts, value):
+    return jnp.exp(value) - facts.offset if facts.logarithmic else value

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ganmrf.physics.tissue import Tissue
+from ganmrf.physics.tissue import ORDERED_TIMES, TISSUES, SemisolidPool, Tissue
 from ganmrf.physics.tissue_box import TissueBox
 
 BOX = TissueBox(("t1", "t2", "b1"), [0.01, 0.002, 0.7], [3.0, 0.5, 1.3])
@@ -79,6 +79,82 @@ def test_a_parameter_without_an_axis_must_be_as_usual():
         plain.require_inside(Tissue(np.array([0.5]), 0.1, off_resonance=0.0))
 
 
+POOLS = {  # kind -> least and largest value of each parameter with an axis; what may be 0 begins there
+    "exchanging": {
+        **{"t1": (0.3, 3.0), "t2": (0.02, 0.4), "fraction": (0, 0.4), "exchange_rate": (0, 100)},
+        **{"t1_b": (0.05, 2.0), "t2_b": (0.005, 0.4), "b1": (0.7, 1.3), "shift": (-20, 30)},
+    },
+    "semisolid": {
+        **{"t1": (0.3, 3.0), "t2": (0.02, 0.4), "fraction": (0, 0.4), "exchange_rate": (0, 100)},
+        **{"t1_b": (0.2, 2.0), "lineshape": (0, 3e-5)},
+    },
+}
+
+
+def pool_box(kind):
+    ranges = POOLS[kind]
+    return TissueBox(tuple(ranges), *np.transpose([*ranges.values()]), kind)
+
+
+@pytest.mark.parametrize("kind", POOLS)
+@hypothesis.given(data=st.data())
+def test_boxes_of_pools_hold_what_they_spread(kind, data):
+    box = pool_box(kind)
+    cube = data.draw(st.lists(st.floats(0, 1, width=32), min_size=len(box.names), max_size=len(box.names)))
+    tissue = box.spread(jnp.array([cube]))
+    assert isinstance(tissue, TISSUES[kind])
+    again = dataclasses.replace(tissue)  # whose constructor checks that there is such tissue
+    box.require_inside(again)
+    found = np.asarray(box.coordinates(tissue))[0]
+    free = [n for n, name in enumerate(box.names) if name not in ("t2", "t2_b")]
+    np.testing.assert_allclose(found[free], np.array(cube)[free], atol=1e-5)
+    for t1, t2 in ORDERED_TIMES:
+        if t2 in box.names:
+            axis, longest = box.names.index(t2), dict(zip(box.names, box.high, strict=True))[t2]
+            if getattr(tissue, t1)[0] >= longest:  # T2 has its whole range
+                np.testing.assert_allclose(found[axis], cube[axis], atol=1e-5)
+            assert -1e-5 <= found[axis] <= 1 + 1e-5
+
+
+def test_what_may_be_zero_begins_there():
+    box = pool_box("semisolid")
+    ends = [box.spread(np.full(len(box.names), end)) for end in (0.0, 1.0)]
+    for name in ("fraction", "exchange_rate", "lineshape"):
+        assert float(getattr(ends[0], name)) == pytest.approx(0, abs=1e-6 * POOLS["semisolid"][name][1])
+        np.testing.assert_allclose(getattr(ends[1], name), POOLS["semisolid"][name][1], rtol=1e-5)
+    middle = box.spread(np.full(len(box.names), 0.5))
+    np.testing.assert_allclose(middle.fraction, 0.2, rtol=1e-6)
+    np.testing.assert_allclose(middle.exchange_rate, np.sqrt(101) - 1, rtol=1e-5)  # log(k + 1 / s) is even
+    outside = dataclasses.replace(middle, fraction=0.41)
+    with pytest.raises(ValueError, match=r"fraction = 0\.41, 2\.5 % beyond 0 to 0\.4"):
+        box.require_inside(outside)
+
+
+def test_another_kind_of_tissue_is_refused():
+    tissue = SemisolidPool(1.0, 0.1, 0.2, 14.0, 0.34, 1.5e-5)
+    for box, other in ((BOX, tissue), (pool_box("semisolid"), Tissue(1.0, 0.1))):
+        for check in (box.require_inside, box.outside, box.require_known):
+            with pytest.raises(ValueError, match=f"for tissue of the kind .*; got {type(other).__name__}"):
+                check(other)
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "message"),
+    [
+        ("two", {}, "kind must be one of one_pool, exchanging, semisolid; got 'two'"),
+        ("exchanging", {"fraction": None}, "must hold t1, t2, fraction, exchange_rate, t1_b and t2_b, and each name"),
+        ("exchanging", {"fraction": (0, 1.5)}, "the range of fraction must be 0 to 1, and not empty; got 0 to 1.5"),
+        ("exchanging", {"exchange_rate": (-1, 10)}, "the range of exchange_rate must be 0 or more"),
+        ("exchanging", {"t1_b": (0.004, 2.0)}, "t2_b must not begin above t1_b; got 0.005 and 0.004 s"),
+        ("exchanging", {"lineshape": (1e-5, 2e-5)}, "names must be of t1, t2, fraction, .*; got lineshape"),
+    ],
+)
+def test_boxes_of_pools_that_cannot_be(kind, changes, message):
+    ranges = {name: ends for name, ends in (POOLS["exchanging"] | changes).items() if ends is not None}
+    with pytest.raises(ValueError, match=message):
+        TissueBox(tuple(ranges), *np.transpose([*ranges.values()]), kind)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -86,7 +162,7 @@ def test_a_parameter_without_an_axis_must_be_as_usual():
         ({"names": ("t1", "b1"), "low": [0.1, 0.7], "high": [3, 1.3]}, "must hold t1 and t2"),
         ({"names": ("t1", "t2", "t1")}, "each name once"),
         ({"low": [0.01, 0.002]}, "low must hold 3 values"),
-        ({"high": [3, 0.5, 0.6]}, "the range of b1 must be positive and not empty; got 0.7 to 0.6"),
+        ({"high": [3, 0.5, 0.6]}, "the range of b1 must be positive and finite, and not empty; got 0.7 to 0.6"),
         ({"low": [0.01, 0.02, 0.7]}, "t2 must not begin above t1; got 0.02 and 0.01 s"),
     ],
 )
