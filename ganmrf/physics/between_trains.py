@@ -60,7 +60,8 @@ def _effect(block, played, tissue):
         along, recovery, wait = *_t2_prepared(tissue, block.time), block.wait
     else:  # an inversion or a saturation
         mobile, pools = n_pools(tissue)
-        factors = (block.factor,) * mobile + (block.saturation,) * (pools - mobile)
+        kept = 1.0 if block.saturation is None else block.saturation
+        factors = (block.factor,) * mobile + (kept,) * (pools - mobile)
         along = tuple(tuple(factors[i] if i == j else 0.0 for j in range(pools)) for i in range(pools))
         recovery, wait = (0.0,) * pools, block.time
     crushed = _crushed(tissue)

@@ -191,10 +191,14 @@ def _corners(box, slowest):
         if (values := getattr(box, name, None)) is not None
     }
     corners = np.array(list(itertools.product(*ranges.values()))).T
-    fields = vars(own) | dict(zip(ranges, corners, strict=True))
-    return type(box)(
-        **{n: each if each is None else np.broadcast_to(each, corners[0].shape) for n, each in fields.items()}
-    )
+    own = jax.tree.map(lambda leaf: np.broadcast_to(leaf, corners[0].shape), own)
+    return _replaced(own, **dict(zip(ranges, corners, strict=True)))
+
+
+def _replaced(tissue, **fields):
+    """A tissue with other arrays of NumPy, which its constructor would make tracers of where a caller is traced."""
+    own = [value for value in (vars(tissue) | fields).values() if value is not None]
+    return jax.tree.unflatten(jax.tree.structure(tissue), own)
 
 
 def _references(needed, exact):
@@ -248,7 +252,7 @@ def _slice_signals(sequence, probes, slice_profile):
 
     def simulate(rows, _):
         voxels = tissue.rows(np.resize(rows, _SLICE_ROWS))
-        voxels = dataclasses.replace(voxels, b1=voxels.b1[0])
+        voxels = _replaced(voxels, b1=voxels.b1[0])
         positions = lower_slice(slice_profile, sequence, voxels, int(n_states[rows[0]]), padded=True)
         signals[rows] = np.asarray(run(sequence, voxels, positions)).T[: len(rows)]
 

@@ -88,7 +88,7 @@ def test_values_at_hand_and_traced_values_give_the_same(n_states, inverted):
 
 def test_each_lane_keeps_as_many_states_as_it_asks_for():
     t1 = np.linspace(0.3, 3, 32, dtype=np.float32)
-    arguments = (mrf_fisp(150), t1, np.float32(0.3) * t1, np.float32(1))
+    arguments = mrf_fisp(150), Tissue(t1, np.float32(0.3) * t1)
     signal = np.asarray(compiled(fisp_signal, n_states=41)(*arguments, None, np.repeat(np.float32([5, 17]), 16)))
     for lanes, n_states in [(slice(0, 16), 5), (slice(16, 32), 17)]:
         alone = quickly(functools.partial(fisp_signal, n_states=n_states))(*arguments)

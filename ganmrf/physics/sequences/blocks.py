@@ -85,7 +85,7 @@ class Train:
         0 is balanced.
       recorded: whether the echo is part of the signal, static.
       pulse_duration: of the pulses, s, one number or (frames,), which a semisolid pool needs; None where not known.
-      pulse_shape: mean of the squared waveform of the pulses over the squared mean, 1 for a rectangle, likewise.
+      pulse_shape: mean of the squared waveform of the pulses over the squared mean, likewise; None for 1.
       saturation_angle: of a pulse off resonance in front of each frame's, rad, likewise; it has the duration and the
         shape of the other, and saturates a semisolid pool as an excitation by this angle would. None for no such pulse.
 
@@ -101,7 +101,7 @@ class Train:
     turns: tuple[int, ...] | int = dataclasses.field(default=1, metadata={"static": True})
     recorded: tuple[bool, ...] | bool = dataclasses.field(default=True, metadata={"static": True})
     pulse_duration: jax.Array | float | None = None
-    pulse_shape: jax.Array | float = 1.0
+    pulse_shape: jax.Array | float | None = 1.0
     saturation_angle: jax.Array | float | None = None
 
     def __post_init__(self):

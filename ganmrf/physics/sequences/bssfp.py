@@ -37,7 +37,7 @@ class Bssfp:
       half_start: whether a pulse of half the first flip angle, half the first repetition time before it and of opposite
         phase, catalyses the steady state.
       pulse_duration: of the pulses, s, one number or (frames,), which a semisolid pool needs; None where not known.
-      pulse_shape: mean of the squared waveform of the pulses over the squared mean, 1 for a rectangle, likewise.
+      pulse_shape: mean of the squared waveform of the pulses over the squared mean, likewise; None for 1.
       inversion_saturation: what the inversion multiplies the magnetisation of a semisolid pool by, 0 to 1.
       saturation_angle: of a pulse off resonance in front of each frame's, rad, likewise; it has the duration and the
         shape of the other, and saturates a semisolid pool as an excitation by this angle would. None for no such pulse.
@@ -53,8 +53,8 @@ class Bssfp:
     rf_phase: jax.Array | HalfTurns | None = None
     half_start: bool = dataclasses.field(default=True, metadata={"static": True})
     pulse_duration: jax.Array | float | None = None
-    pulse_shape: jax.Array | float = 1.0
-    inversion_saturation: jax.Array | float = 1.0
+    pulse_shape: jax.Array | float | None = 1.0
+    inversion_saturation: jax.Array | float | None = 1.0
     saturation_angle: jax.Array | float | None = None
 
     def __post_init__(self):

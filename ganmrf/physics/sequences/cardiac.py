@@ -43,7 +43,7 @@ class CardiacFisp:
       rr_intervals: time from the first frame of each beat to the first frame of the next, s, (beats,); the last one
         changes no signal.
       pulse_duration: of the pulses, s, one number, which a semisolid pool needs; None where it is not known.
-      pulse_shape: mean of the squared waveform of the pulses over the squared mean, 1 for a rectangle, likewise.
+      pulse_shape: mean of the squared waveform of the pulses over the squared mean, likewise; None for 1.
 
     Raises:
       ValueError: counts that disagree, an interval that is shorter than a train and the preparation after it (with the
@@ -56,7 +56,7 @@ class CardiacFisp:
     preparations: tuple
     rr_intervals: jax.Array
     pulse_duration: jax.Array | float | None = None
-    pulse_shape: jax.Array | float = 1.0
+    pulse_shape: jax.Array | float | None = 1.0
 
     def __post_init__(self):
         for name in ("flip_angle", "repetition_time", "echo_time", "rr_intervals"):

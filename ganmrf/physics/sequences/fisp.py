@@ -34,7 +34,7 @@ class Fisp:
       echo_time: time from this frame's pulse to its echo, s, (frames,) or one number for all.
       inversion_time: time from the ideal inversion to the first pulse, s, one number; None for no inversion.
       pulse_duration: of the pulses, s, one number or (frames,), which a semisolid pool needs; None where not known.
-      pulse_shape: mean of the squared waveform of the pulses over the squared mean, 1 for a rectangle, likewise.
+      pulse_shape: mean of the squared waveform of the pulses over the squared mean, likewise; None for 1.
       inversion_saturation: what the inversion multiplies the magnetisation of a semisolid pool by, 0 to 1.
       saturation_angle: of a pulse off resonance in front of each frame's, rad, likewise; it has the duration and the
         shape of the other, and saturates a semisolid pool as an excitation by this angle would. None for no such pulse.
@@ -52,8 +52,8 @@ class Fisp:
     echo_time: jax.Array | float
     inversion_time: jax.Array | float | None = None
     pulse_duration: jax.Array | float | None = None
-    pulse_shape: jax.Array | float = 1.0
-    inversion_saturation: jax.Array | float = 1.0
+    pulse_shape: jax.Array | float | None = 1.0
+    inversion_saturation: jax.Array | float | None = 1.0
     saturation_angle: jax.Array | float | None = None
 
     def __post_init__(self):

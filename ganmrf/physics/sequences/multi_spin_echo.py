@@ -34,7 +34,7 @@ class MultiSpinEcho:
       excitation_angle: nominal flip angle of the excitation, rad; its phase is pi/2 from that of the others.
 
       pulse_duration: of the pulses, s, one number, which a semisolid pool needs; None where it is not known.
-      pulse_shape: mean of the squared waveform of the pulses over the squared mean, 1 for a rectangle, likewise.
+      pulse_shape: mean of the squared waveform of the pulses over the squared mean, likewise; None for 1.
 
     Raises:
       ValueError: values that a `Train` refuses.
@@ -44,7 +44,7 @@ class MultiSpinEcho:
     echo_spacing: jax.Array | float
     excitation_angle: jax.Array | float = np.pi / 2
     pulse_duration: jax.Array | float | None = None
-    pulse_shape: jax.Array | float = 1.0
+    pulse_shape: jax.Array | float | None = 1.0
 
     def __post_init__(self):
         angle = floating("refocusing_angle", self.refocusing_angle)

@@ -29,7 +29,7 @@ class _Pulse:
 
     time: jax.Array | float
     efficiency: jax.Array | float = 1.0
-    saturation: jax.Array | float = 1.0
+    saturation: jax.Array | float | None = None
 
     def __post_init__(self):
         check_times(self, "time")
@@ -47,7 +47,7 @@ class Inversion(_Pulse):
     """An inversion pulse whose transverse magnetisation is crushed, and ``time``, s, until what follows.
 
     ``efficiency`` is 1 for an ideal pulse, 0 for none: z becomes ``(1 - 2 efficiency) z``. That of a semisolid pool is
-    multiplied by ``saturation``, 0 to 1.
+    multiplied by ``saturation``, 0 to 1; None for 1.
     """
 
     @property
@@ -61,7 +61,7 @@ class Saturation(_Pulse):
     """A saturation pulse whose transverse magnetisation is crushed, and ``time``, s, of recovery.
 
     ``efficiency`` is 1 for an ideal pulse, 0 for none: z becomes ``(1 - efficiency) z``. That of a semisolid pool is
-    multiplied by ``saturation``, 0 to 1.
+    multiplied by ``saturation``, 0 to 1; None for 1.
     """
 
     @property
@@ -100,7 +100,7 @@ class Played:
       time: from each pulse to the next one, and from the last one to the crusher, s.
       wait: from the crusher to what follows, s.
       pulse_duration: of each pulse, s, (pulses,) or one for all, which a semisolid pool needs; None where not known.
-      pulse_shape: mean of the squared waveform of a pulse over the squared mean, likewise.
+      pulse_shape: mean of the squared waveform of a pulse over the squared mean, likewise; None for 1.
 
     Raises:
       ValueError: values that no scanner plays, counts that disagree, or times that are in ms by their size.
@@ -111,7 +111,7 @@ class Played:
     time: jax.Array | float
     wait: jax.Array | float = 0.0
     pulse_duration: jax.Array | float | None = None
-    pulse_shape: jax.Array | float = 1.0
+    pulse_shape: jax.Array | float | None = 1.0
 
     def __post_init__(self):
         check_times(self, "wait")

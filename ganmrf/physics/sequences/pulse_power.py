@@ -13,21 +13,27 @@ from ganmrf.pytrees import floating, is_traced, require, require_positive, requi
 
 _LONGEST = 0.1  # s, of a pulse: 100 times the pulses of fingerprinting, and 1 ms is meant where more is given
 _SHORTEST = 0.3e-3  # s: see `require_pulse_durations`
-_FIELDS = {"pulse_duration": None, "pulse_shape": 1.0, "saturation_angle": None}
+_FIELDS = "pulse_duration", "pulse_shape", "saturation_angle"
+_OF_POOL = "inversion_saturation", "saturation"  # what a preparation leaves of a semisolid pool
 
 
 def check_pulses(block, frames: int, dtype):
     """Makes the fields of a block or sequence that say the power of its pulses arrays, and checks them.
 
-    Each is one number or (frames,).
+    Each is one number or (frames,). Without a duration the others say nothing, and are None, which is no leaf.
 
     Raises:
       ValueError: a duration that is not positive or in ms by its size, a shape below 1, a fraction of magnetisation
-        outside 0 to 1, an angle that is not finite, or another number of frames.
+        outside 0 to 1, an angle that is not finite, another number of frames, or what goes with a duration without one.
     """
-    kind = type(block).__name__
-    for name in (*_FIELDS, "inversion_saturation", "saturation"):
-        if (value := getattr(block, name, None)) is None:
+    kind, unknown = type(block).__name__, getattr(block, "pulse_duration", 0) is None
+    for name in (*_FIELDS, *_OF_POOL):
+        value = getattr(block, name, None)
+        if unknown and value is not None:
+            if is_traced(value) or np.ndim(value) or float(value) != 1.0:
+                raise ValueError(f"{kind}.{name} goes with a pulse_duration, which is None; got {value}")
+            object.__setattr__(block, name, None)
+        if unknown or value is None:
             continue
         value = jnp.asarray(value, dtype) if isinstance(value, int | float) else floating(name, value)
         if value.shape not in ((), (frames,)) or (name not in _FIELDS and value.ndim):
@@ -47,7 +53,7 @@ def check_pulses(block, frames: int, dtype):
 
 def pulses_of(sequence, frames=slice(None)) -> dict:
     """The fields that say the power of pulses, for a part of a sequence: of some ``frames``."""
-    found = {name: getattr(sequence, name, default) for name, default in _FIELDS.items()}
+    found = {name: getattr(sequence, name, None) for name in _FIELDS}
     return {name: value[frames] if np.ndim(value) else value for name, value in found.items()}
 
 
@@ -56,7 +62,8 @@ def saturating_power(train, b1):
     square, off_resonance = train.flip_angle**2, getattr(train, "saturation_angle", None)
     if off_resonance is not None:
         square = square + off_resonance**2
-    return jnp.reshape(train.pulse_shape / train.pulse_duration * square, (-1, 1)) * jnp.reshape(b1, (1, -1)) ** 2
+    shape = 1.0 if train.pulse_shape is None else train.pulse_shape
+    return jnp.reshape(shape / train.pulse_duration * square, (-1, 1)) * jnp.reshape(b1, (1, -1)) ** 2
 
 
 def require_durations(name: str, duration):
