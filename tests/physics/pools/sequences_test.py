@@ -1,0 +1,41 @@
+"""Signals of two pools are the mean over isochromats of the Bloch-McConnell equations, in every kind of sequence."""
+
+import jax
+import numpy as np
+import pytest
+
+from ganmrf.physics.bloch import isochromat_signal
+from ganmrf.physics.simulate import simulate
+from tests.physics.pools.cases import relative, sequences, tissues
+
+pytestmark = pytest.mark.usefixtures("quick_compiler")
+# All kinds of tissue where signals can be real; elsewhere those that are complex anyway.
+CASES = [
+    *(("fisp", tissue) for tissue in tissues(np.random.default_rng(0))),
+    ("cardiac", "exchanging"),
+    ("cardiac", "semisolid, off resonance"),
+    ("bssfp", "exchanging, off resonance"),
+    ("bssfp", "semisolid"),
+    ("spoiled gradient echo", "exchanging, off resonance"),
+    ("spoiled gradient echo", "semisolid"),
+    ("spin echoes", "exchanging"),
+    ("blocks", "exchanging, off resonance"),
+    ("blocks", "semisolid, off resonance"),
+]
+
+
+@pytest.mark.parametrize(("sequence", "tissue"), CASES)
+def test_signals_are_the_mean_over_isochromats(sequence, tissue):
+    rng = np.random.default_rng(5)
+    sequence, tissue = sequences(rng)[sequence], tissues(rng)[tissue]
+    with jax.enable_x64(True):
+        wide = jax.tree.map(lambda leaf: leaf.astype(float), (sequence, tissue))
+        expected = 1j * isochromat_signal(*wide)
+        found = np.asarray(simulate(*wide))
+        assert found.shape == expected.shape
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12 * np.abs(expected).max())
+    narrow = np.asarray(simulate(sequence, tissue))
+    assert relative(narrow, expected).max() < 1e-5
+    # What has no imaginary part is real.
+    real = np.abs(expected.imag).max() < 1e-12 * np.abs(expected).max()
+    assert np.isrealobj(narrow) == np.isrealobj(found) == real
