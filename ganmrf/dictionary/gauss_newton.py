@@ -79,6 +79,10 @@ def _gauss_newton(model, data, rows, mesh):
         kept = tried[better]
         values[:, kept], signals[kept] = target[:, kept], new_signals[better]
         m0[kept], residual[kept], step[:, kept] = (each[..., better] for each in new)
+    idle = _idle(model, np.linalg.norm(signals, axis=2).T ** 2)
+    if (again := idle.any(axis=0)).any():  # where it went on the way there tells nothing
+        values = np.where(idle, model.start[:, rows], values)
+        signals[again] = model.signals(values[:, again], rows[again], mesh)
     inside = model.inside(values, rows)
     stds, of_m0 = (np.where(inside, each, np.inf) for each in _bounds(model, values, signals, m0))
     found = {"m0": m0, "residual": residual, "converged": inside & ~moves, "m0_std": of_m0}
@@ -96,25 +100,37 @@ def _least_squares(model, values, signals, data):
     rest = gram[:, 1:, 1:] - gram[:, 1:, :1] * gram[:, :1, 1:] / energy[:, None, None]
     gradient = (m0.conj()[:, None] * (inner[:, 1:] - gram[:, 1:, 0] * m0[:, None])).real
     # In units in which every derivative of the voxel's signal has norm 1.
-    size = np.abs(m0)[:, None] * np.sqrt(np.einsum("vnn->vn", gram[:, 1:, 1:]).real)
+    energies = np.einsum("vnn->vn", gram).real
+    size = np.abs(m0)[:, None] * np.sqrt(energies[:, 1:])
     size = np.where(size > 0, size, 1)
     information = np.abs(m0)[:, None, None] ** 2 * rest.real / (size[:, :, None] * size[:, None, :])
-    step = _solved(information, gradient / size).T / size.T
+    free = ~_idle(model, energies.T).T
+    step = _solved(information, gradient / size, free).T / size.T
     if (held := model.held(values, step)).any():  # the best step of all others
-        free = ~held.T
-        step = _solved(information * free[:, :, None] * free[:, None, :], free * gradient / size).T / size.T
+        step = _solved(information, gradient / size, free & ~held.T).T / size.T
     return m0, residual, step / np.maximum(np.abs(step / model.longest_step).max(axis=0), 1)
 
 
-def _solved(information, gradient):
+def _solved(information, gradient, free):
+    """The step of each voxel's ``free`` parameters that its information and gradient want, (voxels, params)."""
+    if not free.all():
+        information = information * free[:, :, None] * free[:, None, :]
     inverse = np.linalg.pinv(information, rcond=_ROUNDING, hermitian=True)
-    return (inverse @ gradient[:, :, None])[..., 0]
+    return (inverse @ np.where(free, gradient, 0)[:, :, None])[..., 0]
+
+
+def _idle(model, energies):
+    """Which parameters change a voxel's signal by no more than rounding, (params, voxels).
+
+    ``energies`` are those of the signal and of its derivatives by steps, (1 + params, voxels).
+    """
+    return energies[1:] * model.longest_step**2 <= _ROUNDING * energies[0]
 
 
 def _bounds(model, values, signals, m0):
     """Standard deviations of parameters, (params, voxels), and of abs(M0), for noise 1."""
     energies = np.linalg.norm(signals, axis=2).T ** 2
-    idle = energies[1:] * model.longest_step**2 <= _ROUNDING * energies[0]
+    idle = _idle(model, energies)
     signal, *derivatives = np.moveaxis(signals, 1, 0)
     derivatives = [
         each / value[:, None] if logarithmic else each
