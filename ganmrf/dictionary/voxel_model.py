@@ -199,11 +199,11 @@ def _range(name: str, parameter: Parameter, atoms):
     if parameter.logarithmic:
         levels = levels[levels > 0]
         if not levels.size:
-            raise ValueError(f"fit={name}: all atoms of the dictionary have 0, which has no logarithm: leave it out")
+            raise ValueError(f"--fit={name}: all atoms of the dictionary have 0, which has no logarithm: leave it out")
         return levels[0] / _MARGIN, levels[-1] * _MARGIN, -np.inf, np.inf, _LONGEST_STEP, _CONVERGED
     if levels.size == 1:
         raise ValueError(
-            f"fit={name}: all atoms of the dictionary have {levels[0]:.4g} {parameter.unit}; a grid of several says "
+            f"--fit={name}: all atoms of the dictionary have {levels[0]:.4g}; a grid of several says "
             "within what range to fit it"
         )
     half = np.diff(levels) / 2
