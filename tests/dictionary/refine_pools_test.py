@@ -83,7 +83,7 @@ def test_rates_are_fitted_too_and_an_empty_pool_has_none():
 
 
 def test_error_bars_of_an_empty_pool_are_those_without_what_it_alone_has():
-    truth, images = between_atoms()
+    _, images = between_atoms()
     images, maps = images[:, :4], match(semisolid(), images[:, :4])
     names = ("t1", "t2", "fraction", "exchange_rate")
     free = refine(semisolid(), images, maps, fit=names, noise=1e-4, force=True)
