@@ -18,7 +18,7 @@ GROUPS = {
         "evaluate_anchored",
         "cardiac_dictionary",
     ),
-    "map": ("reconstruct_maps",),
+    "map": ("reconstruct_maps", "map_fractions"),
     "design": ("design_sequence", "export_pulseq"),
     "study": (
         "studies.hidden_b1",

@@ -148,11 +148,14 @@ def _bounds(signals, fractions, total):
 
 def require_one_field(dictionary: Dictionary):
     """Raises `ValueError` for atoms of several B1 or off-resonances: the components of a voxel feel the same."""
-    for field in ("b1", "off_resonance"):
+    for field, flag in (("b1", "--b1"), ("off_resonance", "--off_resonance_hz")):
         values = getattr(dictionary.tissue, field)
         if values is not None and np.ptp(values) > 0:
             low, high = (f"{value:.4g}" for value in (np.min(values), np.max(values)))
-            raise ValueError(f"components of a voxel have one {field}, but those of the atoms go from {low} to {high}")
+            raise ValueError(
+                f"components of a voxel have one {field}, but the dictionary has {low} to {high}: simulate one for one "
+                f"number ({flag})"
+            )
 
 
 def require_apart(components: Dictionary):
