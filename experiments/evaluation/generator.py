@@ -145,7 +145,8 @@ class Evaluation(NamedTuple):
     def counted_biases(self, method: str) -> dict[str, np.ndarray]:
         """Bias over noise of T1, T2 and M0 by a method, at those evenly spread atoms ``biased`` that count."""
         counted = self.reference.evaluated[self.biased] & (self.biased % _step(len(self.reference.evaluated)) == 0)
-        return {name: values[counted] for name, values in self.biases[method]._asdict().items()}
+        bias = self.biases[method]
+        return {name: values[counted] for name, values in (bias.parameters | {"m0": bias.m0}).items()}
 
     def of(self, methods, shown: str) -> "Evaluation":
         """The evaluation of some of the methods, of which one is shown."""

@@ -1,11 +1,11 @@
-"""What errors of generated fingerprints do to maps: the bias of T1, T2 and M0 in standard deviations of the noise.
+"""What errors of generated fingerprints do to maps: the bias of tissue and M0 in standard deviations of the noise.
 
 Whether a voxel is matched to another atom depends on how far apart the atoms are, and errors too small for that all
 look alike. Bias has no such threshold. Below 1 it is smaller than the scatter of a single voxel.
 """
 
+import dataclasses
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,7 @@ import numpy as np
 
 from ganmrf.dictionary.build import Dictionary
 from ganmrf.dictionary.cramer_rao import cramer_rao, induced_bias
+from ganmrf.dictionary.parameter_maps import ParameterMaps
 from ganmrf.dictionary.voxel_model import derivatives_by, fitted_parameters
 from ganmrf.physics.lowering import signal_dtype
 from ganmrf.physics.simulate_many import plan_n_states, simulate_all
@@ -23,19 +24,18 @@ _BLOCK = 512  # atoms in memory at a time: 4 MB of 1000 frames in float64 for ea
 _ACCURACY = 1e-4  # of the derivatives, and of the bias with them
 
 
-class BiasToNoise(NamedTuple):
+@dataclasses.dataclass(frozen=True, init=False)
+class BiasToNoise(ParameterMaps):
     """Magnitude of the bias over the standard deviation by noise, for M0 = 1, dimensionless, each (atoms,), float64.
 
-    NaN where the signal does not determine T1, T2 and M0.
+    NaN where the signal does not determine all of them. Each parameter is an attribute as well: ``bias.t1``.
 
     Attributes:
-      t1: of T1.
-      t2: of T2.
+      parameters: of each parameter of tissue that `fitted_parameters` names: T1 and T2, say.
       m0: of abs(M0).
     """
 
-    t1: np.ndarray
-    t2: np.ndarray
+    parameters: dict[str, np.ndarray]
     m0: np.ndarray
 
 
@@ -45,9 +45,9 @@ def bias_to_noise(
     """The bias that errors of generated fingerprints induce, beside the Cramer-Rao bound, atom by atom.
 
     The error of an atom is the difference of generated and simulated signal for M0 = 1, norms times fingerprints. To
-    first order it moves least-squares estimates of T1, T2 and complex M0 by `induced_bias`; their standard deviations
-    are those of `cramer_rao`. Both follow from one set of derivatives, which are simulated block by block. Where atoms
-    have several off-resonances, off-resonance is estimated with T1, T2 and M0.
+    first order it moves least-squares estimates of tissue and complex M0 by `induced_bias`; their standard deviations
+    are those of `cramer_rao`. Both follow from one set of derivatives, which are simulated block by block. Estimated
+    are T1, T2 and what `refine` fits with them: the fraction of a second pool and off-resonance where atoms have several.
 
     Args:
       simulated: the dictionary that is the truth, compressed or not.
@@ -77,7 +77,8 @@ def bias_to_noise(
     chosen = np.arange(simulated.tissue.size) if rows is None else np.asarray(rows)
     atoms = jax.tree.map(np.asarray, simulated.tissue).rows(chosen)
     states = plan_n_states(sequence, atoms, n_states=None, accuracy=_ACCURACY, slice_profile=profile)
-    found, names = np.empty((len(generated), 3, atoms.size)), fitted_parameters(simulated)
+    names = fitted_parameters(simulated)
+    found = np.empty((len(generated), len(names) + 1, atoms.size))
 
     def signals_of(rows):
         """Signals and the derivatives of `derivatives_by`, float64 or complex128, (1 + params, rows, columns)."""
@@ -107,7 +108,7 @@ def bias_to_noise(
                 for ratios, ours in zip(found, others, strict=True):
                     ratios[:, rows] = _ratios(signals, ours - truth, noise)
             bar.update(min(_BLOCK, atoms.size - start))
-    return [BiasToNoise(*ratios) for ratios in found]
+    return [BiasToNoise(parameters=dict(zip(names, ratios, strict=False)), m0=ratios[-1]) for ratios in found]
 
 
 @jax.jit
@@ -115,4 +116,4 @@ def _ratios(signals, error, noise):
     signal, *derivatives = signals
     shifts, of_m0 = induced_bias(signal, derivatives, error)
     stds, std_of_m0 = cramer_rao(signal, derivatives, 1.0, noise)
-    return jnp.abs(jnp.stack([*shifts[:2], of_m0.real])) / jnp.stack([*stds[:2], std_of_m0])
+    return jnp.abs(jnp.stack([*shifts, of_m0.real])) / jnp.stack([*stds, std_of_m0])

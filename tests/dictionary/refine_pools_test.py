@@ -10,6 +10,7 @@ import pytest
 from ganmrf.dictionary.build import build_dictionary
 from ganmrf.dictionary.compress import compress
 from ganmrf.dictionary.grids import grid_of, pool_grid
+from ganmrf.dictionary.induced_bias import bias_to_noise
 from ganmrf.dictionary.match import match
 from ganmrf.dictionary.refine import refine
 from ganmrf.physics.sequences.published import mrf_fisp
@@ -140,6 +141,24 @@ def test_t1_alone_is_fitted_where_t2_is_known_and_stays_above_it():
     assert_found(refined, truth, ("t1",))
     assert refined.stds.keys() == {"t1"}
     assert refine(dictionary, images, maps, known={"t2": 1.0}).t1 >= 1.0
+
+
+def test_errors_of_fingerprints_move_a_fit_of_the_fraction():
+    """To first order the error of an atom moves the fit of its signal by what `bias_to_noise` says."""
+    atoms, rng = semisolid(), np.random.default_rng(2)
+    fraction, t2 = np.asarray(atoms.tissue.fraction), np.asarray(atoms.tissue.t2)
+    rows = rng.permutation(np.flatnonzero((fraction > 0.15) & (t2 < 0.1)))[:6]
+    error = 1e-4 * rng.standard_normal(atoms.fingerprints.shape)
+    wrong = dataclasses.replace(atoms, fingerprints=atoms.fingerprints + error)
+    (ratios,) = bias_to_noise(atoms, [wrong], noise=1e-3, rows=rows)
+    before, after = (
+        refine(atoms, images, match(atoms, images), noise=1e-3, force=True)
+        for images in ((atoms.norms[rows, None] * each.fingerprints[rows].astype(float)).T for each in (atoms, wrong))
+    )
+    for name in ("t1", "t2", "fraction", "m0"):
+        moved = np.abs(getattr(after, name) - getattr(before, name)) / getattr(before, f"{name}_std")
+        # Second order, and the accuracy of the derivatives.
+        np.testing.assert_allclose(getattr(ratios, name), moved, rtol=0.05, atol=5e-3, err_msg=name)
 
 
 def test_what_the_scan_does_not_determine_is_refused_with_its_bounds():
