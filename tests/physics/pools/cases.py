@@ -58,7 +58,7 @@ def sequences(rng) -> dict:
         "bssfp": Bssfp(angles, 0.01, **inverted, **PULSES, **saturation),
         "spoiled gradient echo": SpoiledGradientEcho(angles, 0.011, 3e-3, **inverted, **PULSES, **saturation),
         "spin echoes": MultiSpinEcho(rng.uniform(1, 3.1, 6), 0.012, 1.4, **PULSES),
-        "blocks": Blocks((played, train, Delay(0.03), T2Preparation(0.04, 0.01), skipped, Delay(0.2, True), skipped)),
+        "blocks": Blocks((played, train, Delay(0.03), skipped, *preparations[2:], skipped, Delay(0.2, True), skipped)),
     }
 
 
