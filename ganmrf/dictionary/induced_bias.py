@@ -46,8 +46,8 @@ def bias_to_noise(
 
     The error of an atom is the difference of generated and simulated signal for M0 = 1, norms times fingerprints. To
     first order it moves least-squares estimates of tissue and complex M0 by `induced_bias`; their standard deviations
-    are those of `cramer_rao`. Both follow from one set of derivatives, which are simulated block by block. Estimated
-    are T1, T2 and what `refine` fits with them: the fraction of a second pool and off-resonance where atoms have several.
+    are those of `cramer_rao`. Both follow from one set of derivatives, which are simulated block by block. They are of
+    T1, T2 and what `refine` fits beside them: the fraction of pool b and off-resonance, where atoms have several.
 
     Args:
       simulated: the dictionary that is the truth, compressed or not.
