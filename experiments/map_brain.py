@@ -5,15 +5,20 @@ Example::
     ganmrf map_brain --output=runs/brain
     ganmrf map_brain --output=runs/refined --refine
     ganmrf map_brain --output=runs/balanced --sequence=bssfp
+    ganmrf map_brain --output=runs/mt --tissue=semisolid --refine --snr=100
 
 A noisy scan of the digital brain is matched with the dictionary. ``--refine`` also fits T1 and T2 between the atoms,
 with error bars, and counts how often their 95 % intervals hold the truth. With ``--sequence=bssfp``, whose signal is of
 off-resonance too, B0 is mapped with T1 and T2: unless flags say otherwise, the brain is less than 30 Hz off resonance
-(``--b0_variation_hz``), and the dictionary has the coarse grid at every Hz from -30 to 30, compressed to rank 100. The
-``--slice_model`` is of the scan and of the dictionary. Of the full slice, the default, the scan is also matched with
-dictionaries of the other models, whose bias the report and ``metrics.json`` tell (``--nocompare_slices``). The
-output folder gets ``report.html``, the maps (NIfTI, seconds and Hz; ``maps.png``), ``metrics.json`` and
-``config.json``.
+(``--b0_variation_hz``), and the dictionary has the coarse grid at every Hz from -30 to 30, compressed to rank 100. With
+``--tissue=semisolid`` or ``exchanging``, white and grey matter have a second pool of spins, and so have the atoms, of
+the coarse grid unless flags say otherwise: its fraction is mapped with T1 and T2, and its errors are told beside their
+bounds.
+
+The ``--slice_model`` is of the scan and of the dictionary. Of the full slice, the default, the scan of one pool is also
+matched with dictionaries of the other models, whose bias the report and ``metrics.json`` tell
+(``--nocompare_slices``). The output folder gets ``report.html``, the maps (NIfTI, seconds and Hz; ``maps.png``),
+``metrics.json`` and ``config.json``.
 """
 
 import dataclasses
@@ -23,6 +28,7 @@ import time
 
 import numpy as np
 
+from experiments.evaluation.parameters import errors_of_parameters, further_parameters
 from experiments.evaluation.slices import FULL, errors_by_model, other_models
 from experiments.flags.command_line import command
 from experiments.reports.brain import maps_figure, write_brain_report
@@ -34,9 +40,12 @@ from ganmrf.files import make_folder, replacing, write_json
 from ganmrf.imaging.phantom import COARSEST, PURE, Brain
 from ganmrf.io.maps import describe, write_maps
 from ganmrf.metrics import coverage, rrmse, tissue_table
+from ganmrf.physics.tissue import parameters
 from ganmrf.runs.configs import SimulationConfig
 from ganmrf.runs.slices import AS_PLAYED, slice_words
+from ganmrf.runs.tissues import check_fit
 from ganmrf.runs.workdir import require_own
+from ganmrf.scan_settings import FitConfig
 from ganmrf.scanner import Scanner
 from ganmrf.settings import configuration, group, setting, to_plain
 
@@ -80,10 +89,14 @@ class Config:
     refine: bool = setting(False, "also fit between the atoms, with error bars, and compare those with the truth")
     compare_slices: bool = setting(
         True,
-        "of a full slice, also map with dictionaries of a partitioned and of a small-tip one",
+        "of a full slice of one pool, also map with dictionaries of a partitioned and of a small-tip one",
         goes_with=("slice_model=full",),
     )
     simulation: SimulationConfig = group(SimulationConfig, defaults=AS_PLAYED)
+    estimate: FitConfig = group(FitConfig)
+
+    def __post_init__(self):
+        check_fit(self.estimate, self.simulation.pools)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,7 +122,7 @@ class Results:
 @command(Config)
 def main(config: Config, given: frozenset[str]):
     """Runs the experiment and writes its files."""
-    config = _with_b0(config, given)
+    config = _with_pools(_with_b0(config, given), given)
     require_own(config.output, config)
     folder = pathlib.Path(config.output)
     results = map_brain(config, folder)
@@ -125,6 +138,12 @@ def main(config: Config, given: frozenset[str]):
         if row.voxels:
             t1, t2 = (f"{100 * error:.2f} %" for error in (row.t1_rrmse, row.t2_rrmse))
             print(f"{row.name:12s} {row.voxels:6d} voxels, RRMSE T1 {t1}, T2 {t2}")
+    for row in results.metrics["further_parameters"]:
+        bound = "" if row["bound"] is None else f", bound {row['bound']:.3g}"
+        print(
+            f"{row['tissue']:12s} {row['voxels']:6d} voxels, {row['parameter']} {row['true']:.3g}, bias "
+            f"{row['bias']:+.2g}, RMSE {row['rmse']:.2g}{bound}"
+        )
     for model, tissues in results.metrics["slice_models"].items():
         for name, row in tissues.items():
             if row["voxels"]:
@@ -133,7 +152,7 @@ def main(config: Config, given: frozenset[str]):
     if "rms_error_off_resonance_hz" in results.metrics:
         print(f"RMS error of off-resonance {results.metrics['rms_error_off_resonance_hz']:.2f} Hz")
     for row in results.metrics.get("coverage_of_95_percent_intervals", []):
-        held = ", ".join(f"{name.upper()} {100 * row[name]:.1f} %" for name in ("t1", "t2", "b0") if name in row)
+        held = ", ".join(f"{name.upper()} {100 * row[name]:.1f} %" for name in _covered(row))
         filled = f"{100 * row['filled']:g} %"
         print(f"{row['tissue']:12s} {row['voxels']:6d} voxels filled to {filled}, 95 % intervals hold {held}")
     print(f"report: {folder / 'report.html'}")
@@ -155,6 +174,15 @@ def _with_b0(config, given):
     return dataclasses.replace(config, b0_variation_hz=b0, rank=rank, simulation=simulation)
 
 
+def _with_pools(config, given):
+    """The settings of tissue with a second pool: a coarse grid, and one model of the slice, unless flags say more."""
+    if config.simulation.pools.tissue == "one_pool":
+        return config
+    if not given & {"grid", "t1_ms"}:
+        config = dataclasses.replace(config, simulation=config.simulation.on_grid("coarse"))
+    return config if "compare_slices" in given else dataclasses.replace(config, compare_slices=False)
+
+
 def map_brain(config: Config, folder) -> Results:
     """Dictionary, brain, scan, noise, matching and errors.
 
@@ -173,6 +201,7 @@ def map_brain(config: Config, folder) -> Results:
     played = {"slice_profile": config.simulation.slice_profile()}
     others = other_models(config.simulation) if config.compare_slices else {}
     of_brain = {"variation": config.variation, "b1_variation": config.b1_variation}
+    of_brain["kind"] = config.simulation.pools.tissue
     scanner = Scanner(size=config.size, **of_brain, b0_variation=config.b0_variation_hz)
     scanner.require_memory(sequence.n_frames)
     if config.rank is not None:
@@ -192,7 +221,8 @@ def map_brain(config: Config, folder) -> Results:
         by_model[name] = timed(f"matching, {name}", match, atoms, scan.images, mask=brain.mask, progress=True)
     refined = None
     if config.refine:
-        refined = timed("refining", refine, dictionary, scan.images, maps, mask=brain.brain_mask, progress=True)
+        how = {"fit": config.estimate.fit, "force": config.estimate.force_fit, "progress": True}
+        refined = timed("refining", refine, dictionary, scan.images, maps, mask=brain.brain_mask, **how)
     if config.save_scan:
         for name, arrays in (("scan", {"images": scan.images}), ("mask", {"mask": brain.mask})):
             with replacing(folder / f"{name}.npz") as path:
@@ -207,6 +237,8 @@ def map_brain(config: Config, folder) -> Results:
         "tissues": _numbers(rows),
         "slice_models": {name: _numbers(of_model) for name, of_model in errors_by_model(by_model, brain).items()},
     }
+    further = further_parameters(maps, refined, tissue)
+    metrics["further_parameters"] = errors_of_parameters(further, refined or maps, brain)
     for name, found in (("", maps), ("refined_", refined)):
         if found is not None and found.off_resonance is not None:
             wrong = (found.off_resonance - brain.off_resonance)[inside]
@@ -230,16 +262,23 @@ def _numbers(rows):
     return {row.name: {k: None if v != v else v for k, v in row._asdict().items()} for row in rows}
 
 
+def _covered(row):
+    """Names of the parameters in a row of `coverages`."""
+    return [name for name in row if name not in ("tissue", "filled", "voxels")]
+
+
 def coverages(refined: Refined, brain: Brain) -> list[dict]:
     """How often 95 % intervals of refined maps hold the truth: a row for each tissue and least part of the voxel.
 
     What else is in a voxel shifts T1 and T2, and no error bar knows: voxels that one tissue fills wholly show whether
     the error bars are right, and the others what a mixture does.
     """
-    t1, t2 = brain.truth()
-    found = {"t1": (refined.t1, refined.t1_std, t1), "t2": (refined.t2, refined.t2_std, t2)}
-    if refined.off_resonance_std is not None:
-        found["b0"] = refined.off_resonance, refined.off_resonance_std, brain.off_resonance
+    truths = brain.truths() | {"off_resonance": brain.off_resonance}
+    found = {
+        parameter.name.lower(): (refined.parameters[name], refined.stds[name], truths[name])
+        for name, parameter in parameters(brain.tissue).items()
+        if name in refined.stds
+    }
     filled, rows = brain.fractions.max(axis=0), []
     for least in (_WHOLLY, PURE):
         for label, tissue in enumerate(brain.tissue_names):

@@ -4,6 +4,7 @@ Example::
 
     ganmrf reconstruct_maps --input=scan.h5 --output=runs/scan
     ganmrf reconstruct_maps --input=images.nii.gz --schedule=mrf.seq --mask=brain.nii.gz --output=maps
+    ganmrf reconstruct_maps --input=scan.h5 --output=mt --tissue=semisolid --grid=coarse --fix=exchange_rate:14
 
 Raw data is ISMRMRD/MRD, HDF5 or a stream (``.h5``, ``.mrd``, ``.ismrmrd``), or Siemens' ``.dat``, with its trajectory
 or one of ``--trajectory`` (``.npz``, ``.npy``, ``.mat``, or the ``.seq`` that was played) or nominal ``--gradients``,
@@ -16,6 +17,11 @@ nowhere negative is matched as one of magnitudes. Every voxel with signal, or of
 are refined between the atoms with the Cramer-Rao bound as error bar. Every stage is kept in the output folder: called
 again, the command goes on where it was cut off.
 
+``--tissue=semisolid`` or ``exchanging`` also maps the fraction of a second pool of spins, with its error bars: what the
+scan can tell of it is in the report, which shows voxels as not determined where the error bar exceeds the value
+(``--undetermined``). Parameters beyond T1, T2 and the fraction have one value each (``--fix``) unless ``--fit`` names
+them. A ``--dictionary`` says itself what tissue it is of.
+
 ``--method=frames --norefine --signal_threshold=0`` matches an image series as it is, in every voxel with any signal: a
 ``--dictionary`` in a ``.zarr`` folder is then read block by block, and never is in memory whole.
 """
@@ -27,15 +33,17 @@ import pathlib
 import numpy as np
 
 from experiments.flags.command_line import command
-from experiments.reports.scan import write_reconstruction_report
+from experiments.reports.scan import medians_of, undetermined_shares, write_reconstruction_report
 from ganmrf.files import check_output, write_json
 from ganmrf.imaging.pipeline import METHODS
 from ganmrf.io.maps import describe, file_stem, map_files, save_maps, write_maps
 from ganmrf.io.mrd import write_mrd_images
 from ganmrf.io.series import is_dicom
+from ganmrf.physics.tissue import parameters
 from ganmrf.runs.configs import SimulationConfig
 from ganmrf.runs.pulseq_schedules import is_pulseq
 from ganmrf.runs.slices import AS_PLAYED, slice_words
+from ganmrf.runs.tissues import check_fit
 from ganmrf.runs.workdir import Workdir
 from ganmrf.scan_settings import ReconstructionConfig, is_raw
 from ganmrf.scan_to_maps import map_scan
@@ -65,6 +73,7 @@ class Config:
     simulation: SimulationConfig = group(SimulationConfig, defaults=AS_PLAYED)
 
     def __post_init__(self):
+        check_fit(self.reconstruction.estimate, self.simulation.pools)
         file_stem(self.prefix)  # refused here, not after the work
         self.reconstruction.check_reads(self.input)
         source, folder = (pathlib.Path(path).resolve() for path in (self.input, self.output))
@@ -88,28 +97,35 @@ def main(config: Config, given: frozenset[str]):
         _write(folder, config, results)
         write_reconstruction_report(folder / "report.html", config, results)
     matched = results.maps.index >= 0
-    best = results.refined or results.maps
-    t1, t2 = (np.median(values[matched]) for values in (best.t1, best.t2))
-    print(f"{matched.sum()} voxels, median T1 {t1:.4g} s, T2 {t2:.4g} s, quality {_median_quality(results):.4f}")
+    facts = parameters(results.dictionary.tissue)
+    medians = [
+        f"{facts[name].name} {value:.4g} {facts[name].unit}".rstrip() for name, value in medians_of(results).items()
+    ]
+    print(f"{matched.sum()} voxels, median {', '.join(medians)}, quality {_median_quality(results):.4f}")
+    for name, share in undetermined_shares(config, results).items():
+        if share:
+            print(f"{facts[name].name} is not determined by this sequence in {100 * share:.3g} % of the voxels")
     print(f"report: {folder / 'report.html'}")
 
 
 def _map(config, stages):
     simulation, named = config.simulation, {}
     if config.reconstruction.dictionary is None:
-        named = {"tissue": simulation.tissue(), "slice_profile": _slice_profile(config)}
+        named = {"tissue": simulation.tissue(), "slice_profile": _of_slice(config, SimulationConfig.slice_profile)}
+        if simulation.pools.saturated:
+            named["power"] = _of_slice(config, SimulationConfig.power)
         if simulation.names_sequence:
             named["sequence"] = simulation.sequence()
     return map_scan(config.input, stages, config=config.reconstruction, progress=True, **named)
 
 
-def _slice_profile(config):
-    """The slice that the flags name, of the pulse and the spoiler of a .seq file that says where the samples lie."""
+def _of_slice(config, what):
+    """What the flags name, of the pulse and the spoiler of a .seq file that says where the samples lie."""
     simulation, raw = config.simulation, config.reconstruction.raw
     if not simulation.names_sequence and is_pulseq(raw.trajectory):
         with contextlib.suppress(ValueError):  # of no use where another sequence is given
-            return dataclasses.replace(simulation, schedule=raw.trajectory, schedule_slice=raw.slice).slice_profile()
-    return simulation.slice_profile()
+            return what(dataclasses.replace(simulation, schedule=raw.trajectory, schedule_slice=raw.slice))
+    return what(simulation)
 
 
 def _write(folder: pathlib.Path, config, results):
@@ -153,6 +169,7 @@ def _write(folder: pathlib.Path, config, results):
         "atoms": len(results.dictionary.norms),
         "median_quality": _median_quality(results),
         "median_residual_over_noise": None if results.fit is None else float(np.median(results.fit.ratio)),
+        "undetermined": undetermined_shares(config, results),
         "notes": results.notes,
         "seconds": results.seconds,
     }

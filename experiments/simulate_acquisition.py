@@ -5,10 +5,12 @@ Example::
     ganmrf simulate_acquisition --output=scan.h5 --truth=truth
     ganmrf reconstruct_maps --input=scan.h5 --output=runs/scan
     ganmrf simulate_acquisition --output=balanced.h5 --sequence=bssfp --b0_variation_hz=20
+    ganmrf simulate_acquisition --output=mt.h5 --tissue=semisolid --truth=truth
 
 One spiral a frame, turned from frame to frame, as in the GAN-MRF paper: 48-fold undersampled, 256 x 256 over 300 mm, 20
 coils. The file holds the trajectory and, of FISP, the sequence; ``--truth`` is a folder for the true T1 and T2 of
-voxels that one tissue fills to 95 % (0 in the others), the brain's mask, B1, and B0 in Hz, as NIfTI.
+voxels that one tissue fills to 95 % (0 in the others), the brain's mask, B1, and B0 in Hz, as NIfTI; and of a
+``--tissue`` with a second pool its parameters.
 """
 
 import pathlib
@@ -22,6 +24,7 @@ from ganmrf.io.maps import write_image
 from ganmrf.io.mrd import write_mrd
 from ganmrf.io.series import read_array
 from ganmrf.physics.sequences.fisp import Fisp
+from ganmrf.physics.tissue import parameters
 from ganmrf.runs.configs import TISSUE_FIELDS, SimulationConfig, SpiralConfig
 from ganmrf.runs.slices import AS_PLAYED, slice_words
 from ganmrf.settings import configuration, group, setting
@@ -51,7 +54,9 @@ class Config:
     trajectory: str | None = setting(
         None, "measured trajectory, 1/m, .npz or .mat; default: as designed", reads=True, instead_of=_OF_DESIGN
     )
-    simulation: SimulationConfig = group(SimulationConfig, without=TISSUE_FIELDS, defaults=AS_PLAYED)
+    simulation: SimulationConfig = group(
+        SimulationConfig, without=tuple(name for name in TISSUE_FIELDS if name != "tissue"), defaults=AS_PLAYED
+    )
     sampling: SpiralConfig = group(SpiralConfig)
 
 
@@ -65,6 +70,7 @@ def main(config: Config):
         b1_variation=config.b1_variation,
         b0_variation=config.b0_variation_hz,
         off_resonance=config.off_resonance_hz,
+        kind=config.simulation.pools.tissue,
     )
     trajectory = _trajectory(config, sequence.n_frames)
     scanner.require_memory(*trajectory.shape[:2])
@@ -75,8 +81,10 @@ def main(config: Config):
     write_mrd(config.output, raw)
     if truth is not None:
         brain = scan.brain
-        (t1, t2), b1 = brain.truth(), np.broadcast_to(brain.tissue.b1, brain.brain_mask.shape)
-        maps = {"T1map": t1, "T2map": t2, "mask": brain.brain_mask, "B1map": b1, "fieldmap": brain.off_resonance}
+        truths, b1 = brain.truths(), np.broadcast_to(brain.tissue.b1, brain.brain_mask.shape)
+        facts = parameters(brain.tissue)
+        maps = {facts[name].suffix: each for name, each in truths.items() if name not in ("b1", "off_resonance")}
+        maps |= {"mask": brain.brain_mask, "B1map": b1, "fieldmap": brain.off_resonance}
         for name, values in maps.items():
             write_image(truth / f"{name}.nii.gz", np.nan_to_num(values), brain.affine)
     frames, coils, samples = raw.kspace.shape

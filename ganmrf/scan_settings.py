@@ -5,12 +5,14 @@ import pathlib
 from ganmrf.imaging.pipeline import METHODS
 from ganmrf.io.mrd_frames import COUNTERS
 from ganmrf.io.trajectories import CYCLIC, GRADIENT_UNITS, UNITS
+from ganmrf.physics.tissue import TISSUES, flag_name, parameters
 from ganmrf.settings import configuration, flat, group, setting
 
 _RAW_SUFFIXES = ".h5", ".mrd", ".ismrmrd", ".dat"
 _ITERATIVE = ("method=sense|low_rank",)
 _GIVEN = ("trajectory", "gradients")
 _MAGNITUDE = "auto", "yes", "no"
+_WITH_POOLS = "tissue=" + "|".join(kind for kind in TISSUES if kind != "one_pool")
 _OF_SIMULATION = (
     "sequence",
     "schedule",
@@ -28,6 +30,16 @@ _OF_SIMULATION = (
     "time_bandwidth",
     "window",
     "spoiler_turns",
+    "tissue",
+    *(
+        flag_name(name, parameter)
+        for kind in TISSUES.values()
+        for name, parameter in parameters(kind).items()
+        if name not in parameters(TISSUES["one_pool"])
+    ),
+    "fix",
+    "pulse_duration_ms",
+    "pulse_shape",
 )
 
 
@@ -97,6 +109,34 @@ class RawConfig:
 
 
 @configuration
+class FitConfig:
+    """What is fitted between the atoms, and from when on a value counts as not determined.
+
+    Raises:
+      ValueError: a field that breaks its rule.
+    """
+
+    fit: tuple[str, ...] | None = setting(
+        None,
+        "parameters to fit, such as t1,t2,fraction; default: T1, T2 and, where the dictionary has several, the "
+        "fraction of a second pool and off-resonance",
+        choices=tuple(dict.fromkeys(name for kind in TISSUES.values() for name in parameters(kind))),
+        goes_with=("refine",),
+    )
+    force_fit: bool = setting(
+        False, "also fit what the scan does not determine", goes_with=("fit", "dictionary", _WITH_POOLS)
+    )
+    # At the value itself, an interval of one standard deviation reaches 0: the scan does not tell it from nothing.
+    undetermined: float = setting(
+        1.0,
+        "standard deviation, over the value, above which the report shows a voxel as not determined, 1 being 100 %; of "
+        "a fraction and of off-resonance, over the standard deviation of values spread over the dictionary's range",
+        above=0,
+        goes_with=("refine",),
+    )
+
+
+@configuration
 class ReconstructionConfig:
     """How a scan becomes maps, and the files that belong to it beside the scan itself.
 
@@ -152,8 +192,9 @@ class ReconstructionConfig:
         None,
         "what makes Hz of the B0 map: 0.1592 of rad/s, below 0 turns its sign; none: its sidecar's Units, or 1",
     )
-    refine: bool = setting(True, "fit T1, T2 and off-resonance between the atoms, with error bars")
+    refine: bool = setting(True, "fit T1, T2 and more (--fit) between the atoms, with error bars")
     raw: RawConfig = group(RawConfig)
+    estimate: FitConfig = group(FitConfig)
 
     def __post_init__(self):
         if self.b1_scale != 1 and self.b1_map is None:

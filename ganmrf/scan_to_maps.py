@@ -27,10 +27,11 @@ from ganmrf.physics.sequences.blocks import PulseSequence
 from ganmrf.physics.sequences.bssfp import Bssfp
 from ganmrf.physics.sequences.kinds import kind_of
 from ganmrf.physics.sequences.multi_spin_echo import MultiSpinEcho
+from ganmrf.physics.sequences.power import Power, with_power
 from ganmrf.physics.sequences.published import mrf_fisp
 from ganmrf.physics.sequences.spoiled_gradient_echo import SpoiledGradientEcho
 from ganmrf.physics.slice_profile import SliceModel
-from ganmrf.physics.tissue import Tissue
+from ganmrf.physics.tissue import TissueModel
 from ganmrf.scan_reading import read_scan
 from ganmrf.scan_settings import ReconstructionConfig
 from ganmrf.settings import flat
@@ -77,8 +78,9 @@ def map_scan(
     folder=None,
     *,
     sequence: PulseSequence | None = None,
-    tissue: Tissue | None = None,
+    tissue: TissueModel | None = None,
     slice_profile: SliceModel = None,
+    power: Power | None = None,
     dictionary: Dictionary | None = None,
     config: ReconstructionConfig | None = None,
     progress: bool = False,
@@ -91,9 +93,10 @@ def map_scan(
         keeps none.
       sequence: what was played; None for the sequence of the scan or of its ``.seq`` trajectory, or else the paper's
         (`mrf_fisp`).
-      tissue: the atoms; None for `tissue_grid` ``"paper"``.
+      tissue: the atoms, of any kind of tissue; None for `tissue_grid` ``"paper"``.
       slice_profile: model of the slice; None for a uniform one.
-      dictionary: in place of sequence, tissue and slice profile, which are then not used.
+      power: duration and shape of the pulses, which a semisolid pool needs where the sequence does not say them.
+      dictionary: in place of sequence, tissue, slice profile and power, which are then not used.
       config: how; None for the defaults of `ReconstructionConfig`.
       progress: whether to show how far each stage is.
 
@@ -109,7 +112,8 @@ def map_scan(
             f"a dictionary was given, and so was config.dictionary={config.dictionary}: one is matched with"
         )
     call = {"sequence": sequence, "tissue": tissue, "slice_profile": slice_profile, "dictionary": dictionary}
-    settings = {name: list(each) if isinstance(each, tuple) else each for name, each in flat(config).items()}
+    call["power"] = power
+    settings = {name: list(each) if isinstance(each, tuple) else each for name, each in _of_stages(config).items()}
     settings |= {f"argument {name}": _digest(value) for name, value in call.items()}
     with tempfile.TemporaryDirectory() if folder is None else contextlib.nullcontext(folder) as place:
         stages = Stages(place, [scan_path, *config.files], settings, announce=folder is not None)
@@ -127,6 +131,7 @@ def map_scan(
         refined = fit = None
         if config.refine:
             how = {"b1_map": scan.b1_map, "b0_map": scan.b0_map, "magnitude": scan.magnitude, "progress": progress}
+            how |= {"fit": config.estimate.fit, "force": config.estimate.force_fit}
             refined = Refined(**stages("refining", lambda: refine(dictionary, images, maps, **how).arrays()))
             fit = _fit(stages, scan, dictionary, images, maps, refined)
     notes = [*scan.notes, *notes, *_doubts(dictionary, maps, refined, fit)]
@@ -146,7 +151,15 @@ def map_scan(
     )
 
 
-def _dictionary(scan, config, *, sequence, tissue, slice_profile, dictionary) -> tuple[Dictionary, list[str]]:
+def _of_stages(config):
+    """The settings that stages depend on; what is not used is left out, as of folders that were begun without it."""
+    own = flat(config)
+    return {
+        name: own[name] for name in own if name not in vars(config.estimate) or (own[name] and name != "undetermined")
+    }
+
+
+def _dictionary(scan, config, *, sequence, tissue, slice_profile, power, dictionary) -> tuple[Dictionary, list[str]]:
     """The dictionary that was given, opened or has to be simulated, as it is matched with; and what was assumed.
 
     It is in a basis where coefficients are matched, and of magnitudes where the images are.
@@ -178,6 +191,7 @@ def _dictionary(scan, config, *, sequence, tissue, slice_profile, dictionary) ->
         tissue = tissue_grid("paper") if tissue is None else tissue
         if config.method != "frames" and not scan.magnitude:
             check_rank(config.rank, tissue.size, frames)
+        sequence = sequence if power is None else with_power(sequence, power)
         dictionary = build_dictionary(sequence, tissue, slice_profile=slice_profile)
     if scan.magnitude:  # a basis of signed signals is none of magnitudes
         if config.rank != ReconstructionConfig.rank:

@@ -4,12 +4,15 @@ import dataclasses
 
 import numpy as np
 
+from experiments.evaluation.parameters import further_parameters
 from experiments.evaluation.slices import errors_by_model
 from experiments.reports.generator import REFERENCE_NAMES, reference_tissue
 from ganmrf import simulate
 from ganmrf.metrics import TISSUE_COLUMNS, format_tissues
 from ganmrf.physics.sequences.kinds import kind_of
 from ganmrf.physics.slice_profile import SliceProfile
+from ganmrf.report.determined import undetermined
+from ganmrf.report.drawing import FACTS, label_of
 from ganmrf.report.figures import (
     agreement_figure,
     comparison_figure,
@@ -18,7 +21,7 @@ from ganmrf.report.figures import (
     off_resonance_figure,
     profile_figure,
 )
-from ganmrf.report.html import Picture, Section, Table, write_report
+from ganmrf.report.html import Picture, Section, Table, enumerated, write_report
 from ganmrf.report.reconstruction_figures import reconstructions_figure, uncertainty_figure
 from ganmrf.report.sequence_figures import pulse_figure, schedule_caption, schedule_figure
 from ganmrf.runs.slices import slice_words
@@ -44,7 +47,7 @@ def write_brain_report(path, config, results):
         b0 = f" The root-mean-square error of off-resonance is {metrics['rms_error_off_resonance_hz']:.2f} Hz."
     write_report(
         path,
-        title="T1 and T2 maps of a digital brain" if not b0 else "T1, T2 and B0 maps of a digital brain",
+        title=f"{_title(results)} maps of a digital brain",
         summary=(
             f"A digital brain was scanned with {sequence.n_frames} frames of {_KINDS[kind_of(sequence)]} ({noise}) and "
             f"matched with {len(results.dictionary.norms)} atoms, both of "
@@ -52,14 +55,14 @@ def write_brain_report(path, config, results):
             "In the voxels of the brain that hold one tissue, the relative root-mean-square error (RRMSE) is "
             f"{100 * metrics['rrmse_t1']:.2f} % for T1 and "
             f"{100 * metrics['rrmse_t2']:.2f} % for T2; {100 * metrics['same_atom_as_without_noise']:.1f} % of them "
-            f"were matched to the atom that they match without noise.{b0}"
+            f"were matched to the atom that they match without noise.{b0}{''.join(_further_words(results))}"
         ),
         sections=[
             _sequence_section(results.dictionary),
             _maps_section(results),
             _error_section(results),
             *([_slice_section(results)] if results.by_model else []),
-            *([_refined_section(results)] if results.refined else []),
+            *([_refined_section(config, results)] if results.refined else []),
         ],
         settings=config,
         # Compilation is part of the times where no compiled program was kept.
@@ -67,11 +70,38 @@ def write_brain_report(path, config, results):
     )
 
 
+def _title(results):
+    names = ["T1", "T2", *(FACTS[name].name for name in _further(results))]
+    return enumerated(names + ["B0"] * (results.maps.off_resonance is not None))
+
+
+def _further(results):
+    return further_parameters(results.maps, results.refined, results.dictionary.tissue)
+
+
+def _further_words(results):
+    """Errors of a second pool's parameters, a sentence each."""
+    for row in results.metrics["further_parameters"]:
+        parameter = FACTS[row["parameter"]]
+        true, bias, rmse, bound = (
+            "" if row[name] is None else f"{parameter.per_shown * row[name]:.2g} {parameter.shown}".rstrip()
+            for name in ("true", "bias", "rmse", "bound")
+        )
+        beside = f", beside a bound of {bound}" if bound else ""
+        yield f" The {parameter.meaning} of {row['tissue']}, {true}, has a bias of {bias}, an error of {rmse}{beside}."
+
+
 def maps_figure(results):
     """The matched maps side by side."""
-    maps = results.maps
-    more = {"quality": maps.quality, "off_resonance": maps.off_resonance}
-    return map_figure(maps.t1, maps.t2, maps.m0, mask=results.brain.mask, **more)
+    return map_figure(
+        _shown(results, results.maps), results.maps.m0, mask=results.brain.mask, quality=results.maps.quality
+    )
+
+
+def _shown(results, maps):
+    """The maps of parameters that were estimated, by field."""
+    names = "t1", "t2", *_further(results), "off_resonance"
+    return {name: maps.parameters[name] for name in names if name in maps.parameters}
 
 
 def _sequence_section(dictionary):
@@ -101,8 +131,9 @@ def _sequence_section(dictionary):
 
 def _maps_section(results):
     words = "Each voxel got the atom whose fingerprint has the largest normalised inner product with its signal."
-    b0 = " and M0" if results.maps.off_resonance is None else ", M0 and B0"
-    caption = f"Matched T1, T2{b0}, and the match quality. The patient's right is on the left."
+    names = ["T1", "T2", *(FACTS[name].name for name in _further(results)), "M0"]
+    names += ["B0"] * (results.maps.off_resonance is not None)
+    caption = f"Matched {enumerated(names)}, and the match quality. The patient's right is on the left."
     return Section("Maps", words, figures=[Picture(maps_figure(results), caption)])
 
 
@@ -123,6 +154,7 @@ def _error_section(results):
             brain.off_resonance, maps.off_resonance, mask=brain.mask, names=("true", "matched")
         )
         pictures.append(Picture(figure, "Off-resonance: true, matched, and their difference."))
+    pictures += _further_pictures(results)
     names = {label: name for label, name in enumerate(brain.tissue_names) if name not in ("skull", "scalp")}
     figure = agreement_figure(t1, maps.t1, t2, maps.t2, labels=brain.labels, names=names)
     pictures.append(Picture(figure, "Matched against true values, voxel by voxel, and their relative errors."))
@@ -139,8 +171,31 @@ def _error_section(results):
         "Truth exists where one tissue fills at least 95 % of a voxel: a mixed voxel has no single T1 or T2. The rest "
         "is black below. The skull gives so little signal that up to 5 % of other tissue spoil its T1 and T2.",
         figures=pictures,
-        tables=[tissues, Table(columns, exact, caption)],
+        tables=[tissues, *_further_tables(results), Table(columns, exact, caption)],
     )
+
+
+def _further_pictures(results):
+    brain, best = results.brain, results.refined or results.maps
+    for name in _further(results):
+        truth = brain.truths()[name]
+        mask = np.isfinite(truth) & brain.brain_mask
+        how = "matched" if results.refined is None else "fitted"
+        figure = comparison_figure(truth, best.parameters[name], mask=mask, quantity=FACTS[name].name)
+        yield Picture(figure, f"{FACTS[name].name}, the {FACTS[name].meaning}: true, {how}, and their difference.")
+
+
+def _further_tables(results):
+    rows = []
+    for row in results.metrics["further_parameters"]:
+        parameter = FACTS[row["parameter"]]
+        values = [row[name] for name in ("true", "bias", "rmse", "bound")]
+        cells = ["-" if value is None else f"{parameter.per_shown * value:.3g}" for value in values]
+        rows.append((f"{row['tissue']}, {label_of(parameter)}", f"{row['voxels']}", *cells))
+    if rows:
+        columns = "Tissue, parameter", "Voxels", "True", "Bias", "RMSE", "Bound"
+        caption = "Errors of the second pool; the bound is the median standard deviation that noise alone causes"
+        yield Table(columns, rows, caption)
 
 
 def _slice_section(results):
@@ -179,11 +234,10 @@ def _of_slice(row):
     return zip((row.t1_bias, row.t1_rrmse, row.t2_bias, row.t2_rrmse), ("+z.2f", ".2f", "+z.2f", ".2f"), strict=True)
 
 
-def _refined_section(results):
+def _refined_section(config, results):
     refined, metrics = results.refined, results.metrics
-    times = refined.t1, refined.t1_std, refined.t2, refined.t2_std
     covered = metrics["coverage_of_95_percent_intervals"]
-    names = [name for name in ("t1", "t2", "b0") if any(name in row for row in covered)]
+    names = [name for name in covered[0] if name not in ("tissue", "filled", "voxels")] if covered else []
     rows = [
         (
             row["tissue"],
@@ -199,13 +253,23 @@ def _refined_section(results):
     b0 = ""
     if (error := metrics.get("refined_rms_error_off_resonance_hz")) is not None:
         b0 = f" The root-mean-square error of off-resonance is {error:.2f} Hz."
+    names_fitted = [FACTS[name].name for name in refined.stds]
+    figure = uncertainty_figure(refined.parameters, refined.stds, mask=inside)
+    pictures = [Picture(figure, f"Error bars of {enumerated(names_fitted)}.")]
+    if _further(results):
+        unknown = undetermined(refined, results.dictionary.tissue, config.estimate.undetermined)
+        figure = map_figure(_shown(results, refined), refined.m0, mask=inside, undetermined=unknown)
+        shares = [f"{FACTS[name].name} in {100 * np.mean(where[inside]):.3g} %" for name, where in unknown.items()]
+        told = f"Fitted maps. Not determined by this sequence are {enumerated(shares)} of the voxels, which are grey."
+        pictures = [Picture(figure, told), *pictures]
     return Section(
         "Between the atoms",
-        "T1, T2 and M0 fitted to each voxel of the brain by least squares, from its matched atom on: their RRMSE is "
+        f"{', '.join(names_fitted)} and M0 fitted to each voxel of the brain by least squares, from its matched atom "
+        "on: the RRMSE is "
         f"{100 * metrics['refined_rrmse_t1']:.2f} % (T1) and {100 * metrics['refined_rrmse_t2']:.2f} % (T2).{b0} Error "
         "bars that are right hold the truth in 95 % of the voxels that one tissue fills wholly; where a voxel is "
         f"mixed, the mixture shifts T1 and T2 beyond them.{words}",
-        figures=[Picture(uncertainty_figure(*times, mask=inside), "Error bars of T1 and T2.")],
+        figures=pictures,
         tables=[
             Table(
                 ("Tissue", "Fills at least", "Voxels", *(f"{name.upper()} within (%)" for name in names)),

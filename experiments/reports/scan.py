@@ -3,9 +3,12 @@
 import numpy as np
 
 from ganmrf.imaging.pipeline import METHODS
+from ganmrf.physics.tissue import parameters
+from ganmrf.report.determined import undetermined
 from ganmrf.report.distribution_figures import residual_figure
+from ganmrf.report.drawing import FACTS, from_zero
 from ganmrf.report.figures import map_figure
-from ganmrf.report.html import Picture, Section, Table, write_report
+from ganmrf.report.html import Picture, Section, Table, enumerated, write_report
 from ganmrf.report.reconstruction_figures import (
     coefficients_figure,
     convergence_figure,
@@ -15,33 +18,37 @@ from ganmrf.report.reconstruction_figures import (
 )
 from ganmrf.report.sequence_figures import schedule_caption, schedule_figure
 from ganmrf.runs.slices import slice_words
+from ganmrf.runs.tissues import OF_ONE_POOL
 from ganmrf.scan_to_maps import Results
+
+_ALWAYS = "t1", "t2", "off_resonance"
 
 
 def write_reconstruction_report(path, config, results: Results):
     """Writes the report of maps by `map_scan`, made with a `reconstruct_maps.Config`, as one HTML file."""
     matched = results.maps.index >= 0
-    best = results.refined or results.maps
     raw = results.trajectory is not None
-    t1, t2 = (1e3 * np.median(values[matched]) for values in (best.t1, best.t2))
+    medians = [
+        f"a median {FACTS[name].name} of {_with_unit(FACTS[name], value)}"
+        for name, value in medians_of(results).items()
+    ]
     source = f"raw data of {results.trajectory.shape[0]} frames" if raw else "an image series"
     how = f", reconstructed by {METHODS[config.reconstruction.method]}" if raw else ""
     bars = ""
     if results.refined is not None and results.refined.has_error_bars:
-        pairs = (best.t1_std, best.t1), (best.t2_std, best.t2)
-        one, two = (_per_cent(np.median(std[matched] / value[matched])) for std, value in pairs)
-        bars = f" The median standard deviation of T1 is {one} of T1, that of T2 {two} of T2."
+        bars = f" The median standard deviation {enumerated(_bars_of(results, matched))}."
+    bars += _undetermined_words(config, results)
     words = f"{schedule_caption(results.dictionary.sequence).removesuffix('.')}{_sequence_source(config)}."
     write_report(
         path,
-        title="T1 and T2 maps of a scan",
+        title=f"{enumerated([FACTS[name].name for name in _mapped(results)])} maps of a scan",
         summary=(
             f"{config.input}, {source}{how}, was matched with {len(results.dictionary.norms)} atoms of "
             f"{slice_words(results.dictionary.slice_profile)}. "
-            f"{np.count_nonzero(matched)} voxels have a median T1 of {t1:.0f} ms and a median T2 of {t2:.0f} ms.{bars}"
+            f"{np.count_nonzero(matched)} voxels have {enumerated(medians)}.{bars}"
         ),
         sections=[
-            *_map_sections(results),
+            *_map_sections(config, results),
             _fit_section(results),
             *([_reconstruction_section(results)] if raw else []),
             Section("Sequence", figures=[Picture(schedule_figure(results.dictionary.sequence), words)]),
@@ -66,7 +73,57 @@ def _sequence_source(config):
     return " of the paper's sequence, from the first" if of_paper else ""
 
 
-def _map_sections(results):
+def _mapped(results):
+    """Fields of the parameters that were estimated, in their order; B1 is one to match with."""
+    atoms, fitted = results.dictionary.tissue, () if results.refined is None else results.refined.stds
+    fields = [name for name in parameters(atoms) if getattr(atoms, name) is not None and name != "b1"]
+    return [name for name in fields if name in (*_ALWAYS, *fitted) or np.ptp(getattr(atoms, name))]
+
+
+def medians_of(results) -> dict[str, float]:
+    """The median of each parameter that was estimated, SI, by field."""
+    best, matched = results.refined or results.maps, results.maps.index >= 0
+    return {name: float(np.median(best.parameters[name][matched])) for name in _mapped(results)}
+
+
+def _with_unit(parameter, value):
+    """A value, SI, in the unit of figures."""
+    return f"{parameter.per_shown * value:.3g} {parameter.shown}".rstrip()
+
+
+def _bars_of(results, matched):
+    """The median standard deviation of each fitted parameter, in words."""
+    for name, std in results.refined.stds.items():
+        parameter, value = FACTS[name], results.refined.parameters[name][matched]
+        if from_zero(parameter):
+            size = _with_unit(parameter, np.median(std[matched]))
+        else:
+            size = f"{_per_cent(np.median(std[matched] / value))} of {parameter.name}"
+        yield f"of {parameter.name} is {size}"
+
+
+def undetermined_maps(config, results) -> dict[str, np.ndarray]:
+    """Where each fitted parameter is not determined, field -> bool, of the shape of the maps."""
+    if results.refined is None:
+        return {}
+    threshold = config.reconstruction.estimate.undetermined
+    found = undetermined(results.refined, results.dictionary.tissue, threshold)
+    return {name: where & (results.maps.index >= 0) for name, where in found.items()}
+
+
+def undetermined_shares(config, results) -> dict[str, float]:
+    """The share of voxels where each fitted parameter is not determined."""
+    n_matched = np.count_nonzero(results.maps.index >= 0)
+    return {name: np.count_nonzero(where) / n_matched for name, where in undetermined_maps(config, results).items()}
+
+
+def _undetermined_words(config, results):
+    shares = undetermined_shares(config, results)
+    told = [f"{FACTS[name].name} in {100 * share:.3g} %" for name, share in shares.items() if share]
+    return f" Not determined by this sequence are {enumerated(told)} of the voxels, which are grey." if told else ""
+
+
+def _map_sections(config, results):
     best, shape = results.refined or results.maps, results.maps.t1.shape
     images = {"": np.s_[:] if len(shape) == 2 else 0 if len(shape) == 3 else None}
     if len(shape) == 3 and shape[0] > 1:
@@ -75,26 +132,33 @@ def _map_sections(results):
         mask = (results.maps.index >= 0)[cut]
         if not mask.any():
             continue
-        b0 = None if best.off_resonance is None else best.off_resonance[cut]
-        more = {"quality": results.maps.quality[cut], "off_resonance": b0}
-        figure = map_figure(best.t1[cut], best.t2[cut], best.m0[cut], mask=mask, **more)
+        values = {name: best.parameters[name][cut] for name in _mapped(results)}
+        unknown = {name: where[cut] for name, where in undetermined_maps(config, results).items()}
+        more = {"quality": results.maps.quality[cut], "undetermined": unknown}
+        figure = map_figure(values, best.m0[cut], mask=mask, **more)
         words = (
-            f"T1, T2{' and M0' if b0 is None else ', M0 and B0'}, and the match quality, the normalised inner product "
-            "of each voxel's signal and its atom: 1 where both have the same shape. Voxels that were not matched are "
-            "black."
+            f"{enumerated([*(FACTS[name].name for name in values), 'M0'])}, and the match quality, the normalised "
+            "inner product of each voxel's signal and its atom: 1 where both have the same shape. Voxels that were not "
+            f"matched are black.{_meanings(values)}"
         )
         figures = [Picture(figure, words)]
         if results.refined is not None and results.refined.has_error_bars:
-            b0_std = None if best.off_resonance_std is None else best.off_resonance_std[cut]
-            times = best.t1[cut], best.t1_std[cut], best.t2[cut], best.t2_std[cut]
-            figure = uncertainty_figure(*times, mask=mask, off_resonance_std=b0_std)
+            stds = {name: std[cut] for name, std in best.stds.items()}
+            figure = uncertainty_figure({name: best.parameters[name][cut] for name in stds}, stds, mask=mask)
             words = (
                 "Standard deviations by the Cramer-Rao bound, the smallest that an unbiased fit can have with this "
-                "sequence, at the noise that the residuals show. What a wrong model adds is not in them. Where they "
-                "reach 100 %, the scan does not tell the value."
+                "sequence, at the noise that the residuals show. What a wrong model adds is not in them, nor what "
+                "parameters that have one value, or that of the atom, are off by. Where they reach 100 %, the scan "
+                "does not tell the value."
             )
             figures.append(Picture(figure, words))
         yield Section(f"Maps{number}", figures=figures)
+
+
+def _meanings(names):
+    """What names of a second pool's parameters stand for."""
+    told = [f"{FACTS[name].name} is the {FACTS[name].meaning}" for name in names if name not in OF_ONE_POOL]
+    return f" {enumerated(told)}." if told else ""
 
 
 def _fit_section(results):

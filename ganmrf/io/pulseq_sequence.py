@@ -20,7 +20,6 @@ from ganmrf.io.pulseq_read import PREPARES, SAME_PHASE, echo_of, fisp_of, played
 from ganmrf.io.pulseq_scan import Scan, read_scan
 from ganmrf.io.pulseq_slice import (
     BALANCED,
-    Power,
     is_selective,
     like_first,
     power_of,
@@ -32,6 +31,7 @@ from ganmrf.io.pulseq_slice import (
 from ganmrf.physics.rf_pulse import RfPulse
 from ganmrf.physics.sequences.blocks import Blocks, PulseSequence, Train
 from ganmrf.physics.sequences.fisp import Fisp
+from ganmrf.physics.sequences.power import Power
 from ganmrf.physics.sequences.preparations import LONGEST
 
 _SAME_PLACE = 1.0  # cycles/m: within 1 m of k = 0, and less than from one line of an image to the next

@@ -21,6 +21,7 @@ import numpy as np
 from ganmrf.io.pulseq_events import Pulse
 from ganmrf.io.pulseq_scan import Scan, read_scan
 from ganmrf.physics.rf_pulse import N_SAMPLES, RfPulse
+from ganmrf.physics.sequences.power import Power
 
 _NO_GRADIENT = 1e3  # Hz/m: within the bandwidth of a pulse across a head or body
 BALANCED = 10.0  # cycles/m between pulses: a tenth of a cycle across 1 cm does not spoil
@@ -48,13 +49,6 @@ class SlicePulse(NamedTuple):
             and abs(self.cycles - other.cycles) < _SAME * other.cycles
             and float(self.axis @ other.axis) > 1 - _SAME
         )
-
-
-class Power(NamedTuple):
-    """What saturates a semisolid pool, beside the flip angle of a pulse."""
-
-    duration: float | None  # s; None where nothing says it
-    shape: float  # mean of the squared waveform over the squared mean
 
 
 def power_of(pulse: Pulse) -> Power:

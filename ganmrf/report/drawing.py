@@ -1,7 +1,9 @@
 """Parts that all figures share: width, colours, axes, maps with their colour bars, masks and legends.
 
-Relaxation times are drawn in the colour maps recommended for them, lipari (T1) and navia (T2), on ranges that all
-figures of maps share, so that two maps can be compared by eye. Voxels outside the mask or without a value are black.
+Relaxation times are drawn in the colour maps recommended for them, lipari (T1) and navia (T2), fractions and rates in
+another perceptual one, batlow, and what has a sign in vik. T1, T2 and the fraction have ranges that all figures of maps
+share, so that two maps can be compared by eye. Voxels outside the mask or without a value are black, and those whose
+value the scan does not determine grey.
 
 References:
   Fuderer et al. 2025, "Color-map recommendation for MR relaxometry maps", doi:10.1002/mrm.30290.
@@ -9,11 +11,17 @@ References:
 
 import numpy as np
 from cmcrameri import cm
-from matplotlib.colors import PowerNorm
+from matplotlib.colors import ListedColormap, PowerNorm
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 
-RELAXATION = {"T1": (cm.lipari, 3.0), "T2": (cm.navia, 0.15)}  # with the top of the colour bar, s; CSF saturates
+from ganmrf.physics.tissue import TISSUES, Parameter, parameters
+
+FACTS = {field: parameter for kind in TISSUES.values() for field, parameter in parameters(kind).items()}
+TOPS = {"T1": 3.0, "T2": 0.15, "f": 0.3}  # of colour bars, SI: CSF saturates; white matter has f of 0.2
+RELAXATION = "T1", "T2"
+UNDETERMINED = "not determined by this sequence"
 
 WIDTH = 9.6  # inches, of every figure
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")  # Okabe and Ito
@@ -22,6 +30,7 @@ LETTER = 0.085  # inches, a generous mean width at 9 points
 _MARK = 0.6  # inches, width of a line or a bar in a legend
 _WIDEST = 3.2  # inches, largest width of a map
 _LOWEST = 1.2  # inches, smallest height of a map: the label of a colour bar at its side needs it
+_GREY = "0.6"  # of what is not determined: no colour of lipari, navia, batlow or vik
 
 
 def plain_axes(height, rows=1, columns=1, **subplots):
@@ -84,17 +93,46 @@ def legend_above(axes):
     axes.figure.legend(handles, texts, loc="outside upper center", ncols=max(columns, 1), frameon=False, fontsize=9)
 
 
-def relaxation(quantity):
-    """Colour map and top of the colour bar, s, of "T1" or "T2"."""
-    if quantity not in RELAXATION:
-        raise ValueError(f"quantity must be one of {', '.join(RELAXATION)}; got {quantity!r}")
-    return RELAXATION[quantity]
+def look_of(name: str) -> tuple[Parameter, object]:
+    """What is true of a parameter, by its name in figures, such as "T1" or "f", and its colour map."""
+    found = {parameter.name: parameter for parameter in FACTS.values()}
+    if name not in found:
+        raise ValueError(f"quantity must be one of {', '.join(found)}; got {name!r}")
+    if found[name].signed:
+        return found[name], cm.vik
+    return found[name], {"T1": cm.lipari, "T2": cm.navia}.get(name[:2], cm.batlow)
 
 
-def draw_times(axes, title, quantity, values):
-    """One map of "T1" or "T2", s, in ms, with the colours and the range of the quantity."""
-    colours, top = relaxation(quantity)
-    draw_map(axes, title, f"{quantity} (ms)", 1e3 * values, colours, 0, 1e3 * top)
+def from_zero(parameter: Parameter) -> bool:
+    """Whether 0 is a value as any other, so that a relative error says nothing: of fractions and frequencies."""
+    return not parameter.logarithmic and (parameter.signed or parameter.may_be_least)
+
+
+def label_of(parameter: Parameter, what: str = "") -> str:
+    """The label of an axis or a colour bar: the parameter, or ``what`` of it, and the unit of figures."""
+    return f"{what or parameter.name} ({parameter.shown})" if parameter.shown else what or parameter.name
+
+
+def draw_parameter(axes, name: str, values, undetermined=None):
+    """One map of a parameter, SI, by its name, with its colours and range, in the unit of figures.
+
+    Grey are voxels that are ``undetermined``, bool, of the shape of the values; None for none.
+    """
+    parameter, colours = look_of(name)
+    if undetermined is not None:
+        values = np.where(undetermined, np.nan, values)
+    high = percentile(np.abs(values), 99) if parameter.signed else TOPS.get(name, percentile(values, 99.5))
+    low = -high if parameter.signed else 0
+    per = parameter.per_shown
+    draw_map(axes, parameter.name, label_of(parameter), per * values, colours, per * low, per * high)
+    if undetermined is not None and undetermined.any():
+        axes.imshow(np.ma.masked_where(~undetermined, undetermined), cmap=ListedColormap([_GREY]), vmin=0, vmax=1)
+
+
+def undetermined_legend(figure):
+    """Says, below all panels, what grey voxels are."""
+    handles = [Patch(facecolor=_GREY, label=UNDETERMINED)]
+    figure.legend(handles=handles, loc="outside lower center", frameon=False, fontsize=9)
 
 
 def draw_map(axes, title, label, values, colours, low, high, power=1):

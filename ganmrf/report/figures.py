@@ -1,4 +1,4 @@
-"""Figures of fingerprints and maps: pure functions from arrays in SI units to figures in ms and degrees."""
+"""Figures of fingerprints and maps: pure functions from arrays in SI units to figures in ms, us and degrees."""
 
 from collections.abc import Mapping
 
@@ -8,20 +8,25 @@ from matplotlib.figure import Figure
 
 from ganmrf.report.drawing import (
     COLOURS,
+    FACTS,
     RELAXATION,
+    TOPS,
     checked_mask,
     draw_map,
-    draw_times,
+    draw_parameter,
+    label_of,
     legend_above,
+    look_of,
     map_panels,
     percentile,
     plain_axes,
     plain_logarithm,
-    relaxation,
     shown,
+    undetermined_legend,
 )
 
 _LEAST_SHOWN = 0.02  # of the largest magnitude: the phase of less is noise of rounding, or of the pauses
+_IN_A_ROW = 5  # maps: more are too small in one row
 MAGNIFICATION = 10  # of difference maps, as the GAN-MRF paper shows them
 
 # T1 and T2 (s) whose fingerprints Yang et al. 2020, arXiv:2004.02270, show in Fig. 5.
@@ -80,40 +85,52 @@ def fingerprint_figure(signals, names, *, overlay=None) -> Figure:
     return figure
 
 
-def map_figure(t1, t2, m0, *, mask, quality=None, off_resonance=None) -> Figure:
-    """T1, T2 and M0 maps side by side, cropped to the mask; row 0 is at the top. B0 and match quality where given.
+def map_figure(values: Mapping[str, np.ndarray], m0, *, mask, quality=None, undetermined=None) -> Figure:
+    """Maps of parameters, of M0 and of match quality, cropped to the mask; row 0 is at the top.
 
     Args:
-      t1: s, (y, x).
-      t2: s, (y, x).
+      values: field of tissue, such as ``t1`` -> its map, SI, (y, x). Colours of what has a sign, such as off-resonance,
+        are even about 0, and reach what 99 % of the voxels need.
       m0: real or complex, any unit, (y, x); its magnitude is shown.
       mask: voxels to show, bool, (y, x).
       quality: None, or the inner product of signal and matched atom, both of unit norm, 0 to 1, (y, x).
-      off_resonance: None, or Hz, (y, x); the colours are even about 0, and reach what 99 % of the voxels need.
+      undetermined: None, or field -> voxels whose value the scan does not determine, bool, (y, x), which are grey.
 
     Raises:
-      ValueError: shapes that differ, or an empty mask.
+      ValueError: shapes that differ, an empty mask, or a field that no tissue has.
     """
-    mask = checked_mask(mask)
+    mask, undetermined = checked_mask(mask), undetermined or {}
     m0 = np.abs(shown("m0", m0, mask))
-    figure, (panels,) = map_panels(m0.shape, 1, 3 + (off_resonance is not None) + (quality is not None), besides=0.95)
-    draw_times(panels[0], "T1", "T1", shown("t1", t1, mask))
-    draw_times(panels[1], "T2", "T2", shown("t2", t2, mask))
+    names = sorted(values, key=lambda name: name == "off_resonance")  # stable: after M0, as below
+    n_panels = len(names) + 1 + (quality is not None)
+    rows = 1 if n_panels <= _IN_A_ROW else 2
+    grey = {name: shown(name, undetermined[name], mask) == 1 for name in names if name in undetermined}
+    any_grey = any(each.any() for each in grey.values())
+    besides = 0.95 * rows + 0.3 * any_grey
+    figure, panels = map_panels(m0.shape, rows, -(-n_panels // rows), besides=besides)
+    panels = iter(panels.flat)
+    for name in names:
+        if name == "off_resonance":
+            _draw_m0(next(panels), m0)
+        draw_parameter(next(panels), FACTS[name].name, shown(name, values[name], mask), grey.get(name))
+    if "off_resonance" not in names:
+        _draw_m0(next(panels), m0)
+    if quality is not None:
+        quality = shown("quality", quality, mask)
+        low = min(np.floor(20 * percentile(quality, 1)) / 20, 0.95)
+        draw_map(next(panels), "Match quality", "Inner product", quality, cm.davos, low, 1)
+    if any_grey:
+        undetermined_legend(figure)
+    return figure
+
+
+def _draw_m0(axes, m0):
     # One bright voxel must not darken the whole map.
     top = percentile(m0, 99.5)
     power = int(np.floor(np.log10(top)))
     power = 0 if -2 <= power <= 3 else power  # scanners have signals of 1e-5: such ticks would overlap
     unit = f"$10^{{{power}}}$ a.u." if power else "a.u."
-    draw_map(panels[2], "|M0|", f"|M0| ({unit})", m0 / 10.0**power, "gray", 0, top / 10.0**power)
-    if off_resonance is not None:
-        off_resonance = shown("off_resonance", off_resonance, mask)
-        span = percentile(np.abs(off_resonance), 99)
-        draw_map(panels[3], "B0", "Off-resonance (Hz)", off_resonance, cm.vik, -span, span)
-    if quality is not None:
-        quality = shown("quality", quality, mask)
-        low = min(np.floor(20 * percentile(quality, 1)) / 20, 0.95)
-        draw_map(panels[-1], "Match quality", "Inner product", quality, cm.davos, low, 1)
-    return figure
+    draw_map(axes, "|M0|", f"|M0| ({unit})", m0 / 10.0**power, "gray", 0, top / 10.0**power)
 
 
 def comparison_figure(truth, estimate, *, mask, quantity: str, names=("truth", "estimate")) -> Figure:
@@ -123,25 +140,26 @@ def comparison_figure(truth, estimate, *, mask, quantity: str, names=("truth", "
     that white and grey matter are told apart too. The relative difference has the colours that 99 % of its voxels need.
 
     Args:
-      truth: s, (y, x).
-      estimate: s, (y, x).
+      truth: SI, (y, x).
+      estimate: SI, (y, x).
       mask: voxels to show, bool, (y, x).
-      quantity: "T1" or "T2".
+      quantity: name of a parameter, such as "T1" or "f".
       names: of ``truth`` and ``estimate``, in the titles.
 
     Raises:
       ValueError: an unknown quantity, shapes that differ, or an empty mask.
     """
-    colours, top = relaxation(quantity)
-    mask = checked_mask(mask)
+    parameter, colours = look_of(quantity)
+    mask, per = checked_mask(mask), parameter.per_shown
     truth, estimate = shown("truth", truth, mask), shown("estimate", estimate, mask)
     figure, (panels,) = map_panels(truth.shape, 1, 4, besides=0.95)
-    largest, power = 1e3 * max(percentile(truth, 100), top), {"T1": 1, "T2": 0.5}[quantity]
+    top = TOPS.get(quantity, percentile(truth, 100))
+    largest, power = per * max(percentile(truth, 100), top), 0.5 if quantity == "T2" else 1
     for axes, name, values in zip(panels, names, (truth, estimate), strict=False):
-        draw_map(axes, f"{quantity}, {name}", f"{quantity} (ms)", 1e3 * values, colours, 0, largest, power=power)
-    span, title = 1e3 * top / MAGNIFICATION, f"Difference, contrast $\\times$ {MAGNIFICATION}"
+        draw_map(axes, f"{quantity}, {name}", label_of(parameter), per * values, colours, 0, largest, power=power)
+    span, title = per * top / MAGNIFICATION, f"Difference, contrast $\\times$ {MAGNIFICATION}"
     what = f"{names[1].capitalize()} $-$ {names[0]}"
-    draw_map(panels[2], title, f"{what} (ms)", 1e3 * (estimate - truth), cm.vik, -span, span)
+    draw_map(panels[2], title, label_of(parameter, what), per * (estimate - truth), cm.vik, -span, span)
     relative = 100 * (estimate - truth) / np.where(truth == 0, np.nan, truth)
     span = percentile(np.abs(relative), 99)
     draw_map(panels[3], "Relative difference", f"{what} (%)", relative, cm.vik, -span, span)

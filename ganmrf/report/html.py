@@ -136,6 +136,12 @@ def write_report(
         temporary.write_text(page, encoding="utf-8")
 
 
+def enumerated(words: Sequence[str]) -> str:
+    """Words, one at least, as an enumeration: "T1, T2 and M0"."""
+    *first, last = words
+    return f"{', '.join(first)} and {last}" if first else last
+
+
 def settings_facts(settings) -> dict[str, str]:
     """Settings as flags and their values; ``settings`` as for `write_report`."""
     found = {}

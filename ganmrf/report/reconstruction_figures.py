@@ -12,17 +12,21 @@ from ganmrf.metrics import rrmse
 from ganmrf.pytrees import require, require_positive
 from ganmrf.report.drawing import (
     COLOURS,
+    FACTS,
     LETTER,
+    TOPS,
     checked_mask,
     colour_bar,
     draw_image,
     draw_map,
+    from_zero,
+    label_of,
+    look_of,
     map_panels,
     panel_width,
     percentile,
     plain_axes,
     plain_logarithm,
-    relaxation,
     shown,
 )
 
@@ -31,6 +35,7 @@ _COILS, _COILS_A_ROW = 24, 8  # coils shown: three rows of them are legible
 _COEFFICIENTS = 8  # coefficients shown: later ones hold little but noise
 _METHODS = 6  # maps that fit beside the truth
 _ERROR_LIMIT = 20  # %, at both ends of the colour bar of errors
+_PARAMETERS_A_ROW = 4
 _UNKNOWN = 100  # %, of a standard deviation: a value that uncertain is not known, and larger ones say no more
 _BAR = 0.8  # inches, width of a colour bar at the side
 
@@ -124,45 +129,44 @@ def coefficients_figure(coefficients, *, mask) -> Figure:
     return figure
 
 
-def uncertainty_figure(t1, t1_std, t2, t2_std, *, mask, off_resonance_std=None) -> Figure:
-    """Relative standard deviation of T1 and T2, up to its 95 % quantile or 100 %; black where there is none.
+def uncertainty_figure(values: Mapping[str, np.ndarray], stds: Mapping[str, np.ndarray], *, mask) -> Figure:
+    """Standard deviation of each parameter, up to its 95 % quantile; black where there is none.
 
-    That of B0, where it is given, is in Hz, up to its 95 % quantile.
+    Those of times, rates and other parameters that are never 0 are relative, shown up to 100 %; those of fractions and
+    frequencies are absolute.
 
     Args:
-      t1: s, (y, x).
-      t1_std: standard deviation of ``t1``, s, (y, x); infinite or NaN where it is not known.
-      t2: s, (y, x).
-      t2_std: standard deviation of ``t2``, s, (y, x).
+      values: field of tissue, such as ``t1`` -> its map, SI, (y, x).
+      stds: the same fields -> their standard deviations, SI, (y, x); infinite or NaN where not known.
       mask: voxels to show, bool, (y, x).
-      off_resonance_std: standard deviation of off-resonance, Hz, (y, x), likewise; None without.
 
     Raises:
       ValueError: shapes that differ, a negative standard deviation in the mask, or an empty mask.
     """
     mask = checked_mask(mask)
-    columns = 2 + (off_resonance_std is not None)
-    figure, (panels,) = map_panels(shown("t1", t1, mask).shape, 1, columns, besides=0.95)
-    if off_resonance_std is not None:
-        std = shown("off_resonance_std", off_resonance_std, mask)
-        require("off_resonance_std", std, lambda x: ~(x < 0), "0 or more")
-        std = np.where(np.isfinite(std), std, np.nan)
-        words = f"median {np.nanmedian(std):.3g} Hz" if np.isfinite(std).any() else "none"
-        label = "Standard deviation of B0 (Hz)"
-        draw_map(panels[2], f"B0, {words}", label, std, cm.imola, 0, percentile(std, 95))
-    for axes, quantity, value, std in zip(panels, ("T1", "T2"), (t1, t2), (t1_std, t2_std), strict=False):
-        name = quantity.lower()
-        value, std = shown(name, value, mask), shown(f"{name}_std", std, mask)
+    columns = len(stds)
+    rows = 1 if columns <= _PARAMETERS_A_ROW else 2
+    figure, panels = map_panels(shown("mask", mask, mask).shape, rows, -(-columns // rows), besides=1.15 * rows)
+    for axes, (name, std) in zip(panels.flat, stds.items(), strict=False):
+        parameter, value = FACTS[name], shown(name, values[name], mask)
+        std = shown(f"{name}_std", std, mask)
         require(f"{name}_std", std, lambda x: ~(x < 0), "0 or more")
-        known = np.isfinite(value) & np.isfinite(std) & (value > 0)
-        percent = np.divide(100 * std, value, out=np.full(value.shape, np.nan), where=known)
+        quantity, known = parameter.name, np.isfinite(value) & np.isfinite(std)
+        if relative := not from_zero(parameter):
+            known &= value > 0
+            drawn = np.divide(100 * std, value, out=np.full(value.shape, np.nan), where=known)
+        else:
+            drawn = np.where(known, parameter.per_shown * std, np.nan)
         lacking = mask.sum() - known.sum()
-        middle = np.median(percent[known]) if known.any() else np.nan
-        words = f"median {middle:.3g} %" if middle <= _UNKNOWN else f"median over {_UNKNOWN} %"
+        middle = np.median(drawn[known]) if known.any() else np.nan
+        unit = "%" if relative else parameter.shown
+        words = f"median {middle:.3g} {unit}".strip()
+        words = f"median over {_UNKNOWN} %" if relative and middle > _UNKNOWN else words
         title = f"{quantity}, {words if known.any() else 'none'}"
-        title += f"\n{lacking} of {mask.sum()} voxels without" if lacking else ""
-        label = f"Standard deviation of {quantity} (%)"
-        draw_map(axes, title, label, percent, cm.imola, 0, min(percentile(percent, 95), _UNKNOWN))
+        title += f"\n{lacking} of {mask.sum()} voxels without" if lacking and relative else ""
+        label = f"Standard deviation of {quantity}" + (f" ({unit})" if unit else "")
+        high = percentile(drawn, 95)
+        draw_map(axes, title, label, drawn, cm.imola, 0, min(high, _UNKNOWN) if relative else high)
     return figure
 
 
@@ -192,15 +196,15 @@ def reconstructions_figure(maps: Mapping[str, np.ndarray], truth, *, mask, quant
     """The true map and the map of each reconstruction; below each map its relative error, with the RRMSE.
 
     Args:
-      maps: name of a reconstruction -> its map, s, (y, x); 1 to 6 of them, NaN where there is no match.
-      truth: s, (y, x); NaN where it is unknown.
+      maps: name of a reconstruction -> its map, SI, (y, x); 1 to 6 of them, NaN where there is no match.
+      truth: SI, (y, x); NaN where it is unknown.
       mask: voxels to show, bool, (y, x); errors are of those with a truth and a match.
-      quantity: "T1" or "T2".
+      quantity: name of a parameter, such as "T1" or "f".
 
     Raises:
       ValueError: an unknown quantity, no map or too many, shapes that differ, an empty mask, or no known truth in it.
     """
-    colours, limit = relaxation(quantity)
+    parameter, colours = look_of(quantity)
     if not 1 <= len(maps) <= _METHODS:
         raise ValueError(f"maps must be 1 to {_METHODS}; got {len(maps)}")
     mask = checked_mask(mask)
@@ -208,13 +212,14 @@ def reconstructions_figure(maps: Mapping[str, np.ndarray], truth, *, mask, quant
     known = np.isfinite(truth) & (truth > 0)
     if not known.any():
         raise ValueError("truth must be finite and positive in one voxel of the mask at least; got none")
+    per, limit = parameter.per_shown, TOPS.get(quantity, percentile(truth, 100))
     letters = int(panel_width(2, 1 + len(maps), _BAR) / LETTER)
     names = [textwrap.fill(f"{name}", letters) for name in ("truth", *maps)]
     lines = max(name.count("\n") for name in names) + 2
     figure, (above, below) = map_panels(truth.shape, 2, 1 + len(maps), besides=0.4 + 0.16 * lines, aside=_BAR)
     values = [truth, *(shown(f"maps[{name!r}]", one, mask) for name, one in maps.items())]
     images = [
-        draw_image(axes, name, 1e3 * one, colours, 0, 1e3 * limit)
+        draw_image(axes, name, per * one, colours, 0, per * limit)
         for axes, name, one in zip(above, names, values, strict=True)
     ]
     errors = []
@@ -229,6 +234,6 @@ def reconstructions_figure(maps: Mapping[str, np.ndarray], truth, *, mask, quant
     below[0].set_visible(True)
     note = f"{known.sum()} voxels\nwith a known\ntruth"
     below[0].text(0.5, 0.5, note, ha="center", va="center", fontsize=9, transform=below[0].transAxes)
-    colour_bar(images, above.tolist(), f"{quantity} (ms)", pad=0.01, aspect=15)
+    colour_bar(images, above.tolist(), label_of(parameter), pad=0.01, aspect=15)
     colour_bar(errors, below.tolist(), "Relative error (%)", pad=0.01, aspect=15)
     return figure

@@ -10,14 +10,14 @@ from ganmrf.gan.recipes import PRESETS, Recipe
 from ganmrf.gan.split import SPLIT, SPLIT_KINDS, check_split
 from ganmrf.imaging.trajectory import Spiral, design_spiral, rotated, rotation_angles
 from ganmrf.io.pulseq_settings import Readout, ScannerLimits
-from ganmrf.io.pulseq_slice import Power
 from ganmrf.physics.rf_pulse import WINDOWS
 from ganmrf.physics.sequences.blocks import LONGEST, PulseSequence
+from ganmrf.physics.sequences.power import Power, with_power
 from ganmrf.physics.slice_profile import MAX_TIME_BANDWIDTH, MIDPOINTS, N_POSITIONS, SliceModel
 from ganmrf.physics.tissue import TissueModel, flag_name
 from ganmrf.runs.pulseq_schedules import is_pulseq
 from ganmrf.runs.sequences import SequenceConfig
-from ganmrf.runs.slices import OF_PULSE, TIME_BANDWIDTH, WINDOW, Played, PowerConfig, SliceConfig, with_power
+from ganmrf.runs.slices import OF_PULSE, TIME_BANDWIDTH, WINDOW, Played, PowerConfig, SliceConfig
 from ganmrf.runs.tissues import FURTHER_FIELDS, OF_ONE_POOL, SATURATED, TissueConfig, axis, check_axis
 from ganmrf.settings import configuration, group, naming_fields, setting
 

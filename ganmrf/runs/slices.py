@@ -1,6 +1,5 @@
 """The slice that a command assumes: the pulse and the spoiler that are played, and the model of them."""
 
-import dataclasses
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -8,10 +7,11 @@ import numpy as np
 
 from ganmrf.io.pulseq_sequence import PulseqSequence
 from ganmrf.io.pulseq_settings import Excitation
-from ganmrf.io.pulseq_slice import Power, read_power, read_rf_pulse
+from ganmrf.io.pulseq_slice import read_power, read_rf_pulse
 from ganmrf.io.rf_waveform import read_waveform
 from ganmrf.physics.rf_pulse import RfPulse, gaussian, windowed_sinc
-from ganmrf.physics.sequences.blocks import LONGEST, Blocks, PulseSequence, Train
+from ganmrf.physics.sequences.power import Power
+from ganmrf.physics.sequences.preparations import LONGEST
 from ganmrf.physics.slice_profile import FullSlice, PartitionedSlice, SliceModel, SliceProfile, small_tip
 from ganmrf.physics.slr import slr
 from ganmrf.runs.pulseq_schedules import is_pulseq
@@ -208,14 +208,6 @@ class PowerConfig:
                 ".seq file nor a --slice_model says how long they last"
             )
         return Power(duration, played.shape if self.pulse_shape is None else self.pulse_shape)
-
-
-def with_power(sequence: PulseSequence, power: Power) -> PulseSequence:
-    """A sequence with the duration and the shape of its excitations."""
-    if isinstance(sequence, Blocks):
-        blocks = [with_power(each, power) if isinstance(each, Train) else each for each in sequence.blocks]
-        return dataclasses.replace(sequence, blocks=tuple(blocks))
-    return dataclasses.replace(sequence, pulse_duration=power.duration, pulse_shape=power.shape)
 
 
 def slice_words(profile: SliceModel) -> str:

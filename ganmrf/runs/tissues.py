@@ -134,4 +134,11 @@ class TissueConfig(_Fields):
         return flag_name(field, parameters(self.kind)[field])
 
 
+def check_fit(estimate, pools: TissueConfig):
+    """Raises `ValueError` for a ``fit`` of `FitConfig` that names what ``fix`` gives one value."""
+    for name in estimate.fit or ():
+        if name in pools.fixed:
+            raise ValueError(f"fit={name} is fixed by --fix={','.join(pools.fix)}: leave it out of one of them")
+
+
 FURTHER_FIELDS = tuple(field.name for field in dataclasses.fields(TissueConfig))

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from ganmrf.report import figures
-from tests.report.drawn import images, legend, numbers
+from tests.report.drawn import assert_laid_out, images, legend, numbers
 
 # Plotted values are float64 copies of float32 input in other units: float32 rounding.
 UNITS = 1e-6
@@ -80,7 +80,7 @@ def test_fingerprints_that_do_not_fit_are_refused(signals, names, overlay, messa
 
 def test_maps_are_in_ms_on_shared_ranges_and_cropped_to_the_mask():
     t1, t2, mask = maps()
-    figure = figures.map_figure(t1, t2, 0.5j * t1, mask=mask)
+    figure = figures.map_figure({"t1": t1, "t2": t2}, 0.5j * t1, mask=mask)
     t1_image, t2_image, m0_image = images(figure)
     inside = mask[1:11, 2:10]  # the mask with its margin of two voxels
     shown = t1_image.get_array()
@@ -97,7 +97,7 @@ def test_maps_are_in_ms_on_shared_ranges_and_cropped_to_the_mask():
 
 def test_saturation_is_marked():
     t1, t2, mask = maps()
-    t1_image, t2_image, _ = images(figures.map_figure(2 * t1, t2, t1, mask=mask))
+    t1_image, t2_image, _ = images(figures.map_figure({"t1": 2 * t1, "t2": t2}, t1, mask=mask))
     assert t1_image.colorbar.extend == "max"
     assert t2_image.colorbar.extend == "neither"
 
@@ -105,7 +105,7 @@ def test_saturation_is_marked():
 @pytest.mark.parametrize("power", [-5, 7])
 def test_the_scale_of_small_and_large_signals_is_in_the_unit(power):
     t1, t2, mask = maps()
-    figure = figures.map_figure(t1, t2, np.full_like(t1, 2.0 * 10.0**power), mask=mask)
+    figure = figures.map_figure({"t1": t1, "t2": t2}, np.full_like(t1, 2.0 * 10.0**power), mask=mask)
     assert images(figure)[2].get_clim() == pytest.approx((0, 2))
     assert f"{power}" in images(figure)[2].colorbar.ax.get_xlabel()
 
@@ -114,7 +114,7 @@ def test_match_quality_adds_a_panel():
     t1, t2, mask = maps()
     quality = np.where(mask, 0.97, 0.1)
     quality[4, 5] = np.nan
-    shown = images(figures.map_figure(t1, t2, t1, mask=mask, quality=quality))
+    shown = images(figures.map_figure({"t1": t1, "t2": t2}, t1, mask=mask, quality=quality))
     assert len(shown) == 4
     # Voxels outside the mask do not set the range.
     assert shown[3].get_clim() == (0.95, 1)
@@ -123,20 +123,65 @@ def test_match_quality_adds_a_panel():
 def test_a_map_of_b0_is_even_about_resonance():
     t1, t2, mask = maps()
     b0 = np.where(mask, np.linspace(-10, 40, mask.shape[1]), -1e3)
-    figure = figures.map_figure(t1, t2, t1, mask=mask, off_resonance=b0, quality=np.where(mask, 0.97, 0.1))
+    figure = figures.map_figure(
+        {"t1": t1, "off_resonance": b0, "t2": t2}, t1, mask=mask, quality=np.where(mask, 0.97, 0.1)
+    )
     assert len(images(figure)) == 5
     shown = images(figure)[3]
     low, high = shown.get_clim()
     assert -low == high == pytest.approx(np.percentile(np.abs(b0[mask]), 99))
     np.testing.assert_allclose(shown.get_array()[mask[1:11, 2:10]], b0[mask])
-    assert "Off-resonance (Hz)" in texts(figure)
+    assert "B0 (Hz)" in texts(figure)
+
+
+def test_maps_of_further_parameters_have_their_units_and_colours():
+    t1, t2, mask = maps()
+    values = {"t1": t1, "t2": t2, "fraction": 0.1 * t1, "exchange_rate": 20 * t1, "lineshape": 1e-5 * t1}
+    figure = figures.map_figure(values, t1, mask=mask, quality=np.where(mask, 0.97, 0.1))
+    shown = images(figure)
+    assert [image.cmap.name for image in shown[:5]] == ["lipari", "navia", *3 * ["batlow"]]
+    assert shown[2].get_clim() == (0, 0.3)
+    np.testing.assert_allclose(shown[4].get_array().compressed(), 10 * t1[mask], rtol=1e-12)  # us
+    assert {"f", "k (1/s)", "G (us)"} <= {image.colorbar.ax.get_xlabel() for image in shown}
+    assert_laid_out(figure)
+
+
+def test_what_is_not_determined_is_grey_and_said():
+    t1, _, mask = maps()
+    wrong = np.zeros(mask.shape, bool)
+    wrong[tuple(np.argwhere(mask)[:3].T)] = True
+    wrong[0, 0] = True  # outside the mask
+    values = {"t1": t1, "fraction": 0.1 * t1}
+    figure = figures.map_figure(values, t1, mask=mask, undetermined={"fraction": wrong, "t1": ~mask})
+    shown, grey = (image.get_array() for image in figure.axes[1].images)
+    assert grey.count() == 3
+    assert mask.sum() - shown.count() == 3  # no colour beneath
+    assert len(figure.axes[0].images[0].get_array().compressed()) == mask.sum()
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["not determined by this sequence"]
+    assert_laid_out(figure)
+    assert not figures.map_figure(values, t1, mask=mask, undetermined={"fraction": ~mask}).legends
+    with_colour, with_grey = (
+        pixels(figures.map_figure(values, t1, mask=mask, undetermined={"fraction": each})) for each in (~mask, mask)
+    )
+    assert not np.array_equal(with_colour, with_grey[: len(with_colour)])
+
+
+def test_a_fraction_is_compared_in_its_own_range():
+    t1, _, mask = maps()
+    fraction = np.where(mask, 0.1 * t1, 0.0)
+    truth_image, _, difference, _ = images(
+        figures.comparison_figure(fraction, fraction + 0.01, mask=mask, quantity="f")
+    )
+    assert truth_image.get_clim() == (0, 0.3)
+    np.testing.assert_allclose(difference.get_array().compressed(), 0.01, rtol=1e-9)
+    np.testing.assert_allclose(difference.get_clim(), (-0.03, 0.03))
 
 
 def test_outside_the_mask_and_without_value_maps_are_black():
     t1, t2, mask = maps((40, 40))
     t1 = np.where(mask, 3.0, 1.5)  # cream on a black ground
-    with_value = pixels(figures.map_figure(t1, t2, t1, mask=mask))
-    without = pixels(figures.map_figure(np.full_like(t1, np.nan), t2, t1, mask=mask))
+    with_value = pixels(figures.map_figure({"t1": t1, "t2": t2}, t1, mask=mask))
+    without = pixels(figures.map_figure({"t1": np.full_like(t1, np.nan), "t2": t2}, t1, mask=mask))
     black = [(image == 0).all(-1).sum() for image in (with_value, without)]
     # The 6 x 4 voxels of the T1 panel turn black: 24 of its 10 x 8, so the black area grows.
     assert black[1] > black[0] > 0
@@ -155,7 +200,7 @@ def test_nothing_is_cut_off_whatever_the_shape_of_the_maps(shape):
 def test_maps_without_a_single_match_are_drawn():
     t1, _, mask = maps()
     nothing = np.full_like(t1, np.nan)
-    assert pixels(figures.map_figure(nothing, nothing, nothing, mask=mask, quality=nothing)).size
+    assert pixels(figures.map_figure({"t1": nothing, "t2": nothing}, nothing, mask=mask, quality=nothing)).size
     assert pixels(figures.comparison_figure(t1, nothing, mask=mask, quantity="T1")).size
 
 
@@ -190,16 +235,16 @@ def test_off_resonance_has_colours_that_tell_its_sign():
 
 def test_comparison_of_another_quantity_is_refused():
     t1, _, mask = maps()
-    with pytest.raises(ValueError, match="quantity must be one of T1, T2; got 'T3'"):
+    with pytest.raises(ValueError, match=r"quantity must be one of T1, T2, .*; got 'T3'"):
         figures.comparison_figure(t1, t1, mask=mask, quantity="T3")
 
 
 def test_maps_that_do_not_fit_the_mask_are_refused():
     t1, t2, mask = maps()
     with pytest.raises(ValueError, match=r"t2 has shape \(12,\), but mask has \(12, 10\)"):
-        figures.map_figure(t1, t2[:, 0], t1, mask=mask)
+        figures.map_figure({"t1": t1, "t2": t2[:, 0]}, t1, mask=mask)
     with pytest.raises(ValueError, match="0 voxels"):
-        figures.map_figure(t1, t2, t1, mask=np.zeros_like(mask))
+        figures.map_figure({"t1": t1, "t2": t2}, t1, mask=np.zeros_like(mask))
 
 
 def test_agreement_shows_each_tissue_where_it_lies():

@@ -135,7 +135,7 @@ def test_uncertainty_is_in_per_cent_and_black_where_there_is_none():
     t1_std, t2, t2_std = 0.02 * T1, T1 / 20, 0.005 * T1  # 2 and 10 per cent
     t1_std[10, 5:8] = 0.04 * T1[10, 5:8]
     t2_std[10, 10], t2_std[11, 10], t2[12, 10] = np.inf, np.nan, 0
-    figure = figures.uncertainty_figure(T1, t1_std, t2, t2_std, mask=MASK)
+    figure = figures.uncertainty_figure({"t1": T1, "t2": t2}, {"t1": t1_std, "t2": t2_std}, mask=MASK)
     one, two = (image.get_array() for image in images(figure))
     assert [numbers(title) for title in titles(figure)] == [[2], [10, 3, 224]]  # median; voxels without, of all
     np.testing.assert_array_equal(~one.mask, INSIDE)
@@ -154,37 +154,51 @@ def test_uncertainty_is_in_per_cent_and_black_where_there_is_none():
 
 def test_maps_without_any_uncertainty_are_drawn():
     nothing = np.full(MASK.shape, np.inf)
-    figure = figures.uncertainty_figure(T1, nothing, T1, nothing, mask=MASK)
+    figure = figures.uncertainty_figure({"t1": T1, "t2": T1}, {"t1": nothing, "t2": nothing}, mask=MASK)
     assert numbers(titles(figure)[0]) == [224, 224]
     assert_laid_out(figure)
 
 
 def test_a_range_of_uncertainty_ends_where_nothing_is_known():
-    figure = figures.uncertainty_figure(T1, 0.2 * T1, T1, 1e7 * T1, mask=MASK)
+    figure = figures.uncertainty_figure({"t1": T1, "t2": T1}, {"t1": 0.2 * T1, "t2": 1e7 * T1}, mask=MASK)
     assert [image.get_clim()[1] for image in images(figure)] == pytest.approx([20, 100], rel=UNITS)
     assert numbers(titles(figure)[1]) == [100]
     assert_laid_out(figure)
 
 
-def test_uncertainty_of_b0_is_in_hz():
+@pytest.mark.parametrize(("field", "name", "unit"), [("off_resonance", "B0", " Hz"), ("fraction", "f", "")])
+def test_uncertainty_of_what_can_be_0_is_absolute(field, name, unit):
     std = np.where(MASK, 0.25, 9.0)
     std[tuple(np.argwhere(MASK)[0])] = np.inf
-    figure = figures.uncertainty_figure(T1, 0.2 * T1, T1, 0.2 * T1, mask=MASK, off_resonance_std=std)
+    values = {"t1": T1, "t2": T1, field: 0 * T1}
+    figure = figures.uncertainty_figure(values, {"t1": 0.2 * T1, "t2": 0.2 * T1, field: std}, mask=MASK)
     shown = images(figure)
-    assert sum("(Hz)" in label for label in labels(figure)) == 1
-    (b0,) = (image for image in shown if np.isclose(image.get_clim()[1], 0.25))
-    assert b0.get_array().count() == MASK.sum() - 1
-    assert any("B0, median 0.25 Hz" in title for title in titles(figure))
+    assert sum("(Hz)" in label for label in labels(figure)) == bool(unit)
+    (absolute,) = (image for image in shown if np.isclose(image.get_clim()[1], 0.25))
+    assert absolute.get_array().count() == MASK.sum() - 1
+    assert any(f"{name}, median 0.25{unit}" in title for title in titles(figure))
     assert_laid_out(figure)
-    figure = figures.uncertainty_figure(T1, T1, T1, T1, mask=MASK, off_resonance_std=np.full(MASK.shape, np.inf))
+    nothing = np.full(MASK.shape, np.inf)
+    assert_laid_out(figures.uncertainty_figure(values, {"t1": T1, "t2": T1, field: nothing}, mask=MASK))
+
+
+def test_uncertainty_of_rates_is_relative():
+    values = {"t1": T1, "t2": T1, "fraction": 0.1 * T1, "exchange_rate": 10 * T1, "t1_b": T1}
+    figure = figures.uncertainty_figure(values, {name: 0.3 * each for name, each in values.items()}, mask=MASK)
+    assert len(images(figure)) == 5
+    np.testing.assert_allclose(images(figure)[3].get_array().compressed(), 30, rtol=UNITS)
     assert_laid_out(figure)
+    nothing = {name: np.where(np.median(T1) < T1, 0.3 * each, np.inf) for name, each in values.items()}
+    for count in (2, 3, 4):  # titles of two lines
+        some = dict(list(nothing.items())[:count])
+        assert_laid_out(figures.uncertainty_figure(values, some, mask=MASK))
 
 
 def test_uncertainty_that_does_not_fit_is_refused():
     with pytest.raises(ValueError, match=r"t2_std must be 0 or more; got -0\.1"):
-        figures.uncertainty_figure(T1, T1, T1, np.full(MASK.shape, -0.1), mask=MASK)
+        figures.uncertainty_figure({"t1": T1, "t2": T1}, {"t1": T1, "t2": np.full(MASK.shape, -0.1)}, mask=MASK)
     with pytest.raises(ValueError, match=r"t1_std has shape \(20,\), but mask has \(24, 20\)"):
-        figures.uncertainty_figure(T1, T1[0], T1, T1, mask=MASK)
+        figures.uncertainty_figure({"t1": T1, "t2": T1}, {"t1": T1[0], "t2": T1}, mask=MASK)
 
 
 def test_convergence_starts_at_the_first_iteration_on_a_logarithmic_axis():
@@ -267,7 +281,7 @@ def test_a_reconstruction_without_a_match_is_drawn():
         ({"maps": {"ours": T1[0]}}, r"maps\['ours'\] has shape \(20,\), but mask has \(24, 20\)"),
         ({"truth": T1[0]}, r"truth has shape \(20,\)"),
         ({"truth": np.full(MASK.shape, np.nan)}, "truth must be finite and positive in one voxel"),
-        ({"quantity": "T3"}, "quantity must be one of T1, T2; got 'T3'"),
+        ({"quantity": "T3"}, r"quantity must be one of T1, T2, .*; got 'T3'"),
         ({"mask": np.zeros_like(MASK)}, "0 voxels"),
     ],
 )
