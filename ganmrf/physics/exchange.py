@@ -15,8 +15,10 @@ Reference: Moler and Van Loan 2003, doi:10.1137/S00361445024180 (the exponential
 
 import jax.numpy as jnp
 
-# Terms of the power series that are left out are below 1e-16 where abs(h^2) < 1: 1 / 18! of cosh, 1 / 19! of sinh(h)/h.
-_TERMS = 9
+_SMALL = 0.1  # of abs(h^2): above it sinh(h) = (exp(h) - exp(-h)) / 2 loses half a digit at most
+# Terms of the power series, by the precision: those left out are below 0.1^4 / 8! = 2e-9, and 0.1^7 / 14! = 1e-18.
+_TERMS = {32: 4, 64: 7}
+_NO_DIFFERENCE = 1e-12  # 1/s^2: h^2 is then below `_SMALL` for a day, and its root has finite derivatives above it
 
 
 def exchange_exponential(rate_a, rate_b, a_to_b, b_to_a, time):
@@ -33,11 +35,21 @@ def exchange_exponential(rate_a, rate_b, a_to_b, b_to_a, time):
       ``((aa, ab), (ba, bb))``, each of the common shape: what pool a gets from a and from b, and pool b likewise. All
       derivatives by all arguments are finite.
     """
-    mean = -0.5 * (rate_a + rate_b + a_to_b + b_to_a)
+    mean = 0.5 * (rate_a + rate_b + a_to_b + b_to_a)
     half = 0.5 * (rate_b + b_to_a - rate_a - a_to_b)
-    determinant = (rate_a * rate_b + rate_a * b_to_a + rate_b * a_to_b) * time**2
-    even, odd = _even_and_odd((half**2 + a_to_b * b_to_a) * time**2, mean * time, determinant)
-    odd = odd * time
+    square = half**2 + a_to_b * b_to_a
+    # Of the rates alone: so much is computed once for all times.
+    root = jnp.sqrt(jnp.where(jnp.abs(square) < _NO_DIFFERENCE, 1.0, square))
+    if jnp.iscomplexobj(root):  # of its two signs that which makes ``fast`` the faster rate
+        root = jnp.where((mean.conj() * root).real < 0, -root, root)
+    fast = mean + root
+    slow, over_root = (rate_a * rate_b + rate_a * b_to_a + rate_b * a_to_b) / fast, 0.5 / root
+    argument = square * time**2
+    small = jnp.abs(argument) < _SMALL
+    series = [_series(jnp.where(small, argument, 0), first) for first in (0, 1)]
+    up, down = jnp.exp(jnp.where(small, mean, slow) * -time), jnp.exp(-fast * time)
+    even = jnp.where(small, up * series[0], 0.5 * (up + down))
+    odd = jnp.where(small, up * series[1] * time, over_root * (up - down))
     return (even + half * odd, b_to_a * odd), (a_to_b * odd, even - half * odd)
 
 
@@ -48,24 +60,9 @@ def slowest_rate(rate_a, rate_b, a_to_b, b_to_a):
     return (rate_a * rate_b + rate_a * b_to_a + rate_b * a_to_b) / (mean + root)
 
 
-def _even_and_odd(square, lift, determinant):
-    """exp(lift) cosh(h) and exp(lift) sinh(h) / h from h^2; the determinant is the product of lift + h and lift - h."""
-    small = jnp.abs(square) < 1
-    near, far = jnp.where(small, square, 0), jnp.where(small, 1, square)  # each branch sees only what it can take
-    root = jnp.sqrt(far)
-    if jnp.iscomplexobj(root):  # of its two signs that which makes ``lift - root`` the larger eigenvalue
-        root = jnp.where((lift.conj() * root).real > 0, -root, root)
-    up = jnp.exp(jnp.where(small, lift, -determinant / jnp.where(small, 1, root - lift)))
-    down = jnp.exp(jnp.where(small, lift, lift - root))
-    even = jnp.where(small, up * _series(near, 0), 0.5 * (up + down))
-    odd = jnp.where(small, up * _series(near, 1), 0.5 * (up - down) / root)
-    return even, odd
-
-
 def _series(square, first):
     """The sum of ``square^n / (2 n + first)!``: cosh(h) for first = 0, sinh(h) / h for 1."""
     total = jnp.ones_like(square)
-    for n in range(_TERMS - 1, 0, -1):
-        total = total * square
-        total = total / ((2 * n + first) * (2 * n + first - 1)) + 1
+    for n in range(_TERMS[jnp.finfo(square.dtype).bits] - 1, 0, -1):
+        total = total * square * (1 / ((2 * n + first) * (2 * n + first - 1))) + 1  # divisions would take longest
     return total

@@ -9,6 +9,7 @@ from jax.sharding import PartitionSpec
 
 from ganmrf.physics.engines import one_kernel
 from ganmrf.physics.lowering import COMPLEX, ISOCHROMAT, SLICE, form_of
+from ganmrf.physics.pools import n_pools
 from ganmrf.physics.slice_positions import FullPositions
 
 # ``max_states`` of compiled programs is a multiple of this, plus order 0: few programs, and few rows that stay empty.
@@ -42,7 +43,7 @@ def kernel_lanes(sequence, tissue, slice_profile=None) -> int | None:
         return SLICE_LANES
     # 256 bytes a state: p, q and z of about a hundred states, and their buffers, fit the second-level cache.
     real = jnp.result_type(*jax.tree.leaves((sequence, tissue))).itemsize
-    return 256 // (2 * real if form == COMPLEX else real)
+    return 256 // ((2 * real if form == COMPLEX else real) * n_pools(tissue)[0])
 
 
 def compiled(function, *, n_states, mesh: jax.sharding.Mesh | None = None, n_shifts: int | None = None):
