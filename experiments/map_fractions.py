@@ -1,4 +1,4 @@
-"""From an image series to maps of volume fractions of components that do not exchange, such as myelin water.
+r"""From an image series to maps of volume fractions of components that do not exchange, such as myelin water.
 
 Example::
 
