@@ -11,7 +11,7 @@ from ganmrf.physics.sequences.blocks import PulseSequence
 from ganmrf.physics.simulate import simulate_in_chunks
 from ganmrf.physics.simulate_many import empty_signals, plan_n_states, simulate_all
 from ganmrf.physics.slice_profile import SliceModel
-from ganmrf.physics.tissue import Tissue
+from ganmrf.physics.tissue import TissueModel
 from ganmrf.pytrees import pytree
 
 
@@ -21,7 +21,7 @@ class Dictionary:
     """Fingerprints of many tissues, of unit norm, with the sequence and slice profile of their simulation.
 
     Attributes:
-      tissue: the atoms' parameters; t1 and t2 (atoms,), s; b1 and off_resonance (atoms,) or one number.
+      tissue: the atoms' parameters; t1 and t2 (atoms,), s; the others (atoms,) or one number.
       fingerprints: (atoms, frames), or (atoms, rank) when ``basis`` is given; every row has unit norm.
       norms: norm of each fingerprint for M0 = 1, before it was normalised, (atoms,).
       sequence: the sequence that was simulated.
@@ -30,7 +30,7 @@ class Dictionary:
         basis``.
     """
 
-    tissue: Tissue
+    tissue: TissueModel
     fingerprints: np.ndarray | jax.Array
     norms: np.ndarray | jax.Array
     sequence: PulseSequence
@@ -40,7 +40,7 @@ class Dictionary:
 
 def build_dictionary(
     sequence: PulseSequence,
-    tissue: Tissue,
+    tissue: TissueModel,
     *,
     n_states: int | None = None,
     accuracy: float = 1e-4,
@@ -89,7 +89,7 @@ def unit_fingerprints(sequence, tissue, slice_profile, **form):
     return signals / jnp.where(norms > 0, norms, 1)[:, None], norms
 
 
-def require_signal(atoms: Tissue, norms: np.ndarray, rows: np.ndarray | None = None):
+def require_signal(atoms: TissueModel, norms: np.ndarray, rows: np.ndarray | None = None):
     """Raises `ValueError` naming an atom without signal, if there is one; ``norms`` are of all atoms or of ``rows``."""
     if not norms.all():
         atom = int(np.argmin(norms)) if rows is None else rows[np.argmin(norms)]

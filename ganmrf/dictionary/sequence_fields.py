@@ -3,7 +3,7 @@
 Arrays are called as the fields that hold them, with their unit: ``flip_angle_rad``. Those of a part of a sequence have
 its name and place in front: ``blocks_0_flip_angle_rad``. Phases of half turns are counted: ``rf_phase_half_turns``. How
 arrays belong together is text, which FISP does without unless it says the power of its pulses: older files of FISP
-have none. Of the power of pulses, what is usual or not known is left out, so that older versions read the rest.
+have none. A power of pulses that is not known is left out, so that older versions read the rest.
 """
 
 import contextlib
@@ -35,15 +35,9 @@ _UNITS = {  # name of a field: what is added to it
     "pulse_duration": "s",
     "saturation_angle": "rad",
 }
-# Fields of sequences and their parts that say the power of pulses, by which a semisolid pool is saturated -> what they
-# are where nothing is said.
-_POWER = {
-    "pulse_duration": None,
-    "pulse_shape": 1.0,
-    "saturation_angle": None,
-    "inversion_saturation": 1.0,
-    "saturation": 1.0,
-}
+# Fields of sequences and their parts that say the power of pulses, by which a semisolid pool is saturated: all None
+# where nothing is said.
+_POWER = "pulse_duration", "pulse_shape", "saturation_angle", "inversion_saturation", "saturation"
 _POWER_NAMES = tuple(f"{name}_{_UNITS[name]}" if name in _UNITS else name for name in _POWER)
 NAMES = {  # of any kind, but for parts
     "rf_phase_half_turns",
@@ -61,30 +55,22 @@ def fields_of_sequence(sequence: PulseSequence) -> dict[str, np.ndarray]:
     fields, structure = arrays_and_structure(sequence, _variable)
     for node in array_nodes(structure):
         node["jax"] = True  # of NumPy's phases, a constructor would make half turns where it can
-    _leave_out_usual_power(structure, fields)
+    _leave_out_unknown_power(structure)
     fields["kind"] = np.asarray(kind_of(sequence))
     if not isinstance(sequence, Fisp) or has_power(fields):
         fields["structure"] = np.asarray(json.dumps(structure))
     return fields
 
 
-def _leave_out_usual_power(structure, arrays):
-    """Removes from a structure, and from its arrays, what a sequence without a word on the power of pulses has."""
-
-    def is_usual(name, node):
-        if name in _POWER and "array" in node:
-            array = arrays[node["array"]]
-            return array.ndim == 0 and array == _POWER[name]  # no number is equal to None
-        return name in _POWER
-
+def _leave_out_unknown_power(structure):
+    """Removes from a structure the fields that say the power of pulses, of sequences and parts that do not say it."""
     for part in structure.values() if isinstance(structure, dict) else structure:
         if isinstance(part, dict | list):
-            _leave_out_usual_power(part, arrays)
+            _leave_out_unknown_power(part)
     if isinstance(structure, dict) and "class" in structure:
-        usual = {name: node for name, node in structure["fields"] if is_usual(name, node)}
-        structure["fields"] = [[name, node] for name, node in structure["fields"] if name not in usual]
-        for node in usual.values():
-            arrays.pop(node.get("array"), None)
+        fields = structure["fields"]
+        if not any(name in _POWER and "array" in node for name, node in fields):
+            structure["fields"] = [[name, node] for name, node in fields if name not in _POWER]
 
 
 def has_power(names) -> bool:

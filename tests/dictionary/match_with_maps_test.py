@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from ganmrf.dictionary.build import Dictionary
+from ganmrf.dictionary.grids import pool_grid
 from ganmrf.dictionary.match_with_maps import match_with_maps
 from ganmrf.physics.sequences.bssfp import Bssfp
+from ganmrf.physics.sequences.fisp import Fisp
 from ganmrf.physics.tissue import Tissue
 
 HZ = np.array([-20.0, -5.0, 0.0, 10.0])
@@ -78,7 +80,7 @@ def test_scattered_atoms_of_a_disk_are_read_once():
 
 def test_what_cannot_be_matched_is_refused():
     images, on_resonance = np.ones((FRAMES, 2)), dataclasses.replace(atoms_of(), tissue=Tissue(np.ones(32), 0.1))
-    with pytest.raises(ValueError, match="wants a b1_map or a b0_map"):
+    with pytest.raises(ValueError, match="wants a b1_map, a b0_map or known ones"):
         match_with_maps(atoms_of(), images)
     with pytest.raises(ValueError, match="no B0 axis: its atoms have off_resonance = 0, but b0_map holds 3 to 7"):
         match_with_maps(on_resonance, images, b0_map=[3.0, 7.0])
@@ -93,5 +95,46 @@ def test_what_cannot_be_matched_is_refused():
     part = dataclasses.replace(
         atoms, tissue=Tissue(**fields), fingerprints=atoms.fingerprints[some], norms=atoms.norms[some]
     )
-    with pytest.raises(ValueError, match="no atoms of a pair of B1 and off-resonance"):
+    with pytest.raises(ValueError, match="no atoms of a combination of b1 and off_resonance"):
         match_with_maps(part, images, b1_map=np.ones(2), b0_map=np.full(2, 10.0))
+
+
+def pools():
+    """Atoms of a semisolid pool with fingerprints of no physics, one alone where the pool is empty."""
+    axes = {"fraction": [0.0, 0.1, 0.2], "exchange_rate": [10.0, 20.0], "b1": [0.9, 1.1]}
+    tissue = pool_grid("semisolid", t1=[1.0], t2=[0.1], **axes)
+    rows = np.random.default_rng(0).standard_normal((tissue.size, FRAMES)).astype(np.float32)
+    norms = np.linalg.norm(rows, axis=1)
+    return Dictionary(
+        tissue, rows / norms[:, None], norms, Fisp(np.full(FRAMES, 0.5), 0.01, 0.002, pulse_duration=2e-3)
+    )
+
+
+def test_any_parameter_may_be_known():
+    atoms = pools()
+    images = atoms.fingerprints.T
+    rates = np.asarray(atoms.tissue.exchange_rate)
+    found = match_with_maps(atoms, images, known={"exchange_rate": rates + 2}, b1_map=np.asarray(atoms.tissue.b1))
+    np.testing.assert_array_equal(found.index, np.arange(atoms.norms.size))
+    for name in ("fraction", "exchange_rate", "b1", "t1_b"):
+        np.testing.assert_allclose(getattr(found, name), np.broadcast_to(getattr(atoms.tissue, name), rates.shape))
+    other = match_with_maps(atoms, images, known={"exchange_rate": 30.0 - rates})
+    empty = np.asarray(atoms.tissue.fraction) == 0  # such an atom is one of every exchange rate
+    np.testing.assert_array_equal(other.index == np.arange(rates.size), empty)
+    one = match_with_maps(atoms, images, known={"exchange_rate": 20.0})
+    np.testing.assert_array_equal(one.index == np.arange(rates.size), empty | (rates == 20))
+
+
+@pytest.mark.parametrize(
+    ("known", "words"),
+    [
+        ({"t2_b": 0.01}, "the map of t2_b is of no use: the atoms have t1, t2, fraction, "),
+        ({"fraction": 1.5}, "the map of fraction must be 0 to 1 in the mask; got 1.5"),
+        ({"exchange_rate": np.ones(3)}, r"the map of exchange_rate has shape \(3,\), but the images have"),
+        ({"t1_b": 0.5}, "the dictionary has no T1b axis: its atoms have t1_b = 0.34, but the map of t1_b holds 0.5"),
+    ],
+)
+def test_maps_that_are_of_no_use(known, words):
+    atoms = pools()
+    with pytest.raises(ValueError, match=words):
+        match_with_maps(atoms, atoms.fingerprints.T, known=known)

@@ -69,8 +69,10 @@ POWER = {
 
 @st.composite
 def powers(draw, cls, n):
-    """Keywords of some of those fields that a class has: nothing, one number, or one for each frame."""
-    found = {}
+    """Keywords of some of those fields that a class has, none, or each one number or one for each frame."""
+    if draw(st.booleans()):
+        return {}
+    found = {"pulse_duration": draw(times(*POWER["pulse_duration"][:2]))}
     for name, (low, high, of_frames) in POWER.items():
         if name in cls.__dataclass_fields__ and draw(st.booleans()):
             found[name] = draw(times(low, high, draw(st.sampled_from([None, n])) if of_frames else None))
@@ -279,8 +281,8 @@ def test_versions_refuse_what_they_would_misread(tmp_path):
     fisp = Fisp([0.1, 0.2], 0.01, 0.002)
     powerful = (
         Fisp([0.1, 0.2], 0.01, 0.002, pulse_duration=1e-3),
-        Fisp([0.1, 0.2], 0.01, 0.002, 0.02, inversion_saturation=0.5),
-        Bssfp([0.1, 0.2], 0.01, saturation_angle=1.0),
+        Fisp([0.1, 0.2], 0.01, 0.002, 0.02, pulse_duration=1e-3, inversion_saturation=0.5),
+        Bssfp([0.1, 0.2], 0.01, pulse_duration=1e-3, saturation_angle=1.0),
         Blocks((Inversion(0.02, saturation=0.5), Train([0.1, 0.2], 0.01, 0.002))),
     )
     cases = (1, fisp, None), (2, fisp, 5.0), (2, Bssfp([0.1, 0.2], 0.01), None), *((4, each, None) for each in powerful)
