@@ -31,6 +31,7 @@ from ganmrf.physics.sequences.spoiled_gradient_echo import SpoiledGradientEcho
 from ganmrf.physics.simulate import simulate_reverse, simulate_with_tangents
 from ganmrf.physics.simulate_many import simulate_many
 from ganmrf.physics.slice_profile import FullSlice, PartitionedSlice, small_tip
+from ganmrf.physics.tissue import ExchangingPools, SemisolidPool
 from ganmrf.runs.worker import Worker
 
 _CHECKED = 32  # atoms held against the isochromats: the first of every job
@@ -67,6 +68,7 @@ def simulator_jobs(sequence: Fisp, grid: Tissue, n_states: int, peer_atoms: int)
         yield Job(f"dictionary, orders for {accuracy:.0e}", grid.size, partial(signals, accuracy=accuracy), error)
     yield from _slice_jobs(sequence, signals, grid.size, n_states)
     yield from _other_sequences(sequence, many, n_states)
+    yield from _pool_jobs(sequence, varied, n_states)
     yield from _derivative_jobs(sequence, some, n_states)
     for name, peer in peers(sequence, n_states).items():
         atoms = grid.size if name == "blochsim" else peer_atoms
@@ -131,6 +133,26 @@ def _other_sequences(sequence, tissue, n_states):
     ):
         run = partial(simulate_many, as_played(played, voxels), voxels, n_states=n_states)
         yield Job(name, voxels.size, run, _error_of_signals(played, voxels.rows(slice(_CHECKED))))
+
+
+def _pool_jobs(sequence, tissue, n_states):
+    """Several pools of spins, with a B1 of each atom, and one pool as they are simulated, with the same orders."""
+    rng, size = np.random.default_rng(2), tissue.size
+    ranges = {"fraction": (0, 0.3), "exchange_rate": (5, 50), "t1_b": (0.3, 0.4)}
+    pools = {name: rng.uniform(*ends, size).astype(np.float32) for name, ends in ranges.items()}
+    of_a = {name: getattr(tissue, name) for name in ("t1", "t2", "b1")}
+    of_a["t2"] = jnp.minimum(of_a["t2"], 0.2)  # of brain; CSF, which needs the most states, has no second pool
+    powered = dataclasses.replace(sequence, pulse_duration=2e-3, pulse_shape=1.5)
+    exchanging = ExchangingPools(**of_a, **pools, t2_b=rng.uniform(0.01, 0.02, size).astype(np.float32))
+    for name, played, voxels in (
+        ("one pool, B1 per atom", sequence, Tissue(**of_a)),
+        ("one pool, as several", sequence.as_blocks(), Tissue(**of_a)),
+        ("semisolid pool", powered, SemisolidPool(**of_a, **pools, lineshape=15e-6)),
+        ("two mobile pools", sequence, exchanging),
+        ("two mobile pools, shifted", sequence, dataclasses.replace(exchanging, shift=np.float32(100))),
+    ):
+        run = partial(simulate_many, as_played(played, voxels), voxels, n_states=n_states)
+        yield Job(name, size, run, _error_of_signals(played, voxels.rows(slice(_CHECKED))))
 
 
 def _derivative_jobs(sequence, tissue, n_states):

@@ -12,7 +12,6 @@ shape: one compiled program serves every number up to its ``max_states``.
 
 import functools
 import operator
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -143,18 +142,11 @@ def _excited(states, factors, turning, first, size):
     across, along, _ = factors
     p, q, z = jax.tree.map(lambda x: lax.dynamic_slice_in_dim(x, first, size), states)
     mobile = list(zip(p, q, z, strict=False))
-    if isinstance(across, _Complex):
-        a, b, g = across.turned
-        pairs = [list(zip(*pool, strict=True)) for pool in mobile]
-        up = [[a * x + b * y + g * w for x, y, w in parts] for parts in pairs]
-        down = [[b * x + a * y + g * w for x, y, w in parts] for parts in pairs]
-        up, down = ([_combined(row, pools, sign) for row in across.entries] for pools, sign in ((up, 1), (down, -1)))
-    else:
-        up, down = [], []
-        for row in across:
-            terms = [(each, list(zip(*pool, strict=True))) for each, pool in zip(row, mobile, strict=True)]
-            up.append(_summed([[a * x + b * y + g * w for x, y, w in parts] for (a, b, g), parts in terms]))
-            down.append(_summed([[b * x + a * y + g * w for x, y, w in parts] for (a, b, g), parts in terms]))
+    up, down = [], []
+    for row in across:
+        terms = [(each, list(zip(*pool, strict=True))) for each, pool in zip(row, mobile, strict=True)]
+        up.append(_summed([_times(each, parts, 1) for each, parts in terms]))
+        down.append(_summed([_times(each, parts, -1) for each, parts in terms]))
     new_z = []
     for row in along:
         terms = [
@@ -175,17 +167,18 @@ def _summed(pools):
     return [functools.reduce(operator.add, parts) for parts in zip(*pools, strict=True)]
 
 
-def _combined(row, pools, sign):
-    """A row of complex entries, or with ``sign`` -1 of their conjugates, times complex states."""
-    terms = [[re * x - sign * im * y, re * y + sign * im * x] for (re, im), (x, y) in zip(row, pools, strict=True)]
-    return _summed(terms)
+def _times(factors, parts, sign):
+    """What p, q and z of a pool, by parts, add to p, of ``sign`` 1, or to q, of -1; factors have parts, too."""
 
+    def turned(factors):
+        a, b, g = factors if sign > 0 else (factors[1], factors[0], factors[2])
+        return [a * x + b * y + g * w for x, y, w in parts]
 
-class _Complex(NamedTuple):
-    """Complex entries: what turns states, and then what they are multiplied by."""
-
-    turned: tuple
-    entries: tuple
+    real = turned(factors[0])
+    if len(factors) == 1:
+        return real
+    imaginary = turned(factors[1])
+    return [real[0] - sign * imaginary[1], real[1] + sign * imaginary[0]]
 
 
 def _factors(cos, sin, along, across, recovery):
@@ -194,10 +187,8 @@ def _factors(cos, sin, along, across, recovery):
     Real entries are merged with the flip angle: of each, what p, q and z of a pool are multiplied by.
     """
     recovery = (1 - along[0][0],) if recovery is None else recovery
-    if len(across[0][0]) == 1:
-        across = [[(e2 * (0.5 * (cos + 1)), e2 * (0.5 * (cos - 1)), e2 * sin) for (e2,) in row] for row in across]
-    else:
-        across = _Complex((0.5 * (cos + 1), 0.5 * (cos - 1), sin), across)
-    mobile = len(across.entries if isinstance(across, _Complex) else across)
+    turned = 0.5 * (cos + 1), 0.5 * (cos - 1), sin
+    across = [[[[part * each for each in turned] for part in entry] for entry in row] for row in across]
+    mobile = len(across)
     along = [[(e1 * cos, e1 * (-0.5 * sin)) if n < mobile else (e1,) for n, e1 in enumerate(row)] for row in along]
     return across, along, recovery
