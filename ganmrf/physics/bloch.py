@@ -157,7 +157,8 @@ def _powers(pulses):
         return np.zeros_like(square)
     if (off_resonance := getattr(pulses, "saturation_angle", None)) is not None:
         square = square + np.asarray(off_resonance, float) ** 2
-    return square * np.asarray(pulses.pulse_shape, float) / np.asarray(pulses.pulse_duration, float)
+    shape = 1.0 if pulses.pulse_shape is None else np.asarray(pulses.pulse_shape, float)
+    return square * shape / np.asarray(pulses.pulse_duration, float)
 
 
 class _Spins:
