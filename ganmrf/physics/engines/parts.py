@@ -6,17 +6,12 @@ def cut(state, orders):
     return [part[orders] for part in state]
 
 
-def rotated(state, turn):
-    """A state times a complex number of magnitude 1, its cosine and sine; a real one as it is."""
-    if not turn:
-        return state
-    (cos, sin), (x, y) = turn, state
-    return [cos * x - sin * y, cos * y + sin * x]
-
-
-def times_i(state):
-    """A complex state times i."""
-    return [-state[1], state[0]]
+def times(factor, state):
+    """A state times a factor, real or in as many parts."""
+    if len(factor) == 1:
+        return [factor[0] * part for part in state]
+    (real, imaginary), (x, y) = factor, state
+    return [real * x - imaginary * y, real * y + imaginary * x]
 
 
 def added(state, factor, other):

@@ -1,13 +1,16 @@
 """Signals of voxels of any shape and their derivatives by tissue: the `recurrence` from sequence and tissue."""
 
+import dataclasses
 import functools
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from ganmrf.physics.engines.recurrence import Frames, after_pulses
-from ganmrf.physics.lowering import is_real, lower, recorded_frames
+from ganmrf.physics.engines.parts import times
+from ganmrf.physics.engines.pool_frames import Frames
+from ganmrf.physics.engines.recurrence import after_pulses
+from ganmrf.physics.lowering import lower, recorded_frames
 
 
 @functools.partial(jax.jit, static_argnames=("n_states", "parameters"))
@@ -22,30 +25,34 @@ def tangents_in_chunks(sequence, tissue, slice_profile, *, n_states: int, parame
     nodes, weights = (jnp.asarray(values, dtype) for values in quadrature)
     recorded, n_tangents = recorded_frames(sequence), 1 + len(parameters)
 
-    def chunk(fields):
-        """(n_tangents, voxels, frames). Each node of the slice profile is a lane of its own, with its B1."""
-        lanes = {name: jnp.repeat(values, nodes.size) for name, values in fields.items()}
-        scales = jnp.tile(nodes, fields["t1"].size)
+    def chunk(voxels):
+        """(n_tangents, voxels, frames). Each node of the slice profile is a lane of its own."""
+        lanes = jax.tree.map(lambda leaf: jnp.repeat(leaf, nodes.size), voxels)
+        scales = jnp.tile(nodes, voxels.size)
 
         def lowered(values):
-            values = {"off_resonance": None} | lanes | values
-            return _coefficients(lower(sequence, **values | {"b1": scales * values["b1"]}))
+            return _coefficients(lower(sequence, dataclasses.replace(lanes, **values)), scales)
 
-        found = _echoes(lowered, {name: lanes[name] for name in parameters}, n_states)[:, recorded]
+        found = _echoes(lowered, {name: getattr(lanes, name) for name in parameters}, n_states)[:, recorded]
         found = found.reshape(*found.shape[:2], -1, nodes.size)
         return jnp.einsum("tnvk,k->tvn", found, weights, precision="highest")
 
-    fields = {name: jnp.broadcast_to(value, voxels.shape) for name, value in vars(voxels).items() if value is not None}
-    n_parts = 1 if is_real(sequence, tissue.off_resonance) else 2
-    size = max(_lanes(n_states * n_tangents * n_parts) // nodes.size, 1)
+    voxels = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, voxels.shape), voxels)
+    size = max(_lanes(n_states * n_tangents * _n_rows(sequence, voxels)) // nodes.size, 1)
     if voxels.size <= size:
-        tangents = chunk(fields)
+        tangents = chunk(voxels)
     else:
         # Checkpointed, so that no chunk's states outlive it.
-        in_chunks = {name: jnp.pad(v, (0, -v.size % size), mode="edge").reshape(-1, size) for name, v in fields.items()}
-        tangents = lax.map(jax.checkpoint(chunk), in_chunks)
+        padded = jax.tree.map(lambda v: jnp.pad(v, (0, -v.size % size), mode="edge").reshape(-1, size), voxels)
+        tangents = lax.map(jax.checkpoint(chunk), padded)
         tangents = jnp.moveaxis(tangents, 0, 1).reshape(n_tangents, -1, recorded.size)[:, : voxels.size]
     return tangents.reshape(n_tangents, *tissue.shape, recorded.size)
+
+
+def _n_rows(sequence, voxels):
+    """States of a voxel for each one of a single pool on resonance."""
+    frames = jax.eval_shape(lambda: _coefficients(lower(sequence, voxels), jnp.ones(()))[0])
+    return len(frames.longitudinal) * len(frames.transverse[0][0])
 
 
 def _lanes(n_rows):
@@ -54,29 +61,46 @@ def _lanes(n_rows):
     return max(rows // n_rows // 64 * 64, 64)
 
 
-def _coefficients(lowered):
-    """Frames of the recurrence, z before the first pulse, (lanes,), and the factor from right after it to the echo."""
+def _coefficients(lowered, scales):
+    """Frames of the recurrence, z before the first pulse, and factors of each transverse pool from then to the echo.
+
+    Flip angles are multiplied by ``scales``, of the slice, which saturation of a semisolid pool does not depend on.
+    """
     c = lowered
-    recovery = 1 - c.e1 if c.recovery is None else c.recovery
-    frames = Frames(c.angle, c.e1, c.e2, c.turn, recovery)
-    echo = c.echo
-    if c.echo_turn is not None:
-        echo = lax.complex(echo * jnp.cos(c.echo_turn), echo * jnp.sin(c.echo_turn))
-    return frames, jnp.broadcast_to(c.z0, c.e1.shape[1:]), echo
+    recovery = tuple(1 - c.longitudinal[0][0] if c.recovery is None else each for each in c.recovery or (None,))
+    frames = Frames(jnp.reshape(scales, (1, -1)) * c.angle, _turned(c.transverse, c.turn), c.longitudinal, recovery)
+    shape = jnp.broadcast_shapes(*(leaf.shape for leaf in jax.tree.leaves(frames)))
+    frames = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, shape), frames)
+    echo = _turned([c.echo], c.echo_turn)[0]
+    return frames, [jnp.broadcast_to(each, shape[1:]) for each in c.z0], echo
+
+
+def _turned(rows, turn):
+    """Rows of entries in parts, real as they are without a ``turn``, rad, that all of them have; else complex."""
+    if turn is None:
+        return tuple(map(tuple, rows))
+    cos_sin = jnp.cos(turn), jnp.sin(turn)
+    return tuple(tuple(tuple(times(entry, cos_sin)) for entry in row) for row in rows)
 
 
 def _echoes(lowered, parameters, n_states):
     """Tangents at the echoes, (n_tangents, frames, lanes), from `_coefficients` as a function of ``parameters``."""
     frames, start, echo = lowered({})
     moves = [_moved(lambda value, name=name: lowered({name: value}), value) for name, value in parameters.items()]
-    starts = jnp.stack([start, *(jnp.zeros_like(start) if move[1] is None else move[1] for move in moves)])
-    after = jnp.moveaxis(after_pulses(n_states, frames, tuple(move[0] for move in moves), starts), 2, 0)
-    after = jnp.moveaxis(lax.complex(*after) if len(after) > 1 else after[0], 1, 0)
-    tangents = [echo * each for each in after]
+    starts = [start, *(move[1] for move in moves)]
+    starts = [[jnp.zeros_like(start[0]) if z is None else z for z in along] for along in starts]
+    after = after_pulses(n_states, frames, tuple(move[0] for move in moves), jnp.stack(list(map(jnp.stack, starts))))
+    tangents = [_seen(echo, after[:, n]) for n in range(len(starts))]
     for n, (_, _, move) in enumerate(moves, 1):
-        if move is not None:
-            tangents[n] += move * after[0]
+        tangents[n] += _seen(move, after[:, 0])
     return jnp.stack(tangents)
+
+
+def _seen(echo, after):
+    """The signal, (frames, lanes), of (frames, pools, parts, lanes) right after each pulse; 0 without any factor."""
+    pools = zip(echo, jnp.moveaxis(after, 1, 0), strict=True)
+    seen = [times(factor, list(jnp.moveaxis(pool, 1, 0))) for factor, pool in pools if factor[0] is not None]
+    return sum(lax.complex(*each) if len(each) > 1 else each[0] for each in seen)
 
 
 def _moved(function, value):
