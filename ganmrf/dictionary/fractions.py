@@ -163,14 +163,15 @@ def require_apart(components: Dictionary):
     atoms = wide(components.fingerprints[:])
     for first, atom in enumerate(atoms):
         others = np.delete(atoms, first, axis=0)
-        weights = np.linalg.lstsq(others.T, atom, rcond=None)[0]
-        if np.linalg.norm(atom - weights @ others) >= _ALIKE * np.linalg.norm(atom):
+        rest = np.linalg.norm(atom - np.linalg.lstsq(others.T, atom, rcond=None)[0] @ others)
+        if rest >= _ALIKE:
             continue
         likeness = np.abs(others.conj() @ atom)
         second = int(likeness.argmax())
         pair, correlation = (first, second + (second >= first)), likeness[second]
-        names = " and ".join(f"component {row} ({component_name(components.tissue, row)})" for row in pair)
-        raise Collinear(f"{names} cannot be told apart: their correlation is {correlation:.6f}; leave one out", *pair)
+        one, other = (f"component {row} ({component_name(components.tissue, row)})" for row in pair)
+        words = f"{one} cannot be told from the others: its correlation with {other} is {correlation:.6f}, and it is"
+        raise Collinear(f"{words} within {rest:.1g} of a sum of all of them; leave one out", *pair)
 
 
 def component_name(tissue: TissueModel, row: int) -> str:

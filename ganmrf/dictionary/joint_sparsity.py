@@ -76,13 +76,15 @@ def joint_sparse_fractions(
     atoms, basis = _search_basis(dictionary)
     both = np.iscomplexobj(atoms)
     columns, chunks = as_real(atoms, both), voxels.chunks(_voxels(len(atoms)))
-    signals, aside = np.zeros((voxels.voxels.size, columns.shape[1])), np.zeros(voxels.voxels.size)
+    signals = np.zeros((voxels.voxels.size, columns.shape[1]))
+    aside = np.zeros(voxels.voxels.size)  # energy that no atom can explain
 
     def turn_back(rows, _):
-        coefficients = voxels.rows(rows) @ basis
+        data = voxels.rows(rows)
+        coefficients = data @ basis
         turned = coefficients * np.exp(-1j * phase_of_best(atoms, coefficients))[:, None]
         signals[rows] = as_real(turned, both)
-        aside[rows] = 0 if both else np.linalg.norm(turned.imag, axis=1) ** 2
+        aside[rows] = np.maximum(np.linalg.norm(data, axis=1) ** 2 - np.linalg.norm(signals[rows], axis=1) ** 2, 0)
 
     with one_blas_thread():
         run_chunks(turn_back, chunks)
@@ -90,7 +92,7 @@ def joint_sparse_fractions(
         voxels.require_any(energy)
         strengths, left, held = _pass(columns, signals, chunks, "first pass" if progress else None)
         of_phase = voxels.complex or both
-        freedom = (1 + of_phase) * basis.shape[1] - held - of_phase
+        freedom = (1 + of_phase) * len(basis) - held - of_phase
         level = np.sqrt(np.mean(energy))
         quiet = np.sqrt(np.mean(voxels.noise(noise, left + aside, freedom) ** 2)) / level
         penalty = sparsity * max(quiet, _QUIETEST)

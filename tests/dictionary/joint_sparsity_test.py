@@ -1,5 +1,7 @@
 """Joint sparsity: the components of a phantom are found among many atoms, and noise does not add to them."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,8 @@ from ganmrf.dictionary.build import build_dictionary
 from ganmrf.dictionary.compress import compress
 from ganmrf.dictionary.grids import grid_of
 from ganmrf.dictionary.joint_sparsity import joint_sparse_fractions
+from ganmrf.dictionary.zarr import open_dictionary
+from ganmrf.dictionary.zarr_fill import begin_store, fill_store
 from ganmrf.physics.sequences.published import mrf_fisp
 
 pytestmark = pytest.mark.usefixtures("quick_compiler")
@@ -61,6 +65,35 @@ def test_a_series_of_any_scale_has_the_same_components(dictionary, phantom):
     one, other = (joint_sparse_fractions(dictionary, scale * images[:, :40]) for scale in (1, 1e-4))
     np.testing.assert_array_equal(one.components.t1, other.components.t1)
     np.testing.assert_allclose(one.fractions, other.fractions, atol=1e-9)
+
+
+def test_atoms_on_disk_and_atoms_twice_change_nothing(dictionary, phantom, tmp_path):
+    _, images = phantom
+    expected = joint_sparse_fractions(dictionary, images)
+    store = tmp_path / "atoms.zarr"
+    fill_store(begin_store(store, dictionary.sequence, dictionary.tissue))
+    rows = np.tile(np.arange(len(dictionary.norms)), 2)
+    twice = dataclasses.replace(
+        dictionary,
+        tissue=dictionary.tissue.rows(rows),
+        fingerprints=np.asarray(dictionary.fingerprints)[rows],
+        norms=np.asarray(dictionary.norms)[rows],
+    )
+    for same in (open_dictionary(store), twice):
+        found = joint_sparse_fractions(same, images)
+        np.testing.assert_allclose(in_order(found)[:2], in_order(expected)[:2], rtol=1e-6)
+        np.testing.assert_allclose(in_order(found)[2], in_order(expected)[2], atol=1e-4)  # float32
+
+
+def test_one_atom_is_all_there_is(dictionary):
+    one = dataclasses.replace(
+        dictionary,
+        tissue=dictionary.tissue.rows(np.array([7])),
+        fingerprints=np.asarray(dictionary.fingerprints)[[7]],
+        norms=np.asarray(dictionary.norms)[[7]],
+    )
+    found = joint_sparse_fractions(one, np.asarray(one.fingerprints).T * [1.0, -2.0])
+    np.testing.assert_array_equal(found.fractions, [[1, 1]])
 
 
 def test_bad_input_is_refused(dictionary, phantom):
