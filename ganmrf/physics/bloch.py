@@ -130,7 +130,7 @@ def _signal(blocks, tissue, turn, excite):
             spins.wait(block.wait)
         else:
             left = 1 - (2 if isinstance(block, Inversion) else 1) * float(block.efficiency)
-            spins.scale(left, float(block.saturation))
+            spins.scale(left, 1.0 if block.saturation is None else float(block.saturation))
             spins.crush()
             spins.wait(block.time)
     return np.stack(signal, axis=-1)
