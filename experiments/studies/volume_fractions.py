@@ -1,12 +1,13 @@
-"""Volume fractions of components without exchange: errors beside their bound, and the bias by a T2 that was fixed.
+"""Volume fractions of components without exchange: errors beside their bound, and the bias by what was fixed.
 
 Example::
 
     ganmrf studies.volume_fractions --output=volume_fractions.json --figure=volume_fractions.png
 
 Voxels are mixtures of myelin water, intra- and extra-cellular water and free water, with noise. Their fractions are
-fitted with these components; with a wrong T2 of the intra- and extra-cellular one; and, with none known, with all atoms
-of a grid, in every voxel by itself or jointly sparse (SPIJN), where a component is what lies in its window of T2.
+fitted with these components; with a wrong T2 of the intra- and extra-cellular one; with a wrong B1; and, with none
+known, with all atoms of a grid, in every voxel by itself or jointly sparse (SPIJN), where a component is what lies in
+its window of T2.
 """
 
 import jax
@@ -56,6 +57,7 @@ class Config:
     seeds: tuple[int, ...] = setting((0, 1, 2), "of the noise", at_least=0)
     true_t2_ms: float = setting(70.0, "T2 of intra- and extra-cellular water, ms", above=40, below=200)
     assumed_t2_ms: float = setting(80.0, "what is taken for it, ms", above=40, below=200)
+    assumed_b1: float = setting(0.95, "what is taken for a B1 of 1", above=0.1, below=10)
     output: str | None = setting(None, "JSON file for the errors; default: none", suffixes=(".json",), kept=False)
     figure: str | None = setting(None, "PNG file for their figure; default: none", suffixes=(".png",), kept=False)
 
@@ -72,8 +74,8 @@ def main(config: Config):
             for component in _T1:
                 found = chosen(rows, method=method, mixture=mixture, component=component)
                 biases = [row["mean"] - row["truth"] for row in found]
-                spread, bound = (np.mean([row[name] or np.nan for row in found]) for name in ("spread", "bound"))
-                bound = "" if np.isnan(bound) else f" ({bound:.3f})"
+                spread, bound = np.mean([row["spread"] for row in found]), found[0]["bound"]
+                bound = "" if bound is None else f" ({bound:.3f})"
                 shown.append(f"{min(biases):+z.3f} to {max(biases):+z.3f}, {spread:.3f}{bound}")
             cells.append((f"{mixture}: {method}", *shown))
     caption = (
@@ -90,18 +92,19 @@ def main(config: Config):
 def measure(config: Config) -> list[dict]:
     """Means, standard deviations and bounds of fractions, a row for each seed, method, mixture and component."""
     sequence, rows = mrf_fisp(config.frames), []
-    known, wrong = (_components(sequence, t2) for t2 in (config.true_t2_ms, config.assumed_t2_ms))
-    grids = (
-        _GRID,
-        [np.sort([*axis, *times]) for axis, times in zip(_GRID, (known.tissue.t1, known.tissue.t2), strict=True)],
-    )
-    without, within = (compress(build_dictionary(sequence, grid_of(*axes)), _RANK)[0] for axes in grids)
+    known = _components(sequence, config.true_t2_ms)
+    fixed = {"components known": known}
+    fixed[f"T2 {config.assumed_t2_ms:g} for {config.true_t2_ms:g} ms"] = _components(sequence, config.assumed_t2_ms)
+    fixed[f"B1 {config.assumed_b1:g} for 1"] = _components(sequence, config.true_t2_ms, config.assumed_b1)
+    axes = [np.sort([*axis, *own]) for axis, own in zip(_GRID, (known.tissue.t1, known.tissue.t2), strict=True)]
+    grids = {_JOINT: grid_of(*_GRID), f"{_JOINT}, true atoms in the grid": grid_of(*axes)}
+    grids = {name: compress(build_dictionary(sequence, grid), _RANK)[0] for name, grid in grids.items()}
     signals = np.asarray(known.fingerprints) * np.asarray(known.norms)[:, None]
     truth = np.array(list(_MIXTURES.values()))
     for seed in config.seeds:
         noise = np.random.default_rng(seed).standard_normal((config.frames, len(truth), config.voxels, 2)) @ [1, 1j]
         images = (truth @ signals).T[:, :, None] + noise / config.snr
-        for method, found in _fits(config, known, wrong, without, within, images).items():
+        for method, found in _fits(fixed, grids, images, 1 / config.snr).items():
             fractions, stds, components = found
             for place in np.ndindex(truth.shape):
                 here = fractions[place[::-1]]
@@ -112,20 +115,25 @@ def measure(config: Config) -> list[dict]:
     return rows
 
 
-def _components(sequence, cells_t2_ms):
+def _components(sequence, cells_t2_ms, b1=1.0):
     """The dictionary of the three components."""
     t2 = [1e-3 * cells_t2_ms if t2 is None else t2 for t2 in _T2.values()]
-    return build_dictionary(sequence, Tissue(np.array(list(_T1.values())), np.array(t2)))
+    return build_dictionary(sequence, Tissue(np.array(list(_T1.values())), np.array(t2), b1))
 
 
-def _fits(config, known, wrong, without, within, images):
+def _fits(fixed, grids, images, noise):
     """Method -> fractions (components, mixtures, voxels), their bounds or None, and the components that were found."""
-    exact = fractions_of(known, images, noise=1 / config.snr)
-    found = {"components known": (exact.fractions, exact.stds, [])}
-    wrongly = f"T2 {config.assumed_t2_ms:g} for {config.true_t2_ms:g} ms"
-    found[wrongly] = fractions_of(wrong, images).fractions, None, []
-    found["all atoms"] = _in_windows(without.tissue.t2, _of_all_atoms(without, images)), None, []
-    for method, atoms in ((_JOINT, without), (f"{_JOINT}, true atoms in the grid", within)):
+    found = {}
+    for method, components in fixed.items():
+        result = fractions_of(components, images, noise=noise)
+        found[method] = (
+            result.fractions,
+            result.stds if not found else None,
+            [],
+        )  # those of the right ones, which come first
+    atoms = grids[_JOINT]
+    found["all atoms"] = _in_windows(atoms.tissue.t2, _of_all_atoms(atoms, images)), None, []
+    for method, atoms in grids.items():
         joint = joint_sparse_fractions(atoms, images)
         names = [component_name(joint.components, row) for row in range(len(joint.fractions))]
         found[method] = _in_windows(joint.components.t2, joint.fractions), None, names

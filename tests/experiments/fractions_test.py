@@ -119,7 +119,7 @@ def test_bad_input_is_one_line(folder, tmp_path):
         (KNOWN[0], "--names=one,two"): "names must be 3",
         (KNOWN[0], "--names=a/b,c,d"): "letters and digits",
         (*KNOWN, "--sparsity=2"): "components_ms stands in place of --sparsity",
-        ("--components_ms=1000:80,1001:80",): "T1 1000 ms.*T1 1001 ms.*correlation",
+        ("--components_ms=1000:80,1001:80",): "T1 1000 ms.*T1 1001 ms",
         (of["short"],): "9 frames",
         (*KNOWN, of["sizes"]): "magnitudes",
         (of["sizes"],): "magnitudes",

@@ -1,4 +1,4 @@
-"""The study of volume fractions: known components are as good as their bound, a wrong T2 biases them."""
+"""The study of volume fractions: known components are as good as their bound, a wrong T2 or B1 biases them."""
 
 import jax
 import numpy as np
@@ -10,15 +10,16 @@ from experiments.studies.volume_fractions import MYELIN, Config, measure
 pytestmark = pytest.mark.usefixtures("quick_compiler")
 
 
-def test_known_components_reach_the_bound_and_a_wrong_t2_does_not():
+def test_known_components_reach_the_bound_and_wrong_ones_do_not():
     config = Config(frames=150, voxels=16, seeds=(3,), snr=300.0)
     with jax.enable_x64(True):
         rows = measure(config)
     found = {row["method"]: row for row in chosen(rows, mixture="white matter", component=MYELIN)}
-    known, wrong, *others = found.values()
+    known, wrong, at_b1, *others = found.values()
     assert known["spread"] < 1.5 * known["bound"]  # of 16 voxels: 3 standard deviations
     assert abs(known["mean"] - known["truth"]) < known["bound"]
     assert wrong["mean"] - wrong["truth"] > 0.02
+    assert at_b1["mean"] - at_b1["truth"] > 0.02
     atoms, *joint = others
     assert max(row["spread"] for row in joint) < atoms["spread"]
     for method in found:
