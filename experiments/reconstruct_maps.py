@@ -151,10 +151,11 @@ def _write(folder: pathlib.Path, config, results):
         save_maps(folder / f"maps.{suffix}", results.maps, refined=results.refined)
     if "mrd" in config.also:
         depth, *voxel = results.voxel_size
-        mapped = {"T1map": best.t1, "T2map": best.t2, "M0map": best.m0, "fieldmap": best.off_resonance}
+        facts = parameters(results.dictionary.tissue)
+        mapped = {facts[name].suffix: best.parameters[name] for name in medians_of(results)}
         write_mrd_images(
             folder / "maps.h5",
-            {name: each for name, each in mapped.items() if each is not None},
+            mapped | {"M0map": best.m0},
             field_of_view=tuple(size * count for size, count in zip(voxel, best.t1.shape, strict=True)),
             slice_thickness=depth,
             affine=results.affine,

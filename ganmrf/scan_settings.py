@@ -124,7 +124,7 @@ class FitConfig:
         goes_with=("refine",),
     )
     force_fit: bool = setting(
-        False, "also fit what the scan does not determine", goes_with=("fit", "dictionary", _WITH_POOLS)
+        False, "also fit what the scan does not determine", goes_with=("fit", "dictionary", _WITH_POOLS), kept=False
     )
     # At the value itself, an interval of one standard deviation reaches 0: the scan does not tell it from nothing.
     undetermined: float = setting(
@@ -133,6 +133,7 @@ class FitConfig:
         "a fraction and of off-resonance, over the standard deviation of values spread over the dictionary's range",
         above=0,
         goes_with=("refine",),
+        kept=False,
     )
 
 

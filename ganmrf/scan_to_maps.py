@@ -152,11 +152,9 @@ def map_scan(
 
 
 def _of_stages(config):
-    """The settings that stages depend on; what is not used is left out, as of folders that were begun without it."""
-    own = flat(config)
-    return {
-        name: own[name] for name in own if name not in vars(config.estimate) or (own[name] and name != "undetermined")
-    }
+    """The settings that stages depend on; without a ``fit`` as in folders that were begun before there was one."""
+    left_out = {"force_fit", "undetermined", *(["fit"] if config.estimate.fit is None else [])}
+    return {name: each for name, each in flat(config).items() if name not in left_out}
 
 
 def _dictionary(scan, config, *, sequence, tissue, slice_profile, power, dictionary) -> tuple[Dictionary, list[str]]:

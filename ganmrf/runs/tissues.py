@@ -83,6 +83,9 @@ class TissueConfig(_Fields):
             if self.tissue not in kinds:
                 raise ValueError(f"{flag} would change nothing: it goes with --tissue={'|'.join(kinds)}; got {text}")
             check_axis(flag, text, parameter)
+        if self.fix and self.tissue not in POOLS:
+            of = "|".join(POOLS)
+            raise ValueError(f"fix would change nothing: it goes with --tissue={of}; got {','.join(self.fix)}")
         axes = {field for flag, (field, *_) in _AXES.items() if getattr(self, flag) is not None}
         for field in self.fixed:
             if field in axes:

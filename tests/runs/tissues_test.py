@@ -63,7 +63,7 @@ def test_a_grid_of_pools_in_si_units():
         ({"tissue": "semisolid", "fix": ("fraction:1.5",)}, "fix=fraction must be 0 to 1; got 1.5"),
         ({"tissue": "semisolid", "fix": ("t1_b:0.3", "t1_b:0.4")}, "fix names t1_b twice"),
         ({"tissue": "semisolid", "fix": ("t1_b:0.3",), "t1_b_ms": "300"}, "fix=t1_b stands in place of --t1_b_ms"),
-        ({"fix": ("t1_b:0.3",)}, "fix must be name:value"),
+        ({"fix": ("t1_b:0.3",)}, r"fix would change nothing: .*exchanging\|semisolid; got t1_b:0.3"),
         ({"tissue": "three_pools"}, "tissue must be one of one_pool, exchanging, semisolid"),
     ],
 )
