@@ -39,33 +39,51 @@ def between_trains(blocks, tissue) -> tuple[Effect | None, list[Effect | None]]:
 
     The fields of ``tissue`` are (lanes,) or one number each.
     """
-    effects, played = [None], _all_played(blocks, tissue)
+    effects, played, waited = [None], _all_played(blocks, tissue), _all_waited(blocks, tissue)
     for number, block in enumerate(blocks):
         if isinstance(block, Train):
             effects.append(None)
         else:
-            effect = _effect(block, played.get(number), tissue)
+            effect = _effect(block, played.get(number), waited[number], tissue)
             effects[-1] = effect if effects[-1] is None else effects[-1].then(effect)
     return effects[0], effects[1:]
 
 
-def _effect(block, played, tissue):
-    """The effect of a block, whose A and B are ``played`` where it is `Played`."""
+def _all_waited(blocks, tissue):
+    """What relaxation does while a block waits, and transverse, if it is not crushed, by its number: `Effect`s.
+
+    Of all blocks at once: of exchange each is some dozens of operations, which XLA compiles one by one.
+    """
+    numbers = [number for number, block in enumerate(blocks) if not isinstance(block, Train)]
+    if not numbers:
+        return {}
+    times = [blocks[n].wait if isinstance(blocks[n], Played | T2Preparation) else blocks[n].time for n in numbers]
+    rows, voxels = jnp.stack(times)[:, None], jax.tree.map(lambda leaf: jnp.reshape(leaf, (1, -1)), tissue)
+    crushed = [not isinstance(blocks[n], Delay) or blocks[n].crushed for n in numbers]
+    relaxed = longitudinal(voxels, rows), None if all(crushed) else transverse(voxels, rows)
+    found = {}
+    for place, number in enumerate(numbers):
+        (along, recovery), across = jax.tree.map(lambda entry, place=place: entry[place], relaxed)
+        free = times[place] if isinstance(blocks[number], Delay) else 0.0
+        found[number] = Effect(along, recovery, _crushed(tissue) if crushed[place] else across, free)
+    return found
+
+
+def _effect(block, played, waited, tissue):
+    """The effect of a block that then has ``waited``; its A and B are ``played`` where it is `Played`."""
     if isinstance(block, Delay):
-        across = _crushed(tissue) if block.crushed else transverse(tissue, block.time)
-        return Effect(*longitudinal(tissue, block.time), across, block.time)
+        return waited
     if isinstance(block, Played):
-        along, recovery, wait = *played, block.wait
+        along, recovery = played
     elif isinstance(block, T2Preparation):
-        along, recovery, wait = *_t2_prepared(tissue, block.time), block.wait
+        along, recovery = _t2_prepared(tissue, block.time)
     else:  # an inversion or a saturation
         mobile, pools = n_pools(tissue)
         kept = 1.0 if block.saturation is None else block.saturation
         factors = (block.factor,) * mobile + (kept,) * (pools - mobile)
         along = tuple(tuple(factors[i] if i == j else 0.0 for j in range(pools)) for i in range(pools))
-        recovery, wait = (0.0,) * pools, block.time
-    crushed = _crushed(tissue)
-    return Effect(along, recovery, crushed).then(Effect(*longitudinal(tissue, wait), crushed))
+        recovery = (0.0,) * pools
+    return Effect(along, recovery, _crushed(tissue)).then(waited)
 
 
 def _crushed(tissue):
