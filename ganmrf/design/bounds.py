@@ -1,8 +1,8 @@
-"""Cramer-Rao bounds of a sequence: how precisely T1, T2, M0, B1 and off-resonance can be estimated from its signals.
+"""Cramer-Rao bounds of a sequence: how precisely tissue and M0 can be estimated from its signals.
 
-Standard deviations are relative (that of T1 divided by T1), but for that of off-resonance, in Hz, and hold for noise of
-standard deviation abs(M0): where M0 is 100 times the noise, they are 100 times smaller. They bound unbiased estimates
-from one voxel's signal from below.
+Standard deviations are relative (that of T1 divided by T1), inf for a value of 0, but for those of parameters that may
+be negative: off-resonance and chemical shift, in Hz. They hold for noise of standard deviation abs(M0): where M0 is 100
+times the noise, they are 100 times smaller. They bound unbiased estimates from one voxel's signal from below.
 """
 
 import dataclasses
@@ -15,7 +15,8 @@ from ganmrf.physics.sequences.blocks import PulseSequence
 from ganmrf.physics.sequences.fisp import Fisp
 from ganmrf.physics.simulate import SignalTangents, simulate_with_tangents
 from ganmrf.physics.slice_profile import SliceModel
-from ganmrf.physics.tissue import Tissue
+from ganmrf.physics.tissue import TissueModel
+from ganmrf.physics.tissue import parameters as parameters_of
 from ganmrf.pytrees import pytree
 
 
@@ -25,51 +26,67 @@ class Precision:
     """Standard deviations, each of the tissue's shape; inf for a parameter no signal shows.
 
     Attributes:
-      t1: of T1, relative.
-      t2: of T2, relative.
+      stds: name of a parameter that is unknown -> that of its estimates, relative or in Hz.
       m0: of abs(M0), relative.
-      b1: of B1, relative; None where B1 is known.
-      off_resonance: of off-resonance, Hz; None where that is known.
     """
 
-    t1: jax.Array
-    t2: jax.Array
+    stds: dict[str, jax.Array]
     m0: jax.Array
-    b1: jax.Array | None = None
-    off_resonance: jax.Array | None = None
+
+    @property
+    def t1(self) -> jax.Array | None:
+        """Of T1, relative; None where it is known, as of the others."""
+        return self.stds.get("t1")
+
+    @property
+    def t2(self) -> jax.Array | None:
+        """Of T2, relative."""
+        return self.stds.get("t2")
+
+    @property
+    def b1(self) -> jax.Array | None:
+        """Of B1, relative."""
+        return self.stds.get("b1")
+
+    @property
+    def off_resonance(self) -> jax.Array | None:
+        """Of off-resonance, Hz."""
+        return self.stds.get("off_resonance")
 
 
 def precision(
     sequence: PulseSequence,
-    tissue: Tissue,
+    tissue: TissueModel,
     *,
+    parameters: tuple[str, ...] | None = None,
     n_states: int | None = None,
     slice_profile: SliceModel | None = None,
     with_b1: bool = False,
     with_off_resonance: bool = False,
 ) -> Precision:
-    """The Cramer-Rao bound of T1, T2 and complex M0 for noise of standard deviation abs(M0), differentiable.
+    """The Cramer-Rao bound of some parameters and complex M0 for noise of standard deviation abs(M0), differentiable.
 
-    Arguments and errors are those of `simulate_with_tangents`; ``with_b1`` and ``with_off_resonance``: that is unknown
-    too, and estimated, which raises the other bounds. Reverse mode by the sequence has a hand-written adjoint.
+    Arguments and errors are those of `simulate_with_tangents`; what is not among its ``parameters`` is known, and each
+    of them that is unknown raises the bounds of the others. Reverse mode by the sequence has a hand-written adjoint.
 
     References:
       Zhao et al. 2018, arXiv:1710.08062.
     """
-    form = {"n_states": n_states, "slice_profile": slice_profile}
+    form = {"parameters": parameters, "n_states": n_states, "slice_profile": slice_profile}
     form |= {"with_b1": with_b1, "with_off_resonance": with_off_resonance}
     return precision_of(simulate_with_tangents(sequence, tissue, **form), tissue)
 
 
-def precision_of(tangents: SignalTangents, tissue: Tissue) -> Precision:
+def precision_of(tangents: SignalTangents, tissue: TissueModel) -> Precision:
     """`precision` from what a signal model returns for the tissue; unknown is what there is a derivative by."""
-    names = [name for name in ("t1", "t2", "b1") if getattr(tangents, f"d_{name}") is not None]
-    values = [jnp.broadcast_to(getattr(tissue, name), tissue.shape)[..., None] for name in names]
-    derivatives = [value * getattr(tangents, f"d_{name}") for name, value in zip(names, values, strict=True)]
-    if tangents.d_off_resonance is not None:  # may be 0: no relative error
-        names, derivatives = [*names, "off_resonance"], [*derivatives, tangents.d_off_resonance]
-    stds, m0 = cramer_rao(tangents.signal, derivatives, 1.0, 1.0)
-    return Precision(m0=m0, **dict(zip(names, stds, strict=True)))
+    stds, m0 = cramer_rao(tangents.signal, tuple(tangents.by.values()), 1.0, 1.0)
+    known = parameters_of(tissue)
+    found = dict(zip(tangents.by, stds, strict=True))
+    for name in (name for name in found if not known[name].signed):
+        value = jnp.broadcast_to(getattr(tissue, name), tissue.shape)
+        none = value == 0  # of a fraction, say: the others keep their bounds and gradients
+        found[name] = jnp.where(none, jnp.inf, found[name] / jnp.where(none, 1, value))
+    return Precision(found, m0)
 
 
 def scan_time(sequence: Fisp) -> jax.Array:

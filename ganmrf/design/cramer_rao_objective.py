@@ -1,4 +1,4 @@
-"""The objective of a design: the standard deviations of T1 and T2 in chosen tissues, reduced to one number."""
+"""The objective of a design: standard deviations of parameters of chosen tissues, reduced to one number."""
 
 import dataclasses
 from typing import NamedTuple
@@ -10,7 +10,7 @@ import numpy as np
 from ganmrf.design.bounds import Precision, precision_of
 from ganmrf.design.signal_models import SignalModel
 from ganmrf.physics.sequences.fisp import Fisp
-from ganmrf.physics.tissue import Tissue
+from ganmrf.physics.tissue import TissueModel, parameters
 from ganmrf.pytrees import is_traced, pytree, require
 
 REDUCTIONS = ("worst", "mean", "rms")
@@ -30,10 +30,11 @@ class Outcome(NamedTuple):
 @pytree
 @dataclasses.dataclass(frozen=True)
 class CramerRaoObjective:
-    """An objective for sequences, to be minimised: one number from the relative standard deviations in some tissues.
+    """An objective for sequences, to be minimised: one number from the standard deviations in some tissues.
 
-    ``objective(sequence, signal_model)`` returns the number, dimensionless, for noise as large as M0. Weights are
-    scaled to a mean of 1 over those that are not 0; then ``weight * std`` of T1 and T2 in all voxels is reduced by its
+    ``objective(sequence, signal_model)`` returns the number, for noise as large as M0. Weights are scaled to a mean of
+    1 over those that are not 0; then ``weight * std`` of each weighted parameter in all voxels, with the standard
+    deviations of `Precision`, is reduced by its
 
     - ``worst``: p-norm with p = 60, a smooth maximum, 1 to n^(1/p) times the exact one of n values;
     - ``mean``: mean;
@@ -43,30 +44,29 @@ class CramerRaoObjective:
 
     Attributes:
       tissue: voxels that the sequence is designed for, of any shape.
-      weight_t1: of the relative standard deviation of T1.
-      weight_t2: of that of T2.
+      weights: name of a parameter -> weight of its standard deviation. What the signal model has as unknown, but is not
+        wanted, is left out or has a weight of 0.
       reduce: ``worst``, ``mean`` or ``rms``.
       reference: None, or standard deviations of the voxels by which those of a sequence are divided, such as those of
         the sequence to improve on: the weights then are the gains wanted over that sequence.
 
     Raises:
-      ValueError: no tissue; weights that are negative, not finite or both 0; or another ``reduce``.
+      ValueError: no tissue; weights that are negative, not finite or all 0; or another ``reduce``.
     """
 
-    tissue: Tissue
-    weight_t1: float = 1.0
-    weight_t2: float = 1.0
+    tissue: TissueModel
+    weights: dict[str, float] = dataclasses.field(default_factory=lambda: {"t1": 1.0, "t2": 1.0})
     reduce: str = dataclasses.field(default="mean", metadata={"static": True})
     reference: Precision | None = None
 
     def __post_init__(self):
         if not self.tissue.size:
             raise ValueError("CramerRaoObjective.tissue holds no voxels")
-        for name in ("weight_t1", "weight_t2"):
-            field, rule = f"CramerRaoObjective.{name}", "0 or more, and finite"
-            require(field, getattr(self, name), lambda x: (x >= 0) & np.isfinite(x), rule)
-        if not is_traced(self.weight_t1, self.weight_t2) and not (self.weight_t1 > 0 or self.weight_t2 > 0):
-            raise ValueError("CramerRaoObjective: no weight is above 0 among weight_t1, weight_t2")
+        for name, weight in self.weights.items():
+            field, rule = f"CramerRaoObjective.weights[{name!r}]", "0 or more, and finite"
+            require(field, weight, lambda x: (x >= 0) & np.isfinite(x), rule)
+        if not is_traced(self.weights) and not any(weight > 0 for weight in self.weights.values()):
+            raise ValueError(f"CramerRaoObjective: no weight is above 0 among {', '.join(self.weights) or 'none'}")
         if self.reduce not in REDUCTIONS:
             raise ValueError(f"CramerRaoObjective.reduce must be one of {', '.join(REDUCTIONS)}; got {self.reduce!r}")
 
@@ -87,11 +87,15 @@ class CramerRaoObjective:
         return Outcome(value, found)
 
     def _weighted(self, found):
-        """Standard deviations of T1 and T2 and their weights, (2, voxels) each; both 0 where the weight is 0."""
-        stds = jnp.stack([found.t1.ravel(), found.t2.ravel()])
+        """Standard deviations and their weights, (parameters, voxels) each; both 0 where the weight is 0."""
+
+        def stacked(precision):
+            return jnp.stack([precision.stds[name].ravel() for name in self.weights])
+
+        stds = stacked(found)
         if self.reference is not None:
-            stds /= jnp.stack([self.reference.t1.ravel(), self.reference.t2.ravel()])
-        weights = jnp.stack([jnp.full(stds.shape[1], each, stds.dtype) for each in (self.weight_t1, self.weight_t2)])
+            stds /= stacked(self.reference)
+        weights = jnp.stack([jnp.full(stds.shape[1], each, stds.dtype) for each in self.weights.values()])
         weights /= jnp.mean(weights, where=weights > 0)
         return jnp.where(weights > 0, stds, 0), weights
 
@@ -108,11 +112,18 @@ def require_finite(objective: CramerRaoObjective, sequence: Fisp, signal_model: 
     unknown = np.asarray((weights > 0) & ~jnp.isfinite(stds)).any(axis=0)
     if unknown.any():
         tissue = objective.tissue.ravel()
-        first = int(np.argmax(unknown))
-        t1, t2, b1 = (np.broadcast_to(np.asarray(v), unknown.shape)[first] for v in (tissue.t1, tissue.t2, tissue.b1))
+        first, known = int(np.argmax(unknown)), parameters(tissue)
+        values = {
+            name: np.broadcast_to(np.asarray(v), unknown.shape)[first]
+            for name, v in vars(tissue).items()
+            if v is not None
+        }
+        words = ", ".join(
+            f"{known[name].name} = {value:.4g} {known[name].unit}".rstrip() for name, value in values.items()
+        )
         raise ValueError(
             f"the sequence of {sequence.n_frames} frames does not determine {unknown.sum()} of {unknown.size} tissues, "
-            f"the first with T1 = {t1:.4g} s, T2 = {t2:.4g} s, B1 = {b1:.4g}: design needs a start that does"
+            f"the first with {words}: design needs a start that does"
         )
     if not np.isfinite(outcome.value):
         raise ValueError(f"the objective is {float(outcome.value):g} for the sequence: beyond the range of its dtype")

@@ -1,6 +1,6 @@
 """Signal models: functions from sequence and tissue to signals and their derivatives, by simulator or generator.
 
-A signal model is called as ``signal_model(sequence, tissue)`` and returns `SignalTangents` by T1 and T2. It is
+A signal model is called as ``signal_model(sequence, tissue)`` and returns `SignalTangents` by what is unknown. It is
 differentiable by the sequence, in reverse mode.
 """
 
@@ -24,7 +24,12 @@ SignalModel = Callable[[Fisp, Tissue], SignalTangents]
 _ASIDE = 1e-9  # relative step off the tissue: at an anchor the derivative of a radial basis function is 0 * infinity
 
 
-def simulator_model(*, n_states: int | None = None, slice_profile: SliceModel | None = None) -> SignalModel:
+def simulator_model(
+    *,
+    n_states: int | None = None,
+    slice_profile: SliceModel | None = None,
+    parameters: tuple[str, ...] | None = None,
+) -> SignalModel:
     """The signal model of the simulator: exact, for any tissue.
 
     Args:
@@ -32,17 +37,19 @@ def simulator_model(*, n_states: int | None = None, slice_profile: SliceModel | 
         None for as many as T2 and TR ask for, or, where the sequence is traced, as under `jax.grad`, for all that can
         come back: frames // 2 + 1, which in a full slice of 1000 frames are thousands of positions.
       slice_profile: model of the slice; None for a uniform one.
+      parameters: names of what is unknown of the tissue; None for T1 and T2.
 
     Raises:
-      ValueError: ``n_states`` below 1, when the signal model is called.
+      ValueError: as `simulate_with_tangents`, when the signal model is called.
     """
-    return functools.partial(simulate_with_tangents, n_states=n_states, slice_profile=slice_profile)
+    form = {"n_states": n_states, "slice_profile": slice_profile, "parameters": parameters}
+    return functools.partial(simulate_with_tangents, **form)
 
 
 def generator_model(generator: AnchoredGenerator, tissue: Tissue, *, n_states: int | None = None) -> SignalModel:
     """The signal model of a generator: its anchors, simulated for the sequence, combined with weights over tissue.
 
-    The weights, and their derivatives by tissue, are computed here, once, in float64. It pays where tissues
+    What is unknown are T1 and T2. The weights, and their derivatives by tissue, are computed here, once, in float64. It pays where tissues
     outnumber anchors: a call simulates the anchors alone. Derivatives are less accurate than signals, and a design can
     exploit the generator's errors: check its result with `simulator_model`.
 
@@ -73,7 +80,7 @@ def generator_model(generator: AnchoredGenerator, tissue: Tissue, *, n_states: i
         )
         by_t2 += exponent * signal
         signal, by_t1, by_t2 = (values.reshape(*own.shape, -1) for values in (signal, by_t1, by_t2))
-        return SignalTangents(signal, by_t1 / t1[..., None], by_t2 / t2[..., None])
+        return SignalTangents(signal, {"t1": by_t1 / t1[..., None], "t2": by_t2 / t2[..., None]})
 
     return signal_model
 

@@ -284,8 +284,7 @@ def make_objective(config: DesignConfig, start: Fisp) -> Callable[[Fisp], jax.Ar
         worth, scale = Separation(voxels, reduce=config.reduce), 1.0
         voxels = worth.compared
     else:
-        wanted = {"weight_t1": config.gain_t1, "weight_t2": config.gain_t2}
-        absolute = CramerRaoObjective(voxels, **wanted, reduce=config.reduce)
+        absolute = CramerRaoObjective(voxels, {"t1": config.gain_t1, "t2": config.gain_t2}, config.reduce)
         reference = require_finite(absolute, start, simulator_model(slice_profile=slice_profile)).precision
         # The weights of the objective have a mean of 1: scaled back, 1 is where the wanted gains are reached.
         scale = np.mean([gain for gain in (config.gain_t1, config.gain_t2) if gain])
