@@ -8,8 +8,8 @@ import numpy as np
 
 from ganmrf.dictionary.magnitude import is_magnitude
 from ganmrf.imaging.coils import prewhiten
+from ganmrf.io.field_maps import read_b0_map, read_b1_map
 from ganmrf.io.girf import read_girf
-from ganmrf.io.maps import read_b0_map, read_b1_map
 from ganmrf.io.mrd import RawData, read_mrd
 from ganmrf.io.pulseq_read import read_pulseq_trajectory
 from ganmrf.io.pulseq_sequence import read_pulseq_sequence

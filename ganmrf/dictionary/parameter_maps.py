@@ -6,7 +6,7 @@ import numpy as np
 
 from ganmrf.physics.tissue import TISSUES, parameters
 
-_FIELDS = {field for kind in TISSUES.values() for field in parameters(kind)}
+FACTS = {field: facts for kind in TISSUES.values() for field, facts in parameters(kind).items()}  # of any tissue
 _STD = "_std"  # ends the name of a standard deviation
 
 
@@ -56,7 +56,7 @@ class ParameterMaps:
 
 def _place(name):
     """Which dictionary holds what an attribute names, and by what field; (None, the name) where none does."""
-    if name in _FIELDS:
+    if name in FACTS:
         return "parameters", name
     field = name.removesuffix(_STD)
-    return ("stds", field) if name != field and field in _FIELDS else (None, name)
+    return ("stds", field) if name != field and field in FACTS else (None, name)

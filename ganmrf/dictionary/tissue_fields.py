@@ -29,10 +29,15 @@ OPTIONAL = {  # what tissue may do without
 
 def fields_of_tissue(tissue: TissueModel) -> dict[str, np.ndarray]:
     """Tissue as arrays by their names in files, `KIND` among them but for one pool; what is None is absent."""
-    kind = next(kind for kind, cls in TISSUES.items() if type(tissue) is cls)
+    kind = kind_of_tissue(tissue)
     found = {name: getattr(tissue, field) for name, field in _VARIABLES[kind].items()}
     found = {name: np.asarray(value) for name, value in found.items() if value is not None}
     return found | ({} if kind == _PLAIN else {KIND: np.asarray(kind)})
+
+
+def kind_of_tissue(tissue: TissueModel) -> str:
+    """The name of a tissue's kind among `TISSUES`."""
+    return next(kind for kind, cls in TISSUES.items() if type(tissue) is cls)
 
 
 def tissue_variables(path, texts) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ import copy
 import datetime
 import math
 import re
+from collections.abc import Collection
 
 import numpy as np
 import pydicom
@@ -11,10 +12,11 @@ from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
 
 import ganmrf
 from ganmrf.dictionary.match import Maps
+from ganmrf.dictionary.parameter_maps import FACTS
 from ganmrf.dictionary.refine import Refined
 from ganmrf.files import make_folder, making_folder, remove_folder
 from ganmrf.io.dicom import first_header
-from ganmrf.io.maps import map_affine, map_outputs
+from ganmrf.io.maps import map_affine, map_outputs, std_name
 
 _SHEARED = 1e-4  # cosine between axes above which DICOM, whose axes are at right angles, would misplace voxels
 _SHOWN = 0.99  # quantile of the values inside that is shown brightest
@@ -24,6 +26,7 @@ _UNITS = {  # of a sidecar: what values are multiplied by, and the unit of DICOM
     "s": (1e3, "ms", "millisecond"),
     "rad": (1.0, "rad", "radian"),
     "Hz": (1.0, "Hz", "hertz"),
+    "1/s": (1.0, "/s", "per second"),
     "1": (1.0, "1", "no units"),
     "arbitrary": (1.0, "1", "no units"),
     "%": (1.0, "%", "percent"),
@@ -53,10 +56,11 @@ def write_dicom_maps(
     with_b1: bool = False,
     source=None,
     series: str | None = None,
+    fields: Collection[str] | None = None,
 ) -> dict:
     """Writes the maps of `write_maps`, each as a folder of MR images, ``T1map/0001.dcm`` and on, one a slice.
 
-    T1, T2 and their error bars are in ms, B1 in percent. Values are whole numbers of 16 bits times a round step, with
+    Times and their error bars are in ms, B1 in percent. Values are whole numbers of 16 bits times a round step, with
     the unit in the rescale type and the real-world value mapping: within 2e-5 of the largest value of the map, those of
     both signs within 4e-5. An error bar is no larger than the largest magnitude of its map, also where it is infinite.
     A map that is there already is replaced, whole or not at all.
@@ -71,6 +75,7 @@ def write_dicom_maps(
       source: the DICOM images that the maps come from, a file or folder: the maps join their patient, study and frame
         of reference. None makes a study of their own, of nobody.
       series: which of its series (`read_dicom`).
+      fields: as in `write_maps`.
 
     Returns:
       The folder of each map, by name.
@@ -83,13 +88,14 @@ def write_dicom_maps(
       DICOM PS3.3, A.4 (MR images), C.7.6.16.2.11 (real-world values), https://dicom.nema.org/medical/dicom/current.
     """
     folder, affine = make_folder(folder), map_affine(affine, voxel_size)
-    outputs = map_outputs(maps, refined, with_b1)
+    outputs = map_outputs(maps, refined, with_b1, fields)
+    whose = {std_name(facts.suffix): facts.suffix for facts in FACTS.values()}
     common = _common(None if source is None else first_header(source, series))
-    corners = _place(common, affine, len(maps.t1) if maps.t1.ndim == 3 else 1)
+    corners = _place(common, affine, maps.shape[0] if len(maps.shape) == 3 else 1)
     found = {}
     for number, (name, (values, entries)) in enumerate(outputs.items(), 1):
-        if name.startswith("desc-std"):
-            values = np.minimum(values, np.abs(outputs[name.removeprefix("desc-std_")][0]).max())
+        if name in whose:
+            values = np.minimum(values, np.abs(outputs[whose[name]][0]).max())
         unit = "%" if name == "TB1map" else entries["Units"]
         found[name] = folder / name
         others = [each.name for each in found[name].glob("*") if not re.fullmatch(r"\d{4,}\.dcm", each.name)]

@@ -11,7 +11,8 @@ import pydicom
 import pytest
 
 from ganmrf.io.dicom_maps import write_dicom_maps
-from ganmrf.io.maps import read_b1_map, write_maps
+from ganmrf.io.field_maps import read_b1_map
+from ganmrf.io.maps import write_maps
 from ganmrf.io.series import read_series
 from tests.io.dicom_files import AFFINE, stored, write_classic
 from tests.io.maps_test import maps, refined

@@ -11,7 +11,7 @@ import pytest
 from pydicom.data import get_testdata_file
 from pydicom.uid import generate_uid
 
-from ganmrf.io.maps import read_b1_map
+from ganmrf.io.field_maps import read_b1_map
 from ganmrf.io.series import read_mask, read_on_grid, read_series
 from tests.io.dicom_files import AFFINE, INTERCEPT, SLOPE, header, place, save, stored, write_classic, write_enhanced
 

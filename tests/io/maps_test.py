@@ -13,9 +13,11 @@ import scipy.io
 import ganmrf
 from ganmrf.dictionary.build import Dictionary
 from ganmrf.dictionary.match import Maps
+from ganmrf.dictionary.parameter_maps import FACTS
 from ganmrf.dictionary.refine import Refined
 from ganmrf.files import make_folder, read_arrays
-from ganmrf.io.maps import describe, read_b0_map, read_b1_map, save_maps, write_dataset, write_maps
+from ganmrf.io.field_maps import read_b0_map, read_b1_map
+from ganmrf.io.maps import describe, save_maps, write_dataset, write_maps
 from ganmrf.io.series import read_series
 from ganmrf.physics.rf_pulse import windowed_sinc
 from ganmrf.physics.sequences.fisp import Fisp
@@ -123,7 +125,11 @@ def test_a_dataset_is_accepted_by_the_bids_validator(tmp_path):
         pytest.skip("needs bids-validator-deno")
     write_dataset(tmp_path, "maps of a phantom")
     place = {"prefix": "sub-01", "affine": AFFINE, "with_b1": True}
-    write_maps(tmp_path / "sub-01" / "anat", with_b0(maps((2, 3, 4))), refined=with_b0(refined((2, 3, 4))), **place)
+    others = {name: np.ones((2, 3, 4)) for name in FACTS.keys() - {"t1", "t2", "b1", "off_resonance"}}
+    found = with_b0(maps((2, 3, 4))), with_b0(refined((2, 3, 4)))
+    stds = {f"{name}_std": values for name, values in others.items()}
+    found = dataclasses.replace(found[0], **others), dataclasses.replace(found[1], **others, **stds)
+    write_maps(tmp_path / "sub-01" / "anat", found[0], refined=found[1], **place)
     said = subprocess.run([command, "--json", tmp_path], capture_output=True, text=True, check=False)
     issues = json.loads(said.stdout)["issues"]["issues"]
     assert [issue for issue in issues if issue["severity"] == "error"] == []
@@ -283,6 +289,7 @@ def test_description_of_a_dictionary():
         "Dictionary": {
             "Atoms": 2,
             "Rank": None,
+            "Tissue": "one_pool",
             "T1Range": [0.5, 1.0],
             "T2Range": [0.05, 0.1],
             "B1Range": [1.1, 1.1],
