@@ -7,9 +7,10 @@ Example::
     ganmrf map_fractions --input=images.nii.gz --dictionary=paper.npz --mask=brain.nii.gz --output=runs/sparse
 
 ``--components_ms`` are T1 and T2 of each component, whose signals are simulated for the sequence and the slice of the
-dictionary. Without them a few of the dictionary's atoms are found that all voxels together are sums of, by SPIJN. The
-weights of a voxel are 0 or more, and have one phase. Their standard deviations are Cramer-Rao bounds at the noise that
-the residuals show; what a wrong T1, T2 or B1 of a component does is not in them.
+dictionary, and for a ``--b1_map`` where there is one. Without them a few of the dictionary's atoms are found that all
+voxels together are sums of, by SPIJN. The weights of a voxel are 0 or more, and have one phase. Their standard
+deviations are Cramer-Rao bounds at the noise that the residuals show; what a wrong T1, T2 or B1 of a component does is
+not in them.
 """
 
 import numpy as np
@@ -23,6 +24,7 @@ from ganmrf.dictionary.joint_sparsity import joint_sparse_fractions
 from ganmrf.dictionary.magnitude import is_magnitude
 from ganmrf.dictionary.zarr import open_dictionary
 from ganmrf.files import check_output, make_folder
+from ganmrf.io.field_maps import read_b1_map
 from ganmrf.io.fraction_maps import check_names, fraction_files, write_fractions
 from ganmrf.io.maps import describe, file_stem
 from ganmrf.io.series import Series, read_mask, read_series
@@ -54,6 +56,16 @@ class Config:
     )
     signal_threshold: float = setting(
         0.1, "share of the 99 % quantile of the signal below which a voxel is air; 0: fit any signal", at_least=0
+    )
+    b1_map: str | None = setting(
+        None,
+        "B1 map, actual over nominal flip angle, at which components are simulated; none: the dictionary's B1",
+        reads=True,
+        folder=True,
+        goes_with=("components_ms",),
+    )
+    b1_scale: float = setting(
+        1.0, "what values of the B1 map are multiplied by: 0.01 for percent", above=0, goes_with=("b1_map",)
     )
     variable: str | None = setting(
         None, "array that holds the series, or structure.field; number of a DICOM series; none: images"
@@ -98,7 +110,7 @@ def main(config: Config):
     found = _fit(config, dictionary, series)
     names = config.names or [f"c{row + 1}" for row in range(len(found.fractions))]
     place = {"affine": series.affine} if series.affine is not None else {}
-    sidecar = {"Sources": [path for path in (config.input, config.mask, config.dictionary) if path]}
+    sidecar = {"Sources": [path for path in (config.input, config.mask, config.b1_map, config.dictionary) if path]}
     write_fractions(folder, found, names, prefix=config.prefix, sidecar=sidecar | describe(dictionary), **place)
     save_maps_figure(folder / "maps.png", found, names)
     write_fractions_report(folder / "report.html", config, found, names)
@@ -120,7 +132,10 @@ def _fit(config, dictionary: Dictionary, series: Series) -> Fractions:
     tissue = Tissue(tissue.t1, tissue.t2, b1, off_resonance)
     components = build_dictionary(dictionary.sequence, tissue, slice_profile=dictionary.slice_profile)
     _require_one_sign(config, components, series)
-    return fractions_of(components, series.images, mask=mask, progress=True)
+    b1_map = None
+    if config.b1_map:
+        b1_map = read_b1_map(config.b1_map, mask.shape, scale=config.b1_scale, affine=series.grid)
+    return fractions_of(components, series.images, mask=mask, b1_map=b1_map, progress=True)
 
 
 def _mask(config, series: Series) -> np.ndarray:

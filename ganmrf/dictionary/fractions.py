@@ -11,14 +11,19 @@ import dataclasses
 
 import numpy as np
 
-from ganmrf.dictionary.build import Dictionary
+from ganmrf.dictionary.build import Dictionary, build_dictionary
+from ganmrf.dictionary.compress import project
+from ganmrf.dictionary.match import frames_first, of_shape
 from ganmrf.dictionary.nonnegative import nonnegative_least_squares
 from ganmrf.dictionary.voxel_signals import VoxelSignals, as_real, phase_of_best, wide
 from ganmrf.parallel import one_blas_thread, run_chunks
 from ganmrf.physics.tissue import TissueModel, parameters
+from ganmrf.progress import watched
+from ganmrf.pytrees import require_positive
 
 _VOXELS = 1024  # a chunk: work for several cores
 _TURNS, _STILL = 50, 1e-6  # most fits of the phase, and the step, rad, that ends them: weights move by its square
+_B1_STEP = 0.02  # half of it moves a myelin water fraction by 0.005, as `studies.volume_fractions` finds
 _ALIKE = 0.01  # sine of the angle between a component and the sum of others most like it: noise grows by its inverse
 
 
@@ -49,6 +54,9 @@ class Fractions:
         return self.m0 != 0
 
 
+_MAPS = tuple(field.name for field in dataclasses.fields(Fractions) if field.name != "components")
+
+
 class Collinear(ValueError):
     """Components that no signal tells apart: row ``first``, nearly a sum of others, and ``second``, most like it."""
 
@@ -58,7 +66,14 @@ class Collinear(ValueError):
 
 
 def fractions_of(
-    components: Dictionary, images, *, mask=None, axis: int = 0, noise=None, progress: bool = False
+    components: Dictionary,
+    images,
+    *,
+    mask=None,
+    axis: int = 0,
+    b1_map=None,
+    noise=None,
+    progress: bool = False,
 ) -> Fractions:
     """Fractions of a few known components in every voxel, by non-negative least squares.
 
@@ -71,6 +86,9 @@ def fractions_of(
       images: real or complex series, or coefficients, as for `match`. Magnitudes do not add, and cannot be fitted.
       mask: voxels to fit, boolean, of the spatial shape; all by default.
       axis: of the frames in ``images``.
+      b1_map: actual over nominal flip angle of each voxel, of the spatial shape: the components are simulated again for
+        it, in steps of 0.02. None takes their own for all voxels. Values outside the mask and where there is no signal
+        are not read.
       noise: standard deviation of white noise in the real, and in the imaginary, part of each frame or coefficient, one
         number or of the spatial shape. None measures it from the residuals, errors of the model included: voxel by
         voxel, or as one number where voxels have fewer than 100 columns.
@@ -78,13 +96,16 @@ def fractions_of(
 
     Raises:
       ValueError: images with neither the frames nor the rank of the components, not finite inside the mask, or without
-        any signal; an array of another shape; a noise that is not positive, or none where it cannot be measured;
-        components of several B1 or off-resonances, or that cannot be told apart.
+        any signal; an array of another shape; a B1 or noise that is not positive, or no noise where it cannot be
+        measured; components of several B1 or off-resonances, or that cannot be told apart.
 
     References:
       Lawson and Hanson 1995, doi:10.1137/1.9781611971217 (non-negative least squares).
     """
     require_one_field(components)
+    if b1_map is not None:
+        how = {"noise": noise, "progress": progress}
+        return _at_each_b1(components, frames_first(components, images, axis), mask, b1_map, **how)
     require_apart(components)
     signals = wide(components.fingerprints[:]) * np.asarray(components.norms, float)[:, None]
     voxels = VoxelSignals.of(components, images, mask, axis)
@@ -114,6 +135,27 @@ def fractions_of(
     residual = np.sqrt(np.divide(left, energy, out=np.zeros_like(left), where=energy > 0))
     found = fractions, stds, total * np.exp(1j * phase), residual, np.where(total > 0, noise, 0)
     return Fractions(components.tissue.ravel(), *map(voxels.in_place, found))
+
+
+def _at_each_b1(components, images, mask, b1_map, progress, **how):
+    """`fractions_of` the voxels of each B1, put together; images have their frames first."""
+    mask = images.any(axis=0) & (True if mask is None else of_shape("mask", mask, images.shape[1:], bool))
+    b1 = of_shape("b1_map", b1_map, mask.shape, float)
+    require_positive("b1_map", b1[mask], "positive and finite in every voxel to fit")
+    steps = np.maximum(np.round(np.where(mask, b1, 1) / _B1_STEP), 1)
+    values, tissue = np.unique(steps[mask]), components.tissue.ravel()
+    found = []
+    for value in watched(values, "values of B1", shown=progress):
+        played = dataclasses.replace(tissue, b1=value * _B1_STEP)
+        there = build_dictionary(components.sequence, played, slice_profile=components.slice_profile)
+        if components.basis is not None:
+            fingerprints, norms, _ = project(there.fingerprints, there.norms, components.basis)
+            there = dataclasses.replace(there, fingerprints=fingerprints, norms=norms, basis=components.basis)
+        found.append(fractions_of(there, images, mask=mask & (steps == value), **how))
+    if not found:
+        raise ValueError("images have no signal in any voxel to fit")
+    maps = {name: sum(getattr(each, name) for each in found) for name in _MAPS}  # each is 0 in the voxels of others
+    return Fractions(tissue, **maps)
 
 
 def _weights_and_phase(atoms, data):

@@ -10,6 +10,7 @@ from ganmrf.dictionary.compress import compress
 from ganmrf.dictionary.fractions import fractions_of
 from ganmrf.physics.sequences.bssfp import Bssfp
 from ganmrf.physics.sequences.published import mrf_fisp
+from ganmrf.physics.simulate import simulate
 from ganmrf.physics.tissue import Tissue
 
 pytestmark = pytest.mark.usefixtures("quick_compiler")
@@ -65,6 +66,26 @@ def test_complex_signals_share_one_phase():
     found = fractions_of(balanced, images)
     np.testing.assert_allclose(found.fractions, fractions, atol=1e-5)  # by the last step of the phase
     np.testing.assert_allclose(found.m0, m0, rtol=1e-5)
+
+
+@pytest.mark.parametrize("rank", [None, 3])
+def test_components_are_simulated_at_each_b1(components, rank):
+    fractions, m0, _ = mixtures(components, (1, 4))
+    b1 = np.array([[0.8, 0.9, 0.9, 1.1]])
+    played = Tissue(T1[:, None, None], T2[:, None, None], b1)
+    images = np.moveaxis(
+        np.einsum("kyx,kyxf->yxf", fractions, simulate(components.sequence, played)) * m0[..., None], -1, 0
+    )
+    own = components if rank is None else compress(components, rank)[0]
+    images = np.pad(images, ((0, 0), (0, 0), (0, 1)))  # a voxel without signal
+    b1_map = np.pad(b1, ((0, 0), (0, 1)), constant_values=np.nan)
+    found = fractions_of(own, images, b1_map=b1_map, noise=1.0)
+    tolerance = 1e-4 if rank is None else 0.05  # float32; the basis is that of B1 = 1
+    np.testing.assert_allclose(found.fractions[..., :4], fractions, atol=tolerance)
+    assert not found.fitted[0, 4]
+    assert np.abs(fractions_of(own, images, noise=1.0).fractions[..., :4] - fractions).max() > 0.1
+    with pytest.raises(ValueError, match="b1_map"):
+        fractions_of(own, images, b1_map=-np.ones((1, 5)))
 
 
 def test_errors_are_those_of_the_bound(components):

@@ -78,6 +78,16 @@ def test_known_components_become_maps_in_place(folder, tmp_path):
     assert (tmp_path / "maps.png").stat().st_size > 1000
 
 
+def test_a_map_of_b1_is_taken(folder, tmp_path):
+    folder, fractions = folder
+    np.savez(tmp_path / "b1.npz", b1=np.full((2, 3, 4), 100.0))
+    flags = (KNOWN[0], f"--b1_map={tmp_path / 'b1.npz'}", "--b1_scale=0.01")
+    for scale, close in ((flags[2], True), ("--b1_scale=0.012", False)):
+        mapped(folder, f"--output={tmp_path / 'out'}", *flags[:2], scale)
+        part = nibabel.load(tmp_path / "out" / "desc-c1_fractionmap.nii.gz").get_fdata().T
+        assert (np.abs(part - fractions[0]).max() < 0.02) == close
+
+
 def test_components_are_found_without_being_known(folder, tmp_path):
     folder, fractions = folder
     mask = np.ones((2, 3, 4), bool)
@@ -120,6 +130,7 @@ def test_bad_input_is_one_line(folder, tmp_path):
         (KNOWN[0], "--names=a/b,c,d"): "letters and digits",
         (*KNOWN, "--sparsity=2"): "components_ms stands in place of --sparsity",
         ("--components_ms=1000:80,1001:80",): "T1 1000 ms.*T1 1001 ms",
+        (f"--b1_map={folder / 'images.nii.gz'}",): "b1_map would change nothing",
         (of["short"],): "9 frames",
         (*KNOWN, of["sizes"]): "magnitudes",
         (of["sizes"],): "magnitudes",
