@@ -137,16 +137,10 @@ def _write(folder: pathlib.Path, config, results):
     place = {"affine": results.affine}
     if results.affine is None and results.voxel_size is not None:
         place = {"voxel_size": results.voxel_size}
-    with_b1 = reconstruction.b1_map is not None or np.ndim(results.dictionary.tissue.b1) > 0
-    write_maps(
-        folder,
-        results.maps,
-        prefix=config.prefix,
-        sidecar=sidecar | describe(results.dictionary),
-        with_b1=with_b1,
-        refined=results.refined,
-        **place,
-    )
+    place["with_b1"] = reconstruction.b1_map is not None or np.ndim(results.dictionary.tissue.b1) > 0
+    place |= {"fields": [*medians_of(results)], "refined": results.refined}
+    sidecar |= describe(results.dictionary)
+    write_maps(folder, results.maps, prefix=config.prefix, sidecar=sidecar, **place)
     for suffix in {"npz", "mat"} & set(config.also):
         save_maps(folder / f"maps.{suffix}", results.maps, refined=results.refined)
     if "mrd" in config.also:
@@ -164,7 +158,7 @@ def _write(folder: pathlib.Path, config, results):
         from ganmrf.io.dicom_maps import write_dicom_maps  # here: it imports for a second, and most need none
 
         source = {"source": config.input, "series": reconstruction.variable} if is_dicom(config.input) else {}
-        write_dicom_maps(folder / "dicom", results.maps, refined=results.refined, with_b1=with_b1, **place, **source)
+        write_dicom_maps(folder / "dicom", results.maps, **place, **source)
     content = {
         "voxels": int((results.maps.index >= 0).sum()),
         "atoms": len(results.dictionary.norms),
