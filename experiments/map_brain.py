@@ -129,8 +129,9 @@ def main(config: Config, given: frozenset[str]):
     write_json(folder / "config.json", to_plain(config))
     write_json(folder / "metrics.json", results.metrics | {"seconds": results.seconds})
     dictionary = results.dictionary
-    with_b1 = np.ndim(dictionary.tissue.b1) > 0
-    write_maps(folder, results.maps, affine=results.brain.affine, sidecar=describe(dictionary), with_b1=with_b1)
+    fields = "t1", "t2", "off_resonance", *further_parameters(results.maps, results.refined, dictionary.tissue)
+    what = {"fields": fields, "with_b1": np.ndim(dictionary.tissue.b1) > 0, "sidecar": describe(dictionary)}
+    write_maps(folder, results.maps, affine=results.brain.affine, **what)
     with replacing(folder / "maps.png") as path:
         maps_figure(results).savefig(path, dpi=160)
     write_brain_report(folder / "report.html", config, results)
