@@ -32,7 +32,8 @@ def nonnegative_least_squares(atoms: np.ndarray, signals: np.ndarray) -> tuple[n
     """
     n_atoms, columns = atoms.shape
     padded = np.concatenate([atoms, np.zeros((1, columns))])  # the last row stands where a signal holds no more
-    lengths = np.linalg.norm(atoms, axis=1)
+    lengths = np.linalg.norm(padded, axis=1, keepdims=True)
+    directions = padded / np.where(lengths > 0, lengths, 1)
     enough = _LITTLE * np.linalg.norm(signals, axis=1)
     held = np.full((len(signals), 1), n_atoms)
     weights = np.zeros((len(signals), 1))
@@ -41,11 +42,11 @@ def nonnegative_least_squares(atoms: np.ndarray, signals: np.ndarray) -> tuple[n
         if not working.size:
             break
         residual = signals[working] - _sums(padded, held[working], weights[working])
-        slope = residual @ atoms.T / np.where(lengths > 0, lengths, 1)
-        taken = np.concatenate([slope, np.zeros((len(slope), 1))], axis=1)
-        np.put_along_axis(taken, held[working], -np.inf, axis=1)
-        best = taken[:, :n_atoms].argmax(axis=1)
-        more = taken[np.arange(len(taken)), best] > enough[working]
+        slopes = residual @ directions.T
+        np.put_along_axis(slopes, held[working], -np.inf, axis=1)
+        slopes[:, n_atoms] = -np.inf
+        best = slopes.argmax(axis=1)
+        more = slopes[np.arange(len(slopes)), best] > enough[working]
         working, best = working[more], best[more]
         if (held[working] < n_atoms).all(axis=1).any():
             held = np.pad(held, ((0, 0), (0, 1)), constant_values=n_atoms)
