@@ -31,6 +31,7 @@ GROUPS = {
         "studies.off_resonance",
         "studies.measured_profiles",
         "studies.slice_models",
+        "studies.one_pool_bias",
         "studies.volume_fractions",
         "benchmarks.simulator",
         "benchmarks.dictionary",
