@@ -1,0 +1,228 @@
+"""The search for the best atom of every voxel, which `match` makes.
+
+Blocks of atoms are read one after the other, so that the dictionary need not fit in memory. Scores of a block are
+computed in float32: those of all atoms, of which the best score of each small group is kept, or, where many voxels are
+matched with many atoms, those of one atom of each of some hundred groups of atoms that are alike (`alike`). Every group
+that may hold the winner is then scored again in float64, over all frames, and the best atom so far is kept. The result
+is that of a search in float64.
+
+The float32 scores are computed in an orthonormal basis B of a few dozen directions that hold nearly all energy of every
+atom. The error of such a score is bounded, by Cauchy and Schwarz:
+``|<d, x> - <B'd, B'x>| <= |d - BB'd| |x - BB'x|``.
+"""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ganmrf.dictionary.alike import Groups
+from ganmrf.dictionary.compress import svd_basis, wide_blocks
+from ganmrf.parallel import one_blas_thread, run_chunks, workers
+from ganmrf.progress import Progress
+
+_GROUP = 16  # atoms of which the best float32 score is kept
+_VOXELS = 2048  # voxels a chunk, a power of two: one compiled program for most, and work for several cores
+_BLOCK_ATOMS = 2**16  # most atoms in memory at a time
+_BLOCK_BYTES = 2**26  # most memory of a block; four times as much saves a tenth of the time of long blocks alone
+_BASIS_ATOMS = 4096  # atoms from which the basis of the float32 scores is computed
+_BASIS_RUN = 64  # consecutive atoms among these, so that few chunks are read from a disk
+_BASIS_RANKS = (64, 128, 192)  # the smallest rank that leaves out no more than _LEFT_OUT is taken
+_LEFT_OUT = 1e-5  # norm left out of a typical atom; about the rounding of a score over all frames
+_WIDE = 64 * _GROUP  # atoms converted to float64 at a time
+_TILE = {"voxels": 128, "atoms": 512}  # scores of a tile stay in the second-level cache
+# To put atoms in groups takes as long as to score them for some hundred voxels.
+_MANY_VOXELS, _MANY_ATOMS = 1024, 8192
+_WORTH = 1 / 8  # share of groups that may be left; scores in float64, group by group, take longer than all of a block
+
+
+def search(dictionary, series, voxels, progress):
+    """(index, inner product, quality) of the best atom of each voxel; index -1 where there is no signal.
+
+    ``series`` are signals or coefficients, (columns, all voxels), of which ``voxels`` are searched for.
+    """
+    atoms = dictionary.fingerprints
+    basis = _score_basis(atoms)
+    best = _Best(np.zeros(voxels.size, int), np.zeros(voxels.size, complex), np.full(voxels.size, -1.0))
+    norm = np.zeros(voxels.size)
+    chunks = [slice(start, min(start + _VOXELS, voxels.size)) for start in range(0, voxels.size, _VOXELS)]
+    into = dictionary.basis if len(series) == dictionary.sequence.n_frames else None
+
+    def search_chunk(block, rows, device):
+        signals = np.ascontiguousarray(series[:, voxels[rows]].T)
+        signals = signals.astype(np.result_type(signals, float))
+        if into is not None:
+            signals = signals @ into
+        norm[rows] = np.linalg.norm(signals, axis=1)
+        if not np.isfinite(norm[rows]).all():
+            unfit = np.sum(~np.isfinite(norm[rows]))
+            raise ValueError(f"images hold NaN or infinite values, in {unfit} voxels of a chunk")
+        signals /= np.where(norm[rows] > 0, norm[rows], 1)[:, None]  # in place: a copy would be the largest array here
+        _decide(block, signals, *block.shortlist(signals, device, best.part(rows)), best.part(rows))
+        with bar.get_lock():
+            bar.update(len(signals) * len(block.atoms) / len(atoms))
+
+    size = _block_size(atoms)
+    with Progress(voxels.size, "matching", unit="voxel", shown=progress) as bar:
+        for first in range(0, len(atoms), size):
+            block = _Block(np.asarray(atoms[first : first + size]), first, size, basis, voxels.size >= _MANY_VOXELS)
+            with one_blas_thread():
+                run_chunks(functools.partial(search_chunk, block), chunks)
+            del block  # before the next one is read
+    index = np.where(norm > 0, best.index, -1)
+    return index, best.inner * norm, np.abs(best.inner)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Best:
+    """The best atom so far of each voxel: row, inner product with the unit signal, and magnitude of this product."""
+
+    index: np.ndarray
+    inner: np.ndarray
+    score: np.ndarray
+
+    def part(self, rows: slice):
+        """A view of some voxels: writing to the view writes to the whole."""
+        return _Best(self.index[rows], self.inner[rows], self.score[rows])
+
+
+class _Block:
+    """Atoms from row ``first`` of the dictionary on, laid out on every device for the float32 scores."""
+
+    def __init__(self, atoms, first, size, basis, grouped):
+        """Pads the atoms to ``size`` rows: blocks of one size share one compiled program."""
+        self.atoms, self.first, self.basis = atoms, first, basis
+        self.complex = np.iscomplexobj(atoms)
+        columns, self.left_out = (atoms, None) if basis is None else _coefficients(atoms, basis)
+        # Where the basis leaves much out of many atoms, too many groups would have to be scored again.
+        if basis is None or np.median(self.left_out) > _LEFT_OUT:
+            self.basis, columns, self.left_out = None, atoms, np.zeros(len(atoms))
+        tiles = _tiles(np.concatenate([columns.real, columns.imag], axis=1) if self.complex else columns, size)
+        # Rounding of a float32 inner product of unit vectors: the probabilistic bound of Higham and Mary 2019,
+        # doi:10.1137/18M1226312, with lambda = 4; plus rounding of the entries, and of the sums in `_decide`.
+        self.rounding = (4 * np.sqrt(tiles.shape[1]) + 4) * np.finfo(np.float32).eps / 2
+        self.placed = {device: jax.device_put(tiles, device) for device in set(workers())}
+        of_groups = Groups.of(columns, self.left_out, self.rounding) if grouped and len(atoms) >= _MANY_ATOMS else None
+        self.groups, self.left_out = of_groups, np.maximum.reduceat(self.left_out, range(0, len(atoms), _GROUP))
+
+    def shortlist(self, unit, device, best):
+        """Voxels among unit signals, a group that may hold the best atom of each, and the rows of every group."""
+        inside = unit if self.basis is None else unit @ self.basis
+        size = np.linalg.norm(inside, axis=1)
+        missed = np.sqrt(np.maximum(1 - size**2, 0))
+        if self.groups is not None:
+            features = _features(inside, self.complex).astype(np.float32)
+            voxel, group = self.groups.shortlist(features, size, missed, best.score)
+            if len(voxel) <= _WORTH * len(unit) * len(self.groups.rows):
+                return voxel, group, self.groups.rows.__getitem__
+        score, slack = self._first_scores(inside, missed, device)
+        # Rounded down, so that pruning by it never drops the best atom.
+        so_far = np.nextafter(best.score.astype(np.float32), np.float32(-2))
+        voxel, group = np.nonzero(score + slack >= np.maximum((score - slack).max(axis=1), so_far)[:, None])
+        return voxel, group, lambda n: np.arange(n * _GROUP, min((n + 1) * _GROUP, len(self.atoms)))
+
+    def _first_scores(self, inside, missed, device):
+        """Largest score of each small group for each signal, and its largest error: (voxels, groups) each."""
+        tiles = self.placed[device]
+        size = max(1 << (len(inside) - 1).bit_length(), _TILE["voxels"])  # few voxels in short time, with few programs
+        features = np.zeros((2, size, tiles.shape[1]), np.float32)
+        features[:, : len(inside)] = _features(inside, self.complex)
+        squares = np.asarray(_group_best(features, tiles))[: len(inside), : -(-len(self.atoms) // _GROUP)]
+        slack = self.rounding + self.left_out * missed[:, None]
+        return np.sqrt(squares), slack.astype(np.float32)
+
+
+def _block_size(atoms):
+    """Rows of a block: whole tiles, so many that all blocks are about equal."""
+    most = min(_BLOCK_ATOMS, max(_BLOCK_BYTES // (atoms.shape[1] * atoms.dtype.itemsize), 1))
+    blocks = -(-len(atoms) // most)
+    return -(-len(atoms) // (blocks * _TILE["atoms"])) * _TILE["atoms"]
+
+
+def _score_basis(atoms):
+    """A basis for the float32 scores, from runs of atoms spread over the dictionary; None for few atoms or columns."""
+    ranks = [rank for rank in _BASIS_RANKS if 3 * rank <= min(len(atoms), atoms.shape[1])]
+    if not ranks:
+        return None
+    starts = np.linspace(0, len(atoms) - _BASIS_RUN, _BASIS_ATOMS // _BASIS_RUN).astype(int)
+    some = slice(None) if len(atoms) <= _BASIS_ATOMS else (starts[:, None] + np.arange(_BASIS_RUN)).ravel()
+    some = np.asarray(atoms[some])
+    basis = svd_basis(some, ranks[-1])
+    bases = [basis[:, :rank] for rank in ranks]
+    return next((basis for basis in bases if np.median(_coefficients(some, basis)[1]) <= _LEFT_OUT), None)
+
+
+def _coefficients(atoms, basis):
+    """Coefficients of atoms in a basis, and the norm that it leaves out of each, (atoms,)."""
+    coefficients, left_out = [], []
+    for rows in wide_blocks(atoms, _WIDE):
+        coefficients.append(rows @ basis)
+        left_out.append(np.linalg.norm(rows - coefficients[-1] @ basis.conj().T, axis=1))
+    return np.concatenate(coefficients), np.concatenate(left_out)
+
+
+def _tiles(atoms, size):
+    """float32 atoms as columns, padded to ``size`` with zeros: (tiles, features, atoms of a tile)."""
+    padded = np.zeros((size, atoms.shape[1]), np.float32)
+    padded[: len(atoms)] = atoms
+    return np.ascontiguousarray(np.moveaxis(padded.reshape(-1, _TILE["atoms"], atoms.shape[1]), 1, 2))
+
+
+def _features(signals, complex_atoms):
+    """Real rows whose products with real atoms are real and imaginary part of <d, x>: (2, voxels, features)."""
+    real, imaginary = signals.real, signals.imag
+    if complex_atoms:
+        return np.stack([np.concatenate([real, imaginary], 1), np.concatenate([imaginary, -real], 1)])
+    return np.stack([real, imaginary])
+
+
+@jax.jit
+def _group_best(features, tiles):
+    """Largest squared score of each group of atoms, float32: (voxels, groups)."""
+
+    def block(rows):
+        def tile(atoms):
+            products = jnp.matmul(rows, atoms, precision="highest")  # GPUs would round the factors to TF32
+            real, imaginary = jnp.split(products, 2)
+            return jnp.max((real**2 + imaginary**2).reshape(_TILE["voxels"], -1, _GROUP), axis=-1)
+
+        return jnp.moveaxis(jax.lax.map(tile, tiles), 0, 1).reshape(_TILE["voxels"], -1)
+
+    blocks = jnp.moveaxis(features.reshape(2, -1, _TILE["voxels"], features.shape[-1]), 0, 1)
+    best = jax.lax.map(block, blocks.reshape(-1, 2 * _TILE["voxels"], features.shape[-1]))
+    return best.reshape(features.shape[1], -1)
+
+
+def _decide(block, signals, voxel, group, rows_of, best):
+    """Scores the groups that may hold a voxel's best atom in float64, and updates ``best`` where a score is higher.
+
+    Norms that are 1 in float32 differ from 1 in float64 by enough to swap neighbours, so they are divided out.
+    """
+    order = np.argsort(group, kind="stable")
+    voxel, group = voxel[order], group[order]
+    starts = np.flatnonzero(np.diff(group, prepend=-1))
+    for start, members in zip(starts, np.split(voxel, starts)[1:], strict=True):
+        rows = rows_of(group[start])
+        atoms = block.atoms[rows]
+        atoms = atoms.astype(np.result_type(atoms, float))
+        atoms /= np.linalg.norm(atoms, axis=1, keepdims=True)
+        products = _products(signals[members], atoms)
+        scores = np.abs(products)
+        winner = np.argmax(scores, axis=1)
+        found = np.arange(len(members)), winner
+        better = scores[found] > best.score[members]
+        improved = members[better]
+        best.score[improved] = scores[found][better]
+        best.index[improved] = block.first + rows[winner][better]
+        best.inner[improved] = products[found][better]
+
+
+def _products(signals, atoms):
+    """Inner products of signals and atoms, (signals, atoms); half the work where the atoms are real."""
+    if np.iscomplexobj(signals) and not np.iscomplexobj(atoms):
+        products = np.empty((len(signals), len(atoms)), signals.dtype)
+        products.real, products.imag = signals.real @ atoms.T, signals.imag @ atoms.T
+        return products
+    return signals @ atoms.conj().T
