@@ -35,6 +35,7 @@ from ganmrf.physics.tissue import ExchangingPools, SemisolidPool
 from ganmrf.runs.worker import Worker
 
 _CHECKED = 32  # atoms held against the isochromats: the first of every job
+_CHECKED_POOLS = 4  # of several pools, whose isochromats take some seconds an atom
 
 
 class Job(NamedTuple):
@@ -152,7 +153,7 @@ def _pool_jobs(sequence, tissue, n_states):
         ("two mobile pools, shifted", sequence, dataclasses.replace(exchanging, shift=np.float32(100))),
     ):
         run = partial(simulate_many, as_played(played, voxels), voxels, n_states=n_states)
-        yield Job(name, size, run, _error_of_signals(played, voxels.rows(slice(_CHECKED))))
+        yield Job(name, size, run, _error_of_signals(played, voxels.rows(slice(_CHECKED_POOLS))))
 
 
 def _derivative_jobs(sequence, tissue, n_states):
