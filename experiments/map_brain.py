@@ -8,12 +8,12 @@ Example::
     ganmrf map_brain --output=runs/mt --tissue=semisolid --refine --snr=100
 
 A noisy scan of the digital brain is matched with the dictionary. ``--refine`` also fits T1 and T2 between the atoms,
-with error bars, and counts how often their 95 % intervals hold the truth. With ``--sequence=bssfp``, whose signal is of
-off-resonance too, B0 is mapped with T1 and T2: unless flags say otherwise, the brain is less than 30 Hz off resonance
-(``--b0_variation_hz``), and the dictionary has the coarse grid at every Hz from -30 to 30, compressed to rank 100. With
-``--tissue=semisolid`` or ``exchanging``, white and grey matter have a second pool of spins, and so have the atoms, of
-the coarse grid unless flags say otherwise: its fraction is mapped with T1 and T2, and its errors are told beside their
-bounds.
+with error bars, and counts how often their 95 % intervals hold the truth; ``--b1_known`` gives both the brain's B1.
+With ``--sequence=bssfp``, whose signal is of off-resonance too, B0 is mapped with T1 and T2: unless flags say
+otherwise, the brain is less than 30 Hz off resonance (``--b0_variation_hz``), and the dictionary has the coarse grid at
+every Hz from -30 to 30, compressed to rank 100. With ``--tissue=semisolid`` or ``exchanging``, white and grey matter
+have a second pool of spins, and so have the atoms, of the coarse grid unless flags say otherwise: its fraction is
+mapped with T1 and T2, and its errors are told beside their bounds.
 
 The ``--slice_model`` is of the scan and of the dictionary. Of the full slice, the default, the scan of one pool is also
 matched with dictionaries of the other models, whose bias the report and ``metrics.json`` tell
@@ -22,6 +22,7 @@ matched with dictionaries of the other models, whose bias the report and ``metri
 """
 
 import dataclasses
+import functools
 import math
 import pathlib
 import time
@@ -35,6 +36,7 @@ from experiments.reports.brain import maps_figure, write_brain_report
 from ganmrf.dictionary.build import Dictionary, build_dictionary
 from ganmrf.dictionary.compress import check_rank, compress
 from ganmrf.dictionary.match import Maps, match
+from ganmrf.dictionary.match_with_maps import match_with_maps
 from ganmrf.dictionary.refine import Refined, refine
 from ganmrf.files import make_folder, replacing, write_json
 from ganmrf.imaging.phantom import COARSEST, PURE, Brain
@@ -91,6 +93,9 @@ class Config:
         True,
         "of a full slice of one pool, also map with dictionaries of a partitioned and of a small-tip one",
         goes_with=("slice_model=full",),
+    )
+    b1_known: bool = setting(
+        False, "match and fit with the brain's own B1, as from a map of it", goes_with=("b1_variation",)
     )
     simulation: SimulationConfig = group(SimulationConfig, defaults=AS_PLAYED)
     estimate: FitConfig = group(FitConfig)
@@ -212,17 +217,19 @@ def map_brain(config: Config, folder) -> Results:
     dictionary, kept = timed("dictionary", _dictionary, config.rank, sequence, tissue, **played)
     scan = timed("scan", scanner.image, sequence, **played, seed=config.seed, progress=True)
     brain = scan.brain
-    noise_free = maps = timed("matching without noise", match, dictionary, scan.images, mask=brain.mask, progress=True)
+    b1 = {"b1_map": brain.tissue.b1} if config.b1_known else {}
+    find = functools.partial(match_with_maps, **b1) if b1 else match
+    noise_free = maps = timed("matching without noise", find, dictionary, scan.images, mask=brain.mask, progress=True)
     if config.snr:
         scan = scan.with_noise(config.snr, config.seed)
-        maps = timed("matching", match, dictionary, scan.images, mask=brain.mask, progress=True)
+        maps = timed("matching", find, dictionary, scan.images, mask=brain.mask, progress=True)
     by_model = {FULL: maps} if others else {}
     for name, profile in others.items():
         atoms, _ = timed(f"dictionary, {name}", _dictionary, config.rank, sequence, tissue, slice_profile=profile)
-        by_model[name] = timed(f"matching, {name}", match, atoms, scan.images, mask=brain.mask, progress=True)
+        by_model[name] = timed(f"matching, {name}", find, atoms, scan.images, mask=brain.mask, progress=True)
     refined = None
     if config.refine:
-        how = {"fit": config.estimate.fit, "force": config.estimate.force_fit, "progress": True}
+        how = {"fit": config.estimate.fit, "force": config.estimate.force_fit, "progress": True} | b1
         refined = timed("refining", refine, dictionary, scan.images, maps, mask=brain.brain_mask, **how)
     if config.save_scan:
         for name, arrays in (("scan", {"images": scan.images}), ("mask", {"mask": brain.mask})):

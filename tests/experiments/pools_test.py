@@ -135,9 +135,10 @@ def test_raw_data_of_pools_are_mapped(tmp_path):
 
 
 def test_a_brain_with_pools_is_mapped(tmp_path):
+    """With a transmit field that is known."""
     flags = ("--tissue=semisolid", *PULSES, *SEQUENCE, "--size=24", "--snr=200", "--variation=0", "--refine")
-    grid = ("--t1_ms=1000:2800:300", "--t2_ms=50:110:20,300", "--fraction=0:0.3:0.1")
-    said = succeed("map_brain", f"--output={tmp_path / 'w'}", *flags, *grid)
+    grid = ("--t1_ms=1000:2800:300", "--t2_ms=50:110:20,300", "--fraction=0:0.3:0.1", "--b1=0.9:1.1:0.1")
+    said = succeed("map_brain", f"--output={tmp_path / 'w'}", *flags, *grid, "--b1_variation=0.1", "--b1_known")
     assert "fraction 0.212, bias" in said
     metrics = json.loads((tmp_path / "w" / "metrics.json").read_text(encoding="utf-8"))
     white = next(row for row in metrics["further_parameters"] if row["tissue"] == "white matter")
@@ -173,6 +174,7 @@ def test_a_brain_with_pools_is_mapped(tmp_path):
             "--fit=t1_b --fix",
         ),
         ("map_brain", "--output=w --undetermined=0.5", "--undetermined --refine"),
+        ("map_brain", "--output=w --b1_known", "--b1_known --b1_variation"),
         ("simulate_acquisition", "--output=s.h5 --tissue=semisolid --fraction=0.1", "--fraction"),
     ],
 )
