@@ -17,7 +17,6 @@ import numpy as np
 from ganmrf.dictionary.build import Dictionary
 from ganmrf.memory import require_memory
 from ganmrf.physics.lowering import is_real
-from ganmrf.physics.tissue import Tissue
 
 _NEGATIVE = 1e-3  # share of the energy that resampling may make negative; frames after an inversion have a tenth
 _AIR = 0.1  # share of the strong voxels' norm below which a voxel does not count: resampling rings around edges
@@ -44,9 +43,9 @@ def magnitude_dictionary(dictionary: Dictionary) -> Dictionary:
     Every fingerprint is replaced by its magnitude, frame by frame, of unit norm as before. A compressed dictionary
     comes back uncompressed, with what its basis left out missing; one on disk is read into memory.
 
-    Where all phases of pulses are half turns, signals at opposite off-resonances are conjugates of each other, and
-    their magnitudes are equal: `match` and `refine` find abs(off-resonance), with an arbitrary sign. A warning says so
-    where atoms have off-resonances of both signs.
+    Where all phases of pulses are half turns, and pools are not apart in frequency, signals at opposite off-resonances
+    are conjugates of each other, and their magnitudes are equal: `match` and `refine` find abs(off-resonance), with an
+    arbitrary sign. A warning says so where atoms have off-resonances of both signs.
 
     Raises:
       ValueError: a dictionary that does not fit in memory.
@@ -56,8 +55,8 @@ def magnitude_dictionary(dictionary: Dictionary) -> Dictionary:
     require_memory(
         2 * len(atoms) * frames * atoms.dtype.itemsize, "a dictionary of magnitudes", "fewer atoms need less"
     )
-    own = dictionary.tissue.off_resonance
-    if own is not None and np.min(own) < 0 < np.max(own) and is_real(dictionary.sequence, Tissue(1.0, 1.0)):
+    own, on_resonance = dictionary.tissue.off_resonance, dataclasses.replace(dictionary.tissue, off_resonance=None)
+    if own is not None and np.min(own) < 0 < np.max(own) and is_real(dictionary.sequence, on_resonance):
         warnings.warn(
             "magnitudes are the same at opposite off-resonances, and the dictionary has both: the sign of "
             "off-resonance in the maps is arbitrary unless a map of B0 gives it",

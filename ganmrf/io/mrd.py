@@ -14,6 +14,7 @@ import warnings
 import h5py
 import numpy as np
 
+from ganmrf.dictionary.parameter_maps import FACTS
 from ganmrf.files import replacing
 from ganmrf.io.mrd_file import read_file, read_header
 from ganmrf.io.mrd_frames import NOISE, frame_order, points_of, records_of_slice
@@ -27,7 +28,7 @@ with warnings.catch_warnings():  # the import changes which warnings a user sees
     import ismrmrd
     from ismrmrd import hdf5, xsd
 
-_UNITS = {"T1map": "s", "T2map": "s", "fieldmap": "Hz"}  # of maps
+_UNITS = {facts.suffix: facts.unit for facts in FACTS.values() if facts.unit}  # of maps
 _MOST = 2**16 - 1  # frames, coils, samples or readouts: MRD counts each in 16 bits
 
 
@@ -226,8 +227,8 @@ def write_mrd(path, raw: RawData):
 def write_mrd_images(path, maps: dict, *, field_of_view, slice_thickness: float, affine=None):
     """Writes maps of one slice, (y, x) arrays by name, as MRD images, one group a map, whole or not at all.
 
-    ``T1map`` and ``T2map`` are in s, ``fieldmap`` in Hz, and their attributes say so. Real maps are stored in float32,
-    complex ones in complex64. Field of view, m, slice thickness, m, and affine are as in `RawData`.
+    Maps of tissue parameters, ``T1map`` and so on, are in SI units, and their attributes say so. Real maps are stored
+    in float32, complex ones in complex64. Field of view, m, slice thickness, m, and affine are as in `RawData`.
 
     Raises:
       ValueError: no maps, maps of different shapes or with other axes, a folder that cannot be written, or an affine

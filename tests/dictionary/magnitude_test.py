@@ -5,10 +5,11 @@ import pytest
 
 from ganmrf.dictionary.build import build_dictionary
 from ganmrf.dictionary.compress import compress
-from ganmrf.dictionary.grids import grid_of
+from ganmrf.dictionary.grids import grid_of, pool_grid
 from ganmrf.dictionary.magnitude import is_magnitude, magnitude_dictionary
 from ganmrf.dictionary.match import match
 from ganmrf.dictionary.refine import refine
+from ganmrf.physics.sequences.bssfp import ma_bssfp
 from ganmrf.physics.sequences.published import mrf_fisp
 from ganmrf.physics.simulate import simulate
 from ganmrf.physics.tissue import Tissue
@@ -66,3 +67,18 @@ def test_ringing_in_air_does_not_make_a_series_signed():
     ringing = np.concatenate([np.repeat(signals, 20, axis=1), np.repeat(-0.05 * np.abs(signals), 80, axis=1)], axis=1)
     assert not is_magnitude(ringing)
     assert is_magnitude(np.concatenate([np.abs(ringing[:, :20]), ringing[:, 20:]], axis=1))
+
+
+@pytest.mark.parametrize("shift", [None, 25.0])
+def test_pools_that_are_apart_tell_the_sign_of_off_resonance(shift):
+    """Signals at opposite off-resonances are conjugates of each other only where both pools are turned together."""
+    times = {"t1": 1.0, "t2": 0.1, "t2_b": 0.04, "fraction": 0.3}
+    tissue = pool_grid("exchanging", **times, shift=shift, off_resonance=[-12.0, 12.0])
+    atoms = build_dictionary(ma_bssfp(60), tissue)
+    if shift is None:
+        with pytest.warns(UserWarning, match="the sign of off-resonance in the maps is arbitrary"):
+            known = magnitude_dictionary(atoms)
+    else:
+        known = magnitude_dictionary(atoms)
+    alike = known.fingerprints[0] @ known.fingerprints[1]
+    assert (alike > 1 - 1e-6) == (shift is None)
