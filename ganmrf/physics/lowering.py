@@ -264,7 +264,7 @@ def lower(sequence, tissue) -> Coefficients:
         phase = jnp.broadcast_to(phase, (len(sign),))
         turn = 2 * jnp.pi * off * frames.times + (phase - jnp.append(phase[1:], phase[-1:]))[:, None]
         echo_turn = 2 * jnp.pi * off * echoes + (phase - receiver)[:, None]
-    across = jax.tree.map(lambda entry: _parts(step[:, None] * _without_rest(entry), dtype), frames.transverse)
+    across = jax.tree.map(lambda entry: _parts(step[:, None] * entry, dtype), _without_rest(frames.transverse))
     decay = transverse(voxels, echoes)
     echo = tuple(_parts(seen[:, None] * sum(column[1:], column[0]), dtype) for column in zip(*decay, strict=True))
     m0 = equilibrium(tissue)
@@ -332,9 +332,13 @@ def _with_effects(frames, ends, effects):
     return lax.scan(set_row, frames, inputs)[0]
 
 
-def _without_rest(entry):
-    """What a long gap leaves below rounding as 0: it would go on as numbers that are not normal, 100 times as slow."""
-    return jnp.where(jnp.abs(entry) < jnp.finfo(entry.dtype).eps, 0, entry)
+def _without_rest(matrix):
+    """What a long gap leaves below rounding as 0: it would go on as numbers that are not normal, 100 times as slow.
+
+    That is a matter of all entries: one that is 0 alone, as of an empty pool, has a derivative.
+    """
+    largest = functools.reduce(jnp.maximum, map(jnp.abs, jax.tree.leaves(matrix)))
+    return jax.tree.map(lambda entry: jnp.where(largest < jnp.finfo(entry.dtype).eps, 0, entry), matrix)
 
 
 def _parts(entry, dtype):
