@@ -32,6 +32,7 @@ GROUPS = {
         "studies.measured_profiles",
         "studies.slice_models",
         "studies.one_pool_bias",
+        "studies.semisolid_maps",
         "studies.volume_fractions",
         "benchmarks.simulator",
         "benchmarks.dictionary",
