@@ -3,10 +3,10 @@
 import numpy as np
 
 from ganmrf.imaging.pipeline import METHODS
-from ganmrf.physics.tissue import parameters
+from ganmrf.physics.tissue import FACTS, parameters
 from ganmrf.report.determined import undetermined
 from ganmrf.report.distribution_figures import residual_figure
-from ganmrf.report.drawing import FACTS, from_zero
+from ganmrf.report.drawing import from_zero
 from ganmrf.report.figures import map_figure
 from ganmrf.report.html import Picture, Section, Table, enumerated, write_report
 from ganmrf.report.reconstruction_figures import (

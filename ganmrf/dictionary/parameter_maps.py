@@ -4,9 +4,8 @@ import dataclasses
 
 import numpy as np
 
-from ganmrf.physics.tissue import TISSUES, parameters
+from ganmrf.physics.tissue import FACTS
 
-FACTS = {field: facts for kind in TISSUES.values() for field, facts in parameters(kind).items()}  # of any tissue
 _STD = "_std"  # ends the name of a standard deviation
 
 

@@ -36,8 +36,11 @@ def fields_of_tissue(tissue: TissueModel) -> dict[str, np.ndarray]:
 
 
 def kind_of_tissue(tissue: TissueModel) -> str:
-    """The name of a tissue's kind among `TISSUES`."""
-    return next(kind for kind, cls in TISSUES.items() if type(tissue) is cls)
+    """The name of a tissue's kind among `TISSUES`; `ValueError` for tissue that is none of them."""
+    for kind, cls in TISSUES.items():
+        if isinstance(tissue, cls):
+            return kind
+    raise ValueError(f"{type(tissue).__name__} is none of {', '.join(TISSUES)}")
 
 
 def tissue_variables(path, texts) -> tuple[str, ...]:

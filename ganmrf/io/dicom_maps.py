@@ -12,11 +12,11 @@ from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
 
 import ganmrf
 from ganmrf.dictionary.match import Maps
-from ganmrf.dictionary.parameter_maps import FACTS
 from ganmrf.dictionary.refine import Refined
 from ganmrf.files import make_folder, making_folder, remove_folder
 from ganmrf.io.dicom import first_header
 from ganmrf.io.maps import map_affine, map_outputs, std_name
+from ganmrf.physics.tissue import FACTS
 
 _SHEARED = 1e-4  # cosine between axes above which DICOM, whose axes are at right angles, would misplace voxels
 _SHOWN = 0.99  # quantile of the values inside that is shown brightest

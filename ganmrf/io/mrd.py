@@ -14,7 +14,6 @@ import warnings
 import h5py
 import numpy as np
 
-from ganmrf.dictionary.parameter_maps import FACTS
 from ganmrf.files import replacing
 from ganmrf.io.mrd_file import read_file, read_header
 from ganmrf.io.mrd_frames import NOISE, frame_order, points_of, records_of_slice
@@ -23,6 +22,7 @@ from ganmrf.io.mrd_noise import noise_of
 from ganmrf.io.mrd_xml import encoding_of, parse_header
 from ganmrf.io.trajectories import UNITS, GivenTrajectory, read_trajectory, stored_per_metre
 from ganmrf.physics.sequences.blocks import PulseSequence
+from ganmrf.physics.tissue import FACTS
 
 with warnings.catch_warnings():  # the import changes which warnings a user sees
     import ismrmrd

@@ -308,3 +308,4 @@ class SemisolidPool(TissueModel):
 
 
 TISSUES = {"one_pool": Tissue, "exchanging": ExchangingPools, "semisolid": SemisolidPool}  # by the names of flags
+FACTS = {field: facts for kind in TISSUES.values() for field, facts in parameters(kind).items()}  # of any of them

@@ -16,9 +16,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 
-from ganmrf.physics.tissue import TISSUES, Parameter, parameters
+from ganmrf.physics.tissue import FACTS, Parameter
 
-FACTS = {field: parameter for kind in TISSUES.values() for field, parameter in parameters(kind).items()}
 TOPS = {"T1": 3.0, "T2": 0.15, "f": 0.3}  # of colour bars, SI: CSF saturates; white matter has f of 0.2
 RELAXATION = "T1", "T2"
 UNDETERMINED = "not determined by this sequence"

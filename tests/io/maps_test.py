@@ -13,7 +13,6 @@ import scipy.io
 import ganmrf
 from ganmrf.dictionary.build import Dictionary
 from ganmrf.dictionary.match import Maps
-from ganmrf.dictionary.parameter_maps import FACTS
 from ganmrf.dictionary.refine import Refined
 from ganmrf.files import make_folder, read_arrays
 from ganmrf.io.field_maps import read_b0_map, read_b1_map
@@ -23,7 +22,7 @@ from ganmrf.physics.rf_pulse import windowed_sinc
 from ganmrf.physics.sequences.fisp import Fisp
 from ganmrf.physics.sequences.multi_spin_echo import MultiSpinEcho
 from ganmrf.physics.slice_profile import FullSlice, PartitionedSlice, small_tip
-from ganmrf.physics.tissue import Tissue
+from ganmrf.physics.tissue import FACTS, Tissue
 
 NAMES = ("T1map", "T2map", "M0map", "part-phase_M0map", "quality")
 AFFINE = np.array([[0, -2.0, 0, 10], [1.5, 0, 0, -20], [0, 0, 3.0, 30], [0, 0, 0, 1]])
