@@ -55,6 +55,11 @@ def test_on_disk_are_the_atoms_of_memory(dictionary, tmp_path):
     # Rounding of float32: programs of other widths.
     np.testing.assert_allclose(found.fingerprints, dictionary.fingerprints, atol=1e-6)
     np.testing.assert_allclose(found.norms, dictionary.norms, rtol=1e-6)
+    begun = begin_store(tmp_path / "b.zarr", SEQUENCE, dictionary.tissue, chunk_atoms=16, rank=12)
+    fill_store(begun)
+    signals = dictionary.fingerprints * dictionary.norms[:, None]
+    compressed = match(open_dictionary(tmp_path / "b.zarr"), signals, axis=1)
+    np.testing.assert_array_equal(compressed.index, np.arange(dictionary.tissue.size))
     other = dataclasses.replace(dictionary.tissue, exchange_rate=25.0)
     with pytest.raises(ValueError, match="another dictionary; these differ: exchange_rate_per_s"):
         begin_store(tmp_path / "a.zarr", SEQUENCE, other, chunk_atoms=16)

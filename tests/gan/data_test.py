@@ -10,7 +10,7 @@ from threadpoolctl import threadpool_limits
 
 from ganmrf.dictionary.build import Dictionary
 from ganmrf.dictionary.compress import compress
-from ganmrf.dictionary.grids import tissue_grid
+from ganmrf.dictionary.grids import pool_grid, tissue_grid
 from ganmrf.gan.data import batch, sequence_input, split_and_scale
 from ganmrf.gan.recipes import recipe
 from ganmrf.physics.sequences.fisp import Fisp
@@ -43,6 +43,10 @@ def test_too_few_atoms_and_compressed_ones(dictionary):
         split_and_scale(first_rows(dictionary, 4), recipe(), split=(0.5, 0.25, 0.25))
     with pytest.raises(ValueError, match="this one is compressed"):
         split_and_scale(compress(dictionary, 5)[0], recipe())
+    pools = pool_grid("semisolid", t1=dictionary.tissue.t1[-1:], t2=dictionary.tissue.t2[:1])
+    atoms = Dictionary(pools, dictionary.fingerprints[: pools.size], dictionary.norms[: pools.size], mrf_fisp(60))
+    with pytest.raises(ValueError, match="tissue of one pool; this dictionary has SemisolidPool"):
+        split_and_scale(atoms, recipe())
 
 
 @pytest.mark.parametrize("encoding", ["linear", "log", "fourier"])

@@ -18,7 +18,7 @@ from ganmrf.gan.train import fit, init_state
 from ganmrf.metrics import fingerprint_errors
 from ganmrf.physics.rf_pulse import RfPulse
 from ganmrf.physics.slice_profile import FullSlice, PartitionedSlice
-from ganmrf.physics.tissue import Tissue
+from ganmrf.physics.tissue import SemisolidPool, Tissue
 from tests.quick import quickly
 
 SMALL = {"width": 32, "depth": 2, "rank": 20, "steps": 200, "adversarial_weight": 0.0, "optimiser": "adam"}
@@ -95,6 +95,9 @@ def test_range_and_b1_are_refused_unless_allowed(generator):
     assert generate(generator, tissue, allow_extrapolation=True).norms.size == 2
     with pytest.raises(ValueError, match="trained at b1 = 1 alone"):
         generate(generator, Tissue(1.0, 0.05, 0.9))
+    for allowed in (False, True):
+        with pytest.raises(ValueError, match="for tissue of the kind Tissue; got SemisolidPool"):
+            generate(generator, SemisolidPool(1.0, 0.05, 0.1, 14.0, 0.3, 1.5e-5), allow_extrapolation=allowed)
 
 
 def test_noise_is_an_input_where_the_recipe_has_it(dictionary):

@@ -10,6 +10,7 @@ import pytest
 
 from ganmrf.physics.tissue import ORDERED_TIMES, TISSUES, SemisolidPool, Tissue
 from ganmrf.physics.tissue_box import TissueBox
+from ganmrf.pytrees import arrays_and_structure, tree_of
 
 BOX = TissueBox(("t1", "t2", "b1"), [0.01, 0.002, 0.7], [3.0, 0.5, 1.3])
 
@@ -128,6 +129,17 @@ def test_what_may_be_zero_begins_there():
     outside = dataclasses.replace(middle, fraction=0.41)
     with pytest.raises(ValueError, match=r"fraction = 0\.41, 2\.5 % beyond 0 to 0\.4"):
         box.require_inside(outside)
+
+
+def test_boxes_from_before_there_were_kinds_are_of_one_pool():
+    """Files have a tree of dataclasses by the names of their fields; theirs had no kind."""
+    arrays, structure = arrays_and_structure(BOX)
+    structure["fields"] = [[name, each] for name, each in structure["fields"] if name != "kind"]
+    again = tree_of(arrays, structure, [TissueBox])
+    assert again.kind == "one_pool"
+    again.require_inside(Tissue(1.0, 0.1))
+    box = pool_box("exchanging")
+    assert tree_of(*arrays_and_structure(box), [TissueBox]).kind == "exchanging"
 
 
 def test_another_kind_of_tissue_is_refused():
