@@ -5,7 +5,7 @@ Example::
     ganmrf map_brain --output=runs/brain
     ganmrf map_brain --output=runs/refined --refine
     ganmrf map_brain --output=runs/balanced --sequence=bssfp
-    ganmrf map_brain --output=runs/mt --tissue=semisolid --refine --snr=100
+    ganmrf map_brain --output=runs/mt --tissue=semisolid --refine --size=96 --slice_model=none --pulse_duration_ms=2
 
 A noisy scan of the digital brain is matched with the dictionary. ``--refine`` also fits T1 and T2 between the atoms,
 with error bars, and counts how often their 95 % intervals hold the truth; ``--b1_known`` gives both the brain's B1.

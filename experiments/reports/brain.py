@@ -92,10 +92,16 @@ def _further_words(results):
 
 
 def maps_figure(results):
-    """The matched maps side by side."""
-    return map_figure(
-        _shown(results, results.maps), results.maps.m0, mask=results.brain.mask, quality=results.maps.quality
-    )
+    """The maps side by side: with a second pool the fitted ones, where there are any, else the matched ones."""
+    if results.refined is None or not _further(results):
+        return _matched_figure(results)
+    refined = results.refined
+    return map_figure(_shown(results, refined), refined.m0, mask=results.brain.brain_mask)
+
+
+def _matched_figure(results):
+    maps, mask = results.maps, results.brain.mask
+    return map_figure(_shown(results, maps), maps.m0, mask=mask, quality=maps.quality)
 
 
 def _shown(results, maps):
@@ -134,7 +140,7 @@ def _maps_section(results):
     names = ["T1", "T2", *(FACTS[name].name for name in _further(results)), "M0"]
     names += ["B0"] * (results.maps.off_resonance is not None)
     caption = f"Matched {enumerated(names)}, and the match quality. The patient's right is on the left."
-    return Section("Maps", words, figures=[Picture(maps_figure(results), caption)])
+    return Section("Maps", words, figures=[Picture(_matched_figure(results), caption)])
 
 
 def _error_section(results):
@@ -254,6 +260,11 @@ def _refined_section(config, results):
     if (error := metrics.get("refined_rms_error_off_resonance_hz")) is not None:
         b0 = f" The root-mean-square error of off-resonance is {error:.2f} Hz."
     names_fitted = [FACTS[name].name for name in refined.stds]
+    if _further(results):
+        words += (
+            " So do parameters of the second pool that are not fitted, where the dictionary has other values than the "
+            "tissue, as it has of grey matter."
+        )
     figure = uncertainty_figure(refined.parameters, refined.stds, mask=inside)
     pictures = [Picture(figure, f"Error bars of {enumerated(names_fitted)}.")]
     if _further(results):

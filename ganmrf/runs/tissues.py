@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 
 from ganmrf.dictionary.grids import ranges_in, values_in_ranges
+from ganmrf.dictionary.pool_defaults import DEFAULTS
 from ganmrf.physics.tissue import TISSUES, Parameter, TissueModel, flag_name, parameters
 from ganmrf.pytrees import require
 from ganmrf.settings import configuration, setting
@@ -31,12 +32,23 @@ _AXES = _axes()
 def _settings():
     meaning = "kind of tissue: one pool of spins; two that exchange; or one that exchanges with a semisolid pool"
     yield "tissue", str, setting("one_pool", meaning, choices=tuple(TISSUES))
-    for flag, (_, parameter, kinds) in _AXES.items():
+    for flag, (field, parameter, kinds) in _AXES.items():
         unit = f" in {parameter.shown}" if parameter.shown else ""
-        meaning = f"{'|'.join(kinds)}: {parameter.meaning}{unit}, an axis of the grid or one number"
+        defaults = {kind: _default(DEFAULTS[kind].get(field), parameter) for kind in kinds}
+        default = " or ".join(f"{kind} {text}" for kind, text in defaults.items())
+        default = default if len({*defaults.values()}) > 1 else defaults[kinds[0]]
+        meaning = f"{'|'.join(kinds)}: {parameter.meaning}{unit}, an axis of the grid or one number; default: {default}"
         yield flag, str | None, setting(None, meaning, goes_with=(f"tissue={'|'.join(kinds)}",))
     meaning = "parameters with one value, which is not fitted, in SI units, such as exchange_rate:14,t1_b:0.34"
     yield "fix", tuple[str, ...] | None, setting(None, meaning, goes_with=(f"tissue={'|'.join(POOLS)}",))
+
+
+def _default(values, parameter):
+    """What a grid takes where no flag says more, as a flag would."""
+    if values is None:
+        return "none"
+    shown = parameter.per_shown * np.atleast_1d(values)
+    return f"{shown[0]:g}" if shown.size == 1 else f"{shown[0]:g}:{shown[-1]:g}:{shown[1] - shown[0]:g}"
 
 
 _Fields = dataclasses.make_dataclass("_Fields", list(_settings()), frozen=True)
