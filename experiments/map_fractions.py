@@ -8,9 +8,9 @@ Example::
 
 ``--components_ms`` are T1 and T2 of each component, whose signals are simulated for the sequence and the slice of the
 dictionary, and for a ``--b1_map`` where there is one. Without them a few of the dictionary's atoms are found that all
-voxels together are sums of, by SPIJN. The weights of a voxel are 0 or more, and have one phase. Their standard
-deviations are Cramer-Rao bounds at the noise that the residuals show; what a wrong T1, T2 or B1 of a component does is
-not in them.
+voxels together are sums of, by SPIJN, and their T1 and T2 are refined. The weights of a voxel are 0 or more, and have
+one phase. Their standard deviations are Cramer-Rao bounds at the noise that the residuals show; what a wrong T1, T2 or
+B1 of a component does is not in them.
 """
 
 import numpy as np
@@ -44,10 +44,14 @@ class Config:
     dictionary: str = setting(meaning="dictionary of the sequence that was played, .npz, .mat or .zarr", reads=True)
     output: str = setting(meaning="folder of the maps and the report", kept=False)
     components_ms: tuple[str, ...] = setting(
-        (), "T1:T2 of each component, ms; none: a few atoms of the dictionary", repeats=True, instead_of=("sparsity",)
+        (),
+        "T1:T2 of each component, ms; none: a few atoms of the dictionary",
+        repeats=True,
+        instead_of=("sparsity", "refine"),
     )
     names: tuple[str, ...] = setting((), "of the components; none: c1, c2, ...", goes_with=("components_ms",))
     sparsity: float = setting(3.0, "in noise: more of it leaves fewer atoms, and loses small components", at_least=0)
+    refine: bool = setting(True, "fit T1 and T2 of the atoms that are found, to all voxels together")
     mask: str | None = setting(
         None,
         "voxels to fit: labels, or a probability of half or more; none: by signal_threshold",
@@ -125,7 +129,8 @@ def _fit(config, dictionary: Dictionary, series: Series) -> Fractions:
     tissue, mask = config.tissue(), _mask(config, series)
     if tissue is None:
         _require_one_sign(config, dictionary, series)
-        return joint_sparse_fractions(dictionary, series.images, mask=mask, sparsity=config.sparsity, progress=True)
+        how = {"sparsity": config.sparsity, "refine": config.refine}
+        return joint_sparse_fractions(dictionary, series.images, mask=mask, progress=True, **how)
     require_one_field(dictionary)
     own = dictionary.tissue.b1, dictionary.tissue.off_resonance
     b1, off_resonance = (None if values is None else float(np.min(values)) for values in own)

@@ -6,8 +6,8 @@ Example::
 
 Voxels are mixtures of myelin water, intra- and extra-cellular water and free water, with noise. Their fractions are
 fitted with these components; with a wrong T2 of the intra- and extra-cellular one; with a wrong B1; and, with none
-known, with all atoms of a grid, in every voxel by itself or jointly sparse (SPIJN), where a component is what lies in
-its window of T2.
+known, with all atoms of a grid, in every voxel by itself or jointly sparse (SPIJN), whose T1 and T2 are then refined
+between the atoms; a component is what lies in its window of T2.
 """
 
 import jax
@@ -43,7 +43,6 @@ _MIXTURES = {
     "CSF": (0.0, 0.0, 1.0),
 }
 _GRID = np.geomspace(0.1, 5, 24), np.geomspace(0.01, 0.8, 24)  # s: steps of 19 and 21 %, no component among them
-_JOINT = "joint sparsity"
 _RANK = 24  # of their basis, which leaves out 1e-7 of the energy
 
 
@@ -96,15 +95,13 @@ def measure(config: Config) -> list[dict]:
     fixed = {"components known": known}
     fixed[f"T2 {config.assumed_t2_ms:g} for {config.true_t2_ms:g} ms"] = _components(sequence, config.assumed_t2_ms)
     fixed[f"B1 {config.assumed_b1:g} for 1"] = _components(sequence, config.true_t2_ms, config.assumed_b1)
-    axes = [np.sort([*axis, *own]) for axis, own in zip(_GRID, (known.tissue.t1, known.tissue.t2), strict=True)]
-    grids = {_JOINT: grid_of(*_GRID), f"{_JOINT}, true atoms in the grid": grid_of(*axes)}
-    grids = {name: compress(build_dictionary(sequence, grid), _RANK)[0] for name, grid in grids.items()}
+    atoms, _ = compress(build_dictionary(sequence, grid_of(*_GRID)), _RANK)
     signals = np.asarray(known.fingerprints) * np.asarray(known.norms)[:, None]
     truth = np.array(list(_MIXTURES.values()))
     for seed in config.seeds:
         noise = np.random.default_rng(seed).standard_normal((config.frames, len(truth), config.voxels, 2)) @ [1, 1j]
         images = (truth @ signals).T[:, :, None] + noise / config.snr
-        for method, found in _fits(fixed, grids, images, 1 / config.snr).items():
+        for method, found in _fits(fixed, atoms, images, 1 / config.snr).items():
             fractions, stds, components = found
             for place in np.ndindex(truth.shape):
                 here = fractions[place[::-1]]
@@ -121,7 +118,7 @@ def _components(sequence, cells_t2_ms, b1=1.0):
     return build_dictionary(sequence, Tissue(np.array(list(_T1.values())), np.array(t2), b1))
 
 
-def _fits(fixed, grids, images, noise):
+def _fits(fixed, atoms, images, noise):
     """Method -> fractions (components, mixtures, voxels), their bounds or None, and the components that were found."""
     found = {}
     for method, components in fixed.items():
@@ -131,10 +128,9 @@ def _fits(fixed, grids, images, noise):
             result.stds if not found else None,
             [],
         )  # those of the right ones, which come first
-    atoms = grids[_JOINT]
     found["all atoms"] = _in_windows(atoms.tissue.t2, _of_all_atoms(atoms, images)), None, []
-    for method, atoms in grids.items():
-        joint = joint_sparse_fractions(atoms, images)
+    for method, refine in (("joint sparsity, atoms", False), ("joint sparsity, refined", True)):
+        joint = joint_sparse_fractions(atoms, images, refine=refine)
         names = [component_name(joint.components, row) for row in range(len(joint.fractions))]
         found[method] = _in_windows(joint.components.t2, joint.fractions), None, names
     return found

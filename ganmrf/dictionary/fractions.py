@@ -146,16 +146,21 @@ def _at_each_b1(components, images, mask, b1_map, progress, **how):
     values, tissue = np.unique(steps[mask]), components.tissue.ravel()
     found = []
     for value in watched(values, "values of B1", shown=progress):
-        played = dataclasses.replace(tissue, b1=value * _B1_STEP)
-        there = build_dictionary(components.sequence, played, slice_profile=components.slice_profile)
-        if components.basis is not None:
-            fingerprints, norms, _ = project(there.fingerprints, there.norms, components.basis)
-            there = dataclasses.replace(there, fingerprints=fingerprints, norms=norms, basis=components.basis)
+        there = simulated_like(components, dataclasses.replace(tissue, b1=value * _B1_STEP))
         found.append(fractions_of(there, images, mask=mask & (steps == value), **how))
     if not found:
         raise ValueError("images have no signal in any voxel to fit")
     maps = {name: sum(getattr(each, name) for each in found) for name in _MAPS}  # each is 0 in the voxels of others
     return Fractions(tissue, **maps)
+
+
+def simulated_like(components: Dictionary, tissue: TissueModel) -> Dictionary:
+    """The dictionary of another tissue, of the same sequence and slice, and in the same basis."""
+    found = build_dictionary(components.sequence, tissue, slice_profile=components.slice_profile)
+    if components.basis is None:
+        return found
+    fingerprints, norms, _ = project(found.fingerprints, found.norms, components.basis)
+    return dataclasses.replace(found, fingerprints=fingerprints, norms=norms, basis=components.basis)
 
 
 def _weights_and_phase(atoms, data):

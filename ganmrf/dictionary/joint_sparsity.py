@@ -6,8 +6,16 @@ import warnings
 import numpy as np
 
 from ganmrf.dictionary.build import Dictionary
+from ganmrf.dictionary.component_fit import fit_components
 from ganmrf.dictionary.compress import svd_basis
-from ganmrf.dictionary.fractions import Collinear, Fractions, fractions_of, require_apart, require_one_field
+from ganmrf.dictionary.fractions import (
+    Collinear,
+    Fractions,
+    fractions_of,
+    require_apart,
+    require_one_field,
+    simulated_like,
+)
 from ganmrf.dictionary.nonnegative import nonnegative_least_squares
 from ganmrf.dictionary.voxel_signals import VoxelSignals, as_real, phase_of_best, wide
 from ganmrf.memory import require_memory
@@ -32,6 +40,7 @@ def joint_sparse_fractions(
     axis: int = 0,
     noise=None,
     sparsity: float = 3.0,
+    refine: bool = True,
     progress: bool = False,
 ) -> Fractions:
     """Finds the few atoms that all voxels together are sums of, and their fractions in every voxel.
@@ -40,8 +49,11 @@ def joint_sparse_fractions(
     D, of unit norm. From then on ``w_n`` is the root mean square over the voxels of what atom n got, W the diagonal
     matrix of these, and every voxel x is fitted again, by non-negative least squares of ``[x; 0]`` with ``[D W^(1/2);
     lambda]``: an atom that voxels use little costs more, and its part goes to those that they use much. Atoms below a
-    thousandth of the strongest are dropped. It ends when W changes by less than a thousandth, or after 50 passes. Of
-    atoms that remain and cannot be told apart the stronger ones stay, and the fractions are `fractions_of` what stays.
+    thousandth of the strongest are dropped. It ends when W changes by less than a thousandth, or after 50 passes.
+
+    The steps of a grid, and the penalty, put the T1 and T2 of the atoms that remain off, and so the fractions. So the
+    times are fitted between the atoms, to all voxels together (`fit_components`). Of components that cannot be told
+    apart the stronger ones stay, and the fractions are `fractions_of` what stays.
 
     The phase of a voxel is, for the search, that of its inner product with the atom that matches best.
 
@@ -54,6 +66,7 @@ def joint_sparse_fractions(
       noise: as for `fractions_of`; None measures it for the search from the residuals of the first pass.
       sparsity: lambda in standard deviations of the noise, 0 or more. More of it leaves fewer components, and loses
         small ones.
+      refine: whether to fit T1 and T2 between the atoms; else components are atoms.
       progress: whether to show progress bars of the first pass and of the last fit.
 
     Returns:
@@ -96,13 +109,17 @@ def joint_sparse_fractions(
         level = np.sqrt(np.mean(energy))
         quiet = np.sqrt(np.mean(voxels.noise(noise, left + aside, freedom) ** 2)) / level
         penalty = sparsity * max(quiet, _QUIETEST)
-        kept = _sparse_atoms(columns, signals / level, strengths / level, penalty)
-    components = _apart(dictionary, kept)
+        kept, strengths = _sparse_atoms(columns, signals / level, strengths / level, penalty)
+        components = _atoms(dictionary, kept)
+        if refine:
+            tissue = fit_components(dictionary, kept, strengths, signals, basis, max(quiet, _QUIETEST) * level)
+            components = simulated_like(components, tissue)
+    components = _apart(components)
     return fractions_of(components, images, mask=mask, axis=axis, noise=noise, progress=progress)
 
 
 def _sparse_atoms(atoms, signals, strengths, penalty):
-    """Rows of the atoms that remain, the strongest first; signals have a mean energy of 1."""
+    """Rows of the atoms that remain, the strongest first, and their strengths; signals have a mean energy of 1."""
     kept, signals = np.arange(len(atoms)), np.pad(signals, ((0, 0), (0, 1)))
     for passes_left in reversed(range(_PASSES)):
         enough = strengths > _SPARSE * strengths.max()
@@ -119,7 +136,8 @@ def _sparse_atoms(atoms, signals, strengths, penalty):
         if not passes_left:
             warnings.warn(f"the weights of {kept.size} components still change after {_PASSES} passes", stacklevel=3)
     order = np.argsort(-strengths, kind="stable")
-    return kept[order[strengths[order] > _SPARSE * strengths.max()]]
+    order = order[strengths[order] > _SPARSE * strengths.max()]
+    return kept[order], strengths[order]
 
 
 def _pass(atoms, signals, chunks, label):
@@ -137,18 +155,24 @@ def _pass(atoms, signals, chunks, label):
     return np.sqrt(np.sum(squares, axis=0) / len(signals)), left, held
 
 
-def _apart(dictionary, rows):
-    """The dictionary of these atoms, without the weaker ones of those that cannot be told apart."""
+def _apart(components):
+    """The components without the weaker, later ones of those that cannot be told apart."""
     while True:
-        tissue, norms = dictionary.tissue.rows(rows), np.asarray(dictionary.norms)[rows]
-        fingerprints = np.asarray(dictionary.fingerprints[rows])
-        components = dataclasses.replace(dictionary, tissue=tissue, fingerprints=fingerprints, norms=norms)
         try:
             require_apart(components)
         except Collinear as alike:
-            rows = np.delete(rows, max(alike.first, alike.second))
+            rows = np.arange(len(components.norms))
+            components = _atoms(components, np.delete(rows, max(alike.first, alike.second)))
         else:
             return components
+
+
+def _atoms(dictionary, rows):
+    """The dictionary of these atoms."""
+    tissue, norms = dictionary.tissue.rows(rows), np.asarray(dictionary.norms)[rows]
+    return dataclasses.replace(
+        dictionary, tissue=tissue, fingerprints=np.asarray(dictionary.fingerprints[rows]), norms=norms
+    )
 
 
 def _search_basis(dictionary):

@@ -12,6 +12,8 @@ from ganmrf.dictionary.joint_sparsity import joint_sparse_fractions
 from ganmrf.dictionary.zarr import open_dictionary
 from ganmrf.dictionary.zarr_fill import begin_store, fill_store
 from ganmrf.physics.sequences.published import mrf_fisp
+from ganmrf.physics.simulate import simulate
+from ganmrf.physics.tissue import Tissue
 
 pytestmark = pytest.mark.usefixtures("quick_compiler")
 
@@ -44,7 +46,8 @@ def in_order(found):
 @pytest.mark.parametrize("rank", [None, 12])
 def test_components_are_found_among_all_atoms(dictionary, phantom, rank):
     fractions, images = phantom
-    found = joint_sparse_fractions(dictionary if rank is None else compress(dictionary, rank)[0], images)
+    atoms = dictionary if rank is None else compress(dictionary, rank)[0]
+    found = joint_sparse_fractions(atoms, images, refine=False)
     t1, t2, parts = in_order(found)
     np.testing.assert_allclose(t1, [T1[i] for i, _ in ROWS], rtol=1e-6)
     np.testing.assert_allclose(t2, [T2[j] for _, j in ROWS], rtol=1e-6)
@@ -54,22 +57,37 @@ def test_components_are_found_among_all_atoms(dictionary, phantom, rank):
 def test_noise_adds_no_component_and_less_sparsity_leaves_more(dictionary, phantom):
     fractions, images = phantom[0][:, :40], phantom[1][:, :40]
     noisy = images + 5e-3 * (np.random.default_rng(1).standard_normal((*images.shape, 2)) @ [1, 1j])
-    found = joint_sparse_fractions(dictionary, noisy)
+    found = joint_sparse_fractions(dictionary, noisy, refine=False)
     assert len(found.fractions) == 3
     assert np.abs(in_order(found)[2][2] - fractions[2]).mean() < 0.03
-    assert len(joint_sparse_fractions(dictionary, noisy, sparsity=1.0).fractions) > 3
+    assert len(joint_sparse_fractions(dictionary, noisy, sparsity=1.0, refine=False).fractions) > 3
+
+
+def test_components_between_the_atoms_are_refined(dictionary):
+    t1, t2 = np.array([0.47, 1.3, 4.2]), np.array([0.026, 0.095, 0.42])  # a third of a step or more from any atom
+    rng = np.random.default_rng(2)
+    fractions = rng.dirichlet(np.ones(3), 60)
+    signals = simulate(dictionary.sequence, Tissue(t1, t2))
+    images = (2 * np.exp(1j) * fractions @ signals).T + 2e-3 * (rng.standard_normal((200, 60, 2)) @ [1, 1j])
+    atoms, _ = compress(dictionary, 12)
+    on_grid, found = (joint_sparse_fractions(atoms, images, refine=refine) for refine in (False, True))
+    assert len(found.fractions) == 3
+    np.testing.assert_allclose(in_order(found)[0], t1, rtol=0.05)
+    np.testing.assert_allclose(in_order(found)[1], t2, rtol=0.05)
+    assert np.abs(in_order(found)[2] - fractions.T).mean() < 0.02
+    assert found.residual.mean() < on_grid.residual.mean()
 
 
 def test_a_series_of_any_scale_has_the_same_components(dictionary, phantom):
     _, images = phantom
-    one, other = (joint_sparse_fractions(dictionary, scale * images[:, :40]) for scale in (1, 1e-4))
+    one, other = (joint_sparse_fractions(dictionary, scale * images[:, :40], refine=False) for scale in (1, 1e-4))
     np.testing.assert_array_equal(one.components.t1, other.components.t1)
     np.testing.assert_allclose(one.fractions, other.fractions, atol=1e-9)
 
 
 def test_atoms_on_disk_and_atoms_twice_change_nothing(dictionary, phantom, tmp_path):
     _, images = phantom
-    expected = joint_sparse_fractions(dictionary, images)
+    expected = joint_sparse_fractions(dictionary, images, refine=False)
     store = tmp_path / "atoms.zarr"
     fill_store(begin_store(store, dictionary.sequence, dictionary.tissue))
     rows = np.tile(np.arange(len(dictionary.norms)), 2)
@@ -80,7 +98,7 @@ def test_atoms_on_disk_and_atoms_twice_change_nothing(dictionary, phantom, tmp_p
         norms=np.asarray(dictionary.norms)[rows],
     )
     for same in (open_dictionary(store), twice):
-        found = joint_sparse_fractions(same, images)
+        found = joint_sparse_fractions(same, images, refine=False)
         np.testing.assert_allclose(in_order(found)[:2], in_order(expected)[:2], rtol=1e-6)
         np.testing.assert_allclose(in_order(found)[2], in_order(expected)[2], atol=1e-4)  # float32
 

@@ -93,7 +93,7 @@ def test_components_are_found_without_being_known(folder, tmp_path):
     mask = np.ones((2, 3, 4), bool)
     mask[0, 0] = False
     np.savez(tmp_path / "mask.npz", mask=mask)
-    mapped(folder, f"--output={tmp_path / 'out'}", f"--mask={tmp_path / 'mask.npz'}")
+    mapped(folder, f"--output={tmp_path / 'out'}", f"--mask={tmp_path / 'mask.npz'}", "--norefine")
     found = {}
     for path in (tmp_path / "out").glob("desc-c?_fractionmap.json"):
         said = json.loads(path.read_text("utf-8"))["Component"]
