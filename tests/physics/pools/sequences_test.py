@@ -10,8 +10,9 @@ from tests.physics.pools.cases import relative, sequences, tissues
 
 pytestmark = pytest.mark.usefixtures("quick_compiler")
 CASES = [
-    *(("fisp", tissue) for tissue in tissues(np.random.default_rng(0))),
-    ("cardiac", "exchanging"),
+    ("fisp", "exchanging"),
+    ("fisp", "exchanging, off resonance"),
+    ("fisp", "semisolid"),
     ("cardiac", "semisolid"),
     ("bssfp", "exchanging, off resonance"),
     ("bssfp", "semisolid"),
@@ -37,7 +38,7 @@ def test_signals_are_the_mean_over_isochromats(sequence, tissue):
     assert np.isrealobj(found) == real
 
 
-@pytest.mark.parametrize(("sequence", "tissue"), [case for case in CASES if case[0] in ("fisp", "bssfp")])
+@pytest.mark.parametrize(("sequence", "tissue"), [CASES[1], CASES[2], CASES[4]])
 def test_single_precision(sequence, tissue):
     rng = np.random.default_rng(5)
     sequence, tissue = sequences(rng)[sequence], tissues(rng)[tissue]
