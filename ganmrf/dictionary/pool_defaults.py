@@ -15,7 +15,7 @@ DEFAULTS = {  # kind of tissue -> field -> value
         # Asslaender et al. 2024, doi:10.1162/imag_a_00177: exchange at 14 / s, T1 of the semisolid pool 0.34 s.
         "exchange_rate": 14.0,
         "t1_b": 0.34,
-        # A super-Lorentzian line with a T2 of 12 us, on resonance: Malik et al. 2018, doi:10.1002/mrm.27040.
+        # A super-Lorentzian line with a T2 of about 12 us, on resonance: Malik et al. 2018, doi:10.1002/mrm.27040.
         "lineshape": 15.1e-6,
     },
     "exchanging": {
@@ -24,7 +24,7 @@ DEFAULTS = {  # kind of tissue -> field -> value
         "exchange_rate": 10.0,
         # Myelin water: Deoni and Kolind 2015, doi:10.1002/mrm.25108, to one digit.
         "t1_b": 0.4,
-        # Myelin water, whose T2 are 10 to 40 ms: MacKay et al. 1994.
+        # Myelin water, whose T2 are 10 to 50 ms: MacKay et al. 1994.
         "t2_b": 0.015,
     },
 }
