@@ -49,9 +49,9 @@ def simulator_model(
 def generator_model(generator: AnchoredGenerator, tissue: Tissue, *, n_states: int | None = None) -> SignalModel:
     """The signal model of a generator: its anchors, simulated for the sequence, combined with weights over tissue.
 
-    What is unknown are T1 and T2. The weights, and their derivatives by tissue, are computed here, once, in float64. It pays where tissues
-    outnumber anchors: a call simulates the anchors alone. Derivatives are less accurate than signals, and a design can
-    exploit the generator's errors: check its result with `simulator_model`.
+    What is unknown are T1 and T2. The weights, and their derivatives by tissue, are computed here, once, in float64. It
+    pays where tissues outnumber anchors: a call simulates the anchors alone. Derivatives are less accurate than
+    signals, and a design can exploit the generator's errors: check its result with `simulator_model`.
 
     Args:
       generator: of kind trunk or radial; its slice profile is that of the signal model.
