@@ -104,19 +104,35 @@ def _least_squares(model, values, signals, data):
     size = np.abs(m0)[:, None] * np.sqrt(energies[:, 1:])
     size = np.where(size > 0, size, 1)
     information = np.abs(m0)[:, None, None] ** 2 * rest.real / (size[:, :, None] * size[:, None, :])
-    free = ~_idle(model, energies.T).T
-    step = _solved(information, gradient / size, free).T / size.T
-    if (held := model.held(values, step)).any():  # the best step of all others
-        step = _solved(information, gradient / size, free & ~held.T).T / size.T
+    step = _step(model, values, information, gradient / size, size, ~_idle(model, energies.T).T)
     return m0, residual, step / np.maximum(np.abs(step / model.longest_step).max(axis=0), 1)
 
 
-def _solved(information, gradient, free):
-    """The step of each voxel's ``free`` parameters that its information and gradient want, (voxels, params)."""
+def _step(model, values, information, gradient, size, free):
+    """The step that information and gradient want, within what tissue allows and pool b tells, (params, voxels).
+
+    Both are in units of ``size``, (voxels, params); only what is ``free`` moves. A parameter that would leave an end
+    (`VoxelModel.held`) stays there, and one of pool b that would go too far takes the longest step: its share of the
+    signal vanishes with the pool. The others take the best step beside that.
+    """
+    given = np.zeros_like(gradient)
+    while True:
+        step = (found := _solved(information, gradient, free, given)).T / size.T
+        held = model.held(values, step).T & free
+        too_far = (model.of_pool_b[:, None] & (np.abs(step) > model.longest_step)).T & free
+        if not (held | too_far).any():
+            return step
+        given = np.where(too_far, np.sign(found) * model.longest_step.T * size, given)
+        given, free = np.where(held, 0, given), free & ~held & ~too_far
+
+
+def _solved(information, gradient, free, given):
+    """What the ``free`` parameters of each voxel want where the others are ``given``, and these, (voxels, params)."""
     if not free.all():
+        gradient = np.where(free, gradient - (information @ given[:, :, None])[..., 0], 0)
         information = information * free[:, :, None] * free[:, None, :]
     inverse = np.linalg.pinv(information, rcond=_ROUNDING, hermitian=True)
-    return (inverse @ np.where(free, gradient, 0)[:, :, None])[..., 0]
+    return np.where(free, (inverse @ gradient[:, :, None])[..., 0], given)
 
 
 def _idle(model, energies):

@@ -13,7 +13,7 @@ from ganmrf.dictionary.magnitude import without_phase
 from ganmrf.physics.lowering import signal_dtype
 from ganmrf.physics.simulate import simulate_in_chunks
 from ganmrf.physics.simulate_many import batched_simulator, plan_n_states
-from ganmrf.physics.tissue import ORDERED_TIMES, Parameter, parameters
+from ganmrf.physics.tissue import ORDERED_TIMES, Parameter, Tissue, parameters
 
 # Fitted where nothing else is asked for: relaxation times, and of the others those of which the atoms have several.
 _TIMES, _WHERE_SEVERAL = ("t1", "t2"), ("fraction", "off_resonance")
@@ -46,6 +46,7 @@ class VoxelModel:
       longest_step: (params, 1).
       settled: steps up to these are not taken, (params, 1).
       logarithmic: which steps are those of logarithms, (params,).
+      of_pool_b: which parameters are those of a second pool, (params,).
       magnitude: whether the signals are magnitudes.
       dtype: of the signals of frames, before a basis makes float64 or complex128 of it.
       ladder: ascending T2, s, and the number of states that voxels of no longer one need, (2, steps).
@@ -62,6 +63,7 @@ class VoxelModel:
     longest_step: np.ndarray
     settled: np.ndarray
     logarithmic: np.ndarray
+    of_pool_b: np.ndarray
     magnitude: bool
     dtype: np.dtype
     ladder: np.ndarray
@@ -100,6 +102,7 @@ class VoxelModel:
             longest_step=longest_step,
             settled=settled,
             logarithmic=np.array([facts[name].logarithmic for name in fitted]),
+            of_pool_b=~np.isin(fitted, list(parameters(Tissue))),
             magnitude=magnitude,
             dtype=np.zeros(0, signals).real.dtype if magnitude else signals,
             ladder=np.stack([t2, states[:: len(states) // t2.size]]),
@@ -165,8 +168,13 @@ class VoxelModel:
         return target, (np.abs(change) > self.settled).any(axis=0)
 
     def held(self, values, step) -> np.ndarray:
-        """Which parameters are at an end of tissue that the step would leave, (params, rows)."""
-        return ((values == self.least) & (step < 0)) | ((values == self.most) & (step > 0))
+        """Which parameters are at an end of tissue, or those of pool b of their range, that the step would leave.
+
+        (params, rows).
+        """
+        of_pool_b = self.of_pool_b[:, None]
+        low, high = np.where(of_pool_b, self.low, self.least), np.where(of_pool_b, self.high, self.most)
+        return ((values == low) & (step < 0)) | ((values == high) & (step > 0))
 
     def inside(self, values, rows) -> np.ndarray:
         """Where all values are away from the ends of their ranges that are none of tissue itself, (rows,)."""
