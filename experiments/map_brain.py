@@ -45,7 +45,7 @@ from ganmrf.metrics import coverage, rrmse, tissue_table
 from ganmrf.physics.tissue import parameters
 from ganmrf.runs.configs import SimulationConfig
 from ganmrf.runs.slices import AS_PLAYED, slice_words
-from ganmrf.runs.tissues import check_fit
+from ganmrf.runs.tissues import check_fit, pool_words
 from ganmrf.runs.workdir import require_own
 from ganmrf.scan_settings import FitConfig
 from ganmrf.scanner import Scanner
@@ -214,6 +214,8 @@ def map_brain(config: Config, folder) -> Results:
         check_rank(config.rank, tissue.size, sequence.n_frames)
     make_folder(folder)
     print(f"slice: {slice_words(played['slice_profile'])}", flush=True)
+    if pools := pool_words(tissue):
+        print(f"tissue of the dictionary: {pools}", flush=True)
     dictionary, kept = timed("dictionary", _dictionary, config.rank, sequence, tissue, **played)
     scan = timed("scan", scanner.image, sequence, **played, seed=config.seed, progress=True)
     brain = scan.brain

@@ -43,7 +43,7 @@ from ganmrf.physics.tissue import parameters
 from ganmrf.runs.configs import SimulationConfig
 from ganmrf.runs.pulseq_schedules import is_pulseq
 from ganmrf.runs.slices import AS_PLAYED, slice_words
-from ganmrf.runs.tissues import check_fit
+from ganmrf.runs.tissues import check_fit, pool_words
 from ganmrf.runs.workdir import Workdir
 from ganmrf.scan_settings import ReconstructionConfig, is_raw
 from ganmrf.scan_to_maps import map_scan
@@ -92,6 +92,8 @@ def main(config: Config, given: frozenset[str]):
             check_output(path)
         results = _map(config, folder / "stages")
         print(f"slice: {slice_words(results.dictionary.slice_profile)}")
+        if pools := pool_words(results.dictionary.tissue):
+            print(f"tissue: {pools}")
         for note in results.notes:
             print(note)
         _write(folder, config, results)

@@ -29,6 +29,7 @@ from ganmrf.physics.lowering import signal_dtype
 from ganmrf.report.sequence_figures import timing
 from ganmrf.runs.configs import SimulationConfig
 from ganmrf.runs.slices import AS_PLAYED, slice_words
+from ganmrf.runs.tissues import pool_words
 from ganmrf.settings import configuration, group, setting
 
 
@@ -77,9 +78,12 @@ def main(config: Config):
         simulation, profile = config.simulation, config.simulation.slice_profile()
         states = {"n_states": config.states, "accuracy": config.accuracy, "slice_profile": profile}
         sequence = simulation.sequence()
+        tissue = simulation.tissue()
         print(f"sequence: {timing(sequence, echo=True)}\nslice: {slice_words(profile)}", flush=True)
+        if pools := pool_words(tissue):
+            print(f"tissue: {pools}", flush=True)
         make = _stream if config.stored else _build
-        make(config, sequence, simulation.tissue(), states)
+        make(config, sequence, tissue, states)
 
 
 def _build(config, sequence, tissue, states):

@@ -25,6 +25,7 @@ from ganmrf.report.html import Picture, Section, Table, enumerated, write_report
 from ganmrf.report.reconstruction_figures import reconstructions_figure, uncertainty_figure
 from ganmrf.report.sequence_figures import pulse_figure, schedule_caption, schedule_figure
 from ganmrf.runs.slices import slice_words
+from ganmrf.runs.tissues import pool_words
 
 _SHOWN_HZ = 0.0, 10.0, 30.0  # off-resonance of the fingerprints that show what it does
 _KINDS = {  # in the report's first sentence
@@ -51,7 +52,7 @@ def write_brain_report(path, config, results):
         summary=(
             f"A digital brain was scanned with {sequence.n_frames} frames of {_KINDS[kind_of(sequence)]} ({noise}) and "
             f"matched with {len(results.dictionary.norms)} atoms, both of "
-            f"{slice_words(results.dictionary.slice_profile)}. "
+            f"{slice_words(results.dictionary.slice_profile)}{_pools(results)}. "
             "In the voxels of the brain that hold one tissue, the relative root-mean-square error (RRMSE) is "
             f"{100 * metrics['rrmse_t1']:.2f} % for T1 and "
             f"{100 * metrics['rrmse_t2']:.2f} % for T2; {100 * metrics['same_atom_as_without_noise']:.1f} % of them "
@@ -68,6 +69,11 @@ def write_brain_report(path, config, results):
         # Compilation is part of the times where no compiled program was kept.
         facts=energy | {f"Time for {name}": f"{value:.2f} s" for name, value in results.seconds.items()},
     )
+
+
+def _pools(results):
+    pools = pool_words(results.dictionary.tissue)
+    return f", the atoms with {pools}" if pools else ""
 
 
 def _title(results):

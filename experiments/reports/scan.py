@@ -18,7 +18,7 @@ from ganmrf.report.reconstruction_figures import (
 )
 from ganmrf.report.sequence_figures import schedule_caption, schedule_figure
 from ganmrf.runs.slices import slice_words
-from ganmrf.runs.tissues import OF_ONE_POOL
+from ganmrf.runs.tissues import OF_ONE_POOL, pool_words
 from ganmrf.scan_to_maps import Results
 
 _ALWAYS = "t1", "t2", "off_resonance"
@@ -44,7 +44,7 @@ def write_reconstruction_report(path, config, results: Results):
         title=f"{enumerated([FACTS[name].name for name in _mapped(results)])} maps of a scan",
         summary=(
             f"{config.input}, {source}{how}, was matched with {len(results.dictionary.norms)} atoms of "
-            f"{slice_words(results.dictionary.slice_profile)}. "
+            f"{slice_words(results.dictionary.slice_profile)}{_pools(results)}. "
             f"{np.count_nonzero(matched)} voxels have {enumerated(medians)}.{bars}"
         ),
         sections=[
@@ -71,6 +71,11 @@ def _sequence_source(config):
         return f", as {simulation.schedule} has them"
     of_paper = simulation.names_sequence and simulation.kind.sequence == "fisp"
     return " of the paper's sequence, from the first" if of_paper else ""
+
+
+def _pools(results):
+    pools = pool_words(results.dictionary.tissue)
+    return f" and with {pools}" if pools else ""
 
 
 def _mapped(results):

@@ -11,6 +11,7 @@ from ganmrf.pytrees import require
 from ganmrf.settings import configuration, setting
 
 OF_ONE_POOL = parameters(TISSUES["one_pool"])
+_IN_WORDS = {"exchanging": "a mobile", "semisolid": "a semisolid"}
 SATURATED = tuple(name for name, kind in TISSUES.items() if "lineshape" in parameters(kind))  # by the power of pulses
 POOLS = tuple(name for name in TISSUES if name != "one_pool")
 
@@ -147,6 +148,19 @@ class TissueConfig(_Fields):
 
     def _flag(self, field):
         return flag_name(field, parameters(self.kind)[field])
+
+
+def pool_words(tissue: TissueModel) -> str:
+    """The second pool of a grid in words, as reports and commands tell what they assume; none of one pool."""
+    kind = next(name for name, cls in TISSUES.items() if type(tissue) is cls)
+    told = []
+    for field, parameter in parameters(tissue).items():
+        if field in OF_ONE_POOL or (value := getattr(tissue, field)) is None:
+            continue
+        shown = parameter.per_shown * np.unique(np.asarray(value, float))
+        values = f"{shown[0]:.3g}" if shown.size == 1 else f"{shown[0]:.3g} to {shown[-1]:.3g} ({shown.size} values)"
+        told.append(f"{parameter.name} {values} {parameter.shown}".rstrip())
+    return f"{_IN_WORDS[kind]} second pool of {', '.join(told)}" if told else ""
 
 
 def check_fit(estimate, pools: TissueConfig):

@@ -18,7 +18,7 @@ from ganmrf.physics.tissue import TISSUES, ExchangingPools, SemisolidPool, flag_
 from ganmrf.runs.configs import SimulationConfig
 from ganmrf.runs.sequences import SequenceConfig
 from ganmrf.runs.slices import PowerConfig, SliceConfig
-from ganmrf.runs.tissues import TissueConfig
+from ganmrf.runs.tissues import TissueConfig, pool_words
 from ganmrf.settings import flat, from_plain, to_plain
 
 TIMES = {"t1_ms": "800,1800", "t2_ms": "70"}
@@ -142,6 +142,12 @@ def test_the_power_of_a_pulse_in_a_file_is_that_of_its_samples(tmp_path):
     found, signal = read_power(path), np.abs(rf.signal) * np.sign(rf.signal.real)
     np.testing.assert_allclose(found.duration, 2e-3, rtol=1e-3)
     np.testing.assert_allclose(found.shape, np.mean(signal**2) / np.mean(signal) ** 2, rtol=1e-3)
+
+
+def test_a_second_pool_in_words():
+    assert pool_words(SimulationConfig(**TIMES).tissue()) == ""
+    words = pool_words(SimulationConfig(**TIMES, pools=TissueConfig("semisolid", fraction="0:0.2:0.1")).tissue())
+    assert all(each in words for each in ("semisolid", "f 0 to 0.2 (3 values)", "k 14 1/s", "T1b 340 ms", "G 15.1 us"))
 
 
 def test_another_model_of_the_slice_keeps_the_pools():
