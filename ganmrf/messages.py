@@ -16,14 +16,24 @@ def one_line(text) -> str:
 
 @contextlib.contextmanager
 def warnings_in_lines():
-    """Inside, every warning and every log record of a library is one line ``warning: ...`` on stderr."""
+    """Inside, every warning and every log record of a library is one line ``warning: ...`` on stderr.
+
+    A warning that is given again, as of a value that is checked at several places, is said once.
+    """
     for name in ("absl", "nibabel.global"):  # Orbax logs through absl; both have handlers of their own
         logging.getLogger(name).handlers.clear()
     handler = _Lines(logging.WARNING)
     logging.root.addHandler(handler)
+    said = set()
+
+    def say_once(message, *_):
+        if (text := str(message)) not in said:
+            said.add(text)
+            _say(text)
+
     try:
         with warnings.catch_warnings():
-            warnings.showwarning = lambda message, *_: _say(message)
+            warnings.showwarning = say_once
             yield
     finally:
         logging.root.removeHandler(handler)

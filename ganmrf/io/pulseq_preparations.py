@@ -67,10 +67,10 @@ def waits(time: float) -> list[Delay]:
 
 
 def played(part, wait: float) -> list:
-    """A `Played` of times, flip angles and phases of hard pulses, and the end of the last pulse, and its ``wait``."""
-    times, angles, phases, end = part
+    """A `Played` of times, flip angles, phases and durations of hard pulses, and their end, and its ``wait``."""
+    times, angles, phases, durations, end = part
     within = min(wait, LONGEST - (end - times[0]))
-    return [Played(angles, phases, np.diff(times, append=end), within), *waits(wait - within)]
+    return [Played(angles, phases, np.diff(times, append=end), within, durations), *waits(wait - within)]
 
 
 def _check_crushers(scan, pulses, moments, sizes):
@@ -90,10 +90,14 @@ def _check_crushers(scan, pulses, moments, sizes):
 
 
 def _hard_pulses(pulses):
-    """Times, s, flip angles and phases, rad, of the hard pulses of waveforms, and the end of the last pulse, s."""
-    rows = [(pulse.start + times, angles, phases) for pulse in pulses for times, angles, phases in [_steps(pulse)]]
-    times, angles, phases = (np.concatenate(each) for each in zip(*rows, strict=True))
-    return times, angles, phases, pulses[-1].start + pulses[-1].waveform.times[-1]
+    """Times, s, flip angles and phases, rad, and durations, s, of hard pulses, and the end of the last waveform, s."""
+    rows = []
+    for pulse in pulses:
+        times, angles, phases = _steps(pulse)
+        durations = np.full(times.size, pulse.waveform.times[-1] / times.size)
+        rows.append((pulse.start + times, angles, phases, durations))
+    parts = [np.concatenate(each) for each in zip(*rows, strict=True)]
+    return *parts, pulses[-1].start + pulses[-1].waveform.times[-1]
 
 
 def _steps(pulse):

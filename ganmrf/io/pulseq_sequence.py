@@ -8,6 +8,7 @@
     block     Played     |   Train   |     Played        |   Train, its first frame not recorded
 """
 
+import dataclasses
 import itertools
 import warnings
 from typing import NamedTuple
@@ -29,7 +30,7 @@ from ganmrf.io.pulseq_slice import (
     thickness_of,
 )
 from ganmrf.physics.rf_pulse import RfPulse
-from ganmrf.physics.sequences.blocks import Blocks, PulseSequence, Train
+from ganmrf.physics.sequences.blocks import Blocks, Played, PulseSequence, Train
 from ganmrf.physics.sequences.fisp import Fisp
 from ganmrf.physics.sequences.power import Power
 from ganmrf.physics.sequences.preparations import LONGEST
@@ -45,7 +46,7 @@ class PulseqSequence(NamedTuple):
     rf_pulse: RfPulse | None  # of all excitations; None where they select no slice
     turns: float | None  # of dephasing across the slice in a frame; None where the spoiler is not along it, or no slice
     slice_thickness: float | None  # m
-    power: Power  # of all excitations
+    power: Power  # of all pulses; `ganmrf.physics.sequences.power.with_power` gives it to the sequence
 
 
 class _Excitation(NamedTuple):
@@ -115,7 +116,16 @@ class _Slice(NamedTuple):
     counts: list[int]  # of spoilers, of each pair of excitations
 
     def with_sequence(self, sequence):
-        return PulseqSequence(sequence, self.rf_pulse, self.turns, self.thickness, self.power)
+        power = self.power
+        if isinstance(sequence, Blocks):  # how long pulses last is of use where they saturate a second pool alone
+            played = [block for block in sequence.blocks if isinstance(block, Played)]
+            power = power._replace(preparations=tuple(block.pulse_duration for block in played))
+            plain = [
+                dataclasses.replace(block, pulse_duration=None) if isinstance(block, Played) else block
+                for block in sequence.blocks
+            ]
+            sequence = Blocks(tuple(plain))
+        return PulseqSequence(sequence, self.rf_pulse, self.turns, self.thickness, power)
 
 
 def _slice_of(scan, pulses, echoes, pairs) -> _Slice:

@@ -14,11 +14,11 @@ from ganmrf.physics.rf_pulse import WINDOWS
 from ganmrf.physics.sequences.blocks import LONGEST, PulseSequence
 from ganmrf.physics.sequences.power import Power, with_power
 from ganmrf.physics.slice_profile import MAX_TIME_BANDWIDTH, MIDPOINTS, N_POSITIONS, SliceModel
-from ganmrf.physics.tissue import TissueModel, flag_name
+from ganmrf.physics.tissue import TissueModel
 from ganmrf.runs.pulseq_schedules import is_pulseq
 from ganmrf.runs.sequences import SequenceConfig
 from ganmrf.runs.slices import OF_PULSE, TIME_BANDWIDTH, WINDOW, Played, PowerConfig, SliceConfig
-from ganmrf.runs.tissues import FURTHER_FIELDS, OF_ONE_POOL, SATURATED, TissueConfig, axis, check_axis
+from ganmrf.runs.tissues import FURTHER_FIELDS, SATURATED, TissueConfig, axes_of, check_axes, check_preparations
 from ganmrf.settings import configuration, group, naming_fields, setting
 
 TISSUE_FIELDS = "grid", "t1_ms", "t2_ms", "b1", "off_resonance_hz", *FURTHER_FIELDS
@@ -106,6 +106,7 @@ class SimulationConfig:
             if value is not None and not self.pools.saturated:
                 of = "|".join(SATURATED)
                 raise ValueError(f"{name} would change nothing: it goes with --tissue={of}; got {value:g}")
+        check_preparations(self.kind.preparations_ms, self.pools)
         if self.slice_nodes and self.slice.slice_model in ("none", "full"):
             raise ValueError(
                 f"slice_nodes would change nothing: it goes with --slice_model=small_tip or a partitioned slice; got "
@@ -113,9 +114,7 @@ class SimulationConfig:
             )
         if (self.t1_ms is None) != (self.t2_ms is None):
             raise ValueError("t1_ms and --t2_ms go together")
-        for _, flag, parameter in _axes_of_one_pool():
-            if (text := getattr(self, flag)) is not None:
-                check_axis(flag, text, parameter)
+        check_axes(self)
 
     @property
     def names_sequence(self) -> bool:
@@ -143,11 +142,8 @@ class SimulationConfig:
 
     def tissue(self) -> TissueModel:
         """The tissue grid that the fields name."""
-        axes = grid_axes(self.grid) if self.t1_ms is None else {}
-        for name, flag, parameter in _axes_of_one_pool():
-            if (text := getattr(self, flag)) is not None:
-                axes[name] = axis(flag, text, parameter)
-        return pool_grid(self.pools.tissue, **axes, **self.pools.axes())
+        named = grid_axes(self.grid) if self.t1_ms is None else {}
+        return pool_grid(self.pools.tissue, **named | axes_of(self), **self.pools.axes())
 
     def slice_profile(self) -> SliceModel:
         """The model of the slice that the fields name; None for a uniform slice.
@@ -179,11 +175,6 @@ class SimulationConfig:
     def on_grid(self, grid: str) -> "SimulationConfig":
         """The same sequence and slice with a named tissue grid."""
         return dataclasses.replace(self, grid=grid, t1_ms=None, t2_ms=None)
-
-
-def _axes_of_one_pool():
-    """Field, flag and facts of the parameters that every kind of tissue has."""
-    return [(name, flag_name(name, parameter), parameter) for name, parameter in OF_ONE_POOL.items()]
 
 
 _SPIRAL_FIELDS = {  # argument -> field

@@ -207,7 +207,8 @@ class PowerConfig:
                 "pulse_duration_ms is required, since a semisolid pool is saturated by the power of pulses: neither a "
                 ".seq file nor a --slice_model says how long they last"
             )
-        return Power(duration, played.shape if self.pulse_shape is None else self.pulse_shape)
+        shape = played.shape if self.pulse_shape is None else self.pulse_shape
+        return played._replace(duration=duration, shape=shape)
 
 
 def slice_words(profile: SliceModel) -> str:

@@ -11,6 +11,7 @@ from ganmrf.pytrees import require
 from ganmrf.settings import configuration, setting
 
 OF_ONE_POOL = parameters(TISSUES["one_pool"])
+_OF_UNKNOWN_POWER = "hard_", "mlev4_"  # of preparations
 _IN_WORDS = {"exchanging": "a mobile", "semisolid": "a semisolid"}
 SATURATED = tuple(name for name, kind in TISSUES.items() if "lineshape" in parameters(kind))  # by the power of pulses
 POOLS = tuple(name for name in TISSUES if name != "one_pool")
@@ -150,6 +151,23 @@ class TissueConfig(_Fields):
         return flag_name(field, parameters(self.kind)[field])
 
 
+def check_axes(config):
+    """Raises `ValueError` for values that parameters of one pool cannot have; fields of ``config`` are the flags."""
+    for flag, text, _, parameter in _of_one_pool(config):
+        check_axis(flag, text, parameter)
+
+
+def axes_of(config) -> dict[str, np.ndarray]:
+    """Values, SI, of the parameters of one pool that the fields of ``config`` give, by field of tissue."""
+    return {field: axis(flag, text, parameter) for flag, text, field, parameter in _of_one_pool(config)}
+
+
+def _of_one_pool(config):
+    for field, parameter in OF_ONE_POOL.items():
+        if (text := getattr(config, flag := flag_name(field, parameter))) is not None:
+            yield flag, text, field, parameter
+
+
 def pool_words(tissue: TissueModel) -> str:
     """The second pool of a grid in words, as reports and commands tell what they assume; none of one pool."""
     kind = next(name for name, cls in TISSUES.items() if type(tissue) is cls)
@@ -161,6 +179,16 @@ def pool_words(tissue: TissueModel) -> str:
         values = f"{shown[0]:.3g}" if shown.size == 1 else f"{shown[0]:.3g} to {shown[-1]:.3g} ({shown.size} values)"
         told.append(f"{parameter.name} {values} {parameter.shown}".rstrip())
     return f"{_IN_WORDS[kind]} second pool of {', '.join(told)}" if told else ""
+
+
+def check_preparations(preparations_ms, pools: TissueConfig):
+    """Raises `ValueError` for preparations whose hard pulses saturate nobody knows how long."""
+    for text in preparations_ms or ():
+        if pools.saturated and text.startswith(_OF_UNKNOWN_POWER):
+            raise ValueError(
+                f"preparations_ms does not go with --tissue={pools.tissue}, which pulses saturate by their power: how "
+                f"long the hard pulses of {text} last is not known; inversion, saturation, t2 and hyperbolic_secant are"
+            )
 
 
 def check_fit(estimate, pools: TissueConfig):

@@ -12,14 +12,17 @@ from ganmrf.io.pulseq_settings import Excitation, Readout
 from ganmrf.io.pulseq_slice import read_power
 from ganmrf.io.pulseq_write import write_pulseq
 from ganmrf.physics.rf_pulse import gaussian, windowed_sinc
-from ganmrf.physics.sequences.blocks import Train
+from ganmrf.physics.sequences.blocks import Played, Train
 from ganmrf.physics.sequences.published import mrf_fisp
+from ganmrf.physics.simulate import simulate
 from ganmrf.physics.tissue import TISSUES, ExchangingPools, SemisolidPool, flag_name, parameters
 from ganmrf.runs.configs import SimulationConfig
 from ganmrf.runs.sequences import SequenceConfig
 from ganmrf.runs.slices import PowerConfig, SliceConfig
 from ganmrf.runs.tissues import TissueConfig, pool_words
 from ganmrf.settings import flat, from_plain, to_plain
+from tests.io.pulseq_files import build
+from tests.io.pulseq_frames import frame, t2_prepared
 
 TIMES = {"t1_ms": "800,1800", "t2_ms": "70"}
 
@@ -121,6 +124,32 @@ def test_a_schedule_that_is_played_says_how_its_pulses_saturate(tmp_path):
         # The file holds samples at other times than the pulse's.
         np.testing.assert_allclose([found.pulse_duration, found.pulse_shape], [2.4e-3, shape], rtol=2e-3)
     assert semisolid(PowerConfig(1.0), schedule=path).power().duration == 1e-3
+
+
+def test_preparations_that_are_played_say_how_they_saturate(tmp_path):
+    path = build(tmp_path / "scan.seq", lambda add, _: frame(add, 5), prepare=t2_prepared)
+    plain, saturating = (
+        SimulationConfig(str(path), **TIMES, **of) for of in ({}, {"pools": TissueConfig("semisolid")})
+    )
+    one, other = plain.sequence().blocks, saturating.sequence().blocks
+    assert isinstance(one[0], Played)
+    assert one[0].pulse_duration is None  # of no use to one pool
+    # The samples of each waveform last as long as the waveform.
+    steps = np.asarray(other[0].pulse_duration)
+    assert steps.shape == one[0].flip_angle.shape
+    assert len(np.unique(np.round(steps, 9))) <= 3  # of three pulses
+    assert np.isfinite(simulate(saturating.sequence(), saturating.tissue())).all()
+
+
+def test_preparations_of_unknown_power_are_refused():
+    for text in ("hard_t2:50", "mlev4_t2:50", "hard_inversion:21"):
+        with pytest.raises(ValueError, match=f"preparations_ms does not go with --tissue=semisolid.*{text}"):
+            semisolid(kind=SequenceConfig("cardiac", preparations_ms=(text,)))
+    sequence = semisolid(
+        PowerConfig(2.0, 1.5), kind=SequenceConfig("cardiac", preparations_ms=("hyperbolic_secant:21", "t2:50", "none"))
+    ).sequence()
+    tissue = SimulationConfig(t1_ms="1400", t2_ms="50", pools=TissueConfig("semisolid", fraction="0.1")).tissue()
+    assert np.isfinite(simulate(sequence, tissue)).all()
 
 
 def test_the_power_of_a_pulse_in_a_file_is_that_of_its_samples(tmp_path):

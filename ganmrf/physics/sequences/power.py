@@ -3,7 +3,9 @@
 import dataclasses
 from typing import NamedTuple
 
-from ganmrf.physics.sequences.blocks import Blocks, PulseSequence, Train
+import jax
+
+from ganmrf.physics.sequences.blocks import Blocks, Played, PulseSequence, Train
 
 
 class Power(NamedTuple):
@@ -11,11 +13,18 @@ class Power(NamedTuple):
 
     duration: float | None  # s; None where nothing says it
     shape: float  # mean of the squared waveform over the squared mean
+    preparations: tuple[jax.Array, ...] = ()  # s, of the hard pulses of each `Played` block in turn
 
 
 def with_power(sequence: PulseSequence, power: Power) -> PulseSequence:
-    """A sequence with the duration and the shape of its excitations."""
+    """A sequence with the duration and the shape of its excitations, and the durations of what it plays otherwise."""
     if isinstance(sequence, Blocks):
-        blocks = [with_power(each, power) if isinstance(each, Train) else each for each in sequence.blocks]
-        return dataclasses.replace(sequence, blocks=tuple(blocks))
+        blocks, durations = [], iter(power.preparations)
+        for block in sequence.blocks:
+            if isinstance(block, Train):
+                block = with_power(block, power)
+            elif isinstance(block, Played) and (duration := next(durations, None)) is not None:
+                block = dataclasses.replace(block, pulse_duration=duration)
+            blocks.append(block)
+        return Blocks(tuple(blocks))
     return dataclasses.replace(sequence, pulse_duration=power.duration, pulse_shape=power.shape)
