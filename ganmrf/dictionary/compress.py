@@ -18,7 +18,7 @@ from ganmrf.physics.simulate_many import (
     simulate_all,
 )
 from ganmrf.physics.slice_profile import SliceModel
-from ganmrf.physics.tissue import Tissue
+from ganmrf.physics.tissue import TissueModel
 
 _BLOCK = 4096  # atoms in float64 at a time: 33 MB of 1000 frames
 # Atoms of a `spread_basis`: at 1000 frames their correlation takes as long as its eigenvectors.
@@ -57,7 +57,7 @@ def compress(dictionary: Dictionary, rank: int) -> tuple[Dictionary, float]:
 
 def build_compressed(
     sequence: PulseSequence,
-    tissue: Tissue,
+    tissue: TissueModel,
     rank: int,
     *,
     n_states: int | None = None,
@@ -101,7 +101,7 @@ def build_compressed(
     return Dictionary(atoms, fingerprints, norms, sequence, slice_profile, basis), float(1 - left_out.mean())
 
 
-def spread_basis(sequence, atoms: Tissue, slice_profile, n_states: np.ndarray, rank: int) -> np.ndarray:
+def spread_basis(sequence, atoms: TissueModel, slice_profile, n_states: np.ndarray, rank: int) -> np.ndarray:
     """The `svd_basis` of 4096 atoms, or of all where there are fewer: a random one of each of 4096 runs of neighbours.
 
     Even steps, in place of random ones, would meet the same few values of an axis of a grid again and again. The

@@ -13,6 +13,7 @@ from ganmrf.dictionary.grids import grid_of, pool_grid
 from ganmrf.dictionary.induced_bias import bias_to_noise
 from ganmrf.dictionary.match import match
 from ganmrf.dictionary.refine import refine
+from ganmrf.dictionary.residuals import residual_fit
 from ganmrf.physics.sequences.published import mrf_fisp
 from ganmrf.physics.simulate import simulate
 from ganmrf.physics.tissue import ExchangingPools, SemisolidPool, Tissue
@@ -106,6 +107,24 @@ def test_fractions_scatter_as_the_error_bars_say():
     assert np.sqrt(np.mean(errors[4:] ** 2)) == pytest.approx(1, abs=0.15)
     assert 0.25 < np.mean(refined.fraction[:4] == 0) < 0.75
     assert (refined.fraction >= 0).all()
+
+
+def test_residuals_tell_a_second_pool_from_one():
+    """A fit of one pool leaves a few per cent of the signal, more than the noise; one of the right tissue the noise."""
+    tissue = SemisolidPool(np.full((10, 10), 1.3), 0.08, 0.2, 14.0, **OF_B)
+    images = signals_of(tissue)
+    sigma = 5e-4
+    images = images + sigma * np.random.default_rng(3).standard_normal((*images.shape, 2)) @ [1, 1j]
+    fits = []
+    for atoms in (semisolid(), build_dictionary(SEQUENCE, grid_of(T1S, T2S))):
+        maps = match(atoms, images)
+        known = {"exchange_rate": 14.0} if atoms is semisolid() else {}
+        fits.append(residual_fit(atoms, images, maps, refine(atoms, images, maps, known=known)))
+    right, wrong = fits
+    assert right.fits
+    assert right.noise == pytest.approx(sigma, rel=0.1)
+    assert right.freedom == 2 * N_FRAMES - 5
+    assert not wrong.fits
 
 
 def test_exchanging_pools_and_their_own_times():
