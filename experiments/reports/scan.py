@@ -93,7 +93,8 @@ def medians_of(results) -> dict[str, float]:
 
 def _with_unit(parameter, value):
     """A value, SI, in the unit of figures."""
-    return f"{parameter.per_shown * value:.3g} {parameter.shown}".rstrip()
+    value = parameter.per_shown * value
+    return f"{value:.0f} {parameter.shown}" if value >= 100 else f"{value:.3g} {parameter.shown}".rstrip()
 
 
 def _bars_of(results, matched):
