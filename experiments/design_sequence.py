@@ -10,8 +10,13 @@ ask for, in the worst case, in the same scan time. The folder gets the design as
 ``sequence.seq``; ``sequence.png``, ``results.json`` and ``report.html``, which also shows noisy voxels, a digital
 brain, other B1 and other tissues. Called again with the same ``--workdir`` it goes on where it was cut off, from the
 start of the first call.
+
+With ``--tissue=semisolid`` tissue has a pool that magnetisation is transferred to. Its fraction is estimated beside T1
+and T2, ``--gain_fraction``, or ``--objective=joint`` for the least sum of squares of all relative errors; exchange and
+what the semisolid pool is like are known. ``--saturation_pulses_deg`` adds a saturation pulse to each frame.
 """
 
+import dataclasses
 import pathlib
 import tempfile
 
@@ -25,6 +30,7 @@ from ganmrf.files import check_output, replacing, write_json
 from ganmrf.io.pulseq_write import write_pulseq
 from ganmrf.io.schedule import read_schedule, write_schedule
 from ganmrf.physics.sequences.fisp import Fisp
+from ganmrf.physics.sequences.power import with_power
 from ganmrf.report.design_figures import design_figure
 from ganmrf.runs.configs import SpiralConfig
 from ganmrf.runs.designing import DesignConfig, design, kept_start
@@ -56,14 +62,18 @@ def main(config: Config, given: frozenset[str]):
         path = folder / "sequence.csv"
         for output in (path, *(folder / name for name in _FILES)):
             check_output(output)
+        config = dataclasses.replace(config, design=config.design.played_for(config.pulse.pulse_duration_ms))
         start = kept_start(workdir, config.design)
-        require_check_memory(start.n_frames, len(config.design.tissues), config.draws, config.brain_size)
+        require_check_memory(start.n_frames, len(config.design.named_tissues), config.draws, config.brain_size)
         limits = config.design.limits(start)
         _check_playable(limits, config)
         found = design(workdir, config.design)
         write_schedule(path, found.sequence)
-        _write_pulseq(folder / "sequence.seq", found.sequence, config)
+        if found.sequence.saturation_angle is None:
+            _write_pulseq(folder / "sequence.seq", found.sequence, config)
         written = read_schedule(path)
+        if config.design.simulation.pools.saturated:
+            written = with_power(written, config.design.simulation.power())
         if broken := {name: amount for name, amount in violations(written, limits).items() if amount}:
             raise ValueError(f"{path}: the design breaks its limits: {broken}")
         sizes = {"draws": config.draws, "brain_size": config.brain_size}
@@ -74,7 +84,10 @@ def main(config: Config, given: frozenset[str]):
         write_design_report(folder / "report.html", config, evaluated)
     print(f"slice: {slice_words(config.design.simulation.slice_profile())}")
     for name, gains in evaluated.gains().items():
-        print(f"{name:14s} T1 {gains[0]:.2f} times, T2 {gains[1]:.2f} times as precise as the start")
+        words = (f"{of} {gain:.2f} times" for of, gain in zip(evaluated.quantities, gains, strict=True))
+        print(f"{name:14s} {', '.join(words)} as precise as the start")
+    if found.sequence.saturation_angle is not None:
+        print("no sequence.seq: its saturation pulses are of no form that the writer of Pulseq files has")
     print(f"report: {folder / 'report.html'}")
 
 

@@ -6,20 +6,22 @@ import numpy as np
 
 from ganmrf.design.bounds import precision
 from ganmrf.dictionary.build import Dictionary, build_dictionary
-from ganmrf.dictionary.grids import at_each_b1, tissue_grid
+from ganmrf.dictionary.grids import at_each_b1, pool_grid, tissue_grid
 from ganmrf.dictionary.match import match
 from ganmrf.dictionary.refine import refine
 from ganmrf.memory import require_memory
 from ganmrf.physics.sequences.fisp import Fisp
 from ganmrf.physics.simulate_many import simulate_many
-from ganmrf.physics.tissue import Tissue
+from ganmrf.physics.tissue import Tissue, TissueModel
 from ganmrf.scanner import Scanner
 
 _BYTES = 64  # of a noisy voxel and frame: noise drawn in float64, complex noise, images without it and with it
+# s: axes of atoms of two pools, in steps of a tenth, from which a fit finds the way.
+_T1, _T2 = np.geomspace(0.5, 4.0, 22), np.geomspace(0.02, 0.3, 28)
 
 
 class MonteCarlo(NamedTuple):
-    """Relative standard deviations of T1 and T2, (tissues, 2) each: the Cramer-Rao bound, and that of estimates."""
+    """Relative standard deviations, (tissues, parameters) each: the Cramer-Rao bound, and that of estimates."""
 
     predicted: np.ndarray
     measured: np.ndarray
@@ -32,28 +34,40 @@ def require_check_memory(n_frames: int, n_tissues: int, draws: int, size: int):
     require_memory(needed, what, "fewer --draws, a smaller --brain_size or fewer --frames need less")
 
 
-def atoms(sequence: Fisp, slice_profile) -> Dictionary:
-    """The dictionary on the paper's grid, from whose atoms the checks refine."""
-    return build_dictionary(sequence, tissue_grid("paper"), slice_profile=slice_profile)
+def atoms(sequence: Fisp, slice_profile, kind: str = "one_pool") -> Dictionary:
+    """The dictionary from whose atoms the checks refine: on the paper's grid, or for tissue of another kind."""
+    grid = tissue_grid("paper") if kind == "one_pool" else pool_grid(kind, t1=_T1, t2=_T2)
+    return build_dictionary(sequence, grid, slice_profile=slice_profile)
 
 
 def monte_carlo(
-    sequence: Fisp, dictionary: Dictionary, tissue: Tissue, *, snr: float, draws: int, seed: int
+    sequence: Fisp,
+    dictionary: Dictionary,
+    tissue: TissueModel,
+    *,
+    names: tuple[str, ...] = ("t1", "t2"),
+    snr: float,
+    draws: int,
+    seed: int,
 ) -> MonteCarlo:
-    """Spread of T1 and T2 in noisy voxels of each tissue, (tissues,), matched and refined, beside the bound.
+    """Spread of parameters in noisy voxels of each tissue, (tissues,), matched and refined, beside the bound.
 
-    ``dictionary`` is the `atoms` of the sequence; ``snr`` is M0 divided by the standard deviation of the real, and of
-    the imaginary, part of a frame's noise; ``draws`` is the number of voxels of each tissue.
+    ``names`` are those of the parameters that are estimated; the others are known. ``dictionary`` is the `atoms` of the
+    sequence; ``snr`` is M0 divided by the standard deviation of the real, and of the imaginary, part of a frame's
+    noise; ``draws`` is the number of voxels of each tissue.
     """
     profile = dictionary.slice_profile
     clean = simulate_many(sequence, tissue, accuracy=1e-5, slice_profile=profile)
     rng = np.random.default_rng(seed)
     noise = rng.standard_normal((draws, *clean.shape, 2)) @ [1, 1j] / snr
     images = np.moveaxis(clean + noise, -1, 0)  # (frames, draws, tissues)
-    found = refine(dictionary, images, match(dictionary, images), noise=1 / snr)
-    bound = precision(sequence, tissue, slice_profile=profile)
-    predicted = np.stack([bound.t1, bound.t2], axis=1) / snr
-    measured = np.stack([found.t1.std(axis=0) / tissue.t1, found.t2.std(axis=0) / tissue.t2], axis=1)
+    values = {name: value for name, value in vars(tissue).items() if value is not None}
+    known = {name: np.broadcast_to(value, (draws, tissue.size)) for name, value in values.items() if name not in names}
+    form = {"fit": names, "known": known, "noise": 1 / snr, "force": True}
+    found = refine(dictionary, images, match(dictionary, images), **form)
+    bound = precision(sequence, tissue, parameters=names, slice_profile=profile)
+    predicted = np.stack([bound.stds[name] for name in names], axis=1) / snr
+    measured = np.stack([found.parameters[name].std(axis=0) / values[name] for name in names], axis=1)
     return MonteCarlo(predicted, measured)
 
 
@@ -84,10 +98,11 @@ def noise_in_maps(
     return errors
 
 
-def over_b1(sequence: Fisp, tissue: Tissue, b1: np.ndarray, slice_profile) -> np.ndarray:
-    """Bounds of T1 and T2 at each known B1, (2, tissues, values)."""
-    found = precision(sequence, at_each_b1(tissue, b1, b1_slowest=False), slice_profile=slice_profile)
-    return np.reshape([found.t1, found.t2], (2, tissue.size, b1.size))
+def over_b1(sequence: Fisp, tissue: TissueModel, b1: np.ndarray, slice_profile, names=("t1", "t2")) -> np.ndarray:
+    """Bounds of parameters at each known B1, (names, tissues, values)."""
+    voxels = at_each_b1(tissue, b1, b1_slowest=False)
+    found = precision(sequence, voxels, parameters=tuple(names), slice_profile=slice_profile)
+    return np.reshape([found.stds[name] for name in names], (len(names), tissue.size, b1.size))
 
 
 def over_tissues(before: Fisp, after: Fisp, slice_profile) -> tuple[Tissue, np.ndarray, np.ndarray]:

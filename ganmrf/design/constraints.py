@@ -15,6 +15,8 @@ The maps follow one another, and each keeps the limits that the maps before it h
 Each map aims a few float32 roundings inside its limit (`MARGIN`), so that rounding does not lead out of the limit.
 """
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -55,8 +57,17 @@ def nearest_within(sequence: Fisp, limits: Limits) -> Fisp:
 
     bracket = box[0] - jnp.max(times), box[1] - jnp.min(times)
     times = meet_sum(shifted, bracket, box, bounds[0] - taken, bounds[1] - taken, fixed=limits.scan_time_fixed)
-    angles = restrict_angles(sequence.flip_angle, limits, taken + pairwise_sum(times))
-    return Fisp(angles, times, limits.echo_time, inversion_time)
+    scan_time = taken + pairwise_sum(times)
+    angles = restrict_angles(sequence.flip_angle, limits, scan_time)
+    saturation = restrict_saturation(sequence.saturation_angle, angles, limits, scan_time)
+    return with_fields(sequence, limits, angles, times, inversion_time, saturation)
+
+
+def with_fields(sequence: Fisp, limits: Limits, angles, times, inversion_time, saturation) -> Fisp:
+    """A sequence with other flip angles, times and saturation angles, and the echo time of the limits."""
+    fields = {"flip_angle": angles, "repetition_time": times, "inversion_time": inversion_time}
+    echo_times = jnp.full(sequence.n_frames, limits.echo_time, angles.dtype)
+    return dataclasses.replace(sequence, **fields, echo_time=echo_times, saturation_angle=saturation)
 
 
 def restrict_angles(flip_angle: jax.Array, limits: Limits, scan_time) -> jax.Array:
@@ -70,6 +81,20 @@ def restrict_angles(flip_angle: jax.Array, limits: Limits, scan_time) -> jax.Arr
     if limits.rf_power is not None:
         flip_angle = limit_power(flip_angle, low, _power(limits) * scan_time)
     return flip_angle
+
+
+def restrict_saturation(saturation_angle, flip_angle: jax.Array, limits: Limits, scan_time):
+    """Saturation angles, rad, (frames,) or None, within their range and the RF power that flip angles leave."""
+    if limits.saturation_angle is None or saturation_angle is None:
+        return saturation_angle
+    angle = jnp.clip(jnp.broadcast_to(saturation_angle, flip_angle.shape), *inside((0.0, limits.saturation_angle)))
+    if limits.rf_power is None:
+        return angle
+    whole = limits.rf_power * scan_time
+    # Never nothing, at which the root in `limit_power` has no gradient: flip angles take two margins less than all.
+    return limit_power(
+        angle, 0.0, jnp.maximum(_power(limits) * scan_time - pairwise_sum(flip_angle**2), MARGIN * whole)
+    )
 
 
 def limit_change(values: jax.Array, change: float, span: float) -> jax.Array:

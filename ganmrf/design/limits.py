@@ -24,7 +24,9 @@ class Limits:
       scan_time_fixed: whether the sum must equal ``scan_time``.
       max_flip_change: largest change of the flip angle from one frame to the next, rad; None for any.
       rf_power: largest sum of squared flip angles divided by the scan time, rad^2/s; None for any. The RF power that is
-        absorbed is proportional to it where pulses differ in amplitude alone.
+        absorbed is proportional to it where pulses differ in amplitude alone. Saturation pulses count, too.
+      saturation_angle: largest angle of the saturation pulse in front of each frame, rad; None where there are none.
+        That frames are long enough for them is not checked.
 
     Raises:
       ValueError: a range whose ends are reversed or that no sequence can have, or limits that exclude each other for
@@ -39,9 +41,10 @@ class Limits:
     scan_time_fixed: bool = False
     max_flip_change: float | None = None
     rf_power: float | None = None
+    saturation_angle: float | None = None
 
     def __post_init__(self):
-        for name in ("echo_time", "scan_time", "max_flip_change", "rf_power"):
+        for name in ("echo_time", "scan_time", "max_flip_change", "rf_power", "saturation_angle"):
             if (value := getattr(self, name)) is not None:
                 object.__setattr__(self, name, float(value))  # arrays would be traced under `jit`
         low, high = _range("flip_angle", self.flip_angle)
@@ -61,7 +64,7 @@ class Limits:
             low, high = self.inversion_range
             if not 0 <= low <= high < np.inf:
                 raise ValueError(f"Limits.inversion_time must rise from 0 or more; got {low:g} to {high:g} s")
-        for name in ("scan_time", "max_flip_change", "rf_power"):
+        for name in ("scan_time", "max_flip_change", "rf_power", "saturation_angle"):
             if (value := getattr(self, name)) is not None:
                 require_positive(f"Limits.{name}", value, "positive and finite, or None for no limit")
         if self.scan_time_fixed and self.scan_time is None:
@@ -145,8 +148,11 @@ def violations(sequence: Fisp, limits: Limits) -> dict[str, float]:
         # A difference of angles is as exact as the angles are.
         rounding = ROUNDING * limits.flip_angle[1]
         found["max_flip_change"] = _outside(np.abs(np.diff(angle)), 0.0, limits.max_flip_change, rounding=rounding)
+    saturation = _saturation(sequence)
+    if limits.saturation_angle is not None:
+        found["saturation_angle"] = _outside(saturation, 0.0, limits.saturation_angle)
     if limits.rf_power is not None:
-        found["rf_power"] = _outside(np.sum(angle**2) / scan_time, 0.0, limits.rf_power)
+        found["rf_power"] = _outside((np.sum(angle**2) + np.sum(saturation**2)) / scan_time, 0.0, limits.rf_power)
     return found
 
 
@@ -170,6 +176,7 @@ def activity(sequence: Fisp, limits: Limits) -> dict[str, np.ndarray]:
         ("flip_angle", angle, limits.flip_angle),
         ("repetition_time", time, limits.repetition_time),
         ("inversion_time", inversion, limits.inversion_range),
+        ("saturation_angle", _saturation(sequence), (0.0, limits.saturation_angle or 0.0)),
     ):
         if low < high:
             found[f"{name} min"] = value <= low + _NEAR * (high - low)
@@ -180,7 +187,8 @@ def activity(sequence: Fisp, limits: Limits) -> dict[str, np.ndarray]:
     if limits.scan_time is not None and not limits.scan_time_fixed:
         found["scan_time"] = np.asarray(scan_time >= (1 - _NEAR) * limits.scan_time)
     if limits.rf_power is not None:
-        found["rf_power"] = np.asarray(np.sum(angle**2) / scan_time >= (1 - _NEAR) * limits.rf_power)
+        power = (np.sum(angle**2) + np.sum(_saturation(sequence) ** 2)) / scan_time
+        found["rf_power"] = np.asarray(power >= (1 - _NEAR) * limits.rf_power)
     return found
 
 
@@ -207,6 +215,12 @@ def _values(sequence, limits):
     fields = (sequence.flip_angle, sequence.repetition_time, sequence.echo_time, inversion)
     angle, time, echo, inversion = (np.asarray(value, np.float64) for value in fields)
     return angle, time, echo, inversion, inversion + time.sum()
+
+
+def _saturation(sequence):
+    """Angles of the saturation pulses, rad, (frames,); 0 without any."""
+    angle = 0.0 if sequence.saturation_angle is None else np.asarray(sequence.saturation_angle, np.float64)
+    return np.broadcast_to(angle, sequence.n_frames)
 
 
 def _outside(value, low, high, rounding=0.0):

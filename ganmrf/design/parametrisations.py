@@ -16,14 +16,17 @@ from ganmrf.design.constraints import (
     nearest_within,
     pairwise_sum,
     restrict_angles,
+    restrict_saturation,
     scan_bounds,
+    with_fields,
 )
 from ganmrf.design.limits import Limits, check_feasible, violations
 from ganmrf.physics.sequences import random
 from ganmrf.physics.sequences.fisp import Fisp
 from ganmrf.pytrees import require_positive, require_whole
 
-FIELDS = ("flip_angle", "repetition_time", "inversion_time")
+FIELDS = ("flip_angle", "repetition_time", "inversion_time", "saturation_angle")
+_SATURATION = 0.1  # of its range: where saturation of a start that has none begins, since at 0 its gradient is 0
 EDGE = 1e-3  # starts keep this share of a range from either bound: at the bound the sigmoid's gradient is 0
 _BEYOND = 30.0  # the sigmoid of +-30 is 0 or 1 in float32
 
@@ -117,9 +120,10 @@ class Parametrisation:
     Attributes:
       start: gives the number of frames, and the values of the fields that are kept.
       limits: the limits of all its sequences.
-      shape: `Frames`, `Spline` or `Lobes`: how flip angles and repetition times depend on parameters.
-      free: names of the fields that parameters change: those of ``optimise`` ("flip_angle", "repetition_time" and
-        "inversion_time", or some of them) whose limits allow more than one value.
+      shape: `Frames`, `Spline` or `Lobes`: how flip angles and repetition times depend on parameters; saturation angles
+        do as repetition times.
+      free: names of the fields that parameters change: those of ``optimise`` (some of `FIELDS`) whose limits allow more
+        than one value.
 
     Raises:
       ValueError: another field, no field left to optimise, limits that exclude each other or a field that is kept, or
@@ -143,11 +147,12 @@ class Parametrisation:
         self._scan = scan_bounds(limits, n_frames, sums["energy"])
         ranges = self._ranges = {name: inside(getattr(limits, name)) for name in ("flip_angle", "repetition_time")}
         ranges["inversion_time"] = inversion_bounds(limits, self._scan, n_frames, sums["repetition_times"])
+        ranges["saturation_angle"] = inside((0.0, limits.saturation_angle)) if limits.saturation_angle else (0.0, 0.0)
         self.free = tuple(name for name in FIELDS if name in optimise and ranges[name][0] < ranges[name][1])
         if not self.free:
             raise ValueError(f"nothing to optimise: the limits leave {' and '.join(optimise)} one value")
         only = {name: np.full(np.shape(getattr(start, name)), ends[0]) for name, ends in ranges.items()}
-        self._held = only | kept
+        self._held = only | {"saturation_angle": start.saturation_angle} | kept
         if limits.inversion_time is None:
             self._held["inversion_time"] = None
 
@@ -165,19 +170,19 @@ class Parametrisation:
             raise ValueError(
                 f"sequence must have the {self.start.n_frames} frames of the start; it has {sequence.n_frames}"
             )
-        near, encoders = self._nearest(sequence), (self.shape.encode_angles, self.shape.encode_times, _logit)
-        params = {
-            name: encode(_share(getattr(near, name), self._ranges[name]))
-            for name, encode in zip(FIELDS, encoders, strict=True)
-            if name in self.free
-        }
+        if sequence.saturation_angle is None and "saturation_angle" in self.free:
+            first = np.full(sequence.n_frames, _SATURATION * self.limits.saturation_angle)
+            sequence = dataclasses.replace(sequence, saturation_angle=jnp.asarray(first, sequence.flip_angle.dtype))
+        shape, near = self.shape, self._nearest(sequence)
+        encoders = dict(zip(FIELDS, (shape.encode_angles, shape.encode_times, _logit, shape.encode_times), strict=True))
+        params = {name: encoders[name](_share(getattr(near, name), self._ranges[name])) for name in self.free}
         return jax.tree.map(lambda leaf: jnp.asarray(leaf, float), params)
 
     def to_sequence(self, params: dict) -> Fisp:
         """The sequence of parameters such as `initial` returns, within the limits for any values; jit and grad work."""
         dtype = jnp.result_type(*jax.tree.leaves(params))
         held = {name: None if value is None else jnp.asarray(value, dtype) for name, value in self._held.items()}
-        inversion_time, times, angles = held["inversion_time"], held["repetition_time"], held["flip_angle"]
+        angles, times, inversion_time, saturation = (held[name] for name in FIELDS)
         if "inversion_time" in self.free:
             low, high = self._ranges["inversion_time"]
             inversion_time = jnp.clip(low + (high - low) * jax.nn.sigmoid(params["inversion_time"]), low, high)
@@ -188,7 +193,12 @@ class Parametrisation:
             low, high = self._ranges["flip_angle"]
             angles = low + (high - low) * self.shape.decode_angles(params["flip_angle"], self.start.n_frames)
             angles = restrict_angles(angles, self.limits, taken + pairwise_sum(times))
-        return Fisp(angles, times, self.limits.echo_time, inversion_time)
+        if "saturation_angle" in self.free:
+            low, high = self._ranges["saturation_angle"]
+            saturation = low + (high - low) * self.shape.decode_times(params["saturation_angle"], self.start.n_frames)
+            saturation = restrict_saturation(saturation, angles, self.limits, taken + pairwise_sum(times))
+        start = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), self.start)
+        return with_fields(start, self.limits, angles, times, inversion_time, saturation)
 
     def _times(self, params, taken):
         """Repetition times within their range, whose sum and the ``taken`` time keep the scan time; s, (frames,)."""

@@ -22,6 +22,8 @@ _COLUMNS = {  # field: names of its column, and units that the name may end with
     "echo_time": (("echo_time", "te"), ("us", "ms", "s")),
     "inversion_time": (("inversion_time", "ti"), ("us", "ms", "s")),
     "rf_phase": (("rf_phase",), ("deg", "rad")),
+    "saturation_angle": (("saturation_angle",), ("deg", "rad")),
+    "pulse_duration": (("pulse_duration",), ("us", "ms", "s")),
 }
 _REQUIRED = {Fisp: ("flip_angle", "repetition_time", "echo_time"), Bssfp: ("flip_angle", "repetition_time")}
 
@@ -33,10 +35,11 @@ def read_schedule(
 
     One row a frame. Columns: ``flip_angle_deg`` (or ``_rad``; short name ``fa``), ``repetition_time_ms`` (or ``_us``,
     ``_s``; ``tr``), ``echo_time_ms`` (``te``), unless ``echo_time`` is given, and optionally ``inversion_time_ms``
-    (``ti``), with the same value in every row. Of a `Bssfp` also ``rf_phase_deg`` (or ``_rad``), without which the
-    phase alternates; its echo times, too, may be missing, and are then in the middle of the frames. Other columns are
-    ignored. Cells are apart by commas, semicolons or tabs. Warns of flip angles and repetition times so small that
-    their unit seems to be another, and of phases that are not 0 where a `Fisp` is read.
+    (``ti``), with the same value in every row, ``pulse_duration_ms``, and with it ``saturation_angle_deg``. Of a
+    `Bssfp` also ``rf_phase_deg`` (or ``_rad``), without which the phase alternates; its echo times, too, may be
+    missing, and are then in the middle of the frames. Other columns are ignored. Cells are apart by commas, semicolons
+    or tabs. Warns of flip angles and repetition times so small that their unit seems to be another, and of phases that
+    are not 0 where a `Fisp` is read.
 
     Args:
       path: the CSV file.
@@ -79,7 +82,8 @@ def read_schedule(
 def write_schedule(path, sequence: Fisp):
     """Writes a sequence as a CSV file for `read_schedule`, in degrees and ms with six decimals, as `replacing` does.
 
-    Its inversion time, if any, is written in every row.
+    Its inversion time, if any, is written in every row, and so are saturation angles and the duration of its pulses;
+    the shape of pulses is not.
     """
     require_fisp(sequence, "a schedule")
     columns = {
@@ -89,6 +93,12 @@ def write_schedule(path, sequence: Fisp):
     }
     if sequence.inversion_time is not None:
         columns["inversion_time_ms"] = np.full(sequence.n_frames, 1e3 * float(sequence.inversion_time))
+    for name, field, scale in (
+        ("pulse_duration_ms", "pulse_duration", 1e3),
+        ("saturation_angle_deg", "saturation_angle", 180 / np.pi),
+    ):
+        if (value := getattr(sequence, field)) is not None:
+            columns[name] = np.broadcast_to(scale * np.asarray(value, float), sequence.n_frames)
     form = {"fmt": "%.6f", "delimiter": ",", "header": ",".join(columns), "comments": "", "encoding": "utf-8"}
     with replacing(path) as temporary:
         np.savetxt(temporary, np.stack([*columns.values()], axis=1), **form)

@@ -77,7 +77,7 @@ def schedule_caption(sequence: PulseSequence) -> str:
 
 
 def schedule_panels(height, sequences, ranges=None):
-    """A figure and its panels of flip angles, of TR and, where there are any, of RF phases, one above the other.
+    """A figure and its panels of flip angles and saturation angles, of TR and of RF phases, if any, above each other.
 
     ``sequences``: name -> sequence, colour and width of its line; ``ranges``: `Limits` whose ranges are drawn dashed.
     """
@@ -89,6 +89,10 @@ def schedule_panels(height, sequences, ranges=None):
         for name, (train, colour, width) in trains.items():
             values = scale * np.asarray(getattr(train, field), float)
             axes.plot(np.arange(1, values.size + 1), values, color=colour, linewidth=width, label=name)
+            if field == "flip_angle" and train.saturation_angle is not None:
+                saturation = scale * np.broadcast_to(train.saturation_angle, values.shape)
+                axes.plot(np.arange(1, values.size + 1), saturation, ":", color=colour, linewidth=width)
+                label += ", dotted: saturation"
         for i, bound in enumerate(getattr(ranges, field, ())):
             style = {"color": COLOURS[1], "linewidth": 1, "linestyle": "--", "label": "" if i else "limits"}
             axes.axhline(scale * bound, **style)
