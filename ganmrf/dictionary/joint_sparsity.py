@@ -67,10 +67,10 @@ def joint_sparse_fractions(
       sparsity: lambda in standard deviations of the noise, 0 or more. More of it leaves fewer components, and loses
         small ones.
       refine: whether to fit T1 and T2 between the atoms; else components are atoms.
-      progress: whether to show progress bars of the first pass and of the last fit.
+      progress: whether to show progress bars of the first pass and of the fits.
 
     Returns:
-      The fractions, the component with the strongest signal first.
+      The fractions of the components, by ascending T2.
 
     Raises:
       ValueError: as `fractions_of`, a ``sparsity`` below 0 or so high that it leaves nothing, or atoms that do not fit
@@ -112,9 +112,11 @@ def joint_sparse_fractions(
         kept, strengths = _sparse_atoms(columns, signals / level, strengths / level, penalty)
         components = _atoms(dictionary, kept)
         if refine:
-            tissue = fit_components(dictionary, kept, strengths, signals, basis, max(quiet, _QUIETEST) * level)
+            noise_of_all = max(quiet, _QUIETEST) * level
+            tissue = fit_components(dictionary, kept, strengths, signals, basis, noise_of_all, progress=progress)
             components = simulated_like(components, tissue)
     components = _apart(components)
+    components = _atoms(components, np.argsort(components.tissue.t2, kind="stable"))
     return fractions_of(components, images, mask=mask, axis=axis, noise=noise, progress=progress)
 
 
