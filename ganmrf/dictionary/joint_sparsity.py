@@ -60,7 +60,7 @@ def joint_sparse_fractions(
     Args:
       dictionary: atoms of one B1 and one off-resonance, full or in a basis. Their coefficients in a basis of a few
         dozen directions are held in memory.
-      images: as for `fractions_of`.
+      images: as for `fractions_of`, of many more voxels than there are components.
       mask: likewise. Voxels of noise alone make components of it.
       axis: of the frames in ``images``.
       noise: as for `fractions_of`; None measures it for the search from the residuals of the first pass.
