@@ -237,18 +237,29 @@ def map_brain(config: Config, folder) -> Results:
         for name, arrays in (("scan", {"images": scan.images}), ("mask", {"mask": brain.mask})):
             with replacing(folder / f"{name}.npz") as path:
                 np.savez(path, **arrays)
-    t1, t2 = brain.truth()  # of voxels that are at least 95 % one tissue
-    rows = tissue_table(t1, t2, maps.t1, maps.t2, brain.labels, dict(enumerate(brain.tissue_names)))
-    inside = np.isfinite(t1) & brain.brain_mask
+    rows = tissue_table(*brain.truth(), maps.t1, maps.t2, brain.labels, dict(enumerate(brain.tissue_names)))
+    metrics = {
+        "tissues": _numbers(rows),
+        "slice_models": {name: _numbers(of_model) for name, of_model in errors_by_model(by_model, brain).items()},
+        "same_atom_as_without_noise": float(np.mean((maps.index == noise_free.index)[_with_truth(brain)])),
+        "further_parameters": errors_of_parameters(further_parameters(maps, refined, tissue), refined or maps, brain),
+    }
+    metrics |= _errors(maps, refined, brain)
+    return Results(brain, dictionary, kept, maps, noise_free, refined, by_model, rows, metrics, seconds)
+
+
+def _with_truth(brain):
+    """Voxels of the brain that one tissue fills to 95 %."""
+    return np.isfinite(brain.truth()[0]) & brain.brain_mask
+
+
+def _errors(maps, refined, brain):
+    """Numbers for ``metrics.json``: errors over all voxels that have a truth, and coverages."""
+    (t1, t2), inside = brain.truth(), _with_truth(brain)
     metrics = {
         "rrmse_t1": rrmse(maps.t1[inside], t1[inside]),
         "rrmse_t2": rrmse(maps.t2[inside], t2[inside]),
-        "same_atom_as_without_noise": float(np.mean(maps.index[inside] == noise_free.index[inside])),
-        "tissues": _numbers(rows),
-        "slice_models": {name: _numbers(of_model) for name, of_model in errors_by_model(by_model, brain).items()},
     }
-    further = further_parameters(maps, refined, tissue)
-    metrics["further_parameters"] = errors_of_parameters(further, refined or maps, brain)
     for name, found in (("", maps), ("refined_", refined)):
         if found is not None and found.off_resonance is not None:
             wrong = (found.off_resonance - brain.off_resonance)[inside]
@@ -259,7 +270,7 @@ def map_brain(config: Config, folder) -> Results:
             "refined_rrmse_t2": rrmse(refined.t2[inside], t2[inside]),
             "coverage_of_95_percent_intervals": coverages(refined, brain),
         }
-    return Results(brain, dictionary, kept, maps, noise_free, refined, by_model, rows, metrics, seconds)
+    return metrics
 
 
 def _dictionary(rank, sequence, tissue, slice_profile):

@@ -103,13 +103,13 @@ class Brain:
         return truths["t1"], truths["t2"]
 
     def truths(self) -> dict[str, np.ndarray]:
-        """True parameters by field, SI, (y, x) each; NaN where no tissue fills 95 % of the voxel."""
+        """True parameters by field, SI, (y, x) each, None as 0; NaN where no tissue fills 95 % of the voxel."""
         labels, found = self.labels, {}
         for name in parameters(self.tissue):
-            if (value := getattr(self.tissue, name)) is not None:
-                values = np.broadcast_to(np.asarray(value), self.fractions.shape)
-                values = np.take_along_axis(values, np.maximum(labels, 0)[None], axis=0)[0]
-                found[name] = np.where(labels >= 0, values, np.nan)
+            value = getattr(self.tissue, name)
+            values = np.broadcast_to(np.float32(0) if value is None else np.asarray(value), self.fractions.shape)
+            values = np.take_along_axis(values, np.maximum(labels, 0)[None], axis=0)[0]
+            found[name] = np.where(labels >= 0, values, np.nan)
         return found
 
 
