@@ -23,7 +23,7 @@ from ganmrf.physics.lowering import (
 from ganmrf.physics.pools import slowest_t2
 from ganmrf.physics.sequences.blocks import PulseSequence
 from ganmrf.physics.slice_profile import FullSlice, PartitionedSlice, SliceModel, SliceProfile, gauss_quadrature
-from ganmrf.physics.tissue import Tissue, TissueModel
+from ganmrf.physics.tissue import ExchangingPools, Tissue, TissueModel
 from ganmrf.pytrees import is_traced
 
 # Numbers of states worth compiling for, at most four an octave; above order 0 whole blocks of 8, which the one-kernel
@@ -180,19 +180,28 @@ class _Probe:
 def _corners(box, slowest):
     """Tissues of a box, (corners,), of the longest time constant of transverse magnetisation, which is row ``slowest``.
 
-    T1, B1 and off-resonance, and of two pools the fraction, are at the ends of their ranges and between them; all else
-    is as in that row.
+    T1, B1, off-resonance, and what else is in ``varied``, are at the ends of their ranges and between them; all else is
+    as in that row. Of two mobile pools either may be the slow one of another row: both have that time constant and the
+    same T1, and, lest exchange make it shorter where they differ in frequency, do not exchange.
     """
     own = jax.tree.map(lambda leaf: np.broadcast_to(leaf, box.shape).ravel()[slowest], box)
-    ranges = {"t1": {np.sqrt(max(box.t1.min(), own.t2) * box.t1.max()), box.t1.max()}}
+    t1, t2, varied, alike = box.t1, own.t2, ("b1", "off_resonance", "fraction", "exchange_rate"), {}
+    if isinstance(box, ExchangingPools):
+        t1, t2, varied = np.append(box.t1, box.t1_b), slowest_t2(own), ("b1", "off_resonance", "shift")
+        alike = {"t2": t2, "t2_b": t2, "exchange_rate": 0.0, "fraction": 0.5}
+    longest = max(t1.max(), t2)
+    ranges = {"t1": {np.sqrt(max(t1.min(), t2) * longest), longest}}
     ranges |= {
         name: {np.min(values), (np.min(values) + np.max(values)) / 2, np.max(values)}
-        for name in ("b1", "off_resonance", "fraction")
+        for name in varied
         if (values := getattr(box, name, None)) is not None
     }
-    corners = np.array(list(itertools.product(*ranges.values()))).T
-    own = jax.tree.map(lambda leaf: np.broadcast_to(leaf, corners[0].shape), own)
-    return _replaced(own, **dict(zip(ranges, corners, strict=True)))
+    corners = dict(zip(ranges, np.array(list(itertools.product(*ranges.values()))).T, strict=True))
+    if isinstance(box, ExchangingPools):
+        corners["t1_b"] = corners["t1"]
+    own = _replaced(own, **alike)
+    own = jax.tree.map(lambda leaf: np.broadcast_to(leaf, corners["t1"].shape), own)
+    return _replaced(own, **corners)
 
 
 def _replaced(tissue, **fields):

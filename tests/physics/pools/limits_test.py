@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ganmrf.physics.sequences.blocks import Blocks, T2Preparation, Train
-from ganmrf.physics.sequences.published import mrf_fisp
+from ganmrf.physics.sequences.fisp import Fisp
 from ganmrf.physics.simulate import simulate
 from ganmrf.physics.simulate_many import simulate_many
 from ganmrf.physics.tissue import ExchangingPools, SemisolidPool, Tissue
@@ -128,15 +128,21 @@ def test_an_ideal_t2_preparation_keeps_transverse_magnetisation_of_mobile_pools_
 
 @pytest.mark.parametrize("kind", [ExchangingPools, SemisolidPool])
 def test_states_that_are_chosen_keep_the_accuracy(kind):
-    """Long T2 among short ones, in either pool: states and batches are chosen voxel by voxel."""
-    rng, voxels, frames = np.random.default_rng(0), 150, 120
-    sequence = dataclasses.replace(mrf_fisp(frames), **PULSES)
-    t2, t2_b = np.exp(rng.uniform(np.log(0.005), np.log(0.4), (2, voxels)))
-    t1, t1_b = (np.maximum(rng.uniform(0.3, 2.5, voxels), each) for each in (t2, t2_b))
-    pools = rng.uniform(0, 0.5, voxels), np.exp(rng.uniform(0, np.log(3000), voxels)), t1_b
-    tissue = kind(t1, t2, *pools, t2_b if kind is ExchangingPools else rng.uniform(0, 3e-5, voxels))
+    """Any tissue beside any other, either pool the slow one: states and batches are chosen voxel by voxel."""
+    rng, voxels, frames = np.random.default_rng(14), 128, 200
+
+    def spread(low, high):
+        return np.exp(rng.uniform(np.log(low), np.log(high), voxels))
+
+    angles = np.abs(np.sin(np.arange(frames) / 20)) * 1.4
+    sequence = Fisp(angles, rng.uniform(8e-3, 16e-3, frames), 3e-3, 0.02, **PULSES)
+    t2, t2_b = spread(1e-3, 2), spread(1e-3, 2)
+    t1, t1_b = (np.maximum(spread(0.05, 5), each) for each in (t2, t2_b))
+    pools = 0.5 * rng.uniform(0, 1, voxels) ** 4, spread(1e-3, 1e5), t1_b
+    last = t2_b if kind is ExchangingPools else rng.uniform(0, 5e-5, voxels)
     with jax.enable_x64(False):
-        tissue, sequence = jax.tree.map(lambda leaf: leaf.astype(np.float32), (tissue, sequence))
+        tissue = kind(*(np.float32(each) for each in (t1, t2, *pools, last, rng.uniform(0.3, 2, voxels))))
+        sequence = jax.tree.map(lambda leaf: leaf.astype(np.float32), sequence)
         exact = np.asarray(simulate(sequence, tissue, n_states=frames // 2 + 1))
         for accuracy in (1e-3, 1e-4):
             for simulated in (simulate, simulate_many):
