@@ -76,6 +76,7 @@ def test_warnings_and_logs_are_one_line_each(copying, capsys):
         with warnings.catch_warnings():
             warnings.simplefilter("always")
             warnings.warn("two\nlines", stacklevel=2)
+            warnings.warn("two\nlines", stacklevel=1)  # again, from elsewhere
         logging.getLogger("nibabel.global").warning("of a\nlibrary")
 
     code, err = copying(capsys, work, "--source=a.json", "--output=b.json")
