@@ -1,12 +1,16 @@
 """Signals of two pools are the mean over isochromats of the Bloch-McConnell equations, in every kind of sequence."""
 
+import dataclasses
+
+import hypothesis
+import hypothesis.strategies as st
 import jax
 import numpy as np
 import pytest
 
 from ganmrf.physics.bloch import isochromat_signal
 from ganmrf.physics.simulate import simulate
-from tests.physics.pools.cases import relative, sequences, tissues
+from tests.physics.pools.cases import FRACTIONS, RATES, relative, sequences, tissues
 
 pytestmark = pytest.mark.usefixtures("quick_compiler")
 CASES = [
@@ -44,3 +48,16 @@ def test_single_precision(sequence, tissue):
     sequence, tissue = sequences(rng)[sequence], tissues(rng)[tissue]
     expected = 1j * isochromat_signal(sequence, tissue)
     assert relative(np.asarray(simulate(sequence, tissue)), expected).max() < 1e-5
+
+
+@hypothesis.given(seed=st.integers(0, 10**6), tissue=st.sampled_from([tissue for _, tissue in CASES[:3]]))
+@hypothesis.settings(max_examples=8)
+def test_any_fraction_meets_any_rate(seed, tissue):
+    rng = np.random.default_rng(seed)
+    sequence, tissue = sequences(rng)["fisp"], tissues(rng)[tissue]
+    with jax.enable_x64(True):
+        sequence, tissue = jax.tree.map(lambda leaf: leaf.astype(float), (sequence, tissue))
+        any_ = {"fraction": rng.permutation(FRACTIONS), "exchange_rate": rng.permutation(RATES)}
+        tissue = dataclasses.replace(tissue, **any_)
+        expected = 1j * isochromat_signal(sequence, tissue)
+        np.testing.assert_allclose(simulate(sequence, tissue), expected, rtol=0, atol=1e-12)
