@@ -35,6 +35,7 @@ from ganmrf.report.html import Picture, Section, write_report
 from ganmrf.report.sequence_figures import schedule_caption, schedule_figure
 from ganmrf.runs.configs import PreparationConfig, SimulationConfig
 from ganmrf.runs.slices import AS_PLAYED, slice_words
+from ganmrf.runs.tissues import pool_words
 from ganmrf.settings import configuration, group, setting
 
 _SHOWN_MS = ((1200, 45), (1900, 160), (350, 70))  # T1, T2: about those of myocardium, blood and fat at 3 T
@@ -76,7 +77,8 @@ def main(config: Config, given: frozenset[str]):
     make = _simulated if config.generator is None else _generated
     dictionary, words = make(config, given, cardiac, tissue)
     words = [f"{len(cardiac.rr_intervals)} beats, {cardiac.n_frames} frames", *words]
-    words.append(f"Assumed is {slice_words(dictionary.slice_profile)}")
+    pools = pool_words(dictionary.tissue)
+    words.append(f"Assumed is {slice_words(dictionary.slice_profile)}{f' and {pools}' if pools else ''}")
     print("\n".join(words))
     save_dictionary(output, dictionary)
     print(f"saved as {output} ({output.stat().st_size / 1e6:.1f} MB)")

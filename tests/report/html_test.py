@@ -13,7 +13,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from ganmrf.report.html import Picture, Section, Table, machine_facts, write_report
+from ganmrf.report.html import Picture, Section, Table, enumerated, machine_facts, write_report
 
 VOID = {"meta", "img", "br"}
 
@@ -152,3 +152,11 @@ def test_machine_facts_name_what_timings_depend_on():
     assert facts["JAX devices"].startswith(f"{len(jax.devices())} x {jax.devices()[0].device_kind}")
     assert int(facts["Cores usable"]) >= 1
     assert all(isinstance(value, str) and value for value in facts.values())
+
+
+def test_words_are_enumerated():
+    assert [enumerated(words) for words in (["T1"], ["T1", "T2"], ["T1", "T2", "f"])] == [
+        "T1",
+        "T1 and T2",
+        "T1, T2 and f",
+    ]
