@@ -57,7 +57,7 @@ def test_any_fraction_meets_any_rate(seed, tissue):
     sequence, tissue = sequences(rng)["fisp"], tissues(rng)[tissue]
     with jax.enable_x64(True):
         sequence, tissue = jax.tree.map(lambda leaf: leaf.astype(float), (sequence, tissue))
-        any_ = {"fraction": rng.permutation(FRACTIONS), "exchange_rate": rng.permutation(RATES)}
-        tissue = dataclasses.replace(tissue, **any_)
+        changed = {"fraction": rng.permutation(FRACTIONS), "exchange_rate": rng.permutation(RATES)}
+        tissue = dataclasses.replace(tissue, **changed)
         expected = 1j * isochromat_signal(sequence, tissue)
         np.testing.assert_allclose(simulate(sequence, tissue), expected, rtol=0, atol=1e-12)
