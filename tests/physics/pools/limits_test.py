@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from ganmrf.physics.sequences.blocks import Blocks, T2Preparation, Train
+from ganmrf.physics.sequences.bssfp import Bssfp
 from ganmrf.physics.sequences.fisp import Fisp
 from ganmrf.physics.simulate import simulate
 from ganmrf.physics.simulate_many import simulate_many
@@ -124,6 +125,22 @@ def test_an_ideal_t2_preparation_keeps_transverse_magnetisation_of_mobile_pools_
     np.testing.assert_allclose(simulate(sequence, mobile), [expected], rtol=1e-12)
     semisolid = SemisolidPool(1.1, 0.08, 0.25, 0.0, 0.4, 1.5e-5)
     np.testing.assert_allclose(simulate(sequence, semisolid), [0.75 * np.exp(-time / 0.08)], rtol=1e-12)
+
+
+def test_balanced_steady_state_with_magnetisation_transfer():
+    """The closed form of Gloor et al. 2008, doi:10.1002/mrm.21705, which for pools of one T1 is exact."""
+    repetition, angle, duration, t1, t2, fraction, rate, line = 4e-3, 0.6, 1e-3, 0.9, 0.08, 0.12, 30.0, 1.5e-5
+    sequence = Bssfp(np.full(4000, angle), repetition, pulse_duration=duration)
+    signal = simulate(sequence, SemisolidPool(t1, t2, fraction, rate, t1, line))
+    e1, e2, exchanged = (np.exp(-repetition * each) for each in (1 / t1, 1 / t2, rate))
+    left, ratio = np.exp(-np.pi * line * angle**2 / duration), fraction / (1 - fraction)
+    a = 1 + ratio - left * e1 * (ratio + exchanged)
+    b = 1 + exchanged * (ratio - left * e1 * (ratio + 1))
+    c = ratio * (1 - e1) * (1 - exchanged)
+    after_pulse = np.sin(angle) * ((1 - e1) * b + c) / (a - b * e1 * e2 - (b * e1 - a * e2) * np.cos(angle))
+    expected = (1 - fraction) * after_pulse * np.sqrt(e2)  # at the echo, half a repetition time later
+    # 4000 frames are 18 T1, of which 1e-8 of the transient is left.
+    assert float(np.abs(signal[-1])) == pytest.approx(expected, rel=1e-7)
 
 
 @pytest.mark.parametrize("kind", [ExchangingPools, SemisolidPool])
