@@ -10,7 +10,7 @@ from ganmrf.design.parametrisations import FIELDS, Frames, Lobes, Parametrisatio
 from ganmrf.physics.sequences.fisp import Fisp
 from ganmrf.physics.tissue import TISSUES, TissueModel, parameters
 from ganmrf.runs.configs import FISP_ALONE, OF_OTHER_SEQUENCES, TISSUE_FIELDS, SimulationConfig
-from ganmrf.runs.design_tissues import form_of, read_tissues, tissue_of
+from ganmrf.runs.design_tissues import default_tissues, form_of, read_tissues, tissue_of
 from ganmrf.runs.tissues import POOLS, SATURATED
 from ganmrf.settings import configuration, group, naming_fields, setting
 
@@ -36,7 +36,9 @@ class DesignConfig:
     """What precision is wanted, within which limits, and how it is looked for.
 
     Attributes:
-      simulation: the sequence that the search starts from, and the slice profile; the grid is not read.
+      simulation: the sequence that the search starts from, the slice profile and the kind of tissue; the grid is not
+        read.
+      tissues: once made, those of the kind unless others are named.
 
     Raises:
       ValueError: a field that breaks its rule.
@@ -110,6 +112,8 @@ class DesignConfig:
     )
 
     def __post_init__(self):
+        if self.tissues is None:
+            object.__setattr__(self, "tissues", default_tissues(self.kind))
         _ = self.named_tissues
         for name in ("flip_angle_deg", "repetition_time_ms", "inversion_range_ms"):
             if len(values := getattr(self, name) or (0,)) > 2:
@@ -119,7 +123,9 @@ class DesignConfig:
         if self.objective == "separation" and self.reduce == "rms":
             raise ValueError("reduce=rms goes with --objective=bound; that of separation is worst or mean")
         if not any(self.gains().values()):
-            raise ValueError(f"{' and --'.join(f'gain_{name}' for name in self.unknown)} are all 0: nothing is wanted")
+            number = "all" if len(self.unknown) > 2 else "both"
+            flags = " and --".join(f"gain_{name}" for name in self.unknown)
+            raise ValueError(f"{flags} are {number} 0: nothing is wanted")
         if self.kind is not TISSUES["one_pool"]:
             for name, value in (("objective", self.objective), ("generator", self.generator)):
                 if value == "separation" or (name == "generator" and value is not None):

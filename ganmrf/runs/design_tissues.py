@@ -4,7 +4,7 @@ import numpy as np
 
 from ganmrf.imaging.phantom import BRAIN_TISSUES
 from ganmrf.imaging.phantom import TISSUES as TIMES
-from ganmrf.physics.tissue import TISSUES, TissueModel, flag_name, parameters
+from ganmrf.physics.tissue import TISSUES, TissueModel, parameters
 
 _OF_SCAN = "b1", "shift", "off_resonance"  # what a design does not take from a tissue
 # T1, T2, the fraction of pool b, the exchange rate and what pool b is like, in the units of flags. Semisolid: white and
@@ -22,35 +22,39 @@ def _fields(kind):
 
 
 def form_of(kind: type[TissueModel]) -> str:
-    """How a tissue of a kind is written: ``name:t1_ms/t2_ms``."""
-    return "name:" + "/".join(flag_name(*each) for each in _fields(kind).items())
+    """How a tissue of a kind is written: ``name:T1/T2 in ms``."""
+    facts = _fields(kind).values()
+    units = dict.fromkeys(parameter.shown for parameter in facts if parameter.shown)
+    return f"name:{'/'.join(parameter.name for parameter in facts)} in {', '.join(units)}"
 
 
-def read_tissues(kind: type[TissueModel], texts: tuple[str, ...] | None) -> dict[str, tuple[float, ...]]:
-    """Name -> parameters in the units of flags, of tissues as they are written; None for the default ones.
+def default_tissues(kind: type[TissueModel]) -> tuple[str, ...]:
+    """Tissues of a kind that designs are for unless others are named, as they are written."""
+    return next(_DEFAULTS[name] for name, each in TISSUES.items() if each is kind)
+
+
+def read_tissues(kind: type[TissueModel], texts: tuple[str, ...]) -> dict[str, tuple[float, ...]]:
+    """Name -> parameters in the units of flags, of tissues as they are written.
 
     Raises:
       ValueError: another form, two of one name, or values that a tissue cannot have.
     """
-    if texts is None:
-        texts = next(_DEFAULTS[name] for name, each in TISSUES.items() if each is kind)
     try:
         pairs = [text.rsplit(":", 1) for text in texts]
         found = {name: tuple(map(float, values.split("/"))) for name, values in pairs}
         if not all(found) or len(found) < len(pairs):
             raise ValueError("a name is missing or there twice")
         tissue_of(kind, found)
-    except (TypeError, ValueError) as error:
+    except ValueError as error:
         rule = f"{form_of(kind)}, T1 >= T2 > 0, separated by commas"
-        raise ValueError(f"tissues must be {rule}; got {','.join(texts)} ({error})") from error
+        raise ValueError(f"tissues must be {rule}; got {','.join(texts)}") from error
     return found
 
 
 def tissue_of(kind: type[TissueModel], named: dict[str, tuple[float, ...]]) -> TissueModel:
     """The tissues of `read_tissues`, SI, B1 = 1, (tissues,)."""
-    fields = _fields(kind)
-    columns = np.transpose([np.broadcast_to(values, len(values)) for values in named.values()])
-    if len(columns) != len(fields):
-        raise ValueError(f"{len(columns)} numbers in place of {len(fields)}")
-    scales = [parameter.per_shown for parameter in fields.values()]
-    return kind(**{name: column / scale for name, column, scale in zip(fields, columns, scales, strict=True)})
+    fields, sizes = _fields(kind), {len(values) for values in named.values()}
+    if sizes != {len(fields)}:
+        raise ValueError(f"{sizes} numbers in place of {len(fields)}")
+    columns = zip(fields.items(), np.transpose(list(named.values())), strict=True)
+    return kind(**{name: column / parameter.per_shown for (name, parameter), column in columns})
