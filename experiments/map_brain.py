@@ -32,7 +32,7 @@ import numpy as np
 from experiments.evaluation.parameters import errors_of_parameters, further_parameters
 from experiments.evaluation.slices import FULL, errors_by_model, other_models
 from experiments.flags.command_line import command
-from experiments.reports.brain import maps_figure, write_brain_report
+from experiments.reports.brain import covered_names, maps_figure, write_brain_report
 from ganmrf.dictionary.build import Dictionary, build_dictionary
 from ganmrf.dictionary.compress import check_rank, compress
 from ganmrf.dictionary.match import Maps, match
@@ -136,7 +136,7 @@ def main(config: Config, given: frozenset[str]):
     dictionary = results.dictionary
     fields = "t1", "t2", "off_resonance", *further_parameters(results.maps, results.refined, dictionary.tissue)
     what = {"fields": fields, "with_b1": np.ndim(dictionary.tissue.b1) > 0, "sidecar": describe(dictionary)}
-    write_maps(folder, results.maps, affine=results.brain.affine, **what)
+    write_maps(folder, results.maps, refined=results.refined, affine=results.brain.affine, **what)
     with replacing(folder / "maps.png") as path:
         maps_figure(results).savefig(path, dpi=160)
     write_brain_report(folder / "report.html", config, results)
@@ -158,7 +158,7 @@ def main(config: Config, given: frozenset[str]):
     if "rms_error_off_resonance_hz" in results.metrics:
         print(f"RMS error of off-resonance {results.metrics['rms_error_off_resonance_hz']:.2f} Hz")
     for row in results.metrics.get("coverage_of_95_percent_intervals", []):
-        held = ", ".join(f"{name.upper()} {100 * row[name]:.1f} %" for name in _covered(row))
+        held = ", ".join(f"{name} {100 * row[key]:.1f} %" for key, name in covered_names(row).items())
         filled = f"{100 * row['filled']:g} %"
         print(f"{row['tissue']:12s} {row['voxels']:6d} voxels filled to {filled}, 95 % intervals hold {held}")
     print(f"report: {folder / 'report.html'}")
@@ -281,11 +281,6 @@ def _dictionary(rank, sequence, tissue, slice_profile):
 
 def _numbers(rows):
     return {row.name: {k: None if v != v else v for k, v in row._asdict().items()} for row in rows}
-
-
-def _covered(row):
-    """Names of the parameters in a row of `coverages`."""
-    return [name for name in row if name not in ("tissue", "filled", "voxels")]
 
 
 def coverages(refined: Refined, brain: Brain) -> list[dict]:

@@ -8,9 +8,11 @@ from experiments.evaluation.parameters import further_parameters
 from experiments.evaluation.slices import errors_by_model
 from experiments.reports.generator import REFERENCE_NAMES, reference_tissue
 from ganmrf import simulate
+from ganmrf.imaging.brain_tissues import BRAIN_TISSUES, brain_values
 from ganmrf.metrics import TISSUE_COLUMNS, format_tissues
 from ganmrf.physics.sequences.kinds import kind_of
 from ganmrf.physics.slice_profile import SliceProfile
+from ganmrf.physics.tissue import TISSUES, parameters
 from ganmrf.report.determined import undetermined
 from ganmrf.report.drawing import FACTS, label_of
 from ganmrf.report.figures import (
@@ -59,7 +61,7 @@ def write_brain_report(path, config, results):
             f"were matched to the atom that they match without noise.{b0}{''.join(_further_words(results))}"
         ),
         sections=[
-            _sequence_section(results.dictionary),
+            _sequence_section(results),
             _maps_section(results),
             _error_section(results),
             *([_slice_section(results)] if results.by_model else []),
@@ -116,19 +118,21 @@ def _shown(results, maps):
     return {name: maps.parameters[name] for name in names if name in maps.parameters}
 
 
-def _sequence_section(dictionary):
+def _sequence_section(results):
+    dictionary = results.dictionary
     sequence, profile = dictionary.sequence, dictionary.slice_profile
-    tissue, apart = reference_tissue(), dictionary.tissue.off_resonance is not None
+    tissue, names = (reference_tissue(), REFERENCE_NAMES) if _kind(results) == "one_pool" else _brain_tissue(results)
+    apart = dictionary.tissue.off_resonance is not None
     if apart:  # complex signals, of which the magnitude is shown: balanced ones change their sign from frame to frame
         tissue = dataclasses.replace(tissue, off_resonance=0.0)
     signals = np.asarray(simulate(sequence, tissue, slice_profile=profile))
     words = "Fingerprints of white matter, grey matter and CSF (T1/T2), for M0 = 1."
     pictures = [
         Picture(schedule_figure(sequence), schedule_caption(sequence)),
-        Picture(fingerprint_figure(signals, REFERENCE_NAMES), words),
+        Picture(fingerprint_figure(signals, names), words),
     ]
     if apart:
-        white = dataclasses.replace(reference_tissue().rows(np.zeros(3, int)), off_resonance=np.array(_SHOWN_HZ))
+        white = dataclasses.replace(tissue.rows(np.zeros(3, int)), off_resonance=np.array(_SHOWN_HZ))
         signals = np.asarray(simulate(sequence, white, slice_profile=profile))
         figure = fingerprint_figure(signals, [f"{shift:g} Hz" for shift in _SHOWN_HZ])
         pictures.append(Picture(figure, "Fingerprints of white matter by off-resonance."))
@@ -246,10 +250,47 @@ def _of_slice(row):
     return zip((row.t1_bias, row.t1_rrmse, row.t2_bias, row.t2_rrmse), ("+z.2f", ".2f", "+z.2f", ".2f"), strict=True)
 
 
+def covered_names(row) -> dict[str, str]:
+    """Key of a parameter in a row of coverages -> its name in figures."""
+    names = {parameter.name.lower(): parameter.name for parameter in FACTS.values()}
+    return {key: names[key] for key in row if key in names}
+
+
+def _assumed(results):
+    """What the dictionary has of each parameter of which it has one value, where a tissue of the brain has another."""
+    tissue, kind = results.dictionary.tissue, _kind(results)
+    for name, parameter in parameters(tissue).items():
+        value = getattr(tissue, name)
+        if name in ("b1", *results.refined.stds) or value is None or np.ptp(value):
+            continue
+        own, per, unit = float(np.ravel(value)[0]), parameter.per_shown, f" {parameter.shown}".rstrip()
+        true = {each: brain_values(kind)[each] for each in BRAIN_TISSUES}
+        others = [
+            f"{per * of_tissue[name]:.4g}{unit} of {each}"
+            for each, of_tissue in true.items()
+            if of_tissue["fraction"] and not np.isclose(of_tissue[name], own, rtol=1e-3)
+        ]
+        if others:
+            yield f"{parameter.name} is {per * own:.4g} instead of {enumerated(others)}"
+
+
+def _kind(results):
+    """The kind of the dictionary's tissue by the name of its flag."""
+    return next(name for name, kind in TISSUES.items() if isinstance(results.dictionary.tissue, kind))
+
+
+def _brain_tissue(results):
+    """White matter, grey matter and CSF of the brain with a second pool, and what figures call them."""
+    values = {name: brain_values(_kind(results))[name] for name in BRAIN_TISSUES}
+    fields = {field: [of_tissue[field] for of_tissue in values.values()] for field in values[BRAIN_TISSUES[0]]}
+    names = [f"{name} {1e3 * each['t1']:.0f}/{1e3 * each['t2']:.0f} ms" for name, each in values.items()]
+    return TISSUES[_kind(results)](**fields), names
+
+
 def _refined_section(config, results):
     refined, metrics = results.refined, results.metrics
     covered = metrics["coverage_of_95_percent_intervals"]
-    names = [name for name in covered[0] if name not in ("tissue", "filled", "voxels")] if covered else []
+    names = covered_names(covered[0]) if covered else {}
     rows = [
         (
             row["tissue"],
@@ -268,8 +309,8 @@ def _refined_section(config, results):
     names_fitted = [FACTS[name].name for name in refined.stds]
     if _further(results):
         words += (
-            " So do parameters of the second pool that are not fitted, where the dictionary has other values than the "
-            "tissue, as it has of grey matter."
+            " So do parameters of the second pool that the dictionary has one value of, and another one than the "
+            f"tissue: {enumerated(list(_assumed(results)))}."
         )
     figure = uncertainty_figure(refined.parameters, refined.stds, mask=inside)
     pictures = [Picture(figure, f"Error bars of {enumerated(names_fitted)}.")]
@@ -289,7 +330,7 @@ def _refined_section(config, results):
         figures=pictures,
         tables=[
             Table(
-                ("Tissue", "Fills at least", "Voxels", *(f"{name.upper()} within (%)" for name in names)),
+                ("Tissue", "Fills at least", "Voxels", *(f"{name} within (%)" for name in names.values())),
                 rows,
                 "Voxels whose 95 % interval holds the truth",
             )

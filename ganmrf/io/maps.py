@@ -26,6 +26,7 @@ _RANGES = {  # field of a sequence -> its entry in sidecars
     "echo_spacing": "EchoSpacingRange",
     "rr_intervals": "RRIntervalRange",
     "pulse_duration": "PulseDurationRange",
+    "pulse_shape": "PulseShapeRange",
     "saturation_angle": "SaturationAngleRangeDegrees",
 }
 _M0 = "complex scale between the images and the fingerprint for M0 = 1"
