@@ -30,7 +30,7 @@ from ganmrf.files import check_output, replacing, write_json
 from ganmrf.io.pulseq_write import write_pulseq
 from ganmrf.io.schedule import read_schedule, write_schedule
 from ganmrf.physics.sequences.fisp import Fisp
-from ganmrf.physics.sequences.power import with_power
+from ganmrf.physics.sequences.sequence_power import with_power
 from ganmrf.report.design_figures import design_figure
 from ganmrf.runs.configs import SpiralConfig
 from ganmrf.runs.designing import DesignConfig, design, kept_start

@@ -22,7 +22,7 @@ from experiments.studies.keeping import keep
 from experiments.studies.slice_models import read_published
 from ganmrf.imaging.brain_tissues import BRAIN_TISSUES, brain_values
 from ganmrf.physics.n_states import n_states_of_boxes
-from ganmrf.physics.sequences.power import Power, with_power
+from ganmrf.physics.sequences.sequence_power import Power, with_power
 from ganmrf.physics.simulate import simulate
 from ganmrf.physics.tissue import TISSUES, Tissue
 from ganmrf.report.html import Table

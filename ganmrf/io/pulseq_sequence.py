@@ -32,7 +32,7 @@ from ganmrf.io.pulseq_slice import (
 from ganmrf.physics.rf_pulse import RfPulse
 from ganmrf.physics.sequences.blocks import Blocks, Played, PulseSequence, Train
 from ganmrf.physics.sequences.fisp import Fisp
-from ganmrf.physics.sequences.power import Power
+from ganmrf.physics.sequences.sequence_power import Power
 from ganmrf.physics.sequences.preparations import LONGEST
 
 _SAME_PLACE = 1.0  # cycles/m: within 1 m of k = 0, and less than from one line of an image to the next
@@ -46,7 +46,7 @@ class PulseqSequence(NamedTuple):
     rf_pulse: RfPulse | None  # of all excitations; None where they select no slice
     turns: float | None  # of dephasing across the slice in a frame; None where the spoiler is not along it, or no slice
     slice_thickness: float | None  # m
-    power: Power  # of all pulses; `ganmrf.physics.sequences.power.with_power` gives it to the sequence
+    power: Power  # of all pulses; `ganmrf.physics.sequences.sequence_power.with_power` gives it to the sequence
 
 
 class _Excitation(NamedTuple):

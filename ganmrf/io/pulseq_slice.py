@@ -21,7 +21,7 @@ import numpy as np
 from ganmrf.io.pulseq_events import Pulse
 from ganmrf.io.pulseq_scan import Scan, read_scan
 from ganmrf.physics.rf_pulse import N_SAMPLES, RfPulse
-from ganmrf.physics.sequences.power import Power
+from ganmrf.physics.sequences.sequence_power import Power
 
 _NO_GRADIENT = 1e3  # Hz/m: within the bandwidth of a pulse across a head or body
 BALANCED = 10.0  # cycles/m between pulses: a tenth of a cycle across 1 cm does not spoil

@@ -12,7 +12,7 @@ from ganmrf.imaging.trajectory import Spiral, design_spiral, rotated, rotation_a
 from ganmrf.io.pulseq_settings import Readout, ScannerLimits
 from ganmrf.physics.rf_pulse import WINDOWS
 from ganmrf.physics.sequences.blocks import LONGEST, PulseSequence
-from ganmrf.physics.sequences.power import Power, with_power
+from ganmrf.physics.sequences.sequence_power import Power, with_power
 from ganmrf.physics.slice_profile import MAX_TIME_BANDWIDTH, MIDPOINTS, N_POSITIONS, SliceModel
 from ganmrf.physics.tissue import TissueModel
 from ganmrf.runs.pulseq_schedules import is_pulseq
