@@ -30,8 +30,8 @@ from ganmrf.dictionary.refine import refine
 from ganmrf.dictionary.zarr import open_dictionary
 from ganmrf.dictionary.zarr_fill import begin_store, fill_store
 from ganmrf.imaging.phantom import BRAIN_TISSUES, Brain, acquire, digital_brain
-from ganmrf.physics.sequences.sequence_power import Power, with_power
 from ganmrf.physics.sequences.published import mrf_fisp
+from ganmrf.physics.sequences.sequence_power import Power, with_power
 from ganmrf.report.html import Table, peak_memory
 from ganmrf.report.reconstruction_figures import reconstructions_figure
 from ganmrf.settings import configuration, setting
