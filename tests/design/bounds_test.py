@@ -13,7 +13,7 @@ from ganmrf.physics.sequences.bssfp import Bssfp
 from ganmrf.physics.sequences.fisp import Fisp
 from ganmrf.physics.simulate import simulate, simulate_with_tangents
 from ganmrf.physics.slice_profile import SliceProfile
-from ganmrf.physics.tissue import Tissue
+from ganmrf.physics.tissue import SemisolidPool, Tissue
 from tests.quick import quickly
 
 FRAMES = 60
@@ -76,6 +76,30 @@ def test_precision_of_off_resonance_is_in_hz():
     np.testing.assert_allclose([found.t1, found.t2], rest, rtol=1e-6)
     known = quickly(lambda sequence: precision(sequence, tissue))(sequence)
     assert (known.t2 < found.t2).all()
+
+
+def test_precision_of_a_fraction_is_relative_and_an_empty_pool_leaves_the_others_theirs():
+    fisp, _ = case()
+    sequence = dataclasses.replace(fisp, pulse_duration=2e-3, pulse_shape=1.5)
+    filled = SemisolidPool(np.array([1.8, 1.5]), np.array([0.07, 0.09]), np.array([0.2, 0.1]), 14.0, 0.34, 15e-6)
+    names = "t1", "t2", "fraction"
+    bound = quickly(lambda tissue: precision(sequence, tissue, parameters=names, n_states=FRAMES))
+    found, empty = bound(filled), bound(dataclasses.replace(filled, fraction=np.zeros(2)))
+    expected = by_whole_fisher(sequence, filled, names)
+    np.testing.assert_allclose(
+        [*(found.stds[name] for name in names), found.m0], expected, rtol=1e-5
+    )  # 1e-8 x condition
+    assert np.isinf(empty.stds["fraction"]).all()
+    assert np.isfinite([empty.t1, empty.t2, empty.m0]).all()
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [(("t1", "fraction"), "for Tissue; got 'fraction'"), (("off_resonance",), "Tissue.off_resonance must be given")],
+)
+def test_unknowns_that_tissue_does_not_have_are_refused(names, message):
+    with pytest.raises(ValueError, match=message):
+        precision(*case(), parameters=names)
 
 
 def test_an_unknown_b1_never_helps():

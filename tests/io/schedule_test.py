@@ -113,6 +113,14 @@ def test_a_written_schedule_is_read_back(tmp_path, inversion_time):
         assert float(read.inversion_time) == pytest.approx(inversion_time, abs=1e-9)
 
 
+def test_the_power_of_pulses_is_written_and_read_back(tmp_path):
+    expected = Fisp(np.full(3, 0.5), 0.012, 2e-3, pulse_duration=2e-3, saturation_angle=np.array([0.0, 0.3, 1.2]))
+    write_schedule(tmp_path / "schedule.csv", expected)
+    found = read_schedule(tmp_path / "schedule.csv")
+    np.testing.assert_allclose(found.pulse_duration, 2e-3, rtol=1e-9)
+    np.testing.assert_allclose(found.saturation_angle, expected.saturation_angle, atol=1e-8)  # six decimals of degrees
+
+
 GOOD_HEADER = "fa_deg,tr_ms,te_ms\n"
 BAD_FILES = [
     ("", r": empty: a header and one row a frame are needed$"),
