@@ -62,7 +62,7 @@ class Config:
     pulse_duration_ms: float = setting(2.0, "of the excitations, ms", above=0, at_most=100)
     pulse_shape: float = setting(1.5, "mean of their squared waveform over the squared mean", at_least=1)
     snr: float = setting(100.0, "M0 over the standard deviation of the noise in a frame", above=0)
-    draws: int = setting(400, "noisy signals of a fit", at_least=2)
+    draws: int = setting(800, "noisy signals of a fit", at_least=2)
     seed: int = setting(0, "of the noise", at_least=0)
     checked_percent: float = setting(20.0, "largest bound, percent, of parameters that are fitted", above=0)
     output: str | None = setting(None, "JSON file for the bounds; default: none", suffixes=(".json",), kept=False)
@@ -113,7 +113,7 @@ def measure(config: Config) -> list[dict]:
             bounds = np.asarray(stds) / values
             measured = [None] * len(names)
             if bounds.max() < 1e-2 * config.checked_percent:
-                measured = (_spread(sequence, case, names, config) / values).tolist()
+                measured = _spread(sequence, case, names, config)
             label = ", ".join(facts[name].name for name in names)
             for name, bound, found in zip(names, bounds.tolist(), measured, strict=True):
                 rows.append({"tissue": kind, "unknown": label, "parameter": name, "bound": bound, "measured": found})
@@ -129,11 +129,19 @@ def _case(sequence, kind):
 
 
 def _spread(sequence, case, names, config):
-    """Standard deviations of parameters that are fitted to noisy signals, from the truth on."""
+    """Relative standard deviations of parameters that are fitted to noisy signals, from the truth on.
+
+    Those of parameters that signals follow the logarithm of are standard deviations of that, whose distribution is the
+    more even one.
+    """
     noise = np.random.default_rng(config.seed).standard_normal((config.draws, config.frames, 2)) @ [1, 1j] / config.snr
     start = jax.tree.map(lambda leaf: np.broadcast_to(leaf, config.draws), case.tissue)
     fitted = fit(sequence, np.asarray(case.signal) + noise, start, case.n_states, names=names)
-    return np.array([np.std(np.asarray(getattr(fitted, name)), ddof=1) for name in names])
+    facts, spread = parameters(case.tissue), []
+    for name in names:
+        found = np.asarray(getattr(fitted, name)) / np.asarray(getattr(case.tissue, name))
+        spread.append(float(np.std(np.log(found) if facts[name].logarithmic else found, ddof=1)))
+    return spread
 
 
 def _cell(row):
