@@ -77,7 +77,7 @@ def main(config: Config, given: frozenset[str]):
     make = _simulated if config.generator is None else _generated
     dictionary, words = make(config, given, cardiac, tissue)
     words = [f"{len(cardiac.rr_intervals)} beats, {cardiac.n_frames} frames", *words]
-    pools = pool_words(dictionary.tissue)
+    pools = pool_words(dictionary.tissue, dictionary.sequence)
     words.append(f"Assumed is {slice_words(dictionary.slice_profile)}{f' and {pools}' if pools else ''}")
     print("\n".join(words))
     save_dictionary(output, dictionary)

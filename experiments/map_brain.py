@@ -214,7 +214,7 @@ def map_brain(config: Config, folder) -> Results:
         check_rank(config.rank, tissue.size, sequence.n_frames)
     make_folder(folder)
     print(f"slice: {slice_words(played['slice_profile'])}", flush=True)
-    if pools := pool_words(tissue):
+    if pools := pool_words(tissue, sequence):
         print(f"tissue of the dictionary: {pools}", flush=True)
     dictionary, kept = timed("dictionary", _dictionary, config.rank, sequence, tissue, **played)
     scan = timed("scan", scanner.image, sequence, **played, seed=config.seed, progress=True)

@@ -92,7 +92,7 @@ def main(config: Config, given: frozenset[str]):
             check_output(path)
         results = _map(config, folder / "stages")
         print(f"slice: {slice_words(results.dictionary.slice_profile)}")
-        if pools := pool_words(results.dictionary.tissue):
+        if pools := pool_words(results.dictionary.tissue, results.dictionary.sequence):
             print(f"tissue: {pools}")
         for note in results.notes:
             print(note)

@@ -80,7 +80,7 @@ def main(config: Config):
         sequence = simulation.sequence()
         tissue = simulation.tissue()
         print(f"sequence: {timing(sequence, echo=True)}\nslice: {slice_words(profile)}", flush=True)
-        if pools := pool_words(tissue):
+        if pools := pool_words(tissue, sequence):
             print(f"tissue: {pools}", flush=True)
         make = _stream if config.stored else _build
         make(config, sequence, tissue, states)

@@ -27,8 +27,8 @@ from ganmrf.physics.sequences.blocks import PulseSequence
 from ganmrf.physics.sequences.bssfp import Bssfp
 from ganmrf.physics.sequences.kinds import kind_of
 from ganmrf.physics.sequences.multi_spin_echo import MultiSpinEcho
-from ganmrf.physics.sequences.sequence_power import Power, with_power
 from ganmrf.physics.sequences.published import mrf_fisp
+from ganmrf.physics.sequences.sequence_power import Power, with_power
 from ganmrf.physics.sequences.spoiled_gradient_echo import SpoiledGradientEcho
 from ganmrf.physics.slice_profile import SliceModel
 from ganmrf.physics.tissue import TissueModel

@@ -74,7 +74,7 @@ def write_brain_report(path, config, results):
 
 
 def _pools(results):
-    pools = pool_words(results.dictionary.tissue)
+    pools = pool_words(results.dictionary.tissue, results.dictionary.sequence)
     return f", the atoms with {pools}" if pools else ""
 
 

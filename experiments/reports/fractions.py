@@ -53,7 +53,8 @@ def _components_section(found, names):
     words = (
         "Fractions are parts of M0. Standard deviations are Cramer-Rao bounds at the noise that the residuals show. "
         "What is not in them is the bias by components whose parameters are not the tissue's: a T2 of intra- and "
-        "extra-cellular water of 70 ms taken for 80 ms reads a myelin water fraction of 0.15 as 0.19."
+        "extra-cellular water of 70 ms taken for 80 ms reads a myelin water fraction of 0.15 as 0.19 with the 1000 "
+        "frames of the GAN-MRF paper."
     )
     return Section("Components", text=words, tables=[Table(columns, rows)])
 

@@ -74,7 +74,7 @@ def _sequence_source(config):
 
 
 def _pools(results):
-    pools = pool_words(results.dictionary.tissue)
+    pools = pool_words(results.dictionary.tissue, results.dictionary.sequence)
     return f" and with {pools}" if pools else ""
 
 
@@ -126,7 +126,13 @@ def undetermined_shares(config, results) -> dict[str, float]:
 def _undetermined_words(config, results):
     shares = undetermined_shares(config, results)
     told = [f"{FACTS[name].name} in {100 * share:.3g} %" for name, share in shares.items() if share]
-    return f" Not determined by this sequence are {enumerated(told)} of the voxels, which are grey." if told else ""
+    if not told:
+        return ""
+    limit = f"{100 * config.reconstruction.estimate.undetermined:.3g} %"
+    return (
+        f" Not determined by this sequence are {enumerated(told)} of the voxels, which are grey: their standard "
+        f"deviation exceeds {limit} of the value, or, of what may be 0, of the spread of the dictionary's values."
+    )
 
 
 def _map_sections(config, results):

@@ -32,8 +32,8 @@ from ganmrf.io.pulseq_slice import (
 from ganmrf.physics.rf_pulse import RfPulse
 from ganmrf.physics.sequences.blocks import Blocks, Played, PulseSequence, Train
 from ganmrf.physics.sequences.fisp import Fisp
-from ganmrf.physics.sequences.sequence_power import Power
 from ganmrf.physics.sequences.preparations import LONGEST
+from ganmrf.physics.sequences.sequence_power import Power
 
 _SAME_PLACE = 1.0  # cycles/m: within 1 m of k = 0, and less than from one line of an image to the next
 _REPHASED = 0.05  # turns across the slice, by which echoes may differ

@@ -10,8 +10,8 @@ from ganmrf.io.pulseq_settings import Excitation
 from ganmrf.io.pulseq_slice import read_power, read_rf_pulse
 from ganmrf.io.rf_waveform import read_waveform
 from ganmrf.physics.rf_pulse import RfPulse, gaussian, windowed_sinc
-from ganmrf.physics.sequences.sequence_power import Power
 from ganmrf.physics.sequences.preparations import LONGEST
+from ganmrf.physics.sequences.sequence_power import Power
 from ganmrf.physics.slice_profile import FullSlice, PartitionedSlice, SliceModel, SliceProfile, small_tip
 from ganmrf.physics.slr import slr
 from ganmrf.runs.pulseq_schedules import is_pulseq

@@ -6,6 +6,7 @@ import numpy as np
 
 from ganmrf.dictionary.grids import ranges_in, values_in_ranges
 from ganmrf.dictionary.pool_defaults import DEFAULTS
+from ganmrf.physics.sequences.blocks import PulseSequence, Train
 from ganmrf.physics.tissue import TISSUES, Parameter, TissueModel, flag_name, parameters
 from ganmrf.pytrees import require
 from ganmrf.settings import configuration, setting
@@ -168,8 +169,11 @@ def _of_one_pool(config):
             yield flag, text, field, parameter
 
 
-def pool_words(tissue: TissueModel) -> str:
-    """The second pool of a grid in words, as reports and commands tell what they assume; none of one pool."""
+def pool_words(tissue: TissueModel, sequence: PulseSequence) -> str:
+    """The second pool of a grid in words, and the pulses that saturate it, as reports and commands tell them.
+
+    There are none of one pool.
+    """
     kind = next(name for name, cls in TISSUES.items() if type(tissue) is cls)
     told = []
     for field, parameter in parameters(tissue).items():
@@ -178,7 +182,20 @@ def pool_words(tissue: TissueModel) -> str:
         shown = parameter.per_shown * np.unique(np.asarray(value, float))
         values = f"{shown[0]:.3g}" if shown.size == 1 else f"{shown[0]:.3g} to {shown[-1]:.3g} ({shown.size} values)"
         told.append(f"{parameter.name} {values} {parameter.shown}".rstrip())
-    return f"{_IN_WORDS[kind]} second pool of {', '.join(told)}" if told else ""
+    return f"{_IN_WORDS[kind]} second pool of {', '.join(told)}{_pulse_words(kind, sequence)}" if told else ""
+
+
+def _pulse_words(kind, sequence):
+    if kind not in SATURATED:
+        return ""
+    trains = [block for block in sequence.as_blocks().blocks if isinstance(block, Train)]
+    values = {name: [getattr(train, name) for train in trains] for name in ("pulse_duration", "pulse_shape")}
+    values["pulse_shape"] = [1.0 if each is None else each for each in values["pulse_shape"]]
+    durations, shapes = (np.unique(np.concatenate([np.ravel(each) for each in own])) for own in values.values())
+    durations, shapes = (
+        " to ".join(f"{each:.3g}" for each in (*own[:1], *own[1:][-1:])) for own in (1e3 * durations, shapes)
+    )
+    return f", saturated by pulses of {durations} ms and shape {shapes}"
 
 
 def check_preparations(preparations_ms, pools: TissueConfig):
@@ -192,8 +209,10 @@ def check_preparations(preparations_ms, pools: TissueConfig):
 
 
 def check_fit(estimate, pools: TissueConfig):
-    """Raises `ValueError` for a ``fit`` of `FitConfig` that names what ``fix`` gives one value."""
+    """Raises `ValueError` for a ``fit`` of `FitConfig` that names what the tissue has not, or ``fix`` gives a value."""
     for name in estimate.fit or ():
+        if name not in (known := parameters(pools.kind)):
+            raise ValueError(f"fit={name} is none of {', '.join(known)}, which --tissue={pools.tissue} has")
         if name in pools.fixed:
             raise ValueError(f"fit={name} is fixed by --fix={','.join(pools.fix)}: leave it out of one of them")
 

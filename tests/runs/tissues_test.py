@@ -174,8 +174,11 @@ def test_the_power_of_a_pulse_in_a_file_is_that_of_its_samples(tmp_path):
 
 
 def test_a_second_pool_in_words():
-    assert pool_words(SimulationConfig(**TIMES).tissue()) == ""
-    words = pool_words(SimulationConfig(**TIMES, pools=TissueConfig("semisolid", fraction="0:0.2:0.1")).tissue())
+    sequence = dataclasses.replace(mrf_fisp(9), pulse_duration=2e-3, pulse_shape=1.5)
+    assert pool_words(SimulationConfig(**TIMES).tissue(), sequence) == ""
+    pools = TissueConfig("semisolid", fraction="0:0.2:0.1")
+    words = pool_words(SimulationConfig(**TIMES, pools=pools).tissue(), sequence)
+    assert all(each in words for each in ("2 ms", "1.5"))
     assert all(each in words for each in ("semisolid", "f 0 to 0.2 (3 values)", "k 14 1/s", "T1b 340 ms", "G 15.1 us"))
 
 

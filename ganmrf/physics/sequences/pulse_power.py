@@ -9,7 +9,7 @@ import warnings
 import jax.numpy as jnp
 import numpy as np
 
-from ganmrf.pytrees import floating, is_traced, require, require_positive, require_scale
+from ganmrf.pytrees import first_wrong, floating, is_traced, require, require_positive, require_scale
 
 _LONGEST = 0.1  # s, of a pulse: 100 times the pulses of fingerprinting, and 1 ms is meant where more is given
 _SHORTEST = 0.3e-3  # s: see `require_pulse_durations`
@@ -23,8 +23,9 @@ def check_pulses(block, frames: int, dtype):
     Each is one number or (frames,). Without a duration the others say nothing, and are None, which is no leaf.
 
     Raises:
-      ValueError: a duration that is not positive or in ms by its size, a shape below 1, a fraction of magnetisation
-        outside 0 to 1, an angle that is not finite, another number of frames, or what goes with a duration without one.
+      ValueError: a duration that is not positive, longer than its frame or in ms by its size, a shape below 1, a
+        fraction of magnetisation outside 0 to 1, an angle that is not finite, another number of frames, or what goes
+        with a duration without one.
     """
     kind, unknown = type(block).__name__, getattr(block, "pulse_duration", 0) is None
     for name in (*_FIELDS, *_OF_POOL):
@@ -43,12 +44,25 @@ def check_pulses(block, frames: int, dtype):
         if name == "pulse_duration":
             require_positive(full, value)
             require_scale(full, value, _LONGEST, "s", "ms")
+            _require_room(full, value, getattr(block, "repetition_time", None))
         elif name == "pulse_shape":  # the mean of squares is never below the square of the mean
             require(full, value, lambda x: (x >= 1 - 1e-5) & np.isfinite(x), "1 or more, and finite")
         elif name == "saturation_angle":
             require(full, value, np.isfinite, "finite")
         else:
             require(full, value, lambda x: (x >= 0) & (x <= 1), "0 to 1")
+
+
+def _require_room(name, duration, repetition_time):
+    """Raises `ValueError` for pulses that last longer than their frames, where these are known."""
+    if repetition_time is None or is_traced(duration, repetition_time):
+        return
+    duration, end = np.broadcast_arrays(duration, repetition_time)
+    if (wrong := duration > end).any():
+        frame = end.flat[np.argmax(wrong)]
+        raise ValueError(
+            f"{name} must be no longer than the repetition time, {frame:.6g} s; got {first_wrong(duration, wrong)} s"
+        )
 
 
 def pulses_of(sequence, frames=slice(None)) -> dict:

@@ -124,3 +124,9 @@ def test_derivatives_by_the_power_are_central_differences():
 def test_powers_that_no_pulse_has_are_refused(make, words):
     with pytest.raises(ValueError, match=words):
         make()
+
+
+@pytest.mark.parametrize("duration", [12e-3, np.array([2e-3, 11e-3])])
+def test_a_pulse_that_outlasts_its_frame_is_refused(duration):
+    with pytest.raises(ValueError, match=r"Fisp\.pulse_duration must be no longer than the repetition time, 0\.01 s"):
+        Fisp([0.1, 0.2], 10e-3, 2e-3, pulse_duration=duration)
