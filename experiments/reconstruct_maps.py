@@ -73,7 +73,8 @@ class Config:
     simulation: SimulationConfig = group(SimulationConfig, defaults=AS_PLAYED)
 
     def __post_init__(self):
-        check_fit(self.reconstruction.estimate, self.simulation.pools)
+        if self.reconstruction.dictionary is None:  # which has a tissue of its own
+            check_fit(self.reconstruction.estimate, self.simulation.pools)
         file_stem(self.prefix)  # refused here, not after the work
         self.reconstruction.check_reads(self.input)
         source, folder = (pathlib.Path(path).resolve() for path in (self.input, self.output))

@@ -85,7 +85,7 @@ class VoxelModel:
         ranges = np.array([_range(name, facts[name], atoms[name]) for name in fitted])
         low, high, least, most, longest_step, settled = np.moveaxis(ranges, 1, 0)[..., None]
         ends = {name: (least, most) for name, least, most in zip(fitted, low[:, 0], high[:, 0], strict=True)}
-        ends |= {name: _ends(each if each.size else np.ones(1)) for name, each in known.items()}
+        ends |= {name: _ends(each if each.size else _usual(name, atoms)) for name, each in known.items()}
         t2, needed = _corners(type(tissue), ends)
         sequence, profile = dictionary.sequence, dictionary.slice_profile
         states = plan_n_states(sequence, needed, n_states=None, accuracy=_ACCURACY, slice_profile=profile)
@@ -250,6 +250,11 @@ def _longest_t2(fields):
 def _ordered_times(fields):
     """Pairs of fields of which the second does not exceed the first."""
     return [pair for pair in ORDERED_TIMES if pair[1] in fields]
+
+
+def _usual(name, atoms):
+    """Values of the atoms, which stand for those of voxels where there are none."""
+    return atoms.get(name, np.zeros(1))
 
 
 def _ends(values):

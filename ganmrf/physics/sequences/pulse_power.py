@@ -31,7 +31,7 @@ def check_pulses(block, frames: int, dtype):
     for name in (*_FIELDS, *_OF_POOL):
         value = getattr(block, name, None)
         if unknown and value is not None:
-            if is_traced(value) or np.ndim(value) or float(value) != 1.0:
+            if name == "saturation_angle" or is_traced(value) or np.ndim(value) or float(value) != 1.0:
                 raise ValueError(f"{kind}.{name} goes with a pulse_duration, which is None; got {value}")
             object.__setattr__(block, name, None)
         if unknown or value is None:
