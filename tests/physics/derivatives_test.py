@@ -47,7 +47,8 @@ def weighted(outputs):
 
 def with_tangents(sequence, tissue):
     named = {"with_b1": True, "with_off_resonance": tissue.off_resonance is not None}
-    return jax.tree.leaves(simulate_with_tangents(sequence, tissue, n_states=14, **named))
+    found = simulate_with_tangents(sequence, tissue, n_states=14, **named)
+    return [found.signal, *(found.by[name] for name in PARAMETERS if name in found.by)]
 
 
 def by_forward_mode(sequence, tissue):
