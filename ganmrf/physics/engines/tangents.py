@@ -108,11 +108,31 @@ def _moved(function, value):
 
     An output that is None costs the recurrence nothing; zeros would cost as much as any other numbers.
     """
-    closed = jax.make_jaxpr(function)(value)
-    reached = {id(variable) for variable in closed.jaxpr.invars}
-    for equation in closed.jaxpr.eqns:
-        if any(id(variable) in reached for variable in equation.invars):
-            reached.update(map(id, equation.outvars))
+    reached = _reached(jax.make_jaxpr(function)(value).jaxpr, [True])
     leaves, tree = jax.tree.flatten(jax.jvp(function, (value,), (jnp.ones_like(value),))[1])
-    kept = [leaf if id(out) in reached else None for leaf, out in zip(leaves, closed.jaxpr.outvars, strict=True)]
-    return jax.tree.unflatten(tree, kept)
+    return jax.tree.unflatten(tree, [leaf if found else None for leaf, found in zip(leaves, reached, strict=True)])
+
+
+def _reached(jaxpr, given):
+    """Whether each output of a jaxpr depends on any of the inputs that are ``given``, a flag each."""
+    reached = {id(variable) for variable, flag in zip(jaxpr.invars, given, strict=True) if flag}
+    for equation in jaxpr.eqns:
+        flags = _reached_through(equation, [id(variable) in reached for variable in equation.invars])
+        reached.update(id(variable) for variable, flag in zip(equation.outvars, flags, strict=True) if flag)
+    return [id(variable) in reached for variable in jaxpr.outvars]
+
+
+def _reached_through(equation, given):
+    """`_reached` of an equation: entry by entry of a loop or a function, else every output by any input."""
+    name, inner = equation.primitive.name, getattr(equation.params.get("jaxpr"), "jaxpr", None)
+    if name in ("jit", "pjit"):
+        return _reached(inner, given)
+    if name != "scan":
+        return [any(given)] * len(equation.outvars)
+    first, size = equation.params["num_consts"], equation.params["num_carry"]
+    while True:  # until no further entry of the carry is reached by another turn of the loop
+        found = _reached(inner, given)
+        carried = [flag or found[n] for n, flag in enumerate(given[first : first + size])]
+        if carried == given[first : first + size]:
+            return found
+        given = [*given[:first], *carried, *given[first + size :]]
