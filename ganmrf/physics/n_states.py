@@ -185,7 +185,7 @@ def _corners(box, slowest):
     same T1, and, lest exchange make it shorter where they differ in frequency, do not exchange.
     """
     own = jax.tree.map(lambda leaf: np.broadcast_to(leaf, box.shape).ravel()[slowest], box)
-    t1, t2, varied, alike = box.t1, own.t2, ("b1", "off_resonance", "fraction", "exchange_rate"), {}
+    t1, t2, varied, alike = box.t1, own.t2, ("b1", "off_resonance", "fraction", "exchange_rate", "t1_b"), {}
     if isinstance(box, ExchangingPools):
         t1, t2, varied = np.append(box.t1, box.t1_b), slowest_t2(own), ("b1", "off_resonance", "shift")
         alike = {"t2": t2, "t2_b": t2, "exchange_rate": 0.0, "fraction": 0.5}
