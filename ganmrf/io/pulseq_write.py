@@ -36,13 +36,17 @@ def write_pulseq(
     An ``excitation`` or ``limits`` of None have the defaults of `Excitation` and `ScannerLimits`.
 
     Raises:
-      ValueError: another suffix, a number of angles that is not that of the frames, limits exceeded, or times too short
+      ValueError: saturation pulses, another suffix, a number of angles that is not that of the frames, limits exceeded, or times too short
         for what must happen in them, with the frame and the shortest possible.
 
     References:
       Layton et al. 2017, doi:10.1002/mrm.26235. Jiang et al. 2015, doi:10.1002/mrm.25559.
     """
     require_fisp(sequence, "write_pulseq")
+    if sequence.saturation_angle is not None:
+        raise ValueError(
+            "Fisp.saturation_angle must be None for a Pulseq file: its pulses off resonance are not written"
+        )
     path = pathlib.Path(path)
     if path.suffix != ".seq":
         raise ValueError(f"{path}: a Pulseq file is named .seq")

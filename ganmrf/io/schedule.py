@@ -24,6 +24,7 @@ _COLUMNS = {  # field: names of its column, and units that the name may end with
     "rf_phase": (("rf_phase",), ("deg", "rad")),
     "saturation_angle": (("saturation_angle",), ("deg", "rad")),
     "pulse_duration": (("pulse_duration",), ("us", "ms", "s")),
+    "pulse_shape": (("pulse_shape",), ()),
 }
 _REQUIRED = {Fisp: ("flip_angle", "repetition_time", "echo_time"), Bssfp: ("flip_angle", "repetition_time")}
 
@@ -35,11 +36,11 @@ def read_schedule(
 
     One row a frame. Columns: ``flip_angle_deg`` (or ``_rad``; short name ``fa``), ``repetition_time_ms`` (or ``_us``,
     ``_s``; ``tr``), ``echo_time_ms`` (``te``), unless ``echo_time`` is given, and optionally ``inversion_time_ms``
-    (``ti``), with the same value in every row, ``pulse_duration_ms``, and with it ``saturation_angle_deg``. Of a
-    `Bssfp` also ``rf_phase_deg`` (or ``_rad``), without which the phase alternates; its echo times, too, may be
-    missing, and are then in the middle of the frames. Other columns are ignored. Cells are apart by commas, semicolons
-    or tabs. Warns of flip angles and repetition times so small that their unit seems to be another, and of phases that
-    are not 0 where a `Fisp` is read.
+    (``ti``), with the same value in every row, ``pulse_duration_ms``, and with it ``pulse_shape`` and
+    ``saturation_angle_deg``. Of a `Bssfp` also ``rf_phase_deg`` (or ``_rad``), without which the phase alternates; its
+    echo times, too, may be missing, and are then in the middle of the frames. Other columns are ignored. Cells are
+    apart by commas, semicolons or tabs. Warns of flip angles and repetition times so small that their unit seems to be
+    another, and of phases that are not 0 where a `Fisp` is read.
 
     Args:
       path: the CSV file.
@@ -82,8 +83,8 @@ def read_schedule(
 def write_schedule(path, sequence: Fisp):
     """Writes a sequence as a CSV file for `read_schedule`, in degrees and ms with six decimals, as `replacing` does.
 
-    Its inversion time, if any, is written in every row, and so are saturation angles and the duration of its pulses;
-    the shape of pulses is not.
+    Its inversion time, if any, is written in every row, and so are the duration and the shape of its pulses and
+    saturation angles.
     """
     require_fisp(sequence, "a schedule")
     columns = {
@@ -95,6 +96,7 @@ def write_schedule(path, sequence: Fisp):
         columns["inversion_time_ms"] = np.full(sequence.n_frames, 1e3 * float(sequence.inversion_time))
     for name, field, scale in (
         ("pulse_duration_ms", "pulse_duration", 1e3),
+        ("pulse_shape", "pulse_shape", 1.0),
         ("saturation_angle_deg", "saturation_angle", 180 / np.pi),
     ):
         if (value := getattr(sequence, field)) is not None:
@@ -138,9 +140,11 @@ def read_columns(path) -> dict[str, np.ndarray]:
 def _field_and_scale(path, title):
     stem, _, unit = title.lower().rpartition("_")
     for field, (names, units) in _COLUMNS.items():
+        if title.lower() in names and not units:
+            return field, 1.0
         if title.lower() in names:
             raise ValueError(f"{path}: column {title!r} has no unit: name it {title}_{' or '.join(units)}")
-        if stem in names:
+        if stem in names and units:
             if unit not in units:
                 raise ValueError(f"{path}: column {title!r}: unit {unit!r} is not one of {', '.join(units)}")
             return field, _SCALE[unit]

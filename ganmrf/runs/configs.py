@@ -128,17 +128,27 @@ class SimulationConfig:
         Raises:
           ValueError: a schedule that cannot be read, or fields that do not go with it.
         """
+        sequence = self._named()
+        return with_power(sequence, self._power(sequence)) if self.pools.saturated else sequence
+
+    def _named(self):
         names = "schedule", "schedule_slice", "frames", "echo_time_ms", "inversion_time_ms"
-        sequence = self.kind.named(**{name: getattr(self, name) for name in names})
-        return with_power(sequence, self.power()) if self.pools.saturated else sequence
+        return self.kind.named(**{name: getattr(self, name) for name in names})
 
     def power(self) -> Power:
-        """Duration and shape of the excitations.
+        """Duration and shape of the excitations: those of flags, of the schedule, or of the pulse of the slice.
 
         Raises:
-          ValueError: nothing says how long they last, or a pulse that cannot be read or made.
+          ValueError: nothing says how long they last, or a pulse or schedule that cannot be read or made.
         """
-        return self.powers.given(self.slice.power(self.slice_nodes, **self._pulse()))
+        return self._power(self._named() if self.names_sequence else None)
+
+    def _power(self, sequence):
+        played = self.slice.power(self.slice_nodes, **self._pulse())
+        for name in played._fields[:2]:  # a schedule in CSV may say them
+            if (own := getattr(sequence, f"pulse_{name}", None)) is not None:
+                played = played._replace(**{name: own})
+        return self.powers.given(played)
 
     def tissue(self) -> TissueModel:
         """The tissue grid that the fields name."""

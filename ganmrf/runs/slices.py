@@ -181,7 +181,7 @@ class PowerConfig:
 
     pulse_duration_ms: float | None = setting(
         None,
-        "duration of each excitation in ms; default: that of a .seq schedule or pulse, or with a --slice_model "
+        "duration of each excitation in ms; default: that of the schedule or of a .seq pulse, or with a --slice_model "
         f"{PULSE_DURATION_MS:g}",
         above=0,
         at_most=1e3 * LONGEST,
@@ -189,8 +189,8 @@ class PowerConfig:
     )
     pulse_shape: float | None = setting(
         None,
-        "mean of the squared waveform of each excitation over the squared mean; default: that of a .seq schedule or "
-        "pulse, or of the pulse of the slice, or else 1, a rectangle",
+        "mean of the squared waveform of each excitation over the squared mean; default: that of the schedule or of a "
+        ".seq pulse, or of the pulse of the slice, or else 1, a rectangle",
         at_least=1,
         goes_with=_SATURATED,
     )
@@ -205,7 +205,7 @@ class PowerConfig:
         if duration is None:
             raise ValueError(
                 "pulse_duration_ms is required, since a semisolid pool is saturated by the power of pulses: neither a "
-                ".seq file nor a --slice_model says how long they last"
+                "schedule nor a --slice_model says how long they last"
             )
         shape = played.shape if self.pulse_shape is None else self.pulse_shape
         return played._replace(duration=duration, shape=shape)

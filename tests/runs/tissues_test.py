@@ -11,6 +11,7 @@ import pytest
 from ganmrf.io.pulseq_settings import Excitation, Readout
 from ganmrf.io.pulseq_slice import read_power
 from ganmrf.io.pulseq_write import write_pulseq
+from ganmrf.io.schedule import write_schedule
 from ganmrf.physics.rf_pulse import gaussian, windowed_sinc
 from ganmrf.physics.sequences.blocks import Played, Train
 from ganmrf.physics.sequences.published import mrf_fisp
@@ -185,3 +186,15 @@ def test_a_second_pool_in_words():
 def test_another_model_of_the_slice_keeps_the_pools():
     pools = dataclasses.replace(semisolid(), slice=SliceConfig("full"))
     assert pools.with_slice("partitioned").pools == pools.pools
+
+
+def test_a_schedule_in_csv_brings_the_power_of_its_pulses(tmp_path):
+    path, shorter = tmp_path / "schedule.csv", {"pulse_duration_ms": 1.0}
+    written = dataclasses.replace(mrf_fisp(5), pulse_duration=3e-3, pulse_shape=1.7)
+    write_schedule(path, written)
+    config = SimulationConfig(schedule=str(path), **TIMES, pools=TissueConfig("semisolid"))
+    sequence = config.sequence()
+    np.testing.assert_allclose([sequence.pulse_duration, sequence.pulse_shape], [[3e-3] * 5, [1.7] * 5], rtol=1e-6)
+    np.testing.assert_allclose(config.power()[:2], [[3e-3] * 5, [1.7] * 5], rtol=1e-6)
+    flagged = dataclasses.replace(config, powers=PowerConfig(**shorter)).sequence()
+    np.testing.assert_allclose([float(flagged.pulse_duration), flagged.pulse_shape[0]], [1e-3, 1.7], rtol=1e-6)

@@ -11,8 +11,8 @@ from ganmrf.physics.sequences.blocks import Blocks, Played, PulseSequence, Train
 class Power(NamedTuple):
     """What saturates a semisolid pool, beside the flip angle of a pulse."""
 
-    duration: float | None  # s; None where nothing says it
-    shape: float  # mean of the squared waveform over the squared mean
+    duration: jax.Array | float | None  # s, one number or (frames,); None where nothing says it
+    shape: jax.Array | float  # mean of the squared waveform over the squared mean, likewise
     preparations: tuple[jax.Array, ...] = ()  # s, of the hard pulses of each `Played` block in turn
 
 
