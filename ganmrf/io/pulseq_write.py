@@ -36,8 +36,9 @@ def write_pulseq(
     An ``excitation`` or ``limits`` of None have the defaults of `Excitation` and `ScannerLimits`.
 
     Raises:
-      ValueError: saturation pulses, another suffix, a number of angles that is not that of the frames, limits exceeded, or times too short
-        for what must happen in them, with the frame and the shortest possible.
+      ValueError: saturation pulses, which it does not write; another suffix, a number of angles that is not that of
+        the frames, limits exceeded, or times too short for what must happen in them, with the frame and the shortest
+        possible.
 
     References:
       Layton et al. 2017, doi:10.1002/mrm.26235. Jiang et al. 2015, doi:10.1002/mrm.25559.
