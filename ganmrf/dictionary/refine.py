@@ -158,7 +158,7 @@ def _fitted(dictionary, fit, known):
     if fit is None:
         fit = fitted_parameters(dictionary, known)
     facts = parameters(dictionary.tissue)
-    for name in fit:
+    for name in (fit := (fit,) if isinstance(fit, str) else fit):
         if name not in facts:
             raise ValueError(f"--fit={name} is none of {', '.join(facts)}, which this tissue has")
         if name in known:

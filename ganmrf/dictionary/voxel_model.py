@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import itertools
+import warnings
 
 import jax
 import jax.numpy as jnp
@@ -138,7 +139,10 @@ class VoxelModel:
         fields = dict(zip(names, distinct, strict=True))
         step = np.minimum(np.searchsorted(self.ladder[0], _longest_t2(fields)), self.ladder.shape[1] - 1)
         states = self.ladder[1, step].astype(np.int32)
-        simulate = batched_simulator(derivatives_by(self.fitted), sequence, kind(**fields), profile, states)
+        with warnings.catch_warnings():  # of pools that a step names the other way than by convention
+            warnings.simplefilter("ignore")
+            tissue = kind(**fields)
+        simulate = batched_simulator(derivatives_by(self.fitted), sequence, tissue, profile, states)
         signals = None
         for places, results in simulate(np.arange(step.size), mesh):
             for n, each in enumerate(results):
@@ -208,7 +212,8 @@ def _range(name: str, parameter: Parameter, atoms):
         levels = levels[levels > 0]
         if not levels.size:
             raise ValueError(f"--fit={name}: all atoms of the dictionary have 0, which has no logarithm: leave it out")
-        return levels[0] / _MARGIN, levels[-1] * _MARGIN, -np.inf, np.inf, _LONGEST_STEP, _CONVERGED
+        high = max(min(levels[-1] * _MARGIN, parameter.scale[0]), levels[-1])  # no body has more
+        return levels[0] / _MARGIN, high, -np.inf, np.inf, _LONGEST_STEP, _CONVERGED
     if levels.size == 1:
         raise ValueError(
             f"--fit={name}: all atoms of the dictionary have {levels[0]:.4g}; a grid of several says "
