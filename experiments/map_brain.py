@@ -8,12 +8,12 @@ Example::
     ganmrf map_brain --output=runs/mt --tissue=semisolid --refine --size=96 --slice_model=none --pulse_duration_ms=2
 
 A noisy scan of the digital brain is matched with the dictionary. ``--refine`` also fits T1 and T2 between the atoms,
-with error bars, and counts how often their 95 % intervals hold the truth; ``--b1_known`` gives both the brain's B1.
-With ``--sequence=bssfp``, whose signal is of off-resonance too, B0 is mapped with T1 and T2: unless flags say
-otherwise, the brain is less than 30 Hz off resonance (``--b0_variation_hz``), and the dictionary has the coarse grid at
-every Hz from -30 to 30, compressed to rank 100. With ``--tissue=semisolid`` or ``exchanging``, white and grey matter
-have a second pool of spins, and so have the atoms, of the coarse grid unless flags say otherwise: its fraction is
-mapped with T1 and T2, and its errors are told beside their bounds.
+with error bars, writes the maps of that to ``fitted``, and counts how often their 95 % intervals hold the truth;
+``--b1_known`` gives both the brain's B1. With ``--sequence=bssfp``, whose signal is of off-resonance too, B0 is mapped
+with T1 and T2: unless flags say otherwise, the brain is less than 30 Hz off resonance (``--b0_variation_hz``), and the
+dictionary has the coarse grid at every Hz from -30 to 30, compressed to rank 100. With ``--tissue=semisolid`` or
+``exchanging``, white and grey matter have a second pool of spins, and so have the atoms, of the coarse grid unless
+flags say otherwise: its fraction is mapped with T1 and T2, and its errors are told beside their bounds.
 
 The ``--slice_model`` is of the scan and of the dictionary. Of the full slice, the default, the scan of one pool is also
 matched with dictionaries of the other models, whose bias the report and ``metrics.json`` tell
@@ -136,7 +136,10 @@ def main(config: Config, given: frozenset[str]):
     dictionary = results.dictionary
     fields = "t1", "t2", "off_resonance", *further_parameters(results.maps, results.refined, dictionary.tissue)
     what = {"fields": fields, "with_b1": np.ndim(dictionary.tissue.b1) > 0, "sidecar": describe(dictionary)}
-    write_maps(folder, results.maps, refined=results.refined, affine=results.brain.affine, **what)
+    what["affine"] = results.brain.affine
+    write_maps(folder, results.maps, **what)
+    if results.refined is not None:
+        write_maps(folder / "fitted", results.maps, refined=results.refined, **what)
     with replacing(folder / "maps.png") as path:
         maps_figure(results).savefig(path, dpi=160)
     write_brain_report(folder / "report.html", config, results)

@@ -8,7 +8,7 @@ from experiments.evaluation.generator import Evaluation, Scan, errors_against_tr
 from ganmrf.gan.generate import TrainedGenerator, generate
 from ganmrf.metrics import TISSUE_COLUMNS, format_tissues
 from ganmrf.physics.simulate import simulate
-from ganmrf.physics.tissue import Tissue
+from ganmrf.physics.tissue import FACTS, Tissue
 from ganmrf.report.figures import REFERENCE_TIMES, bias_figure, comparison_figure, fingerprint_figure
 from ganmrf.report.html import Picture, Section, Table
 from ganmrf.report.training_figures import error_distribution_figure, tissue_plane_figure, training_figure
@@ -88,14 +88,14 @@ def error_table(evaluation: Evaluation) -> Table:
 
 def bias_table(evaluation: Evaluation) -> Table:
     """Bias by every method's errors, in standard deviations of the noise."""
-    rows, count = [], 0
+    rows, count, named = [], 0, {name: parameter.name for name, parameter in FACTS.items()} | {"m0": "M0"}
     for name in evaluation.biases:
         biases = evaluation.counted_biases(name)
         determined = {each: values[np.isfinite(values)] for each, values in biases.items()}
         count = determined["t1"].size
         cells = [f"{value:.2g}" for values in determined.values() for value in list(summary(values).values())[:2]]
         rows.append([name, *cells])
-    columns = [f"{name}, {what}" for name in ("T1", "T2", "M0") for what in ("mean", "99 % below")]
+    columns = [f"{named[each]}, {what}" for each in determined for what in ("mean", "99 % below")]
     snr = next(iter(evaluation.maps))
     caption = (
         f"Bias that errors of fingerprints induce, over the standard deviation by noise, at {count} atoms of M0 = 1, "

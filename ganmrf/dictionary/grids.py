@@ -114,8 +114,9 @@ def pool_grid(kind: str, **axes) -> TissueModel:
     if missing := [name for name, axis in given.items() if axis is dataclasses.MISSING]:
         raise ValueError(f"a grid of the kind {kind} needs {', '.join(missing)}")
     given = {name: axis for name, axis in given.items() if axis is not None}
+    _require_memory({name: np.size(axis) for name, axis in given.items() if np.ndim(axis)}, facts)
     values = {name: _axis(kind, name, facts[name], axis) for name, axis in given.items()}
-    return TISSUES[kind](**given | _combinations(values, facts))
+    return TISSUES[kind](**given | _combinations(values))
 
 
 def _axis(kind, name, parameter, values):
@@ -133,13 +134,17 @@ def _axis(kind, name, parameter, values):
     return values
 
 
-def _combinations(values, facts):
+def _require_memory(sizes, facts):
+    """Raises `ValueError` where the memory does not hold every combination of axes of these sizes, by field."""
+    number = np.prod([float(size) for size in sizes.values()])
+    advice = f"larger steps of {', '.join(f'--{flag_name(name, facts[name])}' for name in sizes)} need less"
+    require_memory(_BYTES_AN_AXIS * len(sizes) * number, f"a grid of {number:.3g} combinations", advice)
+
+
+def _combinations(values):
     """The parameters that have an axis, in every combination that tissue can have, by name, (atoms,) each."""
     axes = {name: np.atleast_1d(each) for name, each in values.items() if each.ndim or name in ("t1", "t2")}
     axes = dict(sorted(axes.items(), key=lambda item: (item[0] == "off_resonance", item[0] != "b1")))  # others stay
-    number = np.prod([float(axis.size) for axis in axes.values()])
-    advice = f"larger steps of {', '.join(f'--{flag_name(name, facts[name])}' for name in axes)} need less"
-    require_memory(_BYTES_AN_AXIS * len(axes) * number, f"a grid of {number:.3g} combinations", advice)
     grid = values | dict(zip(axes, np.meshgrid(*axes.values(), indexing="ij", sparse=True), strict=True))
     possible = np.ones([axis.size for axis in axes.values()], bool)
     for t1, t2 in ORDERED_TIMES:
