@@ -10,6 +10,8 @@ phase) q`` and ``c, s`` the cosine and sine of the flip angle, a frame is::
 
 and a shift of the orders by ``turns``. What stands between frames n and n + 1 (inversions, saturations, preparations,
 delays) makes ``z -> A z + B`` on all orders, B at order 0, and multiplies the transverse states by k: it costs nothing.
+Of several pools p, q and z are vectors over them, E1, E2, A and k matrices, and pulses turn the transverse pools alone
+(`ganmrf.physics.pools`).
 """
 
 import dataclasses
