@@ -143,6 +143,8 @@ def write_design_report(path, settings, evaluated: Evaluation):
 
 def _basins(evaluated):
     best = evaluated.found.best
+    if best.size == 1:
+        return "The search had one start: others may end lower."
     spread = 100 * (best.max() / best.min() - 1)
     if spread <= 5:
         return f"All {best.size} starts end within {spread:.1f} % of each other."
