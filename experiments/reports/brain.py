@@ -8,6 +8,7 @@ from experiments.evaluation.parameters import further_parameters
 from experiments.evaluation.slices import errors_by_model
 from experiments.reports.generator import REFERENCE_NAMES, reference_tissue
 from ganmrf import simulate
+from ganmrf.dictionary.tissue_fields import kind_of_tissue
 from ganmrf.imaging.brain_tissues import BRAIN_TISSUES, brain_values
 from ganmrf.metrics import TISSUE_COLUMNS, format_tissues
 from ganmrf.physics.sequences.kinds import kind_of
@@ -121,7 +122,11 @@ def _shown(results, maps):
 def _sequence_section(results):
     dictionary = results.dictionary
     sequence, profile = dictionary.sequence, dictionary.slice_profile
-    tissue, names = (reference_tissue(), REFERENCE_NAMES) if _kind(results) == "one_pool" else _brain_tissue(results)
+    tissue, names = (
+        (reference_tissue(), REFERENCE_NAMES)
+        if kind_of_tissue(dictionary.tissue) == "one_pool"
+        else _brain_tissue(results)
+    )
     apart = dictionary.tissue.off_resonance is not None
     if apart:  # complex signals, of which the magnitude is shown: balanced ones change their sign from frame to frame
         tissue = dataclasses.replace(tissue, off_resonance=0.0)
@@ -258,7 +263,8 @@ def covered_names(row) -> dict[str, str]:
 
 def _assumed(results):
     """What the dictionary has of each parameter of which it has one value, where a tissue of the brain has another."""
-    tissue, kind = results.dictionary.tissue, _kind(results)
+    tissue = results.dictionary.tissue
+    kind = kind_of_tissue(tissue)
     for name, parameter in parameters(tissue).items():
         value = getattr(tissue, name)
         if name in ("b1", *results.refined.stds) or value is None or np.ptp(value):
@@ -274,17 +280,13 @@ def _assumed(results):
             yield f"{parameter.name} is {per * own:.4g} instead of {enumerated(others)}"
 
 
-def _kind(results):
-    """The kind of the dictionary's tissue by the name of its flag."""
-    return next(name for name, kind in TISSUES.items() if isinstance(results.dictionary.tissue, kind))
-
-
 def _brain_tissue(results):
     """White matter, grey matter and CSF of the brain with a second pool, and what figures call them."""
-    values = {name: brain_values(_kind(results))[name] for name in BRAIN_TISSUES}
+    kind = kind_of_tissue(results.dictionary.tissue)
+    values = {name: brain_values(kind)[name] for name in BRAIN_TISSUES}
     fields = {field: [of_tissue[field] for of_tissue in values.values()] for field in values[BRAIN_TISSUES[0]]}
     names = [f"{name} {1e3 * each['t1']:.0f}/{1e3 * each['t2']:.0f} ms" for name, each in values.items()]
-    return TISSUES[_kind(results)](**fields), names
+    return TISSUES[kind](**fields), names
 
 
 def _refined_section(config, results):

@@ -18,7 +18,7 @@ from ganmrf.physics.tissue import SemisolidPool
 
 
 class Effect(NamedTuple):
-    """A map of the pools; entries are numbers or arrays (lanes,)."""
+    """A map of the pools; entries are numbers or arrays (lanes,), or of many frames at once (frames, lanes or 1)."""
 
     longitudinal: tuple  # A
     recovery: tuple  # B
@@ -47,6 +47,40 @@ def between_trains(blocks, tissue) -> tuple[Effect | None, list[Effect | None]]:
             effect = _effect(block, played.get(number), waited[number], tissue)
             effects[-1] = effect if effects[-1] is None else effects[-1].then(effect)
     return effects[0], effects[1:]
+
+
+def followed(frames: Effect, ends, effects) -> Effect:
+    """Frames, each of which ``ends`` is followed by one of ``effects``, of `between_trains`.
+
+    The rows are set one after the other in a loop: without it XLA would copy all values for every row, or, of arrays
+    that are joined, compute each by a branch of its own.
+    """
+
+    def widened(values, factors):
+        lanes = max(np.shape(each)[-1] if np.ndim(each) else 1 for each in jax.tree.leaves((values, factors)))
+        values = jax.tree.map(lambda each: jnp.broadcast_to(each, (len(each), lanes)), values)
+
+        def stacked(value, *rows):
+            rows = [jnp.broadcast_to(jnp.atleast_1d(row), (1, lanes)) for row in rows]
+            return jnp.stack(rows).astype(value.dtype)
+
+        return values, jax.tree.map(stacked, values, *factors)
+
+    longitudinals = [(effect.longitudinal, effect.recovery) for effect in effects]
+    (along, recovery), of_along = widened((frames.longitudinal, frames.recovery), longitudinals)
+    across, of_across = widened(frames.transverse, [effect.transverse for effect in effects])
+    free, of_free = widened(frames.free, [effect.free for effect in effects])
+
+    def set_row(frames, inputs):
+        end, effect = inputs
+        row = jax.tree.map(lambda values: lax.dynamic_slice_in_dim(values, end, 1), frames).then(effect)
+        return jax.tree.map(lambda old, each: lax.dynamic_update_slice_in_dim(old, each, end, 0), frames, row), None
+
+    frames = Effect(along, recovery, across, free)
+    inputs = jnp.asarray(ends), Effect(*of_along, of_across, of_free)
+    if len(ends) == 1:  # XLA aborts on a loop of one turn within one kernel.
+        return set_row(frames, jax.tree.map(lambda each: each[0], inputs))[0]
+    return lax.scan(set_row, frames, inputs)[0]
 
 
 def _all_waited(blocks, tissue):

@@ -17,15 +17,14 @@ Of several pools p, q and z are vectors over them, E1, E2, A and k matrices, and
 import dataclasses
 import functools
 import operator
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from ganmrf.physics.between_trains import between_trains
-from ganmrf.physics.pools import applied, equilibrium, longitudinal, product, saturated, transverse
+from ganmrf.physics.between_trains import Effect, between_trains, followed
+from ganmrf.physics.pools import applied, equilibrium, longitudinal, saturated, transverse
 from ganmrf.physics.rf_pulse import LARGEST_ANGLE
 from ganmrf.physics.sequences.blocks import HalfTurns, Played, Train
 from ganmrf.physics.sequences.fisp import Fisp
@@ -251,11 +250,11 @@ def lower(sequence, tissue) -> Coefficients:
     if isinstance(tissue, SemisolidPool):
         powers = jnp.concatenate([saturating_power(train, 1.0) for train in trains])
         along = saturated(voxels, along, lax.optimization_barrier(powers) * voxels.b1**2)
-    frames = _Frames(along, recovery, transverse(voxels, times), times)
+    frames = Effect(along, recovery, transverse(voxels, times), times)
     ends = np.cumsum([train.n_frames for train in trains]) - 1
     prepared = [(end, effect) for end, effect in zip(ends, after[:-1], strict=False) if effect is not None]
     if prepared:
-        frames = _with_effects(frames, *zip(*prepared, strict=True))
+        frames = followed(frames, *zip(*prepared, strict=True))
     sign, phase = _phases(trains, "rf_phase")
     received, receiver = _phases(trains, "receiver_phase")
     step, seen = _steps(sign), sign * received
@@ -264,7 +263,7 @@ def lower(sequence, tissue) -> Coefficients:
         off = 0.0 if voxels.off_resonance is None else voxels.off_resonance
         phase, receiver = (0.0 if each is None else each for each in (phase, receiver))
         phase = jnp.broadcast_to(phase, (len(sign),))
-        turn = 2 * jnp.pi * off * frames.times + (phase - jnp.append(phase[1:], phase[-1:]))[:, None]
+        turn = 2 * jnp.pi * off * frames.free + (phase - jnp.append(phase[1:], phase[-1:]))[:, None]
         echo_turn = 2 * jnp.pi * off * echoes + (phase - receiver)[:, None]
     across = jax.tree.map(lambda entry: _parts(step[:, None] * entry, dtype), _without_rest(frames.transverse))
     decay = transverse(voxels, echoes)
@@ -282,56 +281,6 @@ def lower(sequence, tissue) -> Coefficients:
         echo=echo,
         echo_turn=None if echo_turn is None else _widened(echo_turn, across[0][0][0]).astype(dtype),
     )
-
-
-class _Frames(NamedTuple):
-    """What frames do between pulses: entries (frames, lanes or 1)."""
-
-    longitudinal: tuple
-    recovery: tuple
-    transverse: tuple
-    times: jax.Array  # in which transverse magnetisation precesses, s
-
-
-def _with_effects(frames, ends, effects):
-    """The frames, each of which ``ends`` is followed by one of ``effects``, of `between_trains`.
-
-    The rows are set one after the other in a loop: without it XLA would copy all values for every row, or, of arrays
-    that are joined, compute each by a branch of its own.
-    """
-
-    def widened(values, factors):
-        lanes = max(np.shape(each)[-1] if np.ndim(each) else 1 for each in jax.tree.leaves((values, factors)))
-        values = jax.tree.map(lambda each: jnp.broadcast_to(each, (len(each), lanes)), values)
-        return values, lanes
-
-    longitudinals = [(effect.longitudinal, effect.recovery) for effect in effects]
-    (along, recovery), lanes = widened((frames.longitudinal, frames.recovery), longitudinals)
-    across, lanes_across = widened(frames.transverse, [effect.transverse for effect in effects])
-
-    def stacked(lanes, like, *rows):
-        return jnp.stack([jnp.broadcast_to(jnp.atleast_1d(row), (1, lanes)) for row in rows]).astype(like)
-
-    dtypes = frames.recovery[0].dtype, frames.transverse[0][0].dtype
-    inputs = (
-        jnp.asarray(ends),
-        jax.tree.map(functools.partial(stacked, lanes, dtypes[0]), *longitudinals),
-        jax.tree.map(functools.partial(stacked, lanes_across, dtypes[1]), *(effect.transverse for effect in effects)),
-        stacked(1, frames.times.dtype, *(effect.free for effect in effects)),
-    )
-
-    def set_row(frames, inputs):
-        end, (a, b), k, free = inputs
-        row = jax.tree.map(lambda values: lax.dynamic_slice_in_dim(values, end, 1), frames)
-        own = applied(a, row.recovery)
-        recovery = tuple(kept + given for kept, given in zip(own, b, strict=True))
-        new = _Frames(product(a, row.longitudinal), recovery, product(k, row.transverse), row.times + free)
-        return jax.tree.map(lambda old, each: lax.dynamic_update_slice_in_dim(old, each, end, 0), frames, new), None
-
-    frames = _Frames(along, recovery, across, frames.times)
-    if len(ends) == 1:  # XLA aborts on a loop of one turn within one kernel.
-        return set_row(frames, jax.tree.map(lambda each: each[0], inputs))[0]
-    return lax.scan(set_row, frames, inputs)[0]
 
 
 def _without_rest(matrix):

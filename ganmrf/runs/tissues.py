@@ -6,6 +6,7 @@ import numpy as np
 
 from ganmrf.dictionary.grids import ranges_in, values_in_ranges
 from ganmrf.dictionary.pool_defaults import DEFAULTS
+from ganmrf.dictionary.tissue_fields import kind_of_tissue
 from ganmrf.physics.sequences.blocks import PulseSequence, Train
 from ganmrf.physics.tissue import TISSUES, Parameter, TissueModel, flag_name, parameters
 from ganmrf.pytrees import require
@@ -174,8 +175,7 @@ def pool_words(tissue: TissueModel, sequence: PulseSequence) -> str:
 
     There are none of one pool.
     """
-    kind = next(name for name, cls in TISSUES.items() if type(tissue) is cls)
-    told = []
+    kind, told = kind_of_tissue(tissue), []
     for field, parameter in parameters(tissue).items():
         if field in OF_ONE_POOL or (value := getattr(tissue, field)) is None:
             continue

@@ -1,15 +1,14 @@
 """Trains without dephasing: a voxel is one isochromat, which pulses turn about x, and frames about z."""
 
-import functools
-import operator
-
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from ganmrf.physics.engines import one_kernel
 from ganmrf.physics.engines.looping import in_blocks
+from ganmrf.physics.engines.parts import times, total
 from ganmrf.physics.lowering import Coefficients
+from ganmrf.physics.pools import applied
 
 
 def isochromats(coefficients: Coefficients, block: int, in_kernel: bool) -> tuple[jax.Array, ...]:
@@ -62,35 +61,19 @@ def relaxed(state, along, across, recovery, turning):
     """Isochromats after relaxation, exchange and the turn of a frame, whose cosine and sine it is, or nothing."""
     mobile, z = state
     recovery = (1 - along[0][0],) if recovery is None else recovery
-    z = tuple(
-        _summed([entry * each for entry, each in zip(row, z, strict=True)]) + own
-        for row, own in zip(along, recovery, strict=True)
-    )
-    if turning:
-        cos, sin = turning
-        mobile = [(cos * x - sin * y, cos * y + sin * x) for x, y in mobile]
+    z = tuple(kept + own for kept, own in zip(applied(along, z), recovery, strict=True))
+    mobile = [times(turning, pool) for pool in mobile] if turning else mobile
     return tuple(_across(row, mobile) for row in across), z
 
 
 def _across(row, mobile):
     """Transverse magnetisation of a pool from a row of entries, real or complex."""
-    terms = [
-        (entry[0] * pool[0] - entry[1] * pool[1], entry[0] * pool[1] + entry[1] * pool[0])
-        if len(entry) > 1
-        else tuple(entry[0] * part for part in pool)
-        for entry, pool in zip(row, mobile, strict=True)
-    ]
-    return tuple(_summed(parts) for parts in zip(*terms, strict=True))
+    return tuple(total([times(entry, pool) for entry, pool in zip(row, mobile, strict=True)]))
 
 
 def at_echo(after_pulse, echo, cos=None, sin=None) -> tuple[jax.Array, ...]:
     """Magnetisation at an echo, (real part,) or (real, imaginary), from that of each pool right after the pulse."""
     if cos is None:
         return _across(echo, after_pulse)
-    real, imaginary = after_pulse[0] if len(echo) == 1 else _across(echo, after_pulse)
-    seen = cos * real - sin * imaginary, cos * imaginary + sin * real
-    return tuple(echo[0][0] * part for part in seen) if len(echo) == 1 else seen  # as rounding has always been
-
-
-def _summed(values):
-    return functools.reduce(operator.add, values)
+    seen = times((cos, sin), after_pulse[0] if len(echo) == 1 else _across(echo, after_pulse))
+    return tuple(times(echo[0], seen) if len(echo) == 1 else seen)  # as rounding has always been

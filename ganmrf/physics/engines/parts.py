@@ -1,5 +1,7 @@
 """Arithmetic on states as lists of their parts: one real part, or a real and an imaginary one."""
 
+import functools
+
 
 def cut(state, orders):
     """Some orders of a state."""
@@ -27,3 +29,9 @@ def conjugate(state):
 def summed(state, other):
     """The sum of two states."""
     return [a + b for a, b in zip(state, other, strict=True)]
+
+
+def total(states):
+    """The sum of the states that are not None, if there are any."""
+    found = [each for each in states if each is not None]
+    return functools.reduce(summed, found) if found else None

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from ganmrf.physics.engines.parts import added, conjugate, summed, times
+from ganmrf.physics.engines.parts import added, conjugate, summed, times, total
 
 
 class Frames(NamedTuple):
@@ -141,12 +141,6 @@ def conjugated(rows):
 def mapped(matrix, pools):
     """Rows of entries times pools; None for a row without entries."""
     return [total(times(entry, pool) for entry, pool in zip(row, pools, strict=True) if entry) for row in matrix]
-
-
-def total(states):
-    """The sum of the states that are not None, if there are any."""
-    found = [each for each in states if each is not None]
-    return functools.reduce(summed, found) if found else None
 
 
 def written(buffers, updates):

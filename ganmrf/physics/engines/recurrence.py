@@ -22,7 +22,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from ganmrf.physics.engines.looping import double_buffered, in_blocks, sum_orders
-from ganmrf.physics.engines.parts import added, conjugate, cut, summed
+from ganmrf.physics.engines.parts import added, conjugate, cut, summed, total
 from ganmrf.physics.engines.pool_frames import (
     Frames,
     States,
@@ -32,7 +32,6 @@ from ganmrf.physics.engines.pool_frames import (
     frame_and_turned,
     mapped,
     matrix_of,
-    total,
     written,
 )
 

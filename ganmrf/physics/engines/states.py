@@ -11,13 +11,13 @@ shape: one compiled program serves every number up to its ``max_states``.
 """
 
 import functools
-import operator
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from ganmrf.physics.engines import one_kernel
+from ganmrf.physics.engines.parts import total
 
 # States above order 0 that the one-kernel form updates at a time: fewer cost more loop steps, more cost states that
 # nothing needs.
@@ -145,8 +145,8 @@ def _excited(states, factors, turning, first, size):
     up, down = [], []
     for row in across:
         terms = [(each, list(zip(*pool, strict=True))) for each, pool in zip(row, mobile, strict=True)]
-        up.append(_summed([_times(each, parts, 1) for each, parts in terms]))
-        down.append(_summed([_times(each, parts, -1) for each, parts in terms]))
+        up.append(total([_times(each, parts, 1) for each, parts in terms]))
+        down.append(total([_times(each, parts, -1) for each, parts in terms]))
     new_z = []
     for row in along:
         terms = [
@@ -154,17 +154,12 @@ def _excited(states, factors, turning, first, size):
             for (d, h), pool in zip(row, mobile, strict=False)
         ]
         rest = zip(row[len(mobile) :], z[len(mobile) :], strict=True)
-        new_z.append(_summed(terms + [[each * w for w in parts] for (each,), parts in rest]))
+        new_z.append(total(terms + [[each * w for w in parts] for (each,), parts in rest]))
     if turning:
         cos, sin = turning
         up = [[cos * x - sin * y, cos * y + sin * x] for x, y in up]
         down = [[cos * x + sin * y, cos * y - sin * x] for x, y in down]
     return up, down, new_z
-
-
-def _summed(pools):
-    """The sum over pools, part by part."""
-    return [functools.reduce(operator.add, parts) for parts in zip(*pools, strict=True)]
 
 
 def _times(factors, parts, sign):
