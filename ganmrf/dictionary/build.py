@@ -28,6 +28,8 @@ class Dictionary:
       slice_profile: the slice profile that was simulated, or None for a uniform slice.
       basis: None, or orthonormal columns (frames, rank), float64 or complex128: a signal's coefficients are ``signal @
         basis``.
+      errors: None for simulated fingerprints; of generated ones an upper estimate of the norm of the difference of each
+        row from that of the simulated atom, of unit norm, and in the basis, too, if there is one, (atoms,).
     """
 
     tissue: TissueModel
@@ -36,6 +38,13 @@ class Dictionary:
     sequence: PulseSequence
     slice_profile: SliceModel | None = None
     basis: np.ndarray | None = None
+    errors: np.ndarray | jax.Array | None = None
+
+    def rows(self, index) -> "Dictionary":
+        """The dictionary of some of the atoms, by a slice or an array of rows or booleans."""
+        parts = {name: getattr(self, name) for name in ("fingerprints", "norms", "errors")}
+        parts = {name: each[index] for name, each in parts.items() if each is not None}
+        return dataclasses.replace(self, tissue=self.tissue.rows(index), **parts)
 
 
 def build_dictionary(

@@ -51,7 +51,11 @@ def compress(dictionary: Dictionary, rank: int) -> tuple[Dictionary, float]:
     check_rank(rank, *atoms.shape)
     basis = svd_basis(atoms, rank)
     fingerprints, norms, left_out = project(atoms, dictionary.norms, basis)
-    compressed = dataclasses.replace(dictionary, fingerprints=fingerprints, norms=norms, basis=basis)
+    parts = {"fingerprints": fingerprints, "norms": norms, "basis": basis}
+    if dictionary.errors is not None:  # vectors u and v, made of unit norm, differ by 2 |u - v| / (|u| + |v|) at most
+        errors, kept = np.asarray(dictionary.errors), np.sqrt(1 - np.minimum(left_out, 1))
+        parts["errors"] = np.divide(errors, kept - errors / 2, out=np.full(errors.shape, 2.0), where=kept > errors)
+    compressed = dataclasses.replace(dictionary, **parts)
     return compressed, float(1 - left_out.mean())
 
 

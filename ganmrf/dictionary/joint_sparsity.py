@@ -171,10 +171,8 @@ def _apart(components):
 
 def _atoms(dictionary, rows):
     """The dictionary of these atoms."""
-    tissue, norms = dictionary.tissue.rows(rows), np.asarray(dictionary.norms)[rows]
-    return dataclasses.replace(
-        dictionary, tissue=tissue, fingerprints=np.asarray(dictionary.fingerprints[rows]), norms=norms
-    )
+    found = dictionary.rows(rows)
+    return dataclasses.replace(found, fingerprints=np.asarray(found.fingerprints), norms=np.asarray(found.norms))
 
 
 def _search_basis(dictionary):

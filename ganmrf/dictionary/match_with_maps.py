@@ -137,18 +137,17 @@ def _together(rows):
 
 
 def _arrays(dictionary, groups):
-    """Fingerprints and norms of a dictionary, by name, in memory where the rows of a group are scattered."""
-    fingerprints, norms = dictionary.fingerprints, dictionary.norms
+    """Fingerprints, norms and errors of a dictionary, by name, in memory where the rows of a group are scattered."""
+    fingerprints, norms, errors = dictionary.fingerprints, dictionary.norms, dictionary.errors
     if not all(map(_together, groups)):
         if not isinstance(fingerprints, np.ndarray | jax.Array):
             needed = fingerprints.shape[0] * fingerprints.shape[1] * fingerprints.dtype.itemsize
             require_memory(needed, "a dictionary whose atoms of one known value are scattered", "compress it")
         fingerprints, norms = map(np.asarray, (fingerprints, norms))
-    return {"fingerprints": fingerprints, "norms": norms}
+        errors = None if errors is None else np.asarray(errors)
+    return {"fingerprints": fingerprints, "norms": norms, "errors": errors}
 
 
 def _part(dictionary, rows):
     """The atoms of a dictionary in these rows, which ascend; rows that follow each other are not copied."""
-    rows = slice(rows[0], rows[-1] + 1) if _together(rows) else rows
-    arrays = {"fingerprints": dictionary.fingerprints[rows], "norms": dictionary.norms[rows]}
-    return dataclasses.replace(dictionary, tissue=dictionary.tissue.rows(rows), **arrays)
+    return dictionary.rows(slice(rows[0], rows[-1] + 1) if _together(rows) else rows)

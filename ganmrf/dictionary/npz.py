@@ -35,8 +35,9 @@ AXES = {  # name of a variable in the file: its axes
     "slice_nodes": ("nodes",),
     "slice_weights": ("nodes",),
     "basis": ("frames", "columns"),
+    "errors": ("atoms",),
 }
-OPTIONAL = {"inversion_time_s", "slice_nodes", "slice_weights", "basis"} | tissue_fields.OPTIONAL
+OPTIONAL = {"inversion_time_s", "slice_nodes", "slice_weights", "basis", "errors"} | tissue_fields.OPTIONAL
 _REAL = ("float32", "float64")
 _COMPLEX = (*_REAL, "complex64", "complex128")
 
@@ -187,6 +188,7 @@ def fields_of(dictionary: Dictionary) -> dict[str, np.ndarray]:
     """The arrays of a dictionary by their names on disk; fields that are None are absent."""
     tissue = fields_of_tissue(dictionary.tissue)
     fields = {"dictionary": dictionary.fingerprints, "norms": dictionary.norms, **tissue, "basis": dictionary.basis}
+    fields["errors"] = dictionary.errors
     fields = {name: np.asarray(value) for name, value in fields.items() if value is not None}
     return fields | fields_of_sequence(dictionary.sequence) | fields_of_slice(dictionary.slice_profile)
 
@@ -209,8 +211,8 @@ def dictionary_of(path, fields) -> Dictionary:
     """The dictionary that has these fields: the inverse of `fields_of`; errors of impossible values name the path."""
     sequence = sequence_of(path, fields)
     check_shapes(path, fields, sequence.n_frames)
-    tissue, profile, basis = tissue_of(path, fields), slice_of(path, fields), fields.get("basis")
-    return Dictionary(tissue, fields["dictionary"], fields["norms"], sequence, profile, basis)
+    tissue, profile, optional = tissue_of(path, fields), slice_of(path, fields), map(fields.get, ("basis", "errors"))
+    return Dictionary(tissue, fields["dictionary"], fields["norms"], sequence, profile, *optional)
 
 
 def check_shapes(path, fields, n_frames: int | None = None):
@@ -246,6 +248,7 @@ def _check(path, fields, n_frames):
     for name in fields.keys() - AXES.keys() - {*TEXTS} - slice_fields.NAMES:
         _check_dtype(path, name, fields[name], DTYPES)
     require_positive(f"{path}: norms", fields["norms"])
+    require(f"{path}: errors", fields.get("errors", 0.0), lambda x: (x >= 0) & (x <= 2), "0 to 2")  # of unit vectors
     # Rounding of a norm in float32 stays below 1e-5; rows that were never normalised are off by far more.
     with np.errstate(all="ignore"):  # infinite entries fail the checks below
         squares = np.linalg.vecdot(fields["dictionary"], fields["dictionary"]).real

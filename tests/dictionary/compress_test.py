@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ganmrf.dictionary.build import build_dictionary
-from ganmrf.dictionary.compress import build_compressed, compress, svd_basis
+from ganmrf.dictionary.compress import build_compressed, compress, project, svd_basis
 from ganmrf.dictionary.grids import grid_of, tissue_grid
 from ganmrf.physics.sequences.bssfp import Bssfp
 from ganmrf.physics.sequences.published import mrf_fisp
@@ -44,6 +44,18 @@ def test_rows_restore_the_fingerprints(dictionary):
     signals = dictionary.norms[:, None] * dictionary.fingerprints
     error = np.linalg.norm(restored - signals, axis=1) / dictionary.norms
     np.testing.assert_allclose(np.mean(error**2), 1 - kept, rtol=1e-2)  # orthonormal: what is not kept is the error
+
+
+@pytest.mark.parametrize("rank", [2, 12])
+def test_errors_of_generated_atoms_hold_in_the_basis(dictionary, rank):
+    """Whatever a basis leaves out, errors of coefficients are no larger than what is said of them."""
+    moved = dictionary.fingerprints + 1e-2 * np.random.default_rng(0).standard_normal((297, 200)) / np.sqrt(200)
+    moved /= np.linalg.norm(moved, axis=1, keepdims=True)
+    errors = np.linalg.norm(moved - dictionary.fingerprints, axis=1)
+    found, _ = compress(dataclasses.replace(dictionary, fingerprints=moved, errors=errors), rank)
+    exact, _, _ = project(dictionary.fingerprints, dictionary.norms, found.basis)
+    assert (np.linalg.norm(found.fingerprints - exact, axis=1) <= found.errors).all()
+    assert (found.errors >= errors).all()
 
 
 def test_complex_fingerprints_have_a_complex_basis(dictionary):

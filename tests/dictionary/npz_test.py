@@ -19,7 +19,9 @@ from ganmrf.physics.tissue import Tissue
 FORMATS = (".npz", ".mat")
 
 
-def dictionary(*, atoms=5, frames=7, rank=None, b1=1.0, inversion_time=0.018, profile=False, dtype=np.float32):
+def dictionary(
+    *, atoms=5, frames=7, rank=None, b1=1.0, inversion_time=0.018, profile=False, dtype=np.float32, errors=None
+):
     rng = np.random.default_rng(0)
     columns = frames if rank is None else rank
     rows = rng.standard_normal((atoms, columns))
@@ -39,6 +41,7 @@ def dictionary(*, atoms=5, frames=7, rank=None, b1=1.0, inversion_time=0.018, pr
         ),
         slice_profile=SliceProfile(np.array([0.3, 0.9]), np.array([0.25, 0.75])) if profile else None,
         basis=None if rank is None else np.linalg.qr(rng.standard_normal((frames, rank)))[0],
+        errors=None if errors is None else np.full(atoms, errors, real),
     )
 
 
@@ -57,6 +60,8 @@ def assert_identical(actual, expected):
         {},
         {"inversion_time": None, "b1": [0.8, 0.9, 1.0, 1.1, 1.2]},
         {"rank": 3, "profile": True},
+        {"rank": 2, "errors": 1e-3},
+        {"errors": 0.0},
         {"rank": 1, "dtype": np.complex64},
         {"atoms": 1},
         {"atoms": 1, "b1": [0.9], "frames": 1},
@@ -235,6 +240,8 @@ def one_line(error):
         ({"norms": np.full(5, -1, np.float32)}, "norms must be positive and finite; got -1"),
         ({"basis": np.ones((7, 7))}, "basis must be orthonormal.*got 7 at index 0, 0"),
         ({"slice_nodes": np.ones(2)}, "slice_nodes and slice_weights must come together"),
+        ({"errors": np.full(5, -1e-3, np.float32)}, "errors must be 0 to 2; got -0.001"),
+        ({"errors": np.full(4, 1e-3, np.float32)}, r"errors has shape \(4,\), but there are 5 atoms"),
     ],
     ids=str,
 )
@@ -317,18 +324,12 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch, suffix,
 
 def blocks_of(whole, size):
     for start in range(0, whole.norms.size, size):
-        rows = slice(start, start + size)
-        yield dataclasses.replace(
-            whole,
-            tissue=Tissue(whole.tissue.t1[rows], whole.tissue.t2[rows], whole.tissue.b1),
-            fingerprints=whole.fingerprints[rows],
-            norms=whole.norms[rows],
-        )
+        yield whole.rows(slice(start, start + size))
 
 
 @pytest.mark.parametrize("rank", [None, 3])
 def test_blocks_make_the_file_of_the_whole(tmp_path, rank):
-    whole = dictionary(atoms=11, rank=rank, profile=True)
+    whole = dictionary(atoms=11, rank=rank, profile=True, errors=1e-3)
     save_dictionary(tmp_path / "whole.npz", whole)
     save_dictionary_in_blocks(tmp_path / "blocks.npz", blocks_of(whole, 4), 11)
     with np.load(tmp_path / "whole.npz") as one, np.load(tmp_path / "blocks.npz") as other:
