@@ -1,19 +1,21 @@
 """What the tissues that are checked say of a sequence: how many anchors, and which sentinels become anchors, too.
 
 In all functions ``signals`` are those of the anchors, (anchors, frames), and ``truth`` those of held-out tissues and
-sentinels, (tissues + sentinels, frames): over n, and right after each pulse. ``added`` are rows of the sentinels.
+sentinels, (tissues + sentinels, frames): over n, and where signals are combined (`echoes`). ``added`` are rows of the
+sentinels.
 """
 
 import jax
 import numpy as np
 
 from ganmrf.anchors.certificate import direction_errors
+from ganmrf.anchors.echoes import echo_times, until_echo, without_echo
 from ganmrf.anchors.generator import AnchoredGenerator
-from ganmrf.anchors.joint_features import echo_times, until_echo, without_echo
 from ganmrf.anchors.sentinels import joined
 from ganmrf.gan.real_columns import weighted
 from ganmrf.physics.sequences.blocks import PulseSequence
 from ganmrf.physics.simulate_many import simulate_few
+from ganmrf.physics.slice_profile import SliceModel
 
 ROUNDS = 4  # of completion: with the next figure 12 of 40 or more sentinels at most, so that most of them only check
 _A_ROUND = 3  # sentinels that become anchors at a time
@@ -22,7 +24,11 @@ _DEARER = 1.1  # how much larger completion may make the mean error, to make the
 
 
 def anchors_and_truth(
-    generator: AnchoredGenerator, sequence: PulseSequence, sizes: list[int], wanted: float
+    generator: AnchoredGenerator,
+    sequence: PulseSequence,
+    slice_profile: SliceModel | None,
+    sizes: list[int],
+    wanted: float,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Simulates as few anchors as reach the wanted error, or as many as the last of ``sizes``: ``signals``, ``truth``.
 
@@ -37,10 +43,10 @@ def anchors_and_truth(
         known = 0 if signals is None else len(signals)
         new, norms = slice(known, size), generator.anchor_norms[known:size, None]
         if truth is None:
-            found = _simulated(generator, sequence, joined(anchors.rows(new), held_out, sentinels))
+            found = _simulated(sequence, slice_profile, joined(anchors.rows(new), held_out, sentinels))
             signals, truth = found[:size] / norms, found[size:] / generator.checked_norms[:, None]
         else:
-            signals = np.concatenate([signals, _simulated(generator, sequence, anchors.rows(new)) / norms])
+            signals = np.concatenate([signals, _simulated(sequence, slice_profile, anchors.rows(new)) / norms])
         if size < sizes[-1] and _errors(generator, sequence, signals, truth, np.empty(0, int)).max() <= wanted:
             break
     return signals, truth
@@ -112,7 +118,7 @@ def _errors(generator, sequence, signals, truth, added):
 
 def at_echoes(generator: AnchoredGenerator, sequence: PulseSequence, *signals: np.ndarray) -> tuple[np.ndarray, ...]:
     """Signals of the checked tissues at the echoes, but for a factor of each tissue."""
-    after = np.asarray(echo_times(sequence))
+    after = np.asarray(echo_times(sequence, generator.anchors))
     if np.ptp(after) == 0:
         return signals
     factors = until_echo(np, after - after.min(), joined(generator.held_out, generator.sentinels))
@@ -124,8 +130,8 @@ def columns(size: int, added: np.ndarray) -> np.ndarray | slice:
     return np.concatenate([np.arange(size), size + added]) if added.size else slice(size)
 
 
-def _simulated(generator, sequence, tissue):
-    signals = simulate_few(without_echo(sequence), tissue, slice_profile=generator.slice_profile)
+def _simulated(sequence, slice_profile, tissue):
+    signals = simulate_few(without_echo(sequence, tissue), tissue, slice_profile=slice_profile)
     if not np.isfinite(signals).all():
         raise ValueError("the anchors' signals are not finite: the sequence is invalid")
     if not signals.any(axis=1).all():

@@ -1,14 +1,19 @@
 """Families of random sequences, by kind, that generators learn from and are validated by: functions of a key."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ganmrf.anchors.echoes import combined_at_echo
 from ganmrf.memory import require_memory
 from ganmrf.physics.sequences.blocks import Inversion, PulseSequence, Saturation, T2Preparation
 from ganmrf.physics.sequences.bssfp import Bssfp
 from ganmrf.physics.sequences.cardiac import CardiacFisp, cardiac_mrf, sample_rr_intervals
 from ganmrf.physics.sequences.random import sample
+from ganmrf.physics.sequences.sequence_power import Power, with_power
+from ganmrf.physics.tissue import Tissue, TissueModel, parameters
 
 _SEQUENCE_BYTES = 12  # of a frame: flip angle, repetition time and echo time
 _SHARE_CARDIAC = 0.25  # heart rhythms of FISP sequences; the families of `physics.sequences.random` share the rest
@@ -17,21 +22,65 @@ _BEAT_FRAMES = 47  # of `published_cardiac`
 # What stands before the trains of beats in turn: as `published_cardiac` has it, in other turns, and with saturations.
 # Four alone, as each is a program to compile.
 _TURNS = ("I.TTT", "TT.I.", "ITIT.", "S.STI")
+_ECHO_TIMES_S, _LATEST_ECHO = (1e-3, 6e-3), 0.4  # of FISP with readouts from the centre of k-space
+_PULSE_DURATIONS_S, _PULSE_SHAPES = (0.5e-3, 3e-3), (1.0, 2.5)  # of sincs and Gaussians
 _BSSFP_FLIP = np.deg2rad(60.0)  # the largest of `ma_bssfp`
 _BSSFP_NOISE = np.deg2rad(5.0)  # its noise
 _BSSFP_JITTER = 0.14  # of its repetition times, relative to their mean
 _BSSFP_TIMES_S = (5e-3, 14e-3)  # of mean repetition times: from as short as gradients play to the longest of `ma_bssfp`
 
 
-def sample_sequences(key: jax.Array, number: int, n_frames: int = 1000, family: str = "fisp") -> list[PulseSequence]:
+def sample_sequences(
+    key: jax.Array,
+    number: int,
+    n_frames: int = 1000,
+    family: str = "fisp",
+    *,
+    tissue: type[TissueModel] = Tissue,
+    repetition_time: float | None = None,
+) -> list[PulseSequence]:
     """Sequences of a family of `FAMILIES`, functions of the key, of about ``n_frames``.
 
     FISP has lobes, splines, steps and random walks, and a quarter are heart rhythms (15 beats of 50 frames for 1000),
     prepared by one inversion. Cardiac sequences have preparations before all beats (15 of 47 frames). bSSFP has flip
     angles like FISP, up to 60 degrees, with noise, alternating phases, and times of 5 to 14 ms.
+
+    For tissue whose signals are combined at the echo (`echoes`) echo times of FISP are random, from 1 ms to 6 ms or two
+    fifths of the shortest repetition; for tissue with a semisolid pool so are the duration of pulses, 0.5 to 3 ms, and
+    their shape, from that of a rectangle to 2.5 times it.
+
+    Args:
+      key: of all randomness.
+      number: of sequences.
+      n_frames: length of sequences that are not cardiac.
+      family: a name of `FAMILIES`.
+      tissue: class of the tissue that they are for.
+      repetition_time: of all frames of bSSFP, s; None for random ones.
+
+    Raises:
+      ValueError: more sequences than the memory holds, or a ``repetition_time`` of another family.
     """
     require_memory(_SEQUENCE_BYTES * number * n_frames, f"a set of {number} sequences", "fewer --sequences need less")
-    return FAMILIES[family](jax.random.split(key, number), n_frames)
+    drawn = FAMILIES[family](jax.random.split(key, number), n_frames)
+    if repetition_time is not None:
+        if family != "bssfp":
+            raise ValueError(f"repetition_time goes with sequences of the family bssfp; got {family}")
+        times = np.full(n_frames, repetition_time, np.float32)
+        drawn = [dataclasses.replace(each, repetition_time=times) for each in drawn]
+    if combined_at_echo(tissue) or "lineshape" in parameters(tissue):
+        rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+        drawn = [_for_tissue(each, tissue, rng) for each in drawn]
+    return drawn
+
+
+def _for_tissue(sequence, tissue, rng):
+    """The sequence with what tissue of several pools feels beside one pool's."""
+    if "lineshape" in parameters(tissue):
+        return with_power(sequence, Power(rng.uniform(*_PULSE_DURATIONS_S), rng.uniform(*_PULSE_SHAPES)))
+    if isinstance(sequence, Bssfp):  # its echo is in the middle
+        return sequence
+    longest = min(_ECHO_TIMES_S[1], _LATEST_ECHO * float(np.min(sequence.repetition_time)))
+    return dataclasses.replace(sequence, echo_time=rng.uniform(_ECHO_TIMES_S[0], longest))
 
 
 def _fisp(keys, n_frames):

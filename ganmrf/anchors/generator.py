@@ -14,7 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ganmrf.anchors.anchor_set import AnchorSet, NormPolynomial, features_at, learned_matrices
+from ganmrf.anchors.anchor_set import AnchorSet, features_at, learned_matrices
+from ganmrf.anchors.norms import NormPolynomial, fit_norms
 from ganmrf.anchors.radial import RadialWeights, fit_radial, with_sentinels
 from ganmrf.anchors.sentinels import joined, learned_columns
 from ganmrf.anchors.table import TableWeights
@@ -22,10 +23,11 @@ from ganmrf.anchors.trunk import Trunk, TrunkWeights
 from ganmrf.parallel import one_blas_thread, run_chunks
 from ganmrf.physics.simulate_many import require_signal_memory
 from ganmrf.physics.slice_profile import SliceModel
-from ganmrf.physics.tissue import Tissue
+from ganmrf.physics.tissue import TissueModel
 from ganmrf.physics.tissue_box import TissueBox
 from ganmrf.pytrees import pytree
 
+_LEAST_ERROR = 1e-7  # the rounding of float32 signals: the error of tissues that are anchors
 _CHUNK = 2048  # atoms whose weights are computed at a time, by one compiled program
 
 
@@ -41,7 +43,7 @@ class Weights:
       norms: n(x), (atoms,), float32.
     """
 
-    tissue: Tissue
+    tissue: TissueModel
     values: np.ndarray
     norms: np.ndarray
 
@@ -60,7 +62,8 @@ class AnchoredGenerator:
       anchors: most important first, (anchors,): the first n are the choice of n anchors.
       anchor_norms: n(a), (anchors,), float32.
       norm: n as a function of coordinates in the box.
-      slice_profile: model of the slice that the weights hold for, or None for a uniform slice.
+      slice_profile: model of the slice that the weights were chosen for, or None for a uniform slice; they serve other
+        slices, too, with an error that `prepared.prepare` tells.
       model: what the weights are computed by; its ``kind`` is ``trunk``, ``table`` or ``radial``.
       held_out: random tissues that every prepared sequence is checked on, (tissues,).
       sentinels: tissues with the largest errors, faces and corners of the box among them, that every prepared sequence
@@ -68,22 +71,25 @@ class AnchoredGenerator:
       checked_norms: n(x) of ``held_out`` and, behind them, of ``sentinels``, (tissues + sentinels,), float32.
       checked_weights: number of anchors -> `Weights.values` of both, (tissues + sentinels, number + sentinels),
         float32.
+      error_shapes: number of anchors -> root mean square error of unit fingerprints over sequences that the weights
+        were not learned from, a function of coordinates.
       family: kind of the sequences that the weights were learned from, one of `families.FAMILIES`.
     """
 
     box: TissueBox
-    anchors: Tissue
+    anchors: TissueModel
     anchor_norms: np.ndarray
     norm: NormPolynomial
     slice_profile: SliceModel | None
     model: TrunkWeights | TableWeights | RadialWeights
-    held_out: Tissue
-    sentinels: Tissue
+    held_out: TissueModel
+    sentinels: TissueModel
     checked_norms: np.ndarray
     checked_weights: dict[int, np.ndarray]
+    error_shapes: dict[int, NormPolynomial]
     family: str = dataclasses.field(default="fisp", metadata={"static": True})
 
-    def require_inside(self, tissue: Tissue):
+    def require_inside(self, tissue: TissueModel):
         """Raises `ValueError` where an atom lies outside the box; it names the parameter and by how much."""
         self.box.require_inside(tissue)
 
@@ -100,7 +106,9 @@ class AnchoredGenerator:
             raise ValueError(f"n_anchors must be one of {', '.join(map(str, self.sizes))}; got {n_anchors}")
         return n_anchors
 
-    def weights(self, tissue: Tissue, n_anchors: int | None = None, *, allow_extrapolation: bool = False) -> Weights:
+    def weights(
+        self, tissue: TissueModel, n_anchors: int | None = None, *, allow_extrapolation: bool = False
+    ) -> Weights:
         """The weights of some atoms, for use with every sequence.
 
         Args:
@@ -138,7 +146,7 @@ class AnchoredGenerator:
             run_chunks(chunk, [slice(start, start + _CHUNK) for start in range(0, atoms.size, _CHUNK)])
         return Weights(atoms, values, norms)
 
-    def weights_at(self, tissue: Tissue, n_anchors: int) -> tuple[jax.Array, jax.Array]:
+    def weights_at(self, tissue: TissueModel, n_anchors: int) -> tuple[jax.Array, jax.Array]:
         """Weights (atoms, anchors) and n (atoms,) as a pure function: traceable, and differentiable in the tissue.
 
         Radial basis functions need float64 (`jax.enable_x64`).
@@ -153,7 +161,7 @@ class AnchoredGenerator:
         return self.model.features_for(n_anchors)(coordinates) @ matrix, self.norm(coordinates)
 
 
-def table_generator(anchor_set: AnchorSet, tissue: Tissue, features: np.ndarray) -> AnchoredGenerator:
+def table_generator(anchor_set: AnchorSet, tissue: TissueModel, features: np.ndarray) -> AnchoredGenerator:
     """A generator for the atoms of one grid.
 
     Args:
@@ -184,7 +192,8 @@ def radial_generator(anchor_set: AnchorSet) -> AnchoredGenerator:
     held_out, pool = (np.asarray(anchor_set.box.coordinates(each)) for each in (anchor_set.held_out, anchor_set.pool))
     rows = anchor_set.sentinels(features_at(model.features[size], pool) @ model.matrices[size])
     model, checked = with_sentinels(model, pool[rows]), np.concatenate([held_out, pool[rows]])
-    return _assembled(anchor_set, model, rows, lambda size: features_at(model.features[size], checked))
+    at = {size: features_at(features, np.concatenate([checked, pool])) for size, features in model.features.items()}
+    return _assembled(anchor_set, model, rows, lambda size: np.split(at[size], [len(checked)]))
 
 
 def validation_errors(generator: AnchoredGenerator, anchor_set: AnchorSet) -> dict[int, np.ndarray]:
@@ -204,11 +213,18 @@ def _learned(anchor_set, anchors, validation, held_out, pool, model):
     for size, matrix in matrices.items():
         matrices[size] = np.hstack([matrix, learned_columns(matrix, anchors[:size], pool[rows])])
     checked = np.concatenate([held_out, pool[rows]])
-    return _assembled(anchor_set, model(matrices), rows, lambda _: checked)
+    return _assembled(anchor_set, model(matrices), rows, lambda _: (checked, pool))
 
 
-def _assembled(anchor_set, model, rows, checked_features):
-    sentinels = anchor_set.pool.rows(rows)
+def _assembled(anchor_set, model, rows, features):
+    """The generator; ``features`` gives those of checked tissues and of the pool for a number of anchors."""
+    sentinels, pool = anchor_set.pool.rows(rows), np.asarray(anchor_set.box.coordinates(anchor_set.pool), float)
+    weights, shapes = {}, {}
+    for size, matrix in model.matrices.items():
+        of_checked, of_pool = features(size)
+        weights[size] = (of_checked @ matrix).astype(np.float32)
+        errors = anchor_set.pool_errors(of_pool @ matrix[:, :size])
+        shapes[size] = fit_norms(pool, np.maximum(errors, _LEAST_ERROR))
 
     def norms(tissue):
         return np.asarray(anchor_set.norm(anchor_set.box.coordinates(tissue)))
@@ -218,12 +234,13 @@ def _assembled(anchor_set, model, rows, checked_features):
         anchors=anchor_set.anchors,
         anchor_norms=norms(anchor_set.anchors),
         norm=anchor_set.norm,
-        slice_profile=anchor_set.joint.slice_profile,
+        slice_profile=anchor_set.slice_profile,
         model=model,
         held_out=anchor_set.held_out,
         sentinels=sentinels,
         checked_norms=norms(joined(anchor_set.held_out, sentinels)),
-        checked_weights={size: (checked_features(size) @ m).astype(np.float32) for size, m in model.matrices.items()},
+        checked_weights=weights,
+        error_shapes=shapes,
         family=anchor_set.family,
     )
 

@@ -4,8 +4,8 @@ import json
 
 import numpy as np
 
-from ganmrf.anchors.anchor_set import NormPolynomial
 from ganmrf.anchors.generator import AnchoredGenerator
+from ganmrf.anchors.norms import NormPolynomial
 from ganmrf.anchors.radial import RadialFeatures, RadialWeights
 from ganmrf.anchors.table import TableWeights
 from ganmrf.anchors.trunk import Trunk, TrunkWeights
@@ -20,7 +20,7 @@ from ganmrf.physics.tissue import TISSUES
 from ganmrf.physics.tissue_box import TissueBox
 from ganmrf.pytrees import arrays_and_structure, tree_of
 
-_SCHEMA_VERSIONS = {TrainedGenerator: 2, AnchoredGenerator: 3}
+_SCHEMA_VERSIONS = {TrainedGenerator: 2, AnchoredGenerator: 4}
 _OF_ONE_SEQUENCE = (TrainedGenerator, Scaling, Recipe, *KINDS.values(), *PARTS)
 _OF_ANY_SEQUENCE = (AnchoredGenerator, NormPolynomial, TableWeights, Trunk, TrunkWeights, RadialFeatures, RadialWeights)
 _SLICES = (SliceProfile, FullSlice, PartitionedSlice, RfPulse)

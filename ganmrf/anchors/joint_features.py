@@ -4,23 +4,24 @@ The signals of a tissue under several sequences, side by side, are a long row. T
 of a few hundred dimensions, and coordinates in that space are the tissue's joint features. Where the rows of some
 tissues combine to the row of another tissue, their signals combine to its signal under each of the sequences, and, if
 the sequences are varied enough, under other sequences too.
+
+The signal of a slice is a sum over positions whose flip angles are those of the sequence times less than 1: but for
+what a spoiler leaves, a sum of signals under other sequences. So what holds for every sequence holds for a slice, and
+most sequences are simulated without one, in a hundredth of the time.
 """
 
 import dataclasses
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
+from ganmrf.anchors.echoes import without_echo
 from ganmrf.dictionary.compress import svd_basis
 from ganmrf.gan.real_columns import real_columns
 from ganmrf.memory import require_memory
-from ganmrf.physics.lowering import trains_of
-from ganmrf.physics.sequences.blocks import Blocks, PulseSequence, Train
-from ganmrf.physics.sequences.fisp import Fisp
+from ganmrf.physics.sequences.blocks import PulseSequence
 from ganmrf.physics.simulate_many import simulate_many
 from ganmrf.physics.slice_profile import SliceModel
-from ganmrf.physics.tissue import Tissue
+from ganmrf.physics.tissue import TissueModel, parameters
 from ganmrf.physics.tissue_box import TissueBox
 
 # Of each sequence's basis: a few millionths of a signal on resonance lie outside. Where off-resonance is an axis, a
@@ -35,67 +36,59 @@ class JointFeatures:
 
     Attributes:
       sequences: sequences whose signals are concatenated.
-      slice_profile: model of the slice in their simulation, or None.
+      slices: for each sequence the model of the slice in its simulation, or None for a uniform one.
       bases: for each sequence the SVD basis of its signals' columns, (columns, rank), over their root mean square.
       joint: orthonormal directions of the concatenated coefficients, (sum of ranks, features).
     """
 
     sequences: list[PulseSequence]
-    slice_profile: SliceModel | None
+    slices: list[SliceModel | None]
     bases: list[np.ndarray]
     joint: np.ndarray
 
-    def __call__(self, tissue: Tissue) -> np.ndarray:
+    def __call__(self, tissue: TissueModel) -> np.ndarray:
         """Simulates every sequence: features (atoms, features), float64, in units of a typical signal."""
-        signals = (simulate_without_echo(sequence, tissue, self.slice_profile) for sequence in self.sequences)
+        signals = (simulate_without_echo(*each, tissue) for each in zip(self.sequences, self.slices, strict=True))
         return np.concatenate([s @ basis for s, basis in zip(signals, self.bases, strict=True)], axis=1) @ self.joint
 
 
 def joint_features(
-    sequences: list[PulseSequence], slice_profile: SliceModel | None, tissue: Tissue, n_features: int
+    sequences: list[PulseSequence], slices: list[SliceModel | None], tissue: TissueModel, n_features: int
 ) -> tuple[JointFeatures, np.ndarray]:
     """The joint features that describe some tissues best.
 
     Args:
       sequences: sequences of any lengths, whose signals are concatenated.
-      slice_profile: model of the slice, or None for a uniform one.
+      slices: for each of them the model of the slice, or None for a uniform one.
       tissue: many tissues, spread over the box, (atoms,).
       n_features: number of features.
 
     Returns:
       The features, and those of ``tissue``, (atoms, n_features), float64.
     """
-    bases, rows, rank = [], [], _rank(tissue.off_resonance is not None, n_features)
-    for sequence in sequences:
-        signals = simulate_without_echo(sequence, tissue, slice_profile)
+    bases, rows, rank = [], [], _rank(_turns(tissue), n_features)
+    for sequence, slice_profile in zip(sequences, slices, strict=True):
+        signals = simulate_without_echo(sequence, slice_profile, tissue)
         basis = svd_basis(signals, min(rank, *signals.shape)) / np.sqrt(np.mean(signals**2) * signals.shape[1])
         bases.append(basis)
         rows.append(signals @ basis)
     rows = np.concatenate(rows, axis=1)
     joint = svd_basis(rows, min(n_features, *rows.shape))
-    return JointFeatures(sequences, slice_profile, bases, joint), rows @ joint
+    return JointFeatures(sequences, slices, bases, joint), rows @ joint
 
 
 def require_joint_memory(
-    n_tissues: int,
-    n_sequences: int,
-    n_frames: int,
-    n_features: int,
-    n_kept: int = 0,
-    *,
-    slice_profile: SliceModel | None = None,
-    off_resonance: bool = False,
+    n_tissues: int, n_sequences: int, n_frames: int, n_features: int, n_kept: int = 0, *, is_complex: bool = False
 ):
     """Raises `ValueError` with both figures where features of so many tissues, from so many sequences, do not fit.
 
     A tissue has its signals by one sequence at a time, coefficients by all of them, and features; a sequence has its
     basis. The directions of all coefficients are found by their correlation matrix and its eigenvectors. Beside all of
-    this ``n_kept`` fingerprints are kept. ``off_resonance`` is whether it is an axis: signals then are complex, as they
-    are in the slice of a complex pulse.
+    this ``n_kept`` fingerprints are kept. ``is_complex`` is whether signals are: those off resonance, and those in the
+    slice of a complex pulse.
     """
-    is_complex = off_resonance or (slice_profile is not None and not slice_profile.is_real)
     n_columns = 2 * n_frames if is_complex else n_frames
-    rank = min(_rank(off_resonance, n_features), n_columns)
+    rank = min(_rank(is_complex, n_features), n_columns)
     needs = {  # what needs less of it -> bytes, most of them of float64
         "fewer --candidates, --tissues or --refit_tissues": n_tissues
         * (12 * n_columns + 24 * n_features + 16 * rank * n_sequences),
@@ -106,41 +99,29 @@ def require_joint_memory(
     require_memory(sum(needs.values()), what, f"{max(needs, key=needs.get)} need less")
 
 
-def _rank(off_resonance, n_features):
-    return max(_RANK, n_features) if off_resonance else _RANK
+def signals_are_complex(box: TissueBox, slice_profile: SliceModel | None) -> bool:
+    """Whether signals of a box of tissue are complex: with frequencies, or in the slice of a complex pulse."""
+    return _turns(box.corner()) or (slice_profile is not None and not slice_profile.is_real)
 
 
-def spread_tissue(box: TissueBox, number: int, seed: int) -> Tissue:
+def _turns(tissue):
+    """Whether tissue has a frequency."""
+    return any(facts.signed and getattr(tissue, name) is not None for name, facts in parameters(tissue).items())
+
+
+def _rank(turns, n_features):
+    return max(_RANK, n_features) if turns else _RANK
+
+
+def spread_tissue(box: TissueBox, number: int, seed: int) -> TissueModel:
     """Tissues spread over a box, two fifths of them with some parameters at an end of their range, (number,)."""
     rng = np.random.default_rng(seed)
     sobol = box.sobol(number, rng)
     return box.spread_to_faces(sobol, rng.random(sobol.shape), np.arange(number)[:, None] % 5 / 5)
 
 
-def without_echo(sequence: PulseSequence) -> PulseSequence:
-    """The sequence observed right after each pulse: an echo time only multiplies its frame, by `until_echo`."""
-    if isinstance(sequence, Fisp):
-        return dataclasses.replace(sequence, echo_time=0.0)
-    blocks = sequence.as_blocks().blocks
-    return Blocks([dataclasses.replace(each, echo_time=0.0) if isinstance(each, Train) else each for each in blocks])
-
-
-def echo_times(sequence: PulseSequence) -> jax.Array:
-    """Time from the pulse to the echo of each recorded frame, s, (frames,)."""
-    return jnp.concatenate([train.echo_time[np.flatnonzero(train.recorded)] for train in trains_of(sequence)])
-
-
-def until_echo(numpy, echo_time, tissue: Tissue):
-    """What echo times, s, (frames,), multiply the frames of tissue by, (atoms, frames); ``numpy`` is NumPy or JAX's."""
-    exponent = echo_time[None] * (-1 / tissue.t2)[:, None]
-    if tissue.off_resonance is None:
-        return numpy.exp(exponent)
-    turns = 2 * np.pi * echo_time[None] * numpy.reshape(tissue.off_resonance, (-1, 1))
-    return numpy.exp(exponent + 1j * turns)
-
-
-def simulate_without_echo(sequence: PulseSequence, tissue: Tissue, slice_profile: SliceModel | None) -> np.ndarray:
-    """Signals of `without_echo`, accurate to 1e-5: their `real_columns`, (atoms, columns), float64."""
-    sequence = without_echo(sequence)
+def simulate_without_echo(sequence: PulseSequence, slice_profile: SliceModel | None, tissue: TissueModel) -> np.ndarray:
+    """Signals of `echoes.without_echo`, accurate to 1e-5: their `real_columns`, (atoms, columns), float64."""
+    sequence = without_echo(sequence, tissue)
     signals = simulate_many(sequence, tissue, accuracy=_ACCURACY, slice_profile=slice_profile)
     return real_columns(signals).astype(float)

@@ -9,17 +9,19 @@ import numpy as np
 
 from ganmrf.anchors.certificate import Certificate, certify
 from ganmrf.anchors.completion import ROUNDS, anchors_and_truth, at_echoes, columns, combined, sentinels_to_add
+from ganmrf.anchors.echoes import echo_times, until_echo, without_echo
 from ganmrf.anchors.generator import AnchoredGenerator, Weights
-from ganmrf.anchors.joint_features import echo_times, until_echo, without_echo
 from ganmrf.anchors.sentinels import joined
 from ganmrf.dictionary.build import Dictionary
 from ganmrf.dictionary.rows import RowsOnDemand
+from ganmrf.dictionary.slice_fields import same_slice
 from ganmrf.gan.real_columns import real_columns, weighted
 from ganmrf.parallel import one_blas_thread, run_chunks
 from ganmrf.physics.sequences.blocks import PulseSequence
 from ganmrf.physics.sequences.kinds import kind_of
 from ganmrf.physics.simulate import simulate_reverse
 from ganmrf.physics.simulate_many import require_signal_memory
+from ganmrf.physics.slice_profile import SliceModel
 from ganmrf.physics.tissue import TissueModel
 
 _CHUNK = 2048  # atoms generated at a time
@@ -36,22 +38,26 @@ class PreparedSequence:
     Attributes:
       generator: the generator.
       sequence: the sequence.
+      slice_profile: model of the slice that the anchors were simulated in.
       added: which of the generator's sentinels became anchors of this sequence, (added,).
-      signals: of the anchors right after each pulse, over n(a), and behind them g_b of the sentinels that were added
-        (`sentinels`), (anchors + added, frames), float32 or complex64.
+      signals: of the anchors where they are combined (`echoes`), over n(a), and behind them g_b of the sentinels that
+        were added (`sentinels`), (anchors + added, frames), float32 or complex64.
       coefficients: of ``signals`` along principal directions, largest first, (anchors + added, directions), likewise.
       basis: principal directions of the anchors' signals at the echoes, (frames, rank), float64 or complex128:
         compressed dictionaries hold coefficients in it.
       certificate: errors against simulation.
+      error_scale: of `AnchoredGenerator.error_shapes`, for this sequence: none of the checked tissues has more.
     """
 
     generator: AnchoredGenerator
     sequence: PulseSequence
+    slice_profile: SliceModel | None
     added: np.ndarray
     signals: np.ndarray
     coefficients: np.ndarray
     basis: np.ndarray
     certificate: Certificate
+    error_scale: float
 
     @property
     def n_anchors(self) -> int:
@@ -92,8 +98,8 @@ class PreparedSequence:
 
         with one_blas_thread():
             run_chunks(chunk, [slice(start, start + _CHUNK) for start in range(0, n_atoms, _CHUNK)])
-        profile, basis = self.generator.slice_profile, self.basis if compressed else None
-        return Dictionary(weights.tissue, rows_out, norms, self.sequence, profile, basis)
+        made = weights.tissue, rows_out, norms, self.sequence, self.slice_profile
+        return Dictionary(*made, self.basis if compressed else None, errors=self.errors_of(weights.tissue))
 
     def stream(self, tissue: TissueModel | Weights) -> Dictionary:
         """A dictionary whose rows are generated when they are asked for, so that `match` never holds the whole of it.
@@ -117,7 +123,22 @@ class PreparedSequence:
 
         fingerprints = on_demand("fingerprints", self.signals.dtype, self.sequence.n_frames)
         parts = fingerprints, on_demand("norms", np.float32)
-        return Dictionary(atoms, *parts, self.sequence, self.generator.slice_profile)
+        return Dictionary(atoms, *parts, self.sequence, self.slice_profile, errors=self.errors_of(atoms))
+
+    def errors_of(self, tissue: TissueModel | Weights) -> np.ndarray:
+        """An upper estimate of the L2 error of each generated unit fingerprint at full length, (atoms,), float32.
+
+        Fewer than 1 % of tissues have more: it is a smooth function of tissue, as errors are on average over sequences,
+        times a number by which it is above the errors of all tissues that were simulated with this sequence.
+        """
+        atoms = jax.tree.map(np.asarray, (tissue.tissue if isinstance(tissue, Weights) else tissue).ravel())
+        shape = self.generator.error_shapes[self.n_anchors]
+        errors = np.empty(atoms.size, np.float32)
+        for start in range(0, atoms.size, _CHUNK):
+            rows = np.resize(np.arange(start, min(start + _CHUNK, atoms.size)), _CHUNK)  # one compiled program
+            found = shape(self.generator.box.coordinates(atoms.rows(rows)))
+            errors[start : start + _CHUNK] = self.error_scale * np.asarray(found)[: atoms.size - start]
+        return errors
 
     def _weights(self, tissue, allow_extrapolation=False):
         if isinstance(tissue, TissueModel):
@@ -129,7 +150,10 @@ class PreparedSequence:
     def _emit(self, weights, rows, compressed, out):
         """Unit rows of some atoms into ``out``; returns their norms for M0 = 1."""
         values = weights.values[rows][:, columns(self.n_anchors, self.added)]
-        tissue, echo_time = jax.tree.map(np.asarray, weights.tissue.rows(rows)), np.asarray(echo_times(self.sequence))
+        tissue, echo_time = (
+            jax.tree.map(np.asarray, weights.tissue.rows(rows)),
+            np.asarray(echo_times(self.sequence, self.generator.anchors)),
+        )
         if np.ptp(echo_time) > 0 or (tissue.off_resonance is not None and echo_time[0]):  # no factor of norms alone
             made = weighted(values, self.signals) * until_echo(np, echo_time, tissue)
             made = made @ self.basis.astype(made.dtype) if compressed else made
@@ -152,6 +176,7 @@ def prepare(
     *,
     accuracy: float | None = None,
     allow_error: float | None = None,
+    slice_profile: SliceModel | str | None = "own",
     rounds: int = ROUNDS,
 ) -> PreparedSequence:
     """Simulates a generator's anchors under a sequence, and the tissues that show the error.
@@ -168,6 +193,8 @@ def prepare(
       accuracy: in place of ``n_anchors``, the largest error: as few anchors are used as keep it.
       allow_error: largest error that is put up with, without a word; a sequence with more is refused. By default it is
         ``accuracy``, or, without that, 1e-2, with a warning above 1e-3.
+      slice_profile: model of the slice, or None for a uniform one, in which the anchors are simulated; ``own`` for that
+        of the generator. In another one the largest error must be 1e-3, as under a sequence of another kind.
       rounds: most rounds in which sentinels become anchors; 0 for the generator's own anchors alone.
 
     Raises:
@@ -181,10 +208,12 @@ def prepare(
             raise ValueError(f"{name} must be positive; got {value}")
     sizes = generator.sizes if accuracy is not None else [generator.require_size(n_anchors)]
     wanted = _GOOD_ERROR if accuracy is None else accuracy
+    own = isinstance(slice_profile, str)
+    slice_profile = generator.slice_profile if own else slice_profile
     with one_blas_thread():  # too small for threads
-        signals, truth = anchors_and_truth(generator, sequence, sizes, wanted)
+        signals, truth = anchors_and_truth(generator, sequence, slice_profile, sizes, wanted)
         added = sentinels_to_add(generator, sequence, signals, truth, wanted, rounds)
-        prepared = _prepared(generator, sequence, signals, truth, added)
+        prepared = _prepared(generator, sequence, slice_profile, signals, truth, added)
     _judge(prepared, accuracy, allow_error)
     return prepared
 
@@ -214,9 +243,9 @@ def anchored_fingerprints(
     else:
         values, norms = generator.weights_at(tissue, n_anchors)
     form = {"n_states": n_states, "slice_profile": generator.slice_profile}
-    signals = simulate_reverse(without_echo(sequence), anchors, **form)
+    signals = simulate_reverse(without_echo(sequence, anchors), anchors, **form)
     made = values @ (signals / generator.anchor_norms[:n_anchors, None])
-    made *= until_echo(jnp, echo_times(sequence), tissue)
+    made *= until_echo(jnp, echo_times(sequence, anchors), tissue)
     made_norms = jnp.linalg.norm(made, axis=1)
     return made / made_norms[:, None], made_norms * norms
 
@@ -224,10 +253,13 @@ def anchored_fingerprints(
 def _judge(prepared, accuracy, allow_error):
     """Warns or raises where the largest error is above what was asked for."""
     largest = f"the largest error of this sequence's fingerprints is {prepared.certificate.largest:.2g}, above"
-    kind, family = kind_of(prepared.sequence), prepared.generator.family
+    kind, family, usual = kind_of(prepared.sequence), prepared.generator.family, _ALLOWED_ERROR
     if kind != family:
         largest = f"this generator has learned from sequences of kind {family}, and this one is {kind}: {largest}"
-    usual = _ALLOWED_ERROR if kind == family else _GOOD_ERROR
+        usual = _GOOD_ERROR
+    if not same_slice(prepared.slice_profile, prepared.generator.slice_profile):
+        largest = f"this generator was made for another slice, pulse or spoiler: {largest}"
+        usual = _GOOD_ERROR
     told = [("allow_error", allow_error), ("accuracy", accuracy), ("allow_error", usual)]
     name, allowed = next((name, value) for name, value in told if value is not None)
     fewer = prepared.n_anchors < prepared.generator.sizes[-1]
@@ -239,21 +271,30 @@ def _judge(prepared, accuracy, allow_error):
         warnings.warn(f"{largest} {_GOOD_ERROR:g}: where that is too much, {advice}", stacklevel=3)
 
 
-def _prepared(generator, sequence, signals, truth, added):
+def _prepared(generator, sequence, slice_profile, signals, truth, added):
     exact, tissue = signals, jax.tree.map(np.asarray, generator.anchors.rows(slice(len(signals))))
     if added.size:
         exact = np.concatenate([exact, truth[generator.held_out.size + added]])
         tissue = joined(tissue, jax.tree.map(np.asarray, generator.sentinels).rows(added))
     signals, made = combined(generator, signals, truth, added)
     directions, sizes = _directions(exact)
-    basis, echo_time = directions, np.asarray(echo_times(sequence))
+    basis, echo_time = directions, np.asarray(echo_times(sequence, tissue))
     if np.ptp(echo_time) > 0:
         basis, sizes = _directions(exact * until_echo(np, echo_time - echo_time.min(), tissue))
     left_out = np.sqrt(np.maximum(1 - np.cumsum(sizes**2) / np.sum(sizes**2), 0))
     basis = basis[:, : min(int(np.sum(left_out > _LEFT_OUT)) + 1, sizes.size)]
-    certificate = certify(*at_echoes(generator, sequence, made, truth), basis, generator.held_out.size)
+    compared = at_echoes(generator, sequence, made, truth)
+    certificate = certify(*compared, basis, generator.held_out.size)
     coefficients = (signals @ directions).astype(signals.dtype)
-    return PreparedSequence(generator, sequence, added, signals, coefficients, basis, certificate)
+    form = generator, sequence, slice_profile, added, signals, coefficients, basis, certificate
+    return PreparedSequence(*form, _error_scale(generator, len(signals) - len(added), certificate))
+
+
+def _error_scale(generator, n_anchors, certificate):
+    """The number that no checked tissue has more error than, over the shape of errors."""
+    checked = joined(generator.held_out, generator.sentinels)
+    shape = np.asarray(generator.error_shapes[n_anchors](generator.box.coordinates(checked)))
+    return float(np.max(np.concatenate([certificate.held_out, certificate.sentinels]) / shape))
 
 
 def _directions(signals):

@@ -5,6 +5,7 @@ References:
 """
 
 import dataclasses
+import functools
 import itertools
 from typing import ClassVar
 
@@ -12,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ganmrf.anchors.anchor_set import AnchorSet, features_at, least
+from ganmrf.anchors.anchor_set import AnchorSet, features_at
 from ganmrf.anchors.sentinels import one_at_own
 from ganmrf.pytrees import pytree
 
@@ -24,7 +25,8 @@ _KERNELS = {
     "multiquadric": (0, (0.5, 1.0, 2.0, 4.0)),
     "gaussian": (-1, (0.25, 0.5, 1.0, 2.0, 3.0)),
 }
-_RATIOS = (0.5, 1.0, 2.0)  # tried for the scale of every other axis over that of the first
+_FACTORS = (0.5, 2.0)  # by which the scale of one axis after the other is changed
+_SWEEPS = 2  # over all axes: a third one lowered no error by a tenth
 _NUGGET = 1e-11  # relative; added to the diagonal, so that rounding cannot make the system singular
 
 
@@ -83,13 +85,33 @@ def fit_radial(anchor_set: AnchorSet) -> RadialWeights:
         np.asarray(anchor_set.box.coordinates(each), float) for each in (anchor_set.anchors, anchor_set.validation)
     )
 
-    def error(fit):
-        return anchor_set.validation_errors(features_at(fit[0], validation) @ fit[1]).mean()
+    def fit(kernel, centres, scales):
+        """Error, features and matrix; the error is infinite where nothing interpolates."""
+        found = RadialFeatures(centres, np.array(scales, float), kernel)
+        matrix = weight_matrix(found)
+        if matrix is None:
+            return np.inf, found, matrix
+        error = anchor_set.validation_errors(features_at(found, validation) @ matrix).mean()
+        return error if np.isfinite(error) else np.inf, found, matrix
 
     for size in anchor_set.sizes:
-        fits = [(each, weight_matrix(each)) for each in _candidates(anchors[:size])]
-        features[size], matrices[size] = least([fit for fit in fits if fit[1] is not None], error)
+        n_axes = anchors.shape[1]
+        fits = [
+            _descended(functools.partial(fit, kernel, anchors[:size]), n_axes, scales)
+            for kernel, (_, scales) in _KERNELS.items()
+        ]
+        _, features[size], matrices[size] = min(fits, key=lambda found: found[0])
     return RadialWeights(features, matrices)
+
+
+def _descended(fit, n_axes, scales):
+    """The best of a kernel's fits over its scales: common ones first, and then one axis after the other."""
+    best = min((fit([scale] * n_axes) for scale in scales), key=lambda found: found[0])
+    for _, axis, factor in itertools.product(range(_SWEEPS), range(n_axes), _FACTORS):
+        tried = best[1].scales.copy()
+        tried[axis] *= factor
+        best = min(best, fit(tried), key=lambda found: found[0])
+    return best
 
 
 def with_sentinels(model: RadialWeights, sentinels: np.ndarray) -> RadialWeights:
@@ -113,15 +135,6 @@ def with_sentinels(model: RadialWeights, sentinels: np.ndarray) -> RadialWeights
         features[size] = wide
         matrices[size] = np.hstack([matrix, one_at_own(columns, at_sentinels)])
     return RadialWeights(features, matrices)
-
-
-def _candidates(centres):
-    n_axes = centres.shape[1]
-    for (kernel, (_, scales)), ratios in itertools.product(
-        _KERNELS.items(), itertools.product(_RATIOS, repeat=n_axes - 1)
-    ):
-        for scale in scales:
-            yield RadialFeatures(centres, scale * np.array([1.0, *ratios]), kernel)
 
 
 def weight_matrix(features: RadialFeatures) -> np.ndarray | None:

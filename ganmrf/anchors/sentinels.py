@@ -18,15 +18,16 @@ import itertools
 import jax
 import numpy as np
 
-from ganmrf.physics.tissue import Tissue
+from ganmrf.physics.tissue import TissueModel
 from ganmrf.physics.tissue_box import TissueBox
 
 _N_WORST = 32  # with faces and corners fewer than half as many as there are held-out tissues
+_ALL_CORNERS = 5  # axes, 32 corners: with more axes the worst of the corners are found as all other tissues are
 _STREAM = 1  # joined to the seed
 _KNOWN = 1e-8  # relative: a sentinel of which less is left unexplained is an anchor itself
 
 
-def joined(one: Tissue, *others: Tissue) -> Tissue:
+def joined(one: TissueModel, *others: TissueModel) -> TissueModel:
     """Tissues of one dimension, one after the other; a parameter that is one number for all of them stays one."""
     tissues = one, *others
 
@@ -40,14 +41,20 @@ def joined(one: Tissue, *others: Tissue) -> Tissue:
     return jax.tree.map(join, *tissues)
 
 
-def faces_and_corners(box: TissueBox) -> Tissue:
+def faces_and_corners(box: TissueBox) -> TissueModel:
     """The corners of a box, and the centres of its faces: (2 ** axes + 2 * axes,)."""
     n_axes = len(box.names)
     corners = np.array([*itertools.product((0.0, 1.0), repeat=n_axes)])
     return box.spread(np.concatenate([corners, 0.5 + 0.5 * np.eye(n_axes), 0.5 - 0.5 * np.eye(n_axes)]))
 
 
-def spread_to_ends(box: TissueBox, number: int, seed: int) -> Tissue:
+def ends_of(box: TissueBox) -> int:
+    """How many of `faces_and_corners`, from the last, are sentinels whatever their error: all, or the faces alone."""
+    n_axes = len(box.names)
+    return 2 * n_axes + (2**n_axes if n_axes <= _ALL_CORNERS else 0)
+
+
+def spread_to_ends(box: TissueBox, number: int, seed: int) -> TissueModel:
     """Tissues spread over a box, each parameter of each at an end of its range with a chance of two fifths, (number,).
 
     They are other tissues than those of `joint_features.spread_tissue`, the candidates of the anchors: the worst of the

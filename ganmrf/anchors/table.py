@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from ganmrf.physics.tissue import Tissue
+from ganmrf.physics.tissue import TissueModel
 from ganmrf.pytrees import pytree
 
 
@@ -24,11 +24,11 @@ class TableWeights:
 
     kind: ClassVar[str] = "table"
     any_tissue: ClassVar[bool] = False
-    tissue: Tissue
+    tissue: TissueModel
     features: np.ndarray
     matrices: dict[int, np.ndarray]
 
-    def require_own(self, atoms: Tissue, names: tuple[str, ...]):
+    def require_own(self, atoms: TissueModel, names: tuple[str, ...]):
         """Raises `ValueError` unless ``atoms`` are those of the grid, compared by the fields ``names``."""
         own = self.tissue
         same = own.shape == atoms.shape and all(  # to a hundred times the rounding of float32

@@ -21,7 +21,7 @@ from ganmrf.gan.data import Data, Examples, Scaling, with_harmonics
 from ganmrf.gan.emission import hidden_layers
 from ganmrf.gan.least_squares import least_squares
 from ganmrf.gan.recipes import Recipe
-from ganmrf.physics.tissue import Tissue
+from ganmrf.physics.tissue import TissueModel
 from ganmrf.pytrees import pytree
 
 RECIPE = Recipe(
@@ -56,8 +56,12 @@ class Trunk:
 
     def __call__(self, coordinates: jax.Array) -> jax.Array:
         """(atoms, features), float32, from coordinates (atoms, axes)."""
-        hidden = _hidden(self.recipe, self.params, coordinates.astype(jnp.float32))
+        hidden = self.hidden(coordinates)
         return hidden @ self.kernel[:-1] + self.kernel[-1:]
+
+    def hidden(self, coordinates: jax.Array) -> jax.Array:
+        """The hidden layers side by side, (atoms, depth * width), float32, from coordinates (atoms, axes)."""
+        return _hidden(self.recipe, self.params, coordinates.astype(jnp.float32))
 
 
 @pytree
@@ -116,7 +120,7 @@ def finish_trunk(anchor_set: AnchorSet, recipe: Recipe, params, seed: int, n_tis
     return Trunk(params, jnp.asarray(kernel, jnp.float32), recipe)
 
 
-def sample_tissue(anchor_set: AnchorSet, key: jax.Array, number: int) -> Tissue:
+def sample_tissue(anchor_set: AnchorSet, key: jax.Array, number: int) -> TissueModel:
     """Random tissues of the box, (number,), two fifths of which have parameters moved to an end of their range."""
     return _sample(anchor_set.box, key, number)
 

@@ -1,13 +1,14 @@
 """Ranges of tissue parameters: which tissue lies outside them, and how tissue is spread evenly within them."""
 
 import dataclasses
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from ganmrf.physics.tissue import ORDERED_TIMES, TISSUES, TissueModel, flag_name, parameters
-from ganmrf.pytrees import pytree, require_scale
+from ganmrf.pytrees import pytree, require, require_scale
 
 _MARGIN = 1e-6  # relative; a value rounded to float32 is off by less, and still counts as inside
 # Interpolation is worst at the ends of a range, and random tissues seldom lie there: `TissueBox.spread_to_faces` moves
@@ -28,35 +29,36 @@ def log_time(time, offset):
 @pytree
 @dataclasses.dataclass(frozen=True)
 class TissueBox:
-    """Named tissue parameters and their ranges, with T2 <= T1 in each pool; the others have their default value.
+    """Named tissue parameters and their ranges, with T2 <= T1 in each pool; the others have one value.
 
     Attributes:
-      names: fields of the tissue, all without a default among them: ``t1`` and ``t2``, and those of a second pool.
+      names: fields of the tissue, ``t1`` and ``t2`` among them.
       low: least value of each, (axes,), SI.
       high: largest value of each, (axes,).
       kind: of tissue, a name of `TISSUES`.
+      fixed: fields that have one value, and this value; a mapping will do. All others have their default value.
+      periodic: of ``names``, those whose range is one period of the signals, such as off-resonance over 1/TR with
+        balanced sequences of a single repetition time TR.
 
     Raises:
-      ValueError: a name that is no field of the tissue, none for a field without a default, a range that is empty or
-        holds values that no tissue has, or a T2 whose range begins above that of T1.
+      ValueError: a name that is no field of the tissue, that stands twice, or none for a field without a default; a
+        range that is empty or holds values that no tissue has; or a T2 whose range begins above that of T1.
     """
 
     names: tuple[str, ...] = dataclasses.field(metadata={"static": True})
     low: np.ndarray
     high: np.ndarray
     kind: str = dataclasses.field(default="one_pool", metadata={"static": True})
+    fixed: tuple[tuple[str, float], ...] = dataclasses.field(default=(), metadata={"static": True})
+    periodic: tuple[str, ...] = dataclasses.field(default=(), metadata={"static": True})
 
     def __post_init__(self):
-        object.__setattr__(self, "names", tuple(self.names))
-        if self.kind not in TISSUES:
-            raise ValueError(f"TissueBox.kind must be one of {', '.join(TISSUES)}; got {self.kind!r}")
+        pairs = self.fixed.items() if isinstance(self.fixed, Mapping) else self.fixed
+        object.__setattr__(self, "fixed", tuple((name, float(value)) for name, value in pairs))
+        for name in ("names", "periodic"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        self._check_names()
         facts = self._facts
-        if unknown := [name for name in self.names if name not in facts]:
-            raise ValueError(f"TissueBox.names must be of {', '.join(facts)}; got {unknown[0]}")
-        needed = [name for name, default in self._defaults.items() if default is dataclasses.MISSING]
-        if len(set(self.names)) < len(self.names) or not {*needed} <= {*self.names}:
-            all_needed = " and ".join([", ".join(needed[:-1]), needed[-1]])
-            raise ValueError(f"TissueBox.names must hold {all_needed}, and each name once; got {', '.join(self.names)}")
         for name in ("low", "high"):
             object.__setattr__(self, name, np.asarray(getattr(self, name), float))
             if getattr(self, name).shape != (len(self.names),):
@@ -67,10 +69,36 @@ class TissueBox:
                 rule = f"{facts[name].rule}, and not empty"
                 raise ValueError(f"TissueBox: the range of {name} must be {rule}; got {low:g} to {high:g}")
             require_scale(f"TissueBox: the range of {name}", [low, high], *facts[name].scale)
+        ranges |= {name: (value, value) for name, value in self.fixed}
         for t1, t2 in ORDERED_TIMES:
             if t2 in ranges and ranges[t2][0] > ranges[t1][0]:
                 values = f"{ranges[t2][0]:g} and {ranges[t1][0]:g} s"
                 raise ValueError(f"TissueBox: {t2} must not begin above {t1}; got {values}")
+
+    def _check_names(self):
+        if self.kind not in TISSUES:
+            raise ValueError(f"TissueBox.kind must be one of {', '.join(TISSUES)}; got {self.kind!r}")
+        facts, one_value = self._facts, [name for name, _ in self.fixed]
+        for name in (given := (*self.names, *one_value)):
+            if name not in facts:
+                raise ValueError(f"TissueBox.names must be of {', '.join(facts)}; got {name}")
+        needed = [name for name, default in self._defaults.items() if default is dataclasses.MISSING]
+        if len(set(given)) < len(given) or not {*needed} <= {*given} or not {"t1", "t2"} <= {*self.names}:
+            all_needed = " and ".join([", ".join(needed[:-1]), needed[-1]])
+            raise ValueError(
+                f"TissueBox.names, and with them fixed, must hold {all_needed}, and each name once, names t1 and t2; got "
+                f"{', '.join(given)}"
+            )
+        for name, value in self.fixed:
+            require(f"TissueBox.fixed: {name}", value, facts[name].allows, facts[name].rule)
+            require_scale(f"TissueBox.fixed: {name}", value, *facts[name].scale)
+        if unknown := [name for name in self.periodic if name not in self.names or not facts[name].signed]:
+            raise ValueError(f"TissueBox.periodic must be frequencies of {', '.join(self.names)}; got {unknown[0]}")
+
+    @property
+    def n_coordinates(self) -> int:
+        """Number of `coordinates` of a tissue: one for each axis, two for one that is periodic."""
+        return len(self.names) + len(self.periodic)
 
     @property
     def _facts(self):
@@ -90,10 +118,13 @@ class TissueBox:
     def spread(self, cube) -> TissueModel:
         """The tissue at places in the unit cube, (..., axes), axes in the order of ``names``; all of it is in the box.
 
+        What has one value is one number.
+
         What is logarithmic (`Parameter`), such as T1 and T2, is uniform on the scale of ``log(value + offset)``, the
         rest is uniform. T2 runs from its least value to the smaller of T1 and its largest value, in each pool.
         """
-        found, below = {}, {t2: t1 for t1, t2 in ORDERED_TIMES}
+        below = {t2: t1 for t1, t2 in ORDERED_TIMES}
+        found = {name: jnp.asarray(value, cube.dtype) for name, value in self.fixed}
         for name in sorted(self.names):  # T1 before T2
             (low, high), facts = self._ends(name), self._facts[name]
             if name in below:
@@ -104,6 +135,10 @@ class TissueBox:
                 value = jnp.minimum(found[below[name]], value)
             found[name] = jnp.clip(value, facts.least, facts.most) if facts.may_be_least else value
         return TISSUES[self.kind](**found)
+
+    def corner(self) -> TissueModel:
+        """The tissue of the least value of each axis, one voxel."""
+        return self.spread(np.zeros((1, len(self.names))))
 
     @jax.jit
     def spread_to_faces(self, cube, place, lot) -> TissueModel:
@@ -117,28 +152,35 @@ class TissueBox:
 
     @jax.jit
     def coordinates(self, tissue: TissueModel) -> jax.Array:
-        """Coordinates of tissue in the unit cube, as generators see tissue: 0 to 1 along each axis, (..., axes).
+        """Coordinates of tissue, as generators see tissue: 0 to 1 along each axis, (..., coordinates).
 
-        Traceable, and smooth in the tissue. Axes have the scales of `spread`.
+        Traceable, and smooth in the tissue. Axes have the scales of `spread`. A periodic axis is a circle in the unit
+        square, and has two coordinates.
         """
         columns = []
         for name in self.names:
             low, high = self._ends(name)
-            value = _scaled(self._facts[name], getattr(tissue, name))
-            columns.append(jnp.broadcast_to((value - low) / (high - low), tissue.shape))
-        return jnp.stack(columns, axis=-1)
+            place = (_scaled(self._facts[name], getattr(tissue, name)) - low) / (high - low)
+            if name in self.periodic:
+                columns += [(1 + turn(2 * jnp.pi * place)) / 2 for turn in (jnp.cos, jnp.sin)]
+            else:
+                columns.append(place)
+        return jnp.stack([jnp.broadcast_to(each, tissue.shape) for each in columns], axis=-1)
 
     def _excess(self, tissue):
         """How far outside each atom lies, relative to the end of the range that it passes, (atoms, axes); 0 inside.
 
-        Of what may be 0, or have any sign, it is relative to the end that is farther from 0.
+        Of what may be 0, or have any sign, it is relative to the end that is farther from 0. Nothing is outside of a
+        periodic axis.
         """
         self._require_axes(tissue)
         atoms = jax.tree.map(np.asarray, tissue.ravel())
         columns = []
         for name, low, high in zip(self.names, self.low, self.high, strict=True):
             values = np.broadcast_to(getattr(atoms, name), atoms.shape).astype(float)
-            if self._facts[name].signed or self._facts[name].may_be_least:
+            if name in self.periodic:
+                beyond = np.zeros(atoms.shape)
+            elif self._facts[name].signed or self._facts[name].may_be_least:
                 beyond = np.maximum(low - values, values - high) / max(abs(low), abs(high))
             else:
                 beyond = np.maximum(low / values, values / high) - 1
@@ -166,13 +208,16 @@ class TissueBox:
         )
 
     def require_known(self, tissue: TissueModel):
-        """Raises `ValueError` where a parameter with an axis is None, another not its default, or the kind another."""
+        """Raises `ValueError` where a parameter with an axis is None, another not as it should, or the kind another."""
         self._require_axes(tissue)
-        for name, usual in ((name, usual) for name, usual in self._defaults.items() if name not in self.names):
+        for name, usual in (self._defaults | dict(self.fixed)).items():
+            if name in self.names:
+                continue
             values = getattr(tissue, name)
             if usual is None and values is not None:
                 raise ValueError(f"the generator has no axis for {name}: it must be None")
-            if usual is not None and np.any(np.asarray(values) != float(usual)):
+            # To the rounding of float32.
+            if usual is not None and (values is None or not np.allclose(values, float(usual), rtol=_MARGIN, atol=0)):
                 raise ValueError(f"the generator has no axis for {name}: it must be {float(usual):g} for all atoms")
 
     def _require_axes(self, tissue):

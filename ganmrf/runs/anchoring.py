@@ -7,11 +7,18 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ganmrf.anchors.anchor_set import FEATURES_PER_ANCHOR, LADDER, AnchorSet, build_anchor_set, with_spread_anchors
+from ganmrf.anchors.anchor_set import (
+    FEATURES_PER_ANCHOR,
+    IN_SLICE,
+    LADDER,
+    AnchorSet,
+    build_anchor_set,
+    with_spread_anchors,
+)
 from ganmrf.anchors.families import FAMILIES
 from ganmrf.anchors.generator import AnchoredGenerator, radial_generator, table_generator, trunk_generator
 from ganmrf.anchors.generator_file import save_generator
-from ganmrf.anchors.joint_features import require_joint_memory
+from ganmrf.anchors.joint_features import require_joint_memory, signals_are_complex
 from ganmrf.anchors.trunk import RECIPE, draw_tissue, finish_trunk, trunk_data
 from ganmrf.dictionary.slice_fields import fields_of_slice
 from ganmrf.files import read_arrays, replacing, write_json
@@ -20,20 +27,28 @@ from ganmrf.gan.recipes import Recipe
 from ganmrf.gan.train import fit, init_state
 from ganmrf.parallel import one_blas_thread
 from ganmrf.physics.simulate_many import require_signal_memory
-from ganmrf.physics.tissue import FARTHEST_HZ
+from ganmrf.physics.tissue import TISSUES, parameters
 from ganmrf.physics.tissue_box import TissueBox
 from ganmrf.progress import watched
-from ganmrf.runs.configs import OF_OTHER_KINDS, TISSUE_FIELDS, SimulationConfig
+from ganmrf.runs.boxes import BoxConfig
+from ganmrf.runs.configs import OF_OTHER_SEQUENCES, TISSUE_FIELDS, SimulationConfig
 from ganmrf.runs.loop import advance
+from ganmrf.runs.slices import OF_PULSE, PowerConfig
 from ganmrf.runs.training import losses
 from ganmrf.runs.workdir import Workdir, check_unchanged, read_config
 from ganmrf.settings import configuration, group, setting
 
+_OF_GRID = frozenset(TISSUE_FIELDS) - {"tissue", "fix"}
 RADIAL = ("radial", "radial_spread")
 KINDS = ("trunk", "table", *RADIAL)
 _TABLE_BLOCK = 4096  # atoms of a table that are simulated, and kept, at a time
-# Of T1 and T2 alone, with a B1 axis, and with one of off-resonance.
-_ANCHORS, _WIDTH, _DEPTH = (96, 256, 512), (128, *2 * [RECIPE.width]), (3, *2 * [RECIPE.depth])
+# Of two axes, of three, and of more or with a frequency.
+_ANCHORS, _WIDTH, _DEPTH, _STEPS = (
+    (96, 256, 512),
+    (128, RECIPE.width, 384),
+    (3, RECIPE.depth, 5),
+    (*2 * [RECIPE.steps], 6000),
+)
 _OF_TRUNK = ("kind=trunk",)
 _DRAWS = 6  # of fresh tissues in the training of a trunk, a checkpoint after each
 
@@ -44,7 +59,7 @@ class AnchoredConfig:
 
     Attributes:
       simulation: kind and length of the sequences, slice profile, and the grid of a table.
-      anchors: once made, a number, as ``width`` and ``depth`` are: more with an axis of B1 or off-resonance.
+      anchors: once made, a number, as ``width``, ``depth``, ``steps`` and ``slice_sequences`` are: more with more axes.
 
     Raises:
       ValueError: a field that breaks its rule.
@@ -52,24 +67,15 @@ class AnchoredConfig:
 
     simulation: SimulationConfig = group(
         SimulationConfig,
-        without=("schedule", "echo_time_ms", "inversion_time_ms", *OF_OTHER_KINDS),
+        without=("schedule", "echo_time_ms", "inversion_time_ms", *OF_OTHER_SEQUENCES, *vars(PowerConfig())),
         choices={"sequence": tuple(FAMILIES)},
     )
     kind: str = setting("trunk", "where weights come from", choices=KINDS)
-    t1_range_ms: tuple[float, ...] = setting((10.0, 3000.0), "least and largest T1 in ms", above=0)
-    t2_range_ms: tuple[float, ...] = setting((2.0, 500.0), "least and largest T2 in ms; atoms have T2 <= T1", above=0)
-    b1_range: tuple[float, ...] | None = setting(
-        None, "least and largest B1+, a third axis; default: 1 for all", above=0
-    )
-    off_resonance_range_hz: tuple[float, ...] | None = setting(
-        None,
-        "least and largest off-resonance in Hz, a further axis; default: on resonance",
-        at_least=-FARTHEST_HZ,
-        at_most=FARTHEST_HZ,
-    )
+    ranges: BoxConfig = group(BoxConfig)
     anchors: int | None = setting(
         None,
-        f"most anchors; default: {_ANCHORS[0]}, {_ANCHORS[1]} with --b1_range, {_ANCHORS[2]} with off-resonance",
+        f"most anchors; default: {_ANCHORS[0]} of two axes, {_ANCHORS[1]} of three, {_ANCHORS[2]} of more or with a "
+        "frequency",
         at_least=LADDER[0],
         at_most=LADDER[-1],
     )
@@ -81,45 +87,50 @@ class AnchoredConfig:
     )
     width: int | None = setting(
         None,
-        f"units of a hidden layer of the trunk; default: {_WIDTH[0]}, or {_WIDTH[1]} with a third axis",
+        f"units of a hidden layer of the trunk; default: {_WIDTH[0]}, {_WIDTH[1]} or {_WIDTH[2]}, by axes as --anchors",
         at_least=1,
         goes_with=_OF_TRUNK,
     )
     depth: int | None = setting(
-        None, f"hidden layers; default: {_DEPTH[0]}, or {_DEPTH[1]} with a third axis", at_least=1, goes_with=_OF_TRUNK
+        None, f"hidden layers; default: {_DEPTH[0]}, {_DEPTH[1]} or {_DEPTH[2]}", at_least=1, goes_with=_OF_TRUNK
     )
     batch_size: int = setting(RECIPE.batch_size, "tissues a step", at_least=1, goes_with=_OF_TRUNK)
-    steps: int = setting(RECIPE.steps, "updates", at_least=1, goes_with=_OF_TRUNK)
+    steps: int | None = setting(
+        None, f"updates; default: {_STEPS[0]}, or {_STEPS[2]} of more than three axes", at_least=1, goes_with=_OF_TRUNK
+    )
+    repetition_time_ms: float | None = setting(
+        None,
+        "one repetition time of all sequences, in ms, so that signals are periodic in off-resonance: a range of 1/TR "
+        "is a circle; default: random ones",
+        above=0,
+        goes_with=("sequence=bssfp",),
+    )
+    slice_sequences: int | None = setting(
+        None,
+        "of --sequences, those that are simulated in the slice, the others in a uniform one, a hundred times as fast; "
+        "default: 2, or none for a trunk",
+        at_least=0,
+        goes_with=OF_PULSE,
+    )
     seed: int = setting(0, "of sequences, tissues and the network", at_least=0)
 
     def __post_init__(self):
-        for name, by_axes in (("anchors", _ANCHORS), ("width", _WIDTH), ("depth", _DEPTH)):
+        box = self.box()
+        many = len(box.names) > 3 or any(parameters(TISSUES[box.kind])[name].signed for name in box.names)
+        defaults = {"anchors": _ANCHORS, "width": _WIDTH, "depth": _DEPTH, "steps": _STEPS}
+        defaults["slice_sequences"] = 3 * (0 if self.kind == "trunk" else IN_SLICE,)
+        for name, by_axes in defaults.items():
             if getattr(self, name) is None:
-                axis = 2 if self.off_resonance_range_hz is not None else int(self.b1_range is not None)
-                object.__setattr__(self, name, by_axes[axis])
+                object.__setattr__(self, name, by_axes[2 if many else len(box.names) - 2])
         if self.anchors > self.candidates:
             raise ValueError(f"candidates must be at least the {self.anchors} anchors; got {self.candidates}")
         if self.simulation.frames == 1:
             raise ValueError("frames must be at least 2: fingerprints of one frame, of unit norm, are all the same")
-        self.box()
 
     def box(self) -> TissueBox:
         """The tissues that the fields name."""
-        ranges = {"t1": ("t1_range_ms", 1e-3), "t2": ("t2_range_ms", 1e-3)}
-        if self.b1_range is not None:
-            ranges["b1"] = ("b1_range", 1.0)
-        if self.off_resonance_range_hz is not None:
-            ranges["off_resonance"] = ("off_resonance_range_hz", 1.0)
-        ends = []
-        for field, unit in ranges.values():
-            values = getattr(self, field)
-            if len(values) != 2 or not values[0] < values[1]:
-                shown = ",".join(f"{value:g}" for value in values)
-                raise ValueError(f"{field} must be two numbers, the lower one first; got {shown}")
-            ends.append([unit * value for value in values])
-        if ends[1][0] > ends[0][1]:
-            raise ValueError("t2_range_ms must begin at the largest of t1_range_ms or below: atoms have T2 <= T1")
-        return TissueBox(tuple(ranges), *np.transpose(ends))
+        period = None if self.repetition_time_ms is None else 1e3 / self.repetition_time_ms
+        return self.ranges.box(self.simulation.pools, period)
 
     def recipe(self) -> Recipe:
         """How the trunk is trained."""
@@ -159,7 +170,7 @@ def make_in_folder(
         raise ValueError("schedule: the generator is for any sequence of its kind, and learns from random ones")
     with Workdir(path, config, given) as workdir:
         config = workdir.config
-        if config.kind != "table" and (unread := sorted((given or frozenset()).intersection(TISSUE_FIELDS))):
+        if config.kind != "table" and (unread := sorted((given or frozenset()).intersection(_OF_GRID))):
             raise ValueError(f"{unread[0]} would change nothing: a grid goes with kind=table; got kind={config.kind}")
         profile = config.simulation.slice_profile()
         _require_memory(config, profile)
@@ -173,6 +184,8 @@ def make_in_folder(
             n_sequences=config.sequences,
             n_frames=config.simulation.frames or 1000,
             n_candidates=config.candidates,
+            n_in_slice=config.slice_sequences,
+            repetition_time=None if config.repetition_time_ms is None else 1e-3 * config.repetition_time_ms,
             seed=config.seed,
         )
         anchor_set = anchored_as(anchor_set, config.kind)
@@ -195,8 +208,8 @@ def _require_memory(config, slice_profile):
         require_signal_memory(config.simulation.tissue().size, 3 * n_features)  # blocks, all in one array, and a copy
     if config.kind == "trunk":
         n_tissues = max(n_tissues, config.tissues, config.refit_tissues)
-    form = {"slice_profile": slice_profile, "off_resonance": config.off_resonance_range_hz is not None}
-    require_joint_memory(n_tissues, config.sequences, n_frames, n_features, **form)
+    is_complex = signals_are_complex(config.box(), slice_profile)
+    require_joint_memory(n_tissues, config.sequences, n_frames, n_features, is_complex=is_complex)
     if config.kind == "trunk":
         require_training_memory(config.recipe(), n_tissues, n_features, n_features)
 

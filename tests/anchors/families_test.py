@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ganmrf.anchors.echoes import echo_times, until_echo, without_echo
 from ganmrf.anchors.families import FAMILIES, sample_sequences
-from ganmrf.anchors.joint_features import echo_times, until_echo, without_echo
 from ganmrf.physics.sequences.blocks import Blocks, Inversion, T2Preparation, Train
 from ganmrf.physics.sequences.bssfp import Bssfp
 from ganmrf.physics.sequences.kinds import kind_of
@@ -58,6 +58,6 @@ def test_an_echo_time_multiplies_its_frame(name):
         SEQUENCES[name],
         Tissue(np.array([0.4, 1.0]), np.array([0.02, 0.1]), 1.0, np.array([-30.0, 50.0])),
     )
-    at_once = simulate(without_echo(sequence), tissue)
-    expected = at_once * until_echo(jnp, echo_times(sequence), tissue)
+    at_once = simulate(without_echo(sequence, tissue), tissue)
+    expected = at_once * until_echo(jnp, echo_times(sequence, tissue), tissue)
     np.testing.assert_allclose(simulate(sequence, tissue), expected, atol=3e-6)  # rounding of phases

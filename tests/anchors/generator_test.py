@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from ganmrf.anchors.anchor_set import build_anchor_set, choose_anchors, with_spread_anchors
+from ganmrf.anchors.echoes import without_echo
 from ganmrf.anchors.generator import radial_generator, table_generator, trunk_generator, validation_errors
 from ganmrf.anchors.generator_file import load_anchored, load_any, load_generator, save_generator
-from ganmrf.anchors.joint_features import without_echo
 from ganmrf.anchors.prepared import anchored_fingerprints, prepare
 from ganmrf.anchors.sentinels import faces_and_corners, joined
 from ganmrf.anchors.trunk import RECIPE, draw_tissue, finish_trunk, trunk_data
@@ -248,7 +248,7 @@ def test_files_give_the_same_generator(table, trunk, radial, grid, tmp_path):
     with pytest.raises(ValueError, match="not a whole generator"):
         load_any(path)
     np.savez(path, **contents | {"schema_version": np.asarray(2)})  # from before there were sentinels
-    with pytest.raises(ValueError, match="has schema 2; this version reads 3: make it again by the same command"):
+    with pytest.raises(ValueError, match="has schema 2; this version reads 4: make it again by the same command"):
         load_any(path)
 
 
@@ -302,5 +302,5 @@ def test_foundations_repeat_and_anchors_can_be_spread():
 def test_anchors_are_simulated_right_after_each_pulse(table):
     prepared = prepare(table, SEQUENCE, 16, allow_error=1.0, rounds=0)
     anchors = table.anchors.rows(slice(16))
-    expected = np.asarray(simulate(without_echo(SEQUENCE), anchors)) / table.anchor_norms[:16, None]
+    expected = np.asarray(simulate(without_echo(SEQUENCE, anchors), anchors)) / table.anchor_norms[:16, None]
     np.testing.assert_allclose(prepared.signals, expected, atol=1e-5)

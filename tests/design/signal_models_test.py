@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from ganmrf.anchors.anchor_set import fit_norms
+from ganmrf.anchors.norms import fit_norms
 from ganmrf.anchors.generator import AnchoredGenerator
 from ganmrf.anchors.radial import RadialFeatures, RadialWeights, weight_matrix
 from ganmrf.anchors.table import TableWeights

@@ -8,13 +8,14 @@ import pytest
 from ganmrf.dictionary.build import build_dictionary
 from ganmrf.dictionary.npz import load_dictionary
 from ganmrf.runs.anchoring import AnchoredConfig, make_in_folder
+from ganmrf.runs.boxes import BoxConfig
 from ganmrf.runs.configs import SimulationConfig
 from tests.commands import run
 
 pytestmark = pytest.mark.usefixtures("quick_compiler")
 
 # Sequences have 50 frames, as a heart beat has, so that one program simulates both.
-BOX = {"t1_range_ms": (100.0, 3000.0), "t2_range_ms": (10.0, 500.0)}
+BOX = {"ranges": BoxConfig(t1_range_ms=(100.0, 3000.0), t2_range_ms=(10.0, 500.0))}
 GRID = ("--t1_ms=200:1400:400", "--t2_ms=20:120:20")
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from ganmrf.runs.anchoring import AnchoredConfig, make_in_folder
+from ganmrf.runs.boxes import BoxConfig
 from ganmrf.runs.configs import SimulationConfig
 from ganmrf.runs.sequences import SequenceConfig
 from ganmrf.runs.slices import SliceConfig
@@ -14,7 +15,7 @@ from ganmrf.runs.slices import SliceConfig
 pytestmark = pytest.mark.usefixtures("quick_compiler")
 
 SIMULATION = SimulationConfig(frames=50, t1_ms="200:1400:400", t2_ms="20:120:20")
-BOX = {"t1_range_ms": (100.0, 3000.0), "t2_range_ms": (10.0, 500.0)}
+BOX = {"ranges": BoxConfig(t1_range_ms=(100.0, 3000.0), t2_range_ms=(10.0, 500.0))}
 TABLE = AnchoredConfig(SIMULATION, "table", **BOX, anchors=32, sequences=4, candidates=128)
 
 
@@ -37,28 +38,30 @@ def test_a_generator_is_made_again_from_what_its_folder_holds(tmp_path):
 
 
 def test_what_does_not_go_together_is_refused(tmp_path):
-    outside = dataclasses.replace(TABLE, t1_range_ms=(100.0, 1000.0))
+    outside = dataclasses.replace(TABLE, ranges=BoxConfig(t1_range_ms=(100.0, 1000.0)))
     with pytest.raises(ValueError, match=r"t1 = 1\.4"):
         make_in_folder(tmp_path / "outside", outside, progress=False)
     scheduled = dataclasses.replace(TABLE, simulation=SimulationConfig(schedule="mine.csv"))
     with pytest.raises(ValueError, match="schedule"):
         make_in_folder(tmp_path / "scheduled", scheduled, progress=False)
     with pytest.raises(ValueError, match=r"t1_range_ms .* got 1000,100"):
-        dataclasses.replace(TABLE, t1_range_ms=(1000.0, 100.0)).box()
+        BoxConfig(t1_range_ms=(1000.0, 100.0))
 
 
 def test_the_kind_of_sequence_and_a_range_of_off_resonance(tmp_path):
     balanced = dataclasses.replace(SIMULATION, frames=20, kind=SequenceConfig(sequence="bssfp"))
     config = AnchoredConfig(balanced, "radial", **BOX, anchors=16, sequences=2, candidates=32)
     assert make_in_folder(tmp_path, config, progress=False).generator.family == "bssfp"
-    wide = dataclasses.replace(config, anchors=None, candidates=512, off_resonance_range_hz=(-5.0, 3.0))
+    wide = dataclasses.replace(
+        config, anchors=None, candidates=512, ranges=BoxConfig(off_resonance_range_hz=(-5.0, 3.0))
+    )
     assert wide.anchors == 512
     assert wide.box().names == ("t1", "t2", "off_resonance")
     np.testing.assert_array_equal(wide.box().low[2:], [-5])
     with pytest.raises(ValueError, match=r"off_resonance_range_hz must be two numbers, the lower one first; got 5,-5"):
-        dataclasses.replace(wide, off_resonance_range_hz=(5.0, -5.0))
+        BoxConfig(off_resonance_range_hz=(5.0, -5.0))
     with pytest.raises(ValueError, match="off_resonance_range_hz must be at least -10000"):
-        dataclasses.replace(wide, off_resonance_range_hz=(-1e9, 5.0))
+        BoxConfig(off_resonance_range_hz=(-1e9, 5.0))
 
 
 def test_a_pulse_that_changed_under_its_name_is_refused(tmp_path):

@@ -8,9 +8,9 @@ import jax
 import numpy as np
 import pytest
 
-from ganmrf.anchors.anchor_set import fit_norms
 from ganmrf.anchors.generator import AnchoredGenerator
 from ganmrf.anchors.generator_file import save_generator
+from ganmrf.anchors.norms import fit_norms
 from ganmrf.anchors.radial import RadialFeatures, RadialWeights, weight_matrix
 from ganmrf.design.limits import violations
 from ganmrf.physics.simulate import simulate

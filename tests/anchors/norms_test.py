@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from ganmrf.anchors.anchor_set import fit_norms
+from ganmrf.anchors.norms import fit_norms
 
 
 @pytest.mark.parametrize("n_atoms", [100, 4096])  # at the larger number XLA has summed wrongly
