@@ -20,6 +20,7 @@ class Groups(NamedTuple):
       rows: of the block's atoms that each group has, ascending, (groups, atoms); some may stand more than once.
       representatives: one atom of each group, of unit norm, in one column each, float32, real above imaginary parts.
       radius: largest angle between an atom of each group and the representative, rad, (groups,).
+      exact: whether representatives are atoms: where atoms may be off by an angle, theirs is part of the radius.
       strange: groups with an atom of which the basis leaves much out, (groups,).
       left_out: largest norm that the basis leaves out of an atom of any other group.
       rounding: of a float32 score.
@@ -31,10 +32,14 @@ class Groups(NamedTuple):
     strange: np.ndarray
     left_out: float
     rounding: float
+    exact: bool = True
 
     @classmethod
-    def of(cls, atoms, left_out, rounding: float) -> "Groups":
-        """Groups of atoms, (atoms, columns), real or complex, and the norm that these columns leave out of each."""
+    def of(cls, atoms, left_out, rounding: float, angles=None) -> "Groups":
+        """Groups of atoms, (atoms, columns), real or complex, and the norm that these columns leave out of each.
+
+        The ``angles``, rad, (atoms,), are what each atom may be off by; None where they are exact.
+        """
         rows = np.sort(_halved(_real(atoms)), axis=1)
         wide = atoms[rows].astype(np.result_type(atoms, float))
         wide /= np.linalg.norm(wide, axis=2, keepdims=True)
@@ -43,10 +48,13 @@ class Groups(NamedTuple):
         along = np.einsum("gac,gc->ga", wide, chosen.conj())
         apart = np.linalg.norm(wide - along[..., None] * chosen[:, None], axis=2)
         radius = np.arctan2(apart.max(axis=1), np.abs(along).min(axis=1))
+        if angles is not None:
+            radius = np.minimum(radius + angles[rows].max(axis=1), np.pi / 2)  # no atom is farther from a signal
         missing = left_out[rows].max(axis=1)
         strange = missing > _STRANGE
         columns = np.ascontiguousarray(_real(chosen).T, np.float32)
-        return cls(rows, columns, radius, strange, float(missing[~strange].max(initial=0)), rounding)
+        missing = float(missing[~strange].max(initial=0))
+        return cls(rows, columns, radius, strange, missing, rounding, exact=angles is None)
 
     def shortlist(self, features, size, missed, best) -> tuple[np.ndarray, np.ndarray]:
         """Voxels, and groups that may hold the best atom of each of them.
@@ -61,9 +69,10 @@ class Groups(NamedTuple):
         real, imaginary = features @ self.representatives
         scores = np.sqrt(real**2 + imaginary**2)
         slack = self.rounding + self.left_out * missed
-        # A representative is an atom, but for what its basis leaves out.
-        reached = scores[:, ~self.strange].max(axis=1, initial=0) * np.sqrt(1 - self.left_out**2) - slack
-        nearest = np.maximum(reached, best) - slack
+        nearest = best - slack
+        if self.exact:  # a representative is an atom, but for what its basis leaves out
+            reached = scores[:, ~self.strange].max(axis=1, initial=0) * np.sqrt(1 - self.left_out**2) - slack
+            nearest = np.maximum(nearest, reached - slack)
         with np.errstate(divide="ignore", invalid="ignore"):
             angle = np.where(size > 0, np.arccos(np.clip(nearest / size, 0, 1)), 0)
         # The cosine of the sum of the angle and of each radius, in float32, whose rounding is that of scores.

@@ -8,6 +8,7 @@ import dataclasses
 import numpy as np
 
 from ganmrf.dictionary.build import Dictionary
+from ganmrf.dictionary.exact import ExactAtoms
 from ganmrf.dictionary.parameter_maps import ParameterMaps
 from ganmrf.dictionary.search import search
 
@@ -34,7 +35,15 @@ class Maps(ParameterMaps):
     quality: np.ndarray
 
 
-def match(dictionary: Dictionary, images, *, mask=None, axis: int = 0, progress: bool = False) -> Maps:
+def match(
+    dictionary: Dictionary,
+    images,
+    *,
+    mask=None,
+    axis: int = 0,
+    progress: bool = False,
+    exact: ExactAtoms | None = None,
+) -> Maps:
     """Matches every voxel's signal with a dictionary; the matched atom is that of a search in float64.
 
     Args:
@@ -45,6 +54,8 @@ def match(dictionary: Dictionary, images, *, mask=None, axis: int = 0, progress:
       mask: voxels to match, boolean, of the spatial shape; all by default.
       axis: axis of the frames in ``images``; -1 for signals as `simulate` returns them.
       progress: whether to show a progress bar with an estimate of the time left.
+      exact: of a generated dictionary, for the maps of the simulated one: `ExactAtoms` of the dictionary. Atoms whose
+        errors could change a decision are simulated. None takes fingerprints as they are.
 
     Raises:
       ValueError: images with neither the dictionary's frames nor its rank, or not finite inside the mask, or a mask of
@@ -53,13 +64,23 @@ def match(dictionary: Dictionary, images, *, mask=None, axis: int = 0, progress:
     References:
       Ma et al. 2013, doi:10.1038/nature11971. McGivney et al. 2014, doi:10.1109/TMI.2014.2337321 (compressed basis).
     """
+    return match_rows(dictionary, None, images, mask=mask, axis=axis, progress=progress, exact=exact)
+
+
+def match_rows(dictionary: Dictionary, rows, images, *, mask=None, axis: int = 0, progress=False, exact=None) -> Maps:
+    """`match` with a dictionary of some atoms of another one, those in ``rows``, that ``exact`` is of; None for all."""
     images = frames_first(dictionary, images, axis)
     shape = images.shape[1:]
     mask = np.ones(shape, bool) if mask is None else of_shape("mask", mask, shape, bool)
-    index, inner, quality = search(dictionary, images.reshape(len(images), -1), np.flatnonzero(mask), progress)
-    found = index >= 0
+    series, voxels = images.reshape(len(images), -1), np.flatnonzero(mask)
+    if exact is None:
+        index, inner, quality = search(dictionary, series, voxels, progress)
+        chosen, place = np.unique(index, return_inverse=True)
+        norm = np.asarray(dictionary.norms[chosen], float)[place]
+    else:
+        index, inner, quality, norm = exact.search(dictionary, rows, series, voxels, progress)
+    found, n_atoms = index >= 0, len(dictionary.fingerprints)
     fields = {name: np.asarray(each) for name, each in vars(dictionary.tissue).items() if each is not None}
-    norms = np.asarray(dictionary.norms, float)
 
     def in_place(values, missing=0):
         whole = np.full(shape, missing, values.dtype)
@@ -67,8 +88,8 @@ def match(dictionary: Dictionary, images, *, mask=None, axis: int = 0, progress:
         return whole
 
     return Maps(
-        parameters={name: in_place(np.broadcast_to(each, norms.shape)[index]) for name, each in fields.items()},
-        m0=in_place(inner / norms[index]),
+        parameters={name: in_place(np.broadcast_to(each, n_atoms)[index]) for name, each in fields.items()},
+        m0=in_place(inner / norm),
         index=in_place(index, -1),
         quality=in_place(quality),
     )

@@ -7,7 +7,8 @@ import jax
 import numpy as np
 
 from ganmrf.dictionary.build import Dictionary
-from ganmrf.dictionary.match import Maps, frames_first, match, of_shape
+from ganmrf.dictionary.exact import ExactAtoms
+from ganmrf.dictionary.match import Maps, frames_first, match_rows, of_shape
 from ganmrf.memory import require_memory
 from ganmrf.physics.tissue import Tissue, parameters
 from ganmrf.progress import Progress
@@ -26,6 +27,7 @@ def match_with_maps(
     mask=None,
     axis: int = 0,
     progress: bool = False,
+    exact: ExactAtoms | None = None,
 ) -> Maps:
     """Matches every voxel's signal with the atoms whose B1, off-resonance or other known values are nearest to its own.
 
@@ -46,6 +48,7 @@ def match_with_maps(
       mask: as for `match`.
       axis: as for `match`.
       progress: whether to show a progress bar with an estimate of the time left.
+      exact: as for `match`.
 
     Returns:
       The maps; ``index`` is the row in the whole dictionary, and parameters are those of the matched atom: where it has
@@ -75,7 +78,7 @@ def match_with_maps(
         for each, atoms in enumerate(rows):
             here = np.zeros(shape, bool)
             here[mask] = group == each
-            part = match(_part(dictionary, atoms), images[:, here])
+            part = match_rows(_part(dictionary, atoms), atoms, images[:, here], exact=exact)
             for name, whole in found.items():
                 whole[here] = getattr(part, name)
             found["index"][here] = np.where(part.index < 0, -1, atoms[part.index])

@@ -1,4 +1,4 @@
-"""The search for the best atom of every voxel, which `match` makes.
+"""The search for the best atom of every voxel, which `match` makes, and for atoms whose errors could change it.
 
 Blocks of atoms are read one after the other, so that the dictionary need not fit in memory. Scores of a block are
 computed in float32: those of all atoms, of which the best score of each small group is kept, or, where many voxels are
@@ -43,14 +43,60 @@ def search(dictionary, series, voxels, progress):
 
     ``series`` are signals or coefficients, (columns, all voxels), of which ``voxels`` are searched for.
     """
-    atoms = dictionary.fingerprints
-    basis = _score_basis(atoms)
     best = _Best(np.zeros(voxels.size, int), np.zeros(voxels.size, complex), np.full(voxels.size, -1.0))
-    norm = np.zeros(voxels.size)
+
+    def decide(block, signals, rows, device):
+        part = best.part(rows)
+        _decide(block, signals, *block.shortlist(signals, device, part.score), part)
+
+    norm = _visit(dictionary, series, voxels, decide, "matching" if progress else None)
+    index = np.where(norm > 0, best.index, -1)
+    return index, best.inner * norm, np.abs(best.inner)
+
+
+def possible(dictionary, series, voxels, scores, angles, progress) -> tuple[np.ndarray, np.ndarray]:
+    """Which atoms, (atoms,), could have a score that is no less than the one that is known for some voxel.
+
+    An atom is known but for an angle: at angles of a and b from a signal and from the known vector, its score is at
+    most the cosine of a - b, and 1 where b is larger.
+
+    Args:
+      dictionary: as of `search`.
+      series: as of `search`.
+      voxels: as of `search`, all with a signal.
+      scores: that each voxel's best atom is known to have, (voxels,).
+      angles: a function from a slice of the atoms to the angle that each may be off by, rad, (atoms,).
+      progress: whether to show a progress bar.
+
+    Returns:
+      The atoms, bool, and how many of them there are for each voxel, (voxels,).
+    """
+    found, number = np.zeros(len(dictionary.fingerprints), bool), np.zeros(voxels.size, int)
+
+    def mark(block, signals, rows, device):
+        known, count = scores[rows], number[rows]
+        for members, atoms in _by_group(*block.shortlist(signals, device, known)):
+            products = np.abs(_products(signals[members], block.wide(atoms)))
+            reached = _most(products, block.angles[atoms]) >= known[members][:, None]
+            found[block.first + atoms[reached.any(axis=0)]] = True
+            count[members] += reached.sum(axis=1)
+
+    _visit(dictionary, series, voxels, mark, "bounding" if progress else None, angles)
+    return found, number
+
+
+def _visit(dictionary, series, voxels, visit, label, angles=None):
+    """Calls ``visit(block, unit signals, voxels, device)`` for every block of atoms and chunk of voxels.
+
+    Returns:
+      The norm of each voxel's signal, (voxels,).
+    """
+    atoms = dictionary.fingerprints
+    basis, norm = _score_basis(atoms), np.zeros(voxels.size)
     chunks = [slice(start, min(start + _VOXELS, voxels.size)) for start in range(0, voxels.size, _VOXELS)]
     into = dictionary.basis if len(series) == dictionary.sequence.n_frames else None
 
-    def search_chunk(block, rows, device):
+    def visit_chunk(block, rows, device):
         signals = np.ascontiguousarray(series[:, voxels[rows]].T)
         signals = signals.astype(np.result_type(signals, float))
         if into is not None:
@@ -60,19 +106,20 @@ def search(dictionary, series, voxels, progress):
             unfit = np.sum(~np.isfinite(norm[rows]))
             raise ValueError(f"images hold NaN or infinite values, in {unfit} voxels of a chunk")
         signals /= np.where(norm[rows] > 0, norm[rows], 1)[:, None]  # in place: a copy would be the largest array here
-        _decide(block, signals, *block.shortlist(signals, device, best.part(rows)), best.part(rows))
+        visit(block, signals, rows, device)
         with bar.get_lock():
             bar.update(len(signals) * len(block.atoms) / len(atoms))
 
     size = _block_size(atoms)
-    with Progress(voxels.size, "matching", unit="voxel", shown=progress) as bar:
+    with Progress(voxels.size, label, unit="voxel", shown=label is not None) as bar:
         for first in range(0, len(atoms), size):
-            block = _Block(np.asarray(atoms[first : first + size]), first, size, basis, voxels.size >= _MANY_VOXELS)
+            rows, grouped = slice(first, first + size), voxels.size >= _MANY_VOXELS
+            off = None if angles is None else angles(rows)
+            block = _Block(np.asarray(atoms[rows]), first, size, basis, grouped, off)
             with one_blas_thread():
-                run_chunks(functools.partial(search_chunk, block), chunks)
+                run_chunks(functools.partial(visit_chunk, block), chunks)
             del block  # before the next one is read
-    index = np.where(norm > 0, best.index, -1)
-    return index, best.inner * norm, np.abs(best.inner)
+    return norm
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,11 +136,14 @@ class _Best:
 
 
 class _Block:
-    """Atoms from row ``first`` of the dictionary on, laid out on every device for the float32 scores."""
+    """Atoms from row ``first`` of the dictionary on, laid out on every device for the float32 scores.
 
-    def __init__(self, atoms, first, size, basis, grouped):
+    Their ``angles`` are None where they are exact, or else what each may be off by.
+    """
+
+    def __init__(self, atoms, first, size, basis, grouped, angles=None):
         """Pads the atoms to ``size`` rows: blocks of one size share one compiled program."""
-        self.atoms, self.first, self.basis = atoms, first, basis
+        self.atoms, self.first, self.basis, self.angles = atoms, first, basis, angles
         self.complex = np.iscomplexobj(atoms)
         columns, self.left_out = (atoms, None) if basis is None else _coefficients(atoms, basis)
         # Where the basis leaves much out of many atoms, too many groups would have to be scored again.
@@ -104,23 +154,39 @@ class _Block:
         # doi:10.1137/18M1226312, with lambda = 4; plus rounding of the entries, and of the sums in `_decide`.
         self.rounding = (4 * np.sqrt(tiles.shape[1]) + 4) * np.finfo(np.float32).eps / 2
         self.placed = {device: jax.device_put(tiles, device) for device in set(workers())}
-        of_groups = Groups.of(columns, self.left_out, self.rounding) if grouped and len(atoms) >= _MANY_ATOMS else None
-        self.groups, self.left_out = of_groups, np.maximum.reduceat(self.left_out, range(0, len(atoms), _GROUP))
+        grouped, starts = grouped and len(atoms) >= _MANY_ATOMS, range(0, len(atoms), _GROUP)
+        self.groups = Groups.of(columns, self.left_out, self.rounding, angles) if grouped else None
+        self.left_out = np.maximum.reduceat(self.left_out, starts)
+        self.widest = None if angles is None else np.maximum.reduceat(angles, starts)
 
-    def shortlist(self, unit, device, best):
-        """Voxels among unit signals, a group that may hold the best atom of each, and the rows of every group."""
+    def wide(self, rows):
+        """Some atoms in float64, of unit norm: norms that are 1 in float32 alone differ enough to swap neighbours."""
+        atoms = self.atoms[rows]
+        atoms = atoms.astype(np.result_type(atoms, float))
+        return atoms / np.linalg.norm(atoms, axis=1, keepdims=True)
+
+    def shortlist(self, unit, device, known):
+        """Voxels among unit signals, a group that may hold the best atom of each, and the rows of every group.
+
+        The scores that are ``known``, (voxels,), are of each voxel's best atom so far. Where atoms are not exact, their
+        own scores tell nothing of the best.
+        """
         inside = unit if self.basis is None else unit @ self.basis
         size = np.linalg.norm(inside, axis=1)
         missed = np.sqrt(np.maximum(1 - size**2, 0))
         if self.groups is not None:
             features = _features(inside, self.complex).astype(np.float32)
-            voxel, group = self.groups.shortlist(features, size, missed, best.score)
+            voxel, group = self.groups.shortlist(features, size, missed, known)
             if len(voxel) <= _WORTH * len(unit) * len(self.groups.rows):
                 return voxel, group, self.groups.rows.__getitem__
         score, slack = self._first_scores(inside, missed, device)
         # Rounded down, so that pruning by it never drops the best atom.
-        so_far = np.nextafter(best.score.astype(np.float32), np.float32(-2))
-        voxel, group = np.nonzero(score + slack >= np.maximum((score - slack).max(axis=1), so_far)[:, None])
+        least = np.nextafter(known.astype(np.float32), np.float32(-2))
+        if self.angles is None:
+            most, least = score + slack, np.maximum((score - slack).max(axis=1), least)
+        else:
+            most = _most(score + slack, self.widest.astype(np.float32)) + 4 * np.finfo(np.float32).eps
+        voxel, group = np.nonzero(most >= least[:, None])
         return voxel, group, lambda n: np.arange(n * _GROUP, min((n + 1) * _GROUP, len(self.atoms)))
 
     def _first_scores(self, inside, missed, device):
@@ -195,20 +261,27 @@ def _group_best(features, tiles):
     return best.reshape(features.shape[1], -1)
 
 
-def _decide(block, signals, voxel, group, rows_of, best):
-    """Scores the groups that may hold a voxel's best atom in float64, and updates ``best`` where a score is higher.
-
-    Norms that are 1 in float32 differ from 1 in float64 by enough to swap neighbours, so they are divided out.
-    """
+def _by_group(voxel, group, rows_of):
+    """Yields the voxels that each group may hold the best atom of, and the rows of the group."""
     order = np.argsort(group, kind="stable")
     voxel, group = voxel[order], group[order]
     starts = np.flatnonzero(np.diff(group, prepend=-1))
     for start, members in zip(starts, np.split(voxel, starts)[1:], strict=True):
-        rows = rows_of(group[start])
-        atoms = block.atoms[rows]
-        atoms = atoms.astype(np.result_type(atoms, float))
-        atoms /= np.linalg.norm(atoms, axis=1, keepdims=True)
-        products = _products(signals[members], atoms)
+        yield members, rows_of(group[start])
+
+
+def _most(scores, angles):
+    """Largest scores of what is off by ``angles``, (columns,), from vectors of these scores, (rows, columns)."""
+    scores = np.minimum(scores, 1)
+    along, across = np.cos(angles), np.sin(angles)
+    apart = np.sqrt((1 - scores) * (1 + scores))  # exact where scores are near 1
+    return np.where(scores >= along, 1, scores * along + apart * across)
+
+
+def _decide(block, signals, voxel, group, rows_of, best):
+    """Scores the groups that may hold a voxel's best atom in float64, and updates ``best`` where a score is higher."""
+    for members, rows in _by_group(voxel, group, rows_of):
+        products = _products(signals[members], block.wide(rows))
         scores = np.abs(products)
         winner = np.argmax(scores, axis=1)
         found = np.arange(len(members)), winner
