@@ -79,16 +79,32 @@ def match_rows(dictionary: Dictionary, rows, images, *, mask=None, axis: int = 0
         norm = np.asarray(dictionary.norms[chosen], float)[place]
     else:
         index, inner, quality, norm = exact.search(dictionary, rows, series, voxels, progress)
-    found, n_atoms = index >= 0, len(dictionary.fingerprints)
+    n_atoms = len(dictionary.fingerprints)
     fields = {name: np.asarray(each) for name, each in vars(dictionary.tissue).items() if each is not None}
+    fields = {name: np.broadcast_to(each, n_atoms)[index] for name, each in fields.items()}
+    return in_maps(mask, fields, index, inner, quality, norm)
+
+
+def in_maps(mask: np.ndarray, fields: dict[str, np.ndarray], index, inner, quality, norm) -> Maps:
+    """Maps of what was found in the voxels of a mask, (voxels,) each.
+
+    Args:
+      mask: the voxels, of the spatial shape.
+      fields: parameters of the matched atom, by name.
+      index: its row, -1 where there is no signal.
+      inner: its inner product with the signal.
+      quality: that of the maps.
+      norm: its norm for M0 = 1.
+    """
+    found = index >= 0
 
     def in_place(values, missing=0):
-        whole = np.full(shape, missing, values.dtype)
+        whole = np.full(mask.shape, missing, values.dtype)
         whole[mask] = np.where(found, values, missing)
         return whole
 
     return Maps(
-        parameters={name: in_place(np.broadcast_to(each, n_atoms)[index]) for name, each in fields.items()},
+        parameters={name: in_place(each) for name, each in fields.items()},
         m0=in_place(inner / norm),
         index=in_place(index, -1),
         quality=in_place(quality),

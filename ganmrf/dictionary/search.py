@@ -11,7 +11,6 @@ atom. The error of such a score is bounded, by Cauchy and Schwarz:
 ``|<d, x> - <B'd, B'x>| <= |d - BB'd| |x - BB'x|``.
 """
 
-import dataclasses
 import functools
 
 import jax
@@ -20,6 +19,7 @@ import numpy as np
 
 from ganmrf.dictionary.alike import Groups
 from ganmrf.dictionary.compress import svd_basis, wide_blocks
+from ganmrf.dictionary.scores import Best, float32_rounding, inner_products, real_features, unit_atoms, unit_signals
 from ganmrf.parallel import one_blas_thread, run_chunks, workers
 from ganmrf.progress import Progress
 
@@ -43,11 +43,12 @@ def search(dictionary, series, voxels, progress):
 
     ``series`` are signals or coefficients, (columns, all voxels), of which ``voxels`` are searched for.
     """
-    best = _Best(np.zeros(voxels.size, int), np.zeros(voxels.size, complex), np.full(voxels.size, -1.0))
+    best = Best.nothing(voxels.size)
 
     def decide(block, signals, rows, device):
         part = best.part(rows)
-        _decide(block, signals, *block.shortlist(signals, device, part.score), part)
+        for members, atoms in _by_group(*block.shortlist(signals, device, part.score)):
+            part.improve(members, signals[members], unit_atoms(block.atoms[atoms]), block.first + atoms)
 
     norm = _visit(dictionary, series, voxels, decide, "matching" if progress else None)
     index = np.where(norm > 0, best.index, -1)
@@ -76,7 +77,7 @@ def possible(dictionary, series, voxels, scores, angles, progress) -> tuple[np.n
     def mark(block, signals, rows, device):
         known, count = scores[rows], number[rows]
         for members, atoms in _by_group(*block.shortlist(signals, device, known)):
-            products = np.abs(_products(signals[members], block.wide(atoms)))
+            products = np.abs(inner_products(signals[members], unit_atoms(block.atoms[atoms])))
             reached = _most(products, block.angles[atoms]) >= known[members][:, None]
             found[block.first + atoms[reached.any(axis=0)]] = True
             count[members] += reached.sum(axis=1)
@@ -97,15 +98,7 @@ def _visit(dictionary, series, voxels, visit, label, angles=None):
     into = dictionary.basis if len(series) == dictionary.sequence.n_frames else None
 
     def visit_chunk(block, rows, device):
-        signals = np.ascontiguousarray(series[:, voxels[rows]].T)
-        signals = signals.astype(np.result_type(signals, float))
-        if into is not None:
-            signals = signals @ into
-        norm[rows] = np.linalg.norm(signals, axis=1)
-        if not np.isfinite(norm[rows]).all():
-            unfit = np.sum(~np.isfinite(norm[rows]))
-            raise ValueError(f"images hold NaN or infinite values, in {unfit} voxels of a chunk")
-        signals /= np.where(norm[rows] > 0, norm[rows], 1)[:, None]  # in place: a copy would be the largest array here
+        signals, norm[rows] = unit_signals(series, voxels[rows], into)
         visit(block, signals, rows, device)
         with bar.get_lock():
             bar.update(len(signals) * len(block.atoms) / len(atoms))
@@ -120,19 +113,6 @@ def _visit(dictionary, series, voxels, visit, label, angles=None):
                 run_chunks(functools.partial(visit_chunk, block), chunks)
             del block  # before the next one is read
     return norm
-
-
-@dataclasses.dataclass(frozen=True)
-class _Best:
-    """The best atom so far of each voxel: row, inner product with the unit signal, and magnitude of this product."""
-
-    index: np.ndarray
-    inner: np.ndarray
-    score: np.ndarray
-
-    def part(self, rows: slice):
-        """A view of some voxels: writing to the view writes to the whole."""
-        return _Best(self.index[rows], self.inner[rows], self.score[rows])
 
 
 class _Block:
@@ -150,20 +130,12 @@ class _Block:
         if basis is None or np.median(self.left_out) > _LEFT_OUT:
             self.basis, columns, self.left_out = None, atoms, np.zeros(len(atoms))
         tiles = _tiles(np.concatenate([columns.real, columns.imag], axis=1) if self.complex else columns, size)
-        # Rounding of a float32 inner product of unit vectors: the probabilistic bound of Higham and Mary 2019,
-        # doi:10.1137/18M1226312, with lambda = 4; plus rounding of the entries, and of the sums in `_decide`.
-        self.rounding = (4 * np.sqrt(tiles.shape[1]) + 4) * np.finfo(np.float32).eps / 2
+        self.rounding = float32_rounding(tiles.shape[1])
         self.placed = {device: jax.device_put(tiles, device) for device in set(workers())}
         grouped, starts = grouped and len(atoms) >= _MANY_ATOMS, range(0, len(atoms), _GROUP)
         self.groups = Groups.of(columns, self.left_out, self.rounding, angles) if grouped else None
         self.left_out = np.maximum.reduceat(self.left_out, starts)
         self.widest = None if angles is None else np.maximum.reduceat(angles, starts)
-
-    def wide(self, rows):
-        """Some atoms in float64, of unit norm: norms that are 1 in float32 alone differ enough to swap neighbours."""
-        atoms = self.atoms[rows]
-        atoms = atoms.astype(np.result_type(atoms, float))
-        return atoms / np.linalg.norm(atoms, axis=1, keepdims=True)
 
     def shortlist(self, unit, device, known):
         """Voxels among unit signals, a group that may hold the best atom of each, and the rows of every group.
@@ -175,7 +147,7 @@ class _Block:
         size = np.linalg.norm(inside, axis=1)
         missed = np.sqrt(np.maximum(1 - size**2, 0))
         if self.groups is not None:
-            features = _features(inside, self.complex).astype(np.float32)
+            features = real_features(inside, self.complex).astype(np.float32)
             voxel, group = self.groups.shortlist(features, size, missed, known)
             if len(voxel) <= _WORTH * len(unit) * len(self.groups.rows):
                 return voxel, group, self.groups.rows.__getitem__
@@ -194,7 +166,7 @@ class _Block:
         tiles = self.placed[device]
         size = max(1 << (len(inside) - 1).bit_length(), _TILE["voxels"])  # few voxels in short time, with few programs
         features = np.zeros((2, size, tiles.shape[1]), np.float32)
-        features[:, : len(inside)] = _features(inside, self.complex)
+        features[:, : len(inside)] = real_features(inside, self.complex)
         squares = np.asarray(_group_best(features, tiles))[: len(inside), : -(-len(self.atoms) // _GROUP)]
         slack = self.rounding + self.left_out * missed[:, None]
         return np.sqrt(squares), slack.astype(np.float32)
@@ -236,14 +208,6 @@ def _tiles(atoms, size):
     return np.ascontiguousarray(np.moveaxis(padded.reshape(-1, _TILE["atoms"], atoms.shape[1]), 1, 2))
 
 
-def _features(signals, complex_atoms):
-    """Real rows whose products with real atoms are real and imaginary part of <d, x>: (2, voxels, features)."""
-    real, imaginary = signals.real, signals.imag
-    if complex_atoms:
-        return np.stack([np.concatenate([real, imaginary], 1), np.concatenate([imaginary, -real], 1)])
-    return np.stack([real, imaginary])
-
-
 @jax.jit
 def _group_best(features, tiles):
     """Largest squared score of each group of atoms, float32: (voxels, groups)."""
@@ -276,26 +240,3 @@ def _most(scores, angles):
     along, across = np.cos(angles), np.sin(angles)
     apart = np.sqrt((1 - scores) * (1 + scores))  # exact where scores are near 1
     return np.where(scores >= along, 1, scores * along + apart * across)
-
-
-def _decide(block, signals, voxel, group, rows_of, best):
-    """Scores the groups that may hold a voxel's best atom in float64, and updates ``best`` where a score is higher."""
-    for members, rows in _by_group(voxel, group, rows_of):
-        products = _products(signals[members], block.wide(rows))
-        scores = np.abs(products)
-        winner = np.argmax(scores, axis=1)
-        found = np.arange(len(members)), winner
-        better = scores[found] > best.score[members]
-        improved = members[better]
-        best.score[improved] = scores[found][better]
-        best.index[improved] = block.first + rows[winner][better]
-        best.inner[improved] = products[found][better]
-
-
-def _products(signals, atoms):
-    """Inner products of signals and atoms, (signals, atoms); half the work where the atoms are real."""
-    if np.iscomplexobj(signals) and not np.iscomplexobj(atoms):
-        products = np.empty((len(signals), len(atoms)), signals.dtype)
-        products.real, products.imag = signals.real @ atoms.T, signals.imag @ atoms.T
-        return products
-    return signals @ atoms.conj().T
