@@ -25,8 +25,7 @@ _KERNELS = {
     "multiquadric": (0, (0.5, 1.0, 2.0, 4.0)),
     "gaussian": (-1, (0.25, 0.5, 1.0, 2.0, 3.0)),
 }
-_FACTORS = (0.5, 2.0)  # by which the scale of one axis after the other is changed
-_SWEEPS = 2  # over all axes: a third one lowered no error by a tenth
+_FACTORS = (0.5, 2.0)  # by which the scale of one axis after the other is changed: coordinate descent
 _NUGGET = 1e-11  # relative; added to the diagonal, so that rounding cannot make the system singular
 
 
@@ -79,7 +78,10 @@ class RadialWeights:
 
 
 def fit_radial(anchor_set: AnchorSet) -> RadialWeights:
-    """For every number of anchors the kernel and the scales that have the least error on the validation sequences."""
+    """For every number of anchors the kernel and the scales that have about the least error on validation sequences.
+
+    Scales begin with those of the next smaller number of anchors, and are changed one axis after the other.
+    """
     features, matrices = {}, {}
     anchors, validation = (
         np.asarray(anchor_set.box.coordinates(each), float) for each in (anchor_set.anchors, anchor_set.validation)
@@ -94,24 +96,33 @@ def fit_radial(anchor_set: AnchorSet) -> RadialWeights:
         error = anchor_set.validation_errors(features_at(found, validation) @ matrix).mean()
         return error if np.isfinite(error) else np.inf, found, matrix
 
+    n_axes = anchors.shape[1]
+    starts = {kernel: [[scale] * n_axes for scale in scales] for kernel, (_, scales) in _KERNELS.items()}
     for size in anchor_set.sizes:
-        n_axes = anchors.shape[1]
-        fits = [
-            _descended(functools.partial(fit, kernel, anchors[:size]), n_axes, scales)
-            for kernel, (_, scales) in _KERNELS.items()
-        ]
-        _, features[size], matrices[size] = min(fits, key=lambda found: found[0])
+        fits = {
+            kernel: min((fit(kernel, anchors[:size], each) for each in tried), key=_error_of)
+            for kernel, tried in starts.items()
+        }
+        kernel = min(fits, key=lambda name: fits[name][0])
+        fits[kernel] = _descended(functools.partial(fit, kernel, anchors[:size]), fits[kernel])
+        _, features[size], matrices[size] = fits[kernel]
+        starts = {
+            name: [found[1].scales] for name, found in fits.items()
+        }  # the next size begins with those of this one
     return RadialWeights(features, matrices)
 
 
-def _descended(fit, n_axes, scales):
-    """The best of a kernel's fits over its scales: common ones first, and then one axis after the other."""
-    best = min((fit([scale] * n_axes) for scale in scales), key=lambda found: found[0])
-    for _, axis, factor in itertools.product(range(_SWEEPS), range(n_axes), _FACTORS):
+def _descended(fit, best):
+    """The best of a kernel's fits where the scale of one axis after the other is changed."""
+    for axis, factor in itertools.product(range(best[1].scales.size), _FACTORS):
         tried = best[1].scales.copy()
         tried[axis] *= factor
-        best = min(best, fit(tried), key=lambda found: found[0])
+        best = min(best, fit(tried), key=_error_of)
     return best
+
+
+def _error_of(fit):
+    return fit[0]
 
 
 def with_sentinels(model: RadialWeights, sentinels: np.ndarray) -> RadialWeights:

@@ -110,6 +110,24 @@ def draw_tissue(anchor_set: AnchorSet, seed: int, n_tissues: int) -> Callable[[i
     return draw
 
 
+def warm_params(anchor_set: AnchorSet, trunk: Trunk, output_scale: np.ndarray, seed: int, n_tissues: int):
+    """Parameters of a network that begins with the hidden layers of another box, pulse or field.
+
+    Functions of tissue that describe signals there describe them nearly here, too. The output layer, to the features of
+    this anchor set, is solved for.
+
+    Args:
+      anchor_set: the anchor set that the network is to be trained for, with as many axes as the trunk's own.
+      trunk: the trunk that it begins with.
+      output_scale: of `trunk_data`, (features,).
+      seed: of the tissues.
+      n_tissues: how many tissues the output layer is solved for on.
+    """
+    kernel = np.asarray(finish_trunk(anchor_set, trunk.recipe, trunk.params, seed, n_tissues).kernel) / output_scale
+    layer = {"kernel": jnp.asarray(kernel[:-1]), "bias": jnp.asarray(kernel[-1])}
+    return {"params": trunk.params["params"] | {"output": layer}}
+
+
 def finish_trunk(anchor_set: AnchorSet, recipe: Recipe, params, seed: int, n_tissues: int) -> Trunk:
     """The trained trunk, its output layer solved for by least squares in float64 on fresh tissues."""
     key = jax.random.fold_in(jax.random.key(seed), _STREAMS["refit"])

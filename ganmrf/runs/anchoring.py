@@ -17,9 +17,9 @@ from ganmrf.anchors.anchor_set import (
 )
 from ganmrf.anchors.families import FAMILIES
 from ganmrf.anchors.generator import AnchoredGenerator, radial_generator, table_generator, trunk_generator
-from ganmrf.anchors.generator_file import save_generator
+from ganmrf.anchors.generator_file import load_anchored, save_generator
 from ganmrf.anchors.joint_features import require_joint_memory, signals_are_complex
-from ganmrf.anchors.trunk import RECIPE, draw_tissue, finish_trunk, trunk_data
+from ganmrf.anchors.trunk import RECIPE, draw_tissue, finish_trunk, trunk_data, warm_params
 from ganmrf.dictionary.slice_fields import fields_of_slice
 from ganmrf.files import read_arrays, replacing, write_json
 from ganmrf.gan.memory import require_training_memory
@@ -50,6 +50,8 @@ _ANCHORS, _WIDTH, _DEPTH, _STEPS = (
     (*2 * [RECIPE.steps], 6000),
 )
 _OF_TRUNK = ("kind=trunk",)
+_WARM, _WARM_RATE = 10, 1e-3  # of a trunk that begins with another one: steps are a tenth, at a third of the rate
+_TISSUES = 8192, 2048
 _DRAWS = 6  # of fresh tissues in the training of a trunk, a checkpoint after each
 
 
@@ -81,7 +83,19 @@ class AnchoredConfig:
     )
     sequences: int = setting(16, "random sequences to learn from", at_least=1)
     candidates: int = setting(4096, "tissues that anchors are chosen from", at_least=1)
-    tissues: int = setting(8192, "fresh tissues of each sixth of a trunk's training", at_least=1)
+    start: str | None = setting(
+        None,
+        "generator.npz of another box, pulse or field, whose hidden layers a trunk begins with; it must have as many "
+        "axes of the same kind of tissue, and the same --width and --depth",
+        reads=True,
+        goes_with=_OF_TRUNK,
+    )
+    tissues: int | None = setting(
+        None,
+        f"fresh tissues of each sixth of a trunk's training; default: {_TISSUES[0]}, or {_TISSUES[1]} with --start",
+        at_least=1,
+        goes_with=_OF_TRUNK,
+    )
     refit_tissues: int = setting(
         16384, "tissues that a trunk's output layer is solved for on", at_least=1, goes_with=_OF_TRUNK
     )
@@ -96,7 +110,10 @@ class AnchoredConfig:
     )
     batch_size: int = setting(RECIPE.batch_size, "tissues a step", at_least=1, goes_with=_OF_TRUNK)
     steps: int | None = setting(
-        None, f"updates; default: {_STEPS[0]}, or {_STEPS[2]} of more than three axes", at_least=1, goes_with=_OF_TRUNK
+        None,
+        f"updates; default: {_STEPS[0]}, or {_STEPS[2]} of more than three axes, and a {_WARM}th of it with --start",
+        at_least=1,
+        goes_with=_OF_TRUNK,
     )
     repetition_time_ms: float | None = setting(
         None,
@@ -118,6 +135,9 @@ class AnchoredConfig:
         box = self.box()
         many = len(box.names) > 3 or any(parameters(TISSUES[box.kind])[name].signed for name in box.names)
         defaults = {"anchors": _ANCHORS, "width": _WIDTH, "depth": _DEPTH, "steps": _STEPS}
+        if self.start is not None:
+            defaults["steps"] = tuple(steps // _WARM for steps in _STEPS)
+        defaults["tissues"] = 3 * (_TISSUES[self.start is not None],)
         defaults["slice_sequences"] = 3 * (0 if self.kind == "trunk" else IN_SLICE,)
         for name, by_axes in defaults.items():
             if getattr(self, name) is None:
@@ -134,8 +154,10 @@ class AnchoredConfig:
 
     def recipe(self) -> Recipe:
         """How the trunk is trained."""
-        names = ("width", "depth", "batch_size", "steps")
-        return dataclasses.replace(RECIPE, **{name: getattr(self, name) for name in names})
+        changes = {name: getattr(self, name) for name in ("width", "depth", "batch_size", "steps")}
+        if self.start is not None:
+            changes["learning_rate"] = _WARM_RATE
+        return dataclasses.replace(RECIPE, **changes)
 
 
 class Made(NamedTuple):
@@ -173,6 +195,8 @@ def make_in_folder(
         if config.kind != "table" and (unread := sorted((given or frozenset()).intersection(_OF_GRID))):
             raise ValueError(f"{unread[0]} would change nothing: a grid goes with kind=table; got kind={config.kind}")
         profile = config.simulation.slice_profile()
+        if config.start is not None:
+            _trunk_to_start_with(config)
         _require_memory(config, profile)
         check_unchanged(workdir.path, fields_of_slice(profile), note=True)
         start = time.process_time()
@@ -231,12 +255,34 @@ def _learn(workdir, anchor_set, config, progress):
     draw = draw_tissue(anchor_set, seed, config.tissues)
     chunks = functools.partial(fit, recipe, data, seed=seed, chunk=max(recipe.steps // _DRAWS, 1), draw=draw)
     state = init_state(recipe, data, seed)
+    if config.start is not None:
+        of_other = _trunk_to_start_with(config)
+        params = warm_params(anchor_set, of_other, data.scaling.output_scale, seed, config.tissues)
+        state = dataclasses.replace(state, generator=dataclasses.replace(state.generator, params=params))
     state, rows = advance(chunks, state, workdir, recipe.steps, note=losses, progress=progress)
 
     def make():
         return trunk_generator(anchor_set, finish_trunk(anchor_set, recipe, state.params, seed, config.refit_tissues))
 
     return make, rows, rows[-1]["core_seconds"]
+
+
+def _trunk_to_start_with(config):
+    """The trunk of ``start``; `ValueError` for one that is none, or has another shape than the one to make."""
+    other, box = load_anchored(config.start), config.box()
+    if other.model.kind != "trunk":
+        raise ValueError(f"start must be a generator of kind trunk; {config.start} is of kind {other.model.kind}")
+    for what, theirs, ours in (
+        ("the kind of tissue", other.box.kind, box.kind),
+        ("the axes", ",".join(other.box.names), ",".join(box.names)),
+        ("--width", other.model.trunk.recipe.width, config.width),
+        ("--depth", other.model.trunk.recipe.depth, config.depth),
+    ):
+        if theirs != ours:
+            raise ValueError(
+                f"start: {what} of {config.start} must be {ours}, as of the generator to make; got {theirs}"
+            )
+    return other.model.trunk
 
 
 def _table(path, anchor_set, simulation, progress):
