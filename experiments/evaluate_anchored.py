@@ -1,15 +1,15 @@
-r"""Evaluates generators for any spoiled FISP on sequences that they have never seen, beside the simulator.
+r"""Evaluates generators for any sequence of a kind on sequences that they have never seen, beside the simulator.
 
 Example::
 
     ganmrf evaluate_anchored --output=runs/evaluated --generator=runs/anchored/generator.npz \
         --generator=runs/radial/generator.npz
 
-For each generator: errors of fingerprints against the number of anchors, on the two published schedules, on random ones
-and on heart rhythms; on sequences of no family that it learned from, what the certificate says beside what is true;
-errors outside its box; derivatives by the tissue, and bounds; the derivative of a loss by the sequence; maps of the
-digital brain; and the number of dictionaries from which on making it has paid. ``evaluation.json`` and ``report.html``
-hold the results.
+For each generator: errors of fingerprints against the number of anchors, on published sequences and on random ones; on
+sequences of no family that it learned from, what the certificate says beside what is true; errors outside its box; and
+the number of dictionaries from which on making it has paid. Of T1, T2 and B1 under FISP also derivatives by the tissue,
+and bounds; the derivative of a loss by the sequence; and maps of the digital brain. ``evaluation.json`` and
+``report.html`` hold the results.
 
 With ``--recurrent_steps`` a recurrent network in the manner of Liu et al. 2021 is trained for the box of each generator
 as a baseline, and stands beside it in errors and cost; the number of steps at which it is as dear is said. It is kept
@@ -44,7 +44,7 @@ class Config:
     output: str = setting(meaning="folder for the results")
     seed: int = setting(0, "of the unseen sequences, the tissues, the brain and its noise", at_least=0)
     sequences: int = setting(28, "unseen sequences, a quarter of them heart rhythms", at_least=4)
-    foreign: int = setting(36, "sequences of other families, and with them the two published ones", at_least=3)
+    foreign: int = setting(40, "sequences of other families, and with them the published ones", at_least=4)
     tissues: int = setting(512, "tissues that errors are of", at_least=1)
     maps: int = setting(20, "unseen sequences that the brain is mapped with", at_least=1)
     size: int = setting(128, "rows and columns of the brain's image of 300 mm", at_least=COARSEST)
@@ -69,13 +69,19 @@ def main(config: Config):
         raise ValueError("generator: two of them are in folders of the same name; results could not be told apart")
     folder, recurrent = make_folder(config.output), {}
     if config.recurrent_steps:
+        if others := [each.name for each in subjects if not anchored.is_plain(each.generator)]:
+            raise ValueError(
+                f"recurrent_steps goes with generators of T1, T2 and B1 under FISP; {others[0]} is another"
+            )
         boxes, run = {each.name: each.generator for each in subjects}, {"seed": config.seed, "n_frames": n_frames}
         recurrent = train_beside(folder / "recurrent", boxes, steps=config.recurrent_steps, **run)
-    unseen = anchored.unseen_sequences(config.seed, config.sequences, n_frames)
-    foreign = anchored.foreign_sequences(config.seed, config.foreign, n_frames)
-    foreign = {"published": [each for name in anchored.PUBLISHED for each in unseen[name]], **foreign}
     found = {}
     for subject in subjects:
+        drawn = subject.generator, config.seed
+        unseen = anchored.unseen_sequences(*drawn, config.sequences, n_frames)
+        foreign = anchored.foreign_sequences(*drawn, config.foreign, n_frames)
+        published = [each for name in anchored.PUBLISHED for each in unseen.get(name, ())]
+        foreign = ({"published": published} if published else {}) | foreign
         found[subject.name] = _evaluate(subject, recurrent.get(subject.name), unseen, foreign, config)
         print_evaluation(subject.name, found[subject.name])
     write_json(folder / "evaluation.json", found)
@@ -86,7 +92,8 @@ def main(config: Config):
 def _evaluate(subject, recurrent, unseen, foreign, config):
     """Everything about one generator, in plain numbers."""
     random, generator, seed = unseen["random"], subject.generator, config.seed
-    mapped = (random * config.maps)[: config.maps]
+    plain = anchored.is_plain(generator)
+    mapped = (random * config.maps)[: config.maps] if plain else []
     weights_by_size = anchored.random_weights(subject, config.tissues, seed)
     parts = len(unseen) + 2 * len(foreign) + len(mapped) + 5
     with Progress(parts, subject.name, unit="part") as bar:
@@ -113,9 +120,10 @@ def _evaluate(subject, recurrent, unseen, foreign, config):
         }
         baseline = done(recurrent and _baseline(recurrent, subject, unseen, weights_by_size, config))
         cost = done(anchored.dictionary_cost(generator, timed, random[0], config.rounds))
-        gradient = done(anchored.gradient_errors(generator, weights, random[0]))
+        gradient = done(anchored.gradient_errors(generator, weights, random[0]) if plain else None)
         outside = done({} if not generator.model.any_tissue else anchored.extrapolation(generator, random[:4], seed))
-        tangents = done(anchored.tangent_errors(generator, random[0], seed) if generator.model.any_tissue else None)
+        by_tissue = plain and generator.model.any_tissue
+        tangents = done(anchored.tangent_errors(generator, random[0], seed) if by_tissue else None)
         maps = [
             done(anchored.brain_map_errors(generator, weights, each, seed=seed + i, size=config.size, snr=config.snr))
             for i, each in enumerate(mapped)
@@ -132,8 +140,8 @@ def _evaluate(subject, recurrent, unseen, foreign, config):
         "certified": certified,
         "outside": outside,
         "tangents": tangents and tangents._asdict(),
-        "gradient": gradient._asdict(),
-        "maps": {name: [getattr(each, name) for each in maps] for name in ("t1", "t2", "changed")},
+        "gradient": gradient and gradient._asdict(),
+        "maps": maps and {name: [getattr(each, name) for each in maps] for name in ("t1", "t2", "changed")},
         "cost": cost._asdict(),
         "recurrent": baseline,
     }

@@ -1,5 +1,6 @@
-"""Errors, gradients and costs of generators for any spoiled FISP, on sequences that they were not trained with."""
+"""Errors, gradients and costs of generators for many sequences, on sequences that they were not trained with."""
 
+import dataclasses
 import importlib.resources
 import pathlib
 import statistics
@@ -25,11 +26,15 @@ from ganmrf.files import read_json
 from ganmrf.io.schedule import read_schedule
 from ganmrf.metrics import fingerprint_errors
 from ganmrf.physics.n_states import choose_n_states
+from ganmrf.physics.sequences.blocks import PulseSequence
+from ganmrf.physics.sequences.bssfp import ma_bssfp
+from ganmrf.physics.sequences.cardiac import published_cardiac
 from ganmrf.physics.sequences.fisp import Fisp
 from ganmrf.physics.sequences.published import ECHO_TIME_S, mrf_fisp
+from ganmrf.physics.sequences.sequence_power import Power, with_power
 from ganmrf.physics.simulate import simulate_reverse
 from ganmrf.physics.slice_profile import FullSlice, PartitionedSlice
-from ganmrf.physics.tissue import Tissue
+from ganmrf.physics.tissue import ORDERED_TIMES, TISSUES, Tissue, TissueModel, parameters
 from ganmrf.scanner import Scanner
 
 PUBLISHED = ("published, 1000 frames", "published, 500 frames")
@@ -37,8 +42,11 @@ BEYOND = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8)  # distances outside the box, rel
 
 _ACCURACY = 1e-5  # of reference simulations: below the errors of every generator
 _STREAM = 1000  # folded into the seed of the sequences: a stream that `train_anchored` does not use
+_N_SPREAD = 8192  # atoms that are spread over a box of more axes than a grid can fill
+_PULSE_DURATION_S, _PULSE_SHAPE = 1.8e-3, 1.5  # of pulses that saturate a semisolid pool: about those of a Hann sinc
 _N_B1 = 9  # values of B1 for each T1 and T2
 _FOREIGN_TR_S = 13.4e-3  # the mean of the published ones
+_SHARE_BSSFP, _SHARE_CARDIAC = 2 / 3, 1 / 3  # of the flip angles of FISP: 60 and 30 degrees at most
 _TANGENTS = 256  # tissues that derivatives are compared for, before those with short times are left out
 _LEAST_T1_S, _LEAST_T2_S, _TIMES = 0.2, 0.02, ("t1", "t2")  # below, bounds are of no use: signals tell little of T1, T2
 _EXTRAPOLATED = 256  # tissues at each distance outside the box
@@ -48,13 +56,13 @@ _AS_IT_IS = {"allow_error": np.inf, "rounds": 0}  # of `prepare`: the generator'
 class Subject(NamedTuple):
     """A generator to evaluate, named as the folder with its file, core-seconds of making it, and atoms to generate.
 
-    The tissue of the atoms, (atoms,), has nine values of B1 where B1 is an axis.
+    The tissue of the atoms, (atoms,), has nine values of B1 where B1 is a third axis, and is spread over a box of more.
     """
 
     name: str
     generator: AnchoredGenerator
     core_seconds: float
-    tissue: Tissue
+    tissue: TissueModel
 
 
 class Cost(NamedTuple):
@@ -100,19 +108,19 @@ class GradientErrors(NamedTuple):
 def read_subject(path, tissue: Tissue) -> Subject:
     """Reads a generator, and ``made.json``, the record of how it was made, beside its file.
 
-    The ``tissue`` is of the atoms; a table, which has weights for its own tissues alone, keeps its own.
+    The ``tissue`` is of the atoms; a table, which has weights for its own tissues alone, keeps its own, and of a box
+    with more than T1, T2 and B1 the atoms are spread over the box.
 
     Raises:
-      ValueError: no record, tissue outside the generator's box, or a generator of another family than FISP: sequences
-        of no family that it learned from are of FISP alone here.
+      ValueError: no record, or tissue outside the generator's box.
     """
     path = pathlib.Path(path)
     generator = load_anchored(path)
-    if generator.family != "fisp":
-        raise ValueError(f"{path} has learned from sequences of kind {generator.family}; this evaluates FISP alone")
     core_seconds = read_json(path.with_name("made.json"))["core_seconds"]
     if not generator.model.any_tissue:
         tissue = generator.model.tissue
+    elif not {*generator.box.names} <= {"t1", "t2", "b1"}:
+        tissue = generator.box.spread(generator.box.sobol(_N_SPREAD, 0))
     elif "b1" in generator.box.names and tissue.b1.ndim == 0:
         axis = generator.box.names.index("b1")
         tissue = at_each_b1(tissue, np.linspace(generator.box.low[axis], generator.box.high[axis], _N_B1))
@@ -121,33 +129,92 @@ def read_subject(path, tissue: Tissue) -> Subject:
     return Subject(path.parent.name, generator, core_seconds, tissue)
 
 
-def unseen_sequences(seed: int, number: int, n_frames: int) -> dict[str, list[Fisp]]:
-    """Name of a group -> sequences: the two published ones, random ones of all families, and random heart rhythms."""
-    drawn = sample_sequences(jax.random.fold_in(jax.random.key(seed), _STREAM), number, n_frames)
-    cardiac = [sequence for sequence in drawn if np.ptp(sequence.repetition_time) > 0.1]
-    others = [sequence for sequence in drawn if np.ptp(sequence.repetition_time) <= 0.1]
+def is_plain(generator: AnchoredGenerator) -> bool:
+    """Whether a generator is of T1, T2 and B1 under FISP, which derivatives, maps and baselines are for."""
+    return generator.family == "fisp" and {*generator.box.names} <= {"t1", "t2", "b1"}
+
+
+def unseen_sequences(
+    generator: AnchoredGenerator, seed: int, number: int, n_frames: int
+) -> dict[str, list[PulseSequence]]:
+    """Name of a group -> sequences: published ones of the generator's family, random ones of it, and, of FISP, hearts'.
+
+    Random sequences are other ones than those that generators learn from, with other seeds.
+    """
+    form = {"family": generator.family, "tissue": type(generator.anchors)}
+    if generator.box.periodic:
+        (axis,) = (generator.box.names.index(name) for name in generator.box.periodic)
+        form["repetition_time"] = float(1 / (generator.box.high[axis] - generator.box.low[axis]))
+    drawn = sample_sequences(jax.random.fold_in(jax.random.key(seed), _STREAM), number, n_frames, **form)
+    if generator.family != "fisp":
+        published = {"cardiac": published_cardiac, "bssfp": ma_bssfp}[generator.family]
+        groups = {PUBLISHED[0]: [] if generator.box.periodic else [published()], "random": drawn}
+        return {name: [_played(generator, each) for each in of] for name, of in groups.items() if of}
+    hearts = [np.ptp(sequence.repetition_time) > 0.1 for sequence in drawn]
     schedule = importlib.resources.files("ganmrf") / "data" / "mrf_fisp_cao2019.csv"
     short = read_schedule(schedule, echo_time=ECHO_TIME_S, inversion_time=20e-3)
-    return {PUBLISHED[0]: [mrf_fisp()], PUBLISHED[1]: [short], "random": others, "heart rhythms": cardiac}
+    groups = {PUBLISHED[0]: [mrf_fisp()], PUBLISHED[1]: [short]}
+    for name, chosen in (("random", False), ("heart rhythms", True)):
+        groups[name] = [each for each, heart in zip(drawn, hearts, strict=True) if heart == chosen]
+    return {name: [_played(generator, each) for each in of] for name, of in groups.items()}
 
 
-def foreign_sequences(seed: int, number: int, n_frames: int) -> dict[str, list[Fisp]]:
+def foreign_sequences(
+    generator: AnchoredGenerator, seed: int, number: int, n_frames: int
+) -> dict[str, list[PulseSequence]]:
     """Name of a family -> sequences, about ``number`` in all, none of a family that generators learn from.
 
-    The flip angles are constant, drawn for each frame anew, or a sine of any period; the times are constant.
+    The flip angles are constant, drawn for each frame anew, or a sine of any period, and of FISP turns of 180 degrees
+    among others, with times from 3 ms to 3 s; all else is as the generator's family has it.
     """
-    rng, frames, each = np.random.default_rng([seed, _STREAM]), np.arange(n_frames), -(-number // 3)
+    rng, frames, each = np.random.default_rng([seed, _STREAM]), np.arange(n_frames), -(-number // 4)
     periods = np.geomspace(8, n_frames, each)
-    degrees = {
+    flips = {
         "constant flips": np.broadcast_to(np.linspace(5, 85, each)[:, None], (each, n_frames)),
         "random flips": rng.uniform(0, 90, (each, n_frames)),
         "sinusoids": 40 + 35 * np.sin(2 * np.pi * frames / periods[:, None]),
     }
-    times = {"repetition_time": _FOREIGN_TR_S, "echo_time": ECHO_TIME_S, "inversion_time": 20e-3}
-    return {name: [Fisp(np.deg2rad(flips), **times) for flips in values] for name, values in degrees.items()}
+    found = {name: [_with_flips(generator, np.deg2rad(one)) for one in values] for name, values in flips.items()}
+    if generator.family == "fisp":
+        found["extremes"] = _extremes(rng, each, n_frames)
+    return {name: [_played(generator, one) for one in of] for name, of in found.items()}
 
 
-def certified(subject: Subject, sequences: list[Fisp], n_tissues: int, seed: int, rounds: int) -> list[Certified]:
+def _with_flips(generator, flip_angle):
+    """A sequence of the generator's family with these flip angles, rad, (frames,)."""
+    if generator.family == "fisp":
+        return Fisp(flip_angle, _FOREIGN_TR_S, ECHO_TIME_S, 20e-3)
+    if generator.family == "bssfp":
+        usual = unseen_sequences(generator, 0, 1, flip_angle.size)["random"][0]
+        times = np.full(flip_angle.size, float(np.mean(usual.repetition_time)))
+        return dataclasses.replace(usual, flip_angle=_SHARE_BSSFP * flip_angle, repetition_time=times)
+    usual = published_cardiac()
+    beats, per_beat = usual.flip_angle.shape
+    return dataclasses.replace(usual, flip_angle=_SHARE_CARDIAC * np.resize(flip_angle, (beats, per_beat)))
+
+
+def _extremes(rng, number, n_frames):
+    """FISP far from any that is played: trains of 180 degrees, times of 3 ms and of 3 s, a few frames."""
+    made = []
+    for n in range(number):
+        flips = np.deg2rad(rng.uniform(0, 90, 10 if n % 4 == 3 else n_frames))
+        time = (_FOREIGN_TR_S, 3e-3, 3.0, _FOREIGN_TR_S)[n % 4]
+        if n % 4 == 0:
+            flips[rng.random(flips.size) < 1 / 8] = np.pi
+        made.append(Fisp(flips, time, min(ECHO_TIME_S, time / 2), 20e-3))
+    return made
+
+
+def _played(generator, sequence):
+    """The sequence with the power of its pulses, where the generator's tissue feels it."""
+    if not hasattr(generator.anchors, "lineshape") or getattr(sequence, "pulse_duration", None) is not None:
+        return sequence
+    return with_power(sequence, Power(_PULSE_DURATION_S, _PULSE_SHAPE))
+
+
+def certified(
+    subject: Subject, sequences: list[PulseSequence], n_tissues: int, seed: int, rounds: int
+) -> list[Certified]:
     """The certificate of every sequence, by all anchors and ``rounds`` of completion, beside errors of other tissues.
 
     The tissues are random, of a table's atoms or of the box, where two fifths are on faces of the box.
@@ -196,7 +263,7 @@ def random_weights(subject: Subject, n_tissues: int, seed: int) -> dict[int, Wei
     return {size: generator.weights(subject.tissue, size).rows(rows) for size in generator.sizes}
 
 
-def errors_by_size(generator: AnchoredGenerator, sequences: list[Fisp], weights: dict[int, Weights]) -> dict:
+def errors_by_size(generator: AnchoredGenerator, sequences: list[PulseSequence], weights: dict[int, Weights]) -> dict:
     """Number of anchors -> relative errors of unit fingerprints, (sequences * tissues,)."""
     tissue, errors = next(iter(weights.values())).tissue, {size: [] for size in weights}
     for sequence in sequences:
@@ -207,12 +274,12 @@ def errors_by_size(generator: AnchoredGenerator, sequences: list[Fisp], weights:
     return {size: np.concatenate(each) for size, each in errors.items()}
 
 
-def extrapolation(generator: AnchoredGenerator, sequences: list[Fisp], seed: int) -> dict[str, list[float]]:
+def extrapolation(generator: AnchoredGenerator, sequences: list[PulseSequence], seed: int) -> dict[str, list[float]]:
     """Bound of an axis, such as ``t1 above`` -> mean error at each distance `BEYOND` it, other axes inside the box."""
     box, rng, found = generator.box, np.random.default_rng(seed), {}
     prepared = [prepare(generator, sequence, **_AS_IT_IS) for sequence in sequences]
     for axis, name in enumerate(box.names):
-        for side in ("below", "above"):
+        for side in _sides(box, axis):
             errors = found[f"{name} {side}"] = []
             for distance in BEYOND:
                 value = box.low[axis] / (1 + distance) if side == "below" else box.high[axis] * (1 + distance)
@@ -267,7 +334,7 @@ def brain_map_errors(
     return map_errors(ours, truth, scan.brain)
 
 
-def dictionary_cost(generator: AnchoredGenerator, weights: Weights, sequence: Fisp, rounds: int) -> Cost:
+def dictionary_cost(generator: AnchoredGenerator, weights: Weights, sequence: PulseSequence, rounds: int) -> Cost:
     """Cost of a dictionary of all atoms: simulated, or generated for a new sequence with given weights."""
     n_anchors, any_error = weights.values.shape[1] - generator.sentinels.size, {"allow_error": np.inf}
     jobs = {
@@ -314,9 +381,23 @@ def _errors(prepared, weights):
     return fingerprint_errors(prepared.generate(weights).fingerprints, truth.fingerprints)
 
 
+def _sides(box, axis):
+    """The ends of an axis that it can be left at: not those that no tissue goes beyond, nor those of a circle."""
+    name, facts = box.names[axis], parameters(TISSUES[box.kind])[box.names[axis]]
+    if name in box.periodic:
+        return ()
+    farthest = 1 + max(BEYOND)
+    below = "below" if box.low[axis] > 0 or facts.signed else None
+    above = "above" if box.high[axis] * farthest <= facts.most else None
+    return tuple(side for side in (below, above) if side)
+
+
 def _at(tissue, name, value):
-    """Tissue with one parameter replaced; where T2 would exceed T1 the other one moves with it."""
-    moved = {"t1": tissue.t1, "t2": tissue.t2, "b1": tissue.b1, name: jnp.full(tissue.shape, value)}
-    if name == "t2":
-        moved["t1"] = jnp.maximum(moved["t1"], moved["t2"])
-    return Tissue(**moved | {"t2": jnp.minimum(moved["t1"], moved["t2"])})
+    """Tissue with one parameter replaced; where T2 would exceed T1 of its pool the other one moves with it."""
+    moved = {field: each for field, each in vars(tissue).items() if each is not None}
+    moved[name] = jnp.full(tissue.shape, value)
+    for longer, shorter in ORDERED_TIMES:
+        if shorter in moved:
+            ends = (jnp.minimum(moved[longer], moved[shorter]), jnp.maximum(moved[longer], moved[shorter]))
+            moved |= {longer: ends[1]} if name == shorter else {shorter: ends[0]}
+    return type(tissue)(**moved)
