@@ -6,18 +6,15 @@ import jax
 import numpy as np
 import pytest
 
-from ganmrf.anchors.norms import fit_norms
-from ganmrf.anchors.generator import AnchoredGenerator
-from ganmrf.anchors.radial import RadialFeatures, RadialWeights, weight_matrix
 from ganmrf.anchors.table import TableWeights
 from ganmrf.design.bounds import precision_of
 from ganmrf.design.cramer_rao_objective import CramerRaoObjective
 from ganmrf.design.separation import Separation
 from ganmrf.design.signal_models import generator_model, simulator_model
 from ganmrf.physics.sequences.published import mrf_fisp
-from ganmrf.physics.simulate import simulate
-from ganmrf.physics.tissue import Tissue
+from ganmrf.physics.tissue import ExchangingPools, Tissue
 from ganmrf.physics.tissue_box import TissueBox
+from tests.design.lattices import lattice_generator, of_family
 from tests.quick import quickly
 
 FRAMES = 30
@@ -25,30 +22,15 @@ SEQUENCE = mrf_fisp(FRAMES)
 TISSUE = Tissue(np.array([0.832, 1.331]), np.array([0.0792, 0.11]), np.array([0.95, 1.1]))
 
 
-def lattice_generator(names, low, high, per_axis):
-    """Quintic radial basis functions about a lattice, and no training: lengths are those under the sequence itself."""
-    box = TissueBox(names, low, high)
-    axes = [np.linspace(0, 1, per_axis)] * len(names)
-    anchors = box.spread(np.stack(np.meshgrid(*axes), axis=-1).reshape(-1, len(names)).astype(np.float32))
-    places = np.asarray(box.coordinates(anchors), float)
-    norm = fit_norms(places, np.linalg.norm(np.asarray(simulate(SEQUENCE, anchors), float), axis=1))
-    features = RadialFeatures(places, np.ones(len(names)), "quintic")
-    size, norms = anchors.size, np.asarray(norm(box.coordinates(anchors)))
-    model = RadialWeights({size: features}, {size: weight_matrix(features)})
-    return AnchoredGenerator(
-        box, anchors, norms, norm, None, model, anchors, anchors.rows(slice(0)), norms, {size: np.eye(size)}
-    )
-
-
 @pytest.fixture(scope="module")
 def generator():
     """125 anchors in a small box."""
-    return lattice_generator(("t1", "t2", "b1"), [0.6, 0.06, 0.9], [1.6, 0.13, 1.15], 5)
+    return lattice_generator(TissueBox(("t1", "t2", "b1"), [0.6, 0.06, 0.9], [1.6, 0.13, 1.15]), SEQUENCE, 5)
 
 
 @pytest.fixture(scope="module")
 def two_parameters():
-    return lattice_generator(("t1", "t2"), [0.6, 0.06], [1.6, 0.13], 6)
+    return lattice_generator(TissueBox(("t1", "t2"), [0.6, 0.06], [1.6, 0.13]), SEQUENCE, 6)
 
 
 def signals(model, tissue):
@@ -107,8 +89,12 @@ def test_objectives_have_nearly_the_same_gradient(two_parameters):
 def test_requests_that_a_generator_cannot_serve_are_named(generator, two_parameters):
     with pytest.raises(ValueError, match="1 of 2 atoms lie outside the trained box; the farthest has t1 = 3"):
         generator_model(generator, Tissue(np.array([1.0, 3.0]), 0.1))
-    with pytest.raises(ValueError, match="no axis for b1: it must be 1 for all atoms"):
-        generator_model(two_parameters, TISSUE)
+    with pytest.raises(ValueError, match="no axis for b1, which is unknown: its axes are t1, t2"):
+        generator_model(two_parameters, TISSUE, parameters=("t1", "t2", "b1"))
+    with pytest.raises(ValueError, match="tissue of the kind Tissue; got ExchangingPools"):
+        generator_model(two_parameters, ExchangingPools(1.0, 0.1, 0.1, 10.0, 0.4, 0.02))
+    with pytest.raises(ValueError, match="learned from sequences of kind bssfp; got one of fisp"):
+        generator_model(of_family(two_parameters, "bssfp"), TISSUE)(SEQUENCE, TISSUE)
     table = TableWeights(TISSUE, np.ones((2, 3)), {125: np.ones((3, 125))})
     with pytest.raises(ValueError, match="a table has no derivatives by tissue"):
         generator_model(dataclasses.replace(generator, model=table), TISSUE)
@@ -116,6 +102,8 @@ def test_requests_that_a_generator_cannot_serve_are_named(generator, two_paramet
     model = generator_model(two_parameters, known)
     with pytest.raises(ValueError, match="made for other tissue: t2 differs"):
         model(SEQUENCE, Tissue(known.t1, 1.1 * known.t2))
+    with pytest.raises(ValueError, match="made for other tissue: b1 differs"):
+        model(SEQUENCE, TISSUE)
     with pytest.raises(ValueError, match=r"made for tissue of shape \(2,\); got \(1,\)"):
         model(SEQUENCE, known.rows(slice(1)))
 
