@@ -14,6 +14,10 @@ start of the first call.
 With ``--tissue=semisolid`` tissue has a pool that magnetisation is transferred to. Its fraction is estimated beside T1
 and T2, ``--gain_fraction``, or ``--objective=joint`` for the least sum of squares of all relative errors; exchange and
 what the semisolid pool is like are known. ``--saturation_pulses_deg`` adds a saturation pulse to each frame.
+
+A full slice is dear, and the more so the more tissues and B1 there are: ``--population=300`` serves as many tissues
+over the ranges that those of ``--tissues`` span. With ``--own_anchors`` the search simulates some dozens of anchors in
+their place, or with ``--generator`` those of a trained generator; what it finds is evaluated by the simulator.
 """
 
 import dataclasses
@@ -25,6 +29,7 @@ import numpy as np
 from experiments.evaluation.design import require_check_memory
 from experiments.flags.command_line import command
 from experiments.reports.design import evaluate_design, write_design_report
+from experiments.reports.design_verification import verification_table
 from ganmrf.design.limits import violations
 from ganmrf.files import check_output, replacing, write_json
 from ganmrf.io.pulseq_write import write_pulseq
@@ -86,6 +91,8 @@ def main(config: Config, given: frozenset[str]):
     for name, gains in evaluated.gains().items():
         words = (f"{of} {gain:.2f} times" for of, gain in zip(evaluated.quantities, gains, strict=True))
         print(f"{name:14s} {', '.join(words)} as precise as the start")
+    if found.verification is not None:
+        print(verification_table(found, config.design.served).text())
     if found.sequence.saturation_angle is not None:
         print("no sequence.seq: its saturation pulses are of no form that the writer of Pulseq files has")
     print(f"report: {folder / 'report.html'}")

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ganmrf.design.bounds import precision
+from ganmrf.design.verification import exact_bounds
 from ganmrf.dictionary.build import Dictionary, build_dictionary
 from ganmrf.dictionary.grids import at_each_b1, pool_grid, tissue_grid
 from ganmrf.dictionary.match import match
@@ -13,6 +14,7 @@ from ganmrf.memory import require_memory
 from ganmrf.physics.sequences.fisp import Fisp
 from ganmrf.physics.simulate_many import simulate_many
 from ganmrf.physics.tissue import Tissue, TissueModel
+from ganmrf.runs.designing import Design, DesignConfig
 from ganmrf.scanner import Scanner
 
 _BYTES = 64  # of a noisy voxel and frame: noise drawn in float64, complex noise, images without it and with it
@@ -103,6 +105,13 @@ def over_b1(sequence: Fisp, tissue: TissueModel, b1: np.ndarray, slice_profile, 
     voxels = at_each_b1(tissue, b1, b1_slowest=False)
     found = precision(sequence, voxels, parameters=tuple(names), slice_profile=slice_profile)
     return np.reshape([found.stds[name] for name in names], (len(names), tissue.size, b1.size))
+
+
+def gains_of_served(found: Design, config: DesignConfig) -> np.ndarray:
+    """Factors by which a design is more precise than its start, (parameters, voxels), of all that it must serve."""
+    form = config.served, config.unknown, config.simulation.slice_profile()
+    before, after = (exact_bounds(sequence, *form) for sequence in (found.start, found.sequence))
+    return np.stack([np.asarray(before.stds[name] / after.stds[name]) for name in config.unknown])
 
 
 def over_tissues(before: Fisp, after: Fisp, slice_profile) -> tuple[Tissue, np.ndarray, np.ndarray]:

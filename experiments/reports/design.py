@@ -4,7 +4,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments.evaluation.design import MonteCarlo, atoms, monte_carlo, noise_in_maps, over_b1, over_tissues
+from experiments.evaluation.design import (
+    MonteCarlo,
+    atoms,
+    gains_of_served,
+    monte_carlo,
+    noise_in_maps,
+    over_b1,
+    over_tissues,
+)
+from experiments.reports.design_verification import verification_section
 from ganmrf.design.bounds import Precision, precision, scan_time
 from ganmrf.design.limits import activity
 from ganmrf.physics.simulate import simulate
@@ -32,6 +41,8 @@ class Evaluation(NamedTuple):
       brain: errors by noise in maps of the digital brain, name of a tissue -> (T1, T2); None for tissue of two pools.
       b1: bounds over B1, (parameters, tissues, values).
       others: tissues of a grid, and the factors by which their T1 and T2 became more precise; None likewise.
+      served: factors by which parameters became more precise, (parameters, voxels), of all that a design for a
+        population must serve; None without a population.
       draws: noisy voxels of each tissue.
     """
 
@@ -44,6 +55,7 @@ class Evaluation(NamedTuple):
     brain: dict[str, dict] | None
     b1: dict[str, np.ndarray]
     others: tuple[Tissue, np.ndarray, np.ndarray] | None
+    served: np.ndarray | None
     draws: int
 
     @property
@@ -74,6 +86,18 @@ class Evaluation(NamedTuple):
             "objectives": found.best.tolist(),
             "updates": len(found.values),
             "seconds": found.seconds,
+            "core_seconds": found.core_seconds,
+            "anchors": found.n_anchors,
+            "bounds_by_anchors": found.verification
+            and {
+                name: {"least_excess": float(excess.min()), "largest_excess": float(excess.max())}
+                for name, excess in found.verification.excess().items()
+            },
+            "served": self.served is not None
+            and {
+                name: {"least_gain": float(gains.min()), "median_gain": float(np.median(gains))}
+                for name, gains in zip(self.config.unknown, self.served, strict=True)
+            },
             "monte_carlo": {
                 name: {kind: values.tolist() for kind, values in spread._asdict().items()}
                 for name, spread in self.monte_carlo.items()
@@ -118,6 +142,7 @@ def evaluate_design(found: Design, config: DesignConfig, *, snr: float, draws: i
         brain=of_both(noise_in_maps, size=brain_size) if one_pool else None,
         b1={name: over_b1(each, tissue, _B1, slice_profile, config.unknown) for name, each in sequences.items()},
         others=over_tissues(found.start, found.sequence, slice_profile) if one_pool else None,
+        served=gains_of_served(found, config) if config.population else None,
         draws=draws,
     )
 
@@ -128,6 +153,9 @@ def write_design_report(path, settings, evaluated: Evaluation):
     words = ", ".join(f"{name} {enumerated([f'{gain:.2f}' for gain in each])}" for name, each in gains.items())
     before, after = evaluated.sequences()
     makers = (sequence_section, _precision_section, _check_section, _robustness_section, _search_section)
+    sections = [make(evaluated) for make in makers]
+    if evaluated.found.n_anchors is not None:
+        sections.append(verification_section(evaluated.found, evaluated.config.served))
     write_report(
         path,
         title="A designed MRF-FISP sequence",
@@ -136,7 +164,7 @@ def write_design_report(path, settings, evaluated: Evaluation):
             f"from a start of {float(scan_time(before)):.2f} s. {enumerated(evaluated.quantities)} are more precise "
             f"than with the start by factors of {words}. {_basins(evaluated)}"
         ),
-        sections=[make(evaluated) for make in makers],
+        sections=sections,
         settings=settings,
     )
 
@@ -175,10 +203,19 @@ def _precision_section(evaluated):
     return Section(
         "Precision",
         f"Cramer-Rao bounds of {enumerated(quantities)}, relative, for an M0 of 100 times the noise of a frame; M0 is "
-        "unknown too, and nothing else.",
+        f"unknown too, and nothing else.{_served_words(evaluated)}",
         figures=[Picture(figure, "Below the tissues: what the design gained.")],
         tables=[Table(("Tissue", *(f"{quantity}, times as precise" for quantity in quantities)), gains)],
     )
+
+
+def _served_words(evaluated):
+    if evaluated.served is None:
+        return ""
+    reduced = evaluated.served.min(axis=1), np.median(evaluated.served, axis=1)
+    least, median = (enumerated([f"{gain:.2f}" for gain in gains]) for gains in reduced)
+    number = evaluated.served.shape[1]
+    return f" Of all {number} voxels that the design must serve the least gains are {least}, the medians {median}."
 
 
 def _check_section(evaluated):

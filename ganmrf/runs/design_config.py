@@ -2,11 +2,15 @@
 
 import dataclasses
 
+import jax
 import numpy as np
 
+from ganmrf.anchors.sentinels import joined
 from ganmrf.design.bounds import scan_time
 from ganmrf.design.limits import Limits
 from ganmrf.design.parametrisations import FIELDS, Frames, Lobes, Parametrisation, Spline
+from ganmrf.design.tissue_ranges import box_of, ranges_of
+from ganmrf.dictionary.grids import at_each_b1
 from ganmrf.physics.sequences.fisp import Fisp
 from ganmrf.physics.tissue import TISSUES, TissueModel, parameters
 from ganmrf.runs.configs import FISP_ALONE, OF_OTHER_SEQUENCES, TISSUE_FIELDS, SimulationConfig
@@ -50,7 +54,12 @@ class DesignConfig:
         f"tissues to serve, {'; '.join(f'{name}: {form_of(kind)}' for name, kind in TISSUES.items())}; default: white "
         "and grey matter, and of one pool CSF",
     )
-    design_b1: tuple[float, ...] = setting((1.0,), "B1 values that the design must serve", above=0)
+    population: int | None = setting(
+        None,
+        "so many tissues more to serve, spread evenly over the ranges that those of --tissues span; default: none",
+        at_least=1,
+    )
+    design_b1: tuple[float, ...] = setting((1.0,), "B1 values that the design must serve, all tissues at each", above=0)
     flip_angle_deg: tuple[float, ...] = setting(
         (0.0, 85.0), "smallest and largest flip angle, degrees", at_least=0, at_most=360, repeats=True
     )
@@ -110,6 +119,11 @@ class DesignConfig:
     generator: str | None = setting(
         None, "anchored generator to take signals from in place of the simulator", reads=True
     )
+    own_anchors: bool = setting(
+        False,
+        "take signals from anchors that are chosen for the tissues of the design, in place of the simulator: where "
+        "tissues are many, or the slice is the full one, in a fraction of the time",
+    )
 
     def __post_init__(self):
         if self.tissues is None:
@@ -126,10 +140,14 @@ class DesignConfig:
             number = "all" if len(self.unknown) > 2 else "both"
             flags = " and --".join(f"gain_{name}" for name in self.unknown)
             raise ValueError(f"{flags} are {number} 0: nothing is wanted")
-        if self.kind is not TISSUES["one_pool"]:
-            for name, value in (("objective", self.objective), ("generator", self.generator)):
-                if value == "separation" or (name == "generator" and value is not None):
-                    raise ValueError(f"{name}={value} goes with --tissue=one_pool; got {self.simulation.pools.tissue}")
+        if self.kind is not TISSUES["one_pool"] and self.objective == "separation":
+            raise ValueError(f"objective=separation goes with --tissue=one_pool; got {self.simulation.pools.tissue}")
+        if self.own_anchors and self.generator is not None:
+            raise ValueError(
+                f"generator={self.generator} does not go with --own_anchors: signals come from one of them"
+            )
+        if self.population is not None:
+            self._population_box()
 
     @property
     def kind(self) -> type[TissueModel]:
@@ -150,6 +168,26 @@ class DesignConfig:
     def tissue(self) -> TissueModel:
         """The tissues, B1 = 1, (tissues,)."""
         return tissue_of(self.kind, self.named_tissues)
+
+    @property
+    def served(self) -> TissueModel:
+        """What the design must serve: `tissue`, then the population, each at every B1, (voxels,)."""
+        tissue = self.tissue
+        if self.population is not None:
+            box = self._population_box()
+            spread = box.spread(box.sobol(self.population, self.seed))
+            tissue = joined(*(jax.tree.map(np.asarray, each) for each in (tissue, spread)))
+        return at_each_b1(tissue, self.design_b1, b1_slowest=False)
+
+    def _population_box(self):
+        ranges, facts = ranges_of(self.tissue), parameters(self.kind)
+        for name in ("t1", "t2"):
+            if ranges[name][0] == ranges[name][1]:
+                raise ValueError(
+                    f"population must have ranges to spread over: all --tissues have one {facts[name].name}, "
+                    f"{facts[name].per_shown * ranges[name][0]:g} {facts[name].shown}"
+                )
+        return box_of(self.tissue)
 
     def played_for(self, duration_ms: float) -> "DesignConfig":
         """The same with pulses of a duration, ms, where the tissue has a pool that their power saturates."""

@@ -2,6 +2,8 @@
 
 import dataclasses
 import operator
+import time
+import warnings
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -9,33 +11,26 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ganmrf.anchors.generator_file import load_anchored
+from ganmrf.design.combined import CombinedSignals
 from ganmrf.design.constraints import roughness
 from ganmrf.design.cramer_rao_objective import CramerRaoObjective, require_finite
 from ganmrf.design.limits import Limits
 from ganmrf.design.optimise import init_state, make_optimiser, optimise
 from ganmrf.design.separation import Separation
-from ganmrf.design.signal_models import SignalModel, generator_model, simulator_model
-from ganmrf.dictionary.grids import at_each_b1
-from ganmrf.dictionary.slice_fields import same_slice
+from ganmrf.design.signal_models import SignalModel, simulator_model
+from ganmrf.design.verification import Verification, exact_bounds, verified
 from ganmrf.files import read_arrays, write_arrays
 from ganmrf.memory import require_memory
-from ganmrf.physics.n_states import n_states_of_boxes, sufficient_n_states
-from ganmrf.physics.pools import slowest_t2
 from ganmrf.physics.sequences.fisp import Fisp, require_fisp
-from ganmrf.physics.slice_profile import FullSlice
+from ganmrf.physics.tissue import TissueModel
 from ganmrf.runs.design_config import DesignConfig
-from ganmrf.runs.loop import advance
-from ganmrf.runs.slices import slice_words
+from ganmrf.runs.design_signals import SPREAD, STATED, signal_model
+from ganmrf.runs.loop import TIMES, advance
 from ganmrf.runs.workdir import Workdir, read_config, read_records
 
 _CHUNK = 50  # updates between two checkpoints
-_ACCURACY = 1e-3  # of signals while a design is under way; its result is evaluated with all states that matter
-# In a full slice each position takes time: this is the error of the longest T2, of CSF, and others have a tenth of it.
-_SLICE_ACCURACY = 1e-2
 # Of a tissue in a search from each start: states between blocks of frames, and all those of a block, in its gradient.
 _FRAME_BYTES, _BLOCK_BYTES = 200, 6e4
-_SPREAD = 1.5  # standard deviation of what is added to the parameters of further starts
 
 
 class Design(NamedTuple):
@@ -45,10 +40,13 @@ class Design(NamedTuple):
       start: the sequence to improve on.
       sequence: the best one found.
       basins: the best sequence of every start.
-      best: objective of each start, (starts,).
+      best: objective of each start, (starts,); by the simulator, whatever the search has taken signals from.
       values: objectives at every update, (updates, starts).
       seconds: of the search, compilation included.
       limits: what the sequences keep.
+      core_seconds: of the search, and of what prepared it.
+      n_anchors: how many anchors a search by anchors has simulated; None of a search by the simulator.
+      verification: bounds of ``sequence`` by these anchors and by the simulator; None without anchors or bounds.
     """
 
     start: Fisp
@@ -58,6 +56,9 @@ class Design(NamedTuple):
     values: np.ndarray
     seconds: float
     limits: Limits
+    core_seconds: float
+    n_anchors: int | None = None
+    verification: Verification | None = None
 
 
 def design_in_folder(
@@ -83,19 +84,24 @@ def design_in_folder(
 def design(workdir: Workdir, config: DesignConfig, *, progress: bool = True) -> Design:
     """`design_in_folder`, in a folder that is open.
 
+    A search by anchors is verified by the simulator: the best of its starts is the best by the simulator.
+
     Raises:
-      ValueError: limits that cannot be met, an objective that is not finite at the start, a generator that does not
-        cover the tissues, or more starts than the memory holds.
+      ValueError: limits that cannot be met, an objective that is not finite at the start, what `signal_model` raises,
+        or more starts than the memory holds.
+
+    Warns:
+      UserWarning: bounds of the design by anchors that differ from the simulator's by more than 5 %.
     """
-    start = kept_start(workdir, config)
-    n_voxels = config.starts * len(config.named_tissues) * len(config.design_b1)
-    needed = n_voxels * (_FRAME_BYTES * start.n_frames + _BLOCK_BYTES)
-    require_memory(needed, f"a search from {config.starts} starts", "fewer --starts or --frames need less")
+    began, start = time.process_time(), kept_start(workdir, config)
+    voxels = config.served
+    _require_search_memory(config, voxels.size, start.n_frames)
     parametrisation = config.parametrisation(start)
-    of_sequence = make_objective(config, start)
+    worth = _wanted(config, start)
+    model = signal_model(start, parametrisation, config, worth.tissue)
 
     def objective(params):
-        return of_sequence(parametrisation.to_sequence(params))
+        return worth(parametrisation.to_sequence(params), model)
 
     optimiser = make_optimiser(config.optimiser, config.learning_rate, config.steps)
     state, rows = advance(
@@ -107,14 +113,43 @@ def design(workdir: Workdir, config: DesignConfig, *, progress: bool = True) -> 
         note=lambda row: f"objective {min(row['best']):.4f}",
         ended=lambda rows: bool(rows) and rows[-1]["converged"],
         recorded=("best", "values", "converged"),
+        core_seconds=time.process_time() - began,
         progress=progress,
     )
     best = np.asarray(state.best_value)
     params, to_sequence = jax.device_get(state.best_params), jax.jit(parametrisation.to_sequence)
     basins = [to_sequence(jax.tree.map(operator.itemgetter(i), params)) for i in range(config.starts)]
     values = np.concatenate([np.reshape(row["values"], (-1, config.starts)) for row in rows])
-    designed, seconds = basins[int(np.argmin(best))], rows[-1]["seconds"]
-    return Design(start, designed, basins, best, values, seconds, parametrisation.limits)
+    seconds, core_seconds = (rows[-1][name] for name in TIMES)
+    designed, limits = basins[int(np.argmin(best))], parametrisation.limits
+    found = Design(start, designed, basins, best, values, seconds, limits, core_seconds)
+    return _verified(found, config, worth, model) if isinstance(model, CombinedSignals) else found
+
+
+def _verified(found, config, worth, model):
+    """A design by anchors, its starts compared by the simulator, and its bounds beside the simulator's."""
+    profile = config.simulation.slice_profile()
+    exact = simulator_model(slice_profile=profile, parameters=config.unknown)
+    best = np.array([float(worth(each, exact)) for each in found.basins])
+    found = found._replace(sequence=found.basins[int(np.argmin(best))], best=best, n_anchors=model.anchors.size)
+    if config.objective == "separation":
+        return found
+    tissue = worth.tissue
+    bounds = exact_bounds(found.sequence, tissue, config.unknown, profile)
+    verification = verified(found.sequence, model, bounds, tissue)
+    if verification.apart > STATED:
+        warnings.warn(
+            f"bounds of the design by anchors differ from the simulator's by more than {100 * STATED:.0f} %: "
+            f"{verification.words(tissue)}; the search has followed errors of the anchors, and one by the simulator "
+            "may end lower",
+            stacklevel=3,
+        )
+    return found._replace(verification=verification)
+
+
+def _require_search_memory(config, n_voxels, n_frames):
+    needed = config.starts * n_voxels * (_FRAME_BYTES * n_frames + _BLOCK_BYTES)
+    require_memory(needed, f"a search from {config.starts} starts", "fewer --starts or --frames need less")
 
 
 def kept_start(workdir: Workdir, config: DesignConfig) -> Fisp:
@@ -142,12 +177,29 @@ def make_objective(config: DesignConfig, start: Fisp) -> Callable[[Fisp], jax.Ar
     The value of the bound is 1 where the wanted gains are just reached; that of the separation is an inner product.
 
     Raises:
-      ValueError: a start that does not determine the tissues, or a generator that does not cover them
-        or is for another slice.
+      ValueError: a start that does not determine the tissues, or what `signal_model` raises.
     """
-    slice_profile, limits = config.simulation.slice_profile(), config.limits(start)
-    voxels = at_each_b1(config.tissue, config.design_b1, b1_slowest=False)
-    exact = simulator_model(slice_profile=slice_profile, parameters=config.unknown)
+    worth = _wanted(config, start)
+    model = signal_model(start, config.parametrisation(start), config, worth.tissue)
+    return lambda sequence: worth(sequence, model)
+
+
+class _Worth(NamedTuple):
+    """What a sequence is worth by a signal model, and the tissue that the signal model is for."""
+
+    objective: Callable[[Fisp, SignalModel], jax.Array]
+    tissue: TissueModel
+    scale: float
+    smoothness: float
+    limits: Limits
+
+    def __call__(self, sequence, model):
+        return self.scale * self.objective(sequence, model) + self.smoothness * roughness(sequence, self.limits)
+
+
+def _wanted(config, start):
+    voxels = config.served
+    exact = simulator_model(slice_profile=config.simulation.slice_profile(), parameters=config.unknown)
     if config.objective == "separation":
         worth, scale = Separation(voxels, reduce=config.reduce), 1.0
         voxels = worth.compared
@@ -162,26 +214,7 @@ def make_objective(config: DesignConfig, start: Fisp) -> Callable[[Fisp], jax.Ar
         # The weights of the objective have a mean of 1: scaled back, 1 is where the wanted gains are reached.
         scale = np.mean([gain for gain in gains.values() if gain])
         worth = dataclasses.replace(absolute, reference=reference)
-    model = _signal_model(start, config, voxels, slice_profile)
-
-    def objective(sequence):
-        return scale * worth(sequence, model) + config.smoothness * roughness(sequence, limits)
-
-    return objective
-
-
-def _signal_model(start, config, tissue, slice_profile) -> SignalModel:
-    n_states = int(np.max(sufficient_n_states(start, slowest_t2(tissue.ravel()), _ACCURACY, slice_profile)))
-    if isinstance(slice_profile, FullSlice):
-        needed = n_states_of_boxes(start, [tissue.ravel()], accuracy=_SLICE_ACCURACY, slice_profile=slice_profile)[0]
-        n_states = min(n_states, needed)
-    if config.generator is None:
-        return simulator_model(n_states=n_states, slice_profile=slice_profile, parameters=config.unknown)
-    generator = load_anchored(config.generator)
-    if not same_slice(generator.slice_profile, slice_profile):
-        own, asked = map(slice_words, (generator.slice_profile, slice_profile))
-        raise ValueError(f"generator: {config.generator} is for {own}, the design for {asked}: name its --slice_model")
-    return generator_model(generator, tissue, n_states=n_states)
+    return _Worth(worth, voxels, scale, config.smoothness, config.limits(start))
 
 
 def _starts(parametrisation, config):
@@ -190,7 +223,7 @@ def _starts(parametrisation, config):
 
     def stacked(leaf):
         leaf = np.asarray(leaf)
-        others = leaf + _SPREAD * rng.standard_normal((config.starts - 1, *leaf.shape))
+        others = leaf + SPREAD * rng.standard_normal((config.starts - 1, *leaf.shape))
         return jnp.asarray(np.concatenate([leaf[None], others]), jnp.float32)
 
     return jax.tree.map(stacked, first)

@@ -24,7 +24,7 @@ LIMITS = Limits((0.0, 1.5), (12e-3, 15e-3), 1.908e-3, inversion_time=18e-3)
 def drawn_signals(simulation):
     """Lines of the figure of signals in the section on the sequence, (tissues, frames)."""
     config = DesignConfig(simulation, tissues=("WM:900/50", "GM:1400/90"))
-    found = Design(SEQUENCE, SEQUENCE, [SEQUENCE], np.ones(1), np.ones((1, 1)), 1.0, LIMITS)
+    found = Design(SEQUENCE, SEQUENCE, [SEQUENCE], np.ones(1), np.ones((1, 1)), 1.0, LIMITS, 1.0)
     fields = dict.fromkeys(Evaluation._fields) | {"found": found, "config": config}
     figures = [picture.figure for picture in sequence_section(Evaluation(**fields)).figures]
     (axes,) = (

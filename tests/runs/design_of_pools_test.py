@@ -73,7 +73,6 @@ def test_tissues_are_read_in_the_units_of_flags():
         ({"tissues": ("WM:1840/70",)}, "tissues must be name:T1/T2/f/k/T1b/G in ms, 1/s, us"),
         ({"tissues": ("WM:1840/70/21/14/340/15.1",)}, "got WM:1840/70/21/14"),
         ({"objective": "separation"}, "objective=separation goes with --tissue=one_pool"),
-        ({"generator": "any.npz"}, "generator=any.npz goes with --tissue=one_pool"),
         ({"objective": "bound", "gain_t1": 0.0, "gain_t2": 0.0, "gain_fraction": 0.0}, "gain_fraction are all 0"),
     ],
 )

@@ -8,17 +8,14 @@ import jax
 import numpy as np
 import pytest
 
-from ganmrf.anchors.generator import AnchoredGenerator
 from ganmrf.anchors.generator_file import save_generator
-from ganmrf.anchors.norms import fit_norms
-from ganmrf.anchors.radial import RadialFeatures, RadialWeights, weight_matrix
 from ganmrf.design.limits import violations
-from ganmrf.physics.simulate import simulate
 from ganmrf.physics.tissue import Tissue
 from ganmrf.physics.tissue_box import TissueBox
 from ganmrf.runs.designing import DesignConfig, design_in_folder, kept_start
 from ganmrf.runs.slices import SliceConfig
 from ganmrf.runs.workdir import Workdir
+from tests.design.lattices import lattice_generator
 from tests.runs.design_starts import FRAMES, OF_START, START, TISSUE, ratios, written
 
 pytestmark = pytest.mark.usefixtures("quick_compiler")
@@ -93,19 +90,7 @@ def generator(tmp_path_factory):
     """A file: quintic radial basis functions about 6 x 6 tissues between white and grey matter, and no training."""
     path = tmp_path_factory.mktemp("generator") / "radial.npz"
     box = TissueBox(("t1", "t2"), [0.6, 0.06], [1.6, 0.13])
-    axis = np.linspace(0, 1, 6)
-    anchors = box.spread(np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2).astype(np.float32))
-    places = np.asarray(box.coordinates(anchors), float)
-    norm = fit_norms(places, np.linalg.norm(np.asarray(simulate(START, anchors), float), axis=1))
-    features, size = RadialFeatures(places, np.ones(2), "quintic"), anchors.size
-    model = RadialWeights({size: features}, {size: weight_matrix(features)})
-    norms = np.asarray(norm(box.coordinates(anchors)))
-    save_generator(
-        path,
-        AnchoredGenerator(
-            box, anchors, norms, norm, None, model, anchors, anchors.rows(slice(0)), norms, {size: np.eye(size)}
-        ),
-    )
+    save_generator(path, lattice_generator(box, START, 6))
     return str(path)
 
 
