@@ -160,9 +160,7 @@ def lower_slice(slice_profile, sequence, tissue, n_states=None, *, padded: bool 
     trains = trains_of(sequence)
     angles = [train.flip_angle for train in trains]
     if not is_traced(angles, tissue.b1):
-        largest = np.rad2deg(max(np.abs(angle).max() for angle in angles) * np.max(np.asarray(tissue.b1)))
-        if largest > (most := np.rad2deg(LARGEST_ANGLE)):
-            raise ValueError(f"flip angle times B1 must be {most:.0f} degrees at most in a slice; got {largest:.6g}")
+        require_within_largest(max(np.abs(angle).max() for angle in angles) * np.max(np.asarray(tissue.b1)))
     dtype = np.dtype(jnp.result_type(*jax.tree.leaves((sequence, tissue))))
     mirrored = is_real(sequence, tissue, slice_profile)
     if isinstance(slice_profile, PartitionedSlice):
@@ -170,6 +168,13 @@ def lower_slice(slice_profile, sequence, tissue, n_states=None, *, padded: bool 
     n = n_positions(slice_profile, n_states, max(max(train.turns) for train in trains))
     positions = full_positions(slice_profile, n, mirrored, padded, dtype)
     return dataclasses.replace(positions, common_b1=common_b1)
+
+
+def require_within_largest(angle):
+    """Raises `ValueError` for a flip angle times B1, rad, that rotations across a slice have no polynomials for."""
+    largest, most = np.rad2deg(angle), np.rad2deg(LARGEST_ANGLE)
+    if largest > most:
+        raise ValueError(f"flip angle times B1 must be {most:.0f} degrees at most in a slice; got {largest:.6g}")
 
 
 def as_played(sequence, tissue):

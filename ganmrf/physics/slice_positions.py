@@ -103,10 +103,13 @@ def _share_at_end(pulse, extent):
 
 
 @functools.lru_cache(maxsize=64)
-def full_positions(slice_profile: FullSlice, n: int, mirrored: bool, padded: bool, dtype: np.dtype) -> FullPositions:
+def full_positions(
+    slice_profile: FullSlice, n: int, mirrored: bool, padded: bool, dtype: np.dtype, whole_blocks: bool = False
+) -> FullPositions:
     """The ``n`` midpoints of equal steps from the middle of a slice to its end, and as many on the other side.
 
-    Where ``mirrored`` those on the other side are left out. ``padded`` arrays have one of few sizes.
+    Where ``mirrored`` those on the other side are left out. ``padded`` arrays have one of few sizes, those of
+    ``whole_blocks`` that of the blocks.
     """
     require_memory(
         _BYTES * n * (1 if mirrored else 2),
@@ -117,8 +120,8 @@ def full_positions(slice_profile: FullSlice, n: int, mirrored: bool, padded: boo
     turns, n_blocks = slice_profile.turns * position, -(-len(position) // BLOCK)
     polynomials = _polynomials(slice_profile.pulse, position, dtype)
     dephasing, weights = 2 * np.pi * (turns - np.rint(turns)), np.full(len(position), weight)
-    if padded:
-        size = _FEWEST_IN_ARRAYS
+    if padded or whole_blocks:
+        size = n_blocks * BLOCK if whole_blocks else _FEWEST_IN_ARRAYS
         while size < len(position):
             size *= 4
         room = 0, size - len(position)

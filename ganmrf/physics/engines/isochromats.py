@@ -47,6 +47,24 @@ def isochromats(coefficients: Coefficients, block: int, in_kernel: bool) -> tupl
     return seen if frame_by_frame else at_echo(seen, *echoes)
 
 
+def continued_isochromats(coefficients: Coefficients, before):
+    """Signals of each pool right after each pulse, as `isochromats` before the echo, and isochromats in the end.
+
+    Isochromats ``before``, and those after the last frame, are as in `turned`, (lanes,).
+    """
+    c = coefficients
+    turning = () if c.turn is None else (jnp.cos(c.turn), jnp.sin(c.turn))
+
+    def frame(state, inputs):
+        cos, sin, *relaxing, turning = inputs
+        state = turned(state, cos, sin)
+        return relaxed(state, *relaxing, turning), state[0]
+
+    frames = jnp.cos(c.angle), jnp.sin(c.angle), c.longitudinal, c.transverse, c.recovery, turning
+    after, seen = lax.scan(frame, before, frames)
+    return seen, after
+
+
 def turned(state, cos, sin):
     """Isochromats, (x, y) of each transverse pool and z of each longitudinal one, after a pulse about x.
 

@@ -47,8 +47,11 @@ def slice_signal(
     return at_echo(seen, c.echo, *(() if c.echo_turn is None else one_kernel.cos_sin(c.echo_turn, in_kernel)))
 
 
-def _added(total, coefficients, turns, polynomials, dephasing, weights, block, in_kernel):
-    """``total``, (frames, lanes) of each part of each pool, and signals right after each pulse of some positions."""
+def _added(total, coefficients, turns, polynomials, dephasing, weights, block, in_kernel, before=None):
+    """``total``, (frames, lanes) of each part of each pool, and signals right after each pulse of some positions.
+
+    ``before`` are isochromats that the first pulse finds, as in `turned`, (positions, lanes); None for those of rest.
+    """
     c, shared = coefficients, coefficients.angle.shape[1] == 1
     lane_turn = () if c.turn is None else one_kernel.cos_sin(c.turn, in_kernel)
     pulses = c.angle, _dephased(turns, dephasing, in_kernel)
@@ -72,13 +75,63 @@ def _added(total, coefficients, turns, polynomials, dephasing, weights, block, i
         return relaxed((across, along), *relaxing, lane_turn), total
 
     zero = jnp.zeros((len(weights), c.n_lanes), c.angle.dtype)
-    start = ((zero, zero),) * len(c.transverse), tuple(zero + each[None] for each in c.z0)
+    if before is None:
+        start = ((zero, zero),) * len(c.transverse), tuple(zero + each[None] for each in c.z0)
+    else:
+        start = before
+        if shared:  # the turn before each pulse is that of the frame before it
+            pre = rotation(polynomials, c.angle[0], in_kernel)[2]
+            start = tuple(_turned(*pool, *pre) for pool in before[0]), before[1]
     frames = pulses, (c.longitudinal, c.transverse, c.recovery, lane_turn), total
     if in_kernel:
         return lax.scan(frame, start, frames)[1]
     run = jax.checkpoint(lambda state, frames: lax.scan(frame, state, frames))
     seen = lax.scan(run, start, in_blocks(frames, block))[1]
     return jax.tree.map(lambda each: each.reshape(-1, each.shape[-1])[: c.n_frames], seen)
+
+
+def continued_slice(coefficients: Coefficients, turns, positions: FullPositions, before):
+    """Signals of each pool right after each pulse, (frames, lanes), integrated over a slice; isochromats in the end.
+
+    Isochromats ``before``, and those after the last frame, are as in `turned`, (positions, lanes). Signals are
+    (real part,) where ``positions`` are mirrored, else (real, imaginary). ``turns`` are (frames,).
+    """
+    c, dtype = coefficients, coefficients.angle.dtype
+    polynomials, dephasing, weights = (
+        jnp.asarray(each, dtype)[..., None] for each in (positions.polynomials, positions.dephasing, positions.weights)
+    )
+    lane_turn = () if c.turn is None else (jnp.cos(c.turn), jnp.sin(c.turn))
+
+    def frame(state, inputs):
+        across, along = state
+        angle, spoil, lanes = inputs
+        *relaxing, lane_turn = jax.tree.map(lambda each: each[None], lanes)
+        cos, sin, pre, post = rotation(polynomials, angle, False)
+        across, along = turned((tuple(_turned(*pool, *pre) for pool in across), along), cos, sin)
+        across = tuple(_turned(*pool, *post) for pool in across)
+        seen = [[jnp.sum(weights * part, 0) for part in pool[: 1 if positions.mirrored else 2]] for pool in across]
+        across = tuple(_turned(*pool, *spoil) for pool in across)
+        return relaxed((across, along), *relaxing, lane_turn), seen
+
+    spoil = _dephased(turns, dephasing, False)
+    frames = c.angle, spoil, (c.longitudinal, c.transverse, c.recovery, lane_turn)
+    after, seen = lax.scan(frame, before, frames)
+    return seen, after
+
+
+def continued_signal(coefficients: Coefficients, turns, positions: FullPositions, before) -> tuple:
+    """The signals of `continued_slice` in one kernel; ``positions`` are whole blocks."""
+    c = coefficients
+    arrays = positions.polynomials, positions.dephasing, positions.weights
+    arrays = [jnp.asarray(each, c.angle.dtype)[..., None] for each in arrays]
+    nothing = ((jnp.zeros_like(c.longitudinal[0][0]),) * (1 if positions.mirrored else 2),) * len(c.transverse)
+
+    def add_block(n, total):
+        some = [lax.dynamic_slice_in_dim(each, n * BLOCK, BLOCK, each.ndim - 2) for each in arrays]
+        own = jax.tree.map(lambda each: lax.dynamic_slice_in_dim(each, n * BLOCK, BLOCK, 0), before)
+        return _added(total, c, turns, *some, c.n_frames, True, own)
+
+    return lax.fori_loop(0, positions.n_blocks, add_block, nothing)
 
 
 def rotation(polynomials, angle, in_kernel):

@@ -24,13 +24,17 @@ from ganmrf.physics.engines.parts import total
 STATES_AT_A_TIME = 8
 
 
-def scan_states(angle, along, across, recovery, turn, passes, shifts, z0, n_states, max_states, lane_states):
-    """Transverse magnetisation right after each pulse, of each pool: (real part,), or (real, imaginary).
+def scan_states(
+    angle, along, across, recovery, turn, passes, shifts, z0, n_states, max_states, lane_states, before=None
+):
+    """Transverse magnetisation right after each pulse, of each pool: (real part,), or (real, imaginary); and states.
 
     They are (blocks, frames of a block, lanes), as ``angle`` and, unless they are None, the other arrays of
     `Coefficients`. In the one-kernel form each frame updates ``passes``
     blocks of states. Orders are shifted by ``shifts``, 0 or 1, (blocks, frames of a block); by 1 where it is None.
-    ``z0`` is z of each pool before the first pulse.
+    ``z0`` is z of each pool before the first pulse, where nothing else is excited. Else ``before`` has all states
+    there, p, q and z of all pools, whose parts are (n_states, lanes), and ``shifts`` must be given; those after the
+    last frame are returned in the same form.
     """
     _, block, n_lanes = along[0][0].shape
     parts = 1 if turn is None and len(across[0][0]) == 1 else 2
@@ -64,10 +68,14 @@ def scan_states(angle, along, across, recovery, turn, passes, shifts, z0, n_stat
     empty = jnp.zeros((n_rows, n_lanes), dtype)
     nothing = (empty,) * parts
     buffers = ((nothing,) * len(across),) * 2 + ((nothing,) * len(along),)
-    start = tuple((empty.at[0].set(each), *nothing[1:]) for each in z0)
+    if before is None:
+        start = *buffers[:2], tuple((empty.at[0].set(each), *nothing[1:]) for each in z0)
+    else:
+        start = jax.tree.map(lambda part: empty.at[:-1].set(part), before)
     cos, sin = one_kernel.cos_sin(angle, max_states is not None)
     pulses = (cos, sin, along, across, recovery, turning, passes, shifts)
-    return lax.scan(frames, ((*buffers[:2], start), buffers), pulses)[1]
+    (after, _), seen = lax.scan(frames, (start, buffers), pulses)
+    return seen, jax.tree.map(lambda part: part[:-1], after)
 
 
 def _frame(states, buffers, coefficients, turning, n_passes, shift, *, n_states, in_passes, kept):

@@ -93,17 +93,17 @@ def train_signal(sequence, tissue, slice_profile=None, lane_states=None, *, n_st
                 slice_profile, n_blocks=slice_profile.n_blocks * jnp.minimum(n_states, 1)
             )
         signals = slice_signal(coefficients, played_turns(sequence), slice_profile, _SLICE_BLOCK, in_kernel)
-        return _recorded(signals[0] if len(signals) == 1 else lax.complex(*signals), recorded)
+        return recorded_rows(signals[0] if len(signals) == 1 else lax.complex(*signals), recorded)
     if form_of(sequence, tissue) == ISOCHROMAT:
         n_states = None
     elif max(turns[:-1]) > 1:
-        coefficients, turns, places = _single_turns(coefficients, turns)
+        coefficients, turns, places = single_turns(coefficients, (*turns[:-1], min(turns[-1], 1)))
         recorded = places[recorded]
     form = {"n_states": n_states, "max_states": max_states}
-    return _recorded(_signal(coefficients, turns, slice_profile, lane_states, **form), recorded)
+    return recorded_rows(_signal(coefficients, turns, slice_profile, lane_states, **form), recorded)
 
 
-def _recorded(signals, recorded):
+def recorded_rows(signals, recorded):
     """The rows of recorded frames among those of all frames."""
     steps = np.unique(np.diff(recorded))
     if steps.size > 1:
@@ -111,16 +111,21 @@ def _recorded(signals, recorded):
     return signals[recorded[0] : recorded[-1] + 1 : steps[0] if steps.size else 1]  # XLA is slow with lists of rows
 
 
-def _single_turns(coefficients, turns):
+def single_turns(coefficients, turns, even: bool = False):
     """Frames of one turn or none in place of frames of any number of ``turns``, (frames,).
 
-    What a frame turns beyond once is done by frames after it, without pulse, relaxation or precession.
+    What a frame turns beyond once is done by frames after it, without pulse, relaxation or precession. Where an
+    ``even`` number of frames is asked for, such a frame without a turn may be the last one.
 
     Returns:
       Coefficients and turns of all these frames, and the places of the given frames among them, (frames,).
     """
-    repeats = np.maximum((*turns[:-1], 1), 1)
+    repeats = np.maximum(turns, 1)
+    odd = even and repeats.sum() % 2
+    repeats[-1] += odd
     frames, places = np.repeat(np.arange(len(turns)), repeats), np.cumsum(repeats) - repeats
+    turns = np.minimum(turns, 1)[frames]
+    turns[len(turns) - odd :] = 0
     added = np.isin(np.arange(len(frames)), places, invert=True)[:, None]
     n, m = len(coefficients.longitudinal), len(coefficients.transverse)
     idle = {
@@ -136,7 +141,7 @@ def _single_turns(coefficients, turns):
     }
     values = {name: getattr(coefficients, name) for name in idle}
     spread = jax.tree.map(lambda value, rest: jnp.where(added, rest, value[frames]), values, idle)
-    return dataclasses.replace(coefficients, **spread), np.minimum(turns, 1)[frames].tolist(), places
+    return dataclasses.replace(coefficients, **spread), turns.tolist(), places
 
 
 def _signal(coefficients, turns, slice_profile, lane_states, *, n_states, max_states):
@@ -210,5 +215,5 @@ def _after_pulses(coefficients, turns, lane_states, n_states, max_states):
     *frames, reached, shifts = in_blocks(values, _BLOCK)
     highest = jnp.minimum(reached, jnp.asarray(n_states, jnp.int32) - 1)
     passes = jnp.maximum(highest + STATES_AT_A_TIME - 1, 0) // STATES_AT_A_TIME
-    seen = scan_states(*frames, passes, shifts, c.z0, n_states, max_states, lane_states)
+    seen, _ = scan_states(*frames, passes, shifts, c.z0, n_states, max_states, lane_states)
     return jax.tree.map(lambda each: each.reshape(-1, each.shape[-1])[: len(turns)], seen)
