@@ -163,4 +163,5 @@ def _with_derivatives(sequence, tissue, names, slice_profile, n_states):
     """Real columns of signals and their derivatives by ``names``, SI, (1 + names, voxels, columns), float64."""
     form = {"parameters": names, "n_states": n_states, "slice_profile": slice_profile}
     found = simulate_with_tangents(without_echo(sequence, tissue), tissue, **form)
-    return np.stack([real_columns(np.asarray(each)) for each in (found.signal, *found.by.values())]).astype(float)
+    every = found.signal, *(found.by[name] for name in names)
+    return np.stack([real_columns(np.asarray(each)) for each in every]).astype(float)

@@ -12,7 +12,7 @@ from ganmrf.design.cramer_rao_objective import CramerRaoObjective
 from ganmrf.design.separation import Separation
 from ganmrf.design.signal_models import generator_model, simulator_model
 from ganmrf.physics.sequences.published import mrf_fisp
-from ganmrf.physics.tissue import ExchangingPools, Tissue
+from ganmrf.physics.tissue import TISSUES, ExchangingPools, SemisolidPool, Tissue
 from ganmrf.physics.tissue_box import TissueBox
 from tests.design.lattices import lattice_generator, of_family
 from tests.quick import quickly
@@ -52,6 +52,34 @@ def test_a_generator_gives_signals_and_derivatives_of_the_simulator(generator):
     one, other = (precision_of(each, TISSUE) for each in (found, expected))
     for name in ("t1", "t2", "m0"):
         np.testing.assert_allclose(getattr(one, name), getattr(other, name), rtol=0.02)  # measured 8e-3
+
+
+def test_b1_that_is_no_axis_is_another_sequence(two_parameters):
+    """To weights: anchors are simulated at each B1."""
+    found, expected = (signals(each, TISSUE) for each in (generator_model(two_parameters, TISSUE), simulator_model()))
+    assert_close(found, expected, 5e-4, 2e-2)  # measured 8e-5 and 7e-3
+
+
+FIXED = {
+    SemisolidPool: {"exchange_rate": 14.0, "t1_b": 0.34, "lineshape": 15e-6},
+    ExchangingPools: {"exchange_rate": 10.0, "t1_b": 0.4, "t2_b": 0.015},
+}
+
+
+@pytest.mark.parametrize("kind", FIXED)
+def test_a_fraction_is_a_parameter_like_others(kind):
+    fixed, names = FIXED[kind], ("t1", "t2", "fraction")
+    pulses = dataclasses.replace(SEQUENCE, pulse_duration=2e-3, pulse_shape=1.5)
+    name = next(name for name, each in TISSUES.items() if each is kind)
+    box = TissueBox(names, [0.8, 0.06, 0.0], [1.4, 0.1, 0.25], kind=name, fixed=fixed)
+    tissue = kind(t1=np.array([0.9, 1.2]), t2=np.array([0.08, 0.07]), fraction=np.array([0.0, 0.15]), **fixed)
+    models = (
+        generator_model(lattice_generator(box, pulses, 5), tissue, parameters=names),
+        simulator_model(parameters=names),
+    )
+    found, expected = (quickly(lambda sequence, m=m: m(sequence, tissue))(pulses) for m in models)
+    assert found.by.keys() == {*names}
+    assert_close(found, expected, 1e-3, 4e-2)  # as above, of as many anchors an axis
 
 
 def test_derivatives_are_those_of_its_own_signals(generator):
