@@ -57,8 +57,8 @@ class Config:
 def main(config: Config):
     """Evaluates, and writes what came out."""
     workdir = pathlib.Path(config.workdir)
-    job, scanner = read_config(workdir, TrainingJob()), Scanner(config.size)
-    simulation = job.simulation
+    job = read_config(workdir, TrainingJob())
+    simulation, scanner = job.simulation, Scanner(config.size, kind=job.simulation.pools.tissue)
     if config.regression and not job.training.recipe.adversarial_weight:
         raise ValueError(f"regression: the run in {workdir} has no discriminator, and is regression alone")
     scanner.require_memory(simulation.sequence().n_frames, whole=False)

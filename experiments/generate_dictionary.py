@@ -24,7 +24,7 @@ from ganmrf.anchors.generator_file import load_any
 from ganmrf.dictionary.npz import check_size, save_dictionary, save_dictionary_in_blocks
 from ganmrf.gan.generate import generate
 from ganmrf.progress import Progress
-from ganmrf.runs.configs import OF_POOLS, PreparationConfig, SimulationConfig
+from ganmrf.runs.configs import PreparationConfig, SimulationConfig
 from ganmrf.settings import configuration, group, setting
 
 _BLOCK = 32768  # atoms in memory: 131 MB of 1000 frames
@@ -40,7 +40,7 @@ class Config:
     allow_extrapolation: bool = setting(False, "also generate atoms outside the trained range")
     seed: int = setting(0, "of z, for a generator of one sequence", at_least=0)
     preparation: PreparationConfig = group(PreparationConfig)
-    simulation: SimulationConfig = group(SimulationConfig, without=OF_POOLS)
+    simulation: SimulationConfig = group(SimulationConfig)
 
 
 @command(Config)

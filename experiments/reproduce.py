@@ -38,6 +38,7 @@ from experiments.reports.reproduction import write_reproduction_report
 from experiments.sweep_lambda import sweep_jobs, sweep_rows
 from ganmrf.anchors.generator_file import load_anchored
 from ganmrf.anchors.prepared import prepare
+from ganmrf.dictionary.grids import values_in_ranges
 from ganmrf.files import read_json, remove_folder, write_json
 from ganmrf.gan.recipes import changes_of, recipe
 from ganmrf.imaging.phantom import COARSEST
@@ -93,6 +94,8 @@ class Config:
     )
 
     def __post_init__(self):
+        if (b1 := self.job.simulation.b1) is not None and values_in_ranges(b1, "b1").size > 1:
+            raise ValueError(f"b1 must be one value: the brain of the paper has one; got {b1}")
         kspace = self.acquisition == "kspace"
         for name, value in {"size": 128 if kspace else 256, "snr": (50.0,) if kspace else (20.0, 1.0)}.items():
             if getattr(self, name) is None:

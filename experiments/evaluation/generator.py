@@ -19,6 +19,7 @@ from ganmrf.gan.baselines import (
     rsvd_polynomials,
     spline_interpolation,
 )
+from ganmrf.gan.data import axes_of
 from ganmrf.gan.generate import stream, trained_box
 from ganmrf.imaging.coils import compress_coils
 from ganmrf.imaging.phantom import BRAIN_TISSUES, Brain, noise_std
@@ -29,7 +30,7 @@ from ganmrf.scanner import Scanner
 
 REFIT = ", output layer solved for"
 _CALIBRATION_RANK, _VIRTUAL_COILS = 2, 10
-_INTERPOLATIONS = {
+_INTERPOLATIONS = {  # the first one takes more axes than T1 and T2
     "radial basis functions": radial_basis_functions,
     "splines": spline_interpolation,
     "randomised SVD and polynomials": rsvd_polynomials,
@@ -248,11 +249,12 @@ def networks(runs: Mapping[str, Run]) -> dict[str, Method]:
 
 
 def interpolations(run: Run) -> dict[str, Method]:
-    """Interpolations fitted to the training set of a run; none off resonance, which they do not take."""
+    """Interpolations fitted to the training set of a run, of those that take its tissue; none do off resonance."""
     if run.dictionary.tissue.off_resonance is not None:
         return {}
     found, (tissue, fingerprints) = {}, _rows_of(run, "train")
-    for name, fit in _INTERPOLATIONS.items():
+    several = len(axes_of(run.dictionary.tissue)) > 2
+    for name, fit in (list(_INTERPOLATIONS.items())[:1] if several else _INTERPOLATIONS.items()):
         start = time.process_time()
         interpolate = fit(tissue, fingerprints)
         found[name] = Method(_on_grid(interpolate), time.process_time() - start)

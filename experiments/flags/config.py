@@ -5,7 +5,9 @@ import numpy as np
 
 from ganmrf.dictionary.slice_fields import same_slice
 from ganmrf.runs.configs import OF_OTHER_SEQUENCES, SimulationConfig
-from ganmrf.runs.slices import OF_SLICE
+from ganmrf.runs.slices import OF_SLICE, PowerConfig
+
+_POWER = tuple(vars(PowerConfig()))
 
 
 def check_same_simulation(config: SimulationConfig, given: frozenset[str], sequence, slice_profile, source):
@@ -15,7 +17,7 @@ def check_same_simulation(config: SimulationConfig, given: frozenset[str], seque
     """
     kinds = {"slice profile": (OF_SLICE, config.slice_profile, slice_profile)}
     if sequence is not None:
-        names = "sequence", "schedule", "frames", "echo_time_ms", "inversion_time_ms", *OF_OTHER_SEQUENCES
+        names = "sequence", "schedule", "frames", "echo_time_ms", "inversion_time_ms", *OF_OTHER_SEQUENCES, *_POWER
         kinds = {"sequence": (names, config.sequence, sequence)} | kinds
     for kind, (names, make, stored) in kinds.items():
         ours = [f"--{name}" for name in names if name in given]

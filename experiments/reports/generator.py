@@ -1,14 +1,12 @@
 """The sections of a report that show an `Evaluation`, and its numbers for a JSON file."""
 
-import dataclasses
-
 import numpy as np
 
 from experiments.evaluation.generator import Evaluation, Scan, errors_against_truth
 from ganmrf.gan.generate import TrainedGenerator, generate
 from ganmrf.metrics import TISSUE_COLUMNS, format_tissues
 from ganmrf.physics.simulate import simulate
-from ganmrf.physics.tissue import FACTS, Tissue
+from ganmrf.physics.tissue import FACTS, TISSUES, Tissue
 from ganmrf.report.figures import REFERENCE_TIMES, bias_figure, comparison_figure, fingerprint_figure
 from ganmrf.report.html import Picture, Section, Table
 from ganmrf.report.training_figures import error_distribution_figure, tissue_plane_figure, training_figure
@@ -22,11 +20,10 @@ def reference_tissue() -> Tissue:
 
 
 def fingerprint_section(generator: TrainedGenerator) -> Section:
-    """The paper's Fig. 5: three fingerprints, generated on simulated; where off-resonance is an axis, in its middle."""
-    box, off_resonance = generator.box, generator.off_resonance
-    if "off_resonance" in box.names:
-        off_resonance = (box.low + box.high)[box.names.index("off_resonance")] / 2
-    tissue = dataclasses.replace(reference_tissue(), off_resonance=off_resonance)
+    """The paper's Fig. 5: three fingerprints, generated on simulated; other axes than T1 and T2 are in their middle."""
+    box, times = generator.box, reference_tissue()
+    middle = dict(zip(box.names, (box.low + box.high) / 2, strict=True)) | dict(box.fixed)
+    tissue = TISSUES[box.kind](**middle | {"t1": times.t1, "t2": times.t2})
     signals = np.asarray(simulate(generator.sequence, tissue, accuracy=1e-5, slice_profile=generator.slice_profile))
     made = generate(generator, tissue, allow_extrapolation=True)
     figure = fingerprint_figure(signals, REFERENCE_NAMES, overlay=made.fingerprints * made.norms[:, None])

@@ -43,7 +43,8 @@ def hidden_b1_dictionary(
 
 def prepare_hidden(dictionary: Dictionary, recipe: Recipe, *, name_b1: bool, seed: int = 0) -> Data:
     """`data.split_and_scale` with all atoms for training, and with B1 in the condition where it is named."""
-    data = split_and_scale(dictionary, recipe, split=(1, 0, 0), seed=seed)
+    hidden = dataclasses.replace(dictionary, tissue=dataclasses.replace(dictionary.tissue, b1=1.0))
+    data = split_and_scale(hidden, recipe, split=(1, 0, 0), seed=seed)
     if not name_b1:
         return data
     train = data.sets["train"]

@@ -8,6 +8,7 @@ import numpy as np
 from ganmrf.dictionary.pool_defaults import DEFAULTS
 from ganmrf.memory import require_memory
 from ganmrf.physics.tissue import ORDERED_TIMES, TISSUES, Tissue, TissueModel, flag_name, parameters
+from ganmrf.physics.tissue_box import TissueBox
 from ganmrf.pytrees import require, require_scale
 
 _BYTES = 48  # of memory for each value or atom while they are made: arrays of float64, and copies of them
@@ -104,6 +105,52 @@ def pool_grid(kind: str, **axes) -> TissueModel:
       ValueError: another kind or field, no ``t1`` or ``t2``, a value that no tissue can have, no combination with T2 <=
         T1, or more atoms than the memory holds.
     """
+    given, facts = _given(kind, axes), parameters(TISSUES[kind])
+    _require_memory({name: np.size(axis) for name, axis in given.items() if np.ndim(axis)}, facts)
+    return TISSUES[kind](**given | _combinations(_checked(kind, given)))
+
+
+def grid_box(kind: str, **axes) -> TissueBox:
+    """The ranges of the axes of a grid, and the one value of all else: what `pool_grid` takes, without its atoms.
+
+    Raises:
+      ValueError: as `pool_grid`, or a single T1 or T2.
+    """
+    values = {name: np.ravel(each) for name, each in _checked(kind, _given(kind, axes)).items()}
+    ends = {name: (each.min(), each.max()) for name, each in values.items()}
+    for name in ("t1", "t2"):
+        if ends[name][0] == ends[name][1]:
+            raise ValueError(f"{name} has one value, {ends[name][0]:g} s, and no range")
+    fixed = {name: low for name, (low, high) in ends.items() if low == high}
+    names = tuple(name for name in ends if name not in fixed)
+    return TissueBox(names, *np.transpose([ends[name] for name in names]), kind, fixed)
+
+
+def fields_of_grid(kind: str, axes: dict) -> tuple[dict, dict[str, np.ndarray]]:
+    """Fields of tissue on a grid as they were given, and their checked values, a number or (values,), in their order.
+
+    The arguments are those of `pool_grid`, and so are the errors, but those of combinations.
+    """
+    given = _given(kind, axes)
+    return given, _checked(kind, given)
+
+
+def random_tissue(box: TissueBox, number: int, rng: np.random.Generator) -> TissueModel:
+    """Random tissues of a box, (number,), two fifths of which have parameters at an end of their range.
+
+    In many dimensions they stand for a grid, which explodes with the number of its axes. As some of them lie at the
+    ends, what is learned from them reaches as far as the box.
+
+    Raises:
+      ValueError: more atoms than the memory holds.
+    """
+    require_memory(_BYTES * len(box.names) * number, f"{number:.3g} random tissues", "fewer need less")
+    shape = number, len(box.names)
+    return box.spread_to_faces(rng.random(shape), rng.random(shape), rng.random((number, 1)))
+
+
+def _given(kind, axes):
+    """Field -> one number or the values of an axis, those that nobody gave among them; not what is None."""
     if kind not in TISSUES:
         raise ValueError(f"the kind of tissue must be one of {', '.join(TISSUES)}; got {kind!r}")
     facts = parameters(TISSUES[kind])
@@ -113,10 +160,11 @@ def pool_grid(kind: str, **axes) -> TissueModel:
     given = defaults | {name: axis for name, axis in axes.items() if axis is not None}
     if missing := [name for name, axis in given.items() if axis is dataclasses.MISSING]:
         raise ValueError(f"a grid of the kind {kind} needs {', '.join(missing)}")
-    given = {name: axis for name, axis in given.items() if axis is not None}
-    _require_memory({name: np.size(axis) for name, axis in given.items() if np.ndim(axis)}, facts)
-    values = {name: _axis(kind, name, facts[name], axis) for name, axis in given.items()}
-    return TISSUES[kind](**given | _combinations(values))
+    return {name: axis for name, axis in given.items() if axis is not None}
+
+
+def _checked(kind, given):
+    return {name: _axis(kind, name, parameters(TISSUES[kind])[name], axis) for name, axis in given.items()}
 
 
 def _axis(kind, name, parameter, values):

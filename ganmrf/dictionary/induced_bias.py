@@ -40,14 +40,19 @@ class BiasToNoise(ParameterMaps):
 
 
 def bias_to_noise(
-    simulated: Dictionary, generated: Sequence[Dictionary], noise: float, *, rows=None, progress: bool = False
+    simulated: Dictionary,
+    generated: Sequence[Dictionary],
+    noise: float,
+    *,
+    parameters: Sequence[str] | None = None,
+    rows=None,
+    progress: bool = False,
 ) -> list[BiasToNoise]:
     """The bias that errors of generated fingerprints induce, beside the Cramer-Rao bound, atom by atom.
 
     The error of an atom is the difference of generated and simulated signal for M0 = 1, norms times fingerprints. To
     first order it moves least-squares estimates of tissue and complex M0 by `induced_bias`; their standard deviations
-    are those of `cramer_rao`. Both follow from one set of derivatives, which are simulated block by block. They are of
-    T1, T2 and what `refine` fits beside them: the fraction of pool b and off-resonance, where atoms have several.
+    are those of `cramer_rao`. Both follow from one set of derivatives, which are simulated block by block.
 
     Args:
       simulated: the dictionary that is the truth, compressed or not.
@@ -58,6 +63,8 @@ def bias_to_noise(
         scans of the digital brain it is `ganmrf.imaging.phantom.noise_std`: the root mean square of the signals'
         magnitudes over voxels of the brain and frames, divided by the signal-to-noise ratio. In a voxel of any other
         M0, the ratio is abs(M0) times larger.
+      parameters: fields of tissue that are estimated, (atoms,) each; the others are known. By default T1, T2 and what
+        `refine` fits beside them: the fraction of pool b and off-resonance, where atoms have several.
       rows: indices of the atoms to look at, ascending; all by default.
       progress: whether to show a progress bar with an estimate of the time left.
 
@@ -65,7 +72,8 @@ def bias_to_noise(
       The bias of each of ``generated``.
 
     Raises:
-      ValueError: fingerprints or norms of another shape than the simulated ones, or a noise that is not positive.
+      ValueError: fingerprints or norms of another shape than the simulated ones, a parameter that the atoms have not,
+        or have one of for all, or a noise that is not positive.
     """
     for name in ("fingerprints", "norms"):
         own = getattr(simulated, name).shape
@@ -77,7 +85,10 @@ def bias_to_noise(
     chosen = np.arange(simulated.tissue.size) if rows is None else np.asarray(rows)
     atoms = jax.tree.map(np.asarray, simulated.tissue).rows(chosen)
     states = plan_n_states(sequence, atoms, n_states=None, accuracy=_ACCURACY, slice_profile=profile)
-    names = fitted_parameters(simulated)
+    names = fitted_parameters(simulated) if parameters is None else tuple(parameters)
+    for name in names:
+        if not np.ndim(getattr(simulated.tissue, name, None)):
+            raise ValueError(f"parameters: the atoms have no {name} of their own each")
     found = np.empty((len(generated), len(names) + 1, atoms.size))
 
     def signals_of(rows):

@@ -3,8 +3,8 @@
 All take atoms, t1 and t2 (atoms,), s, and their unit fingerprints (atoms, frames), and return a function from tissue
 to unit fingerprints in the same dtype. What is interpolated, over (log T1, log T2), are coefficients in a temporal
 basis of rank 64, that of the singular value decomposition where nothing else is said; of complex fingerprints their
-real and imaginary parts. Atoms need lie on no grid. Off-resonance is refused: it turns phases faster than the steps of
-a dictionary follow.
+real and imaginary parts. Atoms need lie on no grid. Where they differ in more than T1 and T2, radial basis functions
+alone interpolate. Off-resonance is refused: it turns phases faster than the steps of a dictionary follow.
 """
 
 import functools
@@ -17,9 +17,10 @@ from numpy.polynomial.chebyshev import chebvander
 from numpy.polynomial.polynomial import polyvander2d
 
 from ganmrf.dictionary.compress import svd_basis
+from ganmrf.gan.data import axes_of, box_of
 from ganmrf.gan.least_squares import least_squares
 from ganmrf.gan.real_columns import real_columns
-from ganmrf.physics.tissue import Tissue
+from ganmrf.physics.tissue import Tissue, TissueModel
 
 _RANK = 64  # of the basis whose coefficients are interpolated: a few millionths of a fingerprint's norm lie outside it
 _BLOCK = 4096  # atoms interpolated at a time, which bounds the memory
@@ -30,15 +31,19 @@ _POWERS = 2  # of the correlation: the random basis then leaves out hardly more 
 _ROUNDING = 1e-13  # ridge of polynomials: rounding of their float64 values at the atoms
 
 
-def radial_basis_functions(tissue: Tissue, fingerprints: np.ndarray) -> Callable[[Tissue], np.ndarray]:
+def radial_basis_functions(tissue: TissueModel, fingerprints: np.ndarray) -> Callable[[TissueModel], np.ndarray]:
     """Quintic radial basis functions of (log T1, log T2), with polynomials up to degree 2.
 
+    Of tissue that differs in more, they are functions of the coordinates of a `TissueBox`.
+
     Raises:
-      ValueError: fewer than 6 atoms, or all of them on one curve.
+      ValueError: fewer than 6 atoms, or than there are monomials of more axes; or all of them on one curve.
     """
-    _require_atoms("radial basis functions need", fingerprints, 6)
+    n_axes = len(axes_of(tissue.ravel()))
+    _require_atoms("radial basis functions need", fingerprints, (n_axes + 1) * (n_axes + 2) // 2)
     fit = functools.partial(scipy.interpolate.RBFInterpolator, kernel="quintic", degree=2)
-    return _interpolated(fit, tissue, fingerprints)
+    points_of = _points if n_axes == 2 else box_of(tissue.ravel()).coordinates
+    return _interpolated(fit, tissue, fingerprints, points_of=points_of)
 
 
 def linear_interpolation(tissue: Tissue, fingerprints: np.ndarray) -> Callable[[Tissue], np.ndarray]:
@@ -148,15 +153,19 @@ def _require_atoms(what, fingerprints, least):
         raise ValueError(f"{what} {least} atoms at least; got {len(fingerprints)}")
 
 
-def _interpolated(fit, tissue, fingerprints, basis_of=svd_basis):
-    if tissue.off_resonance is not None:
-        raise ValueError("interpolation is over T1 and T2 alone; the atoms have off_resonance")
+def _interpolated(fit, tissue, fingerprints, basis_of=svd_basis, points_of=None):
+    further = [*axes_of(tissue.ravel())][2:] if points_of is None else []
+    if further or tissue.off_resonance is not None:
+        raise ValueError(f"interpolation is over T1 and T2 alone; the atoms have {(*further, 'off_resonance')[0]}")
+    points_of = points_of or _points
     columns = real_columns(np.asarray(fingerprints))
     basis = basis_of(columns, min(_RANK, *columns.shape))
-    interpolate = fit(_points(tissue), columns.astype(float) @ basis)
+    points = np.asarray(points_of(tissue), float)
+    apart = np.sort(np.unique(points, axis=0, return_index=True)[1])  # random atoms may meet in corners of their box
+    interpolate = fit(points[apart], columns[apart].astype(float) @ basis)
 
     def generate(queries):
-        points = _points(queries)
+        points = np.asarray(points_of(queries), float)
         generated = np.empty((len(points), columns.shape[1]), columns.dtype)
         for start in range(0, len(points), _BLOCK):
             coefficients = interpolate(points[start : start + _BLOCK])

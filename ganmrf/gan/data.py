@@ -8,16 +8,18 @@ import numpy as np
 
 from ganmrf.dictionary.build import Dictionary
 from ganmrf.dictionary.compress import svd_basis
+from ganmrf.dictionary.tissue_fields import kind_of_tissue
 from ganmrf.gan.real_columns import real_basis, real_columns
 from ganmrf.gan.recipes import Recipe
 from ganmrf.gan.split import SPLIT, blocked_rows, split_rows
 from ganmrf.parallel import one_blas_thread
 from ganmrf.physics.lowering import trains_of
 from ganmrf.physics.sequences.blocks import PulseSequence
-from ganmrf.physics.tissue import Tissue
-from ganmrf.physics.tissue_box import log_time
+from ganmrf.physics.tissue import FACTS, TissueModel
+from ganmrf.physics.tissue_box import TissueBox, log_time
 from ganmrf.pytrees import pytree
 
+_ALWAYS = "t1", "t2"  # axes, also where all atoms have the same
 _HARMONICS = 2  # sines and cosines of the ``fourier`` encoding: half a period and a whole one over the trained range
 # Most harmonics of off-resonance alone: a balanced sequence turns with it for as long as T2 lasts, in 200 ms and over
 # 40 Hz by 8 periods, and two harmonics make one. More than a dictionary has values could not be told apart at them.
@@ -34,10 +36,11 @@ class Scaling:
     complex fingerprints the real and imaginary part of each frame (`real_columns`).
 
     Attributes:
-      low: least T1 and T2, s, and off-resonance, Hz, where it is an axis, of the set of atoms that the scaling was made
-        from, (axes,).
+      low: least value of each axis, SI, in the set of atoms that the scaling was made from, (axes,): of T1, of T2, and
+        of what else atoms differ in.
       high: largest ones, (axes,).
-      offset: of `log_time`, s: half the mean repetition time of the sequence.
+      offset: of `log_time` for T1 and T2, s: half the mean repetition time of the sequence. Others have that of their
+        `Parameter`.
       constant: the sequence as an input: flip angles and repetition times, each over its largest value,
         (2 frames,); empty where the networks do not see the sequence.
       output_scale: with a basis the root mean square of each coefficient, (rank,), so that all of the generator's
@@ -46,10 +49,12 @@ class Scaling:
         absolute value of a fingerprint; or None where each is divided by its own largest absolute value.
       basis: None, or orthonormal columns (frames, rank), float64; for complex fingerprints (2 frames, 2 rank), the
         `real_basis` of complex ones.
-      encoding: of T1 and T2, see `Recipe`; off-resonance is linear.
+      encoding: of what is logarithmic, such as T1 and T2, see `Recipe`; all else is linear.
       input_range: of encoded tissue, see `Recipe`.
       complex_frames: whether fingerprints are complex.
       harmonics: sines and cosines of off-resonance, where it is an axis.
+      names: fields of tissue that are the axes, T1 and T2 first. Files of earlier versions, which do not say them, have
+        as many of these as ``low`` has values.
     """
 
     low: np.ndarray
@@ -63,22 +68,30 @@ class Scaling:
     input_range: str = dataclasses.field(default="symmetric", metadata={"static": True})
     complex_frames: bool = dataclasses.field(default=False, metadata={"static": True})
     harmonics: int = dataclasses.field(default=_HARMONICS, metadata={"static": True})
+    names: tuple[str, ...] = dataclasses.field(default=(*_ALWAYS, "off_resonance"), metadata={"static": True})
 
-    def condition(self, t1: jax.Array, t2: jax.Array, off_resonance: jax.Array | None = None) -> jax.Array:
+    def condition(self, *axes: jax.Array) -> jax.Array:
         """Inputs of the networks, (atoms, features), for a range ``low`` to ``high``.
 
-        ``t1`` and ``t2``, s, are (atoms,), and so is ``off_resonance``, Hz, which is read where it is an axis.
+        ``axes`` are values of T1, of T2, and of the other axes in their order, SI, (atoms,) each.
         """
-        times, low, high = jnp.stack([t1, t2], axis=1), jnp.asarray(self.low)[None], jnp.asarray(self.high)[None]
-        ends = low[:, :2], high[:, :2]
+        low, high = jnp.asarray(self.low)[None], jnp.asarray(self.high)[None]
+        names = self.names[: low.shape[1]]
+        times, ends = jnp.stack(axes[:2], axis=1), (low[:, :2], high[:, :2])
         if self.encoding != "linear":
             times, *ends = (log_time(each, self.offset) for each in (times, *ends))
-        x = _symmetric(times, *ends)
-        if low.shape[1] > 2:
-            x = jnp.concatenate([x, _symmetric(off_resonance[:, None], low[:, 2:], high[:, 2:])], axis=1)
+        columns = [_symmetric(times, *ends)]
+        for place, name in enumerate(names[2:], 2):
+            one = slice(place, place + 1)
+            values = axes[place][:, None], low[:, one], high[:, one]
+            if FACTS[name].logarithmic and self.encoding != "linear":
+                values = (log_time(each, FACTS[name].offset) for each in values)
+            columns.append(_symmetric(*values))
+        x = jnp.concatenate(columns, axis=1)
         features = with_harmonics(x) if self.encoding == "fourier" else x
-        if self.encoding == "fourier" and low.shape[1] > 2:
-            angles = jnp.pi / 2 * x[:, 2:] * jnp.arange(_HARMONICS + 1, self.harmonics + 1)[None]
+        if self.encoding == "fourier" and "off_resonance" in names:
+            turns = x[:, names.index("off_resonance")][:, None]
+            angles = jnp.pi / 2 * turns * jnp.arange(_HARMONICS + 1, self.harmonics + 1)[None]
             features = jnp.concatenate([features, jnp.sin(angles), jnp.cos(angles)], axis=1)
         return features if self.input_range == "symmetric" else (features + 1) / 2
 
@@ -140,7 +153,7 @@ def split_and_scale(
     """Splits a dictionary, and scales it.
 
     Args:
-      dictionary: full length, of any sequence; T1, T2 and off-resonance are what the networks see of its tissue.
+      dictionary: full length, of any sequence and tissue; what the networks see of tissue are the `axes_of` it.
       recipe: its ``head``, ``rank``, ``encoding``, ``input_range``, ``fingerprint_scaling``, ``sequence_input``,
         ``separate_scaling`` and ``noise`` are used.
       split: shares of training, validation and test set; they add up to 1.
@@ -148,13 +161,11 @@ def split_and_scale(
       seed: of the split and of the noise of evaluations.
 
     Raises:
-      ValueError: a compressed dictionary, one of tissue with several pools, complex fingerprints for
-        ``reconstruction=likelihood``, shares that do not add up to 1, or too few atoms for them or for the rank.
+      ValueError: a compressed dictionary, complex fingerprints for ``reconstruction=likelihood``, shares that do not
+        add up to 1, or too few atoms for them or for the rank.
     """
     if dictionary.basis is not None:
         raise ValueError("training takes a dictionary of full length; this one is compressed")
-    if not isinstance(dictionary.tissue, Tissue):
-        raise ValueError(f"training takes tissue of one pool; this dictionary has {type(dictionary.tissue).__name__}")
     if recipe.reconstruction == "likelihood" and np.iscomplexobj(dictionary.fingerprints):
         raise ValueError("reconstruction=likelihood takes real fingerprints; those of this dictionary are complex")
     rng = np.random.default_rng(seed)
@@ -167,7 +178,7 @@ def split_and_scale(
     scalings = {name: _scaling(dictionary, part, recipe) for name, part in rows.items()}
     # Of all atoms and then of a set's rows: programs of one shape for all sets.
     conditions = {
-        name: np.asarray(scaling.condition(*axes_of(dictionary.tissue)))
+        name: np.asarray(scaling.condition(*axes_of(dictionary.tissue).values()))
         for name, scaling in scalings.items()
         if recipe.separate_scaling or name == "train"
     }
@@ -200,10 +211,26 @@ def batch(key: jax.Array, step: jax.Array, examples: Examples, size: int, noise:
     return examples.condition[rows], examples.target[rows], jax.random.normal(what, (2, size, noise))
 
 
-def axes_of(tissue: Tissue) -> list[jax.Array]:
-    """T1 and T2 of tissue in one dimension, and off-resonance where it is given atom by atom, (atoms,) each."""
-    off_resonance = tissue.off_resonance
-    return [tissue.t1, tissue.t2, *([off_resonance] if off_resonance is not None and np.ndim(off_resonance) else [])]
+def shares(key: jax.Array, step: jax.Array, size: int) -> jax.Array:
+    """How simulated and generated fingerprints of the `batch` of a step are mixed for `losses.slope_penalty`, (size,).
+
+    Uniform from 0 to 1; a function of the key and the step alone, and independent of the batch.
+    """
+    return jax.random.uniform(jax.random.split(jax.random.fold_in(key, step), 3)[2], (size,))
+
+
+def axes_of(tissue: TissueModel) -> dict[str, np.ndarray]:
+    """Field -> values, (atoms,), of T1 and T2, and of all else that atoms of tissue in one dimension differ in."""
+    fields = {name: np.asarray(values) for name, values in vars(tissue).items() if values is not None}
+    return {name: each for name, each in fields.items() if name in _ALWAYS or (each.ndim and np.ptp(each))}
+
+
+def box_of(tissue: TissueModel) -> TissueBox:
+    """The ranges of the `axes_of` tissue, and the one value of all else that it has."""
+    axes = axes_of(tissue)
+    low, high = (np.stack([end(values) for values in axes.values()]) for end in (np.min, np.max))
+    others = {name: np.ravel(each) for name, each in vars(tissue).items() if each is not None and name not in axes}
+    return TissueBox(tuple(axes), low, high, kind_of_tissue(tissue), {name: each[0] for name, each in others.items()})
 
 
 def sequence_input(sequence: PulseSequence) -> np.ndarray:
@@ -218,11 +245,12 @@ def sequence_input(sequence: PulseSequence) -> np.ndarray:
 
 
 def _scaling(dictionary, rows, recipe):
-    values = np.stack([np.asarray(axis)[rows] for axis in axes_of(dictionary.tissue)])
-    low, high = values.min(axis=1), values.max(axis=1)
-    for name, unit, least, largest in zip(("T1", "T2", "off-resonance"), ("s", "s", "Hz"), low, high, strict=False):
+    axes = {name: values[rows] for name, values in axes_of(dictionary.tissue).items()}
+    low, high = (np.stack([end(values) for values in axes.values()]) for end in (np.min, np.max))
+    for name, least, largest in zip(axes, low, high, strict=True):
         if least == largest:
-            raise ValueError(f"a set of the dictionary holds one {name} only, {least:.4g} {unit}: too small to split")
+            shown = f"{least:.4g} {FACTS[name].unit}".rstrip()
+            raise ValueError(f"a set of the dictionary holds one {FACTS[name].name} only, {shown}: too small to split")
     signals = np.asarray(dictionary.fingerprints)[rows]
     fingerprints = real_columns(signals)
     constant = np.zeros(0, np.float32) if recipe.sequence_input == "none" else sequence_input(dictionary.sequence)
@@ -236,10 +264,10 @@ def _scaling(dictionary, rows, recipe):
     offset = np.mean(_of_frames(dictionary.sequence, "repetition_time")) / 2
     offset, output_scale = (np.asarray(x, np.float32) for x in (offset, output_scale))
     scale = None if scale is None else np.asarray(scale, np.float32)
-    n_values = np.unique(values[2:]).size
+    n_values = np.unique(axes["off_resonance"]).size if "off_resonance" in axes else 0
     harmonics = max(min(n_values - 1, _HARMONICS_OFF_RESONANCE), _HARMONICS)
     kinds = recipe.encoding, recipe.input_range, np.iscomplexobj(signals), harmonics
-    return Scaling(low, high, offset, constant, output_scale, scale, basis, *kinds)
+    return Scaling(low, high, offset, constant, output_scale, scale, basis, *kinds, tuple(axes))
 
 
 def _of_frames(sequence, name):

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from ganmrf.gan.data import Examples, Scaling
 from ganmrf.gan.losses import energy_score, reconstruction_loss
 from ganmrf.gan.mixture import MixtureOutputs
-from ganmrf.gan.networks import Discriminator, Generator, Perceptron
+from ganmrf.gan.networks import Discriminator, Generator, Perceptron, with_unit_norms
 from ganmrf.gan.recipes import Recipe
 
 
@@ -80,8 +80,9 @@ def seen(recipe: Recipe, scaling: Scaling, fingerprints: jax.Array) -> jax.Array
 
 
 def discriminate(recipe: Recipe, params, scaling: Scaling, fingerprints: jax.Array, condition: jax.Array) -> jax.Array:
-    """The discriminator's logits (atoms,), for fingerprints as it has them `seen`, and condition (atoms, features)."""
+    """The discriminator's outputs (atoms,), for fingerprints as it has them `seen`, and condition (atoms, features)."""
     _, discriminator = make_networks(recipe, fingerprints.shape[1])
+    params = with_unit_norms(params) if recipe.spectral_norm else params
     return discriminator.apply(params, fingerprints, with_sequence(recipe, scaling, condition))
 
 

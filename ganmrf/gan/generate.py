@@ -9,7 +9,7 @@ import numpy as np
 
 from ganmrf.dictionary.build import Dictionary
 from ganmrf.dictionary.rows import RowsOnDemand
-from ganmrf.gan.data import Data, Scaling, axes_of
+from ganmrf.gan.data import Data, Scaling, box_of
 from ganmrf.gan.emission import emit, hidden_layers
 from ganmrf.gan.least_squares import least_squares
 from ganmrf.gan.real_columns import complex_basis, complex_frames, real_columns
@@ -18,7 +18,7 @@ from ganmrf.parallel import one_blas_thread, run_chunks, workers
 from ganmrf.physics.sequences.blocks import PulseSequence
 from ganmrf.physics.simulate_many import require_signal_memory
 from ganmrf.physics.slice_profile import SliceModel
-from ganmrf.physics.tissue import Tissue
+from ganmrf.physics.tissue import FACTS, TISSUES, TissueModel
 from ganmrf.physics.tissue_box import TissueBox
 from ganmrf.pytrees import pytree
 
@@ -27,6 +27,7 @@ _CHUNKS = (2048, 4096)  # least and most atoms of one compiled call; a power of 
 # Of the least squares. Generation computes the hidden layers in float32. Large weights would amplify their rounding,
 # 6e-8; a ridge of a few times the rounding keeps weights small, also where there are fewer atoms than hidden units.
 _RIDGE = 3e-7
+_ROUNDING = 1e-6  # relative, of values to float32
 
 
 @pytree
@@ -38,44 +39,50 @@ class TrainedGenerator:
       params: of the network.
       scaling: that of the training set.
       norm_weights: hidden layers and 1 -> logarithm of the fingerprint's norm for M0 = 1, (depth * width + 1,).
-      box: ranges of T1 and T2, and of off-resonance where it is an axis, in the dictionary that it was trained on.
-      b1: of all atoms of that dictionary.
+      box: kind of tissue, ranges of what atoms differ in, and the one value of all else, in the dictionary that it was
+        trained on.
       sequence: the sequence whose fingerprints it emits.
       slice_profile: the slice profile of that dictionary, or None for a uniform slice.
       recipe: how it was trained.
-      off_resonance: of all atoms of that dictionary, Hz; None where it is an axis, or there is none.
+      b1: in files of earlier versions, whose box has no values that are fixed, B1 of all atoms of that dictionary.
+      off_resonance: likewise, Hz, where all atoms have the same.
     """
 
     params: Any
     scaling: Scaling
     norm_weights: jax.Array
     box: TissueBox
-    b1: np.ndarray
     sequence: PulseSequence
     slice_profile: SliceModel | None
     recipe: Recipe = dataclasses.field(metadata={"static": True})
-    off_resonance: np.ndarray | None = None
+    b1: dataclasses.InitVar[np.ndarray | None] = None
+    off_resonance: dataclasses.InitVar[np.ndarray | None] = None
 
-    def require_inside(self, tissue: Tissue):
-        """Raises `ValueError` where an atom lies outside the trained range; it names the parameter and by how much.
+    def __post_init__(self, b1, off_resonance):
+        stored = {"b1": b1, "off_resonance": off_resonance}
+        stored = {name: value for name, value in stored.items() if value is not None}
+        if stored:
+            object.__setattr__(self, "box", dataclasses.replace(self.box, fixed=stored))
 
-        What is no axis of the box, `generate` checks.
-        """
-        self.box.require_inside(_of_axes(self.box, tissue))
+    def require_known(self, tissue: TissueModel):
+        """Raises `ValueError` for tissue of another kind, or another value of what had one alone in training."""
+        if type(tissue) is TISSUES[self.box.kind]:
+            for name, trained in self.box.fixed:
+                given = getattr(tissue, name)
+                if given is None or not np.allclose(given, trained, rtol=_ROUNDING, atol=0):
+                    shown = f"{trained:g} {FACTS[name].unit}".rstrip()
+                    raise ValueError(f"the generator was trained at {name} = {shown} alone")
+        self.box.require_known(tissue)
 
-
-def _of_axes(box, tissue):
-    """Tissue with the default in place of every parameter that is no axis of the box."""
-    others = [field for field in dataclasses.fields(tissue) if field.name not in box.names]
-    usual = {field.name: field.default for field in others if field.default is not dataclasses.MISSING}
-    return dataclasses.replace(tissue, **usual)
+    def require_inside(self, tissue: TissueModel):
+        """Raises `ValueError` where an atom lies outside the trained range; it names the parameter and by how much."""
+        self.require_known(tissue)
+        self.box.require_inside(tissue)
 
 
 def trained_box(dictionary: Dictionary) -> TissueBox:
     """The ranges of tissue in a dictionary, which are those of a generator that is trained on it."""
-    values = np.stack([np.asarray(axis) for axis in axes_of(dictionary.tissue)], axis=1)
-    names = ("t1", "t2", "off_resonance")[: values.shape[1]]
-    return TissueBox(names, values.min(axis=0), values.max(axis=0))
+    return box_of(dictionary.tissue)
 
 
 @one_blas_thread()
@@ -105,17 +112,14 @@ def finish(recipe: Recipe, params, data: Data, dictionary: Dictionary) -> Traine
         layer = {"kernel": weights[:-1], "bias": weights[-1]}
         params = {"params": params["params"] | {"output": layer}}
     norms = np.log(np.asarray(dictionary.norms, float)[rows])
-    box, off_resonance = trained_box(dictionary), dictionary.tissue.off_resonance
     return TrainedGenerator(
         params=params,
         scaling=scaling,
         norm_weights=jnp.asarray(least_squares(hidden, norms, _RIDGE), jnp.float32),
-        box=box,
-        b1=np.asarray(dictionary.tissue.b1),
+        box=trained_box(dictionary),
         sequence=dictionary.sequence,
         slice_profile=dictionary.slice_profile,
         recipe=recipe,
-        off_resonance=None if off_resonance is None or "off_resonance" in box.names else np.asarray(off_resonance),
     )
 
 
@@ -124,8 +128,7 @@ def fingerprints(
     t1: jax.Array,
     t2: jax.Array,
     noise: jax.Array,
-    off_resonance: jax.Array | None = None,
-    *,
+    *further: jax.Array,
     compressed=False,
 ):
     """Generated fingerprints and their norms as a pure function, to be differentiated or called under `jax.jit`.
@@ -135,24 +138,24 @@ def fingerprints(
       t1: s, (atoms,).
       t2: s, (atoms,).
       noise: z, (atoms, ``recipe.noise``).
-      off_resonance: Hz, (atoms,), where it is an axis of ``generator.box``.
+      *further: values of the other axes of ``generator.box``, in the order of its names, SI, (atoms,) each.
       compressed: whether to return coefficients in the generator's basis.
 
     Returns:
       Fingerprints of unit norm (atoms, frames), or (atoms, rank), and the norms (atoms,) for M0 = 1.
     """
     scaling = generator.scaling
-    outputs, norms = _columns(generator, noise, t1, t2, off_resonance)
+    outputs, norms = _columns(generator, noise, t1, t2, *further)
     if scaling.basis is not None and not compressed:
         outputs = outputs @ jnp.asarray(scaling.basis.T, outputs.dtype)
     return complex_frames(outputs) if scaling.complex_frames else outputs, norms
 
 
 @jax.jit
-def _columns(generator, noise, t1, t2, off_resonance=None):
+def _columns(generator, noise, *axes):
     """Unit fingerprints as columns, or coefficients, if there is a basis, and norms."""
     recipe, scaling = generator.recipe, generator.scaling
-    condition = scaling.condition(t1, t2, off_resonance)
+    condition = scaling.condition(*axes)
     outputs = emit(recipe, generator.params, scaling, noise, condition)
     hidden = hidden_layers(recipe, generator.params, scaling, noise, condition)
     norms = jnp.exp(hidden @ generator.norm_weights[:-1] + generator.norm_weights[-1])
@@ -161,7 +164,7 @@ def _columns(generator, noise, t1, t2, off_resonance=None):
 
 def generate(
     generator: TrainedGenerator,
-    tissue: Tissue,
+    tissue: TissueModel,
     *,
     compressed: bool = False,
     allow_extrapolation: bool = False,
@@ -174,7 +177,7 @@ def generate(
       generator: the generator.
       tissue: the atoms, any shape; they are raveled.
       compressed: whether to emit coefficients in the generator's basis in place of all frames.
-      allow_extrapolation: whether atoms may lie outside the trained range .
+      allow_extrapolation: whether atoms may lie outside the trained range.
       seed: of z.
       noise: z itself, (atoms, ``recipe.noise``), in place of what ``seed`` draws.
 
@@ -182,13 +185,13 @@ def generate(
       The dictionary, float32 or complex64; its norms are generated too.
 
     Raises:
-      ValueError: tissue of several pools, atoms outside the trained range, another B1 or off-resonance than the trained
-        one, a generator without a basis asked for coefficients, or more atoms than the memory holds.
+      ValueError: tissue of another kind, atoms outside the trained range, another value than the trained one of what
+        has one alone, a generator without a basis asked for coefficients, or more atoms than the memory holds.
     """
     scaling, atoms = generator.scaling, tissue.ravel()
     if compressed and scaling.basis is None:
         raise ValueError("a generator with head=tanh has no basis to be compressed in")
-    _require_trained(generator, atoms)
+    generator.require_known(atoms)
     if not allow_extrapolation:
         generator.require_inside(atoms)
     basis = None if scaling.basis is None else np.ascontiguousarray(scaling.basis.T, np.float32)
@@ -221,13 +224,13 @@ def generate(
     return Dictionary(atoms, rows_out, norms, generator.sequence, generator.slice_profile, basis)
 
 
-def stream(generator: TrainedGenerator, tissue: Tissue) -> Dictionary:
+def stream(generator: TrainedGenerator, tissue: TissueModel) -> Dictionary:
     """The dictionary of `generate`, whose fingerprints are made when they are asked for: `match` asks block by block.
 
     Atoms may lie outside the trained range. Fingerprints are `RowsOnDemand`; norms, and z of all atoms, are in memory.
 
     Raises:
-      ValueError: another B1 or off-resonance than the trained one.
+      ValueError: tissue of another kind, or another value than the trained one of what has one alone.
     """
     atoms = tissue.ravel()
     noise = _draw(generator, atoms, seed=0)
@@ -245,18 +248,3 @@ def stream(generator: TrainedGenerator, tissue: Tissue) -> Dictionary:
 
 def _draw(generator, atoms, seed):
     return np.random.default_rng(seed).standard_normal((atoms.size, generator.recipe.noise), np.float32)
-
-
-def _require_trained(generator, atoms):
-    """Raises `ValueError` where what is no axis has another value than in training."""
-    generator.box.require_known(_of_axes(generator.box, atoms))
-    if np.any(np.asarray(atoms.b1) != generator.b1):
-        raise ValueError(f"the generator was trained at b1 = {generator.b1:g} alone")
-    if "off_resonance" in generator.box.names:
-        return
-    if generator.off_resonance is None and atoms.off_resonance is not None:
-        raise ValueError("the generator was trained on resonance: off_resonance must be None")
-    if generator.off_resonance is not None and (
-        atoms.off_resonance is None or np.any(np.asarray(atoms.off_resonance) != generator.off_resonance)
-    ):
-        raise ValueError(f"the generator was trained at off_resonance = {generator.off_resonance:g} Hz alone")

@@ -1,8 +1,12 @@
 """The terms of the losses of generator and discriminator: pure scalars, means over a batch.
 
 Reference: Yang et al. 2020, arXiv:2004.02270, Eqs. 5 to 7, negated so that both networks minimise. A discriminator's
-output is the logit of its probability D, so that -log D = softplus(-logit) and -log(1 - D) = softplus(logit).
+output is the logit of its probability D, so that -log D = softplus(-logit) and -log(1 - D) = softplus(logit). Beside
+this cross entropy stand the hinge and the Wasserstein loss, for which the output is a score without a probability.
 """
+
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +20,50 @@ def discriminator_loss(real: jax.Array, generated: jax.Array) -> jax.Array:
 def adversarial_loss(generated: jax.Array) -> jax.Array:
     """Mean of -log D(generated); logits (batch,). First term of Eq. 7."""
     return jnp.mean(jax.nn.softplus(-generated))
+
+
+def hinge_loss(real: jax.Array, generated: jax.Array) -> jax.Array:
+    """Mean of max(0, 1 - D(real)) + max(0, 1 + D(generated)); scores (batch,).
+
+    References:
+      Lim and Ye 2017, arXiv:1705.02894. Miyato et al. 2018, arXiv:1802.05957.
+    """
+    return jnp.mean(jax.nn.relu(1 - real) + jax.nn.relu(1 + generated))
+
+
+def wasserstein_loss(real: jax.Array, generated: jax.Array) -> jax.Array:
+    """Mean of D(generated) - D(real); scores (batch,).
+
+    Its least value over all D of slope 1 at most is the negative Wasserstein distance of generated from real ones.
+
+    References:
+      Arjovsky et al. 2017, arXiv:1701.07875, Eq. 2. Gulrajani et al. 2017, arXiv:1704.00028, Eq. 3.
+    """
+    return jnp.mean(generated - real)
+
+
+def score_loss(generated: jax.Array) -> jax.Array:
+    """Mean of -D(generated), the generator's loss against `hinge_loss` and `wasserstein_loss`; scores (batch,)."""
+    return -jnp.mean(generated)
+
+
+class AdversarialLoss(NamedTuple):
+    """What both networks minimise.
+
+    Attributes:
+      discriminator: of outputs of the discriminator for real and for generated fingerprints, (batch,) each.
+      generator: of its outputs for generated ones.
+    """
+
+    discriminator: Callable[[jax.Array, jax.Array], jax.Array]
+    generator: Callable[[jax.Array], jax.Array]
+
+
+ADVERSARIAL_LOSSES = {
+    "cross_entropy": AdversarialLoss(discriminator_loss, adversarial_loss),
+    "hinge": AdversarialLoss(hinge_loss, score_loss),
+    "wasserstein": AdversarialLoss(wasserstein_loss, score_loss),
+}
 
 
 def discriminator_accuracy(real: jax.Array, generated: jax.Array) -> jax.Array:
@@ -68,3 +116,22 @@ def gradient_penalty(discriminate, real: jax.Array) -> jax.Array:
     """
     slope = jax.grad(lambda fingerprints: jnp.sum(discriminate(fingerprints)))(real)
     return jnp.mean(jnp.sum(slope**2, axis=1)) / 2
+
+
+def slope_penalty(discriminate, real: jax.Array, generated: jax.Array, share: jax.Array) -> jax.Array:
+    """Mean of (slope - 1)^2, the slope of the discriminator between each real fingerprint and a generated one.
+
+    Args:
+      discriminate: fingerprints (batch, features) -> scores (batch,), each row by itself.
+      real: (batch, features).
+      generated: of the same conditions, of the same shape.
+      share: how much of the real one the fingerprint has at which the slope is taken, uniform from 0 to 1, (batch,).
+
+    References:
+      Gulrajani et al. 2017, arXiv:1704.00028, Eq. 3 and Algorithm 1.
+    """
+    between = share[:, None] * real + (1 - share)[:, None] * generated
+    gradient = jax.grad(lambda fingerprints: jnp.sum(discriminate(fingerprints)))(between)
+    # The smallest positive summand keeps the root's gradient finite where a discriminator is flat.
+    slopes = jnp.sqrt(jnp.sum(gradient**2, axis=1) + jnp.finfo(real.dtype).tiny)
+    return jnp.mean((slopes - 1) ** 2)

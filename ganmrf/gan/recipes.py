@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from ganmrf.gan.losses import ADVERSARIAL_LOSSES
 from ganmrf.settings import configuration, setting
 
 _OF_GAN = ("adversarial_weight",)
@@ -72,6 +73,25 @@ class Recipe:
     adversarial_weight: float = setting(
         0.0, "of the adversarial terms; 0 trains by regression alone, without a discriminator", at_least=0
     )
+    adversarial_loss: str = setting(
+        "cross_entropy",
+        "of both networks: cross_entropy, as in the paper; hinge; or wasserstein, which needs a discriminator whose "
+        "slope is bounded",
+        choices=tuple(ADVERSARIAL_LOSSES),
+        goes_with=_OF_GAN,
+    )
+    spectral_norm: bool = setting(
+        False,
+        "every layer of the discriminator is divided by its largest singular value (Miyato et al. 2018)",
+        goes_with=_OF_GAN,
+    )
+    slope_weight: float = setting(
+        0.0,
+        "of the penalty on slopes of the discriminator that are not 1, between simulated and generated fingerprints "
+        "(Gulrajani et al. 2017)",
+        at_least=0,
+        goes_with=_OF_GAN,
+    )
     r1_weight: float = setting(
         1.0, "of the discriminator's gradient penalty (the R1 of Mescheder et al. 2018)", at_least=0, goes_with=_OF_GAN
     )
@@ -106,6 +126,12 @@ class Recipe:
             raise ValueError("sequence_input=folded is exact under adam alone; it does not go with optimiser=soap")
         if self.refit and self.head == "tanh":
             raise ValueError("refit solves for a linear output layer: it does not go with head=tanh")
+        bounded = self.spectral_norm or self.slope_weight or self.r1_weight
+        if self.adversarial_loss == "wasserstein" and self.adversarial_weight and not bounded:
+            raise ValueError(
+                "adversarial_loss=wasserstein needs a discriminator whose slope is bounded: slope_weight, r1_weight "
+                "and spectral_norm are all 0"
+            )
         if self.whiten and self.head == "tanh":
             raise ValueError("whiten is of coefficients: it does not go with head=tanh")
         if self.reconstruction == "likelihood" and (
@@ -122,6 +148,23 @@ PRESETS = {
     # that sees them whitened can, and pulls the harder the smaller a coefficient is: this is the least power of ten for
     # lambda at which the error before the refit is that of regression.
     "gan": Recipe(adversarial_weight=1.0, whiten=True, reconstruction_weight=1e6),
+    # The same against two other losses, each with what usually bounds its discriminator. Slopes of 1 at most pull less.
+    "hinge": Recipe(
+        adversarial_weight=1.0,
+        adversarial_loss="hinge",
+        spectral_norm=True,
+        r1_weight=0.0,
+        whiten=True,
+        reconstruction_weight=1e4,
+    ),
+    "wasserstein": Recipe(
+        adversarial_weight=1.0,
+        adversarial_loss="wasserstein",
+        slope_weight=10.0,  # of the reference, for all of its experiments
+        r1_weight=0.0,
+        whiten=True,
+        reconstruction_weight=1e4,
+    ),
     # The paper leaves open the dimension of z, the range of the inputs, the scale of the fingerprints, the initialiser,
     # whether the l1 norm is a sum over the frames or their mean, and the number of steps, of which its 8 hours of
     # training hold many times these. What stands here for them is our choice.
@@ -148,7 +191,7 @@ PRESETS = {
 
 
 def recipe(preset: str = "regression", **changes) -> Recipe:
-    """A preset, ``regression``, ``gan`` or ``paper``, with some of the fields of its `Recipe` changed.
+    """A preset, by its name in `PRESETS`, with some of the fields of its `Recipe` changed.
 
     Raises:
       ValueError: another preset, or a value that its field cannot have.

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ganmrf.gan.data import Data, Scaling, batch
+from ganmrf.gan.data import Data, Scaling, batch, shares
 from ganmrf.gan.emission import (
     discriminate,
     emit,
@@ -23,7 +23,7 @@ from ganmrf.gan.emission import (
     outputs_kind,
     seen,
 )
-from ganmrf.gan.losses import adversarial_loss, discriminator_accuracy, discriminator_loss, gradient_penalty
+from ganmrf.gan.losses import ADVERSARIAL_LOSSES, discriminator_accuracy, gradient_penalty, slope_penalty
 from ganmrf.gan.memory import require_training_memory
 from ganmrf.gan.networks import fold_constant, fold_rates
 from ganmrf.gan.recipes import Recipe
@@ -73,7 +73,8 @@ def init_state(recipe: Recipe, data: Data, seed: int = 0) -> TrainState:
     """
     sets = data.sets.values()
     n_frames, n_outputs = next((each.fingerprints.shape[1], each.target.shape[1]) for each in sets)
-    require_training_memory(recipe, sum(len(each.target) for each in sets), n_frames, n_outputs)
+    n_features = next(each.condition.shape[1] for each in sets)
+    require_training_memory(recipe, sum(len(each.target) for each in sets), n_frames, n_outputs, n_features)
     return _fresh_state(
         _compiled_for(recipe), next(iter(data.sets.values())), data.scaling.constant, jax.random.key(seed)
     )
@@ -118,21 +119,25 @@ def make_train_step(recipe: Recipe, scaling: Scaling, reconstruction_weight):
       reconstruction_weight: lambda; it may be traced, so that one compiled step serves every lambda.
 
     Returns:
-      ``step(state, batch) -> state, metrics``, for a batch of `data.batch`; metrics are scalars by name:
-      ``reconstruction_loss``, and with a discriminator ``generator_loss``, ``discriminator_loss``,
-      ``discriminator_accuracy`` and ``r1_loss``, the gradient penalty.
+      ``step(state, batch, shares=None) -> state, metrics``, for a batch of `data.batch`, and with a ``slope_weight``
+      the `data.shares` of its step; metrics are scalars by name: ``reconstruction_loss``, and with a discriminator
+      ``generator_loss``, ``discriminator_loss``, ``discriminator_accuracy``, ``r1_loss``, the gradient penalty, and
+      with a ``slope_weight`` ``slope_loss``.
     """
     of_generator, of_discriminator = make_optimisers(recipe, scaling.constant)
 
-    def loss_of_discriminator(params, fake, real, condition):
+    def loss_of_discriminator(params, fake, real, condition, shares):
         judge = functools.partial(discriminate, recipe, params, scaling, condition=condition)
-        logits = judge(real), judge(fake)
-        adversarial, penalty = discriminator_loss(*logits), jnp.zeros(())
+        outputs = judge(real), judge(fake)
+        adversarial, penalty = ADVERSARIAL_LOSSES[recipe.adversarial_loss].discriminator(*outputs), jnp.zeros(())
         if recipe.r1_weight:
             penalty = gradient_penalty(judge, real)
         loss = recipe.adversarial_weight * adversarial + recipe.r1_weight * penalty
-        accuracy = discriminator_accuracy(*logits)
-        return loss, {"discriminator_loss": adversarial, "discriminator_accuracy": accuracy, "r1_loss": penalty}
+        metrics = {"discriminator_loss": adversarial, "r1_loss": penalty}
+        if recipe.slope_weight:
+            metrics["slope_loss"] = slope_penalty(judge, real, fake, shares)
+            loss = loss + recipe.slope_weight * metrics["slope_loss"]
+        return loss, metrics | {"discriminator_accuracy": _accuracy(recipe, *outputs)}
 
     def loss_of_generator(params, discriminator, noise, real, condition):
         fake = emit(recipe, params, scaling, noise[1], condition)
@@ -143,7 +148,7 @@ def make_train_step(recipe: Recipe, scaling: Scaling, reconstruction_weight):
             loss, metrics = loss + recipe.adversarial_weight * adversarial, metrics | {"generator_loss": adversarial}
         return loss, metrics
 
-    def step(state, batch):
+    def step(state, batch, shares=None):
         condition, real, noise = batch
         discriminator, metrics = state.discriminator, {}
         if discriminator is not None:
@@ -152,7 +157,7 @@ def make_train_step(recipe: Recipe, scaling: Scaling, reconstruction_weight):
                 of_discriminator,
                 discriminator,
                 lambda params: loss_of_discriminator(
-                    params, seen(recipe, scaling, fake), seen(recipe, scaling, real), condition
+                    params, seen(recipe, scaling, fake), seen(recipe, scaling, real), condition, shares
                 ),
             )
         generator, more = _update(
@@ -181,7 +186,14 @@ def adversarial_share(recipe: Recipe, state: TrainState, scaling: Scaling, batch
 
 
 def _adversarial(recipe, params, scaling, condition, fake):
-    return adversarial_loss(discriminate(recipe, params, scaling, seen(recipe, scaling, fake), condition))
+    loss = ADVERSARIAL_LOSSES[recipe.adversarial_loss].generator
+    return loss(discriminate(recipe, params, scaling, seen(recipe, scaling, fake), condition))
+
+
+def _accuracy(recipe, real, generated):
+    """The discriminator's accuracy; scores of the Wasserstein loss count from their mean: it sees differences alone."""
+    middle = (jnp.mean(real) + jnp.mean(generated)) / 2 if recipe.adversarial_loss == "wasserstein" else 0.0
+    return discriminator_accuracy(real - middle, generated - middle)
 
 
 def _reconstruction(recipe, params, scaling, condition, real, noise, fake):
@@ -254,7 +266,8 @@ def _run_steps(recipe, n_steps, state, examples, scaling, key, reconstruction_we
     step = make_train_step(recipe, scaling, reconstruction_weight)
 
     def body(state, _):
-        return step(state, batch(key, state.step, examples, recipe.batch_size, recipe.noise))
+        mixed = shares(key, state.step, recipe.batch_size) if recipe.slope_weight else None
+        return step(state, batch(key, state.step, examples, recipe.batch_size, recipe.noise), mixed)
 
     state, metrics = jax.lax.scan(body, state, length=n_steps)
     return state, jax.tree.map(jnp.mean, metrics)

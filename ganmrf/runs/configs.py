@@ -5,7 +5,7 @@ import functools
 
 import numpy as np
 
-from ganmrf.dictionary.grids import GRIDS, GRIDS_ON_RESONANCE, grid_axes, pool_grid, values_in_ranges
+from ganmrf.dictionary.grids import GRIDS, GRIDS_ON_RESONANCE, grid_axes, grid_box, pool_grid, random_tissue
 from ganmrf.gan.recipes import PRESETS, Recipe
 from ganmrf.gan.split import SPLIT, SPLIT_KINDS, check_split
 from ganmrf.imaging.trajectory import Spiral, design_spiral, rotated, rotation_angles
@@ -15,13 +15,14 @@ from ganmrf.physics.sequences.blocks import LONGEST, PulseSequence
 from ganmrf.physics.sequences.sequence_power import Power, with_power
 from ganmrf.physics.slice_profile import MAX_TIME_BANDWIDTH, MIDPOINTS, N_POSITIONS, SliceModel
 from ganmrf.physics.tissue import TissueModel
+from ganmrf.physics.tissue_box import TissueBox
 from ganmrf.runs.pulseq_schedules import is_pulseq
 from ganmrf.runs.sequences import SequenceConfig
 from ganmrf.runs.slices import OF_PULSE, TIME_BANDWIDTH, WINDOW, Played, PowerConfig, SliceConfig
 from ganmrf.runs.tissues import FURTHER_FIELDS, SATURATED, TissueConfig, axes_of, check_axes, check_preparations
 from ganmrf.settings import configuration, group, naming_fields, setting
 
-TISSUE_FIELDS = "grid", "t1_ms", "t2_ms", "b1", "off_resonance_hz", *FURTHER_FIELDS
+TISSUE_FIELDS = "grid", "t1_ms", "t2_ms", "b1", "off_resonance_hz", "random_atoms", *FURTHER_FIELDS
 OF_OTHER_SEQUENCES = tuple(field.name for field in dataclasses.fields(SequenceConfig) if field.name != "sequence")
 OF_POOLS = *FURTHER_FIELDS, *vars(PowerConfig())
 OF_OTHER_KINDS = *OF_OTHER_SEQUENCES, *OF_POOLS
@@ -96,6 +97,11 @@ class SimulationConfig:
         "off-resonance in Hz, a further axis of the grid, such as -250:250:5; one number for all atoms; default: "
         "that of --grid, or on resonance",
     )
+    random_atoms: int | None = setting(
+        None,
+        "so many random tissues within the ranges of the axes, in place of their grid, which explodes with many axes",
+        at_least=1,
+    )
     kind: SequenceConfig = group(SequenceConfig)
     slice: SliceConfig = group(SliceConfig)
     pools: TissueConfig = group(TissueConfig)
@@ -151,9 +157,23 @@ class SimulationConfig:
         return self.powers.given(played)
 
     def tissue(self) -> TissueModel:
-        """The tissue grid that the fields name."""
+        """The tissue grid, or the random tissues, that the fields name."""
+        if self.random_atoms is not None:
+            return random_tissue(self.box(), self.random_atoms, np.random.default_rng(0))
+        return pool_grid(self.pools.tissue, **self._axes())
+
+    def box(self) -> TissueBox:
+        """The ranges of the axes of the tissue grid, and the one value of all else.
+
+        Raises:
+          ValueError: a single T1 or T2.
+        """
+        with naming_fields(t1="t1_ms", t2="t2_ms"):
+            return grid_box(self.pools.tissue, **self._axes())
+
+    def _axes(self):
         named = grid_axes(self.grid) if self.t1_ms is None else {}
-        return pool_grid(self.pools.tissue, **named | axes_of(self), **self.pools.axes())
+        return named | axes_of(self) | self.pools.axes()
 
     def slice_profile(self) -> SliceModel:
         """The model of the slice that the fields name; None for a uniform slice.
@@ -184,7 +204,7 @@ class SimulationConfig:
 
     def on_grid(self, grid: str) -> "SimulationConfig":
         """The same sequence and slice with a named tissue grid."""
-        return dataclasses.replace(self, grid=grid, t1_ms=None, t2_ms=None)
+        return dataclasses.replace(self, grid=grid, t1_ms=None, t2_ms=None, random_atoms=None)
 
 
 _SPIRAL_FIELDS = {  # argument -> field
@@ -329,19 +349,10 @@ class TrainingConfig:
 
 @configuration
 class TrainingJob:
-    """What a training run learns from, and how.
+    """What a training run learns from, and how."""
 
-    Raises:
-      ValueError: several values of B1.
-    """
-
-    simulation: SimulationConfig = group(SimulationConfig, without=OF_POOLS)
+    simulation: SimulationConfig = group(SimulationConfig)
     training: TrainingConfig = group(TrainingConfig)
-
-    def __post_init__(self):
-        b1 = self.simulation.b1
-        if b1 is not None and values_in_ranges(b1, "b1").size > 1:
-            raise ValueError(f"b1 must be one value: a generator learns T1, T2 and off-resonance; got {b1}")
 
     def changed(self, **fields) -> "TrainingJob":
         """The same with some fields of the training or of its recipe changed."""

@@ -113,6 +113,26 @@ def test_atoms_are_apart_from_each_other_in_blocks_that_are_read_alone():
         np.testing.assert_allclose(values[some], getattr(alone, name), rtol=1e-2)
 
 
+def test_any_parameter_may_be_estimated_and_the_others_are_known(dictionary):
+    """B1 that is estimated, too, takes its part of an error, and all bounds are wider."""
+    b1 = np.repeat(np.float32([0.9, 1.1]), dictionary.tissue.size)
+    t1, t2 = (np.tile(np.asarray(times), 2) for times in (dictionary.tissue.t1, dictionary.tissue.t2))
+    truth = build_dictionary(SEQUENCE, Tissue(t1, t2, b1))
+    moved = build_dictionary(SEQUENCE, Tissue(t1, t2, b1 * 1.001))
+    names = "t1", "t2", "b1"
+    (both,) = bias_to_noise(truth, [moved], NOISE, parameters=names)
+    (known,) = bias_to_noise(truth, [moved], NOISE)
+    (t2_alone,) = bias_to_noise(truth, [moved], NOISE, parameters=("t2",))
+    assert (*both.parameters,) == names
+    assert (*known.parameters, *t2_alone.parameters) == ("t1", "t2", "t2")
+    # What moved is B1 alone: T1 and T2 stay where they are if it is estimated, and take all of the error if not.
+    assert np.median(both.t2 / both.b1) < 0.02
+    assert np.median(both.t2 / known.t2) < 0.05
+    for wrong in ("off_resonance", "fraction"):
+        with pytest.raises(ValueError, match=f"the atoms have no {wrong} of their own each"):
+            bias_to_noise(truth, [moved], NOISE, parameters=("t1", wrong))
+
+
 def test_bad_input(dictionary):
     with pytest.raises(ValueError, match=r"generated fingerprints have shape \(9, 99\), but simulated ones \(9, 100\)"):
         bias(dictionary, fingerprints=dictionary.fingerprints[:, 1:])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from ganmrf.dictionary.grids import grid_axes, grid_of, pool_grid, values_in_ranges
+from ganmrf.dictionary.grids import grid_axes, grid_box, grid_of, pool_grid, random_tissue, values_in_ranges
 from ganmrf.physics.tissue import TISSUES, ExchangingPools, SemisolidPool, Tissue, parameters
 
 TIMES = {"t1": [0.5, 1.0, 2.0], "t2": [0.05, 0.1]}
@@ -130,3 +130,29 @@ def test_ranges_may_begin_at_zero():
         values_in_ranges("-0.1:0.1:0.05", "fraction", from_zero=True)
     with pytest.raises(ValueError, match=r"fraction must be .* within 1e-9 to 1e9"):
         values_in_ranges("0:0.1:0.05", "fraction")
+
+
+def test_the_box_of_a_grid_holds_its_atoms_and_no_more():
+    axes = TIMES | {"fraction": [0, 0.1, 0.3], "exchange_rate": 20.0, "b1": [0.9], "off_resonance": [-5.0, 5.0]}
+    box, grid = grid_box("semisolid", **axes), pool_grid("semisolid", **axes)
+    assert box.names == ("t1", "t2", "fraction", "off_resonance")
+    assert dict(box.fixed) == pytest.approx({"exchange_rate": 20, "t1_b": 0.34, "lineshape": 15.1e-6, "b1": 0.9})
+    box.require_inside(grid)
+    for name, low, high in zip(box.names, box.low, box.high, strict=True):
+        values = np.asarray(getattr(grid, name))
+        np.testing.assert_allclose((values.min(), values.max()), (low, high))
+    with pytest.raises(ValueError, match=r"t2 has one value, 0.1 s, and no range"):
+        grid_box("one_pool", t1=[0.5, 1.0], t2=0.1)
+
+
+def test_random_tissues_fill_their_box_to_its_ends():
+    box = grid_box("semisolid", **TIMES, fraction=[0, 0.3], b1=[0.7, 1.3])
+    tissue = random_tissue(box, 2000, np.random.default_rng(0))
+    assert tissue.size == 2000
+    box.require_inside(tissue)
+    for name, low, high in zip(box.names, box.low, box.high, strict=True):
+        values = np.asarray(getattr(tissue, name))
+        np.testing.assert_allclose((values.min(), values.max()), (low, high), rtol=1e-5)
+        assert 0.3 < np.mean((values - low) / (high - low)) < 0.7
+    again = random_tissue(box, 2000, np.random.default_rng(0))
+    np.testing.assert_array_equal(tissue.t1, again.t1)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from ganmrf.dictionary.npz import load_dictionary
+from ganmrf.metrics import fingerprint_errors
 from tests.commands import ROOT, UNIFORM, run, words
 
 SMALL = (
@@ -112,7 +113,9 @@ def test_conflicts_and_bad_flags_are_one_line(trained, flags, message):
     [
         (("--split=0.5,0.5",), ("--split", "three shares", "0.5, 0.5")),
         (("--split=1,0,0", "--split_kind=blocked"), ("--split", "split_kind=blocked", "1.0, 0.0, 0.0")),
-        (("--b1=0.9:1.1:0.1",), ("--b1", "one value", "0.9:1.1:0.1")),
+        (("--random_atoms=9", "--t1_ms=500", "--t2_ms=40"), ("--t1_ms", "one value", "0.5 s")),
+        (("--random_atoms=0",), ("--random_atoms", "at least 1", "0")),
+        (("--adversarial_loss=hinge",), ("--adversarial_loss", "goes with --adversarial_weight")),
         (("--t1_ms=500,900", "--t2_ms=40", "--frames=40"), ("too small to split",)),
     ],
 )
@@ -174,3 +177,33 @@ def test_a_generator_off_resonance_is_evaluated_and_its_error_between_off_resona
     found = json.loads((tmp_path / "evaluation.json").read_text(encoding="utf-8"))
     trained = found["errors"]["generator, output layer solved for"]["mean"]
     assert found["error_between_off_resonances"] > 2 * trained  # signals turn by 20 Hz times T2
+
+
+@pytest.mark.usefixtures("quick_compiler")
+def test_a_generator_of_random_tissues_with_a_semisolid_pool_and_b1(tmp_path):
+    axes = ("--tissue=semisolid", "--t1_ms=500:2500:500", "--t2_ms=40:120:20", "--fraction=0:0.3:0.1", "--b1=0.8,1.2")
+    flags = (UNIFORM, "--pulse_duration_ms=2", "--frames=40", *axes)
+    small = ("--width=24", "--depth=2", "--rank=16", "--steps=100", "--optimiser=adam", "--random_atoms=300")
+    done = run("train", f"--workdir={tmp_path / 'run'}", *flags, *small)
+    assert done.returncode == 0, done.stderr
+    generator, output = f"--generator={tmp_path / 'run' / 'generator.npz'}", f"--output={tmp_path / 'made.npz'}"
+    done = run("generate_dictionary", generator, *axes, output)
+    assert done.returncode == 0, done.stderr
+    done = run("simulate_dictionary", *flags, f"--output={tmp_path / 'simulated.npz'}")
+    assert done.returncode == 0, done.stderr
+    made, simulated = (load_dictionary(tmp_path / f"{name}.npz") for name in ("made", "simulated"))
+    for name, values in vars(simulated.tissue).items():
+        np.testing.assert_array_equal(getattr(made.tissue, name), values)
+    errors = fingerprint_errors(made.fingerprints, simulated.fingerprints)
+    assert errors.mean() < 0.2 * fingerprint_errors(simulated.fingerprints[::-1], simulated.fingerprints).mean()
+    for other, told in (
+        ("--exchange_rate_per_s=20", "trained at exchange_rate = 14 1/s alone"),
+        ("--pulse_duration_ms=3", "--pulse_duration_ms gives another sequence"),
+    ):
+        done = run("generate_dictionary", generator, *axes, other, output)
+        assert done.returncode == 2
+        assert told in done.stderr
+    done = run("evaluate", f"--workdir={tmp_path / 'run'}", "--size=32", "--snr=20")
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "run" / "evaluation.json").read_text(encoding="utf-8"))
+    assert "radial basis functions" in found["errors"]

@@ -10,8 +10,8 @@ from threadpoolctl import threadpool_limits
 
 from ganmrf.dictionary.build import Dictionary
 from ganmrf.dictionary.compress import compress
-from ganmrf.dictionary.grids import pool_grid, tissue_grid
-from ganmrf.gan.data import batch, sequence_input, split_and_scale
+from ganmrf.dictionary.grids import grid_box, random_tissue, tissue_grid
+from ganmrf.gan.data import batch, sequence_input, shares, split_and_scale
 from ganmrf.gan.recipes import recipe
 from ganmrf.physics.sequences.fisp import Fisp
 from ganmrf.physics.sequences.published import mrf_fisp
@@ -43,10 +43,6 @@ def test_too_few_atoms_and_compressed_ones(dictionary):
         split_and_scale(first_rows(dictionary, 4), recipe(), split=(0.5, 0.25, 0.25))
     with pytest.raises(ValueError, match="this one is compressed"):
         split_and_scale(compress(dictionary, 5)[0], recipe())
-    pools = pool_grid("semisolid", t1=dictionary.tissue.t1[-1:], t2=dictionary.tissue.t2[:1])
-    atoms = Dictionary(pools, dictionary.fingerprints[: pools.size], dictionary.norms[: pools.size], mrf_fisp(60))
-    with pytest.raises(ValueError, match="tissue of one pool; this dictionary has SemisolidPool"):
-        split_and_scale(atoms, recipe())
 
 
 @pytest.mark.parametrize("encoding", ["linear", "log", "fourier"])
@@ -81,6 +77,29 @@ def test_logarithms_begin_at_half_a_repetition_time(dictionary):
     encoded = np.asarray(scaling.condition(jnp.asarray(t1), jnp.asarray([0.01, 0.02, 0.5])))[:, 0]
     expected = np.log((t1 + half) / (0.05 + half)) / np.log((3 + half) / (0.05 + half))
     np.testing.assert_allclose(encoded, 2 * expected - 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("encoding", ["linear", "log", "fourier"])
+def test_every_parameter_in_which_atoms_differ_is_a_condition(encoding):
+    """What is logarithmic is so from its own offset, and may begin at 0; all else is linear."""
+    ranges = {"fraction": [0, 0.3], "exchange_rate": [0, 50], "t1_b": [0.2, 1], "lineshape": [0, 2e-5]}
+    box = grid_box("semisolid", t1=[0.3, 3], t2=[0.02, 0.3], b1=[0.7, 1.3], **ranges)
+    tissue = random_tissue(box, 300, np.random.default_rng(0)).ravel()
+    fingerprints = np.random.default_rng(1).standard_normal((300, 60)).astype(np.float32)
+    dictionary = Dictionary(tissue, fingerprints, np.ones(300), mrf_fisp(60))
+    data = split_and_scale(dictionary, recipe(encoding=encoding), split=(1, 0, 0))
+    rows, condition = data.rows["train"], np.asarray(data.sets["train"].condition)
+    names = "t1", "t2", "fraction", "exchange_rate", "t1_b", "lineshape", "b1"
+    assert data.scaling.names == names
+    assert condition.shape[1] == (7 if encoding != "fourier" else 7 + 4 * 7**2)
+    half = np.mean(dictionary.sequence.repetition_time) / 2
+    offsets = {"t1": half, "t2": half, "exchange_rate": 1.0, "t1_b": 6.5e-3, "lineshape": 1e-6}
+    for column, name in zip(condition.T, names, strict=False):
+        values = np.asarray(getattr(tissue, name), float)[rows]
+        if encoding != "linear" and name in offsets:
+            values = np.log(values + offsets[name])
+        expected = 2 * (values - values.min()) / np.ptp(values) - 1
+        np.testing.assert_allclose(column, expected, atol=2e-5)  # float32 logarithms of 1e-5
 
 
 @pytest.mark.parametrize("head", ["tanh", "svd"])
@@ -126,6 +145,14 @@ def test_batches_repeat_and_differ_by_step(dictionary):
     assert (noise[0] != noise[1]).all()
     found = np.abs(np.asarray(train.target)[None] - np.asarray(target)[:, None]).sum(-1).argmin(1)
     np.testing.assert_array_equal(condition, np.asarray(train.condition)[found])  # pairs stay together
+
+
+def test_shares_are_uniform_and_of_their_step_alone():
+    key = jax.random.key(3)
+    drawn = np.stack([shares(key, jnp.asarray(step), 400) for step in (5, 6)])
+    np.testing.assert_array_equal(drawn[0], shares(key, jnp.asarray(5), 400))
+    assert (drawn[0] != drawn[1]).all()
+    np.testing.assert_allclose(np.sort(drawn.ravel()), np.linspace(0, 1, 800), atol=0.06)  # Kolmogorov: 1.6 / sqrt(800)
 
 
 def test_the_sequence_as_an_input(dictionary):

@@ -1,9 +1,12 @@
 """The losses are Eqs. 6 and 7 of the paper, negated, and the gradient penalty is that of Mescheder et al."""
 
+import hypothesis
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from ganmrf.gan.losses import (
     adversarial_loss,
@@ -11,7 +14,11 @@ from ganmrf.gan.losses import (
     discriminator_loss,
     energy_score,
     gradient_penalty,
+    hinge_loss,
     reconstruction_loss,
+    score_loss,
+    slope_penalty,
+    wasserstein_loss,
 )
 from tests.quick import quickly
 
@@ -28,6 +35,55 @@ def test_equations_6_and_7_as_the_paper_writes_them():
     expected = -np.mean(np.log(probability(real))) - np.mean(np.log(1 - probability(generated)))
     np.testing.assert_allclose(d, expected, rtol=1e-12)
     np.testing.assert_allclose(g, -np.mean(np.log(probability(generated))), rtol=1e-12)
+
+
+def test_hinge_and_wasserstein_losses_by_hand():
+    real, generated = np.float32([3.0, 0.5, -2.0]), np.float32([-3.0, -0.5, 2.0])
+    np.testing.assert_allclose(hinge_loss(real, generated), (0 + 0.5 + 3 + 0 + 0.5 + 3) / 3, rtol=1e-6)
+    np.testing.assert_allclose(wasserstein_loss(real, generated), -0.5 - 0.5, rtol=1e-6)
+    np.testing.assert_allclose(score_loss(generated), 0.5, rtol=1e-6)
+
+
+def test_beyond_its_margin_the_hinge_leaves_the_discriminator_alone():
+    slopes = jax.grad(hinge_loss, argnums=(0, 1))(np.float32([1.5, 0.5]), np.float32([-1.5, -0.5]))
+    np.testing.assert_allclose(slopes, [[0, -0.5], [0, 0.5]])
+
+
+@hypothesis.settings(max_examples=20)
+@hypothesis.given(
+    arrays(np.float64, 6, elements=st.floats(-5, 5)), arrays(np.float64, 6, elements=st.floats(-5, 5)), st.floats(-9, 9)
+)
+def test_the_wasserstein_loss_of_any_discriminator_of_slope_1_is_above_minus_the_distance(real, generated, kink):
+    distance = np.mean(np.abs(np.sort(real) - np.sort(generated)))  # on a line: of the sorted points
+    with jax.enable_x64(True):
+        assert wasserstein_loss(np.abs(real - kink), np.abs(generated - kink)) >= -distance - 1e-12
+        shifted = real - 2.0  # all of them by as much: the slope of 1 that is best
+        np.testing.assert_allclose(wasserstein_loss(real, shifted), -2.0, rtol=1e-12)
+
+
+def test_the_slope_penalty_of_discriminators_with_known_slopes():
+    real, generated, share = np.float32([[3, 4], [0, 0]]), np.float32([[0, 0], [6, 8]]), np.float32([0.2, 0.9])
+
+    def linear(x):
+        return x @ np.float32([0.3, -0.4])
+
+    def quadratic(x):
+        return jnp.sum(x**2, axis=1) / 2  # whose slope is the distance from 0: 0.2 * 5, and 0.1 * 10
+
+    penalty = quickly(slope_penalty, static_argnums=0)
+    np.testing.assert_allclose(penalty(linear, real, generated, share), 0.5**2, rtol=1e-6)
+    np.testing.assert_allclose(penalty(quadratic, real, generated, share), 0, atol=1e-12)
+    np.testing.assert_allclose(penalty(quadratic, real, generated, 0 * share), (1 + 9**2) / 2, rtol=1e-6)
+
+
+def test_the_slope_penalty_of_a_flat_discriminator_has_a_gradient():
+    def penalty(slope):
+        ends = jnp.ones((2, 3)), jnp.zeros((2, 3))
+        return slope_penalty(lambda x: slope * x[:, 0], *ends, jnp.full(2, 0.5))
+
+    value, gradient = jax.value_and_grad(penalty)(0.0)
+    np.testing.assert_allclose(value, 1, rtol=1e-6)
+    assert np.isfinite(gradient)
 
 
 def test_a_discriminator_that_cannot_tell_pays_two_log_2():

@@ -9,7 +9,7 @@ import pytest
 
 from ganmrf.gan.data import batch, split_and_scale
 from ganmrf.gan.emission import make_networks
-from ganmrf.gan.networks import fold_constant
+from ganmrf.gan.networks import fold_constant, with_unit_norms
 from ganmrf.gan.recipes import recipe
 from ganmrf.gan.train import init_state, make_train_step
 from tests.quick import quickly
@@ -109,3 +109,29 @@ def many_steps(chosen, data, state, train, n_steps):
         return step(state, batch(jax.random.key(1), n, train, chosen.batch_size, chosen.noise))[0], None
 
     return quickly(lambda state: jax.lax.scan(body, state, jnp.arange(n_steps))[0])(state)
+
+
+def test_kernels_over_their_largest_singular_value():
+    rng = np.random.default_rng(0)
+    known = np.linalg.qr(rng.standard_normal((7, 3)))[0] * np.array([5.0, 1.0, 0.5])
+    params = {"known": known, "random": rng.standard_normal((128, 128)), "column": rng.standard_normal((128, 1))}
+    params = jax.tree.map(np.float32, params | {"bias": np.ones(128)})
+    unit = quickly(with_unit_norms)(params)
+    np.testing.assert_array_equal(unit["bias"], params["bias"])
+    np.testing.assert_allclose(unit["known"], known / 5, atol=1e-6)
+    np.testing.assert_allclose(unit["column"], params["column"] / np.linalg.norm(params["column"]), rtol=1e-5)
+    # The power iteration ends before singular values that are near each other are told apart.
+    assert 1 <= np.linalg.norm(unit["random"], 2) < 1.03
+    scaled = quickly(with_unit_norms)(jax.tree.map(lambda leaf: 3 * leaf, params))
+    np.testing.assert_allclose(scaled["random"], unit["random"], rtol=1e-5, atol=1e-7)
+
+
+def test_the_gradient_through_a_unit_norm_is_that_of_the_largest_singular_value():
+    kernel = np.random.default_rng(1).standard_normal((6, 2)) * np.array([3.0, 0.3])
+
+    def size(kernel):
+        return jnp.sum(jnp.sin(with_unit_norms({"kernel": kernel})["kernel"]))
+
+    with jax.enable_x64(True):
+        exact = jax.grad(lambda k: jnp.sum(jnp.sin(k / jnp.linalg.norm(k, 2))))(jnp.asarray(kernel))
+        np.testing.assert_allclose(jax.grad(size)(jnp.asarray(kernel)), exact, rtol=1e-6, atol=1e-9)

@@ -16,6 +16,11 @@ from ganmrf.gan.recipes import PRESETS, Recipe, changes_of, recipe
         ({"adversarial_weight": 0.0, "reconstruction_weight": 0.0}, "nothing to learn from"),
         ({"sequence_input": "folded"}, "does not go with optimiser=soap"),
         ({"head": "tanh"}, "refit solves for a linear output layer"),
+        ({"adversarial_loss": "lsgan"}, "adversarial_loss must be one of cross_entropy, hinge, wasserstein; got lsgan"),
+        (
+            {"adversarial_weight": 1.0, "adversarial_loss": "wasserstein", "r1_weight": 0.0},
+            "adversarial_loss=wasserstein needs a discriminator whose slope is bounded",
+        ),
     ],
 )
 def test_refused(changes, message):
@@ -24,7 +29,7 @@ def test_refused(changes, message):
 
 
 def test_unknown_preset():
-    with pytest.raises(ValueError, match="preset must be one of regression, gan, paper; got 'fast'"):
+    with pytest.raises(ValueError, match=r"preset must be one of regression, gan, .*paper; got 'fast'"):
         recipe("fast")
 
 
@@ -37,6 +42,15 @@ def test_users_get_regression():
 def test_the_gan_is_regression_with_an_adversary():
     assert PRESETS["gan"].adversarial_weight
     assert recipe(**changes_of("gan")) == PRESETS["gan"]
+
+
+@pytest.mark.parametrize("preset", ["gan", "hinge", "wasserstein"])
+def test_adversaries_differ_from_regression_by_what_concerns_them_alone(preset):
+    assert {*changes_of(preset)} <= {
+        *("adversarial_weight", "adversarial_loss", "reconstruction_weight", "whiten"),
+        *("r1_weight", "spectral_norm", "slope_weight"),
+    }
+    assert PRESETS[preset].adversarial_loss == (preset if preset != "gan" else "cross_entropy")
 
 
 def test_the_papers_choices():

@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ganmrf.gan.data import batch, split_and_scale
+from ganmrf.gan.data import batch, shares, split_and_scale
 from ganmrf.gan.emission import emit, generator_errors, make_networks
 from ganmrf.gan.losses import adversarial_loss, discriminator_loss
-from ganmrf.gan.recipes import recipe
+from ganmrf.gan.recipes import changes_of, recipe
 from ganmrf.gan.train import DivergedError, adversarial_share, fit, init_state, make_train_step
 from ganmrf.metrics import fingerprint_errors
 from tests.quick import quickly
@@ -124,6 +124,19 @@ def test_records_say_whether_the_discriminator_plays(dictionary, changes, judged
         assert row.get("adversarial_share", 1) > 0
 
 
+@pytest.mark.parametrize("preset", ["hinge", "wasserstein"])
+def test_other_losses_play_by_the_same_rules(dictionary, preset):
+    """In chunks as in one go, recorded, and better with time."""
+    changes = {**SMALL, **changes_of(preset), "learning_rate_schedule": "constant", "steps": 300}
+    pieces, rows, _ = trained(dictionary, chunk=150, **changes)
+    whole, *_ = trained(dictionary, chunk=300, **changes)
+    assert leaves_equal(whole, pieces)
+    judged = {"discriminator_loss", "generator_loss", "discriminator_accuracy", "adversarial_share"}
+    judged |= {"slope_loss"} if preset == "wasserstein" else set()
+    assert all(judged <= row.keys() and 0 <= row["discriminator_accuracy"] <= 1 for row in rows)
+    assert rows[-1]["test_error"] < rows[0]["test_error"]
+
+
 def test_chunks_do_not_change_the_run(dictionary):
     pieces, rows, _ = trained(dictionary)
     whole, more, _ = trained(dictionary, chunk=5)
@@ -153,6 +166,10 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(dictionary):
         {"whiten": True},
         {"adversarial_weight": 0.5},
         {"r1_weight": 0.1},
+        {"adversarial_loss": "hinge"},
+        {"adversarial_loss": "wasserstein"},
+        {"spectral_norm": True},
+        {"slope_weight": 10.0},
         {"reconstruction": "l1"},
         {"reduction": "mean"},
         {"optimiser": "soap"},
@@ -187,8 +204,8 @@ def two_steps():
             @quickly
             def run(atoms):
                 step = make_train_step(chosen, data.scaling, 1.0)
-                examples = batch(jax.random.key(0), 0, atoms, 16, chosen.noise)
-                state = jax.lax.scan(lambda state, _: step(state, examples), init_state(chosen, data), length=2)[0]
+                examples = batch(jax.random.key(0), 0, atoms, 16, chosen.noise), shares(jax.random.key(0), 0, 16)
+                state = jax.lax.scan(lambda state, _: step(state, *examples), init_state(chosen, data), length=2)[0]
                 return emit(chosen, state.params, data.scaling, atoms.noise[:2], atoms.condition[:2])
 
             basis = np.eye(60) if data.scaling.basis is None else data.scaling.basis
