@@ -16,10 +16,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from ganmrf.physics.between_trains import Effect, between_trains
+from ganmrf.physics.between_trains import between_trains
 from ganmrf.physics.engines import one_kernel
+from ganmrf.physics.engines.between_pieces import followed_by, phase_of, turned_by
 from ganmrf.physics.engines.isochromats import at_echo, continued_isochromats
-from ganmrf.physics.engines.parts import conjugate, times, total
+from ganmrf.physics.engines.parts import conjugate
 from ganmrf.physics.engines.slices import continued_signal, continued_slice
 from ganmrf.physics.engines.states import STATES_AT_A_TIME, scan_states
 from ganmrf.physics.engines.trains import recorded_rows, single_turns
@@ -33,8 +34,7 @@ from ganmrf.physics.lowering import (
     require_within_largest,
     trains_of,
 )
-from ganmrf.physics.pools import applied, equilibrium, n_pools
-from ganmrf.physics.sequences.blocks import HalfTurns, Train
+from ganmrf.physics.pools import equilibrium, n_pools
 from ganmrf.physics.slice_positions import FullPositions, full_positions, n_positions
 from ganmrf.physics.slice_profile import FullSlice
 from ganmrf.physics.tissue import TissueModel
@@ -131,7 +131,7 @@ def start(
         positions = full_positions(slice_profile, number, real, False, np.dtype(dtype), whole_blocks=True)
         shape = len(positions.weights), tissue.size
     elif turns:
-        shape = -(-(n_states - 1) // STATES_AT_A_TIME) * STATES_AT_A_TIME + 1, tissue.size
+        shape = -(-max(n_states - 1, 1) // STATES_AT_A_TIME) * STATES_AT_A_TIME + 1, tissue.size
         nothing = (jnp.zeros(shape, dtype),) * parts
         along = tuple((nothing[0].at[0].set(each), *nothing[1:]) for each in m0)
         return ScanState(tissue, ((nothing,) * mobile,) * 2, along, None, turns)
@@ -189,7 +189,7 @@ def advance_each(state: ScanState, pieces: Piece) -> jax.Array:
     Raises:
       ValueError: as `advance`.
     """
-    _checked(state, jax.tree.map(lambda leaf: leaf[0], pieces))
+    pieces = _checked(state, pieces)
     has_kernel = state.turns > 0 and len(played_turns(pieces)) >= _FEWEST_IN_KERNEL
     each = _each_in_kernel() if has_kernel and one_kernel.works() else _each
     return each(state, pieces)
@@ -243,14 +243,15 @@ def _played(state, piece, in_kernel=False):
     dtype = jnp.result_type(*jax.tree.leaves((piece, tissue)))
     magnetisation = jax.tree.map(lambda part: part.astype(dtype), (state.across, state.along))
     trains, (first, after) = trains_of(piece), between_trains(piece.blocks, tissue)
-    magnetisation = _followed(state, magnetisation, first)
+    off_resonance, is_graph = tissue.off_resonance, state.is_graph
+    magnetisation = followed_by(magnetisation, first, off_resonance, is_graph)
     if not trains:
         signals = jnp.zeros((0, tissue.size), jnp.result_type(dtype, jnp.complex64) if state.is_complex else dtype)
     else:
-        magnetisation = _in_frame(state, magnetisation, conjugate(_phase(trains[0], 0)))
+        magnetisation = turned_by(magnetisation, conjugate(phase_of(trains[0], 0)), is_graph)
         signals, magnetisation = _frames(state, magnetisation, piece, in_kernel)
-        magnetisation = _in_frame(state, magnetisation, _phase(trains[-1], -1))
-        magnetisation = _followed(state, magnetisation, after[-1])
+        magnetisation = turned_by(magnetisation, phase_of(trains[-1], -1), is_graph)
+        magnetisation = followed_by(magnetisation, after[-1], off_resonance, is_graph)
     across, along = magnetisation
     return signals, dataclasses.replace(state, across=across, along=along)
 
@@ -290,56 +291,6 @@ def _graph_frames(state, c: Coefficients, piece, magnetisation, in_kernel):
     capacity = n_states if in_kernel else None
     seen, (p, q, z) = scan_states(*one_block, passes, shifts, None, n_states, capacity, None, (p, q, z))
     return c, recorded, jax.tree.map(lambda each: each[0], seen), ((p, q), z)
-
-
-def _phase(train: Train, frame: int):
-    """exp(i phase) of the pulse of a frame, in parts."""
-    if isinstance(train.rf_phase, HalfTurns):
-        return ((-1.0) ** train.rf_phase.counts[frame],)
-    phase = train.rf_phase[frame]
-    return jnp.cos(phase), jnp.sin(phase)
-
-
-def _in_frame(state, magnetisation, factor):
-    """Magnetisation whose transverse part is multiplied by a factor, in parts, of all voxels."""
-    across, along = magnetisation
-    if not state.is_graph:
-        return tuple(tuple(times(factor, pool)) for pool in across), along
-    p, q = across
-    rows = [tuple(tuple(times(each, pool)) for pool in pools) for each, pools in ((factor, p), (conjugate(factor), q))]
-    return tuple(rows), along
-
-
-def _followed(state, magnetisation, effect: Effect | None):
-    """Magnetisation after what stands between trains."""
-    if effect is None:
-        return magnetisation
-    off, (across, along) = state.tissue.off_resonance, magnetisation
-    matrix = [[_row(entry, along) for entry in row] for row in effect.transverse]
-    matrix = [[(entry.real, entry.imag) if jnp.iscomplexobj(entry) else (entry,) for entry in row] for row in matrix]
-    turn = None if off is None else _row(2 * jnp.pi * jnp.ravel(off) * effect.free, along)
-
-    def mixed(pools, way):
-        rows = [[times(way(entry), pool) for entry, pool in zip(row, pools, strict=True)] for row in matrix]
-        pools = [total(row) for row in rows]
-        return tuple(
-            tuple(pool if turn is None else times(way((jnp.cos(turn), jnp.sin(turn))), pool)) for pool in pools
-        )
-
-    across = (mixed(across[0], tuple), mixed(across[1], conjugate)) if state.is_graph else mixed(across, tuple)
-    matrix = [[_row(entry, along) for entry in row] for row in effect.longitudinal]
-    recovery = [_row(each, along) for each in effect.recovery]
-    if not state.is_graph:
-        return across, tuple(kept + own for kept, own in zip(applied(matrix, along), recovery, strict=True))
-    kept = [applied(matrix, part) for part in zip(*along, strict=True)]
-    kept[0] = tuple(each.at[:1].add(own) for each, own in zip(kept[0], recovery, strict=True))
-    return across, tuple(zip(*kept, strict=True))
-
-
-def _row(value, along):
-    """A value of all voxels, or of each, as it stands beside magnetisation."""
-    leaf = jax.tree.leaves(along)[0]
-    return jnp.reshape(jnp.asarray(value), (*(1,) * (leaf.ndim - 1), -1))
 
 
 @jax.jit
