@@ -20,7 +20,9 @@ again, the command goes on where it was cut off.
 ``--tissue=semisolid`` or ``exchanging`` also maps the fraction of a second pool of spins, with its error bars: what the
 scan can tell of it is in the report, which shows voxels as not determined where the error bar exceeds the value
 (``--undetermined``). Parameters beyond T1, T2 and the fraction have one value each (``--fix``) unless ``--fit`` names
-them. A ``--dictionary`` says itself what tissue it is of.
+them. A ``--dictionary`` says itself what tissue it is of. Of one that `generate_dictionary` made from anchors,
+``--exact`` simulates the atoms whose errors could change a match, so that voxels have the same atoms as by a simulated
+one.
 
 ``--method=frames --norefine --signal_threshold=0`` matches an image series as it is, in every voxel with any signal: a
 ``--dictionary`` in a ``.zarr`` folder is then read block by block, and never is in memory whole.

@@ -148,6 +148,10 @@ class ReconstructionConfig:
     dictionary: str | None = setting(
         None, "dictionary to match with, .npz, .mat or .zarr; none: simulated", reads=True, instead_of=_OF_SIMULATION
     )
+    exact: bool = setting(
+        False,
+        "match as with a simulated dictionary: of a generated one, simulate what its errors could make match wrongly",
+    )
     method: str = setting(
         "sense", "method of reconstruction; an image series is matched uncompressed by frames", choices=METHODS
     )

@@ -13,6 +13,7 @@ from scipy import ndimage
 
 from ganmrf.dictionary.build import Dictionary, build_dictionary
 from ganmrf.dictionary.compress import check_rank, compress, svd_basis
+from ganmrf.dictionary.exact import ExactAtoms
 from ganmrf.dictionary.grids import tissue_grid
 from ganmrf.dictionary.magnitude import magnitude_dictionary
 from ganmrf.dictionary.match import Maps, match
@@ -102,8 +103,8 @@ def map_scan(
 
     Raises:
       ValueError: a file that cannot be read or does not fit the others, such as a dictionary of another kind of
-        sequence than the scan's, too little memory, a folder with stages of another call, two dictionaries, or no voxel
-        with any signal.
+        sequence than the scan's, exact decisions by one that does not say its errors, too little memory, a folder with
+        stages of another call, two dictionaries, or no voxel with any signal.
     """
     config = config or ReconstructionConfig()
     config.check_reads(scan_path)
@@ -111,6 +112,8 @@ def map_scan(
         raise ValueError(
             f"a dictionary was given, and so was config.dictionary={config.dictionary}: one is matched with"
         )
+    if config.exact and dictionary is None and config.dictionary is None:
+        raise ValueError("exact would change nothing: it goes with a generated dictionary, and none was given")
     call = {"sequence": sequence, "tissue": tissue, "slice_profile": slice_profile, "dictionary": dictionary}
     call["power"] = power
     settings = {name: list(each) if isinstance(each, tuple) else each for name, each in _of_stages(config).items()}
@@ -126,14 +129,18 @@ def map_scan(
                 f"b0_map={config.b0_map} wants atoms of several off-resonances: --off_resonance_hz, or a dictionary "
                 "that has them"
             )
+        exact = ExactAtoms(dictionary, magnitude=scan.magnitude) if config.exact else None
         images, found = _images(stages, scan, config, dictionary, progress)
-        maps = _matched(stages, scan, config, dictionary, images, progress)
+        maps, simulated = _matched(stages, scan, config, dictionary, images, exact, progress)
         refined = fit = None
         if config.refine:
             how = {"b1_map": scan.b1_map, "b0_map": scan.b0_map, "magnitude": scan.magnitude, "progress": progress}
             how |= {"fit": config.estimate.fit, "force": config.estimate.force_fit}
             refined = Refined(**stages("refining", lambda: refine(dictionary, images, maps, **how).arrays()))
             fit = _fit(stages, scan, dictionary, images, maps, refined)
+    if simulated is not None:
+        total = len(dictionary.fingerprints)
+        notes.append(f"{simulated} of the {total} generated atoms were simulated, so that each match is exact")
     notes = [*scan.notes, *notes, *_doubts(dictionary, maps, refined, fit)]
     return Results(
         dictionary=dictionary,
@@ -152,8 +159,9 @@ def map_scan(
 
 
 def _of_stages(config):
-    """The settings that stages depend on; without a ``fit`` as in folders that were begun before there was one."""
+    """The settings that stages depend on; without what folders that were begun before there was a field do not have."""
     left_out = {"force_fit", "undetermined", *(["fit"] if config.estimate.fit is None else [])}
+    left_out |= set() if config.exact else {"exact"}
     return {name: each for name, each in flat(config).items() if name not in left_out}
 
 
@@ -249,19 +257,26 @@ def _images(stages, scan, config, dictionary, progress) -> tuple[np.ndarray, dic
     return found.pop("images"), coils | found
 
 
-def _matched(stages, scan, config, dictionary, images, progress) -> Maps:
+def _matched(stages, scan, config, dictionary, images, exact, progress) -> tuple[Maps, int | None]:
+    """The maps, and how many atoms were simulated for exact decisions; None where they were not asked for."""
     mask = scan.mask
     if mask is None and config.signal_threshold:
         mask = _with_signal(dictionary, images, config.signal_threshold)
+    how = {"mask": mask, "progress": progress, "exact": exact}
 
-    found = functools.partial(match, dictionary, images, mask=mask, progress=progress)
-    if scan.b1_map is not None or scan.b0_map is not None:
-        given = {"b1_map": scan.b1_map, "b0_map": scan.b0_map}
-        found = functools.partial(match_with_maps, dictionary, images, **given, mask=mask, progress=progress)
-    maps = Maps(**stages("matching", lambda: found().arrays()))
+    def matched():
+        if scan.b1_map is not None or scan.b0_map is not None:
+            found = match_with_maps(dictionary, images, b1_map=scan.b1_map, b0_map=scan.b0_map, **how)
+        else:
+            found = match(dictionary, images, **how)
+        return found.arrays() | ({} if exact is None else {"simulated": np.asarray(exact.count)})
+
+    found = stages("matching", matched)
+    simulated = None if exact is None else int(found.pop("simulated"))
+    maps = Maps(**found)
     if not (maps.index >= 0).any():
         raise ValueError(f"{scan.path}: no voxel with any signal{' inside the mask' if config.mask else ''}")
-    return maps
+    return maps, simulated
 
 
 def _fit(stages, scan, dictionary, images, maps, refined) -> Fit | None:

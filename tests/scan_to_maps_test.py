@@ -90,6 +90,35 @@ def test_frames_are_matched_with_a_compressed_dictionary(folder, dictionary, ima
     assert_same_maps(map_scan(folder / "scan.npz", config=config).maps, match(compress(dictionary, 5)[0], images))
 
 
+@pytest.mark.parametrize("name", ["generated.npz", "as_it_is"])
+def test_a_generated_dictionary_matches_as_the_simulated_one(folder, images, tmp_path, name):
+    """With ``exact`` the atoms are those of a simulation, in a second call, too, which reads the stages."""
+    exact = build_dictionary(SEQUENCE, TISSUE)
+    wrong = exact.fingerprints + 0.02 * np.sin(np.arange(18)[:, None] + np.arange(40) / 9)
+    wrong = (wrong / np.linalg.norm(wrong, axis=1, keepdims=True)).astype(np.float32)
+    errors = np.linalg.norm(wrong - exact.fingerprints, axis=1)
+    generated = dataclasses.replace(exact, fingerprints=wrong, errors=errors)
+    save_dictionary(tmp_path / "generated.npz", generated)
+    given = {"dictionary": str(tmp_path / name)} if name.endswith("npz") else {}
+    config, call = ReconstructionConfig(**given, **AS_THEY_ARE), {} if given else {"dictionary": generated}
+    expected = match(exact, images).index
+    assert (map_scan(folder / "scan.npz", config=config, **call).maps.index != expected).any()
+    config = dataclasses.replace(config, exact=True)
+    for _ in range(2):
+        results = map_scan(folder / "scan.npz", tmp_path / "stages", config=config, **call)
+        np.testing.assert_array_equal(results.maps.index, expected)
+        assert any("of the 18 generated atoms were simulated" in note for note in results.notes)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("atoms.npz", "does not say the errors"), (None, "exact would change nothing")]
+)
+def test_nothing_to_decide_exactly_is_refused(folder, name, words):
+    config = ReconstructionConfig(dictionary=name and str(folder / name), exact=True, **AS_THEY_ARE)
+    with pytest.raises(ValueError, match=words):
+        map_scan(folder / "scan.npz", config=config)
+
+
 def test_a_b1_map_is_matched_with(folder, dictionary, images):
     config = ReconstructionConfig(
         dictionary=str(folder / "atoms.npz"), b1_map=str(folder / "b1.npz"), b1_scale=1 + 1e-6, **AS_THEY_ARE
