@@ -18,6 +18,7 @@ in ``recurrent`` in the folder for the results: the same command goes on where i
 
 from experiments.evaluation import anchored
 from experiments.evaluation.recurrent_runs import train_beside
+from experiments.evaluation.unseen import PUBLISHED, foreign_sequences, unseen_sequences
 from experiments.flags.command_line import command
 from experiments.reports.anchored import print_evaluation, write_anchored_report
 from experiments.reports.generator import summary
@@ -78,9 +79,9 @@ def main(config: Config):
     found = {}
     for subject in subjects:
         drawn = subject.generator, config.seed
-        unseen = anchored.unseen_sequences(*drawn, config.sequences, n_frames)
-        foreign = anchored.foreign_sequences(*drawn, config.foreign, n_frames)
-        published = [each for name in anchored.PUBLISHED for each in unseen.get(name, ())]
+        unseen = unseen_sequences(*drawn, config.sequences, n_frames)
+        foreign = foreign_sequences(*drawn, config.foreign, n_frames)
+        published = [each for name in PUBLISHED for each in unseen.get(name, ())]
         foreign = ({"published": published} if published else {}) | foreign
         found[subject.name] = _evaluate(subject, recurrent.get(subject.name), unseen, foreign, config)
         print_evaluation(subject.name, found[subject.name])

@@ -17,6 +17,7 @@ from ganmrf.physics.lowering import (
     exact_states,
     form_of,
     lower_slice,
+    require_pulse_durations,
     signal_dtype,
 )
 from ganmrf.physics.n_states import n_states_of_boxes, resolve_n_states, simulate_by_n_states, sufficient_n_states
@@ -73,6 +74,7 @@ def simulate_few(
 
     More states are kept than needed (`sufficient_n_states`). The voxels of ``tissue`` are in one dimension.
     """
+    require_pulse_durations(sequence, tissue)
     lanes = kernel_lanes(sequence, tissue, slice_profile)
     in_slice = form_of(sequence, tissue, slice_profile) == SLICE
     if lanes is None:  # each number of states is a program to compile

@@ -31,9 +31,6 @@ BOXES = {
         **AXES, kind="semisolid", fixed={"exchange_rate": 14.0, "t1_b": 0.34, "lineshape": 15e-6, "b1": 0.9}
     ),
     "exchanging": TissueBox(**AXES, kind="exchanging", fixed={"exchange_rate": 10.0, "t1_b": 0.4, "t2_b": 0.015}),
-    "shifted": TissueBox(
-        **AXES, kind="exchanging", fixed={"exchange_rate": 10.0, "t1_b": 0.4, "t2_b": 0.015, "shift": 12.0}
-    ),
 }
 # Neither its pulses nor its echo is one of those that anything is learned from.
 SEQUENCE = with_power(dataclasses.replace(mrf_fisp(FRAMES), echo_time=np.float32(3.3e-3)), Power(1.3e-3, 1.7))
@@ -133,6 +130,6 @@ def test_an_axis_that_no_sequence_sees_is_named():
 
 def test_a_box_that_begins_where_nothing_is_left_of_signals_is_refused():
     fixed = {"fraction": 0.1, "exchange_rate": 0.0, "t1_b": 1e-3, "t2_b": 1e-4}
-    box = TissueBox(("t1", "t2"), [0.5, 1e-5], [2.5, 0.2], kind="exchanging", fixed=fixed)
-    with pytest.raises(ValueError, match=r"of the usual signal, which no anchor shows: .*t2 = 1e-05 s"):
+    box = TissueBox(("t1", "t2"), [0.5, 1e-5], [2.5, 0.2], kind="exchanging", fixed=fixed)  # echoes after 1 ms
+    with pytest.raises(ValueError, match=r"of the usual signal, which no anchor shows: .*t2 = .*e-05 s"):
         build_anchor_set(box, None, **SETTINGS | {"n_anchors": 16, "n_sequences": 1})

@@ -33,7 +33,7 @@ def test_a_generator_is_evaluated(tmp_path):
     for by_size in found["errors"].values():
         assert by_size["32"]["mean"] < by_size["16"]["mean"] < by_size["16"]["quantile_99"] < 1
     for by_family in found["certified"].values():
-        assert set(by_family) == {"published", "constant flips", "random flips", "sinusoids"}
+        assert set(by_family) == {"published", "constant flips", "random flips", "sinusoids", "extremes"}
         for each in (each for of_family in by_family.values() for each in of_family):
             assert each["printed"][0] < each["printed"][1] <= each["printed"][2]
             assert 0.2 < each["true"][0] / each["printed"][0] < 5
@@ -59,6 +59,30 @@ def test_a_generator_is_evaluated(tmp_path):
     assert done.stderr.count("\n") == 1
 
 
+def test_a_generator_of_pools_is_made_evaluated_and_used(tmp_path):
+    small = ("--frames=50", "--sequences=2", "--candidates=64", "--anchors=32", "--kind=radial")
+    box = ("--t1_range_ms=500,2500", "--t2_range_ms=30,200", "--fraction_range=0,0.3", "--tissue=semisolid")
+    done = run("train_anchored", f"--workdir={tmp_path / 'pools'}", *small, *box)
+    assert done.returncode == 0, done.stderr
+    generator = f"--generator={tmp_path / 'pools' / 'generator.npz'}"
+    small = ("--frames=50", "--sequences=4", "--foreign=4", "--tissues=16", "--rounds=1")
+    done = run("evaluate_anchored", f"--output={tmp_path / 'evaluated'}", generator, *small)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "evaluated" / "evaluation.json").read_text(encoding="utf-8"))["pools"]
+    assert found["axes"] == ["t1", "t2", "fraction"]
+    assert set(found["outside"]) == {"t1 below", "t1 above", "t2 below", "t2 above", "fraction above"}
+    assert not found["maps"] and found["gradient"] is None and found["tangents"] is None
+    assert found["cost"]["simulate"][1] > 0
+    grid = ("--t1_ms=600:2400:600", "--t2_ms=40:160:40", "--fraction=0:0.3:0.1", "--tissue=semisolid")
+    flags = (generator, f"--output={tmp_path / 'd.npz'}", "--frames=50", "--allow_error=1", *grid)
+    assert "pulse_duration_ms is required" in run("generate_dictionary", *flags).stderr
+    done = run("generate_dictionary", *flags, "--pulse_duration_ms=1.3")
+    assert done.returncode == 0, done.stderr
+    made = load_dictionary(tmp_path / "d.npz")
+    truth = build_dictionary(made.sequence, made.tissue)
+    assert np.linalg.norm(made.fingerprints - truth.fingerprints, axis=1).mean() < 0.05
+
+
 def test_a_number_of_steps_below_0_is_refused(tmp_path):
     done = run("evaluate_anchored", f"--output={tmp_path}", f"--generator={__file__}", "--recurrent_steps=-1")
     assert done.returncode == 2
@@ -79,6 +103,9 @@ def test_a_table_with_b1_and_a_slice_profile(tmp_path):
     assert found.slice_profile.nodes.shape == (2,)
     truth = build_dictionary(found.sequence, found.tissue, slice_profile=found.slice_profile)
     assert np.linalg.norm(found.fingerprints - truth.fingerprints, axis=1).mean() < 0.05
-    done = run("generate_dictionary", *flags, "--slice_nodes=3")
+    done = run("generate_dictionary", *flags[:-1], "--slice_nodes=3")
     assert done.returncode == 2
-    assert "--slice_nodes gives another slice profile" in done.stderr
+    assert "this generator was made for another slice, pulse or spoiler" in done.stderr
+    done = run("generate_dictionary", *flags, "--slice_nodes=3")  # is allowed any error
+    assert done.returncode == 0, done.stderr
+    assert load_dictionary(output).slice_profile.nodes.shape == (3,)

@@ -37,6 +37,28 @@ def test_a_generator_is_made_again_from_what_its_folder_holds(tmp_path):
     same(again.generator, made.generator)
 
 
+def test_a_trunk_begins_with_that_of_another_box(tmp_path):
+    small = {"anchors": 32, "sequences": 2, "candidates": 128, "tissues": 256, "refit_tissues": 256}
+    shape = {"width": 32, "depth": 2, "batch_size": 64}
+    plain = AnchoredConfig(SimulationConfig(frames=50), "trunk", **BOX, **small, **shape, steps=120)
+    first = make_in_folder(tmp_path / "first", plain, progress=False)
+    start = str(tmp_path / "first" / "generator.npz")
+    narrower = BoxConfig(t1_range_ms=(200.0, 3000.0), t2_range_ms=(10.0, 400.0))
+    warm = dataclasses.replace(plain, ranges=narrower, steps=12, start=start)
+    rows = {
+        name: make_in_folder(tmp_path / name, each, progress=False).rows
+        for name, each in {"warm": warm, "cold": dataclasses.replace(warm, start=None)}.items()
+    }
+    assert rows["warm"][0]["validation_error"] < rows["cold"][-1]["validation_error"] / 3
+    assert rows["warm"][-1]["validation_error"] < 2 * first.rows[-1]["validation_error"]
+    assert AnchoredConfig(start=start).steps == AnchoredConfig().steps // 10
+    with pytest.raises(ValueError, match="start: --width of .* must be 64, as of the generator to make; got 32"):
+        make_in_folder(tmp_path / "wide", dataclasses.replace(warm, width=64), progress=False)
+    b1 = dataclasses.replace(warm, ranges=BoxConfig(b1_range=(0.7, 1.3)))
+    with pytest.raises(ValueError, match=r"start: the axes of .* must be t1,t2,b1, .* got t1,t2"):
+        make_in_folder(tmp_path / "b1", b1, progress=False)
+
+
 def test_what_does_not_go_together_is_refused(tmp_path):
     outside = dataclasses.replace(TABLE, ranges=BoxConfig(t1_range_ms=(100.0, 1000.0)))
     with pytest.raises(ValueError, match=r"t1 = 1\.4"):
