@@ -42,7 +42,7 @@ class Config:
     tissue: tuple[str, ...] = setting(("one_pool", "semisolid"), "kinds of tissue", choices=tuple(_BETWEEN))
     population: int = setting(78, "tissues, beside the two that they lie between", at_least=1)
     frames: int = setting(80, "of the paper's schedule, which the search starts from", at_least=10, at_most=1000)
-    steps: int = setting(100, "updates of each search, at most", at_least=51)
+    steps: int = setting(100, "updates of each search, at most", at_least=1)
     starts: int = setting(1, "of each search", at_least=1)
     output: str | None = setting(None, "JSON file for the rows; default: none", suffixes=(".json",), kept=False)
 
@@ -69,7 +69,7 @@ def main(config: Config):
             str(row["simulated"]),
             f"{row['seconds']:.0f}",
             f"{row['core_seconds']:.0f}",
-            f"{row['update_seconds']:.3g}",
+            "" if row["update_seconds"] is None else f"{row['update_seconds']:.3g}",
             f"{row['start']:.4g}",
             f"{row['design']:.4g}",
             "" if row["apart"] is None else f"{100 * row['apart']:.2g}",
@@ -87,8 +87,9 @@ def main(config: Config):
 def measure(config: Config, tissue: str, signals: str) -> dict:
     """A row: what one design takes and reaches.
 
-    Times are in s. ``update_seconds`` are those of an update once the program is compiled; ``start`` and ``design`` are
-    the root of the sum over parameters of the squared relative bounds, rms over the tissues.
+    Times are in s. ``update_seconds`` are those of an update once the program is compiled, None where the search ended
+    before its hundredth; ``start`` and ``design`` are the root of the sum over parameters of the squared relative
+    bounds, rms over the tissues.
     """
     simulation = SimulationConfig(frames=config.frames, pools=TissueConfig(tissue=tissue)).with_slice("full")
     asked = DesignConfig(
@@ -107,18 +108,24 @@ def measure(config: Config, tissue: str, signals: str) -> dict:
         records = read_records(pathlib.Path(folder))
     form = asked.served, asked.unknown, simulation.slice_profile()
     before, after = (_joint(exact_bounds(sequence, *form)) for sequence in (found.start, found.sequence))
-    one, other = records[:2]
     return {
         "tissue": tissue,
         "signals": signals,
         "simulated": found.n_anchors or asked.served.size,
         "seconds": seconds,
         "core_seconds": core_seconds,
-        "update_seconds": (other["seconds"] - one["seconds"]) / (other["step"] - one["step"]),
+        "update_seconds": _between(records),
         "start": before,
         "design": after,
         "apart": None if found.verification is None else found.verification.apart,
     }
+
+
+def _between(records):
+    """Seconds of an update in the second record, where the first is of as many: its program is compiled by then."""
+    if len(records) < 2 or records[1]["step"] != 2 * records[0]["step"]:
+        return None
+    return (records[1]["seconds"] - records[0]["seconds"]) / records[0]["step"]
 
 
 def _joint(bounds):

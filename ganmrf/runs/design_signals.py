@@ -1,5 +1,6 @@
 """Where a search takes its signals from: the simulator, a generator's anchors, or anchors of its own."""
 
+import contextlib
 import dataclasses
 import warnings
 
@@ -63,7 +64,8 @@ def signal_model(
         generator = read_generator(config, start, slice_profile)
         n_states = _enough_states(start, generator.anchors, slice_profile)
         shared = {"parameters": names, "n_states": n_states}
-        models = [generator_model(generator, tissue, n_anchors=size, **shared) for size in generator.sizes]
+        with _naming(config.generator):
+            models = [generator_model(generator, tissue, n_anchors=size, **shared) for size in generator.sizes]
     if config.objective == "separation":  # no bounds to go by
         return models[-1]
     tried = [(each, exact_bounds(each, tissue, names, slice_profile)) for each in (start, drawn[1])]
@@ -81,6 +83,15 @@ def read_generator(config: DesignConfig, start: Fisp, slice_profile):
     if (kind := kind_of(start)) != generator.family:
         raise ValueError(f"generator: {path} has learned from sequences of kind {generator.family}; a design is {kind}")
     return generator
+
+
+@contextlib.contextmanager
+def _naming(path):
+    """Puts the flag and the file in front of what a generator refuses."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"generator: {path}: {error}") from error
 
 
 def _judge(config, model, found):

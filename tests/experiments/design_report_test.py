@@ -5,7 +5,10 @@ import pytest
 
 from experiments.evaluation.design import monte_carlo
 from experiments.reports.design import Evaluation, sequence_section
+from experiments.reports.design_verification import verification_table
+from ganmrf.design.bounds import Precision
 from ganmrf.design.limits import Limits
+from ganmrf.design.verification import Verification
 from ganmrf.dictionary.build import build_dictionary
 from ganmrf.dictionary.grids import tissue_grid
 from ganmrf.physics.rf_pulse import windowed_sinc
@@ -55,3 +58,17 @@ def test_noisy_voxels_spread_as_the_bound_says():
     # five times that.
     assert np.sqrt(np.mean((found.measured / found.predicted) ** 2)) == pytest.approx(1, abs=0.1)
     np.testing.assert_allclose(found.measured, found.predicted, rtol=0.18)  # five times 3.5 %
+
+
+def test_bounds_by_anchors_stand_beside_those_of_the_simulator():
+    """Of three voxels, one of which no signal determines."""
+    exact = Precision({"t1": np.array([0.1, 0.2, np.inf]), "t2": np.array([0.4, 0.8, 0.5])}, np.ones(3))
+    claimed = Precision({"t1": np.array([0.1, 0.19, 0.3]), "t2": np.array([0.4, 0.88, 0.5])}, np.ones(3))
+    found = Design(SEQUENCE, SEQUENCE, [SEQUENCE], np.ones(1), np.ones((1, 1)), 1.0, LIMITS, 1.0, 12)
+    found = found._replace(verification=Verification(claimed, exact))
+    assert found.verification.apart == pytest.approx(0.1)
+    tissue = Tissue(np.array([0.9, 1.4, 1.5]), 0.05)
+    assert found.verification.words(tissue) == "T1 by -5 to 0 %, T2 by 0 to 10 %"
+    rows = verification_table(found, tissue).rows
+    assert [row[0] for row in rows] == ["T1", "T2"]
+    np.testing.assert_allclose([float(cell) for cell in rows[1][1:]], [50, 88, 50, 80, 10])

@@ -178,6 +178,10 @@ def test_a_folder_keeps_to_its_settings(designed, flag, text):
         (("--brain_size=20",), "--brain_size must be at least 48; got 20"),
         (("--spoiler_turns=0.5",), "spoiler_turns must be 1 or more; got 0.5"),
         (("--schedule=none.csv",), "none.csv"),
+        (
+            ("--population=5", "--tissues=fat:300/50"),
+            "--population must have ranges to spread over: all --tissues have",
+        ),
     ],
     ids=lambda value: ",".join(value) if isinstance(value, tuple) else "",
 )
