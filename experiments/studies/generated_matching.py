@@ -1,4 +1,4 @@
-"""Maps by generated dictionaries beside those by simulated ones, with exact decisions, and in two stages.
+r"""Maps by generated dictionaries beside those by simulated ones, with exact decisions, and in two stages.
 
 Example::
 
