@@ -10,41 +10,48 @@ That network is trained as ``--preset=paper`` says, whatever the flags of the re
 better generators beside interpolation. ``results.json`` has the numbers. Every training run has a folder
 of its own below ``--workdir``; called again, it goes on where it was cut off, and with more ``--paper_steps`` the
 paper's network goes on from where it was. ``--acquisition=kspace`` scans the brain as the paper was scanned, with one
-of 48 spirals a frame and 20 coils.
+of 48 spirals a frame and 20 coils. ``--physics=full`` matches the brain with the better generators at all sizes of the
+dictionary, too, and measures after how many dictionaries each generator pays: in a uniform slice, in the full one, with
+B1 as a third axis, and where 106160 atoms are wanted of a generator that learned from 297.
 """
 
-import dataclasses
-import time
 from typing import NamedTuple
 
-import numpy as np
-
 from experiments.benchmarks.timing import GenerationCost, generation_cost
+from experiments.evaluation.break_even import CaseCosts, case_costs
 from experiments.evaluation.generator import (
     Evaluation,
-    Method,
     Scan,
     evaluate_methods,
-    final_name,
     interpolations,
     networks,
     reference_for,
     scan_brain,
 )
 from experiments.evaluation.long_run import LongRun, check_long_run, check_settings_of, read_long_run
+from experiments.evaluation.reproduction_runs import (
+    PAPER,
+    Anchored,
+    anchored_in,
+    anchored_jobs,
+    best_name,
+    break_even_cases,
+    label,
+    training_jobs,
+)
 from experiments.flags.command_line import command
+from experiments.reports.break_even import break_even_table
 from experiments.reports.generator import numbers, print_evaluation
 from experiments.reports.reproduction import write_reproduction_report
 from experiments.sweep_lambda import sweep_jobs, sweep_rows
-from ganmrf.anchors.generator_file import load_anchored
-from ganmrf.anchors.prepared import prepare
 from ganmrf.dictionary.grids import values_in_ranges
-from ganmrf.files import read_json, remove_folder, write_json
-from ganmrf.gan.recipes import changes_of, recipe
+from ganmrf.files import remove_folder, write_json
+from ganmrf.gan.recipes import recipe
 from ganmrf.imaging.phantom import COARSEST
 from ganmrf.parallel import forget_compiled_programs, return_freed_memory
 from ganmrf.physics.sequences.fisp import require_fisp
-from ganmrf.runs.anchoring import AnchoredConfig
+from ganmrf.physics.slice_profile import FullSlice
+from ganmrf.progress import watched
 from ganmrf.runs.configs import FISP_ALONE, OF_OTHER_KINDS, SpiralConfig, TrainingJob
 from ganmrf.runs.side_by_side import train_side_by_side
 from ganmrf.runs.slices import AS_PLAYED, slice_words
@@ -52,10 +59,8 @@ from ganmrf.runs.training import Run, read_run, simulate_accurately
 from ganmrf.runs.workdir import Workdir
 from ganmrf.settings import configuration, group, setting
 
-PAPER = "paper's network"
 _OF_KSPACE = ("acquisition=kspace",)
 _PAPER_EVERY = 1000  # steps between two records of the paper's network, whatever their number, so that it can go on
-_ANCHOR_SEQUENCES, _ANCHOR_CANDIDATES = 4, 512  # that the weights of anchors are learned from: some core-seconds
 
 
 @configuration
@@ -74,6 +79,13 @@ class Config:
     sweep_steps: int = setting(2000, "steps of the paper's network with each of --lambdas", at_least=1)
     long_run: str | None = setting(
         None, "folder of a longer run of the paper's network, whose curve is shown; default: the one that is shipped"
+    )
+    physics: str = setting(
+        "plain",
+        "plain: dictionaries of T1 and T2 in the slice of --slice_model, full by default; full: in the full slice, "
+        "better generators beside the paper's network in every figure, and after how many dictionaries each pays: in a "
+        "uniform slice, in the full one, with B1 as a third axis, and learned from 297 atoms",
+        choices=("plain", "full"),
     )
     anchors: int = setting(96, "anchors of the anchored generator; 0: none", at_least=0)
     acquisition: str = setting("image", "perfect images, or gridded spirals", choices=("image", "kspace"))
@@ -100,6 +112,13 @@ class Config:
         for name, value in {"size": 128 if kspace else 256, "snr": (50.0,) if kspace else (20.0, 1.0)}.items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
+        if self.full and self.job.simulation.b1 is not None:
+            raise ValueError(f"b1 goes with --physics=plain: full has B1 of its own; got {self.job.simulation.b1}")
+
+    @property
+    def full(self) -> bool:
+        """Whether the physics is the full one."""
+        return self.physics == "full"
 
     @property
     def paper(self) -> TrainingJob:
@@ -114,21 +133,26 @@ class Results(NamedTuple):
     Attributes:
       sweep: `sweep_rows` of the paper's network, or None for a single lambda.
       runs: the training runs, by the names of their folders.
+      anchored: generators with anchors of the sequence, in the slice, by their names.
       scan: the brain.
       acquired: how it was scanned, in words.
       paper: evaluations of the paper's network: on its grid; trained on 297 atoms, on those and on 106160.
-      better: evaluations of better generators and of interpolation, on the grid, and on 106160 atoms from 297.
+      better: evaluations of better generators and of interpolation, on the grid, and on 106160 atoms from 297; with the
+        full physics those of 297 atoms, too.
       cost: of generation by the paper's network and by the better one.
+      break_even: of the full physics, by what dictionaries are of; else empty.
       long_run: a longer run of the paper's network, or None.
     """
 
     sweep: list[dict] | None
     runs: dict[str, Run]
+    anchored: dict[str, Anchored]
     scan: Scan
     acquired: str
     paper: dict[str, Evaluation]
     better: dict[str, Evaluation]
     cost: dict[str, GenerationCost]
+    break_even: dict[str, CaseCosts]
     long_run: LongRun | None
 
 
@@ -143,6 +167,8 @@ def main(config: Config, given: frozenset[str]):
             evaluations = getattr(results, part)
             content[part] = {name: numbers(evaluation, results.scan) for name, evaluation in evaluations.items()}
         content["generation"] = {name: cost._asdict() for name, cost in results.cost.items()}
+        if results.break_even:
+            content["break_even"] = {name: each.plain() for name, each in results.break_even.items()}
         write_json(workdir.path / "results.json", content)
         write_reproduction_report(workdir.path / "report.html", workdir.config, results)
         print(f"report: {workdir.path / 'report.html'}")
@@ -150,115 +176,95 @@ def main(config: Config, given: frozenset[str]):
 
 def reproduce(folder, config: Config) -> Results:
     """The whole chain, in a folder."""
-    simulation, seed = config.job.simulation, config.job.training.seed
-    sequence = simulation.sequence()
+    simulation = config.job.simulation
+    sequence, profile = simulation.sequence(), simulation.slice_profile()
     require_fisp(sequence, "schedule: the reproduction")
+    if config.full and not isinstance(profile, FullSlice):
+        raise ValueError(f"physics=full goes with --slice_model=full and a pulse; got {slice_words(profile)}")
     scanner, trajectory, acquired = _scanner(sequence, config)
     samples = 0 if trajectory is None else trajectory.shape[1]
     scanner.require_memory(sequence.n_frames, samples, whole=samples > 0)
-    swept, jobs = _jobs(folder, config)
+    swept = {}
+    if len(config.lambdas) > 1:
+        swept = sweep_jobs(folder / "sweep", config.paper.changed(steps=config.sweep_steps), config.lambdas)
+    jobs = training_jobs(config.job, config.paper, full=config.full)
     if config.long_run is not None:
         check_long_run(config.long_run, config.paper)
     for name, job in jobs.items():
         if (folder / name / "config.json").exists():
             check_settings_of(folder / name, job)
-    of_anchors = {}
-    tissue = simulation.tissue()
-    if config.anchors and simulation.b1 is None and np.ptp(tissue.t1) > 0 and np.ptp(tissue.t2) > 0:
-        of_anchors[folder / "anchored"] = _of_anchors(config, sequence)
-    print(f"slice: {slice_words(simulation.slice_profile())}")
-    print(f"training {len(jobs) + len(swept) + len(of_anchors)} generators", flush=True)
-    dictionaries = {each: simulate_accurately(each) for each in {job.simulation for job in jobs.values()}}
-    train_side_by_side({folder / name: job for name, job in jobs.items()} | swept, of_anchors, dictionaries)
-    runs = {name: read_run(folder / name, dictionaries[job.simulation]) for name, job in jobs.items()}
-    anchored = dict(_anchored(made, sequence) for made in of_anchors)
+    of_anchors = anchored_jobs(simulation, sequence, config.anchors, full=config.full)
+    runs = _trained(folder, profile, swept, jobs, of_anchors)
+    anchored = {}
+    if "anchored" in of_anchors:
+        in_slice = anchored_in(folder / "anchored", sequence)
+        anchored[in_slice.name] = in_slice
 
     print("timing generation", flush=True)
-    own = runs["paper"].dictionary
-    cost = {
-        name: generation_cost(runs[name].generator(), own.tissue, profiles, rounds=config.rounds)
-        for name, profiles in (
-            ("paper", {}),
-            ("generator", {slice_words(each): each for each in (None, own.slice_profile)}),
-        )
-    }
+    cost, break_even = _generation_costs(runs, config.rounds), {}
+    if config.full:
+        cases = break_even_cases(folder, runs, simulation, of_anchors)
+        break_even = {name: case_costs(case, config.rounds) for name, case in watched(cases.items(), "timing")}
 
     print("scanning the brain, matching it, and comparing the maps", flush=True)
     forget_compiled_programs()
+    own, seed = runs["paper"].dictionary, config.job.training.seed
     scan = scan_brain(own, scanner, snrs=config.snr, seed=seed, trajectory=trajectory, progress=True)
-    labels = {_label(runs[name]): runs[name] for name in ("generator", "other")}
-    shown = final_name(_label(runs["generator"]), runs["generator"])
-    others = networks(labels) | anchored | interpolations(runs["generator"])
-    methods = networks({PAPER: runs["paper"]}) | others
-    own_grid = evaluate_methods(methods, reference_for(runs["paper"], scan), scan, shown=(PAPER, shown), mapped=False)
-    of_297 = networks({PAPER: runs["paper_297"]})
-    coarse = evaluate_methods(of_297, reference_for(runs["paper_297"], scan), scan, shown=(PAPER,))
+    paper, better = _evaluated(folder, config, runs, anchored, scan)
+    for evaluation in (*paper.values(), *better.values()):
+        print_evaluation(evaluation)
+    for name, costs in break_even.items():
+        print(break_even_table(name, costs).text())
+    sweep, long_run = sweep_rows(swept) if swept else None, read_long_run(config.long_run, config.paper)
+    return Results(sweep, runs, anchored, scan, acquired, paper, better, cost, break_even, long_run)
+
+
+def _trained(folder, profile, swept, jobs, of_anchors):
+    """Makes all generators, and returns the runs of ``jobs`` by name."""
+    print(f"slice: {slice_words(profile)}")
+    print(f"training {len(jobs) + len(swept) + len(of_anchors)} generators", flush=True)
+    dictionaries = {each: simulate_accurately(each) for each in {job.simulation for job in jobs.values()}}
+    in_folders, anchored = ({folder / name: each for name, each in made.items()} for made in (jobs, of_anchors))
+    train_side_by_side(in_folders | swept, anchored, dictionaries)
+    return {name: read_run(folder / name, dictionaries[job.simulation]) for name, job in jobs.items()}
+
+
+def _generation_costs(runs, rounds):
+    own = runs["paper"].dictionary
+    slices = {"paper": (), "generator": (None, own.slice_profile)}
+    return {
+        name: generation_cost(
+            runs[name].generator(), own.tissue, {slice_words(each): each for each in profiles}, rounds=rounds
+        )
+        for name, profiles in slices.items()
+    }
+
+
+def _evaluated(folder, config, runs, anchored, scan):
+    """Evaluations of the paper's network and of better generators, as `Results` has them."""
+    of_anchors = {name: each.method for name, each in anchored.items()}
+    everywhere = of_anchors if config.full else {}  # radial functions of a box, and not the table of one grid
+    best, shown = best_name(runs["generator"]), (PAPER, best_name(runs["generator"]), *everywhere)
+    others = networks({label(runs[name]): runs[name] for name in ("generator", "other")})
+    others |= of_anchors | interpolations(runs["generator"])
+    methods, reference = networks({PAPER: runs["paper"]}) | others, reference_for(runs["paper"], scan)
+    own = evaluate_methods(methods, reference, scan, shown=shown, mapped=False)
+
+    of_297, learned = networks({PAPER: runs["paper_297"]}), runs["generator_297"]
+    others_297 = networks({label(learned): learned}) | everywhere | interpolations(learned)
+    methods, reference = of_297 | (others_297 if config.full else {}), reference_for(runs["paper_297"], scan)
+    coarse = evaluate_methods(methods, reference, scan, shown=shown, mapped=False)
 
     forget_compiled_programs()
     store = folder / "fine.zarr"  # on disk: it is read block by block
-    simulated = simulate_accurately(simulation.on_grid("fine"), store)
+    simulated = simulate_accurately(config.job.simulation.on_grid("fine"), store)
     reference = reference_for(runs["paper_297"], scan, simulated, snrs=config.snr[:1])  # each match takes a while
-    learned = runs["generator_297"]
-    others_297 = networks({_label(learned): learned}) | interpolations(learned)
-    fine = evaluate_methods(of_297 | others_297, reference, scan, shown=(PAPER, shown), mapped=False)
-    paper = {"own": own_grid.of({PAPER}, PAPER), "coarse": coarse, "fine": fine.of({PAPER}, PAPER)}
-    better = {"own": own_grid.of(others, shown), "fine": fine.of(others_297, shown)}
+    fine = evaluate_methods(of_297 | others_297, reference, scan, shown=shown, mapped=False)
     remove_folder(store)
     forget_compiled_programs()
-    for evaluation in (*paper.values(), *better.values()):
-        print_evaluation(evaluation)
-    sweep = sweep_rows(swept) if swept else None
-    return Results(sweep, runs, scan, acquired, paper, better, cost, read_long_run(config.long_run, config.paper))
-
-
-def _jobs(folder, config):
-    """The sweep of lambda, folder -> job, and all other training runs, name -> job."""
-    paper, job = config.paper, config.job
-    swept = {}
-    if len(config.lambdas) > 1:
-        swept = sweep_jobs(folder / "sweep", paper.changed(steps=config.sweep_steps), config.lambdas)
-
-    def on_297(each):  # the 106160 atoms are the test of the 297
-        every_atom = each.changed(split=(1.0, 0.0, 0.0), split_kind="random")
-        return dataclasses.replace(every_atom, simulation=each.simulation.on_grid("coarse"))
-
-    jobs = {"paper": paper, "paper_297": on_297(paper)}
-    jobs |= {"generator": job, "generator_297": on_297(job), "other": _with_or_without_adversary(job)}
-    return swept, jobs
-
-
-def _with_or_without_adversary(job):
-    """A job with what the recipe ``gan`` changes, or the same without its discriminator if it has one."""
-    if job.training.recipe.adversarial_weight:
-        return job.changed(adversarial_weight=0.0)
-    return job.changed(**changes_of("gan"))
-
-
-def _label(run):
-    return "regression with an adversary" if run.recipe.adversarial_weight else "regression"
-
-
-def _of_anchors(config, sequence):
-    """Settings of the anchored generator of the grid, for sequences as long as this one."""
-    simulation = dataclasses.replace(
-        config.job.simulation, schedule=None, echo_time_ms=None, inversion_time_ms=None, frames=sequence.n_frames
-    )
-    tissue = simulation.tissue()
-    t1, t2 = (tuple(1e3 * float(end(times)) for end in (np.min, np.max)) for times in (tissue.t1, tissue.t2))
-    learned = {"sequences": _ANCHOR_SEQUENCES, "candidates": max(_ANCHOR_CANDIDATES, config.anchors)}
-    return AnchoredConfig(
-        simulation=simulation, kind="table", anchors=config.anchors, t1_range_ms=t1, t2_range_ms=t2, **learned
-    )
-
-
-def _anchored(folder, sequence):
-    """Name and method of the anchored generator in a folder, whose weights were learned from other sequences."""
-    start = time.process_time()
-    prepared = prepare(load_anchored(folder / "generator.npz"), sequence)
-    seconds = read_json(folder / "made.json")["core_seconds"] + time.process_time() - start
-    return f"{len(prepared.signals)} anchors", Method(
-        lambda simulated: prepared.stream(simulated.tissue), seconds, True
-    )
+    paper = {name: each.of({PAPER}, PAPER) for name, each in {"own": own, "coarse": coarse, "fine": fine}.items()}
+    better = {"own": own.of(others, best), "fine": fine.of(others_297, best)}
+    return paper, better | ({"coarse": coarse.of(others_297, best)} if config.full else {})
 
 
 def _scanner(sequence, config):

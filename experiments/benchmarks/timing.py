@@ -47,6 +47,11 @@ def timed(jobs: Mapping[str, Callable], rounds: int, clock: Callable = time.perf
     return seconds
 
 
+def medians(jobs: Mapping[str, Callable], rounds: int, clock: Callable = time.perf_counter) -> dict[str, float]:
+    """Median seconds of every job, as `timed` measures them."""
+    return {name: statistics.median(seconds) for name, seconds in timed(jobs, rounds, clock).items()}
+
+
 def generation_cost(
     generator: TrainedGenerator, tissue: Tissue, profiles: Mapping[str, SliceModel], *, rounds: int
 ) -> GenerationCost:
@@ -58,13 +63,13 @@ def generation_cost(
 
     jobs = {"generate": lambda: generate(generator, tissue, allow_extrapolation=True), "product": lambda: left @ right}
     jobs |= {f"simulate {name}": simulate(profile) for name, profile in profiles.items()}
-    medians = {name: statistics.median(seconds) for name, seconds in timed(jobs, rounds).items()}
+    seconds = medians(jobs, rounds)
     return GenerationCost(
         atoms=tissue.size,
-        generate=medians["generate"],
-        simulate={name: medians[f"simulate {name}"] for name in profiles},
-        rate=tissue.size * _operations(generator) / medians["generate"],
-        product_rate=2 * PRODUCT_SIZE**3 / medians["product"],
+        generate=seconds["generate"],
+        simulate={name: seconds[f"simulate {name}"] for name in profiles},
+        rate=tissue.size * _operations(generator) / seconds["generate"],
+        product_rate=2 * PRODUCT_SIZE**3 / seconds["product"],
     )
 
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple
 
 import jax
@@ -29,9 +29,10 @@ from ganmrf.runs.training import Run
 from ganmrf.scanner import Scanner
 
 REFIT = ", output layer solved for"
+RADIAL = "radial basis functions"  # of the interpolations, the one that takes more axes than T1 and T2
 _CALIBRATION_RANK, _VIRTUAL_COILS = 2, 10
-_INTERPOLATIONS = {  # the first one takes more axes than T1 and T2
-    "radial basis functions": radial_basis_functions,
+_INTERPOLATIONS = {
+    RADIAL: radial_basis_functions,
     "splines": spline_interpolation,
     "randomised SVD and polynomials": rsvd_polynomials,
     "linear interpolation": linear_interpolation,
@@ -248,15 +249,15 @@ def networks(runs: Mapping[str, Run]) -> dict[str, Method]:
     return found
 
 
-def interpolations(run: Run) -> dict[str, Method]:
+def interpolations(run: Run, names: Collection[str] = _INTERPOLATIONS) -> dict[str, Method]:
     """Interpolations fitted to the training set of a run, of those that take its tissue; none do off resonance."""
     if run.dictionary.tissue.off_resonance is not None:
         return {}
     found, (tissue, fingerprints) = {}, _rows_of(run, "train")
     several = len(axes_of(run.dictionary.tissue)) > 2
-    for name, fit in (list(_INTERPOLATIONS.items())[:1] if several else _INTERPOLATIONS.items()):
+    for name in (RADIAL,) if several else names:
         start = time.process_time()
-        interpolate = fit(tissue, fingerprints)
+        interpolate = _INTERPOLATIONS[name](tissue, fingerprints)
         found[name] = Method(_on_grid(interpolate), time.process_time() - start)
     return found
 

@@ -1,4 +1,4 @@
-"""The report of `evaluate_anchored`: errors, maps, gradients and costs of generators for any spoiled FISP."""
+"""The report of `evaluate_anchored`: errors, maps, gradients and costs of generators for any sequence of a kind."""
 
 import numpy as np
 
@@ -18,15 +18,18 @@ def print_evaluation(name: str, found: dict):
     print(f"{name}: {found['kind']} over {', '.join(found['axes'])}, {found['slice']}")
     print(_error_table(name, found).text())
     print(_certificate_table(name, found).text())
-    t1, t2, changed = map(_percent, found["maps"].values())
-    print(f"  maps of {len(found['maps']['t1'])} sequences, mean / largest: T1 {t1} %, T2 {t2} %, changed {changed} %")
+    if found["maps"]:
+        t1, t2, changed = map(_percent, found["maps"].values())
+        print(
+            f"  maps of {len(found['maps']['t1'])} sequences, mean / largest: T1 {t1} %, T2 {t2} %, changed {changed} %"
+        )
     if found["tangents"]:
         named = zip(_TANGENT_COLUMNS, found["tangents"].values(), strict=True)
         print("  mean / largest error: " + ", ".join(f"{what} {_pair(values)}" for what, values in named))
-    gradient = found["gradient"]
-    errors = f"error {gradient['flip_angle']:.1e} by flip angles, {gradient['repetition_time']:.1e} by times"
-    seconds = f"{gradient['seconds']:.2f} s, simulated {gradient['simulator_seconds']:.2f} s"
-    print(f"  gradient: {errors}; {gradient['atoms']} atoms in {seconds}")
+    if gradient := found["gradient"]:
+        errors = f"error {gradient['flip_angle']:.1e} by flip angles, {gradient['repetition_time']:.1e} by times"
+        seconds = f"{gradient['seconds']:.2f} s, simulated {gradient['simulator_seconds']:.2f} s"
+        print(f"  gradient: {errors}; {gradient['atoms']} atoms in {seconds}")
     times = zip(_COST_COLUMNS, Cost(**found["cost"]), strict=True)
     costs = ", ".join(f"{what.lower()} {1e3 * wall:.0f} ms ({1e3 * core:.0f} core-ms)" for what, (wall, core) in times)
     print(f"  {found['atoms']} atoms: {costs}")
@@ -42,7 +45,7 @@ def write_anchored_report(path, settings, found: dict):
     makers = (_error_section, _certificate_section, _outside_section, _map_section, _gradient_section, _cost_section)
     write_report(
         path,
-        title="Generators for any spoiled FISP, evaluated",
+        title="Generators for any sequence of a kind, evaluated",
         summary=f"The least mean error on random unseen sequences is {least[best]:.1e}, of {best}.",
         sections=[section for make in makers if (section := make(found))],
         settings=settings,
@@ -103,7 +106,9 @@ def _outside_section(found):
 
 def _map_section(found):
     columns = ("Generator", "T1 RRMSE (%)", "T2 RRMSE (%)", "Voxels that changed atom (%)")
-    rows = [[name, *map(_percent, of["maps"].values())] for name, of in found.items()]
+    rows = [[name, *map(_percent, of["maps"].values())] for name, of in found.items() if of["maps"]]
+    if not rows:
+        return None
     words = (
         "The digital brain, scanned with unseen sequences and matched with the generated and with the simulated "
         "dictionary: differences of the maps."
@@ -118,7 +123,9 @@ def _percent(values):
 def _gradient_section(found):
     columns = ("Generator", "Error, flip angles", "Error, repetition times", "Atoms", "Generator (s)", "Simulator (s)")
     forms = (".1e", ".1e", "d", ".2f", ".2f")  # of the fields of `GradientErrors`
-    rows = [[name, *map(format, of["gradient"].values(), forms)] for name, of in found.items()]
+    rows = [[name, *map(format, of["gradient"].values(), forms)] for name, of in found.items() if of["gradient"]]
+    if not rows:
+        return None
     words = "The mean inner product of neighbouring atoms, differentiated by the sequence; times of value and gradient."
     tables = [Table(columns, rows)]
     if tangents := {name: of["tangents"] for name, of in found.items() if of["tangents"]}:
@@ -137,7 +144,7 @@ def _cost_section(found):
     for name, of in found.items():
         cost, making = Cost(**of["cost"]), of["core_seconds"]
         simulate, generate = cost.simulate[1], cost.generate[1]
-        costs[name] = making, generate, simulate
+        costs[name] = {"simulated": (0.0, simulate), "generator made, then generated": (making, generate)}
         rows.append([f"{name}, {of['atoms']} atoms", *(f"{1e3 * wall:.0f} / {1e3 * core:.0f}" for wall, core in cost)])
         if of["recurrent"]:
             wall, core = of["recurrent"]["generate"]
@@ -148,7 +155,7 @@ def _cost_section(found):
     even = Table(("Dictionaries", *map(str, _NUMBERS)), totals, "Core-seconds for so many dictionaries, full length")
     words = " ".join(f"{name}: {_break_even(of)}." for name, of in found.items())
     words += "".join(f" {name}: {_recurrent(of)}." for name, of in found.items() if of["recurrent"])
-    caption = "The dot is where making the generator has paid; there is none where it never does."
+    caption = "The ring is where making the generator has paid; there is none where it never does."
     figures = [Picture(break_even_figure(costs), caption)]
     return Section("When does it pay?", words, figures=figures, tables=[times, even])
 

@@ -3,10 +3,12 @@
 import numpy as np
 
 from experiments.evaluation.generator import Evaluation, Scan, errors_against_truth
+from ganmrf.dictionary.build import Dictionary
 from ganmrf.gan.generate import TrainedGenerator, generate
 from ganmrf.metrics import TISSUE_COLUMNS, format_tissues
 from ganmrf.physics.simulate import simulate
 from ganmrf.physics.tissue import FACTS, TISSUES, Tissue
+from ganmrf.physics.tissue_box import TissueBox
 from ganmrf.report.figures import REFERENCE_TIMES, bias_figure, comparison_figure, fingerprint_figure
 from ganmrf.report.html import Picture, Section, Table
 from ganmrf.report.training_figures import error_distribution_figure, tissue_plane_figure, training_figure
@@ -24,13 +26,20 @@ def fingerprint_section(generator: TrainedGenerator) -> Section:
     box, times = generator.box, reference_tissue()
     middle = dict(zip(box.names, (box.low + box.high) / 2, strict=True)) | dict(box.fixed)
     tissue = TISSUES[box.kind](**middle | {"t1": times.t1, "t2": times.t2})
-    signals = np.asarray(simulate(generator.sequence, tissue, accuracy=1e-5, slice_profile=generator.slice_profile))
     made = generate(generator, tissue, allow_extrapolation=True)
+    return Section("Fingerprints (the paper's Fig. 5)", figures=[fingerprint_picture(made, box)])
+
+
+def fingerprint_picture(made: Dictionary, box: TissueBox, by: str = "") -> Picture:
+    """Fingerprints of `reference_tissue` on simulated ones, ``by`` a generator that learned the tissues of a box."""
+    form = {"accuracy": 1e-5, "slice_profile": made.slice_profile}
+    signals = np.asarray(simulate(made.sequence, made.tissue, **form))
     figure = fingerprint_figure(signals, REFERENCE_NAMES, overlay=made.fingerprints * made.norms[:, None])
-    outside = [name for name, out in zip(REFERENCE_NAMES, generator.box.outside(tissue), strict=True) if out]
+    outside = [name for name, out in zip(REFERENCE_NAMES, box.outside(made.tissue), strict=True) if out]
     note = f" Outside the trained range: {', '.join(outside)}." if outside else ""
-    caption = f"White matter, grey matter and CSF (T1/T2) for M0 = 1; below, generated minus simulated.{note}"
-    return Section("Fingerprints (the paper's Fig. 5)", figures=[Picture(figure, caption)])
+    by = f"By {by}: white" if by else "White"
+    caption = f"{by} matter, grey matter and CSF (T1/T2) for M0 = 1; below, generated minus simulated.{note}"
+    return Picture(figure, caption)
 
 
 def training_picture(rows, what: str) -> Picture:

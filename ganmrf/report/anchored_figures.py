@@ -7,7 +7,7 @@ from cmcrameri import cm
 from matplotlib.figure import Figure
 
 from ganmrf.physics.sequences.cardiac import CardiacFisp
-from ganmrf.physics.tissue import Tissue
+from ganmrf.physics.tissue import FACTS, Tissue
 from ganmrf.report.drawing import COLOURS, colour_bar, legend_above, plain_axes, times_axes
 from ganmrf.report.sequence_figures import preparation_drawn
 
@@ -86,12 +86,14 @@ def extrapolation_figure(distances, errors: Mapping[str, Mapping[str, np.ndarray
     ends = list(dict.fromkeys(end for by_end in errors.values() for end in by_end))
     rows = -(-len(ends) // 2)
     figure, panels = plain_axes(0.7 + 2.1 * rows, rows, 2, sharex=True, sharey=True)
-    for axes, end in zip(panels, ends, strict=True):
+    for axes in panels[len(ends) :]:
+        axes.set_axis_off()
+    for axes, end in zip(panels, ends, strict=False):
         for (name, by_end), colour in zip(errors.items(), COLOURS, strict=False):
             if end in by_end:
                 axes.plot(100 * np.asarray(distances), by_end[end], "o-", color=colour, markersize=4, label=name)
         parameter, side = end.split()
-        axes.set_title(f"{parameter.upper()} {side} its range", loc="left", fontsize=10)
+        axes.set_title(f"{FACTS[parameter].name} {side} its range", loc="left", fontsize=10)
         axes.set(yscale="log", xlabel="Beyond the end (% of it)")
         axes.label_outer()
     figure.supylabel("Mean relative L2 error", fontsize=10)
@@ -99,23 +101,54 @@ def extrapolation_figure(distances, errors: Mapping[str, Mapping[str, np.ndarray
     return figure
 
 
-def break_even_figure(costs: Mapping[str, tuple[float, float, float]]) -> Figure:
-    """Core-seconds against the number of dictionaries, simulated and generated, one panel a generator.
+def break_even_figure(panels: Mapping[str, Mapping[str, tuple[float, float]]]) -> Figure:
+    """Core-seconds against the number of dictionaries, and where generating them begins to take fewer than simulating.
+
+    A ring and a number mark how many dictionaries a generator has paid for its making after.
 
     Args:
-      costs: name -> core-seconds of making the generator, of generating a dictionary, and of simulating it.
+      panels: name of a panel -> name of a line -> core-seconds before the first dictionary, and of each; the first line
+        is the simulator's. Equal names are drawn alike. A further line with nothing before its first dictionary is
+        dashed, in the colour of the line before it.
     """
-    figure, panels = plain_axes(3.4, 1, len(costs), sharey=True)
-    number = np.logspace(0, 5, 200)
-    for axes, (name, (making, generate, simulate)) in zip(panels, costs.items(), strict=True):
-        axes.plot(number, simulate * number, color=COLOURS[1], label="simulated")
-        axes.plot(number, making + generate * number, color=COLOURS[0], label="generator made, then generated")
-        if simulate > generate:
-            crossing = making / (simulate - generate)
-            axes.plot(crossing, simulate * crossing, "o", color="black", markersize=5)
-            axes.annotate(f"{crossing:.0f}", (crossing, simulate * crossing), (6, -10), textcoords="offset points")
-        axes.set_title(name, loc="left", fontsize=10)
-        axes.set(xscale="log", yscale="log", xlabel="Dictionaries")
-    panels[0].set_ylabel("Core-seconds")
-    legend_above(panels[0])
+    columns = min(2, len(panels))
+    rows = -(-len(panels) // columns)
+    figure, axes_of_all = plain_axes(0.8 + 3.0 * rows, rows, columns, sharex=True, sharey=True)
+    crossings = {title: _crossings(lines) for title, lines in panels.items()}
+    most = max([1e3, *(10 * number for found in crossings.values() for number in found.values())])
+    number, colours = np.geomspace(1, most, 200), _line_colours(panels)
+    for axes, (title, lines) in zip(axes_of_all, panels.items(), strict=False):
+        for name, (before, each) in lines.items():
+            style = {"color": colours[name], "linestyle": "--" if not before and name in list(lines)[1:] else "-"}
+            axes.plot(number, before + each * number, label=name, **style)
+        simulate = next(iter(lines.values()))[1]
+        for name, crossing in crossings[title].items():
+            ring = {"markerfacecolor": "white", "markeredgecolor": colours[name], "markersize": 6, "zorder": 3}
+            axes.plot(crossing, simulate * crossing, "o", **ring)
+            box = {"boxstyle": "round,pad=0.1", "facecolor": "white", "linewidth": 0}
+            place = {"textcoords": "offset points", "color": colours[name], "fontsize": 9, "bbox": box}
+            axes.annotate(f"{np.ceil(crossing):.0f}", (crossing, simulate * crossing), (5, -13), **place)
+        axes.set_title(title, loc="left", fontsize=10)
+        axes.set(xscale="log", yscale="log", xlabel="Dictionaries", ylabel="Core-seconds")
+        axes.label_outer()
+    for axes in axes_of_all[len(panels) :]:
+        axes.set_visible(False)
+    legend_above(*axes_of_all[: len(panels)])
     return figure
+
+
+def _line_colours(panels):
+    """Name of a line -> colour, black for the first, and for a dashed one that of the line before it."""
+    colours, last = {}, None
+    for lines in panels.values():
+        for name, (before, _) in lines.items():
+            free = ("black", *COLOURS)[len(set(colours.values()))]
+            last = colours.setdefault(name, free if before or not colours else last)
+    return colours
+
+
+def _crossings(lines):
+    """Name of a line -> number of dictionaries, 1 or more, from which on it lies below the first; where it does."""
+    (_, simulate), *_ = lines.values()
+    numbers = {name: before / (simulate - each) for name, (before, each) in lines.items() if simulate > each}
+    return {name: number for name, number in numbers.items() if number >= 1}

@@ -85,11 +85,14 @@ def times_axes(axes, marked=None):
         plain_logarithm(axis)
 
 
-def legend_above(axes):
-    """The legend of these axes above all panels, in as many columns as fit."""
-    handles, texts = axes.get_legend_handles_labels()
+def legend_above(*panels):
+    """The legend of these axes, each name once, above all panels, in as many columns as fit."""
+    named = [dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True)) for axes in panels]
+    handles = {text: handle for each in reversed(named) for text, handle in each.items()}
+    texts = list(dict.fromkeys(text for each in named for text in each))
     columns = int(WIDTH / (LETTER * max(map(len, texts)) + _MARK))
-    axes.figure.legend(handles, texts, loc="outside upper center", ncols=max(columns, 1), frameon=False, fontsize=9)
+    shown = {"ncols": max(columns, 1), "frameon": False, "fontsize": 9}
+    panels[0].figure.legend([handles[text] for text in texts], texts, loc="outside upper center", **shown)
 
 
 def look_of(name: str) -> tuple[Parameter, object]:

@@ -11,6 +11,7 @@ pytestmark = pytest.mark.usefixtures("quick_compiler")
 
 SMALL = ("--frames=30", "--grid=coarse", "--width=32", "--depth=2", "--rank=16", "--batch_size=16", "--optimiser=adam")
 TINY = ("--steps=5", "--lambdas=1,100", "--sweep_steps=5", "--paper_steps=5", "--size=32", "--rounds=1", "--anchors=16")
+FULL = (*SMALL[1:], *TINY, "--frames=20", "--lambdas=1", "--snr=20")
 REFIT = ", output layer solved for"
 LABELS = "regression", "regression with an adversary"
 
@@ -102,3 +103,57 @@ def test_an_evaluation_beyond_the_trained_range_is_refused(reproduced):
     assert done.returncode == 2
     assert "allow_extrapolation" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "full"
+    with bound_to(cores()[-1:]):
+        done = run("reproduce", f"--workdir={folder}", "--physics=full", *FULL)
+    assert done.returncode == 0, done.stderr
+    assert "Warning" not in done.stderr
+    return folder
+
+
+def test_the_full_physics_has_all_generators_in_all_figures_and_says_when_they_pay(full):
+    results = json.loads((full / "results.json").read_text(encoding="utf-8"))
+    (anchored,) = (name for name in results["better"]["own"]["errors"] if name.endswith(" anchors"))
+    for name in ("own", "coarse", "fine"):
+        assert {f"regression{REFIT}", anchored} <= set(results["better"][name]["maps"]["snr_20"])
+    cases = results["break_even"]
+    assert [case["atoms"] for case in cases.values()] == [297, 297, 9 * 297, 106160]
+    _, full_slice, with_b1, fine = cases.values()
+    best = f"regression{REFIT}"
+    assert all({best, "anchors"} <= set(case["generators"]) for case in cases.values())
+    assert all("paper's network" in case["generators"] for case in (full_slice, fine))
+    for case in cases.values():
+        assert case["generators"]["anchors"]["any_sequence"]
+        assert case["generators"]["anchors"]["error"] < 0.1
+        assert not case["generators"][best]["any_sequence"]
+    trained = results["records"]["generator_b1"][-1]["core_seconds"]
+    assert with_b1["generators"][best]["making"] > trained  # what it learned from was simulated, too
+    report = (full / "report.html").read_text(encoding="utf-8")
+    assert all(name[1:] in report for name in cases)  # as the first word of a sentence, too
+
+
+def test_a_folder_keeps_its_physics(full):
+    done = run("reproduce", f"--workdir={full}", "--physics=plain", *FULL)
+    assert done.returncode == 2
+    assert all(word in done.stderr for word in ("physics=plain", "full", str(full)))
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        (("--slice_model=none",), ("physics", "slice_model", "uniform")),
+        (("--slice_nodes=12",), ("physics", "slice_model", "12")),
+        (("--b1=0.9",), ("b1", "physics", "0.9")),
+    ],
+)
+def test_full_physics_of_another_slice_is_refused(tmp_path, flags, named):
+    done = run("reproduce", f"--workdir={tmp_path / 'new'}", "--physics=full", *SMALL, *flags)
+    assert done.returncode == 2
+    assert all(word in done.stderr for word in named)
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "new").exists()

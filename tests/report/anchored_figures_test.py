@@ -43,9 +43,19 @@ def test_a_panel_for_each_end_of_an_axis():
 
 
 def test_break_even_is_marked_where_there_is_one():
-    pays, never = break_even_figure({"pays": (100.0, 0.1, 0.3), "never": (100.0, 0.3, 0.1)}).axes
-    assert [text.get_text() for text in pays.texts] == ["500"]
-    assert not never.texts
+    simulated, dear = {"simulated": (0.0, 0.5)}, {"generated": (100.0, 0.25)}
+    panels = {"pays": simulated | dear, "never": {"simulated": (0.0, 0.1), "generated": (100.0, 0.3)}}
+    anew = {"at once": {"simulated": (0.0, 0.3), "generated": (0.05, 0.1), "made anew": (0.0, 0.15)}}
+    pays, never, at_once, empty = break_even_figure(panels | anew).axes
+    marks = [line for line in pays.lines if line.get_marker() == "o"]
+    np.testing.assert_allclose([marks[0].get_xdata()[0], marks[0].get_ydata()[0]], [400, 200])
+    assert [text.get_text() for text in pays.texts] == ["400"]
+    for axes in (never, at_once):  # cheaper from the first dictionary on crosses nowhere either
+        assert all(line.get_marker() != "o" for line in axes.lines)
+    assert [line.get_linestyle() for line in at_once.lines] == ["-", "-", "--"]
+    assert not empty.get_visible()
+    assert pays.lines[1].get_color() == never.lines[1].get_color() == at_once.lines[1].get_color()
+    assert at_once.lines[2].get_color() == at_once.lines[1].get_color() != at_once.lines[0].get_color()
 
 
 def test_a_rhythm_shows_its_rate_and_what_prepares_the_beats():
