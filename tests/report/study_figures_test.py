@@ -2,7 +2,9 @@
 
 import numpy as np
 
-from ganmrf.report.study_figures import errors_figure
+from ganmrf.report.study_figures import bias_figure, errors_figure, variance_figure
+
+KINDS = {"published": 1.0, "adapted": 0.5}
 
 
 def test_errors_of_both_times_in_percent():
@@ -26,3 +28,25 @@ def test_errors_that_differ_a_hundredfold_are_on_logarithmic_scales():
     for axes in panels:
         assert axes.get_yscale() == "symlog"
         assert [label.get_text() for label in axes.get_xticklabels()] == ["1", "16"]
+
+
+def test_bars_of_variances_are_ratios_of_each_tissue():
+    ratios = {kind: {"blood": {"T1": x, "T2": 2 * x}, "heart": {"T1": 3 * x, "T2": x}} for kind, x in KINDS.items()}
+    one, other = variance_figure(ratios, "over published").axes
+    assert [bar.get_height() for bar in one.patches] == [1.0, 3.0, 0.5, 1.5]
+    assert [bar.get_height() for bar in other.patches] == [2.0, 1.0, 1.0, 0.5]
+    assert [label.get_text() for label in one.get_xticklabels()] == ["blood", "heart"]
+    assert one.get_ylabel() == "over published"
+
+
+def test_biases_and_spreads_of_every_rhythm_in_percent():
+    cases = {
+        "regular": {"T1": [(0.01, 0.02)], "T2": [(0.03, 0.01)]},
+        "late": {"T1": [(0.1, 0), (0.2, 0)], "T2": [(0, 0)]},
+    }
+    panels = bias_figure({"blood": {"nominal": cases}, "heart": {"nominal": cases}}).axes
+    assert [axes.get_title("left") for axes in panels] == ["blood", "blood", "heart", "heart"]
+    (points, _, (bars,)) = panels[0].containers[0]
+    np.testing.assert_allclose(points.get_ydata(), [1, 10, 20])
+    np.testing.assert_allclose(bars.get_segments()[0][:, 1], [-1, 3])
+    assert 0.5 < points.get_xdata()[1] < points.get_xdata()[2] < 1.5  # about the place of their case
