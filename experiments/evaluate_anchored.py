@@ -45,7 +45,7 @@ class Config:
     output: str = setting(meaning="folder for the results")
     seed: int = setting(0, "of the unseen sequences, the tissues, the brain and its noise", at_least=0)
     sequences: int = setting(28, "unseen sequences, a quarter of them heart rhythms", at_least=4)
-    foreign: int = setting(40, "sequences of other families, and with them the published ones", at_least=4)
+    foreign: int = setting(40, "sequences of other families, and with them the published ones", at_least=3)
     tissues: int = setting(512, "tissues that errors are of", at_least=1)
     maps: int = setting(20, "unseen sequences that the brain is mapped with", at_least=1)
     size: int = setting(128, "rows and columns of the brain's image of 300 mm", at_least=COARSEST)

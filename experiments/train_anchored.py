@@ -5,10 +5,12 @@ Example::
     ganmrf train_anchored --workdir=runs/anchored
     ganmrf train_anchored --workdir=runs/table_b1 --kind=table --b1_range=0.7,1.3 --b1=0.7:1.3:0.075
     ganmrf train_anchored --workdir=runs/cardiac --sequence=cardiac
+    ganmrf train_anchored --workdir=runs/semisolid --tissue=semisolid --b1_range=0.7,1.3 --slice_model=full
 
 ``--sequence`` is the kind of the random sequences: spoiled FISP, FISP in heartbeats after preparations, or balanced
-SSFP. A ``trunk`` is a network over T1 and T2 (and B1), trained across them; a ``table`` holds one fixed grid,
-that of ``--grid`` or ``--t1_ms``, ``--t2_ms`` and ``--b1``; ``radial`` interpolates, without learning, from the same
+SSFP. ``--tissue`` is the kind of tissue; every parameter with a range is an axis. A ``trunk`` is a network over all
+axes, trained across the sequences, or, with ``--start``, from another trunk on; a ``table`` holds one fixed grid, that
+of ``--grid`` or ``--t1_ms``, ``--t2_ms`` and ``--b1``; ``radial`` interpolates, without learning, from the same
 anchors, and ``radial_spread`` from some that are spread evenly. Called again with the same ``--workdir`` it goes on
 where it was cut off. ``generator.npz`` is what `generate_dictionary`, `cardiac_dictionary` and `evaluate_anchored`
 take; ``report.html`` shows errors on sequences never learned from.
@@ -19,6 +21,7 @@ import pathlib
 from experiments.flags.command_line import command
 from experiments.reports.generator import summary
 from ganmrf.anchors.generator import radial_generator, validation_errors
+from ganmrf.physics.tissue import FACTS
 from ganmrf.report.anchored_figures import accuracy_figure, anchor_figure
 from ganmrf.report.html import Picture, Section, Table, write_report
 from ganmrf.report.training_figures import training_figure
@@ -79,8 +82,8 @@ def _write_report(path, made, errors, table):
         path,
         title=f"A generator for sequences of kind {made.generator.family}",
         summary=(
-            f"Weights of kind {kind} over {', '.join(made.generator.box.names)}, made in {made.core_seconds:.0f} "
-            f"core-seconds. With {size} anchors the mean error on unseen sequences is {best['mean']:.1e}; 99 % of the "
+            f"Weights of kind {kind} over {', '.join(FACTS[name].name for name in made.generator.box.names)}, made in "
+            f"{made.core_seconds:.0f} core-seconds. With {size} anchors the mean error on unseen sequences is {best['mean']:.1e}; 99 % of the "
             f"tissues are below {best['quantile_99']:.1e}, the largest is {best['worst']:.1e}."
         ),
         sections=sections,

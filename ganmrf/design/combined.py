@@ -25,7 +25,7 @@ from ganmrf.physics.tissue import TissueModel, parameters
 from ganmrf.pytrees import is_traced
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)  # a function, which `jax.jit` knows by its identity
 class CombinedSignals:
     """A signal model that combines the signals of anchors, for one tissue.
 

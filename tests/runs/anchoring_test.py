@@ -52,7 +52,7 @@ def test_a_trunk_begins_with_that_of_another_box(tmp_path):
     assert rows["warm"][0]["validation_error"] < rows["cold"][-1]["validation_error"] / 3
     assert rows["warm"][-1]["validation_error"] < 2 * first.rows[-1]["validation_error"]
     assert AnchoredConfig(start=start).steps == AnchoredConfig().steps // 10
-    with pytest.raises(ValueError, match="start: --width of .* must be 64, as of the generator to make; got 32"):
+    with pytest.raises(ValueError, match=r"start: --width of .* must be 64, as of the generator to make; got 32"):
         make_in_folder(tmp_path / "wide", dataclasses.replace(warm, width=64), progress=False)
     b1 = dataclasses.replace(warm, ranges=BoxConfig(b1_range=(0.7, 1.3)))
     with pytest.raises(ValueError, match=r"start: the axes of .* must be t1,t2,b1, .* got t1,t2"):
