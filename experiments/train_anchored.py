@@ -83,8 +83,9 @@ def _write_report(path, made, errors, table):
         title=f"A generator for sequences of kind {made.generator.family}",
         summary=(
             f"Weights of kind {kind} over {', '.join(FACTS[name].name for name in made.generator.box.names)}, made in "
-            f"{made.core_seconds:.0f} core-seconds. With {size} anchors the mean error on unseen sequences is {best['mean']:.1e}; 99 % of the "
-            f"tissues are below {best['quantile_99']:.1e}, the largest is {best['worst']:.1e}."
+            f"{made.core_seconds:.0f} core-seconds. With {size} anchors the mean error on unseen sequences is "
+            f"{best['mean']:.1e}; 99 % of the tissues are below {best['quantile_99']:.1e}, the largest is "
+            f"{best['worst']:.1e}."
         ),
         sections=sections,
         settings=made.config,
