@@ -34,6 +34,7 @@ GROUPS = {
         "studies.one_pool_bias",
         "studies.semisolid_maps",
         "studies.volume_fractions",
+        "studies.dear_physics_gan",
         "studies.design_signals",
         "studies.pool_precision",
         "benchmarks.simulator",

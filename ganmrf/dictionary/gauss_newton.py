@@ -105,6 +105,9 @@ def _least_squares(model, values, signals, data):
     size = np.where(size > 0, size, 1)
     information = np.abs(m0)[:, None, None] ** 2 * rest.real / (size[:, :, None] * size[:, None, :])
     step = _step(model, values, information, gradient / size, size, ~_idle(model, energies.T).T)
+    if model.little:
+        gain = np.einsum("vp,pv->v", gradient, step)
+        step = np.where(gain <= model.little * residual / data.shape[1], 0, step)
     return m0, residual, step / np.maximum(np.abs(step / model.longest_step).max(axis=0), 1)
 
 

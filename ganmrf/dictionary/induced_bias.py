@@ -14,7 +14,8 @@ import numpy as np
 from ganmrf.dictionary.build import Dictionary
 from ganmrf.dictionary.cramer_rao import cramer_rao, induced_bias
 from ganmrf.dictionary.parameter_maps import ParameterMaps
-from ganmrf.dictionary.voxel_model import derivatives_by, fitted_parameters
+from ganmrf.dictionary.signal_sources import derivatives_by
+from ganmrf.dictionary.voxel_model import fitted_parameters
 from ganmrf.physics.lowering import signal_dtype
 from ganmrf.physics.simulate_many import plan_n_states, simulate_all
 from ganmrf.progress import Progress

@@ -1,7 +1,8 @@
 """Maps between the atoms of a dictionary, with error bars: least squares with the simulator as the model, per voxel.
 
 The model of a voxel is ``m0 s(tissue)``, linear in the complex amplitude m0. Any parameters of the tissue are fitted,
-T1 and T2 among them by default; the others are known, or those of the voxel's atom.
+T1 and T2 among them by default; the others are known, or those of the voxel's atom. Another source of signals than the
+simulator can be the model, such as a generator.
 """
 
 import dataclasses
@@ -15,6 +16,8 @@ from ganmrf.dictionary.build import Dictionary
 from ganmrf.dictionary.gauss_newton import fit_voxels
 from ganmrf.dictionary.match import Maps, frames_first, of_shape
 from ganmrf.dictionary.parameter_maps import ParameterMaps
+from ganmrf.dictionary.several_starts import fit_from_several
+from ganmrf.dictionary.signal_sources import SignalSource
 from ganmrf.dictionary.voxel_model import VoxelModel, fitted_parameters
 from ganmrf.physics.tissue import Tissue, parameters
 from ganmrf.pytrees import require, require_positive
@@ -70,6 +73,8 @@ def refine(
     noise=None,
     magnitude: bool = False,
     force: bool = False,
+    source: SignalSource | None = None,
+    starts=None,
     progress: bool = False,
 ) -> Refined:
     """Least-squares parameters of tissue and M0 of every matched voxel, with error bars, from the matched atom on.
@@ -111,6 +116,11 @@ def refine(
       force: whether to fit what the signals do not determine, too. Without it, parameters that ``fit`` names, and those
         of a tissue with several pools, are refused where a standard deviation is larger than its value in the median of
         some voxels.
+      source: of signals and derivatives in place of the simulator, in the columns of the dictionary, such as
+        `ganmrf.anchors.collapsed.GeneratedSignals`. Its ranges are those of the fit, and nothing beyond them is fitted
+        or known. Not for magnitude images.
+      starts: rows of further atoms to begin at, (starts, *spatial shape), -1 for none. A voxel is fitted from such an
+        atom, too, where it could lead to a smaller residual (`fit_from_several`), and the smallest residual wins.
       progress: whether to show a progress bar with an estimate of the time left.
 
     Raises:
@@ -118,7 +128,8 @@ def refine(
         another dictionary; an array of another shape; a known value that no tissue has; a noise that is not positive;
         no noise given where a voxel has no more numbers than unknowns; a parameter that the tissue has not, that is
         both known and to be fitted, or of which the dictionary has a single fraction, B1 or frequency, which says no
-        range; or parameters that the signals do not determine.
+        range; parameters that the signals do not determine; a source that does not know the parameter or the known
+        value of a voxel, or with magnitude images; or starts that are no rows of the dictionary.
 
     References:
       Golub and Pereyra 1973, doi:10.1137/0710036, and Kaufman 1975, doi:10.1007/BF01932995 (variable projection).
@@ -127,8 +138,11 @@ def refine(
     series, shape = images.reshape(len(images), -1), images.shape[1:]
     voxels = _voxels(dictionary, maps, mask, shape)
     known = _known(dictionary, {} if known is None else known, {"b1": b1_map, "off_resonance": b0_map}, shape, voxels)
-    model = VoxelModel.of(dictionary, maps.index.ravel()[voxels], _fitted(dictionary, fit, known), known, magnitude)
-    is_complex = np.iscomplexobj(series) or np.issubdtype(model.dtype, np.complexfloating)
+    if source is not None and magnitude:
+        raise ValueError("magnitude images have no other source of signals than the simulator")
+    index, others = maps.index.ravel()[voxels], _starts(dictionary, starts, shape, voxels)
+    model = VoxelModel.of(dictionary, index, _fitted(dictionary, fit, known), known, magnitude, source)
+    is_complex = np.iscomplexobj(series) or model.is_complex
     freedom = (1 + is_complex) * (model.n_columns - 1) - len(model.fitted)
     if noise is not None:
         noise = _positive("noise", np.broadcast_to(noise, shape) if np.ndim(noise) == 0 else noise, shape, voxels)
@@ -136,7 +150,7 @@ def refine(
         raise ValueError(f"noise must be given: {model.n_columns} numbers a voxel are too few to measure it")
     if not force and not (fit is None and isinstance(dictionary.tissue, Tissue)):
         _require_determined(model, series, voxels, noise, freedom)
-    found = fit_voxels(model, series, voxels, "refining" if progress else None)
+    found = fit_from_several(model, series, voxels, [index, *others], "refining" if progress else None)
     _warn_of_ends(model, found)
     residual = found.pop("residual")
     noise = _noise(model, residual, freedom) if noise is None else noise
@@ -230,6 +244,19 @@ def _warn_of_ends(model, found):
                 f"{values_of_range}: what else was fitted there is not to be trusted; a wider grid may hold theirs",
                 stacklevel=3,
             )
+
+
+def _starts(dictionary, starts, shape, voxels):
+    """Rows of the atoms that the refined voxels begin at beside their own, (starts, voxels)."""
+    if starts is None:
+        return np.empty((0, voxels.size), int)
+    n_atoms, starts = len(dictionary.norms), np.asarray(starts, int)
+    starts = of_shape("starts", starts, (len(starts), *shape), int).reshape(len(starts), np.prod(shape, dtype=int))[
+        :, voxels
+    ]
+    if ((starts < -1) | (starts >= n_atoms)).any():
+        raise ValueError(f"starts must be rows of the {n_atoms} atoms, or -1; got {starts.min()} to {starts.max()}")
+    return starts
 
 
 def _voxels(dictionary, maps, mask, shape):

@@ -1,20 +1,14 @@
 """The model of voxels that `refine` fits: signals of any parameters of tissue, and their derivatives."""
 
 import dataclasses
-import functools
-import itertools
 import warnings
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from ganmrf.dictionary.build import Dictionary
 from ganmrf.dictionary.magnitude import without_phase
-from ganmrf.physics.lowering import signal_dtype
-from ganmrf.physics.simulate import simulate_in_chunks
-from ganmrf.physics.simulate_many import batched_simulator, plan_n_states
-from ganmrf.physics.tissue import ORDERED_TIMES, Parameter, Tissue, parameters
+from ganmrf.dictionary.signal_sources import SignalSource, SimulatedSignals, longest_t2, ordered_times
+from ganmrf.physics.tissue import Parameter, Tissue, parameters
 
 # Fitted where nothing else is asked for: relaxation times, and of the others those of which the atoms have several.
 _TIMES, _WHERE_SEVERAL = ("t1", "t2"), ("fraction", "off_resonance")
@@ -23,9 +17,13 @@ _LONGEST_SHARE = 0.1  # of numbers without a unit, as the fraction of a pool and
 # Smaller steps are not taken: of logarithms and of numbers without a unit far below any error bar, of Hz below any
 # error bar and above the rounding of 500 Hz to float32.
 _CONVERGED, _CONVERGED_HZ = 1e-5, 1e-4
+# Of a frequency's range, where a source of signals says it: coarse atoms start a fit within a tenth of the range.
+_SHARE_OF_RANGE = 0.05
+# Of what is left of a column: a thousandth of the error bars that this stands for. Errors of other sources than the
+# simulator are larger, and where valleys are long many steps are saved.
+_LITTLE = 1e-6
+_ROUNDED = 1e-6  # relative; a value rounded to float32 is off by less, and still counts as inside
 _MARGIN = 2.0  # the fit may leave the dictionary's range of logarithmic parameters by this factor
-_T2_RATIO = 1.25  # between neighbouring T2 for which a number of states is chosen: a few per cent of the time
-_ACCURACY = 1e-4  # of signals, by truncating the states: the error shifts T1 and T2 by less than `_CONVERGED`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,11 +44,11 @@ class VoxelModel:
       most: those of ``high`` that tissue itself ends at, such as a fraction of 1; inf for all others, (params, 1).
       longest_step: (params, 1).
       settled: steps up to these are not taken, (params, 1).
+      little: share of a column's residual by which a step has to lower the residual to be taken; 0 asks for none.
       logarithmic: which steps are those of logarithms, (params,).
       of_pool_b: which parameters are those of a second pool, (params,).
       magnitude: whether the signals are magnitudes.
-      dtype: of the signals of frames, before a basis makes float64 or complex128 of it.
-      ladder: ascending T2, s, and the number of states that voxels of no longer one need, (2, steps).
+      source: of the signals.
     """
 
     dictionary: Dictionary
@@ -63,17 +61,23 @@ class VoxelModel:
     most: np.ndarray
     longest_step: np.ndarray
     settled: np.ndarray
+    little: float
     logarithmic: np.ndarray
     of_pool_b: np.ndarray
     magnitude: bool
-    dtype: np.dtype
-    ladder: np.ndarray
+    source: SignalSource
 
     @classmethod
-    def of(cls, dictionary: Dictionary, index, fitted, known, magnitude: bool) -> "VoxelModel":
+    def of(
+        cls, dictionary: Dictionary, index, fitted, known, magnitude: bool, source: SignalSource | None = None
+    ) -> "VoxelModel":
         """The model of voxels from the rows of their atoms, the names of what is fitted, and what else is known.
 
-        ``known`` is name -> values, (voxels,); all other parameters are those of the atoms.
+        ``known`` is name -> values, (voxels,); all other parameters are those of the atoms. ``source`` is the simulator
+        by default.
+
+        Raises:
+          ValueError: a parameter without a range, or a source that does not know it or what is known.
         """
         tissue, facts = dictionary.tissue, parameters(dictionary.tissue)
         fields = {name: each for name, each in vars(tissue).items() if each is not None}
@@ -83,14 +87,15 @@ class VoxelModel:
             for name in facts
             if name not in fitted and (name in atoms or name in known)
         }
-        ranges = np.array([_range(name, facts[name], atoms[name]) for name in fitted])
+        if source is not None:
+            _require_inside(source, dictionary, fitted, known)
+        given = {} if source is None else source.ranges
+        ranges = np.array([_range(name, facts[name], atoms[name], given.get(name)) for name in fitted])
         low, high, least, most, longest_step, settled = np.moveaxis(ranges, 1, 0)[..., None]
-        ends = {name: (least, most) for name, least, most in zip(fitted, low[:, 0], high[:, 0], strict=True)}
-        ends |= {name: _ends(each if each.size else _usual(name, atoms)) for name, each in known.items()}
-        t2, needed = _corners(type(tissue), ends)
-        sequence, profile = dictionary.sequence, dictionary.slice_profile
-        states = plan_n_states(sequence, needed, n_states=None, accuracy=_ACCURACY, slice_profile=profile)
-        signals = signal_dtype(sequence, needed, profile)
+        if source is None:
+            ends = {name: (least, most) for name, least, most in zip(fitted, low[:, 0], high[:, 0], strict=True)}
+            ends |= {name: _ends(each if each.size else _usual(name, atoms)) for name, each in known.items()}
+            source = SimulatedSignals.of(dictionary, ends)
         model = cls(
             dictionary=dictionary,
             fitted=fitted,
@@ -102,14 +107,13 @@ class VoxelModel:
             most=most,
             longest_step=longest_step,
             settled=settled,
+            little=_LITTLE if given else 0.0,
             logarithmic=np.array([facts[name].logarithmic for name in fitted]),
             of_pool_b=~np.isin(fitted, list(parameters(Tissue))),
             magnitude=magnitude,
-            dtype=np.zeros(0, signals).real.dtype if magnitude else signals,
-            ladder=np.stack([t2, states[:: len(states) // t2.size]]),
+            source=source,
         )
-        start = np.clip(np.stack([atoms[name][index] for name in fitted]), low, high)
-        return dataclasses.replace(model, start=model._ordered(start, np.arange(len(index))))
+        return model.started_at(index, slice(None))
 
     @property
     def n_columns(self) -> int:
@@ -117,39 +121,40 @@ class VoxelModel:
         return self.dictionary.fingerprints.shape[1]
 
     @property
+    def is_complex(self) -> bool:
+        """Whether the signals are complex."""
+        return not self.magnitude and np.issubdtype(self.source.dtype, np.complexfloating)
+
+    @property
     def longest_t2(self) -> np.ndarray:
         """The longest T2 of each voxel's pools where it starts, s, (voxels,)."""
-        return _longest_t2(self._fields(self.start, slice(None)))
+        return longest_t2(self._fields(self.start, slice(None)))
 
     def part(self, rows) -> "VoxelModel":
         """The model of some of the voxels."""
         known = {name: each[rows] for name, each in self.known.items()}
         return dataclasses.replace(self, start=self.start[:, rows], known=known)
 
+    def started_at(self, index, rows) -> "VoxelModel":
+        """The model of the voxels ``rows``, where each starts at another atom, ``index``, in what is fitted."""
+        part, atoms = self.part(rows), self.dictionary.tissue
+        values = [np.broadcast_to(getattr(atoms, name), atoms.shape)[index].astype(float) for name in self.fitted]
+        start = np.clip(np.stack(values), self.low, self.high)
+        return dataclasses.replace(part, start=part._ordered(start, slice(None)))
+
     def signals(self, values, rows, mesh) -> np.ndarray:
         """Signals of the voxels ``rows`` for M0 = 1, at these values, and their derivatives by steps.
 
         Float64 or complex128, (rows, 1 + params, columns).
         """
-        sequence, profile, basis = self.dictionary.sequence, self.dictionary.slice_profile, self.dictionary.basis
         kind, fields = type(self.dictionary.tissue), self._fields(values, rows)
         names = [name for name in parameters(kind) if name in fields]
         # Voxels may share an atom.
         distinct, copies = np.unique(np.stack([fields[name] for name in names]), axis=1, return_inverse=True)
-        fields = dict(zip(names, distinct, strict=True))
-        step = np.minimum(np.searchsorted(self.ladder[0], _longest_t2(fields)), self.ladder.shape[1] - 1)
-        states = self.ladder[1, step].astype(np.int32)
         with warnings.catch_warnings():  # of pools that a step names the other way than by convention
             warnings.simplefilter("ignore")
-            tissue = kind(**fields)
-        simulate = batched_simulator(derivatives_by(self.fitted), sequence, tissue, profile, states)
-        signals = None
-        for places, results in simulate(np.arange(step.size), mesh):
-            for n, each in enumerate(results):
-                each = each.astype(np.result_type(each, float)) if basis is None else each @ basis
-                if signals is None:
-                    signals = np.empty((step.size, 1 + len(values), self.n_columns), each.dtype)
-                signals[places, n] = each
+            tissue = kind(**dict(zip(names, distinct, strict=True)))
+        signals = self.source.signals(tissue, self.fitted, mesh)
         if self.magnitude:
             signals = without_phase(signals)
         return signals[copies.ravel()]
@@ -172,19 +177,19 @@ class VoxelModel:
         return target, (np.abs(change) > self.settled).any(axis=0)
 
     def held(self, values, step) -> np.ndarray:
-        """Which parameters are at an end of tissue, or those of pool b of their range, that the step would leave.
+        """Which parameters are at an end of tissue that the step would leave, (params, rows).
 
-        (params, rows).
+        Those of pool b, and all where the source of signals ends, are also held at ends of their range.
         """
-        of_pool_b = self.of_pool_b[:, None]
-        low, high = np.where(of_pool_b, self.low, self.least), np.where(of_pool_b, self.high, self.most)
+        to_ends = self.of_pool_b[:, None] | bool(self.source.ranges)
+        low, high = np.where(to_ends, self.low, self.least), np.where(to_ends, self.high, self.most)
         return ((values == low) & (step < 0)) | ((values == high) & (step > 0))
 
     def inside(self, values, rows) -> np.ndarray:
         """Where all values are away from the ends of their ranges that are none of tissue itself, (rows,)."""
         above, below = (values > self.low) | (values == self.least), (values < self.high) | (values == self.most)
         fields, found = self._fields(values, rows), (above & below).all(axis=0)
-        for longer, shorter in _ordered_times(fields):
+        for longer, shorter in ordered_times(fields):
             if {longer, shorter} & {*self.fitted}:
                 found &= fields[shorter] < fields[longer]
         return found
@@ -197,7 +202,7 @@ class VoxelModel:
     def _ordered(self, values, rows):
         """Values of which no T2 is above the T1 of its pool: where both are fitted, T2 gives way."""
         fields = self._fields(values, rows)
-        for longer, shorter in _ordered_times(fields):
+        for longer, shorter in ordered_times(fields):
             if shorter in self.fitted:
                 values[self.fitted.index(shorter)] = np.minimum(fields[longer], fields[shorter])
             elif longer in self.fitted:
@@ -205,8 +210,35 @@ class VoxelModel:
         return values
 
 
-def _range(name: str, parameter: Parameter, atoms):
-    """What `VoxelModel` has for a fitted parameter: low, high, least, most, longest_step and settled."""
+def _require_inside(source, dictionary, fitted, known):
+    """Raises `ValueError` for what a source of signals does not know; ``known`` is name -> values of the voxels."""
+    if not np.array_equal(source.basis, dictionary.basis):
+        raise ValueError(
+            "the source of signals has another basis than the dictionary: one prepared sequence makes both"
+        )
+    for name in fitted:
+        low, high = source.ranges.get(name, (0.0, 0.0))
+        if low == high:
+            raise ValueError(f"--fit={name}: the generator has no axis for {name}: give it as known, or leave it out")
+    for name, values in known.items():
+        if name not in source.ranges:
+            raise ValueError(f"known {name}: the generator has no axis for {name}, and no value other than none")
+        low, high = source.ranges[name]
+        margin = _ROUNDED * max(abs(low), abs(high))
+        if outside := np.count_nonzero((values < low - margin) | (values > high + margin)):
+            raise ValueError(
+                f"known {name} is outside the generator's {low:.4g} to {high:.4g} in {outside} of {values.size} "
+                f"voxels, from {values.min():.4g} to {values.max():.4g}: nothing is extrapolated"
+            )
+
+
+def _range(name: str, parameter: Parameter, atoms, given: tuple[float, float] | None):
+    """What `VoxelModel` has for a fitted parameter: low, high, least, most, longest_step and settled.
+
+    ``given`` is the range that a source of signals has; None takes that of the atoms, and more.
+    """
+    if given is not None:
+        return _given_range(parameter, *given)
     levels = np.unique(atoms)
     if parameter.logarithmic:
         levels = levels[levels > 0]
@@ -223,38 +255,25 @@ def _range(name: str, parameter: Parameter, atoms):
     low, high = levels[0] - half[0], min(levels[-1] + half[-1], parameter.most)
     if not parameter.signed:
         low = max(low, parameter.least if parameter.may_be_least else levels[0] / _MARGIN)
-    least = low if parameter.may_be_least and low == parameter.least else -np.inf
-    most = high if high == parameter.most else np.inf
+    least, most = _ends_of_tissue(parameter, low, high)
     # Off-resonance has ridges, on whose other side there is another minimum.
     steps = (half.max(), _CONVERGED_HZ) if parameter.unit else (_LONGEST_SHARE, _CONVERGED)
     return low, high, least, most, *steps
 
 
-def _corners(kind, ends):
-    """Ascending T2, and tissue at the ends of all other parameters at each of them in turn.
-
-    ``ends`` are the smallest and the largest value of each parameter. The times of pool b are cut off where they would
-    be longer than those which they have to be shorter than: the T2 stands for the longest of a voxel.
-    """
-    names = [shorter for _, shorter in _ordered_times(ends)]
-    low, high = (max(ends[name][end] for name in names) for end in (0, 1))
-    t2 = high / _T2_RATIO ** np.arange(np.log(high / low) / np.log(_T2_RATIO) + 1)[::-1]
-    others = [name for name in parameters(kind) if name in ends and name != "t2"]
-    longest, *values = np.transpose(list(itertools.product(t2, *({*ends[name]} for name in others))))
-    fields = dict(zip(others, values, strict=True)) | {"t2": longest}
-    for longer, shorter in _ordered_times(fields):
-        fields[shorter] = np.minimum(fields[shorter], longest)
-        fields[longer] = np.maximum(fields[longer], fields[shorter])
-    return t2, kind(**fields)
+def _given_range(parameter, low, high):
+    """`_range` where a source has signals from ``low`` to ``high``."""
+    if parameter.logarithmic:
+        # Below its offset nothing changes, and 0 has no logarithm.
+        return low or parameter.offset, high, -np.inf, np.inf, _LONGEST_STEP, _CONVERGED
+    steps = (_SHARE_OF_RANGE * (high - low), _CONVERGED_HZ) if parameter.unit else (_LONGEST_SHARE, _CONVERGED)
+    return low, high, *_ends_of_tissue(parameter, low, high), *steps
 
 
-def _longest_t2(fields):
-    return np.max([fields[shorter] for _, shorter in _ordered_times(fields)], axis=0)
-
-
-def _ordered_times(fields):
-    """Pairs of fields of which the second does not exceed the first."""
-    return [pair for pair in ORDERED_TIMES if pair[1] in fields]
+def _ends_of_tissue(parameter, low, high):
+    """``least`` and ``most`` of `VoxelModel`."""
+    least = low if parameter.may_be_least and low == parameter.least else -np.inf
+    return least, high if high == parameter.most else np.inf
 
 
 def _usual(name, atoms):
@@ -275,27 +294,3 @@ def fitted_parameters(dictionary: Dictionary, known=()) -> tuple[str, ...]:
     fields = {name: each for name, each in vars(dictionary.tissue).items() if each is not None}
     several = [name for name in _WHERE_SEVERAL if name in fields and np.ptp(fields[name])]
     return tuple(name for name in fields if name in (*_TIMES, *several) and name not in known)
-
-
-@functools.cache  # compiled programs are known by their function
-def derivatives_by(names: tuple[str, ...]):
-    """A function of `batched_simulator`: signals and their derivatives by parameters, of logarithmic ones by logarithm.
-
-    Each is (voxels, frames), in the order of ``names``, fields of the tissue that are (voxels,). Differentiation is in
-    forward mode: unlike in `simulate_with_tangents`, one compiled program serves every number of states.
-    """
-
-    def signal_and_derivatives(sequence, tissue, slice_profile, **form):
-        def signal(values):
-            tissue_there = dataclasses.replace(tissue, **dict(zip(names, values, strict=True)))
-            return simulate_in_chunks(sequence, tissue_there, slice_profile, **form)
-
-        facts, values = parameters(tissue), [getattr(tissue, name) for name in names]
-        each = zip(names, values, strict=True)
-        steps = jnp.stack([value if facts[name].logarithmic else jnp.ones_like(value) for name, value in each])
-        directions = jnp.eye(len(names), dtype=steps.dtype)[:, :, None] * steps[None]
-        along = jax.vmap(lambda direction: jax.jvp(signal, (values,), (list(direction),)), out_axes=(None, 0))
-        signals, derivatives = along(directions)
-        return signals, *derivatives
-
-    return signal_and_derivatives
