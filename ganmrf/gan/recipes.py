@@ -148,14 +148,14 @@ PRESETS = {
     # that sees them whitened can, and pulls the harder the smaller a coefficient is: this is the least power of ten for
     # lambda at which the error before the refit is that of regression.
     "gan": Recipe(adversarial_weight=1.0, whiten=True, reconstruction_weight=1e6),
-    # The same against two other losses, each with what usually bounds its discriminator. Slopes of 1 at most pull less.
+    # The same, lambda too, against two other losses, each with what usually bounds its discriminator.
     "hinge": Recipe(
         adversarial_weight=1.0,
         adversarial_loss="hinge",
         spectral_norm=True,
         r1_weight=0.0,
         whiten=True,
-        reconstruction_weight=1e4,
+        reconstruction_weight=1e6,
     ),
     "wasserstein": Recipe(
         adversarial_weight=1.0,
@@ -163,7 +163,7 @@ PRESETS = {
         slope_weight=10.0,  # of the reference, for all of its experiments
         r1_weight=0.0,
         whiten=True,
-        reconstruction_weight=1e4,
+        reconstruction_weight=1e6,
     ),
     # The paper leaves open the dimension of z, the range of the inputs, the scale of the fingerprints, the initialiser,
     # whether the l1 norm is a sum over the frames or their mean, and the number of steps, of which its 8 hours of
