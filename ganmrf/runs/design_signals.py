@@ -26,6 +26,7 @@ SPREAD = 1.5  # standard deviation of what is added to the parameters of sequenc
 STATED = 0.05  # share by which bounds by anchors may differ from the simulator's without a warning
 _ACCURACY = 1e-3  # of signals while a design is under way; its result is evaluated with all states that matter
 # In a full slice each position takes time: this is the error of the longest T2, of CSF, and others have a tenth of it.
+# Anchors are few, and weights spread the error of those of longest T2 over all tissue: they keep the other one.
 _SLICE_ACCURACY = 1e-2
 _CLOSE = 0.01  # share by which bounds may differ where fewer anchors are to be enough
 _USELESS = 0.5  # and where a search would go astray
@@ -52,17 +53,18 @@ def signal_model(
     slice_profile, names = config.simulation.slice_profile(), config.unknown
     form = {"slice_profile": slice_profile, "parameters": names}
     if config.generator is None and not config.own_anchors:
-        return simulator_model(n_states=_enough_states(start, tissue, slice_profile), **form)
+        n_states = _enough_states(start, tissue, slice_profile, _SLICE_ACCURACY)
+        return simulator_model(n_states=n_states, **form)
     drawn = _drawn(parametrisation, config, 2 + _SEQUENCES)
     if config.own_anchors:
         scales = np.linspace(*_SCALES, _SEQUENCES)
         scaled = [_with_flips(each, scale) for each, scale in zip(drawn[2:], scales, strict=True)]
         own = own_anchors(scaled, [start, drawn[0]], tissue, n_anchors=_OWN[-1], seed=config.seed, **form)
-        n_states = _enough_states(start, own.anchors, slice_profile)
+        n_states = _enough_states(start, own.anchors, slice_profile, _ACCURACY)
         models = [own.model(size, n_states=n_states) for size in _OWN if size <= own.anchors.size]
     else:
         generator = read_generator(config, start, slice_profile)
-        n_states = _enough_states(start, generator.anchors, slice_profile)
+        n_states = _enough_states(start, generator.anchors, slice_profile, _ACCURACY)
         shared = {"parameters": names, "n_states": n_states}
         with _naming(config.generator):
             models = [generator_model(generator, tissue, n_anchors=size, **shared) for size in generator.sizes]
@@ -104,12 +106,12 @@ def _judge(config, model, found):
         warnings.warn(f"{name}: {words}", stacklevel=2)
 
 
-def _enough_states(start, tissue, slice_profile):
-    """States for the start while a search is under way, of the longest T2."""
+def _enough_states(start, tissue, slice_profile, in_slice):
+    """States for the start while a search is under way, of the longest T2; ``in_slice`` is the error in a slice."""
     tissue = jax.tree.map(np.asarray, tissue.ravel())
     n_states = int(np.max(sufficient_n_states(start, slowest_t2(tissue), _ACCURACY, slice_profile)))
     if isinstance(slice_profile, FullSlice):
-        needed = n_states_of_boxes(start, [tissue], accuracy=_SLICE_ACCURACY, slice_profile=slice_profile)[0]
+        needed = n_states_of_boxes(start, [tissue], accuracy=in_slice, slice_profile=slice_profile)[0]
         n_states = min(n_states, needed)
     return n_states
 
