@@ -90,7 +90,7 @@ def result_table(rows: list[dict], config) -> Table:
         f"Relative L2 error of unit fingerprints of {config.held_out} tissues that nothing was trained on; bias of "
         f"fits of {names} and M0 over their standard deviation at a signal-to-noise ratio of {config.snr:g}, for "
         f"{config.biased} of them, median and 95 % quantile; seeds {', '.join(map(str, config.seeds))}. Core-seconds "
-        "are with compiling. The judge is the discriminator; its share is how hard it pulls at the generated "
+        "are with compiling. The discriminator's share is how hard it pulls at the generated "
         "fingerprints, over how hard the simulated ones do."
     )
     return Table(columns, lines, caption)
