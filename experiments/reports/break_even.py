@@ -54,7 +54,7 @@ def break_even_section(cases: Mapping[str, CaseCosts], paper: tuple[float, float
         f"slice-corrected dictionary took hours. Were that one hour, {hours:g} dictionaries of one sequence would pay "
         f"for the training. {here}"
     )
-    said = [f"{_first_upper(name)}: {_verdict(costs)}" for name, costs in cases.items()]
+    said = [verdict(name, costs) for name, costs in cases.items()]
     return Section(
         "When does a generator pay?",
         "\n\n".join([text, hoped, *said]),
@@ -73,6 +73,12 @@ def break_even_table(name: str, costs: CaseCosts) -> Table:
     return Table(_COLUMNS, rows, _first_upper(name))
 
 
+def verdict(name: str, costs: CaseCosts) -> str:
+    """When the generators of a case pay, in words."""
+    said = "; ".join(_paid(each, cost, costs.simulate) for each, cost in costs.generators.items())
+    return f"{_first_upper(name)}: simulated in {costs.simulate:.2g} core-seconds. What pays, and when: {said}."
+
+
 def _lines(costs, best):
     """Lines of `break_even_figure` for a case."""
     lines = {"simulated": (0.0, costs.simulate)}
@@ -81,12 +87,6 @@ def _lines(costs, best):
         if name == best:
             lines[_ANEW] = (0.0, cost.making + cost.each)
     return lines
-
-
-def _verdict(costs):
-    """When the generators of a case pay, in words."""
-    said = "; ".join(_paid(name, cost, costs.simulate) for name, cost in costs.generators.items())
-    return f"simulated in {costs.simulate:.2g} core-seconds. What pays, and when: {said}."
 
 
 def _paid(name, cost: GeneratorCost, simulate: float):

@@ -4,7 +4,7 @@ import numpy as np
 
 from experiments.evaluation.generator import REFIT
 from experiments.evaluation.reproduction_runs import best_name
-from experiments.reports.break_even import break_even_section
+from experiments.reports.break_even import break_even_section, verdict
 from experiments.reports.generator import (
     error_section,
     fingerprint_picture,
@@ -83,6 +83,7 @@ def _summary(settings, results):
         for name, evaluation in results.paper.items()
     )
     better = next(iter(own.maps.values()))[own.shown]
+    of_own = {name: each for name, each in results.break_even.items() if each.atoms == len(own.reference.outside)}
     return (
         f"The paper's network and recipe, trained for {last['step']} steps ({last['core_seconds']:.0f} core-seconds of "
         f"the paper's {_PAPER_HOURS:g} hours), on dictionaries of {_slice(settings)}. Maps of a digital brain "
@@ -90,6 +91,7 @@ def _summary(settings, results):
         f"these RRMSE of T1 / T2: {rrmse}. The paper's scan was in vivo, undersampled and of another brain: its "
         f"numbers stand beside ours, not against them. Of {_words(results, 'own')}, {own.shown}, gives "
         f"{_per_cent(better)} %, after {results.runs['generator'].rows[-1]['core_seconds']:.0f} core-seconds."
+        + "".join(f"\n\n{verdict(name, costs)}" for name, costs in of_own.items())
     )
 
 
