@@ -141,7 +141,7 @@ def require_pulse_durations(sequence, tissue):
             require_durations("Played.pulse_duration", None)
 
 
-def lower_slice(slice_profile, sequence, tissue, n_states=None, *, padded: bool = False, common_b1: bool = False):
+def lower_slice(slice_profile, sequence, tissue, n_states=None, *, padded: bool = False, **batches):
     """What engines take in place of a model of a slice: its positions, of a `FullSlice` or `PartitionedSlice`.
 
     Args:
@@ -150,7 +150,7 @@ def lower_slice(slice_profile, sequence, tissue, n_states=None, *, padded: bool 
       tissue: voxels, of which only B1, and whether they are on resonance, counts.
       n_states: of a full slice, the states of a phase graph that its positions are as good as.
       padded: whether arrays of a full slice have one of few sizes.
-      common_b1: of a full slice, whether the voxels of a batch have the B1 of its first one.
+      batches: of a full slice, ``common_b1`` and ``lanes`` of `FullPositions`.
 
     Raises:
       ValueError: flip angle times B1 beyond `LARGEST_ANGLE`.
@@ -167,7 +167,7 @@ def lower_slice(slice_profile, sequence, tissue, n_states=None, *, padded: bool 
         return partitioned_positions(slice_profile, mirrored, dtype)
     n = n_positions(slice_profile, n_states, max(max(train.turns) for train in trains))
     positions = full_positions(slice_profile, n, mirrored, padded, dtype)
-    return dataclasses.replace(positions, common_b1=common_b1)
+    return dataclasses.replace(positions, **batches)
 
 
 def require_within_largest(angle):

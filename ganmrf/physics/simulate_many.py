@@ -35,6 +35,9 @@ _BUCKET_RATIO = 1.25
 # of a grid of off-resonances take least time.
 _BATCHES_A_CALL, _BATCHES_OF_A_GRID = 8, 16
 _FEWEST_SHIFTS = 12  # off-resonances of a grid that make a batch: fewer would leave lanes empty
+# Voxels of a batch in a full slice where there are some hundreds of few B1: a third of the time of the usual number,
+# whose batches would be half empty, or as dear as the most expensive of their B1.
+_FEW_LANES = 32
 _WORTH_B1 = 8  # so many times as long a batch of voxels takes that each have a B1 of their own, in a full slice
 _BYTES_A_VOXEL = 100  # of tissue, norms and numbers of states, and of the order in which voxels are simulated
 
@@ -84,9 +87,9 @@ def simulate_few(
     signals = empty_signals(sequence, tissue, slice_profile)
     needed = sufficient_n_states(sequence, slowest_t2(tissue), accuracy, slice_profile)
     if in_slice:  # a batch has the positions of its most expensive voxel, and takes as long with one as with all lanes
-        order = np.argsort(-needed, kind="stable")
-        needed[order] = needed[order[np.arange(needed.size) // lanes * lanes]]
-        simulate_all(signals.__setitem__, simulate_in_chunks, sequence, tissue, slice_profile, needed, False)
+        needed = _most_of_batches(needed, np.broadcast_to(tissue.b1, tissue.shape), _FEW_LANES)
+        form = {"progress": False, "lanes": _FEW_LANES}
+        simulate_all(signals.__setitem__, simulate_in_chunks, sequence, tissue, slice_profile, needed, **form)
         return signals
     slice_profile = lower_slice(slice_profile, sequence, tissue)
     sequence, slice_profile = jax.tree.map(np.asarray, (sequence, slice_profile))
@@ -96,6 +99,19 @@ def simulate_few(
 
     simulate_by_n_states(simulate, needed, lanes // 2, signals)  # all workers wait for the longest batch: a short one
     return signals
+
+
+def _most_of_batches(n_states, b1, lanes):
+    """For each voxel the largest number of states in its batch of ``lanes``: alike in states, and of one B1 if few."""
+    values, run = np.unique(b1, return_inverse=True)
+    if len(values) * lanes > n_states.size:  # batches of one B1 would be half empty
+        run = np.zeros(n_states.size, int)
+    order = np.lexsort((-n_states, run))
+    place = np.arange(n_states.size) - np.searchsorted(run[order], run[order])
+    first = np.arange(n_states.size) - place % lanes
+    most = np.empty_like(n_states)
+    most[order] = n_states[order[first]]
+    return most
 
 
 def plan_n_states(sequence: PulseSequence, voxels: Tissue, *, n_states, accuracy, slice_profile) -> np.ndarray:
@@ -146,6 +162,7 @@ def _simulator(simulation, batching):
             size = lanes or _batch_size(len(call[0]), mesh.size)
             needed = [int(batching.n_states[rows[batch[0]]]) for batch in call]
             form = {"padded": lanes is not None, "common_b1": batching.common_b1}
+            form["lanes"] = lanes if batching.full_slice else None
             lowered = lower_slice(batching.slice_profile, sequence, voxels, needed[0], **form)
             idle = _together(lanes, n_shifts, mesh.size) - len(call)  # one shape for all calls
             simulated, parts = zip(*(_simulated(rows[batch], size, n_shifts) for batch in call), strict=True)
@@ -175,11 +192,12 @@ class _Batching(NamedTuple):
     common_b1: bool
 
     @classmethod
-    def of(cls, sequence, voxels, slice_profile, n_states) -> "_Batching":
-        """The batching of `batched_simulator`'s arguments."""
+    def of(cls, sequence, voxels, slice_profile, n_states, few_lanes: int | None = None) -> "_Batching":
+        """The batching of `batched_simulator`'s arguments; ``few_lanes`` are those of a batch in a full slice."""
         sequence, voxels = jax.tree.map(np.asarray, (as_played(sequence, voxels), voxels))
         full_slice = form_of(sequence, voxels, slice_profile) == SLICE
         lanes, n_shifts = _lanes(sequence, voxels, slice_profile)
+        lanes = few_lanes if few_lanes and lanes and full_slice else lanes
         grouped = _groups(voxels, n_states, lanes, full_slice)
         return cls(sequence, voxels, slice_profile, n_states, lanes, n_shifts, full_slice, *grouped)
 
@@ -278,12 +296,13 @@ def require_signal_memory(n_voxels: int, n_columns: int, dtype=np.float32):
     require_memory(needed, f"an array of {n_voxels} signals of {n_columns} numbers", advice)
 
 
-def simulate_all(store, simulation, sequence, voxels, slice_profile, n_states, progress):
+def simulate_all(store, simulation, sequence, voxels, slice_profile, n_states, progress, lanes=None):
     """Runs `batched_simulator` for all ``voxels``, on every device and core.
 
-    ``store`` is called with indices of voxels and their results, from several threads.
+    ``store`` is called with indices of voxels and their results, from several threads. In a full slice a batch has
+    ``lanes`` voxels, or the usual number.
     """
-    batching, meshes_of_workers = _Batching.of(sequence, voxels, slice_profile, n_states), meshes()
+    batching, meshes_of_workers = _Batching.of(sequence, voxels, slice_profile, n_states, lanes), meshes()
     simulate, in_calls = (
         _simulator(simulation, batching),
         batching.calls(np.arange(voxels.size), meshes_of_workers[0].size),

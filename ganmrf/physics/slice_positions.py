@@ -46,6 +46,7 @@ class FullPositions:
       n_blocks: blocks of `BLOCK` positions that count; what is beyond fills the arrays.
       mirrored: whether each position also stands for that on the other side of the slice, static.
       common_b1: whether the voxels of a batch have the B1 of its first one, static.
+      lanes: voxels of a batch, static; None for the usual number.
     """
 
     polynomials: np.ndarray | jax.Array
@@ -54,6 +55,7 @@ class FullPositions:
     n_blocks: np.ndarray | jax.Array
     mirrored: bool = dataclasses.field(metadata={"static": True})
     common_b1: bool = dataclasses.field(default=False, metadata={"static": True})
+    lanes: int | None = dataclasses.field(default=None, metadata={"static": True})
 
     @property
     def is_real(self) -> bool:

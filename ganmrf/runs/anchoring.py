@@ -45,7 +45,7 @@ _TABLE_BLOCK = 4096  # atoms of a table that are simulated, and kept, at a time
 # Of two axes, of three, and of more or with a frequency.
 _ANCHORS, _WIDTH, _DEPTH, _STEPS = (
     (96, 256, 512),
-    (128, RECIPE.width, 384),
+    (128, RECIPE.width, 320),
     (3, RECIPE.depth, 5),
     (*2 * [RECIPE.steps], 6000),
 )

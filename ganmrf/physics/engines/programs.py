@@ -40,7 +40,7 @@ def kernel_lanes(sequence, tissue, slice_profile=None) -> int | None:
     if form == ISOCHROMAT:
         return ISOCHROMAT_LANES
     if form == SLICE:
-        return SLICE_LANES
+        return getattr(slice_profile, "lanes", None) or SLICE_LANES
     # 256 bytes a state: p, q and z of about a hundred states, and their buffers, fit the second-level cache.
     real = jnp.result_type(*jax.tree.leaves((sequence, tissue))).itemsize
     return 256 // ((2 * real if form == COMPLEX else real) * n_pools(tissue)[0])
