@@ -34,7 +34,7 @@ def anchors_of(box, family="fisp"):
 
 
 def untrained_trunk(anchor_set):
-    """A trunk of random hidden layers, whose output layer is solved for: accurate to some 1e-3."""
+    """A trunk of random hidden layers, whose output layer is solved for: accurate to some hundredths."""
     recipe = dataclasses.replace(RECIPE, width=96, depth=2)
     data = trunk_data(anchor_set, anchor_set.features_of(anchor_set.validation))
     return trunk_generator(anchor_set, finish_trunk(anchor_set, recipe, init_state(recipe, data).params, 0, 1024))
@@ -51,8 +51,9 @@ def trunk(anchor_set):
 
 
 @pytest.fixture(scope="module")
-def prepared(trunk):
-    return prepare(trunk, SEQUENCE, allow_error=1.0)
+def prepared(anchor_set):
+    """By radial basis functions, whose errors are far below the noise of what is fitted."""
+    return prepare(radial_generator(anchor_set), SEQUENCE, allow_error=1.0)
 
 
 @pytest.fixture(scope="module")
@@ -145,8 +146,7 @@ def test_noisy_voxels_scatter_as_the_simulators_bound_says(prepared, voxels):
 def test_nothing_is_extrapolated(prepared):
     outside = Tissue(np.array([4.0, 1.0]), np.array([0.1, 0.1]))
     signals = np.asarray(simulate(SEQUENCE, outside))
-    with pytest.warns(UserWarning, match="end of the range"):
-        found = continuous_maps(prepared, signals, axis=-1, noise=1e-3, force=True)
+    found = continuous_maps(prepared, signals, axis=-1, known={"b1": 1.0}, noise=1e-3, force=True)
     assert found.t1[0] <= 2.5
     assert np.isinf(found.t1_std[0])
     assert np.isfinite(found.t1_std[1])
