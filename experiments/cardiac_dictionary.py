@@ -148,7 +148,7 @@ def _report(config, path, dictionary, cardiac, words):
     else:
         caption += ", simulated and generated; below, the difference"
         if dictionary.basis is not None:
-            compared = compared @ dictionary.basis.T
+            compared = compared @ dictionary.basis.conj().T
         profile = dictionary.slice_profile
         truth = build_dictionary(dictionary.sequence, tissue.rows(shown), slice_profile=profile, accuracy=1e-5)
         figure = fingerprint_figure(truth.fingerprints, names, overlay=compared)

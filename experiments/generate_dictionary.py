@@ -26,7 +26,7 @@ from ganmrf.dictionary.npz import check_size, save_dictionary, save_dictionary_i
 from ganmrf.gan.generate import generate
 from ganmrf.progress import Progress
 from ganmrf.runs.configs import PreparationConfig, SimulationConfig
-from ganmrf.runs.slices import OF_SLICE
+from ganmrf.runs.slices import OF_SLICE, slice_words
 from ganmrf.settings import configuration, group, setting
 
 _BLOCK = 32768  # atoms in memory: 131 MB of 1000 frames
@@ -93,7 +93,7 @@ def _of_any_sequence(generator, config, given, tissue):
     prepared = config.preparation.prepare(generator, sequence, **slices)
     if config.compressed:
         check_size(config.output, tissue.size, prepared.basis.shape[1])
-    print(prepared.summary())
+    print(f"{prepared.summary()}\nAssumed is {slice_words(prepared.slice_profile)}")
     if not generator.model.any_tissue:  # a table's weights are those of all its atoms
         tissue = generator.weights(tissue, prepared.n_anchors)
     keywords = {"compressed": config.compressed, "allow_extrapolation": True}

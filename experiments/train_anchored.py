@@ -26,6 +26,7 @@ from ganmrf.report.anchored_figures import accuracy_figure, anchor_figure
 from ganmrf.report.html import Picture, Section, Table, write_report
 from ganmrf.report.training_figures import training_figure
 from ganmrf.runs.anchoring import RADIAL, AnchoredConfig, anchored_as, make_in_folder
+from ganmrf.runs.slices import slice_words
 from ganmrf.settings import configuration, group, setting
 
 
@@ -59,7 +60,8 @@ def main(config: Config, given: frozenset[str]):
     words = "Relative L2 error of unit fingerprints: tissues and sequences that nothing was learned from."
     table = Table(columns, cells, words)
     print(table.text())
-    print(f"made in {made.core_seconds:.0f} core-seconds: {workdir / 'generator.npz'}")
+    began = ", with those of the generator that it began with" if made.config.start else ""
+    print(f"made in {made.core_seconds:.0f} core-seconds{began}: {workdir / 'generator.npz'}")
     _write_report(workdir / "report.html", made, errors, table)
     print(f"report: {workdir / 'report.html'}")
 
@@ -80,10 +82,11 @@ def _write_report(path, made, errors, table):
         sections.append(Section("Training", figures=[Picture(figure, words)]))
     write_report(
         path,
-        title=f"A generator for sequences of kind {made.generator.family}",
+        title=f"A generator for sequences of kind {made.generator.family}, tissue of kind {made.generator.box.kind}",
         summary=(
             f"Weights of kind {kind} over {', '.join(FACTS[name].name for name in made.generator.box.names)}, made in "
-            f"{made.core_seconds:.0f} core-seconds. With {size} anchors the mean error on unseen sequences is "
+            f"{made.core_seconds:.0f} core-seconds{' (those of its start too)' if made.config.start else ''}. In "
+            f"{slice_words(made.generator.slice_profile)}, with {size} anchors, the mean error on unseen sequences is "
             f"{best['mean']:.1e}; 99 % of the tissues are below {best['quantile_99']:.1e}, the largest is "
             f"{best['worst']:.1e}."
         ),

@@ -7,10 +7,10 @@ Example::
 One voxel with noise is scanned in pieces. Before each piece 100 continuations (ten preparations times ten trains of
 flip angles) are simulated for the carried tissues, from their magnetisation on, and the one after which variance times
 time is expected to be least is played. Carried are the anchors of ``--generator``, or without it the atoms themselves
-and two tissues more for each derivative. Beside it stand the published schedule; a design of the same pieces that is
-made beforehand, for all tissues; and one that is made for the tissue itself, which nobody can know: what adapting could
-gain at most. Variance per second is told by the Cramer-Rao bound of the scans that were played, and by fits of their
-data.
+and two tissues more for each derivative. Beside it stand as many frames of the published schedule, from its first; a
+design of the same pieces that is made beforehand, for all tissues; and one that is made for the tissue itself, which
+nobody can know: about what adapting could gain. Variance per second is told by the Cramer-Rao bound of the scans that
+were played, and by fits of their data.
 """
 
 import functools

@@ -160,14 +160,15 @@ def _generated(config, generator: AnchoredGenerator, scan, grid) -> tuple[Dictio
 
 
 def _means(rows):
-    """Rows of the rhythms of a kind as one: root mean squares of bias and spread."""
+    """Rows of the rhythms of a kind as one: mean of bias, root mean square of spread."""
     found = []
     keys = dict.fromkeys((row["rhythm"], row["tissue"], row["dictionary"]) for row in rows)
     for rhythm, tissue, dictionary in keys:
         facts = {"rhythm": rhythm, "tissue": tissue, "dictionary": dictionary}
         own = chosen(rows, **facts)
-        names = [f"{each}_{what}" for each in ("t1", "t2") for what in ("bias", "spread")]
-        values = {name: float(np.sqrt(np.mean([row[name] ** 2 for row in own]))) for name in names}
+        values = {f"{each}_bias": float(np.mean([row[f"{each}_bias"] for row in own])) for each in ("t1", "t2")}
+        for name in ("t1_spread", "t2_spread"):
+            values[name] = float(np.sqrt(np.mean([row[name] ** 2 for row in own])))
         found.append(facts | values | {"seconds": float(np.median([row["seconds"] for row in own]))})
     return found
 

@@ -21,6 +21,7 @@ from ganmrf.dictionary.refine import Refined, refine
 from ganmrf.parallel import one_blas_thread, run_chunks
 from ganmrf.physics.tissue import ORDERED_TIMES, TissueModel
 from ganmrf.physics.tissue_box import TissueBox
+from ganmrf.pytrees import require
 
 _ATOMS = 4096  # to start from: five along each of five axes, from which steps lead to the bottom of the valley
 _APART = 0.25  # of the range of an axis: atoms nearer than this to each other along all axes start in the same valley
@@ -72,7 +73,8 @@ def continuous_maps(
 
     Args:
       prepared: the sequence that was scanned, prepared for a generator; no table.
-      images: real or complex series, frames along ``axis``; or coefficients in ``prepared.basis``.
+      images: real or complex series, frames along ``axis``; or coefficients in ``prepared.basis``. Magnitudes
+        are fitted as if they were real signals, and give wrong maps.
       mask: voxels to fit, boolean, of the spatial shape; all that have a signal by default.
       axis: of the frames in ``images``.
       known: name -> number, or map of the spatial shape, SI, of axes of the box that are not fitted.
@@ -115,6 +117,8 @@ def find_starts(
     images = frames_first(prepared.generate(box.corner(), compressed=True), images, axis)
     shape = images.shape[1:]
     mask = images.any(axis=0) & (True if mask is None else of_shape("mask", mask, shape, bool))
+    if unfit := np.count_nonzero(~np.isfinite(images[:, mask]).all(axis=0)):
+        raise ValueError(f"images hold NaN or infinite values, in {unfit} voxels of the mask")
     levels, cell = _cells({name: _known(name, value, mask, box) for name, value in known.items()})
     axes = [n for n, name in enumerate(box.names) if name not in known]
     if not axes:
@@ -132,8 +136,9 @@ def _known(name, value, mask, box):
     if name not in box.names:
         raise ValueError(f"known {name} is no axis of the generator, whose axes are {', '.join(box.names)}")
     value = np.broadcast_to(value, mask.shape) if np.ndim(value) == 0 else value
-    axis = box.names.index(name)
-    return np.clip(of_shape(f"known {name}", value, mask.shape, float)[mask], box.low[axis], box.high[axis])
+    axis, value = box.names.index(name), of_shape(f"known {name}", value, mask.shape, float)[mask]
+    require(f"known {name}", value, np.isfinite, "finite in every voxel of the mask")
+    return np.clip(value, box.low[axis], box.high[axis])
 
 
 def _cells(known):

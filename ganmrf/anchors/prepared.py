@@ -17,6 +17,7 @@ from ganmrf.dictionary.rows import RowsOnDemand
 from ganmrf.dictionary.slice_fields import same_slice
 from ganmrf.gan.real_columns import real_columns, weighted
 from ganmrf.parallel import one_blas_thread, run_chunks
+from ganmrf.physics.lowering import trains_of
 from ganmrf.physics.sequences.blocks import PulseSequence
 from ganmrf.physics.sequences.kinds import kind_of
 from ganmrf.physics.simulate import simulate_reverse
@@ -26,7 +27,12 @@ from ganmrf.physics.tissue import TissueModel
 
 _CHUNK = 2048  # atoms generated at a time
 _LEFT_OUT = 1e-5  # share of the anchors' signals that may lie outside the basis of compressed dictionaries
+_SAME_PERIOD = 1e-4  # relative: T2 of 1 s then sees a hundredth of a turn
 _ROUNDING = 1e-6  # relative to the largest singular value: directions with a smaller one are noise of float32
+_FARTHEST = 2.0  # distance of two unit fingerprints
+# The largest of 128 ratios is exceeded by 1 of 129 tissues on average, and by more where sentinels were added, which
+# changes the shape of errors; half as much again is exceeded by next to none.
+_ABOVE = 1.5
 _GOOD_ERROR = 1e-3  # passes without a warning: where the mean is half of it, maps change by tenths of a per cent
 _ALLOWED_ERROR = 1e-2  # passes with a warning: ten times that
 
@@ -129,7 +135,8 @@ class PreparedSequence:
         """An upper estimate of the L2 error of each generated unit fingerprint at full length, (atoms,), float32.
 
         Fewer than 1 % of tissues have more: it is a smooth function of tissue, as errors are on average over sequences,
-        times a number by which it is above the errors of all tissues that were simulated with this sequence.
+        times a number by which it is above the errors of all tissues that were simulated with this sequence. Of atoms
+        outside the box nothing is known, and it is 2, the largest distance of two unit fingerprints.
         """
         atoms = jax.tree.map(np.asarray, (tissue.tissue if isinstance(tissue, Weights) else tissue).ravel())
         shape = self.generator.error_shapes[self.n_anchors]
@@ -138,7 +145,8 @@ class PreparedSequence:
             rows = np.resize(np.arange(start, min(start + _CHUNK, atoms.size)), _CHUNK)  # one compiled program
             found = shape(self.generator.box.coordinates(atoms.rows(rows)))
             errors[start : start + _CHUNK] = self.error_scale * np.asarray(found)[: atoms.size - start]
-        return errors
+        errors[self.generator.box.outside(atoms)] = _FARTHEST
+        return np.minimum(errors, _FARTHEST)
 
     def _weights(self, tissue, allow_extrapolation=False):
         if isinstance(tissue, TissueModel):
@@ -198,8 +206,9 @@ def prepare(
       rounds: most rounds in which sentinels become anchors; 0 for the generator's own anchors alone.
 
     Raises:
-      ValueError: another number of anchors; an accuracy or ``allow_error`` that is not positive; a largest error above
-        ``allow_error``; or anchors whose signal is not finite or nothing.
+      ValueError: a sequence whose period in off-resonance is not that of the box; another number of anchors; an
+        accuracy or ``allow_error`` that is not positive; a largest error above ``allow_error``; or anchors whose signal is not
+        finite or nothing.
     """
     if accuracy is not None and n_anchors is not None:
         raise ValueError("n_anchors and accuracy do not go together")
@@ -208,6 +217,7 @@ def prepare(
             raise ValueError(f"{name} must be positive; got {value}")
     sizes = generator.sizes if accuracy is not None else [generator.require_size(n_anchors)]
     wanted = _GOOD_ERROR if accuracy is None else accuracy
+    _require_period(generator.box, sequence)
     own = isinstance(slice_profile, str)
     slice_profile = generator.slice_profile if own else slice_profile
     with one_blas_thread():  # too small for threads
@@ -250,6 +260,19 @@ def anchored_fingerprints(
     return made / made_norms[:, None], made_norms * norms
 
 
+def _require_period(box, sequence):
+    """Raises `ValueError` for a box that is periodic in off-resonance, but not with the times of the sequence."""
+    for name in box.periodic:
+        axis = box.names.index(name)
+        times = [np.asarray(each.repetition_time, float)[np.flatnonzero(each.recorded)] for each in trains_of(sequence)]
+        times, period = np.concatenate(times), 1 / (box.high[axis] - box.low[axis])
+        if (wrong := np.abs(times / period - 1) > _SAME_PERIOD).any():
+            raise ValueError(
+                f"this generator is for sequences of one repetition time, {1e3 * period:.6g} ms; got "
+                f"{1e3 * times[np.argmax(wrong)]:.6g} ms"
+            )
+
+
 def _judge(prepared, accuracy, allow_error):
     """Warns or raises where the largest error is above what was asked for."""
     largest = f"the largest error of this sequence's fingerprints is {prepared.certificate.largest:.2g}, above"
@@ -287,14 +310,15 @@ def _prepared(generator, sequence, slice_profile, signals, truth, added):
     certificate = certify(*compared, basis, generator.held_out.size)
     coefficients = (signals @ directions).astype(signals.dtype)
     form = generator, sequence, slice_profile, added, signals, coefficients, basis, certificate
-    return PreparedSequence(*form, _error_scale(generator, len(signals) - len(added), certificate))
+    return PreparedSequence(*form, _error_scale(generator, len(signals) - len(added), certificate, added))
 
 
-def _error_scale(generator, n_anchors, certificate):
-    """The number that no checked tissue has more error than, over the shape of errors."""
+def _error_scale(generator, n_anchors, certificate, added):
+    """The number above the errors of all checked tissues, over the shape of errors; those ``added`` tell nothing."""
     checked = joined(generator.held_out, generator.sentinels)
     shape = np.asarray(generator.error_shapes[n_anchors](generator.box.coordinates(checked)))
-    return float(np.max(np.concatenate([certificate.held_out, certificate.sentinels]) / shape))
+    ratios = np.concatenate([certificate.held_out, certificate.sentinels]) / shape
+    return float(_ABOVE * np.delete(ratios, generator.held_out.size + added).max())
 
 
 def _directions(signals):

@@ -83,6 +83,7 @@ class ExactAtoms:
           Index in the dictionary, -1 where there is no signal, inner product, quality, and norm of the atom for M0 = 1,
           1 where there is none, (voxels,) each.
         """
+        self._require_part(dictionary, rows)
         best = dict(zip(("index", "inner", "quality"), search(dictionary, series, voxels, progress), strict=True))
         best["norm"], angles = np.ones(voxels.size), functools.partial(self._angles, dictionary.errors)
         lit = np.flatnonzero(best["index"] >= 0)
@@ -98,6 +99,16 @@ class ExactAtoms:
         doubtful[likely] = False
         take(np.flatnonzero(doubtful), progress)
         return best["index"], best["inner"], best["quality"], best["norm"]
+
+    def _require_part(self, dictionary, rows):
+        """Raises `ValueError` unless a dictionary has the atoms ``rows``, and the sequence, of the whole one."""
+        own = self._atoms if rows is None else self._atoms.rows(rows)
+        atoms = jax.tree.map(np.asarray, dictionary.tissue.ravel())
+        same = jax.tree.structure(own) == jax.tree.structure(atoms) and all(
+            np.array_equal(*pair) for pair in zip(jax.tree.leaves(own), jax.tree.leaves(atoms), strict=True)
+        )
+        if not same or dictionary.sequence.n_frames != self._dictionary.sequence.n_frames:
+            raise ValueError("exact is of another dictionary than the one that is matched: make it of this one")
 
     def _angles(self, errors, rows):
         """The angle, rad, that each of some atoms may be off by."""

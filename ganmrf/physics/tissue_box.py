@@ -86,8 +86,8 @@ class TissueBox:
         if len(set(given)) < len(given) or not {*needed} <= {*given} or not {"t1", "t2"} <= {*self.names}:
             all_needed = " and ".join([", ".join(needed[:-1]), needed[-1]])
             raise ValueError(
-                f"TissueBox.names, and with them fixed, must hold {all_needed}, and each name once, names t1 and t2; got "
-                f"{', '.join(given)}"
+                f"TissueBox.names, and with them fixed, must hold {all_needed}, and each name once, names t1 and t2; "
+                f"got {', '.join(given)}"
             )
         for name, value in self.fixed:
             require(f"TissueBox.fixed: {name}", value, facts[name].allows, facts[name].rule)

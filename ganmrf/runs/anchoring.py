@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import pathlib
 import time
 from typing import NamedTuple
 
@@ -21,7 +22,7 @@ from ganmrf.anchors.generator_file import load_anchored, save_generator
 from ganmrf.anchors.joint_features import require_joint_memory, signals_are_complex
 from ganmrf.anchors.trunk import RECIPE, draw_tissue, finish_trunk, trunk_data, warm_params
 from ganmrf.dictionary.slice_fields import fields_of_slice
-from ganmrf.files import read_arrays, replacing, write_json
+from ganmrf.files import read_arrays, read_json, replacing, write_json
 from ganmrf.gan.memory import require_training_memory
 from ganmrf.gan.recipes import Recipe
 from ganmrf.gan.train import fit, init_state
@@ -85,8 +86,8 @@ class AnchoredConfig:
     candidates: int = setting(4096, "tissues that anchors are chosen from", at_least=1)
     start: str | None = setting(
         None,
-        "generator.npz of another box, pulse or field, whose hidden layers a trunk begins with; it must have as many "
-        "axes of the same kind of tissue, and the same --width and --depth",
+        "generator.npz of another box or field, whose hidden layers a trunk begins with; it must have the same axes of "
+        "the same kind of tissue, and the same --width and --depth",
         reads=True,
         goes_with=_OF_TRUNK,
     )
@@ -138,12 +139,16 @@ class AnchoredConfig:
         if self.start is not None:
             defaults["steps"] = tuple(steps // _WARM for steps in _STEPS)
         defaults["tissues"] = 3 * (_TISSUES[self.start is not None],)
-        defaults["slice_sequences"] = 3 * (0 if self.kind == "trunk" else IN_SLICE,)
+        defaults["slice_sequences"] = 3 * (0 if self.kind == "trunk" else min(IN_SLICE, self.sequences),)
         for name, by_axes in defaults.items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, by_axes[2 if many else len(box.names) - 2])
         if self.anchors > self.candidates:
             raise ValueError(f"candidates must be at least the {self.anchors} anchors; got {self.candidates}")
+        if self.slice_sequences > self.sequences:
+            raise ValueError(
+                f"slice_sequences must be at most --sequences, {self.sequences}; got {self.slice_sequences}"
+            )
         if self.simulation.frames == 1:
             raise ValueError("frames must be at least 2: fingerprints of one frame, of unit norm, are all the same")
 
@@ -161,7 +166,10 @@ class AnchoredConfig:
 
 
 class Made(NamedTuple):
-    """A generator, what it was made from, the records of a trunk's training, and the core-seconds of all of it."""
+    """A generator, what it was made from, the records of a trunk's training, and the core-seconds of all of it.
+
+    Core-seconds of another generator that the trunk began with are among them, where its folder tells them.
+    """
 
     config: AnchoredConfig
     anchor_set: AnchorSet
@@ -218,7 +226,7 @@ def make_in_folder(
         learned = time.process_time()
         generator = make()
         save_generator(workdir.path / "generator.npz", generator)
-        seconds = chosen - start + learning + time.process_time() - learned
+        seconds = chosen - start + learning + time.process_time() - learned + _seconds_of_start(config)
         write_json(workdir.path / "made.json", {"core_seconds": round(seconds, 2)})
     return Made(config, anchor_set, generator, rows, seconds)
 
@@ -283,6 +291,12 @@ def _trunk_to_start_with(config):
                 f"start: {what} of {config.start} must be {ours}, as of the generator to make; got {theirs}"
             )
     return other.model.trunk
+
+
+def _seconds_of_start(config):
+    """Core-seconds of the generator that the trunk began with; 0 without one, or where nothing tells them."""
+    record = None if config.start is None else pathlib.Path(config.start).with_name("made.json")
+    return read_json(record)["core_seconds"] if record and record.exists() else 0.0
 
 
 def _table(path, anchor_set, simulation, progress):

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from ganmrf.dictionary.pool_defaults import DEFAULTS
-from ganmrf.physics.tissue import FACTS, TISSUES, Parameter, parameters
+from ganmrf.physics.tissue import FACTS, ORDERED_TIMES, TISSUES, Parameter, parameters
 from ganmrf.physics.tissue_box import TissueBox
 from ganmrf.runs.tissues import TissueConfig
 from ganmrf.settings import configuration, setting
@@ -56,7 +56,7 @@ class BoxConfig(_Fields):
         for name, values in vars(self).items():
             if values is not None and (len(values) != 2 or not values[0] < values[1]):
                 shown = ",".join(f"{value:g}" for value in values)
-                raise ValueError(f"{name} must be two numbers, the lower one first; got {shown}")
+                raise ValueError(f"{name} must be two different numbers, the lower one first; got {shown}")
 
     def box(self, pools: TissueConfig, period: float | None = None) -> TissueBox:
         """The box of the kind of tissue that ``pools`` names.
@@ -89,11 +89,13 @@ class BoxConfig(_Fields):
             else:
                 names.append(field)
                 ends.append(values)
-        if (t2 := ends[names.index("t2")])[0] > ends[names.index("t1")][1]:
-            raise ValueError(
-                "t2_range_ms must begin at the largest of t1_range_ms or below: atoms have T2 <= T1; got "
-                f"{1e3 * t2[0]:g}"
-            )
+        ranges = dict(zip(names, ends, strict=True))
+        for t1, t2 in ORDERED_TIMES:
+            if {t1, t2} <= {*names} and ranges[t2][0] > ranges[t1][0]:
+                raise ValueError(
+                    f"{t2}_range_ms must not begin above {t1}_range_ms, since atoms have T2 <= T1; got "
+                    f"{1e3 * ranges[t2][0]:g} and {1e3 * ranges[t1][0]:g}"
+                )
         periodic = ()
         if period is not None and "off_resonance" in names:
             low, high = ends[names.index("off_resonance")]

@@ -162,9 +162,12 @@ def test_bad_input(prepared, voxels):
         ({"known": {"b1": 1.4}}, "known b1 .* 0.8 to 1.2 in 4 of 4 voxels, from 1.4"),
         ({"known": {"b1": np.ones(3)}}, "known b1 has shape"),
         ({"mask": np.ones(3, bool)}, "mask has shape"),
+        ({"known": {"b1": np.array([1.0, np.nan, 1.0, 1.0])}}, "known b1 must be finite in every voxel"),
     ):
         with pytest.raises(ValueError, match=words):
             continuous_maps(prepared, images, axis=-1, noise=1e-3, **arguments)
+    with pytest.raises(ValueError, match="images hold NaN or infinite values, in 1 voxels"):
+        continuous_maps(prepared, np.where(np.arange(4)[:, None] == 2, np.nan, images), axis=-1, noise=1e-3)
     source, atoms = GeneratedSignals.of(prepared), prepared.generate(voxels[0], compressed=False)
     maps = match(atoms, images, axis=-1)
     with pytest.raises(ValueError, match="another basis"):

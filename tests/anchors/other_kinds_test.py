@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ganmrf.anchors.anchor_set import build_anchor_set
-from ganmrf.anchors.generator import table_generator
+from ganmrf.anchors.generator import radial_generator, table_generator
 from ganmrf.anchors.generator_file import load_anchored, save_generator
 from ganmrf.anchors.prepared import prepare
 from ganmrf.dictionary.build import build_dictionary
@@ -75,3 +75,16 @@ def test_another_kind_is_refused_unless_its_error_is_small_or_allowed(generator,
     truth = build_dictionary(sequence, grid, accuracy=1e-5)
     found = fingerprint_errors(prepared.generate(grid).fingerprints, truth.fingerprints)
     assert found.max() < 3 * prepared.certificate.largest
+
+
+def test_a_period_in_off_resonance_is_that_of_one_repetition_time():
+    box = TissueBox(("t1", "t2", "off_resonance"), [0.3, 0.02, -50], [2.0, 0.1, 50], periodic=("off_resonance",))
+    form = {"family": "bssfp", "n_anchors": 32, "n_sequences": 2, "n_frames": FRAMES, "n_candidates": 128}
+    generator = radial_generator(build_anchor_set(box, None, **form, repetition_time=10e-3))
+    sequence = dataclasses.replace(SEQUENCE, repetition_time=np.full(FRAMES, 10e-3), echo_time=5e-3)
+    prepared = prepare(generator, sequence, allow_error=2.0)
+    ends = box.spread(np.array([[0.5, 0.5, 0.0], [0.5, 0.5, 1.0]]))  # the same tissue a period apart
+    one, other = prepared.generate(ends).fingerprints
+    np.testing.assert_allclose(np.abs(np.vdot(one, other)), 1, rtol=1e-4)
+    with pytest.raises(ValueError, match=r"for sequences of one repetition time, 10 ms; got 11"):
+        prepare(generator, dataclasses.replace(sequence, repetition_time=np.full(FRAMES, 11e-3)), allow_error=2.0)

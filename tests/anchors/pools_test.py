@@ -96,6 +96,16 @@ def test_tissue_of_another_kind_or_with_other_values_is_refused(made):
 
 
 @pytest.mark.parametrize("made", ["semisolid"], indirect=True)
+def test_of_atoms_outside_the_box_no_error_is_known(made):
+    _, anchor_set, grid = made
+    prepared = prepare(radial_generator(anchor_set), SEQUENCE, allow_error=1.0, rounds=0)
+    outside = dataclasses.replace(grid, t1=grid.t1.at[0].set(5.0), fraction=grid.fraction.at[1].set(0.9))
+    errors = prepared.generate(outside, allow_extrapolation=True).errors
+    np.testing.assert_array_equal(errors[:2], 2)  # the farthest that two unit fingerprints are apart
+    np.testing.assert_array_equal(errors[2:], prepared.errors_of(grid)[2:])
+
+
+@pytest.mark.parametrize("made", ["semisolid"], indirect=True)
 def test_radial_functions_serve_pools_too(made):
     _, anchor_set, grid = made
     prepared = prepare(radial_generator(anchor_set), SEQUENCE, allow_error=1.0, rounds=0)

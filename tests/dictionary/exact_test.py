@@ -145,6 +145,14 @@ def test_magnitudes_are_decided_exactly():
     assert atoms.count > 0
 
 
+def test_exact_atoms_of_another_dictionary_are_refused():
+    made = generated(simulated())
+    other = made.rows(np.arange(len(made.norms))[::-1])
+    for exact in (ExactAtoms(other), ExactAtoms(made.rows(np.arange(10)))):
+        with pytest.raises(ValueError, match="exact is of another dictionary than the one that is matched"):
+            match(made, signals(NOISES[0])[:5], axis=-1, exact=exact)
+
+
 def test_what_cannot_be_decided_exactly_is_refused():
     with pytest.raises(ValueError, match="does not say the errors of its fingerprints"):
         ExactAtoms(simulated())

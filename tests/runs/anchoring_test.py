@@ -80,7 +80,9 @@ def test_the_kind_of_sequence_and_a_range_of_off_resonance(tmp_path):
     assert wide.anchors == 512
     assert wide.box().names == ("t1", "t2", "off_resonance")
     np.testing.assert_array_equal(wide.box().low[2:], [-5])
-    with pytest.raises(ValueError, match=r"off_resonance_range_hz must be two numbers, the lower one first; got 5,-5"):
+    with pytest.raises(
+        ValueError, match=r"off_resonance_range_hz must be two different numbers, the lower one first; got 5,-5"
+    ):
         BoxConfig(off_resonance_range_hz=(5.0, -5.0))
     with pytest.raises(ValueError, match="off_resonance_range_hz must be at least -10000"):
         BoxConfig(off_resonance_range_hz=(-1e9, 5.0))

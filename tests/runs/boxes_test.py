@@ -38,8 +38,16 @@ def test_the_smallest_fraction_is_0_and_can_be_the_least_of_a_range():
 @pytest.mark.parametrize(
     ("ranges", "pools", "message"),
     [
-        ({"t1_range_ms": (3000.0, 10.0)}, {}, "t1_range_ms must be two numbers, the lower one first; got 3000,10"),
-        ({"t1_range_ms": (10.0, 20.0), "t2_range_ms": (30.0, 40.0)}, {}, "t2_range_ms must begin .* got 30"),
+        (
+            {"t1_range_ms": (3000.0, 10.0)},
+            {},
+            "t1_range_ms must be two different numbers, the lower one first; got 3000,10",
+        ),
+        (
+            {"t1_range_ms": (10.0, 20.0), "t2_range_ms": (30.0, 40.0)},
+            {},
+            "t2_range_ms must not begin above t1_range_ms, .* got 30 and 10",
+        ),
         ({"fraction_range": (0.0, 0.2)}, {}, "fraction_range would change nothing: --tissue=one_pool has no fraction"),
         ({"t2_b_range_ms": (8.0, 40.0)}, {"tissue": "semisolid"}, "t2_b_range_ms would change nothing"),
         (
