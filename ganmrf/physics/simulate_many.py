@@ -104,7 +104,7 @@ def simulate_few(
 def _most_of_batches(n_states, b1, lanes):
     """For each voxel the largest number of states in its batch of ``lanes``: alike in states, and of one B1 if few."""
     values, run = np.unique(b1, return_inverse=True)
-    if len(values) * lanes > n_states.size:  # batches of one B1 would be half empty
+    if len(values) * lanes > _WORTH_B1 // 2 * n_states.size:  # what fills batches of one B1 would cost what it saves
         run = np.zeros(n_states.size, int)
     order = np.lexsort((-n_states, run))
     place = np.arange(n_states.size) - np.searchsorted(run[order], run[order])
