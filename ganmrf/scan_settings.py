@@ -148,10 +148,6 @@ class ReconstructionConfig:
     dictionary: str | None = setting(
         None, "dictionary to match with, .npz, .mat or .zarr; none: simulated", reads=True, instead_of=_OF_SIMULATION
     )
-    exact: bool = setting(
-        False,
-        "match as with a simulated dictionary: of a generated one, simulate what its errors could make match wrongly",
-    )
     method: str = setting(
         "sense", "method of reconstruction; an image series is matched uncompressed by frames", choices=METHODS
     )
@@ -198,6 +194,10 @@ class ReconstructionConfig:
         "what makes Hz of the B0 map: 0.1592 of rad/s, below 0 turns its sign; none: its sidecar's Units, or 1",
     )
     refine: bool = setting(True, "fit T1, T2 and more (--fit) between the atoms, with error bars")
+    exact: bool = setting(
+        False,
+        "match as with a simulated dictionary: of a generated one, simulate what its errors could make match wrongly",
+    )
     raw: RawConfig = group(RawConfig)
     estimate: FitConfig = group(FitConfig)
 

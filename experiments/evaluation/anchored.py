@@ -11,7 +11,6 @@ import numpy as np
 
 from experiments.benchmarks.timing import timed
 from experiments.evaluation.generator import MapErrors, map_errors, scan_brain
-from ganmrf.anchors.b1_levels import OF_ANCHORS, at_levels
 from ganmrf.anchors.generator import AnchoredGenerator, Weights
 from ganmrf.anchors.generator_file import load_anchored
 from ganmrf.anchors.joint_features import spread_tissue
@@ -109,7 +108,11 @@ def read_subject(path, tissue: Tissue) -> Subject:
         tissue = generator.model.tissue
     elif not {*generator.box.names} <= {"t1", "t2", "b1"}:
         # At few B1, as on a grid: in a slice the simulator is several times as fast with them.
-        tissue = generator.box.spread(at_levels(generator.box, generator.box.sobol(_N_SPREAD, 0), OF_ANCHORS))
+        cube = generator.box.sobol(_N_SPREAD, 0)
+        if "b1" in generator.box.names:
+            axis = generator.box.names.index("b1")
+            cube[:, axis] = np.floor(cube[:, axis] * _N_B1) / (_N_B1 - 1)
+        tissue = generator.box.spread(cube)
     elif "b1" in generator.box.names and tissue.b1.ndim == 0:
         axis = generator.box.names.index("b1")
         tissue = at_each_b1(tissue, np.linspace(generator.box.low[axis], generator.box.high[axis], _N_B1))

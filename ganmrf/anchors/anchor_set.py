@@ -7,7 +7,6 @@ import jax
 import numpy as np
 import scipy.linalg
 
-from ganmrf.anchors.b1_levels import OF_ANCHORS, OF_HELD_OUT, at_levels
 from ganmrf.anchors.families import sample_sequences
 from ganmrf.anchors.joint_features import (
     JointFeatures,
@@ -184,7 +183,7 @@ def build_anchor_set(
     anchors, norms = candidates.rows(rows), norms[rows]
     pool = joined(spread_to_ends(box, _N_POOL, seed), faces_and_corners(box))
     held_out, validation = (
-        box.spread(at_levels(box, jax.random.uniform(keys[name], (number, len(box.names))), OF_HELD_OUT))
+        box.spread(jax.random.uniform(keys[name], (number, len(box.names))))
         for name, number in (("held_out", _N_HELD_OUT), ("validation_tissue", _N_VALIDATION))
     )
     unseen, signals, truths = sample_sequences(keys["validation"], _N_SEQUENCES, n_frames, **form), [], []
@@ -246,7 +245,7 @@ def require_signal(box: TissueBox, tissue: TissueModel, norms: np.ndarray):
 def with_spread_anchors(anchor_set: AnchorSet) -> AnchorSet:
     """An anchor set whose anchors are spread evenly over the box, for interpolation; it has no features of them."""
     box, number = anchor_set.box, anchor_set.anchors.size
-    anchors = box.spread(at_levels(box, box.sobol(number, 0), OF_ANCHORS))
+    anchors = box.spread(box.sobol(number, 0))
     norms = np.asarray(anchor_set.norm(box.coordinates(anchors)))[:, None]
     signals = [
         (simulate_without_echo(sequence, anchor_set.slice_profile, anchors) / norms, truth)

@@ -14,7 +14,6 @@ import dataclasses
 
 import numpy as np
 
-from ganmrf.anchors.b1_levels import OF_ANCHORS, at_levels
 from ganmrf.anchors.echoes import without_echo
 from ganmrf.dictionary.compress import svd_basis
 from ganmrf.gan.real_columns import real_columns
@@ -117,7 +116,7 @@ def _rank(turns, n_features):
 def spread_tissue(box: TissueBox, number: int, seed: int) -> TissueModel:
     """Tissues spread over a box, two fifths of them with some parameters at an end of their range, (number,)."""
     rng = np.random.default_rng(seed)
-    sobol = at_levels(box, box.sobol(number, rng), OF_ANCHORS)
+    sobol = box.sobol(number, rng)
     return box.spread_to_faces(sobol, rng.random(sobol.shape), np.arange(number)[:, None] % 5 / 5)
 
 

@@ -207,8 +207,8 @@ def prepare(
 
     Raises:
       ValueError: a sequence whose period in off-resonance is not that of the box; another number of anchors; an
-        accuracy or ``allow_error`` that is not positive; a largest error above ``allow_error``; or anchors whose signal is not
-        finite or nothing.
+        accuracy or ``allow_error`` that is not positive; a largest error above ``allow_error``; or anchors whose signal
+        is not finite or nothing.
     """
     if accuracy is not None and n_anchors is not None:
         raise ValueError("n_anchors and accuracy do not go together")

@@ -18,7 +18,6 @@ import itertools
 import jax
 import numpy as np
 
-from ganmrf.anchors.b1_levels import OF_ANCHORS, at_levels
 from ganmrf.physics.tissue import TissueModel
 from ganmrf.physics.tissue_box import TissueBox
 
@@ -62,7 +61,7 @@ def spread_to_ends(box: TissueBox, number: int, seed: int) -> TissueModel:
     candidates are anchors, and have no error.
     """
     rng = np.random.default_rng([seed, _STREAM])
-    sobol = at_levels(box, box.sobol(number, rng), OF_ANCHORS)
+    sobol = box.sobol(number, rng)
     return box.spread_to_faces(sobol, rng.random(sobol.shape), np.zeros((number, 1)))
 
 

@@ -162,7 +162,6 @@ def test_a_brain_with_pools_is_mapped(tmp_path):
         ("simulate_dictionary", "--output=d.npz --tissue=semisolid --fraction=0:2:1", "--fraction 0 to 1 2"),
         ("simulate_dictionary", "--output=d.npz --tissue=semisolid --fix=k:14", "--fix exchange_rate k:14"),
         ("simulate_dictionary", "--output=d.npz --fix=t1_b:1", "--fix --tissue"),
-        ("train", "--workdir=w --tissue=semisolid", "--tissue simulate_dictionary"),
         ("reconstruct_maps", "--input=i.npz --output=w --dictionary=d.npz --tissue=semisolid", "--dictionary --tissue"),
         ("reconstruct_maps", "--input=i.npz --output=w --dictionary=d.npz --t1_b_ms=3", "--t1_b_ms --tissue"),
         ("reconstruct_maps", "--input=i.npz --output=w --norefine --fit=t1", "--fit --refine"),
