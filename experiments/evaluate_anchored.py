@@ -68,12 +68,11 @@ def main(config: Config):
             subject.generator.require_size(config.timed_anchors)
     if len({subject.name for subject in subjects}) < len(subjects):
         raise ValueError("generator: two of them are in folders of the same name; results could not be told apart")
+    others = [each.name for each in subjects if not anchored.is_plain(each.generator)]
+    if config.recurrent_steps and others:
+        raise ValueError(f"recurrent_steps goes with generators of T1, T2 and B1 under FISP; {others[0]} is another")
     folder, recurrent = make_folder(config.output), {}
     if config.recurrent_steps:
-        if others := [each.name for each in subjects if not anchored.is_plain(each.generator)]:
-            raise ValueError(
-                f"recurrent_steps goes with generators of T1, T2 and B1 under FISP; {others[0]} is another"
-            )
         boxes, run = {each.name: each.generator for each in subjects}, {"seed": config.seed, "n_frames": n_frames}
         recurrent = train_beside(folder / "recurrent", boxes, steps=config.recurrent_steps, **run)
     found = {}

@@ -25,22 +25,8 @@ from ganmrf.physics.slice_profile import SliceModel
 from ganmrf.physics.tissue import TISSUES, TissueModel, parameters
 from ganmrf.physics.tissue_box import TissueBox
 
-LADDER = (
-    16,
-    32,
-    48,
-    64,
-    96,
-    128,
-    192,
-    256,
-    384,
-    512,
-    768,
-    1024,
-    1536,
-    2048,
-)  # numbers of anchors that a generator has weights for
+# Numbers of anchors that a generator has weights for.
+LADDER = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
 
 # Relative to the largest singular value, 1e-7 to 1e-4; the validation sequences choose one of them. Features are made
 # from float32 signals: a smaller ridge would fit the rounding of the signals.

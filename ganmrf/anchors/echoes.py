@@ -14,12 +14,12 @@ import numpy as np
 from ganmrf.physics.lowering import trains_of
 from ganmrf.physics.sequences.blocks import Blocks, PulseSequence, Train
 from ganmrf.physics.sequences.fisp import Fisp
-from ganmrf.physics.tissue import TissueModel
+from ganmrf.physics.tissue import TissueModel, parameters
 
 
 def combined_at_echo(tissue: TissueModel | type[TissueModel]) -> bool:
     """Whether a tissue, or a class of tissue, has two transverse pools."""
-    return hasattr(tissue, "t2_b") or "t2_b" in getattr(tissue, "__dataclass_fields__", ())
+    return "t2_b" in parameters(tissue)
 
 
 def without_echo(sequence: PulseSequence, tissue: TissueModel | type[TissueModel]) -> PulseSequence:

@@ -35,8 +35,8 @@ _BUCKET_RATIO = 1.25
 # of a grid of off-resonances take least time.
 _BATCHES_A_CALL, _BATCHES_OF_A_GRID = 8, 16
 _FEWEST_SHIFTS = 12  # off-resonances of a grid that make a batch: fewer would leave lanes empty
-# Voxels of a batch in a full slice where there are some hundreds of few B1: a third of the time of the usual number,
-# whose batches would be half empty, or as dear as the most expensive of their B1.
+# Voxels of a batch in a full slice where there are some hundreds: batches of the usual number would be half empty, or
+# as dear as their most expensive voxel. With few B1 they take a third of the time.
 _FEW_LANES = 32
 _WORTH_B1 = 8  # so many times as long a batch of voxels takes that each have a B1 of their own, in a full slice
 _BYTES_A_VOXEL = 100  # of tissue, norms and numbers of states, and of the order in which voxels are simulated

@@ -96,11 +96,6 @@ class TissueBox:
             raise ValueError(f"TissueBox.periodic must be frequencies of {', '.join(self.names)}; got {unknown[0]}")
 
     @property
-    def n_coordinates(self) -> int:
-        """Number of `coordinates` of a tissue: one for each axis, two for one that is periodic."""
-        return len(self.names) + len(self.periodic)
-
-    @property
     def _facts(self):
         return parameters(TISSUES[self.kind])
 
