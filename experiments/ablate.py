@@ -66,7 +66,7 @@ class Config:
     workdir: str = setting(meaning="folder of all runs", kept=False)
     seeds: tuple[int, ...] = setting((0, 1, 2), "seeds that every variant is trained with", at_least=0)
     variant: tuple[str, ...] = setting(tuple(VARIANTS), "what to train", choices=tuple(VARIANTS), apart=True)
-    job: TrainingJob = group(TrainingJob, without=("seed", "off_resonance_hz", *OF_OTHER_KINDS), choices=FISP_ALONE)
+    job: TrainingJob = group(TrainingJob, without=("seed", "off_resonance_hz", *OF_OTHER_KINDS), **FISP_ALONE)
 
 
 @command(Config)

@@ -23,18 +23,26 @@ from experiments.flags.command_line import command
 from experiments.reports.anchored import print_evaluation, write_anchored_report
 from experiments.reports.generator import summary
 from ganmrf.anchors.prepared import ROUNDS
+from ganmrf.dictionary.grids import GRIDS_ON_RESONANCE
 from ganmrf.files import make_folder, write_json
 from ganmrf.imaging.phantom import COARSEST
 from ganmrf.physics.simulate_many import require_signal_memory
 from ganmrf.progress import Progress
-from ganmrf.runs.configs import FISP_ALONE, OF_OTHER_KINDS, SimulationConfig
+from ganmrf.runs.configs import OF_OTHER_KINDS, SimulationConfig
 from ganmrf.runs.slices import OF_SLICE, slice_words
 from ganmrf.scanner import Scanner
 from ganmrf.settings import configuration, group, naming_fields, setting
 
-# Sequences are random, and slice profiles those of the generators.
-_OF_SEQUENCE = "schedule", "echo_time_ms", "inversion_time_ms", *OF_OTHER_KINDS
+# Kinds of sequences and slice profiles are those of the generators, and sequences are random or published ones.
+_OF_SEQUENCE = "sequence", "schedule", "schedule_slice", "echo_time_ms", "inversion_time_ms", *OF_OTHER_KINDS
 _UNREAD = *_OF_SEQUENCE, *OF_SLICE, "off_resonance_hz"
+_READ = {
+    "choices": {"grid": GRIDS_ON_RESONANCE},
+    "meanings": {
+        "frames": "frames of each random sequence, of heart rhythms 15 beats for 1000; default: 1000",
+        "grid": "tissue grid of 5970, 297, or 106160 atoms, of generators of T1, T2 and perhaps B1",
+    },
+}
 
 
 @configuration
@@ -53,7 +61,7 @@ class Config:
     rounds: int = setting(7, "how often each job is timed", at_least=1)
     timed_anchors: int | None = setting(None, "anchors of the timed dictionaries; default: all", at_least=1)
     recurrent_steps: int = setting(0, "updates of a recurrent network beside each generator; 0: none", at_least=0)
-    simulation: SimulationConfig = group(SimulationConfig, without=_UNREAD, choices=FISP_ALONE)
+    simulation: SimulationConfig = group(SimulationConfig, without=_UNREAD, **_READ)
 
 
 @command(Config)

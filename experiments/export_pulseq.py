@@ -32,7 +32,7 @@ class Config:
     output: str = setting(meaning="file to write, .seq", suffixes=(".seq",))
     pulse: PulseConfig = group(PulseConfig)
     simulation: SimulationConfig = group(
-        SimulationConfig, without=(*TISSUE_FIELDS, *OF_OTHER_KINDS, "slice_model", "slice_nodes"), choices=FISP_ALONE
+        SimulationConfig, without=(*TISSUE_FIELDS, *OF_OTHER_KINDS, "slice_model", "slice_nodes"), **FISP_ALONE
     )
     sampling: SpiralConfig = group(SpiralConfig)
 

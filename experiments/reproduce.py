@@ -102,7 +102,7 @@ class Config:
         TrainingJob,
         defaults=AS_PLAYED,
         without=("off_resonance_hz", *OF_OTHER_KINDS),
-        choices=FISP_ALONE,
+        **FISP_ALONE,
     )
 
     def __post_init__(self):

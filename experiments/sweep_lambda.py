@@ -32,7 +32,7 @@ class Config:
         TrainingJob,
         without=("reconstruction_weight", "off_resonance_hz", *OF_OTHER_KINDS),
         defaults={"preset": "paper"}.items(),
-        choices=FISP_ALONE,
+        **FISP_ALONE,
     )
 
 

@@ -71,16 +71,18 @@ def group(
     without: tuple[str, ...] = (),
     defaults=frozenset(),
     choices: Mapping[str, tuple] = types.MappingProxyType({}),
+    meanings: Mapping[str, str] = types.MappingProxyType({}),
 ):
     """A field that holds another configuration, of class ``cls``, whose fields are flags of their own.
 
     ``presets`` are None, or name -> configuration that the fields which are not given are taken from; the field ``by``,
     earlier in the outer class, chooses the preset. Fields of ``without``, also those of groups in it, are no flags,
     since the outer class does not read them. ``defaults`` are (name, value) pairs of fields, those of its groups among
-    them, that have another default in the outer class; ``choices`` are those that it leaves of a field's own, by name.
+    them, that have another default in the outer class; ``choices`` are those that it leaves of a field's own, by name;
+    ``meanings`` stand in place of a field's own, where the outer class reads less of the field, or more.
     """
     metadata = {"presets": presets, "by": by, "without": frozenset(without), "kept": True}
-    metadata |= {"defaults": dict(defaults), "choices": dict(choices)}
+    metadata |= {"defaults": dict(defaults), "choices": dict(choices), "meanings": dict(meanings)}
     return dataclasses.field(default_factory=lambda: _with_fields(cls(), dict(defaults)), metadata=metadata)
 
 

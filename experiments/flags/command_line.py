@@ -182,20 +182,22 @@ def _flags_of(job):
 _NOTHING = types.MappingProxyType({})
 
 
-def _groups(cls, presets=None, without=frozenset(), defaults=_NOTHING, choices=_NOTHING):
+def _groups(cls, presets=None, without=frozenset(), defaults=_NOTHING, choices=_NOTHING, meanings=_NOTHING):
     """(class, presets, fields that are flags, with their defaults) of a configuration and, after it, of its groups."""
     fields, groups = [], []
     for field in dataclasses.fields(cls):
         kind, _ = kind_of(cls, field.name)
         if dataclasses.is_dataclass(kind):
             facts = field.metadata
+            # An outer class has the last word on what a field of its groups means to it.
             inherited = without | facts["without"], defaults | facts["defaults"], choices | facts["choices"]
-            groups += _groups(kind, facts["presets"], *inherited)
+            groups += _groups(kind, facts["presets"], *inherited, facts["meanings"] | meanings)
         elif field.name not in without:
             field = copy.copy(field)
             field.default = defaults.get(field.name, field.default)
-            if field.name in choices:
-                field.metadata = field.metadata | {"choices": choices[field.name]}
+            for fact, by_name in (("choices", choices), ("meaning", meanings)):
+                if field.name in by_name:
+                    field.metadata = field.metadata | {fact: by_name[field.name]}
             fields.append(field)
     return [(cls, presets, fields), *groups]
 

@@ -53,9 +53,7 @@ class Config:
     rank: int = setting(6, "of the temporal basis", at_least=3)
     iterations: int = setting(6, "of conjugate gradients", at_least=1, goes_with=("methods=sense|low_rank",))
     threshold: float = setting(5e-4, "of the locally low-rank prior", at_least=0, goes_with=("methods=low_rank",))
-    simulation: SimulationConfig = group(
-        SimulationConfig, without=("off_resonance_hz", *OF_OTHER_KINDS), choices=FISP_ALONE
-    )
+    simulation: SimulationConfig = group(SimulationConfig, without=("off_resonance_hz", *OF_OTHER_KINDS), **FISP_ALONE)
     sampling: SpiralConfig = group(SpiralConfig, without=("rotation",))
 
 

@@ -35,7 +35,7 @@ class Config:
     conditions: int = setting(64, "tissues that are held out to evaluate on", at_least=1)
     samples: int = setting(256, "fingerprints of each of them", at_least=1)
     simulation: SimulationConfig = group(
-        SimulationConfig, without=("b1", "off_resonance_hz", *OF_OTHER_KINDS), choices=FISP_ALONE
+        SimulationConfig, without=("b1", "off_resonance_hz", *OF_OTHER_KINDS), **FISP_ALONE
     )
 
 

@@ -37,9 +37,7 @@ class Config:
     draws: int = setting(400, "noisy signals of each tissue", at_least=2)
     seed: int = setting(0, "of the noise", at_least=0)
     output: str | None = setting(None, "JSON file for the table; default: none", suffixes=(".json",), kept=False)
-    simulation: SimulationConfig = group(
-        SimulationConfig, without=("off_resonance_hz", *OF_OTHER_KINDS), choices=FISP_ALONE
-    )
+    simulation: SimulationConfig = group(SimulationConfig, without=("off_resonance_hz", *OF_OTHER_KINDS), **FISP_ALONE)
 
 
 @command(Config)

@@ -41,9 +41,7 @@ class Config:
     rank: int = setting(6, "of the temporal basis", at_least=3)
     seed: int = setting(0, "of noise and brain", at_least=0)
     output: str | None = setting(None, "JSON file for the table; default: none", suffixes=(".json",), kept=False)
-    simulation: SimulationConfig = group(
-        SimulationConfig, without=("off_resonance_hz", *OF_OTHER_KINDS), choices=FISP_ALONE
-    )
+    simulation: SimulationConfig = group(SimulationConfig, without=("off_resonance_hz", *OF_OTHER_KINDS), **FISP_ALONE)
     sampling: SpiralConfig = group(SpiralConfig)
 
     def __post_init__(self):

@@ -40,6 +40,7 @@ from ganmrf.runs.workdir import Workdir, check_unchanged, read_config
 from ganmrf.settings import configuration, group, setting
 
 _OF_GRID = frozenset(TISSUE_FIELDS) - {"tissue", "fix"}
+_OF_ONE_SEQUENCE = "schedule", "schedule_slice", "echo_time_ms", "inversion_time_ms"  # random ones have their own
 RADIAL = ("radial", "radial_spread")
 KINDS = ("trunk", "table", *RADIAL)
 _TABLE_BLOCK = 4096  # atoms of a table that are simulated, and kept, at a time
@@ -70,8 +71,13 @@ class AnchoredConfig:
 
     simulation: SimulationConfig = group(
         SimulationConfig,
-        without=("schedule", "echo_time_ms", "inversion_time_ms", *OF_OTHER_SEQUENCES, *vars(PowerConfig())),
+        without=(*_OF_ONE_SEQUENCE, *OF_OTHER_SEQUENCES, *vars(PowerConfig())),
         choices={"sequence": tuple(FAMILIES)},
+        meanings={
+            "sequence": "kind of the random sequences: inversion-prepared FISP, FISP in heartbeats after preparations, "
+            "or balanced SSFP",
+            "frames": "frames of each random sequence, of heart rhythms 15 beats for 1000; default: 1000",
+        },
     )
     kind: str = setting("trunk", "where weights come from", choices=KINDS)
     ranges: BoxConfig = group(BoxConfig)

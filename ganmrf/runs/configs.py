@@ -27,7 +27,14 @@ OF_OTHER_SEQUENCES = tuple(field.name for field in dataclasses.fields(SequenceCo
 OF_POOLS = *FURTHER_FIELDS, *vars(PowerConfig())
 OF_OTHER_KINDS = *OF_OTHER_SEQUENCES, *OF_POOLS
 # Of `group`, for those who take FISP on resonance of one pool alone.
-FISP_ALONE = {"sequence": ("fisp",), "grid": GRIDS_ON_RESONANCE}
+FISP_ALONE = {
+    "choices": {"sequence": ("fisp",), "grid": GRIDS_ON_RESONANCE},
+    "meanings": {
+        "sequence": "kind of sequence: inversion-prepared FISP",
+        "frames": "frames of the sequence, from the first; default: all",
+        "grid": "tissue grid of 5970, 297, or 106160 atoms",
+    },
+}
 
 
 @configuration

@@ -48,7 +48,7 @@ class DesignConfig:
       ValueError: a field that breaks its rule.
     """
 
-    simulation: SimulationConfig = group(SimulationConfig, without=_NOT_READ, choices=FISP_ALONE)
+    simulation: SimulationConfig = group(SimulationConfig, without=_NOT_READ, **FISP_ALONE)
     tissues: tuple[str, ...] | None = setting(
         None,
         f"tissues to serve, {'; '.join(f'{name}: {form_of(kind)}' for name, kind in TISSUES.items())}; default: white "

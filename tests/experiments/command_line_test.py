@@ -139,10 +139,10 @@ class Narrow:
     """Leaves the inner size out, has another meaning for its name, and takes one of the inner names."""
 
     size: str | None = setting(None, "of the outer class")
-    inner: Inner = group(Inner, without=("size",), choices={"names": ("a",)})
+    inner: Inner = group(Inner, without=("size",), choices={"names": ("a",)}, meanings={"names": "what is written"})
 
 
-def test_a_group_may_leave_flags_and_choices_out(capsys):
+def test_a_group_may_leave_flags_and_choices_out_and_say_what_others_mean(capsys):
     calls = []
 
     @command(Narrow)
@@ -152,4 +152,7 @@ def test_a_group_may_leave_flags_and_choices_out(capsys):
     main.run(["--size=wide"])
     assert calls == [Narrow("wide", Inner())]  # a flag of the outer class alone
     main.run(["--help"])
-    assert "--names=a," in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "--names=a," in shown
+    assert "what is written" in shown
+    assert "what is drawn" not in shown
