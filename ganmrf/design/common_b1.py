@@ -1,8 +1,8 @@
 """Tissue in groups of one B1: in a slice the voxels of a group share the rotations of all its positions.
 
 A pulse turns the positions of a slice by angles that B1 scales. Where voxels that are simulated together have B1 of
-their own, every voxel needs rotations of its own at every position and frame, which takes five to eight times the time
-of everything else.
+their own, every voxel needs rotations of its own at every position and frame, which take three to four times as long as
+everything else.
 """
 
 import dataclasses

@@ -36,9 +36,9 @@ _BUCKET_RATIO = 1.25
 _BATCHES_A_CALL, _BATCHES_OF_A_GRID = 8, 16
 _FEWEST_SHIFTS = 12  # off-resonances of a grid that make a batch: fewer would leave lanes empty
 # Voxels of a batch in a full slice where there are some hundreds: batches of the usual number would be half empty, or
-# as dear as their most expensive voxel. With few B1 they take a third of the time.
+# as dear as their most expensive voxel.
 _FEW_LANES = 32
-_WORTH_B1 = 8  # so many times as long a batch of voxels takes that each have a B1 of their own, in a full slice
+_WORTH_B1 = 3  # so many times as long a batch of voxels takes that each have a B1 of their own, in a full slice
 _BYTES_A_VOXEL = 100  # of tissue, norms and numbers of states, and of the order in which voxels are simulated
 
 
@@ -104,7 +104,7 @@ def simulate_few(
 def _most_of_batches(n_states, b1, lanes):
     """For each voxel the largest number of states in its batch of ``lanes``: alike in states, and of one B1 if few."""
     values, run = np.unique(b1, return_inverse=True)
-    if len(values) * lanes > _WORTH_B1 // 2 * n_states.size:  # what fills batches of one B1 would cost what it saves
+    if 2 * len(values) * lanes > _WORTH_B1 * n_states.size:  # what fills batches of one B1 would cost what it saves
         run = np.zeros(n_states.size, int)
     order = np.lexsort((-n_states, run))
     place = np.arange(n_states.size) - np.searchsorted(run[order], run[order])
@@ -248,7 +248,7 @@ def _lanes(sequence, voxels, slice_profile):
 def _groups(voxels, n_states, lanes, full_slice):
     """Numbers of the groups that share a batch, ascending with their states; and whether B1 is common to each of them.
 
-    In a full slice voxels of one B1 have the pulse's rotations in common, which otherwise take nine tenths of the time.
+    In a full slice voxels of one B1 have the pulse's rotations in common, which otherwise take two thirds of the time.
     """
     if not full_slice or lanes is None or not voxels.b1.ndim:
         return n_states, False

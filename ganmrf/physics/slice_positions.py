@@ -18,6 +18,9 @@ from ganmrf.pytrees import pytree
 
 # Positions of a full slice are simulated in blocks of so many, whose magnetisation fits the first-level cache.
 BLOCK = 8
+# Terms of polynomials are added so many in a turn of a loop. It has two turns at least, as XLA aborts on a loop of one
+# turn within one kernel; what fills the first turn is 0.
+TERMS_A_STEP = 4
 # Cycles per slice thickness, in units of the time-bandwidth, that positions resolve beyond those of the spoiler: for
 # the pulse's own bandwidth, and for each state. In a balanced sequence of T2 2 s, where 200 states stand for the memory
 # of 400 frames, signals then are within 1e-6 of any more positions.
@@ -39,8 +42,8 @@ class FullPositions:
     """The positions of a `FullSlice`.
 
     Attributes:
-      polynomials: (terms, 4, positions), lowest power of ``2 (angle / LARGEST_ANGLE)**2 - 1`` first: real and imaginary
-        parts of a, and of ``i b / angle``.
+      polynomials: (terms, 3 or 4, positions), highest power of ``2 (angle / LARGEST_ANGLE)**2 - 1`` first: real and
+        imaginary parts of a, and of ``i b / angle``, which is real where the pulse is the same forwards and backwards.
       dephasing: in a frame of one turn, rad, within half a turn, (positions,).
       weights: slice thicknesses that each position stands for, (positions,); 0 for those that fill the last block.
       n_blocks: blocks of `BLOCK` positions that count; what is beyond fills the arrays.
@@ -128,7 +131,7 @@ def full_positions(
             size *= 4
         room = 0, size - len(position)
         polynomials = np.pad(polynomials, [(0, 0), (0, 0), room])
-        polynomials[0, 0, len(position) :] = 1  # no rotation
+        polynomials[-1, 0, len(position) :] = 1  # no rotation
         dephasing, weights = np.pad(dephasing, [room]), np.pad(weights, [room])
     return FullPositions(polynomials, dephasing.astype(dtype), weights.astype(dtype), np.int32(n_blocks), mirrored)
 
@@ -161,7 +164,11 @@ def _polynomials(pulse: RfPulse, position, dtype):
             f"angle in the middle of the slice, and {np.dtype(dtype)} would not hold the rotations across it; 8 times "
             "is always possible"
         )
-    return np.stack([values.real, values.imag], axis=2).reshape(len(values), 4, -1).astype(dtype)
+    parts = [values[:, 0].real, values[:, 0].imag, values[:, 1].real, values[:, 1].imag]
+    forwards_as_backwards = np.abs(parts[-1]).max() <= _PRECISIONS[np.dtype(dtype)][0]
+    parts = np.stack(parts[:-1] if forwards_as_backwards else parts, axis=1)[::-1]
+    fill = max(2 * TERMS_A_STEP - len(parts), -len(parts) % TERMS_A_STEP)
+    return np.pad(parts, [(fill, 0), (0, 0), (0, 0)]).astype(dtype)
 
 
 def _shift(pulse, turn):

@@ -12,11 +12,9 @@ from jax import lax
 from ganmrf.physics.engines import one_kernel
 from ganmrf.physics.engines.isochromats import at_echo, relaxed, turned
 from ganmrf.physics.engines.looping import in_blocks
+from ganmrf.physics.engines.slice_pulses import played, rotation
 from ganmrf.physics.lowering import Coefficients
-from ganmrf.physics.rf_pulse import LARGEST_ANGLE
 from ganmrf.physics.slice_positions import BLOCK, FullPositions
-
-_FEWEST = 1e-30  # squares of parts of spinors: below it there is no direction, and a turn of none is as good as any
 
 
 def slice_signal(
@@ -63,13 +61,13 @@ def _added(total, coefficients, turns, polynomials, dephasing, weights, block, i
         pulse, lanes, total = inputs
         *relaxing, lane_turn = jax.tree.map(lambda each: each[None], lanes)
         if not shared:
-            angle, spoil = pulse
-            cos, sin, pre, post = rotation(polynomials, angle, in_kernel)
-            across = tuple(_turned(*pool, *pre) for pool in across)
-            pulse = cos, sin, _product(post, spoil), [weights * part for part in post]
-        cos, sin, turn, (real, imaginary) = pulse
-        across, along = turned((across, along), cos, sin)
-        seen = [(real * x - imaginary * y, imaginary * x + real * y)[: len(total[0])] for x, y in across]
+            angle, turn = pulse
+            across, along = played(polynomials, angle, across, along)
+            seen = [(weights * x, weights * y)[: len(total[0])] for x, y in across]
+        else:
+            cos, sin, turn, (real, imaginary) = pulse
+            across, along = turned((across, along), cos, sin)
+            seen = [(real * x - imaginary * y, imaginary * x + real * y)[: len(total[0])] for x, y in across]
         total = jax.tree.map(lambda old, each: old + _summed(each, in_kernel), total, tuple(seen))
         across = tuple(_turned(*pool, *turn) for pool in across)
         return relaxed((across, along), *relaxing, lane_turn), total
@@ -106,9 +104,7 @@ def continued_slice(coefficients: Coefficients, turns, positions: FullPositions,
         across, along = state
         angle, spoil, lanes = inputs
         *relaxing, lane_turn = jax.tree.map(lambda each: each[None], lanes)
-        cos, sin, pre, post = rotation(polynomials, angle, False)
-        across, along = turned((tuple(_turned(*pool, *pre) for pool in across), along), cos, sin)
-        across = tuple(_turned(*pool, *post) for pool in across)
+        across, along = played(polynomials, angle, across, along)
         seen = [[jnp.sum(weights * part, 0) for part in pool[: 1 if positions.mirrored else 2]] for pool in across]
         across = tuple(_turned(*pool, *spoil) for pool in across)
         return relaxed((across, along), *relaxing, lane_turn), seen
@@ -132,46 +128,6 @@ def continued_signal(coefficients: Coefficients, turns, positions: FullPositions
         return _added(total, c, turns, *some, c.n_frames, True, own)
 
     return lax.fori_loop(0, positions.n_blocks, add_block, nothing)
-
-
-def rotation(polynomials, angle, in_kernel):
-    """Rotations ``Rz(post) Rx(flip) Rz(pre)`` of `slice_positions` by angles, rad, (..., 1 or lanes).
-
-    Returns:
-      Cosine and sine of flip, and of pre and post each as a pair, (..., positions, 1 or lanes).
-    """
-    angle = angle[..., None, :]
-    square = angle * angle
-    by = square * (2 / LARGEST_ANGLE**2) - 1
-    polynomials = polynomials.reshape(*polynomials.shape[:2], *(1,) * (by.ndim - 2), *polynomials.shape[2:])
-    ar, ai, br, bi = polynomials[-1]
-    for n in range(len(polynomials) - 2, -1, -1):
-        ar, ai, br, bi = (value * by + each for value, each in zip((ar, ai, br, bi), polynomials[n], strict=True))
-    ar, ai, br, bi = _held((ar, ai, br, bi), in_kernel)
-    a, b = ar * ar + ai * ai, br * br + bi * bi
-    # Without size there is no direction, and any is as good.
-    has_a, has_b = a > _FEWEST, b > _FEWEST
-    ar, br = jnp.where(has_a, ar, 1), jnp.where(has_b, br, 1)
-    inverse = 1 / jnp.sqrt(jnp.where(has_a, a, 1) * jnp.where(has_b, b, 1))
-    (inverse,) = _held((inverse,), in_kernel)
-    turned = square * b
-    # |a|^2 + |b|^2 is 1, but for rounding that a thousand rotations would add up; to first order this is its inverse.
-    norm = 2 - a - turned
-    sin = 2 * angle * norm * a * b * inverse
-    real, imaginary, both, neither = ar * br, ai * bi, ar * bi, ai * br
-    post = (real + imaginary) * inverse, (both - neither) * inverse
-    pre = (real - imaginary) * inverse, -(both + neither) * inverse
-    return (a - turned) * norm, sin, pre, post
-
-
-def _held(values, in_kernel):
-    """The values; in a kernel read from a buffer, as XLA would compute them again for each number made from them."""
-    if not in_kernel:
-        return values
-    buffer = jnp.zeros((len(values) + 1, *values[0].shape), values[0].dtype)
-    for n, value in enumerate(values):
-        buffer = buffer.at[n].set(value)
-    return tuple(buffer[n] for n in range(len(values)))
 
 
 def _fused(polynomials, angle, dephased, weights, in_kernel):

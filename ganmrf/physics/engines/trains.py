@@ -17,7 +17,8 @@ from jax import lax
 from ganmrf.physics.engines import one_kernel
 from ganmrf.physics.engines.isochromats import at_echo, isochromats
 from ganmrf.physics.engines.looping import in_blocks
-from ganmrf.physics.engines.slices import rotation, slice_signal
+from ganmrf.physics.engines.slice_pulses import rotation
+from ganmrf.physics.engines.slices import slice_signal
 from ganmrf.physics.engines.states import STATES_AT_A_TIME, scan_states
 from ganmrf.physics.lowering import (
     ISOCHROMAT,
