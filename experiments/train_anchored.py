@@ -13,17 +13,22 @@ axes, trained across the sequences, or, with ``--start``, from another trunk on;
 of ``--grid`` or ``--t1_ms``, ``--t2_ms`` and ``--b1``; ``radial`` interpolates, without learning, from the same
 anchors, and ``radial_spread`` from some that are spread evenly. Called again with the same ``--workdir`` it goes on
 where it was cut off. ``generator.npz`` is what `generate_dictionary`, `cardiac_dictionary` and `evaluate_anchored`
-take; ``report.html`` shows errors on sequences never learned from.
+take; ``report.html`` shows errors on sequences never learned from, fingerprints of three tissues on simulated ones, and
+the bias that errors of fingerprints induce in maps.
 """
 
 import pathlib
 
+from experiments.evaluation.example import example
+from experiments.evaluation.unseen import unseen_sequences
 from experiments.flags.command_line import command
+from experiments.reports.anchored import table_by_anchors
+from experiments.reports.example import example_section
 from experiments.reports.generator import summary
 from ganmrf.anchors.generator import radial_generator, validation_errors
 from ganmrf.physics.tissue import FACTS
 from ganmrf.report.anchored_figures import accuracy_figure, anchor_figure
-from ganmrf.report.html import Picture, Section, Table, write_report
+from ganmrf.report.html import Picture, Section, write_report
 from ganmrf.report.training_figures import training_figure
 from ganmrf.runs.anchoring import RADIAL, AnchoredConfig, anchored_as, make_in_folder
 from ganmrf.runs.slices import slice_words
@@ -52,27 +57,34 @@ def main(config: Config, given: frozenset[str]):
         name: {size: summary(of_size) for size, of_size in validation_errors(*pair).items()}
         for name, pair in evaluated.items()
     }
-    cells = [
-        [str(size), *(f"{of[size][key]:.2e}" for of in errors.values() for key in ("mean", "quantile_99", "worst"))]
-        for size in made.generator.sizes
-    ]
-    columns = ("Anchors", *(f"{name}, {what}" for name in errors for what in ("mean", "99 %", "largest")))
-    words = "Relative L2 error of unit fingerprints: tissues and sequences that nothing was learned from."
-    table = Table(columns, cells, words)
+    words = "Relative L2 error of unit fingerprints, of tissues and sequences that nothing was learned from"
+    table = table_by_anchors(errors, words)
     print(table.text())
+    shown = _shown(made)
+    print(shown.tables[0].text())
     began = ", with those of the generator that it began with" if made.config.start else ""
     print(f"made in {made.core_seconds:.0f} core-seconds{began}: {workdir / 'generator.npz'}")
-    _write_report(workdir / "report.html", made, errors, table)
+    _write_report(workdir / "report.html", made, errors, table, shown)
     print(f"report: {workdir / 'report.html'}")
 
 
-def _write_report(path, made, errors, table):
+def _shown(made):
+    """Fingerprints under the published sequence, or a random one of as many frames as flags said."""
+    frames = made.config.simulation.frames
+    unseen = unseen_sequences(made.generator, made.config.seed, 1, frames or 1000)
+    name = next(iter(unseen)) if frames is None else "random"
+    sequence = unseen[name][0]
+    return example_section({made.config.kind: example(made.generator, sequence)}, name)
+
+
+def _write_report(path, made, errors, table, shown):
     kind, size = made.config.kind, made.generator.sizes[-1]
     best = errors[kind][size]
-    accuracy = Picture(accuracy_figure(errors), f"{table.caption} Solid: mean; dotted: 99 % quantile.")
+    accuracy = Picture(accuracy_figure(errors), "Solid: mean; dotted: 99 % quantile.")
     anchors = Picture(anchor_figure(made.generator.anchors), "The tissues that are simulated exactly.")
     sections = [
         Section("Errors on unseen sequences", figures=[accuracy], tables=[table]),
+        shown,
         Section("Anchors", figures=[anchors]),
     ]
     if made.rows:

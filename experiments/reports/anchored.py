@@ -1,8 +1,13 @@
 """The report of `evaluate_anchored`: errors, maps, gradients and costs of generators for any sequence of a kind."""
 
+import types
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 
 from experiments.evaluation.anchored import BEYOND, Cost
+from experiments.evaluation.example import Example
+from experiments.reports.example import bias_table, example_section
 from ganmrf.report.anchored_figures import accuracy_figure, break_even_figure, extrapolation_figure
 from ganmrf.report.html import Picture, Section, Table, write_report
 
@@ -11,6 +16,7 @@ _TANGENT_COLUMNS = ("Derivative by T1", "by T2", "Cramer-Rao bound of T1", "of T
 _SUMMARY = "mean", "quantile_99", "worst"  # of errors
 _COST_COLUMNS = ("Simulated", "Generated", "Generated, compressed")
 _RECURRENT = "recurrent network, as Liu 2021"
+_NOTHING = types.MappingProxyType({})
 
 
 def print_evaluation(name: str, found: dict):
@@ -18,6 +24,7 @@ def print_evaluation(name: str, found: dict):
     print(f"{name}: {found['kind']} over {', '.join(found['axes'])}, {found['slice']}")
     print(_error_table(name, found).text())
     print(_certificate_table(name, found).text())
+    print(bias_table({name: found["bias_over_noise"]}).text())
     if found["maps"]:
         t1, t2, changed = map(_percent, found["maps"].values())
         print(
@@ -38,11 +45,20 @@ def print_evaluation(name: str, found: dict):
         print(f"  {_recurrent(found)}", flush=True)
 
 
-def write_anchored_report(path, settings, found: dict):
-    """Writes an HTML file: ``found`` is name of a generator -> its results in ``evaluation.json``."""
+def write_anchored_report(path, settings, found: dict, examples: Mapping[str, Example]):
+    """Writes an HTML file of ``found``, the results in ``evaluation.json``, and examples, by names of generators."""
     least = {name: min(each["mean"] for each in of["errors"]["random"].values()) for name, of in found.items()}
     best = min(least, key=least.get)
-    makers = (_error_section, _certificate_section, _outside_section, _map_section, _gradient_section, _cost_section)
+    shown = example_section(examples, "the first of the tables above")
+    makers = (
+        _error_section,
+        lambda _: shown,
+        _certificate_section,
+        _outside_section,
+        _map_section,
+        _gradient_section,
+        _cost_section,
+    )
     write_report(
         path,
         title="Generators for any sequence of a kind, evaluated",
@@ -52,13 +68,27 @@ def write_anchored_report(path, settings, found: dict):
     )
 
 
+def table_by_anchors(errors: Mapping[str, Mapping], caption: str, more: Mapping[str, Sequence[Mapping]] = _NOTHING):
+    """A table of errors: a row for each number of anchors, and a column for each of ``errors``.
+
+    Args:
+      errors: name of a column -> number of anchors -> `summary` of errors.
+      caption: of the table, to which the order of the numbers is added.
+      more: name of a further row -> `summary` of errors for each column.
+    """
+    by_row = {str(size): [by_size[size] for by_size in errors.values()] for size in next(iter(errors.values()))} | more
+    rows = [[row, *(" / ".join(_short(of[key]) for key in _SUMMARY) for of in each)] for row, each in by_row.items()]
+    return Table(("Anchors", *errors), rows, f"{caption}: mean / 99 % quantile / largest")
+
+
+def _short(error):
+    """Such as 1.2e-3: with a zero before the 3 a table of four columns would not fit the page."""
+    return f"{error:.1e}".replace("e-0", "e-")
+
+
 def _error_table(name, found):
-    groups = found["errors"]
-    by_row = {size: [by_size[size] for by_size in groups.values()] for size in next(iter(groups.values()))}
-    if found["recurrent"]:
-        by_row[_RECURRENT] = found["recurrent"]["errors"].values()
-    rows = [[row, *(" / ".join(f"{of[key]:.1e}" for key in _SUMMARY) for of in each)] for row, each in by_row.items()]
-    return Table(("Anchors", *groups), rows, f"{name}: mean / 99 % quantile / largest")
+    more = {_RECURRENT: found["recurrent"]["errors"].values()} if found["recurrent"] else {}
+    return table_by_anchors(found["errors"], name, more)
 
 
 def _error_section(found):

@@ -43,6 +43,8 @@ def test_a_generator_is_evaluated(tmp_path):
     assert set(found["outside"]) == {"t1 below", "t1 above", "t2 below", "t2 above"}
     assert found["outside"]["t2 above"][-1] > found["outside"]["t2 above"][0]
     assert found["gradient"]["flip_angle"] < 0.1
+    assert set(found["bias_over_noise"]) == {"t1", "t2", "m0"}
+    assert all(0 < each["mean"] <= each["quantile_99"] <= each["worst"] for each in found["bias_over_noise"].values())
     recurrent = found["recurrent"]
     assert recurrent["steps"] == 20
     assert recurrent["core_seconds"] > 0
@@ -50,7 +52,7 @@ def test_a_generator_is_evaluated(tmp_path):
     assert all(0 < each["mean"] < each["quantile_99"] <= each["worst"] for each in recurrent["errors"].values())
     assert min(recurrent["generate"]) > 0
     report = (tmp_path / "evaluated" / "report.html").read_text(encoding="utf-8")
-    assert report.count("data:image/png;base64") == 3
+    assert report.count("data:image/png;base64") == 4  # errors, three fingerprints, outside the box, break-even
     assert "recurrent network, as Liu 2021" in report
     done = run("evaluate_anchored", *flags, "--recurrent_steps=30")
     assert done.returncode == 2
