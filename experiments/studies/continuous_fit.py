@@ -8,8 +8,9 @@ Random tissues inside the generator's box, simulated in its slice under the publ
 of the box that are not ``--known`` are fitted: by the generator, and some of the voxels by the simulator from the same
 atoms. Biases and spreads are those of the errors over the error bar that the fit tells, which is the Cramer-Rao bound:
 an unbiased fit that reaches it has 0 and 1. Both engines end in the same valley where they differ by less than the
-error bar in all that was fitted. Without noise, what is left is the error of the generator. Voxels at an end of a range
-have no error bar, and do not count. Times leave compilation out, and are those of this process.
+error bar in all that was fitted. Without noise, what is left is the error of the generator, and error bars are no unit
+for it. Voxels at an end of a range have no error bar, and do not count. Times leave compilation out, and are those of
+this process.
 """
 
 import time
@@ -67,7 +68,7 @@ def main(config: Config):
         (
             *(row[name] for name in ("parameter", "engine")),
             f"{100 * row['bound']:.2g}",
-            *(f"{row[name]:+z.2f}" for name in ("bias", "spread")),
+            *("-" if row[name] is None else f"{row[name]:+z.2f}" for name in ("bias", "spread")),
             *(f"{100 * row[name]:.2g}" for name in ("median", "at_end")),
         )
         for row in chosen(rows, row="parameter")
@@ -82,6 +83,7 @@ def main(config: Config):
         "at an end (%)",
     )
     print(Table(columns, cells, f"{config.voxels} voxels, M0 / noise {config.snr:g}").text())
+    print("-: without noise errors are those of the generator, of which a bound by noise says nothing")
     cells = [
         (row["engine"], *(f"{row[name]:.3g}" for name in ("core_seconds", "seconds")), f"{100 * row['settled']:.1f}")
         for row in chosen(rows, row="cost")
@@ -97,7 +99,7 @@ def measure(config: Config) -> list[dict]:
     """Rows of errors of each parameter and engine, of costs, and of what both engines have in common.
 
     Bounds and errors are relative to true values, those of parameters that may be 0 to the largest of the box; biases
-    and spreads are in units of the bound.
+    and spreads are in units of the bound, and None without noise, where errors are those of the generator alone.
     """
     prepared, truth, signals = _scanned(config)
     rng, box = np.random.default_rng([config.seed, 1]), prepared.generator.box
@@ -121,7 +123,9 @@ def measure(config: Config) -> list[dict]:
         cost = {"row": "cost", "engine": engine, "core_seconds": per * spent[0], "seconds": per * spent[1]}
         rows.append(cost | {"settled": float(maps.converged.mean())})
         scale = 1 / (config.snr * sigma)  # of error bars to those of the noise that was asked for
-        rows += [{"row": "parameter", "engine": engine} | _errors(maps, truth, name, part, box, scale) for name in fit]
+        untold = {"bias": None, "spread": None} if sigma == _NOISELESS else {}
+        each = {"row": "parameter", "engine": engine}
+        rows += [each | _errors(maps, truth, name, part, box, scale) | untold for name in fit]
     apart = [np.abs(getattr(found["generator"], name)[few] - getattr(found["simulator"], name)) for name in fit]
     bars = [getattr(found["simulator"], f"{name}_std") for name in fit]
     same = np.all([each < bar for each, bar in zip(apart, bars, strict=True)], axis=0)

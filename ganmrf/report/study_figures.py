@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter, NullLocator
 
-from ganmrf.report.drawing import COLOURS, legend_above, plain_axes
+from ganmrf.report.drawing import COLOURS, legend_above, plain_axes, plain_logarithm
 
 
 def errors_figure(
@@ -51,7 +51,9 @@ def errors_figure(
 
 
 def variance_figure(ratios: Mapping[str, Mapping[str, Mapping[str, float]]], label: str) -> Figure:
-    """Variances of T1 and T2 as ratios, a panel each: a group of bars for each tissue, a colour a kind of scan.
+    """Variances of T1 and T2 as ratios, a panel each: a group of points for each tissue, a colour a kind of scan.
+
+    The scale is logarithmic, as ratios are, and has no zero that bars could stand on.
 
     Args:
       ratios: kind of scan -> tissue -> ``T1`` and ``T2`` -> ratio.
@@ -61,11 +63,12 @@ def variance_figure(ratios: Mapping[str, Mapping[str, Mapping[str, float]]], lab
     tissues, width = list(next(iter(ratios.values()))), 0.8 / len(ratios)
     for axes, quantity in zip(panels, ("T1", "T2"), strict=True):
         for place, ((kind, by_tissue), colour) in enumerate(zip(ratios.items(), COLOURS, strict=False)):
-            heights = [by_tissue[tissue][quantity] for tissue in tissues]
+            found = [by_tissue[tissue][quantity] for tissue in tissues]
             where = np.arange(len(tissues)) + (place - (len(ratios) - 1) / 2) * width
-            axes.bar(where, heights, 0.9 * width, color=colour, label=kind)
-        axes.axhline(1, color="0.6", linewidth=0.8)
+            axes.plot(where, found, "o", color=colour, markersize=6, label=kind)
+        axes.axhline(1, color="0.6", linewidth=0.8, zorder=1)
         axes.set_yscale("log")
+        plain_logarithm(axes.yaxis)
         axes.set_xticks(range(len(tissues)), tissues, rotation=20, ha="right", rotation_mode="anchor")
         axes.set_title(quantity, fontsize=10, loc="left")
     panels[0].set_ylabel(label)
