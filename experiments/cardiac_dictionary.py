@@ -34,7 +34,7 @@ from ganmrf.report.figures import fingerprint_figure
 from ganmrf.report.html import Picture, Section, write_report
 from ganmrf.report.sequence_figures import schedule_caption, schedule_figure
 from ganmrf.runs.configs import PreparationConfig, SimulationConfig
-from ganmrf.runs.slices import AS_PLAYED, slice_words
+from ganmrf.runs.slices import AS_PLAYED, OF_SLICE, slice_words
 from ganmrf.runs.tissues import pool_words
 from ganmrf.settings import configuration, group, setting
 
@@ -83,7 +83,8 @@ def main(config: Config, given: frozenset[str]):
     save_dictionary(output, dictionary)
     print(f"saved as {output} ({output.stat().st_size / 1e6:.1f} MB)")
     report = output.with_suffix(".html")
-    _report(config, report, dictionary, cardiac, ". ".join(words) + ".")
+    unread = () if config.generator is None else {*OF_SLICE} - given  # the slice is the generator's
+    _report(config, report, dictionary, cardiac, ". ".join(words) + ".", unread)
     print(f"report: {report}")
 
 
@@ -135,7 +136,7 @@ def _checked(prepared, weights, sequence, slice_profile):
     return f"Simulated in {1e3 * seconds:.0f} ms; the errors are {found}"
 
 
-def _report(config, path, dictionary, cardiac, words):
+def _report(config, path, dictionary, cardiac, words, unread):
     tissue = jax.tree.map(np.asarray, dictionary.tissue)
     times = np.log(np.stack([tissue.t1, tissue.t2], axis=1))
     shown = np.unique([np.abs(times - np.log(1e-3 * np.array(each))).sum(axis=1).argmin() for each in _SHOWN_MS])
@@ -161,6 +162,7 @@ def _report(config, path, dictionary, cardiac, words):
             Section("Fingerprints", figures=[Picture(figure, f"{caption}.")]),
         ],
         settings=config,
+        unread=unread,
     )
 
 

@@ -91,7 +91,9 @@ def main(config: Config):
     if config.report:
         figure = Picture(_figure(rows, config), "Variance times time, relative to that of the published schedule.")
         sections = [Section("Variance per second", figures=[figure], tables=[table])]
-        write_report(config.report, title="Scans that are adapted", summary=words, sections=sections, settings=config)
+        unread = ("slice_model",) * (config.generator is not None)  # the slice is the generator's
+        told = {"summary": words, "sections": sections, "settings": config, "unread": unread}
+        write_report(config.report, title="Scans that are adapted", **told)
 
 
 def scanner_of(config: Config) -> Scanner:

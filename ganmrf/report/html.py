@@ -10,7 +10,7 @@ import pathlib
 import platform
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from html import escape
 
 import jax
@@ -84,7 +84,14 @@ class Section:
 
 
 def write_report(
-    path, *, title: str, summary: str, sections: Sequence[Section], settings, facts: Mapping[str, str] | None = None
+    path,
+    *,
+    title: str,
+    summary: str,
+    sections: Sequence[Section],
+    settings,
+    facts: Mapping[str, str] | None = None,
+    unread: Collection[str] = (),
 ):
     """Writes a report as one HTML file that needs no other file, no network and no script.
 
@@ -96,14 +103,18 @@ def write_report(
       summary: the results in a few sentences; an empty line starts a new paragraph.
       sections: in order; the table of contents lists them.
       settings: flag -> value, a mapping or a dataclass; groups of settings in it, mappings or dataclasses themselves,
-        are shown flag by flag; values of None and empty ones are left out.
+        are shown flag by flag; values of None and empty ones are left out, and fields that are no flags of the job.
       facts: more about this run, such as its timings, name -> value; shown between settings and machine.
+      unread: names of settings that this run has not read, which are left out too.
 
     Raises:
       ValueError: the file cannot be written.
     """
     run = dict(facts or {}) | {"Peak memory of this run": f"{peak_memory() / 1e9:.2f} GB"}
-    sections = [*sections, Section("Settings and machine", facts=settings_facts(settings) | run | machine_facts())]
+    sections = [
+        *sections,
+        Section("Settings and machine", facts=settings_facts(settings, unread) | run | machine_facts()),
+    ]
     style = importlib.resources.files("ganmrf.report").joinpath("style.css").read_text(encoding="utf-8")
     contents = "\n".join(f'<li><a href="#s{i}">{escape(s.heading)}</a></li>' for i, s in enumerate(sections, 1))
     body = "\n".join(_section(f"s{i}", section) for i, section in enumerate(sections, 1))
@@ -142,13 +153,15 @@ def enumerated(words: Sequence[str]) -> str:
     return f"{', '.join(first)} and {last}" if first else last
 
 
-def settings_facts(settings) -> dict[str, str]:
-    """Settings as flags and their values; ``settings`` as for `write_report`."""
-    found = {}
+def settings_facts(settings, unread: Collection[str] = ()) -> dict[str, str]:
+    """Settings as flags and their values, but for those ``unread``; ``settings`` as for `write_report`."""
+    found, without = {}, {}
+    if dataclasses.is_dataclass(settings):
+        without = {field.name: field.metadata.get("without", ()) for field in dataclasses.fields(settings)}
     for name, value in (settings if isinstance(settings, Mapping) else vars(settings)).items():
         if isinstance(value, Mapping) or dataclasses.is_dataclass(value):
-            found |= settings_facts(value)
-        elif value not in (None, "", (), []):
+            found |= settings_facts(value, {*unread, *without.get(name, ())})
+        elif name not in unread and value not in (None, "", (), []):
             found[f"--{name}"] = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
     return found
 

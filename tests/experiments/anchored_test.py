@@ -94,7 +94,9 @@ def test_a_heart_rhythm_without_preparations_between_the_beats_is_generated(trun
     )
     truth = build_dictionary(found.sequence, found.tissue)
     assert np.linalg.norm(found.fingerprints - truth.fingerprints, axis=1).mean() < 0.05  # 50 frames taught it little
-    assert output.with_suffix(".html").read_text(encoding="utf-8").count("data:image/png;base64") == 3
+    report = output.with_suffix(".html").read_text(encoding="utf-8")
+    assert report.count("data:image/png;base64") == 3
+    assert "--slice_model" not in report  # the slice is that of the generator
 
 
 def test_any_sequence_is_generated_from_the_command_line(trunk, tmp_path):

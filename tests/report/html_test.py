@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from ganmrf.report.html import Picture, Section, Table, enumerated, machine_facts, write_report
+from ganmrf.settings import configuration, group, setting
 
 VOID = {"meta", "img", "br"}
 
@@ -128,6 +129,30 @@ def test_every_report_ends_with_all_its_settings_and_the_machine(page, tmp_path)
     write_report(tmp_path / "other.html", title="t", summary="s", sections=[], settings=made, facts={"Time": "3 s"})
     others = Page((tmp_path / "other.html").read_text(encoding="utf-8")).words
     assert {"--frames", "--t1_ms", "Time"} <= set(others)
+
+
+@configuration
+class Inner:
+    """Of which a job reads one field."""
+
+    frames: int = setting(9, "frames")
+    slice_model: str = setting("full", "slice")
+    sequence: str = setting("fisp", "kind")
+
+
+@configuration
+class Job:
+    """Whose flags leave a field of its group out."""
+
+    inner: Inner = group(Inner, without=("sequence",))
+
+
+def test_settings_that_are_no_flags_or_that_a_run_has_not_read_are_left_out(tmp_path):
+    told = {"title": "t", "summary": "s", "sections": [], "settings": Job()}
+    for unread, shown in (((), {"--frames", "--slice_model"}), (("slice_model",), {"--frames"})):
+        write_report(tmp_path / "report.html", **told, unread=unread)
+        words = Page((tmp_path / "report.html").read_text(encoding="utf-8")).words
+        assert {word for word in words if word.startswith("--")} == shown
 
 
 def test_a_table_is_aligned_text():
