@@ -25,7 +25,6 @@ from experiments.flags.command_line import command
 from experiments.reports.anchored import print_evaluation, write_anchored_report
 from experiments.reports.example import biases
 from experiments.reports.generator import summary
-from ganmrf.anchors.prepared import ROUNDS
 from ganmrf.dictionary.grids import GRIDS_ON_RESONANCE
 from ganmrf.files import make_folder, write_json
 from ganmrf.imaging.phantom import COARSEST
@@ -93,9 +92,9 @@ def main(config: Config):
         foreign = foreign_sequences(*drawn, config.foreign, n_frames)
         published = [each for name in PUBLISHED for each in unseen.get(name, ())]
         foreign = ({"published": published} if published else {}) | foreign
+        found[subject.name] = _evaluate(subject, recurrent.get(subject.name), unseen, foreign, config)
         examples[subject.name] = shown = example(subject.generator, next(iter(unseen.values()))[0])
         found[subject.name]["bias_over_noise"] = biases(shown)
-        found[subject.name] = _evaluate(subject, recurrent.get(subject.name), unseen, foreign, config)
         print_evaluation(subject.name, found[subject.name])
     write_json(folder / "evaluation.json", found)
     write_anchored_report(folder / "report.html", config, found, examples)
@@ -108,7 +107,7 @@ def _evaluate(subject, recurrent, unseen, foreign, config):
     plain = anchored.is_plain(generator)
     mapped = (random * config.maps)[: config.maps] if plain else []
     weights_by_size = anchored.random_weights(subject, config.tissues, seed)
-    parts = len(unseen) + 2 * len(foreign) + len(mapped) + 5
+    parts = len(unseen) + len(foreign) + len(mapped) + 5
     with Progress(parts, subject.name, unit="part") as bar:
 
         def done(value):
@@ -121,16 +120,10 @@ def _evaluate(subject, recurrent, unseen, foreign, config):
             kind: done(anchored.errors_by_size(generator, sequences, weights_by_size))
             for kind, sequences in unseen.items()
         }
-        certified = {
-            what: {
-                kind: [
-                    each._asdict()
-                    for each in done(anchored.certified(subject, sequences, config.tissues, seed, rounds))
-                ]
-                for kind, sequences in foreign.items()
-            }
-            for what, rounds in (("anchors", 0), ("completed", ROUNDS))
-        }
+        certified = {"anchors": {}, "completed": {}}
+        for kind, sequences in foreign.items():
+            for what, each in done(anchored.certified(subject, sequences, config.tissues, seed)).items():
+                certified[what][kind] = [one._asdict() for one in each]
         baseline = done(recurrent and _baseline(recurrent, subject, unseen, weights_by_size, config))
         cost = done(anchored.dictionary_cost(generator, timed, random[0], config.rounds))
         gradient = done(anchored.gradient_errors(generator, weights, random[0]) if plain else None)

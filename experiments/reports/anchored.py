@@ -105,15 +105,15 @@ def _certificate_table(name, found):
     for what, by_kind in found["certified"].items():
         for kind, each in by_kind.items():
             printed, true = (np.array([of[key] for of in each]) for key in ("printed", "true"))
-            ratios = true / printed
-            spans = (
-                f"{low:.2f} to {high:.2f}" for low, high in zip(ratios.min(axis=0), ratios.max(axis=0), strict=True)
-            )
-            above = 100 * np.mean([of["above"] for of in each])
+            spans = (f"{of.mean():.2f} ({of.min():.2f} to {of.max():.2f})" for of in (true / printed).T)
+            above = (f"{100 * np.mean([of[key] for of in each]):.2f}" for key in ("above", "above_own"))
             largest = f"{np.median(true[:, 2]):.1e} / {true[:, 2].max():.1e}"
-            rows.append([f"{kind}, {what}", str(len(each)), *spans, f"{above:.2f}", largest])
-    columns = ("Sequences", "Number", "Mean", "99 %", "Largest", "Above (%)", "Largest error")
-    words = "true over printed, from the least to the most; tissues above the printed largest; median / most"
+            rows.append([f"{kind}, {what}", str(len(each)), *spans, *above, largest])
+    columns = ("Sequences", "Number", "Mean", "99 %", "Largest", "Above (%)", "Above own (%)", "Largest error")
+    words = (
+        "true over printed, on average (and from the least to the most); tissues above the printed largest, and above "
+        "the bound of their own atom; median / most"
+    )
     return Table(columns, rows, f"{name}: {words}")
 
 
