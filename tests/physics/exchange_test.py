@@ -59,7 +59,8 @@ def check(values):
     rounded = [None if value is None else float(np.float32(value)) for value in values]
     narrow = compiled(*(None if value is None else np.float32(value) for value in rounded))
     assert narrow.dtype in (np.float32, np.complex64)
-    np.testing.assert_allclose(narrow, reference(*rounded), rtol=0, atol=2e-6 + rounding_of_phase(*rounded[:3], rounded[-1]))
+    atol = 2e-6 + rounding_of_phase(*rounded[:3], rounded[-1])
+    np.testing.assert_allclose(narrow, reference(*rounded), rtol=0, atol=atol)
 
 
 def rounding_of_phase(rate_a, rate_b, turn, time):
