@@ -16,10 +16,11 @@ from ganmrf.physics.sequences.fisp import Fisp
 from ganmrf.physics.sequences.published import ECHO_TIME_S, mrf_fisp
 from ganmrf.physics.sequences.sequence_power import Power, with_power
 
-PUBLISHED = ("published, 1000 frames", "published, 500 frames")
+PUBLISHED = ("published, 1000 frames", "published, 500 frames", "published")  # the last one of other kinds than FISP
 _STREAM = 1000  # folded into the seed of the sequences: a stream that `train_anchored` does not use
 _FOREIGN_TR_S = 13.4e-3  # the mean of the published ones
 _SHARE_BSSFP, _SHARE_CARDIAC = 2 / 3, 1 / 3  # of the flip angles of FISP: 60 and 30 degrees at most
+_BEATS, _INTERVAL_S = 15, 0.9  # of the published cardiac scan, and of a heart at rest
 _PULSE_DURATION_S, _PULSE_SHAPE = 1.8e-3, 1.5  # of pulses that saturate a semisolid pool: about those of a Hann sinc
 
 
@@ -36,8 +37,8 @@ def unseen_sequences(
         form["repetition_time"] = float(1 / (generator.box.high[axis] - generator.box.low[axis]))
     drawn = sample_sequences(jax.random.fold_in(jax.random.key(seed), _STREAM), number, n_frames, **form)
     if generator.family != "fisp":
-        published = {"cardiac": published_cardiac, "bssfp": ma_bssfp}[generator.family]
-        groups = {PUBLISHED[0]: [] if generator.box.periodic else [published()], "random": drawn}
+        published = {"cardiac": _steady_heart, "bssfp": ma_bssfp}[generator.family]
+        groups = {PUBLISHED[2]: [] if generator.box.periodic else [published()], "random": drawn}
         return {name: [_played(generator, each) for each in of] for name, of in groups.items() if of}
     hearts = [np.ptp(sequence.repetition_time) > 0.1 for sequence in drawn]
     schedule = importlib.resources.files("ganmrf") / "data" / "mrf_fisp_cao2019.csv"
@@ -56,7 +57,8 @@ def foreign_sequences(
     The flip angles are constant, drawn for each frame anew, or a sine of any period, and of FISP turns of 180 degrees
     among others, with times from 3 ms to 3 s; all else is as the generator's family has it.
     """
-    rng, frames, each = np.random.default_rng([seed, _STREAM]), np.arange(n_frames), -(-number // 4)
+    rng, frames = np.random.default_rng([seed, _STREAM]), np.arange(n_frames)
+    each = -(-number // (4 if generator.family == "fisp" else 3))
     periods = np.geomspace(8, n_frames, each)
     flips = {
         "constant flips": np.broadcast_to(np.linspace(5, 85, each)[:, None], (each, n_frames)),
@@ -77,9 +79,14 @@ def _with_flips(generator, flip_angle):
         usual = unseen_sequences(generator, 0, 1, flip_angle.size)["random"][0]
         times = np.full(flip_angle.size, float(np.mean(usual.repetition_time)))
         return dataclasses.replace(usual, flip_angle=_SHARE_BSSFP * flip_angle, repetition_time=times)
-    usual = published_cardiac()
+    usual = _steady_heart()
     beats, per_beat = usual.flip_angle.shape
     return dataclasses.replace(usual, flip_angle=_SHARE_CARDIAC * np.resize(flip_angle, (beats, per_beat)))
+
+
+def _steady_heart():
+    """The published cardiac sequence of a heart that beats regularly."""
+    return published_cardiac(np.full(_BEATS, _INTERVAL_S))
 
 
 def _extremes(rng, number, n_frames):
