@@ -1,5 +1,6 @@
 """Settings of the whole suite: shapes must agree without hidden broadcasting, examples repeat, programs are kept."""
 
+import gc
 import os
 
 import hypothesis
@@ -15,6 +16,10 @@ if jax.__version_info__ < (0, 11):
     os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false --xla_backend_optimization_level=1")
 keep_compiled_programs()
 jax.config.update("jax_numpy_rank_promotion", "raise")
+# Programs of thousands of operations are traced: of their objects, which live on, Python would look through all again
+# and again. And each operation would carry the lines of code that it came from.
+gc.set_threshold(100_000, 20, 100)
+jax.config.update("jax_traceback_in_locations_limit", 0)
 hypothesis.settings.register_profile("ganmrf", deadline=None, derandomize=True, max_examples=30)
 hypothesis.settings.load_profile("ganmrf")
 
@@ -24,6 +29,15 @@ def quick_compiler():
     """Programs that are compiled with few optimisations: for files of tests that compile longer than they run."""
 
 
+def pytest_collection_modifyitems(items):
+    """Files that use `quick_compiler` come first: a process then forgets its programs once, and not at every change."""
+    items.sort(key=lambda item: not _quickly(item))
+
+
+def _quickly(node):
+    return any("quick_compiler" in mark.args for mark in node.iter_markers("usefixtures"))
+
+
 @pytest.fixture(scope="module", autouse=True)
 def optimisations(request):
     """Few where a file of tests uses `quick_compiler`, else as usual; one file after another as long as both agree.
@@ -31,7 +45,7 @@ def optimisations(request):
     Programs of other optimisations are forgotten first: JAX would go on using them, and a command in this process would
     then differ in its last digits from the same command in a process of its own.
     """
-    quickly = any("quick_compiler" in mark.args for mark in request.node.iter_markers("usefixtures"))
+    quickly = _quickly(request.node)
     if quickly == jax.config.read("jax_disable_most_optimizations"):
         return
     os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = str(int(quickly))  # for the processes that a command starts
