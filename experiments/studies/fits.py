@@ -56,8 +56,9 @@ def _step(sequence, signals, tissue, damping, slice_profile, n_states, names):
         return simulate(sequence, changed(logarithms), **form).astype(complex)
 
     logarithms = jnp.log(jnp.stack([getattr(tissue, name) for name in names]))
-    value, push = jax.linearize(model, logarithms)
-    derivatives = [push(jnp.zeros_like(logarithms).at[row].set(1)) for row in range(len(names))]
+    directions = jnp.broadcast_to(jnp.eye(len(names))[:, :, None], (len(names), *logarithms.shape))
+    along = jax.vmap(lambda direction: jax.jvp(model, (logarithms,), (direction,)), out_axes=(None, 0))
+    value, derivatives = along(directions)
     m0, residual = _least(value, signals)
     # By M0, real and imaginary, and by the parameters.
     columns = [value, 1j * value, *(m0[:, None] * each for each in derivatives)]
