@@ -8,12 +8,11 @@ from experiments.evaluation.parameters import further_parameters
 from experiments.evaluation.slices import errors_by_model
 from experiments.reports.generator import REFERENCE_NAMES, reference_tissue
 from ganmrf import simulate
-from ganmrf.dictionary.tissue_fields import kind_of_tissue
 from ganmrf.imaging.brain_tissues import BRAIN_TISSUES, brain_values
 from ganmrf.metrics import TISSUE_COLUMNS, format_tissues
 from ganmrf.physics.sequences.kinds import kind_of
 from ganmrf.physics.slice_profile import SliceProfile
-from ganmrf.physics.tissue import TISSUES, parameters
+from ganmrf.physics.tissue import TISSUES, kind_of_tissue, parameters
 from ganmrf.report.determined import undetermined
 from ganmrf.report.drawing import FACTS, label_of
 from ganmrf.report.figures import (

@@ -18,7 +18,6 @@ from ganmrf.anchors.anchor_set import choose_anchors
 from ganmrf.anchors.echoes import without_echo
 from ganmrf.anchors.sentinels import joined
 from ganmrf.design.combined import CombinedSignals
-from ganmrf.design.tissue_ranges import box_of
 from ganmrf.dictionary.compress import svd_basis
 from ganmrf.gan.least_squares import ridge_path
 from ganmrf.gan.real_columns import real_columns
@@ -29,6 +28,7 @@ from ganmrf.physics.simulate import simulate_with_tangents, unknowns
 from ganmrf.physics.simulate_many import simulate_many
 from ganmrf.physics.slice_profile import SliceModel
 from ganmrf.physics.tissue import TissueModel
+from ganmrf.physics.tissue_box import box_of
 
 _CANDIDATES = 512  # tissues that anchors are chosen from, beside those of the design
 _WIDER = 0.1  # of each range at either end, so that anchors stand on both sides of every tissue: derivatives want that

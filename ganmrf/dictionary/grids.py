@@ -8,7 +8,7 @@ import numpy as np
 from ganmrf.dictionary.pool_defaults import DEFAULTS
 from ganmrf.memory import require_memory
 from ganmrf.physics.tissue import ORDERED_TIMES, TISSUES, Tissue, TissueModel, flag_name, parameters
-from ganmrf.physics.tissue_box import TissueBox
+from ganmrf.physics.tissue_box import TissueBox, box_of_ranges
 from ganmrf.pytrees import require, require_scale
 
 _BYTES = 48  # of memory for each value or atom while they are made: arrays of float64, and copies of them
@@ -121,9 +121,7 @@ def grid_box(kind: str, **axes) -> TissueBox:
     for name in ("t1", "t2"):
         if ends[name][0] == ends[name][1]:
             raise ValueError(f"{name} has one value, {ends[name][0]:g} s, and no range")
-    fixed = {name: low for name, (low, high) in ends.items() if low == high}
-    names = tuple(name for name in ends if name not in fixed)
-    return TissueBox(names, *np.transpose([ends[name] for name in names]), kind, fixed)
+    return box_of_ranges(kind, ends)
 
 
 def fields_of_grid(kind: str, axes: dict) -> tuple[dict, dict[str, np.ndarray]]:

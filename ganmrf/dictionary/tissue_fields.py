@@ -9,7 +9,7 @@ import dataclasses
 import numpy as np
 
 from ganmrf.dictionary.sequence_fields import text_of
-from ganmrf.physics.tissue import TISSUES, TissueModel, parameters, variable_name
+from ganmrf.physics.tissue import TISSUES, TissueModel, kind_of_tissue, parameters, variable_name
 
 KIND = "tissue"  # variable of text: a name of `TISSUES`
 _PLAIN = "one_pool"  # the kind of a file that says none
@@ -33,14 +33,6 @@ def fields_of_tissue(tissue: TissueModel) -> dict[str, np.ndarray]:
     found = {name: getattr(tissue, field) for name, field in _VARIABLES[kind].items()}
     found = {name: np.asarray(value) for name, value in found.items() if value is not None}
     return found | ({} if kind == _PLAIN else {KIND: np.asarray(kind)})
-
-
-def kind_of_tissue(tissue: TissueModel) -> str:
-    """The name of a tissue's kind among `TISSUES`; `ValueError` for tissue that is none of them."""
-    for kind, cls in TISSUES.items():
-        if isinstance(tissue, cls):
-            return kind
-    raise ValueError(f"{type(tissue).__name__} is none of {', '.join(TISSUES)}")
 
 
 def tissue_variables(path, texts) -> tuple[str, ...]:

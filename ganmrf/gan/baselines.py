@@ -17,10 +17,11 @@ from numpy.polynomial.chebyshev import chebvander
 from numpy.polynomial.polynomial import polyvander2d
 
 from ganmrf.dictionary.compress import svd_basis
-from ganmrf.gan.data import axes_of, box_of
+from ganmrf.gan.data import axes_of
 from ganmrf.gan.least_squares import least_squares
 from ganmrf.gan.real_columns import real_columns
 from ganmrf.physics.tissue import Tissue, TissueModel
+from ganmrf.physics.tissue_box import box_of
 
 _RANK = 64  # of the basis whose coefficients are interpolated: a few millionths of a fingerprint's norm lie outside it
 _BLOCK = 4096  # atoms interpolated at a time, which bounds the memory

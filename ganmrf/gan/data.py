@@ -8,7 +8,6 @@ import numpy as np
 
 from ganmrf.dictionary.build import Dictionary
 from ganmrf.dictionary.compress import svd_basis
-from ganmrf.dictionary.tissue_fields import kind_of_tissue
 from ganmrf.gan.real_columns import real_basis, real_columns
 from ganmrf.gan.recipes import Recipe
 from ganmrf.gan.split import SPLIT, blocked_rows, split_rows
@@ -16,7 +15,7 @@ from ganmrf.parallel import one_blas_thread
 from ganmrf.physics.lowering import trains_of
 from ganmrf.physics.sequences.blocks import PulseSequence
 from ganmrf.physics.tissue import FACTS, TissueModel
-from ganmrf.physics.tissue_box import TissueBox, log_time
+from ganmrf.physics.tissue_box import log_time
 from ganmrf.pytrees import pytree
 
 _ALWAYS = "t1", "t2"  # axes, also where all atoms have the same
@@ -223,14 +222,6 @@ def axes_of(tissue: TissueModel) -> dict[str, np.ndarray]:
     """Field -> values, (atoms,), of T1 and T2, and of all else that atoms of tissue in one dimension differ in."""
     fields = {name: np.asarray(values) for name, values in vars(tissue).items() if values is not None}
     return {name: each for name, each in fields.items() if name in _ALWAYS or (each.ndim and np.ptp(each))}
-
-
-def box_of(tissue: TissueModel) -> TissueBox:
-    """The ranges of the `axes_of` tissue, and the one value of all else that it has."""
-    axes = axes_of(tissue)
-    low, high = (np.stack([end(values) for values in axes.values()]) for end in (np.min, np.max))
-    others = {name: np.ravel(each) for name, each in vars(tissue).items() if each is not None and name not in axes}
-    return TissueBox(tuple(axes), low, high, kind_of_tissue(tissue), {name: each[0] for name, each in others.items()})
 
 
 def sequence_input(sequence: PulseSequence) -> np.ndarray:

@@ -9,7 +9,7 @@ import numpy as np
 
 from ganmrf.dictionary.build import Dictionary
 from ganmrf.dictionary.rows import RowsOnDemand
-from ganmrf.gan.data import Data, Scaling, box_of
+from ganmrf.gan.data import Data, Scaling
 from ganmrf.gan.emission import emit, hidden_layers
 from ganmrf.gan.least_squares import least_squares
 from ganmrf.gan.real_columns import complex_basis, complex_frames, real_columns
@@ -19,7 +19,7 @@ from ganmrf.physics.sequences.blocks import PulseSequence
 from ganmrf.physics.simulate_many import require_signal_memory
 from ganmrf.physics.slice_profile import SliceModel
 from ganmrf.physics.tissue import FACTS, TISSUES, TissueModel
-from ganmrf.physics.tissue_box import TissueBox
+from ganmrf.physics.tissue_box import TissueBox, box_of
 from ganmrf.pytrees import pytree
 
 _BLOCK = 16384  # atoms of a stream that are made at once: 66 MB of 1000 frames

@@ -11,11 +11,10 @@ from ganmrf.dictionary.build import Dictionary
 from ganmrf.dictionary.match import Maps
 from ganmrf.dictionary.refine import Refined
 from ganmrf.dictionary.slice_fields import model_of
-from ganmrf.dictionary.tissue_fields import kind_of_tissue
 from ganmrf.files import make_folder, replacing, write_arrays, write_json
 from ganmrf.physics.sequences.kinds import KINDS
 from ganmrf.physics.slice_profile import FullSlice, SliceModel, SliceProfile
-from ganmrf.physics.tissue import FACTS, variable_name
+from ganmrf.physics.tissue import FACTS, kind_of_tissue, variable_name
 
 _BIDS = "1.10.0"  # whose names and sidecars the maps have
 _RANGES = {  # field of a sequence -> its entry in sidecars

@@ -309,3 +309,11 @@ class SemisolidPool(TissueModel):
 
 TISSUES = {"one_pool": Tissue, "exchanging": ExchangingPools, "semisolid": SemisolidPool}  # by the names of flags
 FACTS = {field: facts for kind in TISSUES.values() for field, facts in parameters(kind).items()}  # of any of them
+
+
+def kind_of_tissue(tissue: TissueModel) -> str:
+    """The name of a tissue's kind among `TISSUES`; `ValueError` for tissue that is none of them."""
+    for kind, cls in TISSUES.items():
+        if isinstance(tissue, cls):
+            return kind
+    raise ValueError(f"{type(tissue).__name__} is none of {', '.join(TISSUES)}")

@@ -7,9 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ganmrf.physics.tissue import ORDERED_TIMES, TISSUES, TissueModel, flag_name, parameters
+from ganmrf.physics.tissue import ORDERED_TIMES, TISSUES, TissueModel, flag_name, kind_of_tissue, parameters
 from ganmrf.pytrees import pytree, require, require_scale
 
+_ALWAYS_AXES = "t1", "t2"
 _MARGIN = 1e-6  # relative; a value rounded to float32 is off by less, and still counts as inside
 # Interpolation is worst at the ends of a range, and random tissues seldom lie there: `TissueBox.spread_to_faces` moves
 _PUSHED = 0.4  # this share of the tissues, and
@@ -231,6 +232,61 @@ class TissueBox:
     def _ends(self, name):
         axis, facts = self.names.index(name), self._facts[name]
         return _scaled(facts, self.low[axis]), _scaled(facts, self.high[axis])
+
+
+def box_of(
+    tissue: TissueModel, *, axes: tuple[str, ...] = (), margin: float = 0.0, least_margin: float = 0.0
+) -> TissueBox:
+    """The box around some tissue, of any shape: `box_of_ranges` of the least and largest value of each parameter.
+
+    Args:
+      tissue: the tissue, at least one voxel.
+      axes: as of `box_of_ranges`.
+      margin: by which the box goes beyond the tissue at either end of an axis, as a share of each range.
+      least_margin: the least of these margins, relative to the larger value.
+
+    Raises:
+      ValueError: an axis without a range, where nothing makes the box wider.
+    """
+    facts, ranges = parameters(tissue), ranges_of(tissue)
+    for name, (low, high) in ranges.items():
+        if low < high or name in (*_ALWAYS_AXES, *axes):
+            more = max(margin * (high - low), least_margin * max(abs(low), abs(high)))
+            least = facts[name].least if facts[name].may_be_least else low / 2
+            ranges[name] = max(low - more, least), min(high + more, facts[name].most)
+    for t1, t2 in ORDERED_TIMES:
+        if t2 in ranges and ranges[t2][0] < ranges[t2][1]:  # of tissue T2 <= T1: the least T2 is no longer than any T1
+            ranges[t2] = min(ranges[t2][0], ranges[t1][0]), ranges[t2][1]
+    return box_of_ranges(kind_of_tissue(tissue), ranges, axes=axes)
+
+
+def box_of_ranges(
+    kind: str,
+    ranges: Mapping[str, tuple[float, float]],
+    *,
+    axes: tuple[str, ...] = (),
+    periodic: tuple[str, ...] = (),
+) -> TissueBox:
+    """The box of a kind of tissue where what has a range is an axis, and what has one value is fixed.
+
+    Args:
+      kind: a name of `TISSUES`.
+      ranges: field -> least and largest value, SI; what is left out has its default value.
+      axes: parameters that must be axes, beside T1 and T2.
+      periodic: of `TissueBox`.
+
+    Raises:
+      ValueError: as of `TissueBox`, or T1, T2 or one of the ``axes`` with one value.
+    """
+    fixed = {name: low for name, (low, high) in ranges.items() if low == high and name not in (*_ALWAYS_AXES, *axes)}
+    names = tuple(name for name in ranges if name not in fixed)
+    return TissueBox(names, *np.transpose([ranges[name] for name in names]), kind, fixed, periodic)
+
+
+def ranges_of(tissue: TissueModel) -> dict[str, tuple[float, float]]:
+    """Field -> least and largest value, SI, of each parameter that a tissue has."""
+    values = {name: np.asarray(value) for name, value in vars(tissue).items() if value is not None}
+    return {name: (float(np.min(each)), float(np.max(each))) for name, each in values.items()}
 
 
 def _scaled(facts, value):

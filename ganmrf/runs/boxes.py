@@ -6,7 +6,7 @@ import numpy as np
 
 from ganmrf.dictionary.pool_defaults import DEFAULTS
 from ganmrf.physics.tissue import FACTS, ORDERED_TIMES, TISSUES, Parameter, parameters
-from ganmrf.physics.tissue_box import TissueBox
+from ganmrf.physics.tissue_box import TissueBox, box_of_ranges
 from ganmrf.runs.tissues import TissueConfig
 from ganmrf.settings import configuration, setting
 
@@ -71,7 +71,7 @@ class BoxConfig(_Fields):
         Raises:
           ValueError: ranges or values that no tissue has, or a range of what the kind of tissue has not.
         """
-        names, ends, fixed = [], [], {}
+        ranges = {}
         given = DEFAULTS.get(pools.tissue, {}) | pools.axes()
         facts = parameters(pools.kind)
         for field, parameter in FACTS.items():
@@ -82,14 +82,9 @@ class BoxConfig(_Fields):
                 values = np.array(values) / parameter.per_shown
             elif field in facts and field in given:
                 values = np.unique(given[field])[[0, -1]]
-            if values is None:
-                continue
-            if values[0] == values[1]:
-                fixed[field] = float(values[0])
-            else:
-                names.append(field)
-                ends.append(values)
-        ranges = dict(zip(names, ends, strict=True))
+            if values is not None:
+                ranges[field] = tuple(map(float, values))
+        names = [name for name, (low, high) in ranges.items() if low < high]
         for t1, t2 in ORDERED_TIMES:
             if {t1, t2} <= {*names} and ranges[t2][0] > ranges[t1][0]:
                 raise ValueError(
@@ -98,11 +93,11 @@ class BoxConfig(_Fields):
                 )
         periodic = ()
         if period is not None and "off_resonance" in names:
-            low, high = ends[names.index("off_resonance")]
+            low, high = ranges["off_resonance"]
             if high - low > (1 + _ONE_PERIOD) * period:
                 raise ValueError(
                     f"off_resonance_range_hz must be no longer than 1 / --repetition_time_ms, {period:g} Hz, after "
                     f"which signals repeat; got {high - low:g}"
                 )
             periodic = ("off_resonance",) * bool(high - low > (1 - _ONE_PERIOD) * period)
-        return TissueBox(tuple(names), *np.transpose(ends), kind=pools.tissue, fixed=fixed, periodic=periodic)
+        return box_of_ranges(pools.tissue, ranges, periodic=periodic)

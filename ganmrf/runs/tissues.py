@@ -6,9 +6,8 @@ import numpy as np
 
 from ganmrf.dictionary.grids import ranges_in, values_in_ranges
 from ganmrf.dictionary.pool_defaults import DEFAULTS
-from ganmrf.dictionary.tissue_fields import kind_of_tissue
 from ganmrf.physics.sequences.blocks import PulseSequence, Train
-from ganmrf.physics.tissue import TISSUES, Parameter, TissueModel, flag_name, parameters
+from ganmrf.physics.tissue import TISSUES, Parameter, TissueModel, flag_name, kind_of_tissue, parameters
 from ganmrf.pytrees import require
 from ganmrf.settings import configuration, setting
 

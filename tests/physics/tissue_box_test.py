@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ganmrf.physics.tissue import ORDERED_TIMES, TISSUES, SemisolidPool, Tissue
-from ganmrf.physics.tissue_box import TissueBox
+from ganmrf.physics.tissue_box import TissueBox, box_of, box_of_ranges, ranges_of
 from ganmrf.pytrees import arrays_and_structure, tree_of
 
 BOX = TissueBox(("t1", "t2", "b1"), [0.01, 0.002, 0.7], [3.0, 0.5, 1.3])
@@ -181,3 +181,34 @@ def test_boxes_of_pools_that_cannot_be(kind, changes, message):
 def test_boxes_that_cannot_be(changes, message):
     with pytest.raises(ValueError, match=message):
         TissueBox(**{field.name: getattr(BOX, field.name) for field in dataclasses.fields(BOX)} | changes)
+
+
+@hypothesis.given(
+    st.lists(st.tuples(st.floats(0.3, 3), st.floats(0.1, 1), st.floats(0.05, 0.3)), min_size=2, max_size=5),
+    st.floats(0, 0.5),
+)
+def test_a_box_around_tissue_holds_it_and_is_as_wide_as_it_is_without_a_margin(values, margin):
+    t1, share, fraction = np.transpose(values)
+    tissue = SemisolidPool(t1, share * t1, fraction, 14.0, 0.34, 15e-6)
+    box = box_of(tissue, axes=("fraction",), margin=margin, least_margin=0.01)
+    assert box.names[:2] == ("t1", "t2")
+    assert "fraction" in box.names
+    one_value = {"exchange_rate": 14.0, "t1_b": 0.34, "lineshape": 15e-6, "b1": 1.0}
+    assert dict(box.fixed) == pytest.approx(one_value, rel=1e-6)  # float32
+    assert not box.outside(tissue).any()
+    assert not box.outside(box.spread(np.eye(len(box.names)))).any()
+    ranges = {name: ranges_of(tissue)[name] for name in ("t1", "t2", "fraction")}
+    if all(low < high for low, high in ranges.values()):
+        narrow = box_of(tissue)
+        ends = zip(narrow.names, zip(narrow.low, narrow.high, strict=True), strict=True)
+        assert dict(ends) == ranges
+
+
+def test_what_has_one_value_is_fixed_but_for_t1_and_t2():
+    box = box_of_ranges("one_pool", {"t1": (0.5, 2.0), "t2": (0.05, 0.2), "b1": (0.9, 0.9)})
+    assert box.names == ("t1", "t2")
+    assert box.fixed == (("b1", 0.9),)
+    with pytest.raises(ValueError, match=r"t2 must be .* not empty; got 0.1 to 0.1"):
+        box_of_ranges("one_pool", {"t1": (0.5, 2.0), "t2": (0.1, 0.1)})
+    with pytest.raises(ValueError, match=r"b1 must be .* not empty; got 1 to 1"):
+        box_of_ranges("one_pool", {"t1": (0.5, 2.0), "t2": (0.1, 0.2), "b1": (1.0, 1.0)}, axes=("b1",))
