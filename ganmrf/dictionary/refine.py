@@ -19,10 +19,10 @@ from ganmrf.dictionary.parameter_maps import ParameterMaps
 from ganmrf.dictionary.several_starts import fit_from_several
 from ganmrf.dictionary.signal_sources import SignalSource
 from ganmrf.dictionary.voxel_model import VoxelModel, fitted_parameters
+from ganmrf.dictionary.voxel_signals import FEW_COLUMNS
 from ganmrf.physics.tissue import Tissue, parameters
 from ganmrf.pytrees import require, require_positive
 
-_FEW_COLUMNS = 100  # with fewer columns the noise of one voxel is known to no better than 7 %
 _JUDGED = 128  # voxels that tell whether a scan determines what is to be fitted: their median is known to a tenth
 
 
@@ -205,7 +205,7 @@ def _known(dictionary, known, given_maps, shape, voxels):
 def _noise(model, residual, freedom):
     """Standard deviation of the noise in each voxel, from what is left of it."""
     variance = residual / freedom
-    few = model.n_columns < _FEW_COLUMNS and variance.size
+    few = model.n_columns < FEW_COLUMNS and variance.size
     return np.sqrt(np.full(variance.shape, variance.mean()) if few else variance)
 
 

@@ -8,7 +8,7 @@ from ganmrf.dictionary.build import Dictionary
 from ganmrf.dictionary.match import frames_first, of_shape
 from ganmrf.pytrees import require_positive
 
-_FEW_COLUMNS = 100  # with fewer columns the noise of one voxel is known to no better than 7 %
+FEW_COLUMNS = 100  # with fewer columns the noise of one voxel is known to no better than 7 %
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +76,7 @@ class VoxelSignals:
             given = of_shape("noise", given, self.shape, float).ravel()[self.voxels]
             require_positive("noise", given, "positive and finite in every fitted voxel")
             return given
-        if freedom.min() >= _FEW_COLUMNS:
+        if freedom.min() >= FEW_COLUMNS:
             return np.sqrt(left / freedom)
         if freedom.mean() < 1:
             raise ValueError("noise must be given: voxels have too few numbers to measure it")
