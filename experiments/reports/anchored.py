@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from experiments.evaluation.anchored import BEYOND, Cost
+from experiments.evaluation.break_even import GeneratorCost
 from experiments.evaluation.example import Example
+from experiments.reports.break_even import payment
 from experiments.reports.example import bias_table, example_section
 from ganmrf.report.anchored_figures import accuracy_figure, break_even_figure, extrapolation_figure
 from ganmrf.report.html import Picture, Section, Table, write_report
@@ -191,11 +193,10 @@ def _cost_section(found):
 
 
 def _break_even(found):
-    cost = Cost(**found["cost"])
-    made, saved = found["core_seconds"], cost.simulate[1] - cost.generate[1]
-    if saved <= 0:
-        return f"made in {made:.0f} core-seconds; never pays: generating takes no fewer of them than simulating"
-    return f"made in {made:.0f} core-seconds; pays after {np.ceil(made / saved):.0f} dictionaries"
+    cost, made = Cost(**found["cost"]), found["core_seconds"]
+    error = list(found["errors"]["random"].values())[-1]["mean"]
+    pays = payment(GeneratorCost(made, cost.generate[1], any_sequence=True, error=error), cost.simulate[1])
+    return f"made in {made:.0f} core-seconds; pays {pays}"
 
 
 def _recurrent(found):

@@ -79,6 +79,17 @@ def verdict(name: str, costs: CaseCosts) -> str:
     return f"{_first_upper(name)}: simulated in {costs.simulate:.2g} core-seconds. What pays, and when: {said}."
 
 
+def payment(cost: GeneratorCost, simulate: float) -> str:
+    """When a generator pays, where a dictionary is simulated in so many core-seconds: "after 9 dictionaries"."""
+    paid, of_others = cost.pays_after(simulate), cost.pays_for_new_sequences(simulate)
+    if paid is None:
+        return "never, as generating takes longer than simulating"
+    after = "from the first dictionary on" if paid == 1 else f"after {paid} dictionaries"
+    if cost.any_sequence:
+        return f"{after}, of any sequences"
+    return f"{after}, of one sequence, {'and also' if of_others else 'but never'} if made anew for each"
+
+
 def _lines(costs, best):
     """Lines of `break_even_figure` for a case."""
     lines = {"simulated": (0.0, costs.simulate)}
@@ -91,14 +102,7 @@ def _lines(costs, best):
 
 def _paid(name, cost: GeneratorCost, simulate: float):
     """When one generator pays, and how good it is."""
-    named = f"{name} (mean error {cost.error:.1e})"
-    paid, of_others = cost.pays_after(simulate), cost.pays_for_new_sequences(simulate)
-    if paid is None:
-        return f"{named} never, as generating takes longer than simulating"
-    after = "from the first dictionary on" if paid == 1 else f"after {paid} dictionaries"
-    if cost.any_sequence:
-        return f"{named} {after}, of any sequences"
-    return f"{named} {after}, of one sequence, {'and also' if of_others else 'but never'} if made anew for each"
+    return f"{name} (mean error {cost.error:.1e}) {payment(cost, simulate)}"
 
 
 def _here(cases):
