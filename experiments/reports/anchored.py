@@ -25,7 +25,8 @@ def print_evaluation(name: str, found: dict):
     """Prints the numbers of one generator, its results in ``evaluation.json`` of `evaluate_anchored`."""
     print(f"{name}: {found['kind']} over {', '.join(found['axes'])}, {found['slice']}")
     print(_error_table(name, found).text())
-    print(_certificate_table(name, found).text())
+    for table in _certificate_tables(name, found):
+        print(table.text())
     print(bias_table({name: found["bias_over_noise"]}).text())
     if found["maps"]:
         t1, t2, changed = map(_percent, found["maps"].values())
@@ -101,22 +102,21 @@ def _error_section(found):
     return Section("Errors on unseen sequences", figures=[figure], tables=tables)
 
 
-def _certificate_table(name, found):
-    """Each family of sequences, without sentinels as anchors and with them."""
-    rows = []
+def _certificate_tables(name, found):
+    """Each family of sequences, without sentinels as anchors and with them: two tables, as one is wider than a page."""
+    ratios, beyond = [], []
     for what, by_kind in found["certified"].items():
         for kind, each in by_kind.items():
             printed, true = (np.array([of[key] for of in each]) for key in ("printed", "true"))
             spans = (f"{of.mean():.2f} ({of.min():.2f} to {of.max():.2f})" for of in (true / printed).T)
             above = (f"{100 * np.mean([of[key] for of in each]):.2f}" for key in ("above", "above_own"))
-            largest = f"{np.median(true[:, 2]):.1e} / {true[:, 2].max():.1e}"
-            rows.append([f"{kind}, {what}", str(len(each)), *spans, *above, largest])
-    columns = ("Sequences", "Number", "Mean", "99 %", "Largest", "Above (%)", "Above own (%)", "Largest error")
-    words = (
-        "true over printed, on average (and from the least to the most); tissues above the printed largest, and above "
-        "the bound of their own atom; median / most"
-    )
-    return Table(columns, rows, f"{name}: {words}")
+            ratios.append([f"{kind}, {what}", str(len(each)), *spans])
+            beyond.append([f"{kind}, {what}", *above, *map(_short, (np.median(true[:, 2]), true[:, 2].max()))])
+    words = f"{name}: true over printed, on average (and from the least to the most)"
+    yield Table(("Sequences", "Number", "Mean", "99 %", "Largest"), ratios, words)
+    columns = "Sequences", "Above the largest (%)", "Above their own (%)", "Largest error, median", "Most"
+    words = f"{name}: tissues above the printed largest, and above the bound of their own atom; true largest errors"
+    yield Table(columns, beyond, words)
 
 
 def _certificate_section(found):
@@ -125,7 +125,8 @@ def _certificate_section(found):
         "errors of other tissues, two fifths of them on faces of the box: by the generator's own anchors, and "
         "completed by the sequence's worst sentinels."
     )
-    return Section("What the certificate is worth", words, tables=[_certificate_table(*pair) for pair in found.items()])
+    tables = [table for pair in found.items() for table in _certificate_tables(*pair)]
+    return Section("What the certificate is worth", words, tables=tables)
 
 
 def _outside_section(found):
