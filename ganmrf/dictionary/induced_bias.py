@@ -76,36 +76,12 @@ def bias_to_noise(
       ValueError: fingerprints or norms of another shape than the simulated ones, a parameter that the atoms have not,
         or have one of for all, or a noise that is not positive.
     """
-    for name in ("fingerprints", "norms"):
-        own = getattr(simulated, name).shape
-        for given in (getattr(each, name).shape for each in generated):
-            if given != own:
-                raise ValueError(f"generated {name} have shape {given}, but simulated ones {own}")
-    require_positive("noise", noise)
-    sequence, profile = simulated.sequence, simulated.slice_profile
+    names = _checked(simulated, generated, noise, parameters)
     chosen = np.arange(simulated.tissue.size) if rows is None else np.asarray(rows)
     atoms = jax.tree.map(np.asarray, simulated.tissue).rows(chosen)
-    states = plan_n_states(sequence, atoms, n_states=None, accuracy=_ACCURACY, slice_profile=profile)
-    names = fitted_parameters(simulated) if parameters is None else tuple(parameters)
-    for name in names:
-        if not np.ndim(getattr(simulated.tissue, name, None)):
-            raise ValueError(f"parameters: the atoms have no {name} of their own each")
+    form = {"n_states": None, "accuracy": _ACCURACY, "slice_profile": simulated.slice_profile}
+    states = plan_n_states(simulated.sequence, atoms, **form)
     found = np.empty((len(generated), len(names) + 1, atoms.size))
-
-    def signals_of(rows):
-        """Signals and the derivatives of `derivatives_by`, float64 or complex128, (1 + params, rows, columns)."""
-        signals = np.empty(
-            (1 + len(names), rows.size, sequence.n_frames),
-            np.result_type(signal_dtype(sequence, atoms, profile), float),
-        )
-
-        def store(places, results):
-            for each, result in zip(signals, results, strict=True):
-                each[places] = result
-
-        simulate_all(store, derivatives_by(names), sequence, atoms.rows(rows), profile, states[rows], False)
-        return signals if simulated.basis is None else signals @ simulated.basis
-
     with Progress(atoms.size, "comparing", unit="atom", shown=progress) as bar:
         by_states = np.argsort(-states, kind="stable")  # a block has few numbers of states
         for start in range(0, atoms.size, _BLOCK):
@@ -115,12 +91,41 @@ def bias_to_noise(
                 np.asarray(each.norms, float)[chosen[rows], None] * np.asarray(each.fingerprints[chosen[rows]])
                 for each in (simulated, *generated)
             )
-            signals = signals_of(rows)
+            signals = _signals(simulated, names, atoms.rows(rows), states[rows])
             with jax.enable_x64(True):
                 for ratios, ours in zip(found, others, strict=True):
                     ratios[:, rows] = _ratios(signals, ours - truth, noise)
             bar.update(min(_BLOCK, atoms.size - start))
     return [BiasToNoise(parameters=dict(zip(names, ratios, strict=False)), m0=ratios[-1]) for ratios in found]
+
+
+def _checked(simulated, generated, noise, parameters):
+    """The names of the parameters that are estimated; `ValueError` for what `bias_to_noise` refuses."""
+    for name in ("fingerprints", "norms"):
+        own = getattr(simulated, name).shape
+        for given in (getattr(each, name).shape for each in generated):
+            if given != own:
+                raise ValueError(f"generated {name} have shape {given}, but simulated ones {own}")
+    require_positive("noise", noise)
+    names = fitted_parameters(simulated) if parameters is None else tuple(parameters)
+    for name in names:
+        if not np.ndim(getattr(simulated.tissue, name, None)):
+            raise ValueError(f"parameters: the atoms have no {name} of their own each")
+    return names
+
+
+def _signals(simulated, names, atoms, states):
+    """Signals and the derivatives of `derivatives_by`, float64 or complex128, (1 + names, atoms, columns)."""
+    sequence, profile = simulated.sequence, simulated.slice_profile
+    dtype = np.result_type(signal_dtype(sequence, atoms, profile), float)
+    signals = np.empty((1 + len(names), atoms.size, sequence.n_frames), dtype)
+
+    def store(places, results):
+        for each, result in zip(signals, results, strict=True):
+            each[places] = result
+
+    simulate_all(store, derivatives_by(names), sequence, atoms, profile, states, False)
+    return signals if simulated.basis is None else signals @ simulated.basis
 
 
 @jax.jit
