@@ -172,12 +172,8 @@ def build_anchor_set(
         box.spread(jax.random.uniform(keys[name], (number, len(box.names))))
         for name, number in (("held_out", _N_HELD_OUT), ("validation_tissue", _N_VALIDATION))
     )
-    unseen, signals, truths = sample_sequences(keys["validation"], _N_SEQUENCES, n_frames, **form), [], []
-    together, ends = joined(anchors, validation, pool), (n_anchors, n_anchors + _N_VALIDATION)
-    for sequence in unseen:  # all at once: numbers of states are chosen anew for every simulation
-        of_anchors, truth, of_pool = np.split(simulate_without_echo(sequence, slice_profile, together), ends)
-        signals.append((of_anchors / norms[:, None], truth / np.linalg.norm(truth, axis=1, keepdims=True)))
-        truths.append((of_pool / np.linalg.norm(of_pool, axis=1, keepdims=True)).astype(np.float32))
+    unseen = sample_sequences(keys["validation"], _N_SEQUENCES, n_frames, **form)
+    signals, truths = _unseen_signals(unseen, slice_profile, (anchors, validation, pool), norms)
     return AnchorSet(
         box=box,
         family=family,
@@ -193,6 +189,20 @@ def build_anchor_set(
         pool=pool,
         pool_truths=truths,
     )
+
+
+def _unseen_signals(sequences, slice_profile, tissues, norms):
+    """What an `AnchorSet` holds of sequences that nothing is learned from: its ``signals``, and its ``pool_truths``.
+
+    The ``tissues`` are the anchors, of these norms, those of the validation, and the pool.
+    """
+    signals, truths = [], []
+    together, ends = joined(*tissues), np.cumsum([each.size for each in tissues[:-1]])
+    for sequence in sequences:  # all at once: numbers of states are chosen anew for every simulation
+        of_anchors, truth, of_pool = np.split(simulate_without_echo(sequence, slice_profile, together), ends)
+        signals.append((of_anchors / norms[:, None], truth / np.linalg.norm(truth, axis=1, keepdims=True)))
+        truths.append((of_pool / np.linalg.norm(of_pool, axis=1, keepdims=True)).astype(np.float32))
+    return signals, truths
 
 
 def require_seen(box: TissueBox, joint: JointFeatures):
