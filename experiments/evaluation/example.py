@@ -8,6 +8,7 @@ import numpy as np
 
 from ganmrf.anchors.generator import AnchoredGenerator
 from ganmrf.anchors.prepared import prepare
+from ganmrf.anchors.sentinels import joined
 from ganmrf.dictionary.build import Dictionary, build_dictionary
 from ganmrf.dictionary.induced_bias import BiasToNoise, bias_to_noise
 from ganmrf.physics.sequences.blocks import PulseSequence
@@ -62,8 +63,7 @@ def _weights(generator):
         tissue, labels = brain, [f"{name} " for name in REFERENCE_TIMES]
     if generator.model.any_tissue:
         others = jax.tree.map(np.asarray, box.spread(box.sobol(_SPREAD, 0)))
-        joined = jax.tree.map(lambda *each: np.concatenate(each) if each[0].ndim else each[0], tissue, others)
-        weights = generator.weights(joined)
+        weights = generator.weights(joined(tissue, others))
     else:
         atoms = generator.model.tissue
         apart = np.asarray(box.coordinates(atoms))[:, None] - np.asarray(box.coordinates(tissue))
