@@ -9,6 +9,7 @@ import pytest
 from ganmrf.anchors.anchor_set import build_anchor_set
 from ganmrf.anchors.collapsed import GeneratedSignals, collapse
 from ganmrf.anchors.continuous import continuous_maps
+from ganmrf.anchors.continuous_checks import at_ends, fit_quality, generator_bias
 from ganmrf.anchors.generator import radial_generator, table_generator, trunk_generator
 from ganmrf.anchors.prepared import prepare
 from ganmrf.anchors.trunk import RECIPE, finish_trunk, trunk_data
@@ -120,6 +121,36 @@ def test_clean_voxels_are_off_by_no_more_than_errors_of_the_generator_explain(pr
     np.testing.assert_allclose(np.abs(found.m0), 30, rtol=0.1)
 
 
+def test_the_bias_that_is_told_is_how_far_clean_voxels_are_off(prepared, voxels):
+    """To first order in the error, whose square is a tenth of it in no voxel, or less than a twentieth error bar."""
+    signals = voxels[1][:24]
+    found = continuous_maps(prepared, 30j * signals, axis=-1, noise=0.03, force=True)
+    order = np.argsort(found.t1)
+    bias = generator_bias(prepared, found)
+    assert np.median(bias.t1) > 0.2
+    for name in BOX.names:
+        true = np.asarray(getattr(voxels[0], name), float)[:24]
+        off = np.abs(getattr(found, name) - true) / getattr(found, f"{name}_std")
+        np.testing.assert_allclose(getattr(bias, name), off[order], rtol=0.1, atol=0.05)
+    off = np.abs(np.abs(found.m0) - 30) / found.m0_std
+    np.testing.assert_allclose(bias.m0, off[order], rtol=0.1, atol=0.05)
+
+
+def test_quality_is_1_but_for_noise_and_the_generator(prepared, voxels):
+    signals = voxels[1][:30].reshape(5, 6, -1)
+    mask = np.arange(30).reshape(5, 6) % 4 > 0
+    noise = np.random.default_rng(5).standard_normal((*signals.shape, 2)) @ [1, 1j]
+    for sigma, low in ((1e-9, 1 - 1e-4), (5e-3, 0.98)):
+        noisy = 30j * (signals + sigma * noise)
+        found = continuous_maps(prepared, noisy, mask=mask, axis=-1, noise=0.3, force=True)
+        quality = fit_quality(prepared, noisy, found, mask=mask, axis=-1)
+        made = prepared.generate(Tissue(*(getattr(found, name)[mask] for name in BOX.names))).fingerprints
+        unit = noisy[mask] / np.linalg.norm(noisy[mask], axis=1)[:, None]
+        np.testing.assert_allclose(quality[mask], np.abs((made * unit).sum(axis=1)), atol=1e-5)
+        assert quality[mask].min() > low
+        assert not quality[~mask].any()
+
+
 def test_noisy_voxels_scatter_as_the_simulators_bound_says(prepared, voxels):
     """300 voxels know a spread to 4 %; noise is chosen well above the generator's errors."""
     tissue, signals = voxels
@@ -151,6 +182,9 @@ def test_nothing_is_extrapolated(prepared):
     assert np.isinf(found.t1_std[0])
     assert np.isfinite(found.t1_std[1])
     assert not found.converged[0]
+    ends = at_ends(prepared, found, mask=np.ones(2, bool))
+    np.testing.assert_array_equal(ends["t1"], [True, False])
+    assert not at_ends(prepared, found, mask=np.zeros(2, bool))["t1"].any()
 
 
 def test_bad_input(prepared, voxels):
