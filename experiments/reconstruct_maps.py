@@ -35,12 +35,13 @@ import pathlib
 import numpy as np
 
 from experiments.flags.command_line import command
+from experiments.flags.config import check_apart
+from experiments.reports.map_files import files_of_maps, write_map_files
 from experiments.reports.scan import medians_of, undetermined_shares, write_reconstruction_report
 from ganmrf.files import check_output, write_json
 from ganmrf.imaging.pipeline import METHODS
-from ganmrf.io.maps import describe, file_stem, map_files, save_maps, write_maps
+from ganmrf.io.maps import describe, file_stem
 from ganmrf.io.mrd import write_mrd_images
-from ganmrf.io.series import is_dicom
 from ganmrf.physics.tissue import parameters
 from ganmrf.runs.configs import SimulationConfig
 from ganmrf.runs.pulseq_schedules import is_pulseq
@@ -50,8 +51,6 @@ from ganmrf.runs.workdir import Workdir
 from ganmrf.scan_settings import ReconstructionConfig, is_raw
 from ganmrf.scan_to_maps import map_scan
 from ganmrf.settings import configuration, group, setting
-
-_FILES = "maps.npz", "maps.mat", "maps.h5", "results.json", "report.html"  # beside those of `write_maps`
 
 
 @configuration
@@ -79,9 +78,7 @@ class Config:
             check_fit(self.reconstruction.estimate, self.simulation.pools)
         file_stem(self.prefix)  # refused here, not after the work
         self.reconstruction.check_reads(self.input)
-        source, folder = (pathlib.Path(path).resolve() for path in (self.input, self.output))
-        if folder.is_relative_to(source):
-            raise ValueError(f"output lies in the folder of the scan, --input={self.input}: choose another")
+        check_apart(self.input, self.output)
         if "mrd" in self.also and not is_raw(self.input):
             raise ValueError(f"also=mrd goes with raw data; got --input={self.input}")
 
@@ -91,7 +88,7 @@ def main(config: Config, given: frozenset[str]):
     """Maps the scan, and writes what came out."""
     with Workdir(config.output, config, given) as workdir:
         config, folder = workdir.config, workdir.path
-        for path in (*map_files(folder, config.prefix), *(folder / name for name in _FILES)):
+        for path in files_of_maps(folder, config.prefix):
             check_output(path)
         results = _map(config, folder / "stages")
         print(f"slice: {slice_words(results.dictionary.slice_profile)}")
@@ -139,15 +136,7 @@ def _write(folder: pathlib.Path, config, results):
     sidecar = {"Sources": [config.input, *reconstruction.files]}
     sidecar["Reconstruction"] = METHODS[reconstruction.method] if is_raw(config.input) else None
     sidecar |= {"MagnitudeImages": results.magnitude, "Notes": results.notes}
-    place = {"affine": results.affine}
-    if results.affine is None and results.voxel_size is not None:
-        place = {"voxel_size": results.voxel_size}
-    place["with_b1"] = reconstruction.b1_map is not None or np.ndim(results.dictionary.tissue.b1) > 0
-    place |= {"fields": [*medians_of(results)], "refined": results.refined}
-    sidecar |= describe(results.dictionary)
-    write_maps(folder, results.maps, prefix=config.prefix, sidecar=sidecar, **place)
-    for suffix in {"npz", "mat"} & set(config.also):
-        save_maps(folder / f"maps.{suffix}", results.maps, refined=results.refined)
+    write_map_files(folder, config, results, sidecar | describe(results.dictionary))
     if "mrd" in config.also:
         depth, *voxel = results.voxel_size
         facts = parameters(results.dictionary.tissue)
@@ -159,11 +148,6 @@ def _write(folder: pathlib.Path, config, results):
             slice_thickness=depth,
             affine=results.affine,
         )
-    if "dicom" in config.also:
-        from ganmrf.io.dicom_maps import write_dicom_maps  # here: it imports for a second, and most need none
-
-        source = {"source": config.input, "series": reconstruction.variable} if is_dicom(config.input) else {}
-        write_dicom_maps(folder / "dicom", results.maps, **place, **source)
     content = {
         "voxels": int((results.maps.index >= 0).sum()),
         "atoms": len(results.dictionary.norms),

@@ -261,7 +261,7 @@ def _matched(stages, scan, config, dictionary, images, exact, progress) -> tuple
     """The maps, and how many atoms were simulated for exact decisions; None where they were not asked for."""
     mask = scan.mask
     if mask is None and config.signal_threshold:
-        mask = _with_signal(dictionary, images, config.signal_threshold)
+        mask = with_signal(dictionary, images, config.signal_threshold)
     how = {"mask": mask, "progress": progress, "exact": exact}
 
     def matched():
@@ -314,15 +314,15 @@ def _doubts(dictionary, maps, refined, fit):
             )
 
 
-def _with_signal(dictionary, images, threshold):
-    """Voxels above a share of the strong signals along the dictionary's first direction, holes filled.
+def with_signal(dictionary: Dictionary, images, threshold: float, directions: int = 1) -> np.ndarray:
+    """Voxels above a share of the strong signals along the dictionary's first directions, holes filled.
 
-    Aliases are as strong as signals in a frame, and have little of that direction.
+    Aliases are as strong as signals in a frame, and have little of these directions.
     """
     if len(images) == dictionary.sequence.n_frames:
-        first = svd_basis(dictionary.fingerprints, 1) if dictionary.basis is None else dictionary.basis[:, :1]
-        images = np.tensordot(first.T, images, 1)
-    strength = np.abs(images[0])
+        basis = svd_basis(dictionary.fingerprints, directions) if dictionary.basis is None else dictionary.basis
+        images = np.tensordot(basis[:, :directions].T, images, 1)
+    strength = np.linalg.norm(images[:directions], axis=0)
     return ndimage.binary_fill_holes(strength > threshold * np.quantile(strength, 0.99))
 
 

@@ -1,5 +1,7 @@
 """Checks of flags against what a file holds."""
 
+import pathlib
+
 import jax
 import numpy as np
 
@@ -23,6 +25,12 @@ def check_same_simulation(config: SimulationConfig, given: frozenset[str], seque
         ours = [f"--{name}" for name in names if name in given]
         if ours and not (same_slice if names is OF_SLICE else _same)(make(), stored):
             raise ValueError(f"{' '.join(ours)} gives another {kind} than the one of {source}")
+
+
+def check_apart(scan: str, output: str):
+    """Refuses, by a `ValueError`, an output folder inside that of the scan: what is written would be read with it."""
+    if pathlib.Path(output).resolve().is_relative_to(pathlib.Path(scan).resolve()):
+        raise ValueError(f"output lies in the folder of the scan, --input={scan}: choose another")
 
 
 def _same(one, other):

@@ -18,7 +18,7 @@ GROUPS = {
         "evaluate_anchored",
         "cardiac_dictionary",
     ),
-    "map": ("reconstruct_maps", "map_fractions"),
+    "map": ("reconstruct_maps", "map_fractions", "map_continuous"),
     "design": ("design_sequence", "export_pulseq"),
     "study": (
         "studies.hidden_b1",

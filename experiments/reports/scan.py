@@ -29,30 +29,29 @@ def write_reconstruction_report(path, config, results: Results):
     matched = results.maps.index >= 0
     raw = results.trajectory is not None
     medians = [
-        f"a median {FACTS[name].name} of {_with_unit(FACTS[name], value)}"
-        for name, value in medians_of(results).items()
+        f"a median {FACTS[name].name} of {with_unit(FACTS[name], value)}" for name, value in medians_of(results).items()
     ]
     source = f"raw data of {results.trajectory.shape[0]} frames" if raw else "an image series"
     how = f", reconstructed by {METHODS[config.reconstruction.method]}" if raw else ""
     bars = ""
     if results.refined is not None and results.refined.has_error_bars:
-        bars = f" The median standard deviation {enumerated(_bars_of(results, matched))}."
-    bars += _undetermined_words(config, results)
+        bars = f" The median standard deviation {enumerated(bars_of(results, matched))}."
+    bars += undetermined_words(config, results)
     words = f"{schedule_caption(results.dictionary.sequence).removesuffix('.')}{_sequence_source(config)}."
     write_report(
         path,
-        title=f"{enumerated([FACTS[name].name for name in _mapped(results)])} maps of a scan",
+        title=f"{enumerated([FACTS[name].name for name in mapped(results)])} maps of a scan",
         summary=(
             f"{config.input}, {source}{how}, was matched with {len(results.dictionary.norms)} atoms of "
             f"{slice_words(results.dictionary.slice_profile)}{_pools(results)}. "
             f"{np.count_nonzero(matched)} voxels have {enumerated(medians)}.{bars}"
         ),
         sections=[
-            *_map_sections(config, results),
-            _fit_section(results),
+            *map_sections(config, results),
+            fit_section(results),
             *([_reconstruction_section(results)] if raw else []),
             Section("Sequence", figures=[Picture(schedule_figure(results.dictionary.sequence), words)]),
-            _stages_section(results),
+            stages_section(results),
         ],
         settings=config,
     )
@@ -78,31 +77,32 @@ def _pools(results):
     return f" and with {pools}" if pools else ""
 
 
-def _mapped(results):
-    """Fields of the parameters that were estimated, in their order; B1 is one to match with."""
+def mapped(results) -> list[str]:
+    """Fields of the parameters that were estimated, in their order; B1 is one to match with, unless it was fitted."""
     atoms, fitted = results.dictionary.tissue, () if results.refined is None else results.refined.stds
-    fields = [name for name in parameters(atoms) if getattr(atoms, name) is not None and name != "b1"]
-    return [name for name in fields if name in (*_ALWAYS, *fitted) or np.ptp(getattr(atoms, name))]
+    fields = [name for name in parameters(atoms) if getattr(atoms, name) is not None]
+    varied = [name for name in fields if name != "b1" and np.ptp(getattr(atoms, name))]
+    return [name for name in fields if name in (*_ALWAYS, *fitted, *varied)]
 
 
 def medians_of(results) -> dict[str, float]:
     """The median of each parameter that was estimated, SI, by field."""
     best, matched = results.refined or results.maps, results.maps.index >= 0
-    return {name: float(np.median(best.parameters[name][matched])) for name in _mapped(results)}
+    return {name: float(np.median(best.parameters[name][matched])) for name in mapped(results)}
 
 
-def _with_unit(parameter, value):
+def with_unit(parameter, value):
     """A value, SI, in the unit of figures."""
     value = parameter.per_shown * value
     return f"{value:.0f} {parameter.shown}" if value >= 100 else f"{value:.3g} {parameter.shown}".rstrip()
 
 
-def _bars_of(results, matched):
+def bars_of(results, matched):
     """The median standard deviation of each fitted parameter, in words."""
     for name, std in results.refined.stds.items():
         parameter, value = FACTS[name], results.refined.parameters[name][matched]
         if from_zero(parameter):
-            size = _with_unit(parameter, np.median(std[matched]))
+            size = with_unit(parameter, np.median(std[matched]))
         else:
             size = f"{_per_cent(np.median(std[matched] / value))} of {parameter.name}"
         yield f"of {parameter.name} is {size}"
@@ -123,7 +123,8 @@ def undetermined_shares(config, results) -> dict[str, float]:
     return {name: np.count_nonzero(where) / n_matched for name, where in undetermined_maps(config, results).items()}
 
 
-def _undetermined_words(config, results):
+def undetermined_words(config, results) -> str:
+    """A sentence on the voxels of which parameters are not determined; empty where all are."""
     shares = undetermined_shares(config, results)
     told = [f"{FACTS[name].name} in {100 * share:.3g} %" for name, share in shares.items() if share]
     if not told:
@@ -135,7 +136,8 @@ def _undetermined_words(config, results):
     )
 
 
-def _map_sections(config, results):
+def map_sections(config, results, other: str = "atom"):
+    """A section of the maps of each slice, and of their error bars; the match quality is with the ``other`` signal."""
     best, shape = results.refined or results.maps, results.maps.t1.shape
     images = {"": np.s_[:] if len(shape) == 2 else 0 if len(shape) == 3 else None}
     if len(shape) == 3 and shape[0] > 1:
@@ -144,14 +146,14 @@ def _map_sections(config, results):
         mask = (results.maps.index >= 0)[cut]
         if not mask.any():
             continue
-        values = {name: best.parameters[name][cut] for name in _mapped(results)}
+        values = {name: best.parameters[name][cut] for name in mapped(results)}
         unknown = {name: where[cut] for name, where in undetermined_maps(config, results).items()}
         more = {"quality": results.maps.quality[cut], "undetermined": unknown}
         figure = map_figure(values, best.m0[cut], mask=mask, **more)
         words = (
             f"{enumerated([*(FACTS[name].name for name in values), 'M0'])}, and the match quality, the normalised "
-            "inner product of each voxel's signal and its atom: 1 where both have the same shape. Voxels that were not "
-            f"matched are black.{_meanings(values)}"
+            f"inner product of each voxel's signal and its {other}: 1 where both have the same shape. Voxels that were "
+            f"not matched are black.{_meanings(values)}"
         )
         figures = [Picture(figure, words)]
         if results.refined is not None and results.refined.has_error_bars:
@@ -173,7 +175,8 @@ def _meanings(names):
     return f" {enumerated(told)}." if told else ""
 
 
-def _fit_section(results):
+def fit_section(results):
+    """What the fit leaves of signals, over the noise, and what was found and assumed."""
     found = Table(("What was found and assumed",), [(note,) for note in results.notes]) if results.notes else None
     figures = []
     if results.fit is not None:
@@ -208,7 +211,8 @@ def _reconstruction_section(results):
     return Section("Reconstruction", figures=figures)
 
 
-def _stages_section(results):
+def stages_section(results):
+    """The time that each stage took."""
     seconds = results.seconds | {"all stages": sum(results.seconds.values())}
     rows = [(name, f"{value:.1f}") for name, value in seconds.items()]
     words = "Wall time of each stage in the call that finished it, compilation of its programs included."

@@ -8,6 +8,8 @@ from scipy import stats
 from ganmrf.dictionary.build import Dictionary
 from ganmrf.dictionary.match import Maps, frames_first
 from ganmrf.dictionary.refine import Refined
+from ganmrf.dictionary.signal_sources import SignalSource
+from ganmrf.parallel import meshes
 from ganmrf.physics.simulate_many import simulate_many
 
 _PAIRS = 2000  # of voxels: their median ratio is known to 2 %
@@ -45,7 +47,13 @@ class Fit:
 
 
 def residual_fit(
-    dictionary: Dictionary, images, maps: Maps, refined: Refined, *, magnitude: bool = False
+    dictionary: Dictionary,
+    images,
+    maps: Maps,
+    refined: Refined,
+    *,
+    magnitude: bool = False,
+    source: SignalSource | None = None,
 ) -> Fit | None:
     """Compares residuals with the noise, in up to 4000 voxels.
 
@@ -58,6 +66,7 @@ def residual_fit(
       maps: result of `match` or `match_with_maps` for these images.
       refined: result of `refine` for these maps: the steps between atoms would look like an error of the model.
       magnitude: as for `refine`.
+      source: as for `refine`, that the maps were refined by.
 
     Returns:
       The fit; None where no voxels are two apart, or nothing differs between them.
@@ -68,7 +77,7 @@ def residual_fit(
         return None
     both = np.concatenate([first, second])
     data = images.reshape(len(images), -1)[:, both].T
-    residuals = _residuals(dictionary, data, both, refined, magnitude)
+    residuals = _residuals(dictionary, data, both, refined, magnitude, source)
     count = residuals.shape[1]
     unknowns = 1 + np.iscomplexobj(residuals) + len(refined.stds)
     freedom = (1 + np.iscomplexobj(residuals)) * count - unknowns
@@ -96,15 +105,18 @@ def _pairs(matched):
     return found[:, np.sort(chosen)]
 
 
-def _residuals(dictionary, data, voxels, refined, magnitude):
+def _residuals(dictionary, data, voxels, refined, magnitude, source):
     """Data of voxels less the fitted signals, (voxels, columns), float64 or complex128."""
     data = data.astype(np.result_type(data, float))
     basis = dictionary.basis
     tissue = type(dictionary.tissue)(**{name: each.ravel()[voxels] for name, each in refined.parameters.items()})
-    signals = simulate_many(dictionary.sequence, tissue, slice_profile=dictionary.slice_profile)
-    signals = signals.astype(np.result_type(signals, float))
-    signals = np.abs(signals) if magnitude else signals
-    signals = signals if basis is None else signals @ basis
+    if source is not None:
+        signals = source.signals(tissue, tuple(refined.stds), meshes()[0])[:, 0]  # by the program of the fit
+    else:
+        signals = simulate_many(dictionary.sequence, tissue, slice_profile=dictionary.slice_profile)
+        signals = signals.astype(np.result_type(signals, float))
+        signals = np.abs(signals) if magnitude else signals
+        signals = signals if basis is None else signals @ basis
     if basis is not None and data.shape[1] == len(basis):
         data = data @ basis
     residuals = data - refined.m0.ravel()[voxels][:, None] * signals

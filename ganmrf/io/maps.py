@@ -30,7 +30,7 @@ _RANGES = {  # field of a sequence -> its entry in sidecars
 }
 _M0 = "complex scale between the images and the fingerprint for M0 = 1"
 _MEANINGS = {  # of parameters of which there is more to say
-    "b1": "transmit field B1+ that was matched with: actual flip angle in percent of the nominal one",
+    "b1": "transmit field B1+ that was fitted or matched with: actual flip angle in percent of the nominal one",
     "off_resonance": "off-resonance: frequency of the spins less that of the scanner, of the sign of B0's deviation",
 }
 _OF_BIDS = "T1map", "T2map"  # what BIDS has of the maps of parameters among anatomical images
@@ -48,6 +48,7 @@ def write_maps(
     with_b1: bool = False,
     refined: Refined | None = None,
     fields: Collection[str] | None = None,
+    algorithm: str | None = None,
 ) -> dict[str, pathlib.Path]:
     """Writes ``T1map``, ``T2map`` (s), ``M0map`` (magnitude), ``part-phase_M0map`` (rad) and ``quality``.
 
@@ -68,6 +69,7 @@ def write_maps(
       refined: result of `refine` for these maps. All maps but ``quality`` are then taken from it, and the standard
         deviations of what was fitted are added where they are known (`std_name`): ``desc-std_T1map`` and so on.
       fields: names of the parameters to write; None for all that the maps have. (B1 is written ``with_b1``.)
+      algorithm: how the maps were found, in words, where no atoms were matched; ``quality`` then is that of the fit.
 
     Returns:
       The paths of the images, by name (without the prefix).
@@ -81,7 +83,7 @@ def write_maps(
     """
     folder = make_folder(folder)
     stem, code = file_stem(prefix), "aligned" if affine is None else "scanner"
-    outputs, affine = map_outputs(maps, refined, with_b1, fields), map_affine(affine, voxel_size)
+    outputs, affine = map_outputs(maps, refined, with_b1, fields, algorithm), map_affine(affine, voxel_size)
     paths = {}
     for name, (values, entries) in outputs.items():
         paths[name] = folder / f"{stem}{name}.nii.gz"
@@ -235,7 +237,11 @@ def map_affine(affine, voxel_size: tuple[float, float, float]) -> np.ndarray:
 
 
 def map_outputs(
-    maps: Maps, refined: Refined | None, with_b1: bool, fields: Collection[str] | None = None
+    maps: Maps,
+    refined: Refined | None,
+    with_b1: bool,
+    fields: Collection[str] | None = None,
+    algorithm: str | None = None,
 ) -> dict[str, tuple[np.ndarray, dict]]:
     """Name of each map -> its values, 0 outside the mask, and the sidecar entries that belong to this map alone.
 
@@ -245,22 +251,23 @@ def map_outputs(
     if not 1 <= len(maps.shape) <= 3:
         raise ValueError(f"maps must have 1 to 3 spatial axes; got shape {maps.shape}")
     _check_refined(maps, refined)
-    matching = "dictionary matching: the atom of largest normalised inner product"
-    algorithm = matching if refined is None else "dictionary matching, refined by Gauss-Newton"
+    matching = algorithm or "dictionary matching: the atom of largest normalised inner product"
+    other = "the matched atom" if algorithm is None else "the fit"
+    algorithm = matching if refined is None or algorithm else "dictionary matching, refined by Gauss-Newton"
     common = {
         "EstimationReference": "doi:10.1038/nature11971",
         "GeneratedBy": [{"Name": "ganmrf", "Version": ganmrf.__version__}],
         "SkullStripped": False,  # a mask may be anything
     }
     outputs = {}
-    for name, (values, unit, text) in _described(maps, refined, with_b1, fields).items():
+    for name, (values, unit, text) in _described(maps, refined, with_b1, fields, other).items():
         used = matching if name == "quality" else algorithm
         entries = {"Description": text, "Units": unit, "EstimationAlgorithm": used, **common}
         outputs[name] = np.where(maps.index >= 0, values, 0), entries
     return outputs
 
 
-def _described(maps, refined, with_b1, fields):
+def _described(maps, refined, with_b1, fields, other):
     """Name of each map -> its values, unit and description."""
     best, stds = maps if refined is None else refined, {}
     chosen = [each for each in best.parameters if each != "b1" and (fields is None or each in fields)]
@@ -272,7 +279,7 @@ def _described(maps, refined, with_b1, fields):
         **times,
         "M0map": (np.abs(best.m0), "arbitrary", f"magnitude of the {_M0}; its phase is in part-phase_M0map"),
         "part-phase_M0map": (np.angle(best.m0), "rad", f"phase of the {_M0}; its magnitude is in M0map"),
-        "quality": (maps.quality, "1", "normalised inner product with the matched atom, 0 to 1"),
+        "quality": (maps.quality, "1", f"normalised inner product with {other}, 0 to 1"),
         **found,
         **{std_name(FACTS[each].suffix): _of_std(each, std) for each, std in stds.items()},
         **({FACTS["b1"].suffix: _of_parameter("b1", best.b1)} if with_b1 else {}),

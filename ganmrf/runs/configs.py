@@ -18,7 +18,7 @@ from ganmrf.physics.tissue import TissueModel
 from ganmrf.physics.tissue_box import TissueBox
 from ganmrf.runs.pulseq_schedules import is_pulseq
 from ganmrf.runs.sequences import SequenceConfig
-from ganmrf.runs.slices import OF_PULSE, TIME_BANDWIDTH, WINDOW, Played, PowerConfig, SliceConfig
+from ganmrf.runs.slices import OF_PULSE, TIME_BANDWIDTH, WINDOW, Played, PowerConfig, SliceConfig, power_of
 from ganmrf.runs.tissues import FURTHER_FIELDS, SATURATED, TissueConfig, axes_of, check_axes, check_preparations
 from ganmrf.settings import configuration, group, naming_fields, setting
 
@@ -135,14 +135,17 @@ class SimulationConfig:
         fields = self.schedule, self.frames, self.echo_time_ms, self.inversion_time_ms
         return self.kind.sequence != "fisp" or any(value is not None for value in fields)
 
-    def sequence(self) -> PulseSequence:
+    def sequence(self, assumed: SliceModel = None) -> PulseSequence:
         """The sequence that the fields name.
+
+        A semisolid pool is saturated by the pulse of the slice ``assumed``, such as that of a generator, where neither
+        fields nor a schedule name another.
 
         Raises:
           ValueError: a schedule that cannot be read, or fields that do not go with it.
         """
         sequence = self._named()
-        return with_power(sequence, self._power(sequence)) if self.pools.saturated else sequence
+        return with_power(sequence, self._power(sequence, assumed)) if self.pools.saturated else sequence
 
     def _named(self):
         names = "schedule", "schedule_slice", "frames", "echo_time_ms", "inversion_time_ms"
@@ -156,8 +159,10 @@ class SimulationConfig:
         """
         return self._power(self._named() if self.names_sequence else None)
 
-    def _power(self, sequence):
+    def _power(self, sequence, assumed=None):
         played = self.slice.power(self.slice_nodes, **self._pulse())
+        if played.duration is None and self.slice.slice_model is None and hasattr(assumed, "pulse"):
+            played = power_of(assumed.pulse)
         for name in played._fields[:2]:  # a schedule in CSV may say them
             if (own := getattr(sequence, f"pulse_{name}", None)) is not None:
                 played = played._replace(**{name: own})

@@ -132,13 +132,16 @@ class SliceConfig:
         played = self.played(**pulse)
         if played.power is not None:
             return played.power
-        if self._kind(n_nodes) == "none":
-            return Power(None, 1.0)
-        squares = np.mean(np.abs(played.rf_pulse.samples) ** 2)
-        return Power(1e-3 * PULSE_DURATION_MS, float(squares / np.abs(np.mean(played.rf_pulse.samples)) ** 2))
+        return Power(None, 1.0) if self._kind(n_nodes) == "none" else power_of(played.rf_pulse)
 
     def _kind(self, n_nodes):
         return self.slice_model or ("small_tip" if n_nodes else "none")
+
+
+def power_of(rf_pulse: RfPulse) -> Power:
+    """Duration and shape of a pulse that lasts as long as in our Pulseq files."""
+    samples = np.asarray(rf_pulse.samples)
+    return Power(1e-3 * PULSE_DURATION_MS, float(np.mean(np.abs(samples) ** 2) / np.abs(np.mean(samples)) ** 2))
 
 
 class Played(NamedTuple):

@@ -1,6 +1,7 @@
 """The kind of tissue that a command assumes, and the axes of its parameters beyond those of one pool of spins."""
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -124,21 +125,7 @@ class TissueConfig(_Fields):
           ValueError: a name or a value that ``fix`` may not have.
         """
         known = {field: parameter for field, parameter in parameters(self.kind).items() if field not in OF_ONE_POOL}
-        found = {}
-        for text in self.fix or ():
-            field, _, number = text.partition(":")
-            try:
-                value = float(number)
-            except ValueError:
-                field = ""
-            if field not in known:
-                names = ", ".join(known)
-                raise ValueError(f"fix must be name:value in SI units, separated by commas, of {names}; got {text}")
-            require(f"fix={field}", value, known[field].allows, known[field].rule)
-            if field in found:
-                raise ValueError(f"fix names {field} twice; got {','.join(self.fix)}")
-            found[field] = value
-        return found
+        return named_values("fix", self.fix or (), known)
 
     def axes(self) -> dict[str, np.ndarray]:
         """Values, SI, of further parameters by field: those of flags, and the fixed ones, one number each."""
@@ -150,6 +137,30 @@ class TissueConfig(_Fields):
 
     def _flag(self, field):
         return flag_name(field, parameters(self.kind)[field])
+
+
+def named_values(flag: str, texts: Sequence[str], known: Mapping[str, Parameter]) -> dict[str, float]:
+    """Values by field from texts, ``name:value`` in SI units each.
+
+    Raises:
+      ValueError: a text of another form, a name that is none of those ``known``, a value that the parameter cannot
+        have, or a name that stands twice.
+    """
+    found = {}
+    for text in texts:
+        field, _, number = text.partition(":")
+        try:
+            value = float(number)
+        except ValueError:
+            field = ""
+        if field not in known:
+            names = ", ".join(known)
+            raise ValueError(f"{flag} must be name:value in SI units, separated by commas, of {names}; got {text}")
+        require(f"{flag}={field}", value, known[field].allows, known[field].rule)
+        if field in found:
+            raise ValueError(f"{flag} names {field} twice; got {','.join(texts)}")
+        found[field] = value
+    return found
 
 
 def check_axes(config):
