@@ -30,7 +30,8 @@ from ganmrf.physics.tissue import TissueModel
 from ganmrf.physics.tissue_box import TissueBox
 from ganmrf.pytrees import pytree
 
-_BATCH = 256  # voxels of a compiled program, on each device: products of full speed, and little idle when few are left
+# Voxels of the compiled programs, on each device: products of full speed, and little idle when few are left.
+_BATCH, _LAST_BATCH = 256, 64
 _ECHO_ERROR = 1e-7  # of the factors until the echo, over the largest: the rounding of float32
 _T2_TRIED = 32  # values of T2 at which that error is looked at: it is smooth
 
@@ -121,16 +122,24 @@ class GeneratedSignals:
 
     def signals(self, tissue: TissueModel, by: tuple[str, ...], mesh: jax.sharding.Mesh) -> np.ndarray:
         """As `SignalSource.signals` has it."""
-        size = _BATCH * mesh.size
         rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("atoms"))
         found, fields = [], {name: np.broadcast_to(value, tissue.shape) for name, value in _values(tissue).items()}
         with jax.enable_x64(_is_wide(self.collapsed) or jax.config.jax_enable_x64):
-            for start in range(0, tissue.size, size):  # all under way before the first is waited for
+            for start, size in _batches(tissue.size, mesh.size):  # all under way before the first is waited for
                 batch = {name: np.resize(value[start : start + size], size) for name, value in fields.items()}
                 batch = {name: jax.device_put(value.astype(float), rows) for name, value in batch.items()}
                 found.append(_signals_and_derivatives(self.collapsed, dataclasses.replace(tissue, **batch), by))
         signals = np.concatenate([np.asarray(each) for each in found])[: tissue.size]
         return signals.astype(np.result_type(signals, float))
+
+
+def _batches(n_voxels, n_devices):
+    """Starts and sizes of batches that hold all voxels."""
+    start = 0
+    while start < n_voxels:
+        size = n_devices * (_BATCH if n_voxels - start > n_devices * (_BATCH - _LAST_BATCH) else _LAST_BATCH)
+        yield start, size
+        start += size
 
 
 @functools.partial(jax.jit, static_argnums=2)

@@ -19,9 +19,9 @@ _LONGEST_SHARE = 0.1  # of numbers without a unit, as the fraction of a pool and
 _CONVERGED, _CONVERGED_HZ = 1e-5, 1e-4
 # Of a frequency's range, where a source of signals says it: coarse atoms start a fit within a tenth of the range.
 _SHARE_OF_RANGE = 0.05
-# Of what is left of a column: a thousandth of the error bars that this stands for. Errors of other sources than the
-# simulator are larger, and where valleys are long many steps are saved.
-_LITTLE = 1e-6
+# Of what is left of a column: it stands for a hundredth of the error bars. Errors of other sources than the simulator
+# are larger, and where valleys are long a third of the steps is saved.
+_LITTLE = 1e-4
 _ROUNDED = 1e-6  # relative; a value rounded to float32 is off by less, and still counts as inside
 _MARGIN = 2.0  # the fit may leave the dictionary's range of logarithmic parameters by this factor
 
