@@ -21,13 +21,14 @@ error bars. Called again with the same folder, the command goes on where it was 
 """
 
 import pathlib
+import warnings
 
 import numpy as np
 
 from experiments.evaluation.continuous import OF_MAPS, Continuous, map_series
 from experiments.flags.command_line import command
 from experiments.flags.config import check_apart
-from experiments.reports.continuous import ends_words, write_continuous_report
+from experiments.reports.continuous import bias_words, ends_words, write_continuous_report
 from experiments.reports.map_files import files_of_maps, write_map_files
 from experiments.reports.scan import medians_of, undetermined_shares
 from ganmrf.anchors.continuous import N_STARTS
@@ -136,6 +137,8 @@ def _tell(config, found: Continuous):
     ]
     count = np.count_nonzero(results.maps.index >= 0)
     print(f"{count} voxels, median {', '.join(medians)}")
+    if words := bias_words(found):
+        warnings.warn(words, stacklevel=2)
     for words in ends_words(found):
         print(words)
     for name, share in undetermined_shares(config, results).items():

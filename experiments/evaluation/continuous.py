@@ -33,7 +33,7 @@ class Continuous:
 
     Attributes:
       prepared: the generator for the sequence that was played.
-      results: the maps; its dictionary are the ends of the generator's ranges.
+      results: the maps; its dictionary are the ends of the generator's ranges, or the one value that is known.
       ends: voxels in which a fitted parameter is at an end of its range, name -> bool, of the shape of the maps.
       bias: that errors of the generator induce, over the error bars, of some voxels.
     """
@@ -76,6 +76,8 @@ def map_series(config, folder) -> Continuous:
     prepared = config.preparation.prepare(generator, sequence, **_slice(config))
     ends = generator.box.spread(np.array([[0.0], [1.0]]) * np.ones(len(generator.box.names)))
     dictionary = prepared.generate(ends, compressed=True)
+    one_value = {name: np.full(2, value) for name, value in config.numbers.items() if name not in ("t1", "t2")}
+    dictionary = dataclasses.replace(dictionary, tissue=dataclasses.replace(dictionary.tissue, **one_value))
     known, mask = _known(config, scan, prepared, _voxels(config, scan, dictionary))
     how = {"known": known, "noise": config.noise, "n_starts": config.starts}
     how |= {"force": config.reconstruction.estimate.force_fit, "progress": True}

@@ -17,7 +17,9 @@ from ganmrf.physics.tissue import FACTS
 from ganmrf.report.html import Picture, Section, Table, enumerated, write_report
 from ganmrf.report.sequence_figures import schedule_caption, schedule_figure
 from ganmrf.runs.slices import slice_words
-from ganmrf.runs.tissues import pool_words
+from ganmrf.runs.tissues import pulse_words
+
+_NAMES = {name: facts.name for name, facts in FACTS.items()} | {"m0": "M0"}
 
 
 def write_continuous_report(path, config, found: Continuous):
@@ -27,16 +29,16 @@ def write_continuous_report(path, config, found: Continuous):
     medians = [
         f"a median {FACTS[name].name} of {with_unit(FACTS[name], each)}" for name, each in medians_of(results).items()
     ]
-    pools = pool_words(results.dictionary.tissue, sequence)
+    kind = prepared.generator.box.kind
     played = f", as {config.simulation.schedule} has them" if config.simulation.schedule else ""
     write_report(
         path,
         title=f"{enumerated([FACTS[name].name for name in mapped(results)])} maps without a grid",
         summary=(
             f"{config.input}, an image series, was fitted by {len(prepared.signals)} anchors of {config.generator}, "
-            f"simulated in {slice_words(prepared.slice_profile)}{f' and with {pools}' if pools else ''}. "
-            f"{np.count_nonzero(matched)} voxels have {enumerated(medians)}. The median standard deviation "
-            f"{enumerated(bars_of(results, matched))}.{undetermined_words(config, results)}"
+            f"simulated in {slice_words(prepared.slice_profile)}, of tissue of kind {kind}"
+            f"{pulse_words(kind, sequence)}. {np.count_nonzero(matched)} voxels have {enumerated(medians)}. The median standard deviation "
+            f"{enumerated(bars_of(results, matched))}.{undetermined_words(config, results)} {bias_words(found)}"
         ),
         sections=[
             *map_sections(config, results, "fit"),
@@ -61,6 +63,17 @@ def ends_words(found: Continuous) -> list[str]:
         for name, share in found.shares_at_ends.items()
         if share
     ]
+
+
+def bias_words(found: Continuous) -> str:
+    """A sentence on the parameters that errors of the generator move by more than noise does; empty where none is."""
+    moved = {name: each["median"] for name, each in found.biases.items() if each["median"] > 1}
+    if not moved:
+        return ""
+    listed = enumerated([f"{_NAMES[name]} by {each:.2g}" for name, each in moved.items()])
+    return (
+        f"Errors of the generator move {listed} times the error bar in the median voxel: the error bars are too small."
+    )
 
 
 def _errors_section(found):

@@ -192,10 +192,11 @@ def pool_words(tissue: TissueModel, sequence: PulseSequence) -> str:
         shown = parameter.per_shown * np.unique(np.asarray(value, float))
         values = f"{shown[0]:.3g}" if shown.size == 1 else f"{shown[0]:.3g} to {shown[-1]:.3g} ({shown.size} values)"
         told.append(f"{parameter.name} {values} {parameter.shown}".rstrip())
-    return f"{_IN_WORDS[kind]} second pool of {', '.join(told)}{_pulse_words(kind, sequence)}" if told else ""
+    return f"{_IN_WORDS[kind]} second pool of {', '.join(told)}{pulse_words(kind, sequence)}" if told else ""
 
 
-def _pulse_words(kind, sequence):
+def pulse_words(kind: str, sequence: PulseSequence) -> str:
+    """The pulses that saturate tissue of a kind, behind words on it; empty where none do."""
     if kind not in SATURATED:
         return ""
     trains = [block for block in sequence.as_blocks().blocks if isinstance(block, Train)]

@@ -7,9 +7,12 @@ import nibabel
 import numpy as np
 import pytest
 
+from experiments.evaluation.continuous import Continuous
+from experiments.reports.continuous import bias_words
 from ganmrf.anchors.anchor_set import build_anchor_set
 from ganmrf.anchors.generator import radial_generator, table_generator
 from ganmrf.anchors.generator_file import save_generator
+from ganmrf.dictionary.induced_bias import BiasToNoise
 from ganmrf.physics.rf_pulse import windowed_sinc
 from ganmrf.physics.sequences.published import mrf_fisp
 from ganmrf.physics.simulate import simulate
@@ -156,6 +159,16 @@ def test_voxels_at_an_end_of_a_range_are_counted(folder, tmp_path):
     assert said["at_an_end"]["t1"] == 1
     assert said["bias_over_error_bar"] == {}  # no voxel has error bars
     np.testing.assert_allclose(stored(output / "TB1map.nii.gz")[0], 95 * mask, rtol=1e-6)
+
+
+def test_biases_above_the_error_bars_are_warned_of():
+    for scale, names in ((1, ["T1"]), (0.1, [])):
+        bias = BiasToNoise(
+            parameters={"t1": scale * np.array([2.0, np.nan, 4.0]), "t2": np.full(3, 0.5)}, m0=np.ones(3)
+        )
+        said = bias_words(Continuous(None, None, {}, bias))
+        assert [name for name in ("T1", "T2", "M0") if name in said] == names
+        assert ("3 times" in said) == bool(names)
 
 
 def test_pulses_of_a_generators_slice_saturate_where_nothing_says_other_ones():
