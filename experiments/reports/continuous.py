@@ -37,7 +37,8 @@ def write_continuous_report(path, config, found: Continuous):
         summary=(
             f"{config.input}, an image series, was fitted by {len(prepared.signals)} anchors of {config.generator}, "
             f"simulated in {slice_words(prepared.slice_profile)}, of tissue of kind {kind}"
-            f"{pulse_words(kind, sequence)}. {np.count_nonzero(matched)} voxels have {enumerated(medians)}. The median standard deviation "
+            f"{pulse_words(kind, sequence)}. {np.count_nonzero(matched)} voxels have {enumerated(medians)}. The median "
+            "standard deviation "
             f"{enumerated(bars_of(results, matched))}.{undetermined_words(config, results)} {bias_words(found)}"
         ),
         sections=[
