@@ -8,9 +8,9 @@ Example::
 ``--grid`` or ``--t1_ms``, ``--t2_ms`` and ``--b1`` choose the atoms. A generator that `train` made is of one sequence,
 the one that it was trained on. One that `train_anchored` made takes any, that of ``--schedule`` or the paper's: its
 anchors are simulated, ``--anchors`` of them or as many as ``--accuracy`` needs, and the error is told: a sequence whose
-largest error is above ``--allow_error`` is refused. The slice is that of the generator, or the one of ``--slice_model``
-and ``--rf_pulse``, whose largest error then must be 1e-3, as that of a sequence of another kind must. Large
-dictionaries are written piece by piece, and never are in memory whole.
+largest error is above ``--allow_error`` is refused. The slice is that of the generator, or the one that a .seq schedule
+plays or ``--slice_model`` and ``--rf_pulse`` name, whose largest error then must be 1e-3, as that of a sequence of
+another kind must. Large dictionaries are written piece by piece, and never are in memory whole.
 """
 
 import pathlib
@@ -26,7 +26,7 @@ from ganmrf.dictionary.npz import check_size, save_dictionary, save_dictionary_i
 from ganmrf.gan.generate import generate
 from ganmrf.progress import Progress
 from ganmrf.runs.configs import PreparationConfig, SimulationConfig
-from ganmrf.runs.slices import OF_SLICE, slice_words
+from ganmrf.runs.slices import slice_words
 from ganmrf.settings import configuration, group, setting
 
 _BLOCK = 32768  # atoms in memory: 131 MB of 1000 frames
@@ -85,12 +85,12 @@ def _of_one_sequence(generator, config, given, tissue):
 
 def _of_any_sequence(generator, config, given, tissue):
     """The sequence, and a function from a slice of atoms to their dictionary."""
-    sequence = config.simulation.sequence()
-    slices = {"slice_profile": config.simulation.slice_profile()} if given.intersection(OF_SLICE) else {}
+    sequence = config.simulation.sequence(generator.slice_profile)
+    profile = config.simulation.slice_or(generator.slice_profile)
     if "seed" in given:
         raise ValueError(f"seed: {config.generator} is a generator of anchors, which draws nothing")
     check_size(config.output, tissue.size, 1 if config.compressed else sequence.n_frames)
-    prepared = config.preparation.prepare(generator, sequence, **slices)
+    prepared = config.preparation.prepare(generator, sequence, slice_profile=profile)
     if config.compressed:
         check_size(config.output, tissue.size, prepared.basis.shape[1])
     print(f"{prepared.summary()}\nAssumed is {slice_words(prepared.slice_profile)}")

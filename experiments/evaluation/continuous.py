@@ -17,7 +17,6 @@ from ganmrf.dictionary.refine import Refined
 from ganmrf.dictionary.residuals import residual_fit
 from ganmrf.physics.sequences.blocks import PulseSequence
 from ganmrf.physics.tissue import FACTS
-from ganmrf.runs.pulseq_schedules import is_pulseq
 from ganmrf.runs.tissues import SATURATED, TissueConfig
 from ganmrf.scan_reading import Scan, read_scan
 from ganmrf.scan_to_maps import Results, with_signal
@@ -73,7 +72,8 @@ def map_series(config, folder) -> Continuous:
     generator, stages = _generator(config), Stages(folder, [config.input, *config.files])
     scan, sequence = read_scan(config.input, config.reconstruction), _sequence(config, generator)
     _check_series(config, scan, sequence)
-    prepared = config.preparation.prepare(generator, sequence, **_slice(config))
+    profile = config.simulation.slice_or(generator.slice_profile)
+    prepared = config.preparation.prepare(generator, sequence, slice_profile=profile)
     ends = generator.box.spread(np.array([[0.0], [1.0]]) * np.ones(len(generator.box.names)))
     dictionary = prepared.generate(ends, compressed=True)
     one_value = {name: np.full(2, value) for name, value in config.numbers.items() if name not in ("t1", "t2")}
@@ -140,16 +140,6 @@ def _sequence(config, generator) -> PulseSequence:
             raise ValueError(f"{name} would change nothing: {config.generator} has no semisolid pool; got {value:g}")
     simulation = dataclasses.replace(config.simulation, pools=TissueConfig(tissue=kind), powers=powers)
     return simulation.sequence(generator.slice_profile)
-
-
-def _slice(config) -> dict:
-    """The slice as `prepare` takes it: what flags name, or what a .seq schedule plays; nothing for the generator's."""
-    simulation = config.simulation
-    if simulation.slice.slice_model is None and not simulation.slice_nodes:
-        if not is_pulseq(simulation.schedule):
-            return {}
-        simulation = simulation.with_slice("full")
-    return {"slice_profile": simulation.slice_profile()}
 
 
 def _check_series(config, scan: Scan, sequence: PulseSequence):

@@ -195,6 +195,16 @@ class SimulationConfig:
         """
         return self.slice.model(self.slice_nodes, **self._pulse())
 
+    def slice_or(self, own: SliceModel) -> SliceModel:
+        """The model of the slice that the fields name, or that a .seq schedule plays; ``own`` where neither says any.
+
+        Raises:
+          ValueError: as `slice_profile`.
+        """
+        if self.slice.slice_model is None and not self.slice_nodes:
+            return self.with_slice("full").slice_profile() if is_pulseq(self.schedule) else own
+        return self.slice_profile()
+
     def played(self) -> Played:
         """The pulse and the spoiler that the fields name, whatever model of the slice they do.
 

@@ -124,6 +124,14 @@ def test_flags_name_another_pulse_or_spoiler_than_the_schedule(scan):
         played(rf_pulse=scan, time_bandwidth=4.0)
 
 
+def test_the_slice_of_a_generator_gives_way_to_what_flags_name_or_a_schedule_plays(scan):
+    own = FullSlice(PULSE, 3.0)
+    assert SimulationConfig().slice_or(own) is own
+    assert SimulationConfig(slice=SliceConfig(slice_model="none")).slice_or(own) is None
+    assert SimulationConfig(scan, slice=SliceConfig(slice_model="none")).slice_or(own) is None
+    np.testing.assert_allclose(SimulationConfig(scan).slice_or(own).turns, 5.5, rtol=1e-3)
+
+
 def test_what_a_played_schedule_has_not_is_refused(scan):
     for fields, words in (
         ({"frames": 4}, "frames must be 1 to 3.*got 4"),
