@@ -29,15 +29,6 @@ def quick_compiler():
     """Programs that are compiled with few optimisations: for files of tests that compile longer than they run."""
 
 
-def pytest_collection_modifyitems(items):
-    """Files that use `quick_compiler` come first: a process then forgets its programs once, and not at every change."""
-    items.sort(key=lambda item: not _quickly(item))
-
-
-def _quickly(node):
-    return any("quick_compiler" in mark.args for mark in node.iter_markers("usefixtures"))
-
-
 @pytest.fixture(scope="module", autouse=True)
 def optimisations(request):
     """Few where a file of tests uses `quick_compiler`, else as usual; one file after another as long as both agree.
@@ -45,7 +36,7 @@ def optimisations(request):
     Programs of other optimisations are forgotten first: JAX would go on using them, and a command in this process would
     then differ in its last digits from the same command in a process of its own.
     """
-    quickly = _quickly(request.node)
+    quickly = any("quick_compiler" in mark.args for mark in request.node.iter_markers("usefixtures"))
     if quickly == jax.config.read("jax_disable_most_optimizations"):
         return
     os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = str(int(quickly))  # for the processes that a command starts
