@@ -17,8 +17,8 @@ if jax.__version_info__ < (0, 11):
 keep_compiled_programs()
 jax.config.update("jax_numpy_rank_promotion", "raise")
 # Programs of thousands of operations are traced: of their objects, which live on, Python would look through all again
-# and again. And each operation would carry the lines of code that it came from.
-gc.set_threshold(100_000, 20, 100)
+# and again, a hundred times as often as here. And each operation would carry the lines of code that it came from.
+gc.set_threshold(70_000, 10, 10)
 jax.config.update("jax_traceback_in_locations_limit", 0)
 hypothesis.settings.register_profile("ganmrf", deadline=None, derandomize=True, max_examples=30)
 hypothesis.settings.load_profile("ganmrf")
