@@ -252,7 +252,7 @@ def box_of(
     for name, (low, high) in ranges.items():
         if low < high or name in (*_ALWAYS_AXES, *axes):
             more = max(margin * (high - low), least_margin * max(abs(low), abs(high)))
-            least = facts[name].least if facts[name].may_be_least else low / 2
+            least = facts[name].least if facts[name].may_be_least or facts[name].signed else low / 2
             ranges[name] = max(low - more, least), min(high + more, facts[name].most)
     for t1, t2 in ORDERED_TIMES:
         if t2 in ranges and ranges[t2][0] < ranges[t2][1]:  # of tissue T2 <= T1: the least T2 is no longer than any T1

@@ -204,6 +204,17 @@ def test_a_box_around_tissue_holds_it_and_is_as_wide_as_it_is_without_a_margin(v
         assert dict(ends) == ranges
 
 
+@hypothesis.given(st.lists(st.floats(-50, 50), min_size=2, max_size=5, unique=True), st.floats(0, 0.5))
+def test_a_box_around_frequencies_of_any_sign_holds_them(values, margin):
+    shifts = np.asarray(values, np.float32)
+    hypothesis.assume(np.ptp(shifts) > 1e-3)
+    t1 = np.linspace(0.5, 1.0, shifts.size)
+    box = box_of(Tissue(t1=t1, t2=t1 / 10, off_resonance=shifts), margin=margin)
+    axis, more = box.names.index("off_resonance"), margin * np.ptp(shifts)
+    np.testing.assert_allclose(box.low[axis], shifts.min() - more, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(box.high[axis], shifts.max() + more, rtol=1e-5, atol=1e-5)
+
+
 def test_what_has_one_value_is_fixed_but_for_t1_and_t2():
     box = box_of_ranges("one_pool", {"t1": (0.5, 2.0), "t2": (0.05, 0.2), "b1": (0.9, 0.9)})
     assert box.names == ("t1", "t2")
