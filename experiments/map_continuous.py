@@ -29,16 +29,15 @@ from experiments.evaluation.continuous import OF_MAPS, Continuous, map_series
 from experiments.flags.command_line import command
 from experiments.flags.config import check_apart
 from experiments.reports.continuous import bias_words, ends_words, write_continuous_report
-from experiments.reports.map_files import files_of_maps, write_map_files
-from experiments.reports.scan import medians_of, undetermined_shares
+from experiments.reports.map_files import folder_of_maps, write_map_files
+from experiments.reports.scan import medians_of, terminal_words, undetermined_shares
 from ganmrf.anchors.continuous import N_STARTS
-from ganmrf.files import check_output, write_json
+from ganmrf.files import write_json
 from ganmrf.io.maps import describe, file_stem
 from ganmrf.physics.tissue import FACTS
 from ganmrf.runs.configs import TISSUE_FIELDS, PreparationConfig, SimulationConfig
 from ganmrf.runs.slices import PowerConfig, slice_words
 from ganmrf.runs.tissues import named_values
-from ganmrf.runs.workdir import Workdir
 from ganmrf.scan_settings import ReconstructionConfig, is_raw
 from ganmrf.settings import configuration, flat, group, setting
 
@@ -116,10 +115,7 @@ class Config:
 @command(Config)
 def main(config: Config, given: frozenset[str]):
     """Fits the maps, and writes what came out."""
-    with Workdir(config.output, config, given) as workdir:
-        config, folder = workdir.config, workdir.path
-        for path in files_of_maps(folder, config.prefix):
-            check_output(path)
+    with folder_of_maps(config, given) as (config, folder):
         found = map_series(config, folder / "stages")
         _tell(config, found)
         _write(folder, config, found)
@@ -132,18 +128,12 @@ def _tell(config, found: Continuous):
     print(f"{prepared.summary()}\nAssumed is {slice_words(prepared.slice_profile)}")
     for note in results.notes:
         print(note)
-    medians = [
-        f"{FACTS[name].name} {value:.4g} {FACTS[name].unit}".rstrip() for name, value in medians_of(results).items()
-    ]
-    count = np.count_nonzero(results.maps.index >= 0)
-    print(f"{count} voxels, median {', '.join(medians)}")
+    medians, lines = terminal_words(config, results)
+    print(f"{np.count_nonzero(results.maps.index >= 0)} voxels, {medians}")
     if words := bias_words(found):
         warnings.warn(words, stacklevel=2)
-    for words in ends_words(found):
-        print(words)
-    for name, share in undetermined_shares(config, results).items():
-        if share:
-            print(f"{FACTS[name].name} is not determined by this sequence in {100 * share:.3g} % of the voxels")
+    for line in (*ends_words(found), *lines):
+        print(line)
 
 
 def _write(folder: pathlib.Path, config, found: Continuous):

@@ -36,9 +36,9 @@ import numpy as np
 
 from experiments.flags.command_line import command
 from experiments.flags.config import check_apart
-from experiments.reports.map_files import files_of_maps, write_map_files
-from experiments.reports.scan import medians_of, undetermined_shares, write_reconstruction_report
-from ganmrf.files import check_output, write_json
+from experiments.reports.map_files import folder_of_maps, write_map_files
+from experiments.reports.scan import medians_of, terminal_words, undetermined_shares, write_reconstruction_report
+from ganmrf.files import write_json
 from ganmrf.imaging.pipeline import METHODS
 from ganmrf.io.maps import describe, file_stem
 from ganmrf.io.mrd import write_mrd_images
@@ -47,7 +47,6 @@ from ganmrf.runs.configs import SimulationConfig
 from ganmrf.runs.pulseq_schedules import is_pulseq
 from ganmrf.runs.slices import AS_PLAYED, slice_words
 from ganmrf.runs.tissues import check_fit, pool_words
-from ganmrf.runs.workdir import Workdir
 from ganmrf.scan_settings import ReconstructionConfig, is_raw
 from ganmrf.scan_to_maps import map_scan
 from ganmrf.settings import configuration, group, setting
@@ -86,10 +85,7 @@ class Config:
 @command(Config)
 def main(config: Config, given: frozenset[str]):
     """Maps the scan, and writes what came out."""
-    with Workdir(config.output, config, given) as workdir:
-        config, folder = workdir.config, workdir.path
-        for path in files_of_maps(folder, config.prefix):
-            check_output(path)
+    with folder_of_maps(config, given) as (config, folder):
         results = _map(config, folder / "stages")
         print(f"slice: {slice_words(results.dictionary.slice_profile)}")
         if pools := pool_words(results.dictionary.tissue, results.dictionary.sequence):
@@ -99,14 +95,10 @@ def main(config: Config, given: frozenset[str]):
         _write(folder, config, results)
         write_reconstruction_report(folder / "report.html", config, results)
     matched = results.maps.index >= 0
-    facts = parameters(results.dictionary.tissue)
-    medians = [
-        f"{facts[name].name} {value:.4g} {facts[name].unit}".rstrip() for name, value in medians_of(results).items()
-    ]
-    print(f"{matched.sum()} voxels, median {', '.join(medians)}, quality {_median_quality(results):.4f}")
-    for name, share in undetermined_shares(config, results).items():
-        if share:
-            print(f"{facts[name].name} is not determined by this sequence in {100 * share:.3g} % of the voxels")
+    medians, lines = terminal_words(config, results)
+    print(f"{matched.sum()} voxels, {medians}, quality {_median_quality(results):.4f}")
+    for line in lines:
+        print(line)
     print(f"report: {folder / 'report.html'}")
 
 

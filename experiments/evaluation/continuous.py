@@ -51,11 +51,9 @@ class Continuous:
     @property
     def biases(self) -> dict[str, dict[str, float]]:
         """Field, and ``m0`` -> median and largest of its bias over its error bar; nothing where no voxel has one."""
-        values = self.bias.parameters | {"m0": self.bias.m0}
-        known = {name: each[np.isfinite(each)] for name, each in values.items()}
         return {
             name: {"median": float(np.median(each)), "largest": float(each.max())}
-            for name, each in known.items()
+            for name, each in self.bias.determined.items()
             if each.size
         }
 

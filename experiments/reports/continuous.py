@@ -3,15 +3,15 @@
 import numpy as np
 
 from experiments.evaluation.continuous import Continuous
+from experiments.reports.generator import NAMES
 from experiments.reports.scan import (
     bars_of,
     fit_section,
     map_sections,
     mapped,
-    medians_of,
+    median_words,
     stages_section,
     undetermined_words,
-    with_unit,
 )
 from ganmrf.physics.tissue import FACTS
 from ganmrf.report.html import Picture, Section, Table, enumerated, write_report
@@ -19,16 +19,11 @@ from ganmrf.report.sequence_figures import schedule_caption, schedule_figure
 from ganmrf.runs.slices import slice_words
 from ganmrf.runs.tissues import pulse_words
 
-_NAMES = {name: facts.name for name, facts in FACTS.items()} | {"m0": "M0"}
-
 
 def write_continuous_report(path, config, found: Continuous):
     """Writes the report of maps by `continuous_maps`, made with a `map_continuous.Config`, as one HTML file."""
     results, prepared = found.results, found.prepared
     matched, sequence = results.maps.index >= 0, results.dictionary.sequence
-    medians = [
-        f"a median {FACTS[name].name} of {with_unit(FACTS[name], each)}" for name, each in medians_of(results).items()
-    ]
     kind = prepared.generator.box.kind
     played = f", as {config.simulation.schedule} has them" if config.simulation.schedule else ""
     write_report(
@@ -37,8 +32,8 @@ def write_continuous_report(path, config, found: Continuous):
         summary=(
             f"{config.input}, an image series, was fitted by {len(prepared.signals)} anchors of {config.generator}, "
             f"simulated in {slice_words(prepared.slice_profile)}, of tissue of kind {kind}"
-            f"{pulse_words(kind, sequence)}. {np.count_nonzero(matched)} voxels have {enumerated(medians)}. The median "
-            "standard deviation "
+            f"{pulse_words(kind, sequence)}. {np.count_nonzero(matched)} voxels have "
+            f"{enumerated(median_words(results))}. The median standard deviation "
             f"{enumerated(bars_of(results, matched))}.{undetermined_words(config, results)} {bias_words(found)}"
         ),
         sections=[
@@ -71,7 +66,7 @@ def bias_words(found: Continuous) -> str:
     moved = {name: each["median"] for name, each in found.biases.items() if each["median"] > 1}
     if not moved:
         return ""
-    listed = enumerated([f"{_NAMES[name]} by {each:.2g}" for name, each in moved.items()])
+    listed = enumerated([f"{NAMES[name]} by {each:.2g}" for name, each in moved.items()])
     return (
         f"Errors of the generator move {listed} times the error bar in the median voxel: the error bars are too small."
     )

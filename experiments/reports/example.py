@@ -5,12 +5,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from experiments.evaluation.example import M0_OVER_NOISE, Example
-from experiments.reports.generator import summary
-from ganmrf.physics.tissue import FACTS
+from experiments.reports.generator import NAMES, summary
 from ganmrf.report.figures import fingerprint_figure
 from ganmrf.report.html import Picture, Section, Table
-
-_NAMES = {field: facts.name for field, facts in FACTS.items()} | {"m0": "M0"}
 
 
 def example_section(examples: Mapping[str, Example], played: str) -> Section:
@@ -28,15 +25,13 @@ def example_section(examples: Mapping[str, Example], played: str) -> Section:
 
 def biases(example: Example) -> dict[str, dict[str, float]]:
     """Field -> mean, 99 % quantile and largest of its bias over noise, over the tissues where noise determines it."""
-    values = example.bias.parameters | {"m0": example.bias.m0}
-    known = {name: each[np.isfinite(each)] for name, each in values.items()}
-    return {name: summary(each) for name, each in known.items() if each.size}
+    return {name: summary(each) for name, each in example.bias.determined.items() if each.size}
 
 
 def bias_table(found: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Table:
     """Name of a generator -> its `biases`, as a table with a row for each parameter."""
     rows = [
-        [f"{name}, {_NAMES[field]}", *(f"{value:.2g}" for value in of_field.values())]
+        [f"{name}, {NAMES[field]}", *(f"{value:.2g}" for value in of_field.values())]
         for name, of in found.items()
         for field, of_field in of.items()
     ]
@@ -52,7 +47,7 @@ def _picture(name, shown):
         np.asarray(each.norms)[:, None] * np.asarray(each.fingerprints) for each in (shown.simulated, shown.generated)
     )
     three, box = slice(len(shown.names)), shown.simulated.tissue
-    others = [_NAMES[field] for field, values in vars(box).items() if np.ndim(values) and field not in ("t1", "t2")]
+    others = [NAMES[field] for field, values in vars(box).items() if np.ndim(values) and field not in ("t1", "t2")]
     also = f" At a quarter, half and three quarters of its range: {', '.join(others)}." if others else ""
     figure = fingerprint_figure(signals[three], shown.names, overlay=generated[three])
     return Picture(figure, f"By {name}: three tissues (T1/T2) for M0 = 1; below, generated minus simulated.{also}")

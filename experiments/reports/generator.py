@@ -13,6 +13,7 @@ from ganmrf.report.figures import REFERENCE_TIMES, bias_figure, comparison_figur
 from ganmrf.report.html import Picture, Section, Table
 from ganmrf.report.training_figures import error_distribution_figure, tissue_plane_figure, training_figure
 
+NAMES = {name: parameter.name for name, parameter in FACTS.items()} | {"m0": "M0"}  # of what is fitted, by field
 REFERENCE_NAMES = [f"{name} {1e3 * t1:.0f}/{1e3 * t2:.0f} ms" for name, (t1, t2) in REFERENCE_TIMES.items()]
 
 
@@ -94,14 +95,14 @@ def error_table(evaluation: Evaluation) -> Table:
 
 def bias_table(evaluation: Evaluation) -> Table:
     """Bias by every method's errors, in standard deviations of the noise."""
-    rows, count, named = [], 0, {name: parameter.name for name, parameter in FACTS.items()} | {"m0": "M0"}
+    rows, count = [], 0
     for name in evaluation.biases:
         biases = evaluation.counted_biases(name)
         determined = {each: values[np.isfinite(values)] for each, values in biases.items()}
         count = determined["t1"].size
         cells = [f"{value:.2g}" for values in determined.values() for value in list(summary(values).values())[:2]]
         rows.append([name, *cells])
-    columns = [f"{named[each]}, {what}" for each in determined for what in ("mean", "99 % below")]
+    columns = [f"{NAMES[each]}, {what}" for each in determined for what in ("mean", "99 % below")]
     snr = next(iter(evaluation.maps))
     caption = (
         f"Bias that errors of fingerprints induce, over the standard deviation by noise, at {count} atoms of M0 = 1, "

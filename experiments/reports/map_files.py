@@ -1,19 +1,33 @@
 """The files of maps of a scan, in every format that a command was asked for."""
 
+import contextlib
 import pathlib
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
 from experiments.reports.scan import mapped
+from ganmrf.files import check_output
 from ganmrf.io.maps import map_files, save_maps, write_maps
 from ganmrf.io.series import is_dicom
+from ganmrf.runs.workdir import Workdir
 from ganmrf.scan_to_maps import Results
 
+_FILES = "maps.npz", "maps.mat", "maps.h5", "results.json", "report.html"  # beside those of `map_files`, and DICOM
 
-def files_of_maps(folder, prefix: str) -> list[pathlib.Path]:
-    """Every file that a command that maps scans may write, beside DICOM."""
-    names = "maps.npz", "maps.mat", "maps.h5", "results.json", "report.html"
-    return [*map_files(folder, prefix), *(pathlib.Path(folder) / name for name in names)]
+
+@contextlib.contextmanager
+def folder_of_maps(config, given: frozenset[str]) -> Iterator[tuple[Any, pathlib.Path]]:
+    """The configuration and the folder of a command that maps scans, in its `Workdir`.
+
+    Raises:
+      ValueError: as `Workdir`, or a file that the command may write, beside DICOM, and cannot.
+    """
+    with Workdir(config.output, config, given) as workdir:
+        for path in (*map_files(workdir.path, config.prefix), *(workdir.path / name for name in _FILES)):
+            check_output(path)
+        yield workdir.config, workdir.path
 
 
 def write_map_files(folder: pathlib.Path, config, results: Results, sidecar: dict, algorithm: str | None = None):

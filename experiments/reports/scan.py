@@ -28,9 +28,6 @@ def write_reconstruction_report(path, config, results: Results):
     """Writes the report of maps by `map_scan`, made with a `reconstruct_maps.Config`, as one HTML file."""
     matched = results.maps.index >= 0
     raw = results.trajectory is not None
-    medians = [
-        f"a median {FACTS[name].name} of {with_unit(FACTS[name], value)}" for name, value in medians_of(results).items()
-    ]
     source = f"raw data of {results.trajectory.shape[0]} frames" if raw else "an image series"
     how = f", reconstructed by {METHODS[config.reconstruction.method]}" if raw else ""
     bars = ""
@@ -44,7 +41,7 @@ def write_reconstruction_report(path, config, results: Results):
         summary=(
             f"{config.input}, {source}{how}, was matched with {len(results.dictionary.norms)} atoms of "
             f"{slice_words(results.dictionary.slice_profile)}{_pools(results)}. "
-            f"{np.count_nonzero(matched)} voxels have {enumerated(medians)}.{bars}"
+            f"{np.count_nonzero(matched)} voxels have {enumerated(median_words(results))}.{bars}"
         ),
         sections=[
             *map_sections(config, results),
@@ -91,7 +88,26 @@ def medians_of(results) -> dict[str, float]:
     return {name: float(np.median(best.parameters[name][matched])) for name in mapped(results)}
 
 
-def with_unit(parameter, value):
+def median_words(results) -> list[str]:
+    """The medians in the units of figures, such as "a median T1 of 950 ms"."""
+    found = medians_of(results)
+    return [f"a median {FACTS[name].name} of {_with_unit(FACTS[name], value)}" for name, value in found.items()]
+
+
+def terminal_words(config, results) -> tuple[str, list[str]]:
+    """What a terminal tells: the medians, SI, and a line on each parameter that is not determined in some voxels."""
+    medians = [
+        f"{FACTS[name].name} {value:.4g} {FACTS[name].unit}".rstrip() for name, value in medians_of(results).items()
+    ]
+    lines = [
+        f"{FACTS[name].name} is not determined by this sequence in {100 * share:.3g} % of the voxels"
+        for name, share in undetermined_shares(config, results).items()
+        if share
+    ]
+    return f"median {', '.join(medians)}", lines
+
+
+def _with_unit(parameter, value):
     """A value, SI, in the unit of figures."""
     value = parameter.per_shown * value
     return f"{value:.0f} {parameter.shown}" if value >= 100 else f"{value:.3g} {parameter.shown}".rstrip()
@@ -102,7 +118,7 @@ def bars_of(results, matched):
     for name, std in results.refined.stds.items():
         parameter, value = FACTS[name], results.refined.parameters[name][matched]
         if from_zero(parameter):
-            size = with_unit(parameter, np.median(std[matched]))
+            size = _with_unit(parameter, np.median(std[matched]))
         else:
             size = f"{_per_cent(np.median(std[matched] / value))} of {parameter.name}"
         yield f"of {parameter.name} is {size}"

@@ -39,6 +39,11 @@ class BiasToNoise(ParameterMaps):
     parameters: dict[str, np.ndarray]
     m0: np.ndarray
 
+    @property
+    def determined(self) -> dict[str, np.ndarray]:
+        """Field, and ``m0`` -> values of the atoms whose signal determines all of them, (determined atoms,)."""
+        return {name: each[np.isfinite(each)] for name, each in (self.parameters | {"m0": self.m0}).items()}
+
 
 def bias_to_noise(
     simulated: Dictionary,
