@@ -12,6 +12,7 @@ from jax import lax
 from ganmrf.physics.engines import one_kernel
 from ganmrf.physics.engines.isochromats import at_echo, relaxed, turned
 from ganmrf.physics.engines.looping import in_blocks
+from ganmrf.physics.engines.parts import times
 from ganmrf.physics.engines.slice_pulses import played, rotation
 from ganmrf.physics.lowering import Coefficients
 from ganmrf.physics.slice_positions import BLOCK, FullPositions
@@ -65,11 +66,11 @@ def _added(total, coefficients, turns, polynomials, dephasing, weights, block, i
             across, along = played(polynomials, angle, across, along)
             seen = [(weights * x, weights * y)[: len(total[0])] for x, y in across]
         else:
-            cos, sin, turn, (real, imaginary) = pulse
+            cos, sin, turn, post = pulse
             across, along = turned((across, along), cos, sin)
-            seen = [(real * x - imaginary * y, imaginary * x + real * y)[: len(total[0])] for x, y in across]
+            seen = [tuple(times(post, pool)[: len(total[0])]) for pool in across]
         total = jax.tree.map(lambda old, each: old + _summed(each, in_kernel), total, tuple(seen))
-        across = tuple(_turned(*pool, *turn) for pool in across)
+        across = tuple(tuple(times(turn, pool)) for pool in across)
         return relaxed((across, along), *relaxing, lane_turn), total
 
     zero = jnp.zeros((len(weights), c.n_lanes), c.angle.dtype)
@@ -79,7 +80,7 @@ def _added(total, coefficients, turns, polynomials, dephasing, weights, block, i
         start = before
         if shared:  # the turn before each pulse is that of the frame before it
             pre = rotation(polynomials, c.angle[0], in_kernel)[2]
-            start = tuple(_turned(*pool, *pre) for pool in before[0]), before[1]
+            start = tuple(tuple(times(pre, pool)) for pool in before[0]), before[1]
     frames = pulses, (c.longitudinal, c.transverse, c.recovery, lane_turn), total
     if in_kernel:
         return lax.scan(frame, start, frames)[1]
@@ -106,7 +107,7 @@ def continued_slice(coefficients: Coefficients, turns, positions: FullPositions,
         *relaxing, lane_turn = jax.tree.map(lambda each: each[None], lanes)
         across, along = played(polynomials, angle, across, along)
         seen = [[jnp.sum(weights * part, 0) for part in pool[: 1 if positions.mirrored else 2]] for pool in across]
-        across = tuple(_turned(*pool, *spoil) for pool in across)
+        across = tuple(tuple(times(spoil, pool)) for pool in across)
         return relaxed((across, along), *relaxing, lane_turn), seen
 
     spoil = _dephased(turns, dephasing, False)
@@ -135,7 +136,7 @@ def _fused(polynomials, angle, dephased, weights, in_kernel):
     again = jnp.concatenate([angle, angle[-1:]])  # so that the last pulse has a next one
     cos, sin, pre, post = rotation(polynomials, again, in_kernel)
     cos, sin, *post = (each[:-1] for each in (cos, sin, *post))
-    turn = _product(_product(post, [each[1:] for each in pre]), dephased)
+    turn = times(times(post, [each[1:] for each in pre]), dephased)
     return cos, sin, turn, [weights[None] * part for part in post]
 
 
@@ -149,15 +150,6 @@ def _dephased(turns, dephasing, in_kernel):
     # Frames of many kinds are few; a list of rows would be slow in XLA.
     masks = [jnp.asarray(place == n, dephasing.dtype)[:, None] for n in range(len(distinct))]
     return tuple(sum(mask * row[None] for mask, row in zip(masks, each, strict=True))[..., None] for each in cos_sin)
-
-
-def _turned(x, y, cos, sin):
-    return cos * x - sin * y, sin * x + cos * y
-
-
-def _product(one, other):
-    """The product of two complex numbers as pairs."""
-    return _turned(*one, *other)
 
 
 def _summed(values, in_kernel):
