@@ -21,9 +21,10 @@ from ganmrf.files import write_json
 from ganmrf.gan.recipes import changes_of
 from ganmrf.progress import watched
 from ganmrf.report.html import Section, Table, write_report
-from ganmrf.runs.configs import FISP_ALONE, OF_OTHER_KINDS, TrainingJob
 from ganmrf.runs.side_by_side import train_side_by_side
+from ganmrf.runs.simulation_config import FISP_ALONE, OF_OTHER_KINDS
 from ganmrf.runs.training import read_run, simulate_accurately
+from ganmrf.runs.training_config import TrainingJob
 from ganmrf.runs.workdir import Workdir
 from ganmrf.settings import configuration, group, setting
 

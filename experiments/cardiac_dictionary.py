@@ -33,7 +33,8 @@ from ganmrf.report.anchored_figures import rhythm_figure
 from ganmrf.report.figures import fingerprint_figure
 from ganmrf.report.html import Picture, Section, write_report
 from ganmrf.report.sequence_figures import schedule_caption, schedule_figure
-from ganmrf.runs.configs import PreparationConfig, SimulationConfig
+from ganmrf.runs.preparation_config import PreparationConfig
+from ganmrf.runs.simulation_config import SimulationConfig
 from ganmrf.runs.slices import AS_PLAYED, OF_SLICE, slice_words
 from ganmrf.runs.tissues import pool_words
 from ganmrf.settings import configuration, group, setting

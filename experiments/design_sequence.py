@@ -37,9 +37,9 @@ from ganmrf.io.schedule import read_schedule, write_schedule
 from ganmrf.physics.sequences.fisp import Fisp
 from ganmrf.physics.sequences.sequence_power import with_power
 from ganmrf.report.design_figures import design_figure
-from ganmrf.runs.configs import SpiralConfig
 from ganmrf.runs.designing import DesignConfig, design, kept_start
 from ganmrf.runs.slices import AS_PLAYED, PulseConfig, slice_words
+from ganmrf.runs.spiral_config import SpiralConfig
 from ganmrf.runs.workdir import Workdir
 from ganmrf.settings import configuration, group, setting
 

@@ -29,9 +29,9 @@ from ganmrf.dictionary.grids import GRIDS_ON_RESONANCE
 from ganmrf.files import make_folder, write_json
 from ganmrf.imaging.phantom import COARSEST
 from ganmrf.report.html import Section, write_report
-from ganmrf.runs.configs import TrainingJob
 from ganmrf.runs.side_by_side import train_side_by_side
 from ganmrf.runs.training import errors_between_off_resonances, read_run, simulate_accurately
+from ganmrf.runs.training_config import TrainingJob
 from ganmrf.runs.workdir import read_config
 from ganmrf.scanner import Scanner
 from ganmrf.settings import configuration, setting

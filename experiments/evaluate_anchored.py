@@ -30,7 +30,7 @@ from ganmrf.files import make_folder, write_json
 from ganmrf.imaging.phantom import COARSEST
 from ganmrf.physics.simulate_many import require_signal_memory
 from ganmrf.progress import Progress
-from ganmrf.runs.configs import OF_OTHER_KINDS, SimulationConfig
+from ganmrf.runs.simulation_config import OF_OTHER_KINDS, SimulationConfig
 from ganmrf.runs.slices import OF_SLICE, slice_words
 from ganmrf.scanner import Scanner
 from ganmrf.settings import configuration, group, naming_fields, setting

@@ -13,8 +13,9 @@ import numpy as np
 from experiments.flags.command_line import command
 from ganmrf.io.pulseq_write import write_pulseq
 from ganmrf.physics.sequences.fisp import require_fisp
-from ganmrf.runs.configs import FISP_ALONE, OF_OTHER_KINDS, TISSUE_FIELDS, SimulationConfig, SpiralConfig
+from ganmrf.runs.simulation_config import FISP_ALONE, OF_OTHER_KINDS, TISSUE_FIELDS, SimulationConfig
 from ganmrf.runs.slices import PulseConfig
+from ganmrf.runs.spiral_config import SpiralConfig
 from ganmrf.settings import configuration, group, naming_fields, setting
 
 _FLAGS = {  # what the writer may refuse -> its flag, with dashes where it does not come first

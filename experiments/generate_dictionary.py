@@ -25,7 +25,8 @@ from ganmrf.anchors.generator_file import load_any
 from ganmrf.dictionary.npz import check_size, save_dictionary, save_dictionary_in_blocks
 from ganmrf.gan.generate import generate
 from ganmrf.progress import Progress
-from ganmrf.runs.configs import PreparationConfig, SimulationConfig
+from ganmrf.runs.preparation_config import PreparationConfig
+from ganmrf.runs.simulation_config import SimulationConfig
 from ganmrf.runs.slices import slice_words
 from ganmrf.settings import configuration, group, setting
 

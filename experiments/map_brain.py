@@ -43,7 +43,7 @@ from ganmrf.imaging.phantom import COARSEST, PURE, Brain
 from ganmrf.io.maps import describe, write_maps
 from ganmrf.metrics import coverage, rrmse, tissue_table
 from ganmrf.physics.tissue import parameters
-from ganmrf.runs.configs import SimulationConfig
+from ganmrf.runs.simulation_config import SimulationConfig
 from ganmrf.runs.slices import AS_PLAYED, slice_words
 from ganmrf.runs.tissues import check_fit, pool_words
 from ganmrf.runs.workdir import require_own

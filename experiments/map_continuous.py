@@ -35,7 +35,8 @@ from ganmrf.anchors.continuous import N_STARTS
 from ganmrf.files import write_json
 from ganmrf.io.maps import describe, file_stem
 from ganmrf.physics.tissue import FACTS
-from ganmrf.runs.configs import TISSUE_FIELDS, PreparationConfig, SimulationConfig
+from ganmrf.runs.preparation_config import PreparationConfig
+from ganmrf.runs.simulation_config import TISSUE_FIELDS, SimulationConfig
 from ganmrf.runs.slices import PowerConfig, slice_words
 from ganmrf.runs.tissues import named_values
 from ganmrf.scan_settings import ReconstructionConfig, is_raw

@@ -43,8 +43,8 @@ from ganmrf.imaging.pipeline import METHODS
 from ganmrf.io.maps import describe, file_stem
 from ganmrf.io.mrd import write_mrd_images
 from ganmrf.physics.tissue import parameters
-from ganmrf.runs.configs import SimulationConfig
 from ganmrf.runs.pulseq_schedules import is_pulseq
+from ganmrf.runs.simulation_config import SimulationConfig
 from ganmrf.runs.slices import AS_PLAYED, slice_words
 from ganmrf.runs.tissues import check_fit, pool_words
 from ganmrf.scan_settings import ReconstructionConfig, is_raw

@@ -52,10 +52,12 @@ from ganmrf.parallel import forget_compiled_programs, return_freed_memory
 from ganmrf.physics.sequences.fisp import require_fisp
 from ganmrf.physics.slice_profile import FullSlice
 from ganmrf.progress import watched
-from ganmrf.runs.configs import FISP_ALONE, OF_OTHER_KINDS, SpiralConfig, TrainingJob
 from ganmrf.runs.side_by_side import train_side_by_side
+from ganmrf.runs.simulation_config import FISP_ALONE, OF_OTHER_KINDS
 from ganmrf.runs.slices import AS_PLAYED, slice_words
+from ganmrf.runs.spiral_config import SpiralConfig
 from ganmrf.runs.training import Run, read_run, simulate_accurately
+from ganmrf.runs.training_config import TrainingJob
 from ganmrf.runs.workdir import Workdir
 from ganmrf.settings import configuration, group, setting
 

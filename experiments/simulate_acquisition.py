@@ -25,8 +25,9 @@ from ganmrf.io.mrd import write_mrd
 from ganmrf.io.series import read_array
 from ganmrf.physics.sequences.fisp import Fisp
 from ganmrf.physics.tissue import parameters
-from ganmrf.runs.configs import TISSUE_FIELDS, SimulationConfig, SpiralConfig
+from ganmrf.runs.simulation_config import TISSUE_FIELDS, SimulationConfig
 from ganmrf.runs.slices import AS_PLAYED, slice_words
+from ganmrf.runs.spiral_config import SpiralConfig
 from ganmrf.settings import configuration, group, setting
 
 _OF_DESIGN = "centre_density", "max_gradient_mt_per_m", "max_slew_rate_t_per_m_s"  # of a spiral

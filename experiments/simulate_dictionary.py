@@ -27,7 +27,7 @@ from ganmrf.dictionary.npz import check_size, save_dictionary
 from ganmrf.dictionary.zarr_fill import begin_store, fill_store, wait_until_whole
 from ganmrf.physics.lowering import signal_dtype
 from ganmrf.report.sequence_figures import timing
-from ganmrf.runs.configs import SimulationConfig
+from ganmrf.runs.simulation_config import SimulationConfig
 from ganmrf.runs.slices import AS_PLAYED, slice_words
 from ganmrf.runs.tissues import pool_words
 from ganmrf.settings import configuration, group, setting

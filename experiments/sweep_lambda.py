@@ -15,9 +15,10 @@ from experiments.flags.command_line import command
 from experiments.reports.sweep import best_weight, sweep_section
 from ganmrf.files import write_json
 from ganmrf.report.html import write_report
-from ganmrf.runs.configs import FISP_ALONE, OF_OTHER_KINDS, TrainingJob
 from ganmrf.runs.side_by_side import train_side_by_side
+from ganmrf.runs.simulation_config import FISP_ALONE, OF_OTHER_KINDS
 from ganmrf.runs.training import simulate_accurately
+from ganmrf.runs.training_config import TrainingJob
 from ganmrf.runs.workdir import Workdir, read_records
 from ganmrf.settings import configuration, group, setting
 

@@ -11,9 +11,9 @@ The folder gets ``config.json``, ``metrics.jsonl`` (losses and errors), ``checkp
 
 from experiments.flags.command_line import command
 from ganmrf.parallel import start_on_one_thread
-from ganmrf.runs.configs import TrainingJob
 from ganmrf.runs.slices import AS_PLAYED, slice_words
 from ganmrf.runs.training import train_in_folder
+from ganmrf.runs.training_config import TrainingJob
 from ganmrf.settings import configuration, group, setting
 
 

@@ -4,8 +4,8 @@ import importlib.resources
 from typing import NamedTuple
 
 from ganmrf.dictionary.slice_fields import same_slice
-from ganmrf.runs.configs import TrainingJob
 from ganmrf.runs.slices import OF_SLICE, slice_words
+from ganmrf.runs.training_config import TrainingJob
 from ganmrf.runs.workdir import read_config, read_records
 from ganmrf.settings import flat
 

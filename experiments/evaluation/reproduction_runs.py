@@ -20,8 +20,9 @@ from ganmrf.gan.recipes import changes_of
 from ganmrf.physics.sequences.blocks import PulseSequence
 from ganmrf.runs.anchoring import AnchoredConfig
 from ganmrf.runs.boxes import BoxConfig
-from ganmrf.runs.configs import SimulationConfig, TrainingJob
+from ganmrf.runs.simulation_config import SimulationConfig
 from ganmrf.runs.training import Run
+from ganmrf.runs.training_config import TrainingJob
 
 PAPER = "paper's network"
 _ANCHOR_SEQUENCES, _ANCHOR_CANDIDATES = 4, 512  # that the weights of anchors are learned from: some core-seconds

@@ -6,7 +6,7 @@ from ganmrf.dictionary.match import Maps
 from ganmrf.imaging.phantom import BRAIN_TISSUES, Brain
 from ganmrf.metrics import TissueRow, tissue_table
 from ganmrf.physics.slice_profile import FullSlice, SliceModel
-from ganmrf.runs.configs import SimulationConfig
+from ganmrf.runs.simulation_config import SimulationConfig
 
 FULL = "full"
 _OTHERS = {"partitioned": "partitioned", "small tip": "small_tip"}  # as reports name them -> of --slice_model

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from ganmrf.dictionary.slice_fields import same_slice
-from ganmrf.runs.configs import OF_OTHER_SEQUENCES, SimulationConfig
+from ganmrf.runs.simulation_config import OF_OTHER_SEQUENCES, SimulationConfig
 from ganmrf.runs.slices import OF_SLICE, PowerConfig
 
 _POWER = tuple(vars(PowerConfig()))

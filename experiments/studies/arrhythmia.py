@@ -30,7 +30,7 @@ from ganmrf.physics.tissue import Tissue
 from ganmrf.report.anchored_figures import rhythm_figure
 from ganmrf.report.html import Picture, Section, Table, write_report
 from ganmrf.report.study_figures import bias_figure
-from ganmrf.runs.configs import PreparationConfig
+from ganmrf.runs.preparation_config import PreparationConfig
 from ganmrf.runs.sequences import SequenceConfig
 from ganmrf.settings import configuration, group, setting
 

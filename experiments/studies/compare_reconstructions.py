@@ -30,7 +30,8 @@ from ganmrf.imaging.sensitivities import calibrate
 from ganmrf.metrics import tissue_table
 from ganmrf.report.html import Picture, Section, Table, write_report
 from ganmrf.report.reconstruction_figures import reconstructions_figure
-from ganmrf.runs.configs import FISP_ALONE, OF_OTHER_KINDS, SimulationConfig, SpiralConfig
+from ganmrf.runs.simulation_config import FISP_ALONE, OF_OTHER_KINDS, SimulationConfig
+from ganmrf.runs.spiral_config import SpiralConfig
 from ganmrf.runs.workdir import Workdir
 from ganmrf.settings import configuration, group, setting
 from ganmrf.stages import Stages

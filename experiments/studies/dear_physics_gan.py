@@ -31,7 +31,7 @@ from experiments.studies.dear_physics_runs import (
 from experiments.studies.variants import run_folder, run_variants
 from ganmrf.files import write_json
 from ganmrf.physics.tissue import TISSUES, parameters
-from ganmrf.runs.configs import SimulationConfig
+from ganmrf.runs.simulation_config import SimulationConfig
 from ganmrf.runs.workdir import Workdir
 from ganmrf.settings import configuration, group, setting, to_plain
 

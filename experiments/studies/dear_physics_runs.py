@@ -22,8 +22,9 @@ from ganmrf.gan.generate import generate
 from ganmrf.gan.recipes import recipe
 from ganmrf.gan.train import fit, init_state
 from ganmrf.metrics import fingerprint_errors
-from ganmrf.runs.configs import SimulationConfig, TrainingConfig, TrainingJob
+from ganmrf.runs.simulation_config import SimulationConfig
 from ganmrf.runs.training import train_in_folder
+from ganmrf.runs.training_config import TrainingConfig, TrainingJob
 from ganmrf.settings import from_plain
 
 VARIANTS = "regression", "gan", "hinge", "wasserstein", "paper"  # presets of `train`

@@ -20,8 +20,8 @@ from experiments.flags.command_line import command
 from experiments.studies.keeping import keep
 from ganmrf.design.verification import exact_bounds
 from ganmrf.report.html import Table
-from ganmrf.runs.configs import SimulationConfig
 from ganmrf.runs.designing import DesignConfig, design_in_folder
+from ganmrf.runs.simulation_config import SimulationConfig
 from ganmrf.runs.tissues import TissueConfig
 from ganmrf.runs.workdir import read_records
 from ganmrf.settings import configuration, setting

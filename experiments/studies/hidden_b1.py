@@ -15,7 +15,7 @@ from experiments.studies.hidden_b1_report import result_rows, result_table, writ
 from experiments.studies.hidden_b1_runs import VARIANTS, train_and_evaluate
 from experiments.studies.variants import run_folder, run_variants
 from ganmrf.files import write_json
-from ganmrf.runs.configs import FISP_ALONE, OF_OTHER_KINDS, SimulationConfig
+from ganmrf.runs.simulation_config import FISP_ALONE, OF_OTHER_KINDS, SimulationConfig
 from ganmrf.runs.workdir import Workdir
 from ganmrf.settings import configuration, group, setting, to_plain
 

@@ -15,8 +15,8 @@ from ganmrf.gan.recipes import Recipe
 from ganmrf.gan.train import fit, init_state
 from ganmrf.physics.tissue import Tissue
 from ganmrf.report.figures import REFERENCE_TIMES
-from ganmrf.runs.configs import SimulationConfig
 from ganmrf.runs.loop import advance
+from ganmrf.runs.simulation_config import SimulationConfig
 from ganmrf.runs.workdir import Workdir
 from ganmrf.settings import from_plain
 

@@ -23,7 +23,7 @@ from ganmrf.metrics import bias
 from ganmrf.physics.simulate import simulate
 from ganmrf.physics.tissue import Tissue
 from ganmrf.report.html import Table
-from ganmrf.runs.configs import FISP_ALONE, OF_OTHER_KINDS, SimulationConfig
+from ganmrf.runs.simulation_config import FISP_ALONE, OF_OTHER_KINDS, SimulationConfig
 from ganmrf.settings import configuration, group, setting
 
 _KEYS = "t1_bias", "t1_spread", "t2_bias", "t2_spread"

@@ -21,7 +21,8 @@ from ganmrf.imaging.coils import virtual_coils
 from ganmrf.imaging.pipeline import reconstruct
 from ganmrf.metrics import tissue_table
 from ganmrf.report.html import Table
-from ganmrf.runs.configs import FISP_ALONE, OF_OTHER_KINDS, SimulationConfig, SpiralConfig
+from ganmrf.runs.simulation_config import FISP_ALONE, OF_OTHER_KINDS, SimulationConfig
+from ganmrf.runs.spiral_config import SpiralConfig
 from ganmrf.settings import configuration, group, setting
 
 TISSUES = ("white matter", "grey matter")

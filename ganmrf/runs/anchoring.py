@@ -32,8 +32,8 @@ from ganmrf.physics.tissue import TISSUES, parameters
 from ganmrf.physics.tissue_box import TissueBox
 from ganmrf.progress import watched
 from ganmrf.runs.boxes import BoxConfig
-from ganmrf.runs.configs import OF_OTHER_SEQUENCES, TISSUE_FIELDS, SimulationConfig
 from ganmrf.runs.loop import advance
+from ganmrf.runs.simulation_config import OF_OTHER_SEQUENCES, TISSUE_FIELDS, SimulationConfig
 from ganmrf.runs.slices import OF_PULSE, PowerConfig
 from ganmrf.runs.training import losses
 from ganmrf.runs.workdir import Workdir, check_unchanged, read_config

@@ -13,8 +13,8 @@ from ganmrf.dictionary.grids import at_each_b1
 from ganmrf.physics.sequences.fisp import Fisp
 from ganmrf.physics.tissue import TISSUES, TissueModel, parameters
 from ganmrf.physics.tissue_box import box_of, ranges_of
-from ganmrf.runs.configs import FISP_ALONE, OF_OTHER_SEQUENCES, TISSUE_FIELDS, SimulationConfig
 from ganmrf.runs.design_tissues import default_tissues, form_of, read_tissues, tissue_of
+from ganmrf.runs.simulation_config import FISP_ALONE, OF_OTHER_SEQUENCES, TISSUE_FIELDS, SimulationConfig
 from ganmrf.runs.tissues import POOLS, SATURATED
 from ganmrf.settings import configuration, group, naming_fields, setting
 

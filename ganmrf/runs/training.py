@@ -19,8 +19,9 @@ from ganmrf.gan.generate import TrainedGenerator, finish, generate
 from ganmrf.gan.memory import require_training_memory
 from ganmrf.gan.train import TrainState, fit, init_state
 from ganmrf.metrics import fingerprint_errors
-from ganmrf.runs.configs import SimulationConfig, TrainingJob
 from ganmrf.runs.loop import TIMES, advance
+from ganmrf.runs.simulation_config import SimulationConfig
+from ganmrf.runs.training_config import TrainingJob
 from ganmrf.runs.workdir import Workdir, check_unchanged, read_config, read_records
 
 _ACCURACY = 1e-5  # of the dictionaries that are learned from and evaluated with: below what a generator reaches

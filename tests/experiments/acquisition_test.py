@@ -13,7 +13,8 @@ from ganmrf.dictionary.build import build_dictionary
 from ganmrf.dictionary.grids import tissue_grid
 from ganmrf.imaging.trajectory import rotated
 from ganmrf.physics.sequences.published import mrf_fisp
-from ganmrf.runs.configs import SimulationConfig, SpiralConfig
+from ganmrf.runs.simulation_config import SimulationConfig
+from ganmrf.runs.spiral_config import SpiralConfig
 from ganmrf.scanner import Scanner
 from tests.commands import UNIFORM, run
 

@@ -16,8 +16,8 @@ from ganmrf.physics.sequences.published import mrf_fisp
 from ganmrf.physics.simulate import simulate
 from ganmrf.physics.slice_profile import FullSlice, small_tip
 from ganmrf.physics.tissue import Tissue
-from ganmrf.runs.configs import SimulationConfig
 from ganmrf.runs.designing import Design, DesignConfig
+from ganmrf.runs.simulation_config import SimulationConfig
 
 FRAMES = 60
 SEQUENCE, TISSUE = mrf_fisp(FRAMES), Tissue(np.array([0.9, 1.4]), np.array([0.05, 0.09]))

@@ -9,7 +9,7 @@ from ganmrf.dictionary.build import build_dictionary
 from ganmrf.dictionary.npz import load_dictionary
 from ganmrf.runs.anchoring import AnchoredConfig, make_in_folder
 from ganmrf.runs.boxes import BoxConfig
-from ganmrf.runs.configs import SimulationConfig
+from ganmrf.runs.simulation_config import SimulationConfig
 from tests.commands import run
 
 pytestmark = pytest.mark.usefixtures("quick_compiler")

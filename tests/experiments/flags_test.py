@@ -2,8 +2,9 @@
 
 import pytest
 
-from ganmrf.runs.configs import SimulationConfig, TrainingConfig, TrainingJob
+from ganmrf.runs.simulation_config import SimulationConfig
 from ganmrf.runs.slices import SliceConfig
+from ganmrf.runs.training_config import TrainingConfig, TrainingJob
 from ganmrf.runs.workdir import Workdir
 from ganmrf.scan_settings import RawConfig, ReconstructionConfig
 from tests.commands import run

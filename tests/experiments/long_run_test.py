@@ -4,7 +4,8 @@ import numpy as np
 
 from experiments.evaluation.long_run import SHIPPED, read_long_run
 from experiments.reproduce import Config
-from ganmrf.runs.configs import SimulationConfig, TrainingJob
+from ganmrf.runs.simulation_config import SimulationConfig
+from ganmrf.runs.training_config import TrainingJob
 from ganmrf.runs.workdir import read_config
 
 

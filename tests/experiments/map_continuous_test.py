@@ -19,7 +19,7 @@ from ganmrf.physics.simulate import simulate
 from ganmrf.physics.slice_profile import FullSlice
 from ganmrf.physics.tissue import Tissue
 from ganmrf.physics.tissue_box import TissueBox
-from ganmrf.runs.configs import SimulationConfig
+from ganmrf.runs.simulation_config import SimulationConfig
 from ganmrf.runs.slices import PowerConfig, SliceConfig
 from ganmrf.runs.tissues import TissueConfig
 from tests.commands import run

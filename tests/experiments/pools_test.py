@@ -11,7 +11,7 @@ from ganmrf.imaging.brain_tissues import brain_values
 from ganmrf.io.mrd import read_mrd
 from ganmrf.physics.simulate import simulate
 from ganmrf.physics.tissue import ExchangingPools, SemisolidPool
-from ganmrf.runs.configs import SimulationConfig
+from ganmrf.runs.simulation_config import SimulationConfig
 from ganmrf.runs.slices import PowerConfig
 from ganmrf.runs.tissues import TissueConfig
 from tests.commands import UNIFORM, run

@@ -20,7 +20,7 @@ import scipy.io
 from ganmrf.io.maps import write_image
 from ganmrf.io.mrd import read_mrd, write_mrd
 from ganmrf.io.pulseq_settings import Excitation
-from ganmrf.runs.configs import SimulationConfig
+from ganmrf.runs.simulation_config import SimulationConfig
 from ganmrf.scan_settings import RawConfig, ReconstructionConfig
 from ganmrf.scan_to_maps import map_scan
 from tests.commands import ROOT, UNIFORM, run, words

@@ -8,8 +8,8 @@ import pytest
 
 from ganmrf.runs.anchoring import AnchoredConfig, make_in_folder
 from ganmrf.runs.boxes import BoxConfig
-from ganmrf.runs.configs import SimulationConfig
 from ganmrf.runs.sequences import SequenceConfig
+from ganmrf.runs.simulation_config import SimulationConfig
 from ganmrf.runs.slices import SliceConfig
 
 pytestmark = pytest.mark.usefixtures("quick_compiler")

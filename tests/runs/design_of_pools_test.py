@@ -9,8 +9,8 @@ import pytest
 from ganmrf.design.bounds import precision
 from ganmrf.design.limits import violations
 from ganmrf.physics.tissue import ExchangingPools, SemisolidPool
-from ganmrf.runs.configs import SimulationConfig
 from ganmrf.runs.designing import DesignConfig, design_in_folder
+from ganmrf.runs.simulation_config import SimulationConfig
 from ganmrf.runs.slices import PowerConfig
 from ganmrf.runs.tissues import TissueConfig
 

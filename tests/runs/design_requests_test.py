@@ -12,8 +12,8 @@ from ganmrf.design.parametrisations import Frames, Lobes, Spline
 from ganmrf.physics.sequences.fisp import Fisp
 from ganmrf.physics.simulate import simulate
 from ganmrf.physics.tissue import Tissue
-from ganmrf.runs.configs import SimulationConfig
 from ganmrf.runs.designing import DesignConfig, design_in_folder, make_objective
+from ganmrf.runs.simulation_config import SimulationConfig
 from ganmrf.settings import from_plain, to_plain
 from tests.quick import quickly
 from tests.runs.design_starts import FRAMES, OF_START, START, TISSUE, ratios, written

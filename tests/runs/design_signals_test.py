@@ -12,8 +12,8 @@ from ganmrf.physics.rf_pulse import windowed_sinc
 from ganmrf.physics.slice_profile import FullSlice
 from ganmrf.physics.tissue import SemisolidPool
 from ganmrf.physics.tissue_box import TissueBox
-from ganmrf.runs.configs import SimulationConfig
 from ganmrf.runs.designing import DesignConfig, design_in_folder
+from ganmrf.runs.simulation_config import SimulationConfig
 from ganmrf.runs.slices import PowerConfig
 from ganmrf.runs.tissues import TissueConfig
 from tests.design.lattices import lattice_generator, of_family

@@ -5,7 +5,7 @@ import numpy as np
 from ganmrf.design.bounds import precision
 from ganmrf.physics.sequences.published import mrf_fisp
 from ganmrf.physics.tissue import Tissue
-from ganmrf.runs.configs import SimulationConfig
+from ganmrf.runs.simulation_config import SimulationConfig
 
 FRAMES = 24
 START = mrf_fisp(FRAMES)

@@ -8,8 +8,8 @@ from ganmrf.physics.sequences.kinds import kind_of
 from ganmrf.physics.sequences.preparations import Inversion, T2Preparation
 from ganmrf.physics.tissue import Tissue
 from ganmrf.pytrees import unusual_values
-from ganmrf.runs.configs import SimulationConfig
 from ganmrf.runs.sequences import SequenceConfig
+from ganmrf.runs.simulation_config import SimulationConfig
 
 
 def made(kind, shared=None, **own):

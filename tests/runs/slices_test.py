@@ -12,8 +12,8 @@ from ganmrf.physics.rf_pulse import gaussian, windowed_sinc
 from ganmrf.physics.sequences.published import mrf_fisp
 from ganmrf.physics.slice_profile import FullSlice, PartitionedSlice, small_tip, small_tip_profile
 from ganmrf.physics.slr import slr
-from ganmrf.runs.configs import SimulationConfig
 from ganmrf.runs.sequences import SequenceConfig
+from ganmrf.runs.simulation_config import SimulationConfig
 from ganmrf.runs.slices import AS_PLAYED, SliceConfig, slice_words
 
 PULSE = windowed_sinc(6.0, "hamming")

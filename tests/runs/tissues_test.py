@@ -17,8 +17,8 @@ from ganmrf.physics.sequences.blocks import Played, Train
 from ganmrf.physics.sequences.published import mrf_fisp
 from ganmrf.physics.simulate import simulate
 from ganmrf.physics.tissue import TISSUES, ExchangingPools, SemisolidPool, flag_name, parameters
-from ganmrf.runs.configs import SimulationConfig
 from ganmrf.runs.sequences import SequenceConfig
+from ganmrf.runs.simulation_config import SimulationConfig
 from ganmrf.runs.slices import PowerConfig, SliceConfig
 from ganmrf.runs.tissues import TissueConfig, pool_words
 from ganmrf.settings import flat, from_plain, to_plain

@@ -5,7 +5,7 @@ import pytest
 
 from experiments.studies.arrhythmia import RHYTHMS, Config, intervals_of, measure
 from experiments.studies.errors import chosen
-from ganmrf.runs.configs import PreparationConfig
+from ganmrf.runs.preparation_config import PreparationConfig
 
 pytestmark = pytest.mark.usefixtures("quick_compiler")
 

@@ -1,7 +1,7 @@
 """The study of magnitudes: known as such they cost little, taken for signed signals they give other tissues."""
 
 from experiments.studies.magnitude_series import Config, measure
-from ganmrf.runs.configs import SimulationConfig
+from ganmrf.runs.simulation_config import SimulationConfig
 
 
 def test_magnitudes_are_harmless_when_they_are_known():

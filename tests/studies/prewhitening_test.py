@@ -1,7 +1,8 @@
 """The study of prewhitening: noise makes maps worse, and prewhitening takes some of that back."""
 
 from experiments.studies.prewhitening import Config, measure
-from ganmrf.runs.configs import SimulationConfig, SpiralConfig
+from ganmrf.runs.simulation_config import SimulationConfig
+from ganmrf.runs.spiral_config import SpiralConfig
 
 
 def test_prewhitening_takes_errors_back():

@@ -1,11 +1,9 @@
-"""Configurations of runs: what their fields mean in SI units, and what they refuse."""
-
-import dataclasses
+"""Configuration of a simulation: what its fields mean in SI units, and what they refuse."""
 
 import numpy as np
 import pytest
 
-from ganmrf.runs.configs import SimulationConfig, SpiralConfig, TrainingConfig
+from ganmrf.runs.simulation_config import SimulationConfig
 
 
 def test_a_simulation_in_si_units(tmp_path):
@@ -44,25 +42,6 @@ def test_more_frames_than_the_schedule_has_are_refused(tmp_path):
     schedule.write_text("fa_deg,tr_ms\n10,12\n20,13\n", encoding="utf-8")
     with pytest.raises(ValueError, match=r"frames must be 1 to 2.*3"):
         SimulationConfig(str(schedule), 3, 3.0).sequence()
-
-
-def test_spirals_in_si_units():
-    config = SpiralConfig(16, field_of_view_mm=200.0, interleaves=4)
-    assert config.field_of_view == pytest.approx(0.2)
-    trajectory = config.trajectory(3)
-    assert trajectory.shape[::2] == (3, 2)
-    # Half the matrix over the field of view, 1/m, is the edge of k-space.
-    assert np.linalg.norm(trajectory, axis=-1).max() == pytest.approx(40.0, rel=0.05)
-
-
-def test_a_split_by_bands_wants_a_set_to_hold_out():
-    with pytest.raises(ValueError, match=r"split must have a share .* split_kind=blocked; got \(1.0, 0.0, 0.0\)"):
-        TrainingConfig(split=(1.0, 0.0, 0.0), split_kind="blocked")
-
-
-def test_records_come_in_twentieths_of_a_training():
-    assert TrainingConfig().every == TrainingConfig().recipe.steps // 20
-    assert dataclasses.replace(TrainingConfig(), every=7).every == 7
 
 
 def test_off_resonance_is_an_axis_of_the_grid():
