@@ -144,7 +144,7 @@ def certified(
     for sequence in sequences:
         truth = _simulated(generator, sequence, weights.tissue)
         completed = prepare(generator, sequence, allow_error=np.inf)
-        alone = prepare(generator, sequence, **_AS_IT_IS) if len(completed.added) else completed
+        alone = completed.by_anchors(completed.n_anchors, rounds=0)
         for what, prepared in (("anchors", alone), ("completed", completed)):
             made, printed = prepared.generate(weights), prepared.certificate
             errors = fingerprint_errors(made.fingerprints, truth)
@@ -188,9 +188,9 @@ def errors_by_size(generator: AnchoredGenerator, sequences: list[PulseSequence],
     """Number of anchors -> relative errors of unit fingerprints, (sequences * tissues,)."""
     tissue, errors = next(iter(weights.values())).tissue, {size: [] for size in weights}
     for sequence in sequences:
-        truth = _simulated(generator, sequence, tissue)
+        truth, prepared = _simulated(generator, sequence, tissue), prepare(generator, sequence, **_AS_IT_IS)
         for size, of_size in weights.items():
-            made = prepare(generator, sequence, size, **_AS_IT_IS).generate(of_size)
+            made = prepared.by_anchors(size, rounds=0).generate(of_size)
             errors[size].append(fingerprint_errors(made.fingerprints, truth))
     return {size: np.concatenate(each) for size, each in errors.items()}
 

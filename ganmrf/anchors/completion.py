@@ -13,6 +13,7 @@ from ganmrf.anchors.echoes import echo_times, until_echo, without_echo
 from ganmrf.anchors.generator import AnchoredGenerator
 from ganmrf.anchors.sentinels import joined
 from ganmrf.gan.real_columns import weighted
+from ganmrf.parallel import one_blas_thread
 from ganmrf.physics.sequences.blocks import PulseSequence
 from ganmrf.physics.simulate_many import simulate_few
 from ganmrf.physics.slice_profile import SliceModel
@@ -23,6 +24,7 @@ _RIDGE = 0.5  # over k_b(b) = 1: errors that no weights explain would be spread 
 _DEARER = 1.1  # how much larger completion may make the mean error, to make the largest smaller
 
 
+@one_blas_thread()  # matrices are too small for threads
 def anchors_and_truth(
     generator: AnchoredGenerator,
     sequence: PulseSequence,

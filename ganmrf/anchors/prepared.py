@@ -53,6 +53,7 @@ class PreparedSequence:
         compressed dictionaries hold coefficients in it.
       certificate: errors against simulation.
       error_scale: of `AnchoredGenerator.error_shapes`, for this sequence: none of the checked tissues has more.
+      truth: simulated signals of held-out tissues and sentinels, where they are combined, over n(x), (tissues, frames).
     """
 
     generator: AnchoredGenerator
@@ -64,6 +65,7 @@ class PreparedSequence:
     basis: np.ndarray
     certificate: Certificate
     error_scale: float
+    truth: np.ndarray
 
     @property
     def n_anchors(self) -> int:
@@ -74,6 +76,21 @@ class PreparedSequence:
         """Numbers of anchors, and the certificate, as a sentence."""
         more = f" and {len(self.added)} sentinels" if len(self.added) else ""
         return f"{self.n_anchors} anchors{more}; {self.certificate.summary()}"
+
+    def by_anchors(self, n_anchors: int, *, rounds: int = ROUNDS) -> "PreparedSequence":
+        """The sequence by so many of its anchors; nothing is simulated anew, and no error refused.
+
+        Args:
+          n_anchors: one of the generator's ``sizes``, no larger than that of this sequence.
+          rounds: as of `prepare`.
+
+        Raises:
+          ValueError: another number of anchors.
+        """
+        if self.generator.require_size(n_anchors) > self.n_anchors:
+            raise ValueError(f"n_anchors must be at most {self.n_anchors}, as this sequence has; got {n_anchors}")
+        signals = self.signals[:n_anchors], self.truth
+        return _prepared(self.generator, self.sequence, self.slice_profile, *signals, _GOOD_ERROR, rounds)
 
     def generate(
         self,
@@ -220,10 +237,8 @@ def prepare(
     _require_period(generator.box, sequence)
     own = isinstance(slice_profile, str)
     slice_profile = generator.slice_profile if own else slice_profile
-    with one_blas_thread():  # too small for threads
-        signals, truth = anchors_and_truth(generator, sequence, slice_profile, sizes, wanted)
-        added = sentinels_to_add(generator, sequence, signals, truth, wanted, rounds)
-        prepared = _prepared(generator, sequence, slice_profile, signals, truth, added)
+    signals, truth = anchors_and_truth(generator, sequence, slice_profile, sizes, wanted)
+    prepared = _prepared(generator, sequence, slice_profile, signals, truth, wanted, rounds)
     _judge(prepared, accuracy, allow_error)
     return prepared
 
@@ -294,7 +309,9 @@ def _judge(prepared, accuracy, allow_error):
         warnings.warn(f"{largest} {_GOOD_ERROR:g}: where that is too much, {advice}", stacklevel=3)
 
 
-def _prepared(generator, sequence, slice_profile, signals, truth, added):
+@one_blas_thread()  # matrices are too small for threads
+def _prepared(generator, sequence, slice_profile, signals, truth, wanted, rounds):
+    added = sentinels_to_add(generator, sequence, signals, truth, wanted, rounds)
     exact, tissue = signals, jax.tree.map(np.asarray, generator.anchors.rows(slice(len(signals))))
     if added.size:
         exact = np.concatenate([exact, truth[generator.held_out.size + added]])
@@ -310,7 +327,7 @@ def _prepared(generator, sequence, slice_profile, signals, truth, added):
     certificate = certify(*compared, basis, generator.held_out.size)
     coefficients = (signals @ directions).astype(signals.dtype)
     form = generator, sequence, slice_profile, added, signals, coefficients, basis, certificate
-    return PreparedSequence(*form, _error_scale(generator, len(signals) - len(added), certificate, added))
+    return PreparedSequence(*form, _error_scale(generator, len(signals) - len(added), certificate, added), truth)
 
 
 def _error_scale(generator, n_anchors, certificate, added):

@@ -146,6 +146,22 @@ def test_anchors_that_an_accuracy_needs(table):
         prepare(table, SEQUENCE, accuracy=1e-9)
 
 
+def test_a_prepared_sequence_serves_fewer_anchors_without_another_simulation(table, radial, grid):
+    for generator in (table, radial):
+        prepared = prepare(generator, SEQUENCE, allow_error=1.0)
+        for size, rounds in ((32, 0), (32, 4), (48, 0)):
+            fewer, same = (
+                prepared.by_anchors(size, rounds=rounds),
+                prepare(generator, SEQUENCE, size, rounds=rounds, allow_error=1.0),
+            )
+            assert fewer.n_anchors == size
+            np.testing.assert_array_equal(fewer.added, same.added)
+            np.testing.assert_allclose(errors(fewer.generate(grid), same.generate(grid)), 0, atol=1e-5)
+            assert fewer.certificate.largest == pytest.approx(same.certificate.largest, rel=1e-2)
+        with pytest.raises(ValueError, match="n_anchors must be at most 32, as this sequence has; got 48"):
+            prepared.by_anchors(32).by_anchors(48)
+
+
 def test_the_certificate_is_the_error_of_what_is_generated(trunk, radial):
     sequence = dataclasses.replace(SEQUENCE, echo_time=np.linspace(1e-3, 6e-3, FRAMES))
     for prepared in (prepare(trunk, sequence), prepare(radial, sequence, 32, allow_error=1.0)):
