@@ -14,7 +14,7 @@ from cmcrameri import cm
 from matplotlib.colors import ListedColormap, PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FormatStrFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from ganmrf.physics.tissue import FACTS, Parameter
 
@@ -29,6 +29,7 @@ LETTER = 0.085  # inches, a generous mean width at 9 points
 _MARK = 0.6  # inches, width of a line or a bar in a legend
 _WIDEST = 3.2  # inches, largest width of a map
 _LOWEST = 1.2  # inches, smallest height of a map: the label of a colour bar at its side needs it
+_TICKS = 3  # intervals at most: more numbers such as 0.0005 would overlap below a map
 _GREY = "0.6"  # of what is not determined: no colour of lipari, navia, batlow or vik
 
 
@@ -140,9 +141,10 @@ def undetermined_legend(figure):
 def draw_map(axes, title, label, values, colours, low, high, power=1):
     """One map with its colour bar; colours go by ``value**power``."""
     image = draw_image(axes, title, values, colours, low, high, size=10, power=power)
-    # Evenly spaced colours: the ticks of a linear scale would overlap at its end.
-    ticks = {} if power == 1 else {"ticks": np.round(low + (high - low) * np.linspace(0, 1, 5) ** (1 / power), -1)}
-    colour_bar([image], [axes], label, location="bottom", pad=0.03, shrink=0.88, aspect=22, **ticks)
+    ticks = MaxNLocator(_TICKS, steps=[1, 2, 5, 10])
+    if power != 1:  # evenly spaced colours: the ticks of a linear scale would overlap at its end
+        ticks = np.round(low + (high - low) * np.linspace(0, 1, 5) ** (1 / power), -1)
+    colour_bar([image], [axes], label, location="bottom", pad=0.03, shrink=0.88, aspect=22, ticks=ticks)
 
 
 def draw_image(axes, title, values, colours, low, high, size=9, power=1):
