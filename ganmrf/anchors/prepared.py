@@ -341,7 +341,8 @@ def _error_scale(generator, n_anchors, certificate, added):
 def _directions(signals):
     """Principal directions (frames, directions) of rows, and their singular values, largest first, float64."""
     wide = signals.astype(np.result_type(signals, float))
-    squares, turn = np.linalg.eigh(wide @ wide.conj().T)
+    shorter = wide if len(wide) < wide.shape[1] else wide.conj().T  # 200 frames in place of 2048 anchors
+    squares, turn = np.linalg.eigh(shorter @ shorter.conj().T)
     kept = slice(None, -1 - int(np.sum(squares > _ROUNDING**2 * squares[-1])), -1)
-    sizes = np.sqrt(squares[kept])
-    return wide.conj().T @ (turn[:, kept] / sizes), sizes
+    sizes, turn = np.sqrt(squares[kept]), turn[:, kept]
+    return (wide.conj().T @ (turn / sizes) if shorter is wide else turn), sizes

@@ -114,12 +114,15 @@ def test_echo_times_that_change_from_frame_to_frame_are_exact(table, grid):
     assert errors(back, truth).mean() < 1e-4
 
 
-def test_compressed_fingerprints_are_those_of_full_length_in_the_basis(table, grid):
-    prepared = prepare(table, SEQUENCE)
+@pytest.mark.parametrize("n_frames", [20, FRAMES])  # fewer frames than anchors, and more
+def test_compressed_fingerprints_are_those_of_full_length_in_the_basis(table, grid, n_frames):
+    prepared = prepare(table, mrf_fisp(n_frames), allow_error=1.0)
     full, compressed = (prepared.generate(grid, compressed=each) for each in (False, True))
     np.testing.assert_allclose(compressed.basis.T @ compressed.basis, np.eye(compressed.basis.shape[1]), atol=1e-7)
     np.testing.assert_allclose(compressed.fingerprints, full.fingerprints @ compressed.basis, atol=1e-4)
     np.testing.assert_allclose(np.linalg.norm(compressed.fingerprints, axis=1), 1, rtol=1e-5)
+    exact = np.linalg.svd(prepared.signals.astype(float), full_matrices=False)[2][: compressed.basis.shape[1]]
+    np.testing.assert_allclose(np.abs(exact @ compressed.basis).diagonal()[:4], 1, atol=1e-5)  # largest first
 
 
 def test_rows_that_are_generated_when_asked_for_are_matched_without_the_others(trunk, grid):
