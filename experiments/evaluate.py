@@ -65,7 +65,8 @@ def main(config: Config):
     if config.on is not None and not config.allow_extrapolation:
         finished = workdir / "generator.npz"  # read in no time, where the training has ended
         generator = load_generator(finished) if finished.exists() else read_run(workdir).generator()
-        generator.require_inside(simulation.on_grid(config.on).tissue())
+        advice = "--allow_extrapolation evaluates them all the same"
+        generator.require_inside(simulation.on_grid(config.on).tissue(), advice)
     run = read_run(workdir)
     if config.regression and (step := run.rows[-1]["step"]) < run.recipe.steps:
         raise ValueError(f"regression: {workdir} is at step {step} of {run.recipe.steps}: finish its training first")

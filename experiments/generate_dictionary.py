@@ -52,9 +52,10 @@ def main(config: Config, given: frozenset[str]):
     output, generator = pathlib.Path(config.output), load_any(config.generator)
     tissue, start = config.simulation.tissue(), time.perf_counter()
     if config.allow_extrapolation:
-        print(f"{generator.box.outside(tissue).sum()} of {tissue.size} atoms are extrapolated")
+        extrapolated = generator.box.outside(tissue).sum()
+        print(f"{extrapolated} of {tissue.size} atoms are extrapolated: no error that is told below is one of theirs")
     else:
-        generator.require_inside(tissue)
+        generator.require_inside(tissue, "--allow_extrapolation generates them all the same")
     kind = _of_any_sequence if isinstance(generator, AnchoredGenerator) else _of_one_sequence
     sequence, make = kind(generator, config, given, tissue)
     if output.suffix.lower() == ".mat":

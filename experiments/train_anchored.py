@@ -77,6 +77,10 @@ def _shown(made):
     return example_section({made.config.kind: example(made.generator, sequence)}, name)
 
 
+def _axes(box):
+    return ", ".join(f"{FACTS[name].name} ({box.range_words(name)})" for name in box.names)
+
+
 def _write_report(path, made, errors, table, shown):
     kind, size = made.config.kind, made.generator.sizes[-1]
     best = errors[kind][size]
@@ -96,8 +100,9 @@ def _write_report(path, made, errors, table, shown):
         path,
         title=f"A generator for sequences of kind {made.generator.family}, tissue of kind {made.generator.box.kind}",
         summary=(
-            f"Weights of kind {kind} over {', '.join(FACTS[name].name for name in made.generator.box.names)}, made in "
-            f"{made.core_seconds:.0f} core-seconds{' (those of its start too)' if made.config.start else ''}. In "
+            f"Weights of kind {kind} over {_axes(made.generator.box)}, learned from {made.config.sequences} sequences "
+            f"of {made.config.simulation.frames or 1000} frames in {made.core_seconds:.0f} core-seconds"
+            f"{' (those of its start too)' if made.config.start else ''}. In "
             f"{slice_words(made.generator.slice_profile)}, with {size} anchors, the mean error on unseen sequences is "
             f"{best['mean']:.1e}; 99 % of the tissues are below {best['quantile_99']:.1e}, the largest is "
             f"{best['worst']:.1e}."

@@ -17,6 +17,7 @@ from ganmrf.report.figures import REFERENCE_TIMES
 M0_OVER_NOISE = 100.0  # a good voxel of a single scan; biases over noise grow in proportion
 
 _PLACES = np.array([0.25, 0.5, 0.75])  # of the three tissues along each axis
+_LIKE = 0.2  # relative, of T1 and T2: an atom of a table that is farther from a tissue of the brain is not named as it
 _SPREAD = 32  # tissues that biases are computed for, spread over the box or a table: few, as derivatives are dear
 _ACCURACY = 1e-5  # of the simulation: below the errors of every generator
 
@@ -71,5 +72,7 @@ def _weights(generator):
         others = np.arange(0, atoms.size, -(-atoms.size // _SPREAD))
         weights = generator.weights(atoms).rows(np.concatenate([nearest, others]))
     shown = weights.tissue.rows(slice(len(_PLACES)))
-    pairs = zip(labels, 1e3 * np.asarray(shown.t1), 1e3 * np.asarray(shown.t2), strict=True)
-    return weights, [f"{label}{t1:.0f}/{t2:.0f} ms" for label, t1, t2 in pairs]
+    found = np.stack([shown.t1, shown.t2], axis=1)
+    like = (np.abs(found / np.stack([tissue.t1, tissue.t2], axis=1) - 1) <= _LIKE).all(axis=1)
+    pairs = zip(labels, like, 1e3 * found, strict=True)
+    return weights, [f"{label if named else ''}{t1:.0f}/{t2:.0f} ms" for label, named, (t1, t2) in pairs]

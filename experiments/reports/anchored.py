@@ -85,8 +85,8 @@ def table_by_anchors(errors: Mapping[str, Mapping], caption: str, more: Mapping[
 
 
 def _short(error):
-    """Such as 1.2e-3: with a zero before the 3 a table of four columns would not fit the page."""
-    return f"{error:.1e}".replace("e-0", "e-")
+    """Such as 1.2e-3 and 1.1e0: with another zero a table of four columns would not fit the page."""
+    return f"{error:.1e}".replace("e-0", "e-").replace("e+0", "e")
 
 
 def _error_table(name, found):

@@ -77,12 +77,8 @@ def _errors_section(found):
     box = found.prepared.generator.box
     rows = []
     for name in found.results.refined.stds:
-        axis, facts = box.names.index(name), FACTS[name]
-        ends = " to ".join(f"{facts.per_shown * each[axis]:.4g}" for each in (box.low, box.high))
         biases = [f"{each:.2g}" for each in found.biases.get(name, {}).values()] or ["-", "-"]
-        rows.append(
-            (facts.name, f"{ends} {facts.shown}".rstrip(), f"{100 * found.shares_at_ends[name]:.3g} %", *biases)
-        )
+        rows.append((FACTS[name].name, box.range_words(name), f"{100 * found.shares_at_ends[name]:.3g} %", *biases))
     of_m0 = [f"{each:.2g}" for each in found.biases.get("m0", {}).values()] or ["-", "-"]
     rows.append(("|M0|", "-", "-", *of_m0))
     columns = "Parameter", "Range", "Voxels at an end", "Bias / error bar, median", "largest"

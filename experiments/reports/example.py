@@ -36,8 +36,9 @@ def bias_table(found: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Table:
         for field, of_field in of.items()
     ]
     caption = (
-        f"Bias of fits that errors of fingerprints induce, over the standard deviation by noise, for M0 / noise "
-        f"{M0_OVER_NOISE:g} and tissues spread over the box: below 1 it is lost in the scatter of one voxel"
+        "Bias of fits of these parameters, all others known, that errors of fingerprints induce, over the standard "
+        f"deviation by noise, for M0 / noise {M0_OVER_NOISE:g} and tissues spread over the box: below 1 it is lost in "
+        "the scatter of one voxel"
     )
     return Table(("Generator, parameter", "Mean", "99 % below", "Largest"), rows, caption)
 

@@ -100,7 +100,8 @@ def terminal_words(config, results) -> tuple[str, list[str]]:
         f"{FACTS[name].name} {value:.4g} {FACTS[name].unit}".rstrip() for name, value in medians_of(results).items()
     ]
     lines = [
-        f"{FACTS[name].name} is not determined by this sequence in {100 * share:.3g} % of the voxels"
+        f"{FACTS[name].name} is not determined by this sequence in {100 * share:.3g} % of the voxels, among them those "
+        "where some parameter is at an end of its range"
         for name, share in undetermined_shares(config, results).items()
         if share
     ]
@@ -148,7 +149,8 @@ def undetermined_words(config, results) -> str:
     limit = f"{100 * config.reconstruction.estimate.undetermined:.3g} %"
     return (
         f" Not determined by this sequence are {enumerated(told)} of the voxels, which are grey: their standard "
-        f"deviation exceeds {limit} of the value, or, of what may be 0, of the spread of the dictionary's values."
+        f"deviation exceeds {limit} of the value, or, of what may be 0, of the spread of the dictionary's values, or a "
+        "parameter is at an end of its range, where no parameter has an error bar."
     )
 
 

@@ -111,6 +111,8 @@ def measure(config: Config) -> list[dict]:
     profile = FullSlice(windowed_sinc(8, "hann"), turns=4) if config.slice_model == "full" else None
     profile, rng = profile if generator is None else generator.slice_profile, np.random.default_rng(config.seed)
     grid, rows = _grid(config), []
+    if generator is not None:
+        generator.require_inside(grid)
     for kind, number in ((kind, number) for kind in RHYTHMS for number in range(config.rhythms)):
         intervals = intervals_of(kind, config, rng)
         scan, nominal = (_scan(config, each) for each in (intervals, np.full(config.beats, intervals.mean())))

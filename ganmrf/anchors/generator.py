@@ -24,7 +24,7 @@ from ganmrf.parallel import one_blas_thread, run_chunks
 from ganmrf.physics.simulate_many import require_signal_memory
 from ganmrf.physics.slice_profile import SliceModel
 from ganmrf.physics.tissue import TissueModel
-from ganmrf.physics.tissue_box import TissueBox
+from ganmrf.physics.tissue_box import WIDER_BOX, TissueBox
 from ganmrf.pytrees import pytree
 
 _LEAST_ERROR = 1e-7  # the rounding of float32 signals: the error of tissues that are anchors
@@ -89,9 +89,9 @@ class AnchoredGenerator:
     error_shapes: dict[int, NormPolynomial]
     family: str = dataclasses.field(default="fisp", metadata={"static": True})
 
-    def require_inside(self, tissue: TissueModel):
-        """Raises `ValueError` where an atom lies outside the box; it names the parameter and by how much."""
-        self.box.require_inside(tissue)
+    def require_inside(self, tissue: TissueModel, advice: str = WIDER_BOX):
+        """Raises `ValueError` where an atom lies outside the box, as `TissueBox.require_inside`."""
+        self.box.require_inside(tissue, advice)
 
     @property
     def sizes(self) -> list[int]:
@@ -124,7 +124,7 @@ class AnchoredGenerator:
         if allow_extrapolation:
             self.box.require_known(atoms)
         else:
-            self.require_inside(atoms)
+            self.require_inside(atoms, "allow_extrapolation generates them all the same")
         if not self.model.any_tissue:
             self.model.require_own(atoms, self.box.names)
         n_columns = n_anchors + self.sentinels.size

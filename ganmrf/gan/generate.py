@@ -19,7 +19,7 @@ from ganmrf.physics.sequences.blocks import PulseSequence
 from ganmrf.physics.simulate_many import require_signal_memory
 from ganmrf.physics.slice_profile import SliceModel
 from ganmrf.physics.tissue import FACTS, TISSUES, TissueModel
-from ganmrf.physics.tissue_box import TissueBox, box_of
+from ganmrf.physics.tissue_box import WIDER_BOX, TissueBox, box_of
 from ganmrf.pytrees import pytree
 
 _BLOCK = 16384  # atoms of a stream that are made at once: 66 MB of 1000 frames
@@ -74,10 +74,10 @@ class TrainedGenerator:
                     raise ValueError(f"the generator was trained at {name} = {shown} alone")
         self.box.require_known(tissue)
 
-    def require_inside(self, tissue: TissueModel):
-        """Raises `ValueError` where an atom lies outside the trained range; it names the parameter and by how much."""
+    def require_inside(self, tissue: TissueModel, advice: str = WIDER_BOX):
+        """Raises `ValueError` where an atom lies outside the trained range, as `TissueBox.require_inside`."""
         self.require_known(tissue)
-        self.box.require_inside(tissue)
+        self.box.require_inside(tissue, advice)
 
 
 def trained_box(dictionary: Dictionary) -> TissueBox:
@@ -193,7 +193,7 @@ def generate(
         raise ValueError("a generator with head=tanh has no basis to be compressed in")
     generator.require_known(atoms)
     if not allow_extrapolation:
-        generator.require_inside(atoms)
+        generator.require_inside(atoms, "allow_extrapolation generates them all the same")
     basis = None if scaling.basis is None else np.ascontiguousarray(scaling.basis.T, np.float32)
     dtype = np.dtype(np.complex64 if scaling.complex_frames else np.float32)
     columns = len(basis) * 4 // dtype.itemsize if basis is not None and compressed else generator.sequence.n_frames

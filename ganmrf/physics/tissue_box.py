@@ -10,6 +10,7 @@ import numpy as np
 from ganmrf.physics.tissue import ORDERED_TIMES, TISSUES, TissueModel, flag_name, kind_of_tissue, parameters
 from ganmrf.pytrees import pytree, require, require_scale
 
+WIDER_BOX = "a generator of a wider box would hold them"  # what can be done about atoms outside
 _ALWAYS_AXES = "t1", "t2"
 _MARGIN = 1e-6  # relative; a value rounded to float32 is off by less, and still counts as inside
 # Interpolation is worst at the ends of a range, and random tissues seldom lie there: `TissueBox.spread_to_faces` moves
@@ -187,21 +188,30 @@ class TissueBox:
         """Which atoms lie outside, (atoms,), bool."""
         return (self._excess(tissue) > 0).any(axis=1)
 
-    def require_inside(self, tissue: TissueModel):
-        """Raises `ValueError` where an atom lies outside; it names the parameter, the worst value and by how much."""
+    def require_inside(self, tissue: TissueModel, advice: str = WIDER_BOX):
+        """Raises `ValueError` where an atom lies outside; it names the parameter, the worst value and by how much.
+
+        The ``advice`` ends the message.
+        """
         self.require_known(tissue)
         excess = self._excess(tissue)
         outside = (excess > 0).any(axis=1)
         if not outside.any():
             return
         atom, axis = np.unravel_index(np.argmax(excess), excess.shape)
-        name, low, high = self.names[axis], self.low[axis], self.high[axis]
+        name, facts = self.names[axis], self._facts[self.names[axis]]
         value = np.broadcast_to(getattr(tissue.ravel(), name), outside.shape)[atom]
+        found = f"{facts.per_shown * value:.4g} {facts.shown}".rstrip()
         raise ValueError(
-            f"{outside.sum()} of {outside.size} atoms lie outside the trained box; the farthest has {name} = "
-            f"{value:.4g}, {100 * excess[atom, axis]:.3g} % beyond {low:.4g} to {high:.4g}; allow_extrapolation "
-            "generates them all the same"
+            f"{outside.sum()} of {outside.size} atoms lie outside the trained box; the farthest has {name} = {found}, "
+            f"{100 * excess[atom, axis]:.3g} % beyond {self.range_words(name)}; {advice}"
         )
+
+    def range_words(self, name: str) -> str:
+        """The range of an axis in the unit of figures, such as ``300 to 3000 ms``."""
+        axis, facts = self.names.index(name), self._facts[name]
+        low, high = (facts.per_shown * each[axis] for each in (self.low, self.high))
+        return f"{low:.4g} to {high:.4g} {facts.shown}".rstrip()
 
     def require_known(self, tissue: TissueModel):
         """Raises `ValueError` where a parameter with an axis is None, another not as it should, or the kind another."""
@@ -218,15 +228,13 @@ class TissueBox:
 
     def _require_axes(self, tissue):
         if type(tissue) is not TISSUES[self.kind]:
-            wanted = TISSUES[self.kind].__name__
-            raise ValueError(f"the generator is for tissue of the kind {wanted}; got {type(tissue).__name__}")
-        for name, low, high in zip(self.names, self.low, self.high, strict=True):
+            kind = kind_of_tissue(tissue)
+            raise ValueError(f"the generator is for tissue of the kind {self.kind}, --tissue={self.kind}; got {kind}")
+        for name in self.names:
             if getattr(tissue, name) is None:
-                facts = self._facts[name]
-                ends = f"{low * facts.per_shown:g} to {high * facts.per_shown:g} {facts.shown}"
                 raise ValueError(
                     f"the generator has an axis for {name}: the atoms must have it, too, within the trained range of "
-                    f"{ends} (--{flag_name(name, facts)})"
+                    f"{self.range_words(name)} (--{flag_name(name, self._facts[name])})"
                 )
 
     def _ends(self, name):

@@ -85,7 +85,7 @@ def test_another_slice_is_served_where_its_error_is_small_or_allowed(made):
 def test_tissue_of_another_kind_or_with_other_values_is_refused(made):
     generator, _, grid = made
     prepared = prepare(generator, SEQUENCE, allow_error=1.0)
-    with pytest.raises(ValueError, match="for tissue of the kind SemisolidPool; got Tissue"):
+    with pytest.raises(ValueError, match="for tissue of the kind semisolid, --tissue=semisolid; got one_pool"):
         prepared.generate(Tissue(t1=1.0, t2=0.1))
     with pytest.raises(ValueError, match="no axis for exchange_rate: it must be 14 for all atoms"):
         prepared.generate(dataclasses.replace(grid, exchange_rate=20.0))

@@ -119,7 +119,7 @@ def test_requests_that_a_generator_cannot_serve_are_named(generator, two_paramet
         generator_model(generator, Tissue(np.array([1.0, 3.0]), 0.1))
     with pytest.raises(ValueError, match="no axis for b1, which is unknown: its axes are t1, t2"):
         generator_model(two_parameters, TISSUE, parameters=("t1", "t2", "b1"))
-    with pytest.raises(ValueError, match="tissue of the kind Tissue; got ExchangingPools"):
+    with pytest.raises(ValueError, match="tissue of the kind one_pool, --tissue=one_pool; got exchanging"):
         generator_model(two_parameters, ExchangingPools(1.0, 0.1, 0.1, 10.0, 0.4, 0.02))
     with pytest.raises(ValueError, match="learned from sequences of kind bssfp; got one of fisp"):
         generator_model(of_family(two_parameters, "bssfp"), TISSUE)(SEQUENCE, TISSUE)

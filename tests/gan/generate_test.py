@@ -90,13 +90,13 @@ def test_a_basis_of_as_many_vectors_as_frames_is_a_basis_too(dictionary):
 def test_range_and_b1_are_refused_unless_allowed(generator):
     tissue = Tissue(t1=np.array([1.0, 4.0]), t2=np.array([0.05, 0.6]))
     np.testing.assert_array_equal(generator.box.outside(tissue), [False, True])
-    with pytest.raises(ValueError, match=r"1 of 2 atoms lie outside .* t1 = 4, 33.3 % beyond 0.05 to 3"):
+    with pytest.raises(ValueError, match=r"1 of 2 atoms lie outside .* t1 = 4000 ms, 33.3 % beyond 50 to 3000 ms"):
         generate(generator, tissue)
     assert generate(generator, tissue, allow_extrapolation=True).norms.size == 2
     with pytest.raises(ValueError, match="trained at b1 = 1 alone"):
         generate(generator, Tissue(1.0, 0.05, 0.9))
     for allowed in (False, True):
-        with pytest.raises(ValueError, match="for tissue of the kind Tissue; got SemisolidPool"):
+        with pytest.raises(ValueError, match="for tissue of the kind one_pool, --tissue=one_pool; got semisolid"):
             generate(generator, SemisolidPool(1.0, 0.05, 0.1, 14.0, 0.3, 1.5e-5), allow_extrapolation=allowed)
 
 

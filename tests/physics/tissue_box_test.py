@@ -48,8 +48,8 @@ def test_coordinates_are_the_logarithm_of_time_and_half_a_repetition():
 @pytest.mark.parametrize(
     ("tissue", "message"),
     [
-        (Tissue(np.array([0.5, 3.3]), 0.1), "1 of 2 atoms lie outside .* t1 = 3.3, 10 % beyond 0.01 to 3"),
-        (Tissue(0.5, np.array([0.05, 0.001])), "t2 = 0.001, 100 % beyond 0.002 to 0.5"),
+        (Tissue(np.array([0.5, 3.3]), 0.1), "1 of 2 atoms lie outside .* t1 = 3300 ms, 10 % beyond 10 to 3000 ms"),
+        (Tissue(0.5, np.array([0.05, 0.001])), "t2 = 1 ms, 100 % beyond 2 to 500 ms"),
         (Tissue(0.5, 0.05, np.array([0.6, 1.4, 1.0])), "2 of 3 atoms .* b1 = 0.6, 16.7 % beyond 0.7 to 1.3"),
     ],
 )
@@ -64,7 +64,7 @@ def test_off_resonance_is_a_linear_axis_of_any_sign():
     np.testing.assert_allclose(tissue.off_resonance, [-20, 0, 50], atol=1e-5)
     np.testing.assert_allclose(box.coordinates(tissue)[:, 2], [0, 2 / 7, 1], atol=1e-6)
     box.require_inside(tissue)
-    with pytest.raises(ValueError, match=r"1 of 2 atoms .* off_resonance = -30, 20 % beyond -20 to 50"):
+    with pytest.raises(ValueError, match=r"1 of 2 atoms .* off_resonance = -30 Hz, 20 % beyond -20 to 50 Hz"):
         box.require_inside(Tissue(1.0, 0.1, off_resonance=np.array([0.0, -30.0])))
     for check in (box.require_inside, box.outside, box.require_known):
         with pytest.raises(ValueError, match=r"an axis for off_resonance: .* -20 to 50 Hz \(--off_resonance_hz\)"):
@@ -144,9 +144,9 @@ def test_boxes_from_before_there_were_kinds_are_of_one_pool():
 
 def test_another_kind_of_tissue_is_refused():
     tissue = SemisolidPool(1.0, 0.1, 0.2, 14.0, 0.34, 1.5e-5)
-    for box, other in ((BOX, tissue), (pool_box("semisolid"), Tissue(1.0, 0.1))):
+    for box, other, kind in ((BOX, tissue, "semisolid"), (pool_box("semisolid"), Tissue(1.0, 0.1), "one_pool")):
         for check in (box.require_inside, box.outside, box.require_known):
-            with pytest.raises(ValueError, match=f"for tissue of the kind .*; got {type(other).__name__}"):
+            with pytest.raises(ValueError, match=f"for tissue of the kind {box.kind}, .*; got {kind}"):
                 check(other)
 
 

@@ -111,7 +111,8 @@ def test_a_generator_of_another_spoiler_or_tissue_is_refused(tmp_path):
     pools = SimulationConfig(frames=24, pools=TissueConfig(tissue="semisolid"), powers=powers)
     plain = generator_file(tmp_path / "plain.npz")
     with pytest.raises(
-        ValueError, match=r"^generator: .*plain.npz: .* for tissue of the kind Tissue; got SemisolidPool"
+        ValueError,
+        match=r"^generator: .*plain.npz: .* for tissue of the kind one_pool, --tissue=one_pool; got semisolid",
     ):
         design_in_folder(tmp_path / "run", DesignConfig(pools, generator=plain), progress=False)
 
