@@ -122,8 +122,9 @@ def _certificate_tables(name, found):
 def _certificate_section(found):
     words = (
         "Sequences of families that nothing was learned from. What `prepare` prints of a sequence is compared with the "
-        "errors of other tissues, two fifths of them on faces of the box: by the generator's own anchors, and "
-        "completed by the sequence's worst sentinels."
+        "errors of other tissues: means and quantiles of those drawn from the whole box, as `prepare` draws those that "
+        "it checks, all else of these and of half as many on its faces. By the generator's own anchors, and completed "
+        "by the sequence's worst sentinels."
     )
     tables = [table for pair in found.items() for table in _certificate_tables(*pair)]
     return Section("What the certificate is worth", words, tables=tables)
