@@ -113,10 +113,10 @@ def measure(config: Config) -> list[dict]:
     """Bounds, errors and times, a row for each tissue and kind of scan."""
     scanner, rng, rows = scanner_of(config), np.random.default_rng(config.seed), []
     published = mrf_fisp(config.pieces * config.frames)
-    beforehand = designed(scanner, config.passes)
+    beforehand = designed(scanner, config.passes, "designing beforehand")
     for name, (t1, t2) in SCANNED.items():
         tissue = Tissue(np.array([t1]), np.array([t2]))
-        known = designed(for_one(scanner, carried_by_differences(tissue)), config.passes)
+        known = designed(for_one(scanner, carried_by_differences(tissue)), config.passes, f"designing, {name}")
         judged = functools.partial(_judged, config, scanner, tissue, rng)
         fixed = {"beforehand": beforehand, "tissue known": known}
         found = {"published": judged(published, float(scan_time(published)))}

@@ -13,6 +13,7 @@ from jax import lax
 from ganmrf.design.adaptive import Belief, Carried, expected_variances, no_data, observed, posterior
 from ganmrf.physics.continuation import ScanState, advance, advance_each, stacked, start
 from ganmrf.physics.sequences.blocks import Blocks, Inversion, T2Preparation, Train
+from ganmrf.progress import watched
 
 REPETITION_TIME, ECHO_TIME = 12e-3, 2e-3  # s, about those of published MRF-FISP
 _BASE_DEG, _PEAKS_DEG = 5.0, (8.0, 15.0, 25.0, 40.0, 60.0)  # of flip angles
@@ -134,21 +135,23 @@ def beforehand(scanner: Scanner) -> tuple[jax.Array, jax.Array]:
     return jnp.full(size, 1 / size), jnp.full(size, scanner.m0_over_noise)
 
 
-def designed(scanner: Scanner, passes: int) -> list[int]:
+def designed(scanner: Scanner, passes: int, label: str) -> list[int]:
     """Numbers of the pieces of a scan that is best for all atoms on average, before any data.
 
     Pieces are chosen one after the other, and then again one by one, ``passes`` times, all others being as they are.
+    The ``label`` is that of the progress bar.
     """
     weights, m0_over_noise = beforehand(scanner)
     own, carried = scanner.continuations, scanner.carried
     state, belief, chosen = start(carried.tissue, **scanner.form), no_data(carried), []
-    for _ in range(scanner.n_pieces):
-        elapsed = duration_of(own, chosen) if chosen else 0.0
-        chosen.append(choose(scanner, state, belief, weights, m0_over_noise, elapsed))
-        signals, state = advance(state, piece_of(own, chosen[-1]))
-        belief = observed(belief, carried, signals, jnp.zeros((1, signals.shape[-1]), belief.overlap.dtype))
-    for _ in range(passes):
-        for place in range(scanner.n_pieces):
+    places = [*range(scanner.n_pieces)] * (1 + passes)
+    for turn, place in watched(list(enumerate(places)), label):
+        if turn < scanner.n_pieces:
+            elapsed = duration_of(own, chosen) if chosen else 0.0
+            chosen.append(choose(scanner, state, belief, weights, m0_over_noise, elapsed))
+            signals, state = advance(state, piece_of(own, chosen[-1]))
+            belief = observed(belief, carried, signals, jnp.zeros((1, signals.shape[-1]), belief.overlap.dtype))
+        else:
             tried = np.tile(chosen, (len(own.words), 1))
             tried[:, place] = np.arange(len(own.words))
             products = _products_of(start(carried.tissue, **scanner.form), carried, own.pieces, jnp.asarray(tried))

@@ -26,7 +26,7 @@ def test_every_tissue_has_all_kinds_of_scans():
 
 def test_the_numbers_of_pieces_are_the_scan_that_is_played():
     scanner = scanner_of(SMALL)
-    numbers = designed(scanner, 1)
+    numbers = designed(scanner, 1, "designing")
     sequence = sequence_of(scanner.continuations, numbers)
     assert sequence.n_frames == 16
     trains = [block for block in sequence.blocks if hasattr(block, "repetition_time")]
