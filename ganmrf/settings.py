@@ -9,7 +9,7 @@ import operator
 import re
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 
 def setting(
@@ -190,6 +190,17 @@ def from_plain(config, plain: dict):
             value = from_plain(own, value)
         changes[name] = tuple(value) if isinstance(value, list) else value
     return dataclasses.replace(config, **changes)
+
+
+def is_read(rules: Collection[str], values: Mapping[str, object]) -> bool:
+    """Whether fields have values, by name, with which a field of ``setting(goes_with=rules)`` changes anything."""
+
+    def in_use(name, equals, wanted):
+        value = values.get(name)
+        several = value if isinstance(value, tuple) else (value,)
+        return bool(value) if not equals else not {str(each) for each in several}.isdisjoint(wanted.split("|"))
+
+    return not rules or any(in_use(*rule.partition("=")) for rule in rules)
 
 
 def flat(config) -> dict:

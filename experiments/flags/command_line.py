@@ -20,7 +20,7 @@ from experiments.flags.jobs import job_modules, show
 from ganmrf.files import check_output, check_readable, keeping
 from ganmrf.parallel import keep_compiled_programs
 from ganmrf.runs.workdir import stored_settings
-from ganmrf.settings import flat, kind_of
+from ganmrf.settings import flat, is_read, kind_of
 
 _DEFINE = {bool: flags.DEFINE_bool, int: flags.DEFINE_integer, float: flags.DEFINE_float, str: flags.DEFINE_string}
 _METAVAR = {int: "INT", float: "NUMBER", str: "TEXT"}
@@ -145,7 +145,7 @@ class Command:
             if replaced := [f"--{other}" for other in facts["instead_of"] if other in given]:
                 raise ValueError(f"{name} stands in place of {', '.join(replaced)}: give one of them")
             rules = [rule for rule in facts["goes_with"] if rule.partition("=")[0] in fields]
-            if rules and not any(_in_use(values, *rule.partition("=")) for rule in rules):
+            if not is_read(rules, values):
                 rules = " or ".join(f"--{rule}" for rule in rules)
                 raise ValueError(f"{name} would change nothing: it goes with {rules}")
 
@@ -165,14 +165,6 @@ def _of_flag(name, check, path):
         check(path)
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from error
-
-
-def _in_use(values, name, equals, wanted):
-    """Whether a field of ``setting(goes_with=...)`` is in use."""
-    value = values.get(name)
-    if not equals:
-        return bool(value)
-    return not {str(each) for each in (value if isinstance(value, tuple) else (value,))}.isdisjoint(wanted.split("|"))
 
 
 def _flags_of(job):

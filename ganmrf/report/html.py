@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 
 from ganmrf.files import replacing
 from ganmrf.parallel import cores
+from ganmrf.settings import flat, is_read
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +104,8 @@ def write_report(
       summary: the results in a few sentences; an empty line starts a new paragraph.
       sections: in order; the table of contents lists them.
       settings: flag -> value, a mapping or a dataclass; groups of settings in it, mappings or dataclasses themselves,
-        are shown flag by flag; values of None and empty ones are left out, and fields that are no flags of the job.
+        are shown flag by flag; values of None and empty ones are left out, and fields that are no flags of the job or,
+        beside the others, change nothing (``goes_with`` of `ganmrf.settings.setting`).
       facts: more about this run, such as its timings, name -> value; shown between settings and machine.
       unread: names of settings that this run has not read, which are left out too.
 
@@ -153,15 +155,22 @@ def enumerated(words: Sequence[str]) -> str:
     return f"{', '.join(first)} and {last}" if first else last
 
 
-def settings_facts(settings, unread: Collection[str] = ()) -> dict[str, str]:
-    """Settings as flags and their values, but for those ``unread``; ``settings`` as for `write_report`."""
-    found, without = {}, {}
+def settings_facts(settings, unread: Collection[str] = (), values: Mapping | None = None) -> dict[str, str]:
+    """Settings as flags and their values, but for those ``unread``, and those that change nothing beside the others.
+
+    ``settings`` are as for `write_report`; ``values`` are of all fields, where these are a group of them.
+    """
+    found, of_fields = {}, {}
     if dataclasses.is_dataclass(settings):
-        without = {field.name: field.metadata.get("without", ()) for field in dataclasses.fields(settings)}
+        of_fields = {field.name: field.metadata for field in dataclasses.fields(settings)}
+        values = flat(settings) if values is None else values
     for name, value in (settings if isinstance(settings, Mapping) else vars(settings)).items():
+        facts = of_fields.get(name, {})
         if isinstance(value, Mapping) or dataclasses.is_dataclass(value):
-            found |= settings_facts(value, {*unread, *without.get(name, ())})
-        elif name not in unread and value not in (None, "", (), []):
+            found |= settings_facts(value, {*unread, *facts.get("without", ())}, values)
+            continue
+        rules = [rule for rule in facts.get("goes_with", ()) if rule.partition("=")[0] in values]
+        if name not in unread and value not in (None, "", (), []) and is_read(rules, values):
             found[f"--{name}"] = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
     return found
 

@@ -142,9 +142,10 @@ class Inner:
 
 @configuration
 class Job:
-    """Whose flags leave a field of its group out."""
+    """Whose flags leave a field of its group out, and one of which goes with a choice that was not made."""
 
     inner: Inner = group(Inner, without=("sequence",))
+    turns: int = setting(4, "turns", goes_with=("slice_model=partitioned",))
 
 
 def test_settings_that_are_no_flags_or_that_a_run_has_not_read_are_left_out(tmp_path):
