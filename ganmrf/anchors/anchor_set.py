@@ -24,6 +24,7 @@ from ganmrf.physics.sequences.blocks import PulseSequence
 from ganmrf.physics.slice_profile import SliceModel
 from ganmrf.physics.tissue import TISSUES, TissueModel, parameters
 from ganmrf.physics.tissue_box import TissueBox
+from ganmrf.progress import watched
 
 # Numbers of anchors that a generator has weights for.
 LADDER = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
@@ -128,6 +129,7 @@ def build_anchor_set(
     n_in_slice: int | None = None,
     repetition_time: float | None = None,
     seed: int = 0,
+    progress: bool = False,
 ) -> AnchorSet:
     """Draws sequences, simulates tissues spread over the box, and chooses anchors among them.
 
@@ -142,6 +144,7 @@ def build_anchor_set(
       n_in_slice: how many of the sequences are simulated in the slice (`joint_features`); by default 2 at most.
       repetition_time: of all sequences, s, of a family that has one; None for random ones.
       seed: of the sequences and of all tissues.
+      progress: whether to show progress bars with an estimate of the time left.
 
     Raises:
       ValueError: ``n_anchors`` below 16, above 2048 or above ``n_candidates``; an axis of the box that the sequences do
@@ -159,7 +162,7 @@ def build_anchor_set(
     sequences = sample_sequences(keys["sequences"], n_sequences, n_frames, **form)
     n_in_slice = min(IN_SLICE if n_in_slice is None else n_in_slice, n_sequences)
     slices = [slice_profile] * n_in_slice + [None] * (n_sequences - n_in_slice)
-    joint, features = joint_features(sequences, slices, candidates, n_features)
+    joint, features = joint_features(sequences, slices, candidates, n_features, progress=progress)
     require_seen(box, joint)
     require_signal(box, candidates, np.linalg.norm(features, axis=1))
     norm = fit_norms(np.asarray(box.coordinates(candidates), float), np.linalg.norm(features, axis=1))
@@ -173,7 +176,7 @@ def build_anchor_set(
         for name, number in (("held_out", _N_HELD_OUT), ("validation_tissue", _N_VALIDATION))
     )
     unseen = sample_sequences(keys["validation"], _N_SEQUENCES, n_frames, **form)
-    signals, truths = _unseen_signals(unseen, slice_profile, (anchors, validation, pool), norms)
+    signals, truths = _unseen_signals(unseen, slice_profile, (anchors, validation, pool), norms, progress)
     return AnchorSet(
         box=box,
         family=family,
@@ -191,14 +194,15 @@ def build_anchor_set(
     )
 
 
-def _unseen_signals(sequences, slice_profile, tissues, norms):
+def _unseen_signals(sequences, slice_profile, tissues, norms, progress):
     """What an `AnchorSet` holds of sequences that nothing is learned from: its ``signals``, and its ``pool_truths``.
 
     The ``tissues`` are the anchors, of these norms, those of the validation, and the pool.
     """
     signals, truths = [], []
     together, ends = joined(*tissues), np.cumsum([each.size for each in tissues[:-1]])
-    for sequence in sequences:  # all at once: numbers of states are chosen anew for every simulation
+    for sequence in watched(sequences, "simulating unseen sequences", shown=progress):
+        # All at once: numbers of states are chosen anew for every simulation.
         of_anchors, truth, of_pool = np.split(simulate_without_echo(sequence, slice_profile, together), ends)
         signals.append((of_anchors / norms[:, None], truth / np.linalg.norm(truth, axis=1, keepdims=True)))
         truths.append((of_pool / np.linalg.norm(of_pool, axis=1, keepdims=True)).astype(np.float32))

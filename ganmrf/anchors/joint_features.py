@@ -23,6 +23,7 @@ from ganmrf.physics.simulate_many import simulate_many
 from ganmrf.physics.slice_profile import SliceModel
 from ganmrf.physics.tissue import TissueModel, parameters
 from ganmrf.physics.tissue_box import TissueBox
+from ganmrf.progress import watched
 
 # Of each sequence's basis: a few millionths of a signal on resonance lie outside. Where off-resonance is an axis, a
 # basis has as many directions as there are features.
@@ -53,7 +54,12 @@ class JointFeatures:
 
 
 def joint_features(
-    sequences: list[PulseSequence], slices: list[SliceModel | None], tissue: TissueModel, n_features: int
+    sequences: list[PulseSequence],
+    slices: list[SliceModel | None],
+    tissue: TissueModel,
+    n_features: int,
+    *,
+    progress: bool = False,
 ) -> tuple[JointFeatures, np.ndarray]:
     """The joint features that describe some tissues best.
 
@@ -62,12 +68,14 @@ def joint_features(
       slices: for each of them the model of the slice, or None for a uniform one.
       tissue: many tissues, spread over the box, (atoms,).
       n_features: number of features.
+      progress: whether to show a progress bar with an estimate of the time left.
 
     Returns:
       The features, and those of ``tissue``, (atoms, n_features), float64.
     """
     bases, rows, rank = [], [], _rank(_turns(tissue), n_features)
-    for sequence, slice_profile in zip(sequences, slices, strict=True):
+    pairs = list(zip(sequences, slices, strict=True))
+    for sequence, slice_profile in watched(pairs, "simulating sequences to learn from", shown=progress):
         signals = simulate_without_echo(sequence, slice_profile, tissue)
         basis = svd_basis(signals, min(rank, *signals.shape)) / np.sqrt(np.mean(signals**2) * signals.shape[1])
         bases.append(basis)

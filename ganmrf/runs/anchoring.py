@@ -225,6 +225,7 @@ def make_in_folder(
             n_in_slice=config.slice_sequences,
             repetition_time=None if config.repetition_time_ms is None else 1e-3 * config.repetition_time_ms,
             seed=config.seed,
+            progress=progress,
         )
         anchor_set = anchored_as(anchor_set, config.kind)
         chosen = time.process_time()
