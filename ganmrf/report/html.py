@@ -105,7 +105,7 @@ def write_report(
       sections: in order; the table of contents lists them.
       settings: flag -> value, a mapping or a dataclass; groups of settings in it, mappings or dataclasses themselves,
         are shown flag by flag; values of None and empty ones are left out, and fields that are no flags of the job or,
-        beside the others, change nothing (``goes_with`` of `ganmrf.settings.setting`).
+        beside the others, change nothing (``goes_with`` and ``instead_of`` of `ganmrf.settings.setting`).
       facts: more about this run, such as its timings, name -> value; shown between settings and machine.
       unread: names of settings that this run has not read, which are left out too.
 
@@ -163,6 +163,8 @@ def settings_facts(settings, unread: Collection[str] = (), values: Mapping | Non
     found, of_fields = {}, {}
     if dataclasses.is_dataclass(settings):
         of_fields = {field.name: field.metadata for field in dataclasses.fields(settings)}
+        given = [field for field in dataclasses.fields(settings) if getattr(settings, field.name) != field.default]
+        unread = {*unread, *(other for field in given for other in field.metadata.get("instead_of", ()))}
         values = flat(settings) if values is None else values
     for name, value in (settings if isinstance(settings, Mapping) else vars(settings)).items():
         facts = of_fields.get(name, {})

@@ -146,11 +146,13 @@ class Job:
 
     inner: Inner = group(Inner, without=("sequence",))
     turns: int = setting(4, "turns", goes_with=("slice_model=partitioned",))
+    grid: str = setting("paper", "grid")
+    t1_ms: str | None = setting(None, "T1", instead_of=("grid",))
 
 
 def test_settings_that_are_no_flags_or_that_a_run_has_not_read_are_left_out(tmp_path):
-    told = {"title": "t", "summary": "s", "sections": [], "settings": Job()}
-    for unread, shown in (((), {"--frames", "--slice_model"}), (("slice_model",), {"--frames"})):
+    told = {"title": "t", "summary": "s", "sections": [], "settings": Job(t1_ms="900")}
+    for unread, shown in (((), {"--frames", "--slice_model", "--t1_ms"}), (("slice_model",), {"--frames", "--t1_ms"})):
         write_report(tmp_path / "report.html", **told, unread=unread)
         words = Page((tmp_path / "report.html").read_text(encoding="utf-8")).words
         assert {word for word in words if word.startswith("--")} == shown
