@@ -24,6 +24,8 @@ from ganmrf.physics.simulate import simulate
 from ganmrf.physics.tissue import Tissue
 from ganmrf.physics.tissue_box import TissueBox
 
+pytestmark = pytest.mark.usefixtures("quick_compiler")
+
 FRAMES = 60
 BOX = TissueBox(("t1", "t2", "b1"), [0.3, 0.03, 0.8], [2.5, 0.25, 1.2])
 SEQUENCE = mrf_fisp(FRAMES)

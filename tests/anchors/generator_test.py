@@ -25,6 +25,8 @@ from ganmrf.physics.tissue import Tissue
 from ganmrf.physics.tissue_box import TissueBox
 from tests.quick import quickly
 
+pytestmark = pytest.mark.usefixtures("quick_compiler")
+
 FRAMES = 100
 BOX = TissueBox(("t1", "t2"), [0.1, 0.01], [3.0, 0.5])
 SEQUENCE = mrf_fisp(FRAMES)  # no family has it

@@ -15,6 +15,8 @@ from ganmrf.physics.sequences.bssfp import ma_bssfp
 from ganmrf.physics.sequences.published import mrf_fisp
 from ganmrf.physics.tissue_box import TissueBox
 
+pytestmark = pytest.mark.usefixtures("quick_compiler")
+
 FRAMES = 40
 BOX = TissueBox(("t1", "t2", "off_resonance"), [0.3, 0.03, -3.0], [2.0, 0.2, 3.0])
 SEQUENCE = ma_bssfp(FRAMES)  # no family has it

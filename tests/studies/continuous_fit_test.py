@@ -9,6 +9,8 @@ from ganmrf.anchors.generator import radial_generator
 from ganmrf.anchors.generator_file import save_generator
 from ganmrf.physics.tissue_box import TissueBox
 
+pytestmark = pytest.mark.usefixtures("quick_compiler")
+
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory):

@@ -23,6 +23,8 @@ from ganmrf.physics.simulate import simulate
 from ganmrf.physics.tissue import Tissue
 from tests.quick import quickly
 
+pytestmark = pytest.mark.usefixtures("quick_compiler")
+
 N_DRAWS = 200
 SMALL = {"width": 16, "depth": 1, "rank": 3, "refit": False, "adversarial_weight": 0.0, "optimiser": "adam"}
 

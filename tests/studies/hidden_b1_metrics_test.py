@@ -5,6 +5,8 @@ import pytest
 
 from experiments.studies.hidden_b1_metrics import covariance_error, mean_error, sliced_wasserstein
 
+pytestmark = pytest.mark.usefixtures("quick_compiler")
+
 SAMPLES = np.random.default_rng(0).standard_normal((50, 40))
 
 

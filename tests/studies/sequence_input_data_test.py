@@ -23,6 +23,8 @@ from ganmrf.gan.train import fit, init_state
 from ganmrf.physics.sequences.fisp import simulate_voxel
 from ganmrf.physics.sequences.random import five_lobes
 
+pytestmark = pytest.mark.usefixtures("quick_compiler")
+
 FRAMES, RANK = 40, 20
 TASK = SequenceInputTask(n_frames=FRAMES, n_sequences=4)
 SMALL = {"width": 16, "depth": 2, "residual": True, "rank": RANK, "optimiser": "adam"}
