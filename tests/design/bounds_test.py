@@ -16,6 +16,8 @@ from ganmrf.physics.slice_profile import SliceProfile
 from ganmrf.physics.tissue import SemisolidPool, Tissue
 from tests.quick import quickly
 
+pytestmark = pytest.mark.usefixtures("quick_compiler")
+
 FRAMES = 60
 SLICE = SliceProfile(np.array([0.6, 1.0]), np.array([0.3, 0.7]))
 

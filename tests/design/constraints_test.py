@@ -18,6 +18,8 @@ from ganmrf.physics.sequences.fisp import Fisp
 from ganmrf.physics.sequences.published import mrf_fisp
 from tests.quick import quickly
 
+pytestmark = pytest.mark.usefixtures("quick_compiler")
+
 LIMITS = Limits(
     flip_angle=(0.05, 1.2),
     repetition_time=(11e-3, 14e-3),

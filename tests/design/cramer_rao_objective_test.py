@@ -15,6 +15,8 @@ from ganmrf.physics.simulate import SignalTangents, simulate_with_tangents
 from ganmrf.physics.tissue import Tissue
 from tests.quick import quickly
 
+pytestmark = pytest.mark.usefixtures("quick_compiler")
+
 FRAMES = 14
 
 

@@ -8,6 +8,8 @@ import pytest
 from ganmrf.design.limits import Limits, activity, check_feasible, violations
 from ganmrf.physics.sequences.fisp import Fisp
 
+pytestmark = pytest.mark.usefixtures("quick_compiler")
+
 LIMITS = Limits(flip_angle=(0.1, 1.2), repetition_time=(10e-3, 15e-3), echo_time=2e-3, inversion_time=(10e-3, 40e-3))
 
 

@@ -12,6 +12,8 @@ import scipy.optimize
 from ganmrf.design.optimise import OPTIMISERS, init_state, make_optimiser, make_step, optimise
 from ganmrf.dictionary.cramer_rao import cramer_rao
 
+pytestmark = pytest.mark.usefixtures("quick_compiler")
+
 STEPS = 300
 NEVER = -1.0  # a tolerance that no chunk falls short of
 rng = np.random.default_rng(0)

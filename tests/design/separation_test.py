@@ -14,6 +14,8 @@ from ganmrf.physics.simulate import simulate
 from ganmrf.physics.tissue import Tissue
 from tests.quick import quickly
 
+pytestmark = pytest.mark.usefixtures("quick_compiler")
+
 
 def case():
     return mrf_fisp(40), Tissue(np.array([0.832, 1.331]), np.array([0.0792, 0.11]), 0.9)

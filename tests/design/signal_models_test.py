@@ -17,6 +17,8 @@ from ganmrf.physics.tissue_box import TissueBox
 from tests.design.lattices import lattice_generator, of_family
 from tests.quick import quickly
 
+pytestmark = pytest.mark.usefixtures("quick_compiler")
+
 FRAMES = 30
 SEQUENCE = mrf_fisp(FRAMES)
 TISSUE = Tissue(np.array([0.832, 1.331]), np.array([0.0792, 0.11]), np.array([0.95, 1.1]))
