@@ -13,6 +13,8 @@ from ganmrf.gan.baselines import (
 from ganmrf.metrics import fingerprint_errors
 from ganmrf.physics.tissue import Tissue
 
+pytestmark = pytest.mark.usefixtures("quick_compiler")
+
 BETWEEN = Tissue(t1=np.array([0.85, 1.3]), t2=np.array([0.055, 0.11]))
 
 

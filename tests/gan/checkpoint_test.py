@@ -13,6 +13,8 @@ import pytest
 
 from ganmrf.gan.checkpoint import Checkpoints
 
+pytestmark = pytest.mark.usefixtures("quick_compiler")
+
 
 def state(step):
     return {"weights": jnp.arange(6.0).reshape(2, 3) + step, "step": jnp.asarray(step)}

@@ -19,6 +19,8 @@ from ganmrf.metrics import fingerprint_errors
 from ganmrf.physics.sequences.bssfp import ma_bssfp
 from ganmrf.physics.tissue import Tissue
 
+pytestmark = pytest.mark.usefixtures("quick_compiler")
+
 SMALL = {"width": 48, "depth": 2, "rank": 24, "steps": 200, "optimiser": "adam"}
 
 

@@ -17,6 +17,8 @@ from ganmrf.physics.sequences.fisp import Fisp
 from ganmrf.physics.sequences.published import mrf_fisp
 from ganmrf.physics.tissue import Tissue
 
+pytestmark = pytest.mark.usefixtures("quick_compiler")
+
 
 def test_the_number_of_cores_changes_no_bit():
     tissue = tissue_grid("coarse").ravel()

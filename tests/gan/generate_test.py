@@ -21,6 +21,8 @@ from ganmrf.physics.slice_profile import FullSlice, PartitionedSlice
 from ganmrf.physics.tissue import SemisolidPool, Tissue
 from tests.quick import quickly
 
+pytestmark = pytest.mark.usefixtures("quick_compiler")
+
 SMALL = {"width": 32, "depth": 2, "rank": 20, "steps": 200, "adversarial_weight": 0.0, "optimiser": "adam"}
 
 

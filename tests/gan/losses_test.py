@@ -22,6 +22,8 @@ from ganmrf.gan.losses import (
 )
 from tests.quick import quickly
 
+pytestmark = pytest.mark.usefixtures("quick_compiler")
+
 
 def probability(logits):
     return 1 / (1 + np.exp(-np.asarray(logits, float)))

@@ -8,6 +8,8 @@ import scipy.stats
 
 from ganmrf.gan.mixture import MixtureOutputs, log_density
 
+pytestmark = pytest.mark.usefixtures("quick_compiler")
+
 SIZE = 3
 
 

@@ -14,6 +14,8 @@ from ganmrf.gan.recipes import recipe
 from ganmrf.gan.train import init_state, make_train_step
 from tests.quick import quickly
 
+pytestmark = pytest.mark.usefixtures("quick_compiler")
+
 
 def shapes(params):
     return {

@@ -4,6 +4,8 @@ import pytest
 
 from ganmrf.gan.recipes import PRESETS, Recipe, changes_of, recipe
 
+pytestmark = pytest.mark.usefixtures("quick_compiler")
+
 
 @pytest.mark.parametrize(
     ("changes", "message"),

@@ -6,9 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 from scipy.stats import ortho_group
 
 from ganmrf.gan.soap import soap
+
+pytestmark = pytest.mark.usefixtures("quick_compiler")
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -8,6 +8,8 @@ from hypothesis import given
 from ganmrf.dictionary.grids import grid_of, tissue_grid
 from ganmrf.gan.split import SPLIT, blocked_rows, split_rows
 
+pytestmark = pytest.mark.usefixtures("quick_compiler")
+
 SETS = "training", "validation", "test"
 
 

@@ -21,6 +21,8 @@ from ganmrf.physics.sequences.published import mrf_fisp
 from ganmrf.physics.sequences.sequence_power import Power, with_power
 from ganmrf.physics.tissue import Tissue
 
+pytestmark = pytest.mark.usefixtures("quick_compiler")
+
 SMALL = {"width": 32, "depth": 2, "rank": 20, "steps": 300, "optimiser": "adam"}
 SEQUENCE = mrf_fisp(60)
 BOXES = {

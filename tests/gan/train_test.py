@@ -15,6 +15,8 @@ from ganmrf.gan.train import DivergedError, adversarial_share, fit, init_state, 
 from ganmrf.metrics import fingerprint_errors
 from tests.quick import quickly
 
+pytestmark = pytest.mark.usefixtures("quick_compiler")
+
 SMALL = {"width": 8, "depth": 1, "rank": 6, "batch_size": 16, "steps": 5, "optimiser": "adam", "learning_rate": 1e-2}
 SMALL["adversarial_weight"] = 1.0
 CHUNK = 3  # chunks of 3 and 2 steps

@@ -6,6 +6,8 @@ import pytest
 from ganmrf.runs.boxes import BoxConfig
 from ganmrf.runs.tissues import TissueConfig
 
+pytestmark = pytest.mark.usefixtures("quick_compiler")
+
 
 def test_a_range_is_an_axis_in_si_units():
     box = BoxConfig(b1_range=(0.7, 1.3), off_resonance_range_hz=(-40.0, 60.0)).box(TissueConfig())

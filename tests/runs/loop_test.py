@@ -13,6 +13,8 @@ from ganmrf.runs.loop import advance
 from ganmrf.runs.workdir import Workdir, read_records
 from ganmrf.settings import configuration
 
+pytestmark = pytest.mark.usefixtures("quick_compiler")
+
 STEPS, CHUNK = 12, 3
 
 

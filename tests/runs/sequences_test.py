@@ -11,6 +11,8 @@ from ganmrf.pytrees import unusual_values
 from ganmrf.runs.sequences import SequenceConfig
 from ganmrf.runs.simulation_config import SimulationConfig
 
+pytestmark = pytest.mark.usefixtures("quick_compiler")
+
 
 def made(kind, shared=None, **own):
     return SimulationConfig(**shared or {}, kind=SequenceConfig(kind, **own)).sequence()

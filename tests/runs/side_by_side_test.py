@@ -15,6 +15,8 @@ from ganmrf.runs.side_by_side import run_side_by_side
 from ganmrf.runs.worker import Worker
 from tests.commands import ROOT
 
+pytestmark = pytest.mark.usefixtures("quick_compiler")
+
 
 def test_results_come_in_the_order_of_the_items():
     assert run_side_by_side(operator.neg, [3, 1, 2]) == [-3, -1, -2]

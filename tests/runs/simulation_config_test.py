@@ -5,6 +5,8 @@ import pytest
 
 from ganmrf.runs.simulation_config import SimulationConfig
 
+pytestmark = pytest.mark.usefixtures("quick_compiler")
+
 
 def test_a_simulation_in_si_units(tmp_path):
     schedule = tmp_path / "own.csv"

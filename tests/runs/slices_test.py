@@ -16,6 +16,8 @@ from ganmrf.runs.sequences import SequenceConfig
 from ganmrf.runs.simulation_config import SimulationConfig
 from ganmrf.runs.slices import AS_PLAYED, SliceConfig, slice_words
 
+pytestmark = pytest.mark.usefixtures("quick_compiler")
+
 PULSE = windowed_sinc(6.0, "hamming")
 
 

@@ -5,6 +5,8 @@ import pytest
 
 from ganmrf.runs.spiral_config import SpiralConfig
 
+pytestmark = pytest.mark.usefixtures("quick_compiler")
+
 
 def test_spirals_in_si_units():
     config = SpiralConfig(16, field_of_view_mm=200.0, interleaves=4)

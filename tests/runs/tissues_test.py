@@ -25,6 +25,8 @@ from ganmrf.settings import flat, from_plain, to_plain
 from tests.io.pulseq_files import build
 from tests.io.pulseq_frames import frame, t2_prepared
 
+pytestmark = pytest.mark.usefixtures("quick_compiler")
+
 TIMES = {"t1_ms": "800,1800", "t2_ms": "70"}
 
 

@@ -6,6 +6,8 @@ import pytest
 
 from ganmrf.runs.training_config import TrainingConfig
 
+pytestmark = pytest.mark.usefixtures("quick_compiler")
+
 
 def test_a_split_by_bands_wants_a_set_to_hold_out():
     with pytest.raises(ValueError, match=r"split must have a share .* split_kind=blocked; got \(1.0, 0.0, 0.0\)"):

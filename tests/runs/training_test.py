@@ -15,6 +15,8 @@ from ganmrf.runs.simulation_config import SimulationConfig
 from ganmrf.runs.training import errors_between_off_resonances, read_run, train_in_folder
 from ganmrf.runs.training_config import TrainingConfig, TrainingJob
 
+pytestmark = pytest.mark.usefixtures("quick_compiler")
+
 SMALL = Recipe(width=8, depth=1, rank=8, batch_size=16, optimiser="adam", learning_rate_schedule="constant", steps=4)
 SMALL = dataclasses.replace(SMALL, adversarial_weight=1.0)
 

@@ -7,6 +7,8 @@ import pytest
 from ganmrf.runs.workdir import Workdir, read_config, read_records
 from ganmrf.settings import configuration, group, setting
 
+pytestmark = pytest.mark.usefixtures("quick_compiler")
+
 
 @configuration
 class Network:
