@@ -51,10 +51,13 @@ def main(config: Config, given: frozenset[str]):
     """Generates and saves."""
     output, generator = pathlib.Path(config.output), load_any(config.generator)
     tissue, start = config.simulation.tissue(), time.perf_counter()
+    is_table = isinstance(generator, AnchoredGenerator) and not generator.model.any_tissue
+    if config.allow_extrapolation and is_table:
+        raise ValueError(f"allow_extrapolation: {config.generator} is a table, which has its own atoms alone")
     if config.allow_extrapolation:
         extrapolated = generator.box.outside(tissue).sum()
         print(f"{extrapolated} of {tissue.size} atoms are extrapolated: no error that is told below is one of theirs")
-    else:
+    elif not is_table:  # a table says itself which atoms it has
         generator.require_inside(tissue, "--allow_extrapolation generates them all the same")
     kind = _of_any_sequence if isinstance(generator, AnchoredGenerator) else _of_one_sequence
     sequence, make = kind(generator, config, given, tissue)

@@ -5,11 +5,11 @@ import warnings
 
 import numpy as np
 
+from experiments.flags.generators import anchored_for
 from ganmrf.anchors.collapsed import GeneratedSignals
 from ganmrf.anchors.continuous import continuous_maps
 from ganmrf.anchors.continuous_checks import at_ends, fit_quality, generator_bias
 from ganmrf.anchors.generator import AnchoredGenerator
-from ganmrf.anchors.generator_file import load_anchored
 from ganmrf.anchors.prepared import PreparedSequence
 from ganmrf.dictionary.induced_bias import BiasToNoise
 from ganmrf.dictionary.match import Maps
@@ -113,12 +113,7 @@ def _fitted(*arguments, **how) -> Refined:
 
 def _generator(config) -> AnchoredGenerator:
     """The generator, which has to be a function of tissue, and to have the axes that are known."""
-    generator = load_anchored(config.generator)
-    if not generator.model.any_tissue:
-        raise ValueError(
-            f"generator must be a trunk or radial, whose weights are a function of tissue; {config.generator} is a "
-            "table, which has weights for its own atoms alone"
-        )
+    generator = anchored_for(config.generator)
     names = generator.box.names
     given = {f"known={name}": name for name in config.numbers}
     given |= {flag: field for flag, field in OF_MAPS.items() if getattr(config.reconstruction, flag)}

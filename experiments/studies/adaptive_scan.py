@@ -19,6 +19,7 @@ import jax
 import numpy as np
 
 from experiments.flags.command_line import command
+from experiments.flags.generators import anchored_for
 from experiments.studies.adaptive_scan_runs import (
     ECHO_TIME,
     Scanner,
@@ -31,7 +32,6 @@ from experiments.studies.adaptive_scan_runs import (
 )
 from experiments.studies.fits import fit
 from experiments.studies.keeping import keep
-from ganmrf.anchors.generator_file import load_anchored
 from ganmrf.design.adaptive import carried_by_differences, carried_by_generator
 from ganmrf.design.bounds import precision, scan_time
 from ganmrf.imaging.brain_tissues import BRAIN_TISSUES, TISSUES
@@ -103,7 +103,7 @@ def scanner_of(config: Config) -> Scanner:
     if config.generator is None:
         carried = carried_by_differences(atoms)
     else:
-        generator = load_anchored(config.generator)
+        generator = anchored_for(config.generator, families=("fisp", "cardiac"), tissue="one_pool")
         profile, carried = generator.slice_profile, carried_by_generator(generator, atoms, ECHO_TIME)
     form = {"n_states": _N_STATES, "slice_profile": profile}
     return Scanner(hundred_continuations(config.frames), carried, form, config.m0_over_noise, config.pieces)

@@ -16,10 +16,10 @@ import time
 import numpy as np
 
 from experiments.flags.command_line import command
+from experiments.flags.generators import anchored_for
 from experiments.studies.errors import chosen
 from experiments.studies.keeping import keep
 from ganmrf.anchors.generator import AnchoredGenerator
-from ganmrf.anchors.generator_file import load_anchored
 from ganmrf.dictionary.build import Dictionary, build_dictionary
 from ganmrf.dictionary.match import match
 from ganmrf.physics.rf_pulse import windowed_sinc
@@ -57,7 +57,9 @@ class Config:
         ("inversion:21:0.96", "none", "t2:30", "t2:50", "t2:100"), "as of cardiac_dictionary", repeats=True
     )
     b1: float = setting(1.0, "actual over nominal flip angle, which is known", above=0)
-    step: float = setting(0.03, "between T1, and T2, of two atoms of the dictionaries, relative", above=0, at_most=1)
+    step: float = setting(
+        0.03, "between T1, and T2, of two atoms of the dictionaries, relative", at_least=5e-3, at_most=1
+    )
     m0_over_noise: float = setting(50.0, "M0 over the standard deviation of the noise of a frame", above=0)
     voxels: int = setting(200, "of each tissue", at_least=2)
     slice_model: str = setting(
@@ -107,7 +109,7 @@ def intervals_of(kind: str, config: Config, rng) -> np.ndarray:
 
 def measure(config: Config) -> list[dict]:
     """Bias and spread of T1 and T2, relative, a row for each rhythm, dictionary and tissue."""
-    generator = None if config.generator is None else load_anchored(config.generator)
+    generator = None if config.generator is None else anchored_for(config.generator, tissue="one_pool")
     profile = FullSlice(windowed_sinc(8, "hann"), turns=4) if config.slice_model == "full" else None
     profile, rng = profile if generator is None else generator.slice_profile, np.random.default_rng(config.seed)
     grid, rows = _grid(config), []

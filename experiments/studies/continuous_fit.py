@@ -18,11 +18,11 @@ import time
 import numpy as np
 
 from experiments.flags.command_line import command
+from experiments.flags.generators import anchored_for
 from experiments.studies.errors import chosen
 from experiments.studies.keeping import keep
 from ganmrf.anchors.collapsed import GeneratedSignals
 from ganmrf.anchors.continuous import N_STARTS, find_starts
-from ganmrf.anchors.generator_file import load_anchored
 from ganmrf.anchors.prepared import PreparedSequence, prepare
 from ganmrf.dictionary.refine import Refined, refine
 from ganmrf.physics.sequences.published import mrf_fisp
@@ -134,9 +134,7 @@ def measure(config: Config) -> list[dict]:
 
 def _scanned(config) -> tuple[PreparedSequence, TissueModel, np.ndarray]:
     """The generator for the sequence, voxels inside its box, and their signals, (voxels, frames)."""
-    generator = load_anchored(config.generator)
-    if generator.family != "fisp":
-        raise ValueError(f"generator is for sequences of the kind {generator.family}; this study is of fisp")
+    generator = anchored_for(config.generator, families=("fisp",))
     if unknown := [name for name in config.known or () if name not in generator.box.names]:
         raise ValueError(f"known must be axes of the generator, {', '.join(generator.box.names)}; got {unknown[0]}")
     if {*(config.known or ())} == {*generator.box.names}:

@@ -84,6 +84,8 @@ class Config:
     )
 
     def __post_init__(self):
+        if self.biased > self.held_out:
+            raise ValueError(f"biased must be held_out, {self.held_out}, or fewer; got {self.biased}")
         if self.simulation.random_atoms is None:
             raise ValueError("random_atoms must be a number: a grid of these axes explodes")
         names = self.simulation.box().names

@@ -19,9 +19,8 @@ import time
 import numpy as np
 
 from experiments.flags.command_line import command
+from experiments.flags.generators import anchored_for
 from experiments.studies.keeping import keep
-from ganmrf.anchors.generator import AnchoredGenerator
-from ganmrf.anchors.generator_file import load_any
 from ganmrf.anchors.prepared import PreparedSequence, prepare
 from ganmrf.dictionary.build import Dictionary, build_dictionary
 from ganmrf.dictionary.compress import project
@@ -33,7 +32,7 @@ from ganmrf.imaging.phantom import COARSEST, add_noise_in
 from ganmrf.metrics import rrmse
 from ganmrf.physics.sequences.published import mrf_fisp
 from ganmrf.physics.sequences.sequence_power import Power, with_power
-from ganmrf.physics.simulate_many import simulate_many
+from ganmrf.physics.simulate_many import require_signal_memory, simulate_many
 from ganmrf.physics.tissue import TISSUES, parameters
 from ganmrf.physics.tissue_box import TissueBox
 from ganmrf.report.html import Table
@@ -127,11 +126,7 @@ _GRIDS = {"values": _ATOMS, "large": _LARGE}
 
 def _generator(config):
     """The generator, and the sequence that is played."""
-    generator = load_any(config.generator)
-    if not isinstance(generator, AnchoredGenerator) or not generator.model.any_tissue:
-        raise ValueError(f"generator={config.generator} is not one of anchors for any tissue: a trunk or radial one is")
-    if generator.family != "fisp":
-        raise ValueError(f"generator={config.generator} is for {generator.family}, but fisp is played")
+    generator = anchored_for(config.generator, families=("fisp",))
     sequence = mrf_fisp(config.frames)
     if generator.box.kind in SATURATED:
         sequence = with_power(sequence, Power(1e-3 * config.pulse_duration_ms, config.pulse_shape))
@@ -145,6 +140,8 @@ def _numbers(flag, given):
         name, _, number = text.partition(":")
         if not number.isdecimal() or int(number) < 2:
             raise ValueError(f"{flag} must be axes and numbers of values, 2 or more, such as t1:20; got {text!r}")
+        if name in found:
+            raise ValueError(f"{flag} names {name} twice: {','.join(given)}")
         found[name] = int(number)
     return found
 
@@ -161,6 +158,7 @@ def _grid(flag: str, given, box: TissueBox, most: int) -> GridRows:
         if facts.logarithmic:
             values = np.geomspace(low + facts.offset, high + facts.offset, number) - facts.offset
         axes[name] = np.clip(values, low, high)
+    require_signal_memory(np.prod([each.size for each in axes.values()], dtype=float), len(axes))
     return GridRows.of(box.kind, **axes, **dict(box.fixed))
 
 

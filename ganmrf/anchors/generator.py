@@ -121,7 +121,7 @@ class AnchoredGenerator:
             more atoms than the memory holds.
         """
         n_anchors, atoms = self.require_size(n_anchors), jax.tree.map(np.asarray, tissue.ravel())
-        if allow_extrapolation:
+        if allow_extrapolation or not self.model.any_tissue:
             self.box.require_known(atoms)
         else:
             self.require_inside(atoms, "allow_extrapolation generates them all the same")

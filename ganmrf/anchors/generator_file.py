@@ -69,8 +69,8 @@ def load_any(path) -> TrainedGenerator | AnchoredGenerator:
       ValueError: a file that is missing, damaged, of another schema, or not a generator.
     """
     contents = read_arrays(path)
-    for name in ("schema_version", "structure"):
-        if name not in contents or contents[name].ndim:
+    for name, kinds in (("schema_version", "iu"), ("structure", "U")):
+        if name not in contents or contents[name].ndim or contents[name].dtype.kind not in kinds:
             raise ValueError(f"{path}: not a generator of this version of ganmrf (no {name})")
     version, known = contents.pop("schema_version"), {cls.__name__: own for cls, own in _SCHEMA_VERSIONS.items()}
     try:

@@ -1,6 +1,7 @@
 """A sequence prepared for an anchored generator: its anchors simulated once, and dictionaries from their signals."""
 
 import dataclasses
+import operator
 import warnings
 
 import jax
@@ -77,16 +78,17 @@ class PreparedSequence:
         more = f" and {len(self.added)} sentinels" if len(self.added) else ""
         return f"{self.n_anchors} anchors{more}; {self.certificate.summary()}"
 
-    def by_anchors(self, n_anchors: int, *, rounds: int = ROUNDS) -> "PreparedSequence":
+    def by_anchors(self, n_anchors: int | None = None, *, rounds: int = ROUNDS) -> "PreparedSequence":
         """The sequence by so many of its anchors; nothing is simulated anew, and no error refused.
 
         Args:
-          n_anchors: one of the generator's ``sizes``, no larger than that of this sequence.
+          n_anchors: one of the generator's ``sizes``, no larger than that of this sequence, which is the default.
           rounds: as of `prepare`.
 
         Raises:
           ValueError: another number of anchors.
         """
+        n_anchors = self.n_anchors if n_anchors is None else operator.index(n_anchors)
         if self.generator.require_size(n_anchors) > self.n_anchors:
             raise ValueError(f"n_anchors must be at most {self.n_anchors}, as this sequence has; got {n_anchors}")
         signals = self.signals[:n_anchors], self.truth
@@ -232,6 +234,8 @@ def prepare(
     for name, value in (("accuracy", accuracy), ("allow_error", allow_error)):
         if value is not None and not value > 0:
             raise ValueError(f"{name} must be positive; got {value}")
+    if sequence.n_frames < 2:
+        raise ValueError("a sequence must have 2 frames at least: fingerprints of one, of unit norm, are all the same")
     sizes = generator.sizes if accuracy is not None else [generator.require_size(n_anchors)]
     wanted = _GOOD_ERROR if accuracy is None else accuracy
     _require_period(generator.box, sequence)

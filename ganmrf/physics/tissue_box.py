@@ -219,12 +219,17 @@ class TissueBox:
         for name, usual in (self._defaults | dict(self.fixed)).items():
             if name in self.names:
                 continue
-            values = getattr(tissue, name)
+            values, facts = getattr(tissue, name), self._facts[name]
+            flag, unit = flag_name(name, facts), f" {facts.shown}".rstrip()
             if usual is None and values is not None:
-                raise ValueError(f"the generator has no axis for {name}: it must be None")
+                raise ValueError(f"the generator has no axis for {name}: the atoms must have none (no --{flag})")
             # To the rounding of float32.
             if usual is not None and (values is None or not np.allclose(values, float(usual), rtol=_MARGIN, atol=0)):
-                raise ValueError(f"the generator has no axis for {name}: it must be {float(usual):g} for all atoms")
+                held = "none" if values is None else f"{facts.per_shown * np.ravel(values)[0]:.4g}{unit}"
+                raise ValueError(
+                    f"the generator has no axis for {name}: it must be {facts.per_shown * float(usual):.4g}{unit} for "
+                    f"all atoms (--{flag}); got {held}"
+                )
 
     def _require_axes(self, tissue):
         if type(tissue) is not TISSUES[self.kind]:

@@ -165,6 +165,7 @@ def test_a_prepared_sequence_serves_fewer_anchors_without_another_simulation(tab
             assert fewer.certificate.largest == pytest.approx(same.certificate.largest, rel=1e-2)
         with pytest.raises(ValueError, match="n_anchors must be at most 32, as this sequence has; got 48"):
             prepared.by_anchors(32).by_anchors(48)
+        np.testing.assert_array_equal(prepared.by_anchors().signals, prepared.signals)
 
 
 def test_the_certificate_is_the_error_of_what_is_generated(trunk, radial):
@@ -264,6 +265,10 @@ def test_files_give_the_same_generator(table, trunk, radial, grid, tmp_path):
         ):
             load_generator(path)
     with np.load(path) as archive:
+        np.savez(tmp_path / "text.npz", **dict(archive) | {"schema_version": np.asarray("four")})
+    with pytest.raises(ValueError, match=r"text.npz: not a generator of this version of ganmrf \(no schema_version\)"):
+        load_any(tmp_path / "text.npz")
+    with np.load(path) as archive:
         contents = {name: value for name, value in archive.items() if not name.startswith("model/matrices")}
     np.savez(path, **contents)
     with pytest.raises(ValueError, match="not a whole generator"):
@@ -292,6 +297,10 @@ def test_what_cannot_be_generated_is_named(table, trunk, grid):
     invalid = jax.tree.map(lambda leaf: jnp.full(leaf.shape, jnp.nan), SEQUENCE)  # as a failed optimisation leaves it
     with pytest.raises(ValueError, match=r"must be .*; got nan"):
         prepare(trunk, invalid)
+    with pytest.raises(ValueError, match="a sequence must have 2 frames at least"):
+        prepare(trunk, mrf_fisp(1))
+    with pytest.raises(ValueError, match="a table for its own 300 atoms"):
+        table.weights(grid.rows(slice(10)), allow_extrapolation=True)
     silent = dataclasses.replace(SEQUENCE, flip_angle=np.zeros(FRAMES))
     with pytest.raises(ValueError, match="an anchor has no signal"):
         prepare(trunk, silent)

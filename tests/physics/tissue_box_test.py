@@ -13,6 +13,7 @@ from ganmrf.physics.tissue_box import TissueBox, box_of, box_of_ranges, ranges_o
 from ganmrf.pytrees import arrays_and_structure, tree_of
 
 BOX = TissueBox(("t1", "t2", "b1"), [0.01, 0.002, 0.7], [3.0, 0.5, 1.3])
+POOL_OF_ONE_VALUE = {"fraction": 0.1, "exchange_rate": 14.0, "t1_b": 0.34, "lineshape": 1.5e-5}
 
 
 @hypothesis.given(st.lists(st.floats(0, 1), min_size=3, max_size=3))
@@ -76,7 +77,7 @@ def test_a_parameter_without_an_axis_must_be_as_usual():
     plain.require_inside(Tissue(np.array([0.5]), 0.1, 1.0))
     with pytest.raises(ValueError, match="no axis for b1: it must be 1 for all atoms"):
         plain.require_inside(Tissue(np.array([0.5]), 0.1, 0.9))
-    with pytest.raises(ValueError, match="no axis for off_resonance: it must be None"):
+    with pytest.raises(ValueError, match="no axis for off_resonance: the atoms must have none"):
         plain.require_inside(Tissue(np.array([0.5]), 0.1, off_resonance=0.0))
 
 
@@ -115,6 +116,17 @@ def test_boxes_of_pools_hold_what_they_spread(kind, data):
             if getattr(tissue, t1)[0] >= longest:  # T2 has its whole range
                 np.testing.assert_allclose(found[axis], cube[axis], atol=1e-5)
             assert -1e-5 <= found[axis] <= 1 + 1e-5
+
+
+def test_what_has_one_value_is_told_in_the_unit_of_its_flag():
+    box = TissueBox(("t1", "t2"), [0.3, 0.02], [3.0, 0.3], kind="semisolid", fixed=POOL_OF_ONE_VALUE)
+    tissue = SemisolidPool(1.0, 0.05, 0.1, 14.0, 0.2, 1.5e-5)
+    with pytest.raises(
+        ValueError, match=r"no axis for t1_b: it must be 340 ms for all atoms \(--t1_b_ms\); got 200 ms"
+    ):
+        box.require_inside(tissue)
+    with pytest.raises(ValueError, match=r"no axis for lineshape: it must be 15 us .*--lineshape_us\); got 20 us"):
+        box.require_inside(dataclasses.replace(tissue, t1_b=0.34, lineshape=2e-5))
 
 
 def test_what_may_be_zero_begins_there():
