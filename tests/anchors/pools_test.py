@@ -87,7 +87,7 @@ def test_tissue_of_another_kind_or_with_other_values_is_refused(made):
     prepared = prepare(generator, SEQUENCE, allow_error=1.0)
     with pytest.raises(ValueError, match="for tissue of the kind semisolid, --tissue=semisolid; got one_pool"):
         prepared.generate(Tissue(t1=1.0, t2=0.1))
-    with pytest.raises(ValueError, match="no axis for exchange_rate: it must be 14 for all atoms"):
+    with pytest.raises(ValueError, match=r"no axis for exchange_rate: it must be 14 1/s for all atoms .*got 20 1/s"):
         prepared.generate(dataclasses.replace(grid, exchange_rate=20.0))
     with pytest.raises(ValueError, match=r"no axis for b1: it must be 0\.9 for all atoms"):
         prepared.generate(dataclasses.replace(grid, b1=1.0))

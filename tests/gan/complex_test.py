@@ -85,7 +85,7 @@ def test_off_resonance_is_an_input_that_can_be_differentiated(generator):
 
 
 def test_tissue_beyond_what_was_trained_is_refused(generator):
-    with pytest.raises(ValueError, match="off_resonance = 6, 50 % beyond -4 to 4"):
+    with pytest.raises(ValueError, match="off_resonance = 6 Hz, 50 % beyond -4 to 4 Hz"):
         generate(generator, Tissue(1.0, 0.1, 1.0, 6.0))
     with pytest.raises(ValueError, match="an axis for off_resonance: the atoms must have it"):
         generate(generator, Tissue(1.0, 0.1))
