@@ -225,9 +225,9 @@ def prepare(
       rounds: most rounds in which sentinels become anchors; 0 for the generator's own anchors alone.
 
     Raises:
-      ValueError: a sequence whose period in off-resonance is not that of the box; another number of anchors; an
-        accuracy or ``allow_error`` that is not positive; a largest error above ``allow_error``; or anchors whose signal
-        is not finite or nothing.
+      ValueError: a sequence of one frame, or whose period in off-resonance is not that of the box; another number of
+        anchors; an accuracy or ``allow_error`` that is not positive; a largest error above ``allow_error``; or anchors
+        whose signal is not finite or nothing.
     """
     if accuracy is not None and n_anchors is not None:
         raise ValueError("n_anchors and accuracy do not go together")
