@@ -191,16 +191,16 @@ def advance_each(state: ScanState, pieces: Piece) -> jax.Array:
     """
     pieces = _checked(state, pieces)
     has_kernel = state.turns > 0 and len(played_turns(pieces)) >= _FEWEST_IN_KERNEL
-    each = _each_in_kernel(one_kernel.options()) if has_kernel and one_kernel.works() else _each
+    each = _each_in_kernel() if has_kernel and one_kernel.works() else _each
     return each(state, pieces)
 
 
 @functools.cache
-def _each_in_kernel(options):
+def _each_in_kernel():
     def each(*arguments):
         return one_kernel.in_one_kernel(functools.partial(_signals_of_each, in_kernel=True))(*arguments)
 
-    return jax.jit(each, compiler_options=dict(options))
+    return jax.jit(each, compiler_options=one_kernel.OPTIONS)
 
 
 def _signals_of_each(state, pieces, in_kernel=False):

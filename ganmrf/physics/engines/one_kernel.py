@@ -23,12 +23,6 @@ OPTIONS = {
 _PI = tuple(np.float32([3.140625, 9.67025756835937500e-4, 6.277114152908325e-7]))
 
 
-def options() -> tuple:
-    """The items of `OPTIONS`, as what caches take; where JAX disables most optimisations, its level of them stays."""
-    few = jax.config.read("jax_disable_most_optimizations")
-    return tuple(item for item in OPTIONS.items() if not (few and item[0] == "xla_backend_optimization_level"))
-
-
 @functools.cache
 def works() -> bool:
     """Whether this backend is a CPU that takes `OPTIONS` and `in_one_kernel`."""

@@ -65,7 +65,7 @@ def compiled(function, *, n_states, mesh: jax.sharding.Mesh | None = None, n_shi
     if not one_kernel.works():
         return _ordinary(function, n_states, mesh)
     max_states = max(-(-(np.max(n_states) - 1) // _CAPACITY_STEP), 1) * _CAPACITY_STEP + 1
-    run = _one_kernel(function, int(max_states), mesh, n_shifts, one_kernel.options())
+    run = _one_kernel(function, int(max_states), mesh, n_shifts)
     return functools.partial(run, n_states=np.asarray(n_states, np.int32))
 
 
@@ -75,7 +75,7 @@ def _ordinary(function, n_states, mesh):
 
 
 @functools.cache
-def _one_kernel(function, max_states, mesh, n_shifts, options):
+def _one_kernel(function, max_states, mesh, n_shifts):
     static = {"max_states": max_states} | ({} if n_shifts is None else {"n_shifts": n_shifts})
 
     def in_one_kernel(*arguments, n_states):
@@ -84,7 +84,7 @@ def _one_kernel(function, max_states, mesh, n_shifts, options):
 
         return one_kernel.in_one_kernel(run)(n_states, *arguments)
 
-    return jax.jit(_divided(in_one_kernel, mesh), compiler_options=dict(options))
+    return jax.jit(_divided(in_one_kernel, mesh), compiler_options=one_kernel.OPTIONS)
 
 
 def _divided(function, mesh):
