@@ -61,7 +61,7 @@ def test_a_trunk_begins_with_that_of_another_box(tmp_path):
 
 def test_what_does_not_go_together_is_refused(tmp_path):
     outside = dataclasses.replace(TABLE, ranges=BoxConfig(t1_range_ms=(100.0, 1000.0)))
-    with pytest.raises(ValueError, match=r"t1 = 1\.4"):
+    with pytest.raises(ValueError, match="t1 = 1400 ms"):
         make_in_folder(tmp_path / "outside", outside, progress=False)
     scheduled = dataclasses.replace(TABLE, simulation=SimulationConfig(schedule="mine.csv"))
     with pytest.raises(ValueError, match="schedule"):
