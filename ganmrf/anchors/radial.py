@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ganmrf.anchors.anchor_set import AnchorSet
+from ganmrf.anchors.anchor_set import AnchorSet, features_at
 from ganmrf.anchors.sentinels import one_at_own
 from ganmrf.pytrees import pytree
 
@@ -34,9 +34,6 @@ _NUGGET = 1e-11  # relative; added to the diagonal, so that rounding cannot make
 class RadialFeatures:
     """Kernels around anchors, and polynomials, of which weights are linear combinations.
 
-    NumPy's arrays are left to NumPy: a fit tries many kernels around many numbers of centres, and each would be a
-    program to compile for a few atoms.
-
     Attributes:
       centres: coordinates of the anchors, and of sentinels behind them, (centres, axes).
       scales: factors of the coordinates in the distance that a kernel is a function of, (axes,).
@@ -47,18 +44,17 @@ class RadialFeatures:
     scales: np.ndarray
     kernel: str = dataclasses.field(metadata={"static": True})
 
-    def __call__(self, coordinates: jax.Array | np.ndarray) -> jax.Array | np.ndarray:
+    def __call__(self, coordinates: jax.Array) -> jax.Array:
         """(atoms, centres + polynomials), from coordinates (atoms, axes) in float64, which weights need."""
-        numpy = np if isinstance(coordinates, np.ndarray) else jnp
         scaled, centres = coordinates * self.scales[None], self.centres * self.scales[None]
-        squares = sum((one[:, None] - other[None]) ** 2 for one, other in zip(scaled.T, centres.T, strict=True))
+        squares = jnp.sum((scaled[:, None] - centres[None]) ** 2, axis=-1)
         values = {
-            "cubic": lambda: squares * numpy.sqrt(squares),
-            "quintic": lambda: -(squares**2) * numpy.sqrt(squares),
-            "multiquadric": lambda: -numpy.sqrt(1 + squares),
-            "gaussian": lambda: numpy.exp(-squares),
+            "cubic": lambda: squares * jnp.sqrt(squares),
+            "quintic": lambda: -(squares**2) * jnp.sqrt(squares),
+            "multiquadric": lambda: -jnp.sqrt(1 + squares),
+            "gaussian": lambda: jnp.exp(-squares),
         }[self.kernel]()
-        return numpy.concatenate([values, _polynomials(numpy, coordinates, _KERNELS[self.kernel][0])], axis=1)
+        return jnp.concatenate([values, _polynomials(coordinates, _KERNELS[self.kernel][0])], axis=1)
 
 
 @pytree
@@ -97,7 +93,7 @@ def fit_radial(anchor_set: AnchorSet) -> RadialWeights:
         matrix = weight_matrix(found)
         if matrix is None:
             return np.inf, found, matrix
-        error = anchor_set.validation_errors(found(validation) @ matrix).mean()
+        error = anchor_set.validation_errors(features_at(found, validation) @ matrix).mean()
         return error if np.isfinite(error) else np.inf, found, matrix
 
     n_axes = anchors.shape[1]
@@ -141,12 +137,12 @@ def with_sentinels(model: RadialWeights, sentinels: np.ndarray) -> RadialWeights
         anchors = model.features[size].centres
         wide = dataclasses.replace(model.features[size], centres=np.concatenate([anchors, sentinels]))
         matrix = np.insert(matrix, [size] * number, 0, axis=0)
-        at_sentinels = wide(sentinels)
+        at_sentinels = features_at(wide, sentinels)
         # Kernels about the sentinels, less their interpolants: what is left is 0 for all polynomials, and so, as the
         # kernels are positive definite but for polynomials, an inner product.
         unexplained = np.zeros((len(matrix), number))
         unexplained[: size + number] = np.vstack([-(at_sentinels @ matrix).T, np.eye(number)])
-        columns = unexplained - matrix @ (wide(anchors) @ unexplained)
+        columns = unexplained - matrix @ (features_at(wide, anchors) @ unexplained)
         features[size] = wide
         matrices[size] = np.hstack([matrix, one_at_own(columns, at_sentinels)])
     return RadialWeights(features, matrices)
@@ -155,7 +151,7 @@ def with_sentinels(model: RadialWeights, sentinels: np.ndarray) -> RadialWeights
 def weight_matrix(features: RadialFeatures) -> np.ndarray | None:
     """M with weights = features @ M that interpolate, (features, anchors); None where no such matrix exists."""
     size = len(features.centres)
-    rows = features(features.centres)
+    rows = features_at(features, features.centres)
     extra = rows.shape[1] - size
     if extra > size:
         return None
@@ -167,13 +163,13 @@ def weight_matrix(features: RadialFeatures) -> np.ndarray | None:
         return None
 
 
-def _polynomials(numpy, coordinates, degree):
+def _polynomials(coordinates, degree):
     """All monomials up to total degree -1 (none), 0, 1 or 2, (atoms, monomials)."""
-    ones = numpy.ones_like(coordinates[:, :1])
+    ones = jnp.ones_like(coordinates[:, :1])
     if degree < 0:
         return ones[:, :0]
     parts = [ones, coordinates][: degree + 1]
     if degree == 2:
         rows, columns = np.triu_indices(coordinates.shape[1])
         parts.append(coordinates[:, rows] * coordinates[:, columns])
-    return numpy.concatenate(parts, axis=1)
+    return jnp.concatenate(parts, axis=1)
