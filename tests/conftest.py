@@ -10,16 +10,10 @@ import pytest
 from ganmrf.parallel import keep_compiled_programs
 
 # XLA compiles programs in half the time, and they run as fast, with its older code for fused operations and the first
-# level of LLVM's optimisations. Programs are not divided among threads, as every worker of pytest has its own core: a
-# quarter less work. A command in a process of its own has them, too. Other versions may not know the flags, and would
-# end on them.
-_QUICKER = (
-    "--xla_cpu_use_fusion_emitters=false",
-    "--xla_backend_optimization_level=1",
-    "--xla_cpu_parallel_codegen_split_count=1",
-)
+# level of LLVM's optimisations. A command in a process of its own has them, too. Other versions may not know the flags,
+# and would end on them.
 if jax.__version_info__ < (0, 11):
-    os.environ.setdefault("XLA_FLAGS", " ".join(_QUICKER))
+    os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false --xla_backend_optimization_level=1")
 keep_compiled_programs()
 jax.config.update("jax_numpy_rank_promotion", "raise")
 # Programs of thousands of operations are traced: of their objects, which live on, Python would look through all again
