@@ -147,7 +147,7 @@ def certified(
     for sequence in sequences:
         truth = _simulated(generator, sequence, weights.tissue)
         completed = prepare(generator, sequence, allow_error=np.inf)
-        alone = completed.by_anchors(completed.n_anchors, rounds=0)
+        alone = completed.by_anchors(rounds=0)
         for what, prepared in (("anchors", alone), ("completed", completed)):
             made, printed = prepared.generate(weights), prepared.certificate
             errors = fingerprint_errors(made.fingerprints, truth)
