@@ -193,7 +193,11 @@ def from_plain(config, plain: dict):
 
 
 def is_read(rules: Collection[str], values: Mapping[str, object]) -> bool:
-    """Whether fields have values, by name, with which a field of ``setting(goes_with=rules)`` changes anything."""
+    """Whether fields have values, by name, with which a field of ``setting(goes_with=rules)`` changes anything.
+
+    Rules on fields that have no value there, as a job has none of them, do not count.
+    """
+    rules = [rule for rule in rules if rule.partition("=")[0] in values]
 
     def in_use(name, equals, wanted):
         value = values.get(name)

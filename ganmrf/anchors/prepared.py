@@ -2,7 +2,6 @@
 
 import dataclasses
 import operator
-import warnings
 
 import jax
 import jax.numpy as jnp
@@ -12,15 +11,13 @@ from ganmrf.anchors.certificate import Certificate, certify
 from ganmrf.anchors.completion import ROUNDS, anchors_and_truth, at_echoes, columns, combined, sentinels_to_add
 from ganmrf.anchors.echoes import echo_times, until_echo, without_echo
 from ganmrf.anchors.generator import AnchoredGenerator, Weights
+from ganmrf.anchors.judgement import GOOD_ERROR, judge, require_period
 from ganmrf.anchors.sentinels import joined
 from ganmrf.dictionary.build import Dictionary
 from ganmrf.dictionary.rows import RowsOnDemand
-from ganmrf.dictionary.slice_fields import same_slice
 from ganmrf.gan.real_columns import real_columns, weighted
 from ganmrf.parallel import one_blas_thread, run_chunks
-from ganmrf.physics.lowering import trains_of
 from ganmrf.physics.sequences.blocks import PulseSequence
-from ganmrf.physics.sequences.kinds import kind_of
 from ganmrf.physics.simulate import simulate_reverse
 from ganmrf.physics.simulate_many import require_signal_memory
 from ganmrf.physics.slice_profile import SliceModel
@@ -28,14 +25,11 @@ from ganmrf.physics.tissue import TissueModel
 
 _CHUNK = 2048  # atoms generated at a time
 _LEFT_OUT = 1e-5  # share of the anchors' signals that may lie outside the basis of compressed dictionaries
-_SAME_PERIOD = 1e-4  # relative: T2 of 1 s then sees a hundredth of a turn
 _ROUNDING = 1e-6  # relative to the largest singular value: directions with a smaller one are noise of float32
 _FARTHEST = 2.0  # distance of two unit fingerprints
 # The largest of 128 ratios is exceeded by 1 of 129 tissues on average, and by more where sentinels were added, which
 # changes the shape of errors; half as much again is exceeded by next to none.
 _ABOVE = 1.5
-_GOOD_ERROR = 1e-3  # passes without a warning: where the mean is half of it, maps change by tenths of a per cent
-_ALLOWED_ERROR = 1e-2  # passes with a warning: ten times that
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,7 +86,7 @@ class PreparedSequence:
         if self.generator.require_size(n_anchors) > self.n_anchors:
             raise ValueError(f"n_anchors must be at most {self.n_anchors}, as this sequence has; got {n_anchors}")
         signals = self.signals[:n_anchors], self.truth
-        return _prepared(self.generator, self.sequence, self.slice_profile, *signals, _GOOD_ERROR, rounds)
+        return _prepared(self.generator, self.sequence, self.slice_profile, *signals, GOOD_ERROR, rounds)
 
     def generate(
         self,
@@ -237,13 +231,13 @@ def prepare(
     if sequence.n_frames < 2:
         raise ValueError("a sequence must have 2 frames at least: fingerprints of one, of unit norm, are all the same")
     sizes = generator.sizes if accuracy is not None else [generator.require_size(n_anchors)]
-    wanted = _GOOD_ERROR if accuracy is None else accuracy
-    _require_period(generator.box, sequence)
+    wanted = GOOD_ERROR if accuracy is None else accuracy
+    require_period(generator.box, sequence)
     own = isinstance(slice_profile, str)
     slice_profile = generator.slice_profile if own else slice_profile
     signals, truth = anchors_and_truth(generator, sequence, slice_profile, sizes, wanted)
     prepared = _prepared(generator, sequence, slice_profile, signals, truth, wanted, rounds)
-    _judge(prepared, accuracy, allow_error)
+    judge(prepared, accuracy, allow_error)
     return prepared
 
 
@@ -277,40 +271,6 @@ def anchored_fingerprints(
     made *= until_echo(jnp, echo_times(sequence, anchors), tissue)
     made_norms = jnp.linalg.norm(made, axis=1)
     return made / made_norms[:, None], made_norms * norms
-
-
-def _require_period(box, sequence):
-    """Raises `ValueError` for a box that is periodic in off-resonance, but not with the times of the sequence."""
-    for name in box.periodic:
-        axis = box.names.index(name)
-        times = [np.asarray(each.repetition_time, float)[np.flatnonzero(each.recorded)] for each in trains_of(sequence)]
-        times, period = np.concatenate(times), 1 / (box.high[axis] - box.low[axis])
-        if (wrong := np.abs(times / period - 1) > _SAME_PERIOD).any():
-            raise ValueError(
-                f"this generator is for sequences of one repetition time, {1e3 * period:.6g} ms; got "
-                f"{1e3 * times[np.argmax(wrong)]:.6g} ms"
-            )
-
-
-def _judge(prepared, accuracy, allow_error):
-    """Warns or raises where the largest error is above what was asked for."""
-    largest = f"the largest error of this sequence's fingerprints is {prepared.certificate.largest:.2g}, above"
-    kind, family, usual = kind_of(prepared.sequence), prepared.generator.family, _ALLOWED_ERROR
-    if kind != family:
-        largest = f"this generator has learned from sequences of kind {family}, and this one is {kind}: {largest}"
-        usual = _GOOD_ERROR
-    if not same_slice(prepared.slice_profile, prepared.generator.slice_profile):
-        largest = f"this generator was made for another slice, pulse or spoiler: {largest}"
-        usual = _GOOD_ERROR
-    told = [("allow_error", allow_error), ("accuracy", accuracy), ("allow_error", usual)]
-    name, allowed = next((name, value) for name, value in told if value is not None)
-    fewer = prepared.n_anchors < prepared.generator.sizes[-1]
-    advice = f"{'take' if fewer else 'make a generator of'} more anchors, or simulate the dictionary"
-    if prepared.certificate.largest > allowed:
-        used = f"with {prepared.n_anchors} anchors and {len(prepared.added)} sentinels"
-        raise ValueError(f"{largest} {name} = {allowed:.3g}, {used}: {advice}, or let {name} be larger")
-    if allow_error is None and accuracy is None and prepared.certificate.largest > _GOOD_ERROR:
-        warnings.warn(f"{largest} {_GOOD_ERROR:g}: where that is too much, {advice}", stacklevel=3)
 
 
 @one_blas_thread()  # matrices are too small for threads

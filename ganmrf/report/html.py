@@ -170,9 +170,7 @@ def settings_facts(settings, unread: Collection[str] = (), values: Mapping | Non
         facts = of_fields.get(name, {})
         if isinstance(value, Mapping) or dataclasses.is_dataclass(value):
             found |= settings_facts(value, {*unread, *facts.get("without", ())}, values)
-            continue
-        rules = [rule for rule in facts.get("goes_with", ()) if rule.partition("=")[0] in values]
-        if name not in unread and value not in (None, "", (), []) and is_read(rules, values):
+        elif name not in unread and value not in (None, "", (), []) and is_read(facts.get("goes_with", ()), values):
             found[f"--{name}"] = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
     return found
 
