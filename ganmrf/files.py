@@ -133,6 +133,17 @@ def _remove(path):
     path.unlink(missing_ok=True)
 
 
+def check_folder(path):
+    """Raises `ValueError` for a folder that cannot be made, as a file stands in its place or in that of one around it.
+
+    Nothing is made.
+    """
+    path = pathlib.Path(path)
+    nearest = next(each for each in (path, *path.parents) if os.path.lexists(each))
+    if not nearest.is_dir():
+        raise ValueError(f"cannot write to {path}: {nearest} is no folder")
+
+
 def make_folder(folder) -> pathlib.Path:
     """Creates a folder where it is missing; raises `ValueError`, before any work, where it cannot be written to."""
     folder = pathlib.Path(folder)

@@ -66,13 +66,14 @@ def require_whole(name: str, value, least: int = 1):
     require(name, value, lambda n: (n >= least) & (n % 1 == 0), f"a whole number, {least} or more")
 
 
-def require_scale(name: str, value, most: float, unit: str, instead: str):
+def require_scale(name: str, value, most: float, unit: str, instead: str | None):
     """`require` that no magnitude exceeds ``most``: more of this ``unit`` is a number that was meant in another one.
 
-    ``instead`` is that other unit. Within `unusual_values` every magnitude passes.
+    ``instead`` is that other unit, where one is likely. Within `unusual_values` every magnitude passes.
     """
     if not _any_scale.get():
-        rule = f"in {unit}, {most:g} at most (is it in {instead}? ganmrf.pytrees.unusual_values() allows more)"
+        asked = f"is it in {instead}? " if instead else ""
+        rule = f"in {unit}, {most:g} at most ({asked}ganmrf.pytrees.unusual_values() allows more)"
         require(name, value, lambda x: np.abs(x) <= most, rule)
 
 

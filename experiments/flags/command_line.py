@@ -17,12 +17,13 @@ from absl import flags
 
 from experiments.flags.ending import ending
 from experiments.flags.jobs import job_modules, show
-from ganmrf.files import check_output, check_readable, keeping
+from ganmrf.files import check_folder, check_output, check_readable, keeping
 from ganmrf.parallel import keep_compiled_programs
 from ganmrf.runs.workdir import stored_settings
 from ganmrf.settings import flat, is_read, kind_of
 
 _DEFINE = {bool: flags.DEFINE_bool, int: flags.DEFINE_integer, float: flags.DEFINE_float, str: flags.DEFINE_string}
+_FOLDERS = "workdir", "output"  # flags of a folder, where they do not name a file
 _METAVAR = {int: "INT", float: "NUMBER", str: "TEXT"}
 
 
@@ -137,7 +138,7 @@ class Command:
     def _check_given(self, config, given):
         """Refuses flags that others make useless, of this call or, where a run is gone on with, of its folder."""
         fields, values = self.fields(), flat(config)
-        for folder in [values[name] for name in ("workdir", "output") if values.get(name)]:
+        for folder in [values[name] for name in _FOLDERS if values.get(name)]:
             stored = stored_settings(folder)
             values |= {name: stored[name] for name in (stored.keys() & values.keys()) - given}
         for name in sorted(given & fields.keys()):
@@ -151,8 +152,10 @@ class Command:
 
     def _check_outputs(self, values):
         for name, field in self.fields().items():
-            if field.metadata["suffixes"] and (path := values[name].value):
+            if (path := values[name].value) and field.metadata["suffixes"]:
                 _of_flag(name, functools.partial(check_output, folder=_is_store(path)), path)
+            elif path and name in _FOLDERS:
+                _of_flag(name, check_folder, path)
 
 
 def _is_store(path):

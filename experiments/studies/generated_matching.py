@@ -29,10 +29,11 @@ from ganmrf.dictionary.grid_rows import GridRows
 from ganmrf.dictionary.match import Maps, match
 from ganmrf.dictionary.two_stages import CELLS, streamed, two_stages
 from ganmrf.imaging.phantom import COARSEST, add_noise_in
+from ganmrf.memory import require_memory
 from ganmrf.metrics import rrmse
 from ganmrf.physics.sequences.published import mrf_fisp
 from ganmrf.physics.sequences.sequence_power import Power, with_power
-from ganmrf.physics.simulate_many import require_signal_memory, simulate_many
+from ganmrf.physics.simulate_many import bytes_of_signals, simulate_many
 from ganmrf.physics.tissue import TISSUES, parameters
 from ganmrf.physics.tissue_box import TissueBox
 from ganmrf.report.html import Table
@@ -112,9 +113,9 @@ def measure(config: Config) -> tuple[list[dict], list[dict]]:
         FISP, or numbers of values of what is no axis of it.
     """
     generator, sequence = _generator(config)
+    grids = [_grid(name, getattr(config, name), generator.box, most) for name, most in _GRIDS.items()]
     prepared = prepare(generator, sequence, allow_error=np.inf)
     print(prepared.summary())
-    grids = [_grid(name, getattr(config, name), generator.box, most) for name, most in _GRIDS.items()]
     clean = _subject(config, generator, sequence)
     every = np.ones(clean.shape[1], bool)
     noisy = {snr: add_noise_in(clean, snr, mask=every, seed=config.seed + n) for n, snr in enumerate(config.snr)}
@@ -158,7 +159,8 @@ def _grid(flag: str, given, box: TissueBox, most: int) -> GridRows:
         if facts.logarithmic:
             values = np.geomspace(low + facts.offset, high + facts.offset, number) - facts.offset
         axes[name] = np.clip(values, low, high)
-    require_signal_memory(np.prod([each.size for each in axes.values()], dtype=float), len(axes))
+    atoms = np.prod([each.size for each in axes.values()], dtype=float)
+    require_memory(bytes_of_signals(atoms, len(axes)), f"{flag}: a grid of {atoms:.6g} atoms", "fewer values need less")
     return GridRows.of(box.kind, **axes, **dict(box.fixed))
 
 

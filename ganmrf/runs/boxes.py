@@ -7,7 +7,7 @@ import numpy as np
 from ganmrf.dictionary.pool_defaults import DEFAULTS
 from ganmrf.physics.tissue import FACTS, ORDERED_TIMES, TISSUES, Parameter, parameters
 from ganmrf.physics.tissue_box import TissueBox, box_of_ranges
-from ganmrf.runs.tissues import TissueConfig
+from ganmrf.runs.tissues import TissueConfig, check_scale
 from ganmrf.settings import configuration, setting
 
 _USUAL_MS = {"t1": (10.0, 3000.0), "t2": (2.0, 500.0)}  # axes of every box
@@ -29,8 +29,6 @@ def _settings():
         if least and not parameter.may_be_least:
             least = {"above": least["at_least"]}
         more = {"at_most": parameter.per_shown * parameter.most} if parameter.most < np.inf else {}
-        if parameter.signed:
-            more = {"at_least": -parameter.scale[0], "at_most": parameter.scale[0]}
         goes_with = () if len(kinds) == len(TISSUES) else (f"tissue={'|'.join(kinds)}",)
         default = "default: 1 for all" if field == "b1" else "default: none"
         if any(field in DEFAULTS.get(kind, {}) for kind in kinds):
@@ -49,7 +47,7 @@ class BoxConfig(_Fields):
     """Ranges of the parameters that are axes; T1 and T2 always are. The flags follow from `tissue.parameters`.
 
     Raises:
-      ValueError: a range that is not two numbers, the lower one first.
+      ValueError: a range that is not two numbers, the lower one first, or one of another unit by its size.
     """
 
     def __post_init__(self):
@@ -57,6 +55,9 @@ class BoxConfig(_Fields):
             if values is not None and (len(values) != 2 or not values[0] < values[1]):
                 shown = ",".join(f"{value:g}" for value in values)
                 raise ValueError(f"{name} must be two different numbers, the lower one first; got {shown}")
+        for field, parameter in FACTS.items():
+            if (values := getattr(self, flag := range_flag(field, parameter))) is not None:
+                check_scale(flag, values, parameter)
 
     def box(self, pools: TissueConfig, period: float | None = None) -> TissueBox:
         """The box of the kind of tissue that ``pools`` names.

@@ -9,7 +9,7 @@ from ganmrf.dictionary.grids import ranges_in, values_in_ranges
 from ganmrf.dictionary.pool_defaults import DEFAULTS
 from ganmrf.physics.sequences.blocks import PulseSequence, Train
 from ganmrf.physics.tissue import TISSUES, Parameter, TissueModel, flag_name, kind_of_tissue, parameters
-from ganmrf.pytrees import require
+from ganmrf.pytrees import require, require_scale
 from ganmrf.settings import configuration, setting
 
 OF_ONE_POOL = parameters(TISSUES["one_pool"])
@@ -62,14 +62,14 @@ def check_axis(flag: str, text: str, parameter: Parameter):
     """Raises `ValueError`, with the name of the flag, for values of an axis that its parameter cannot have."""
     ends = [end for *ends, _ in ranges_in(text, flag, signed=_from_zero(parameter)) for end in ends]
     require(flag, np.array(ends) / parameter.per_shown, parameter.allows, parameter.rule)
-    if parameter.signed:
-        farthest, unit, other = parameter.scale
-        require(
-            flag,
-            max(ends, key=abs),
-            lambda x: np.abs(x) <= farthest,
-            f"within +-{farthest:g} {unit} (is it in {other}?)",
-        )
+    check_scale(flag, ends, parameter)
+
+
+def check_scale(flag: str, shown, parameter: Parameter):
+    """Raises `ValueError`, with the name of the flag, for values in its unit that are larger than any of a body."""
+    most, unit, other = parameter.scale
+    instead = other if parameter.per_shown == 1 else None  # of what is shown in another unit, others are unlikely
+    require_scale(flag, max(shown, key=abs), parameter.per_shown * most, parameter.shown or unit, instead)
 
 
 def axis(flag: str, text: str, parameter: Parameter) -> np.ndarray:
@@ -157,6 +157,7 @@ def named_values(flag: str, texts: Sequence[str], known: Mapping[str, Parameter]
             names = ", ".join(known)
             raise ValueError(f"{flag} must be name:value in SI units, separated by commas, of {names}; got {text}")
         require(f"{flag}={field}", value, known[field].allows, known[field].rule)
+        require_scale(f"{flag}={field}", value, *known[field].scale)
         if field in found:
             raise ValueError(f"{flag} names {field} twice; got {','.join(texts)}")
         found[field] = value

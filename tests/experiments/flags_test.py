@@ -133,6 +133,8 @@ FILES = [
     ("simulate_dictionary", "--output=d.npz --flagfile=/dev/zero", "--flagfile /dev/zero"),
     ("simulate_acquisition", "--output=s.h5 --truth=/proc/x", "/proc/x"),
     ("reconstruct_maps", f"--input=i.h5 --output=w --prefix={300 * 'x'}", "--prefix 300"),
+    ("train_anchored", f"--workdir={__file__}", f"--workdir {__file__}"),
+    ("map_brain", f"--output={__file__}/within", f"--output {__file__}"),
     ("benchmarks.dictionary", "--output=none/x.json", "--output none/x.json"),
 ]
 

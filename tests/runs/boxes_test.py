@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from ganmrf.pytrees import unusual_values
 from ganmrf.runs.boxes import BoxConfig
 from ganmrf.runs.tissues import TissueConfig
 
@@ -33,6 +34,15 @@ def test_the_smallest_fraction_is_0_and_can_be_the_least_of_a_range():
     assert box.low[box.names.index("fraction")] == 0
     with pytest.raises(ValueError, match="fraction_range must be at least 0"):
         BoxConfig(fraction_range=(-0.1, 0.2))
+
+
+def test_ranges_of_another_unit_by_their_size_are_told_in_the_unit_of_the_flag():
+    with pytest.raises(ValueError, match=r"t1_range_ms must be in ms, 20000 at most \(ganmrf.*; got 300000$"):
+        BoxConfig(t1_range_ms=(300.0, 300000.0))
+    with pytest.raises(ValueError, match=r"b1_range must be in parts of the nominal angle, .*in percent.*; got 130$"):
+        BoxConfig(b1_range=(70.0, 130.0))
+    with unusual_values():
+        BoxConfig(t1_range_ms=(300.0, 300000.0))
     with pytest.raises(ValueError, match="fraction_range must be at most 1"):
         BoxConfig(fraction_range=(0.0, 1.2))
 
