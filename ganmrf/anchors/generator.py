@@ -65,7 +65,7 @@ class AnchoredGenerator:
       slice_profile: model of the slice that the weights were chosen for, or None for a uniform slice; they serve other
         slices, too, with an error that `prepared.prepare` tells.
       model: what the weights are computed by; its ``kind`` is ``trunk``, ``table`` or ``radial``.
-      held_out: random tissues that every prepared sequence is checked on, (tissues,).
+      held_out: random tissues that every prepared sequence is checked on, of a table its own atoms, (tissues,).
       sentinels: tissues with the largest errors, faces and corners of the box among them, that every prepared sequence
         is checked on, too, (sentinels,).
       checked_norms: n(x) of ``held_out`` and, behind them, of ``sentinels``, (tissues + sentinels,), float32.
@@ -162,18 +162,22 @@ class AnchoredGenerator:
 
 
 def table_generator(anchor_set: AnchorSet, tissue: TissueModel, features: np.ndarray) -> AnchoredGenerator:
-    """A generator for the atoms of one grid.
+    """A generator for the atoms of one grid, of which some are its held-out tissues: errors that are told are theirs.
 
     Args:
       anchor_set: its anchors.
       tissue: the grid, in one dimension.
       features: of the grid, by `AnchorSet.features_of`.
     """
-    known = anchor_set.validation, anchor_set.held_out, anchor_set.pool
-    ends = np.cumsum([each.size for each in known[:-1]])
-    known = np.split(anchor_set.features_of(joined(*known)), ends)
+    # One of each stretch of neighbours on the grid: their mean is nearer to that of all atoms than of any so many.
+    edges = np.linspace(0, tissue.size, min(anchor_set.held_out.size, tissue.size) + 1).astype(int)
+    some = np.random.default_rng(0).integers(edges[:-1], edges[1:])
+    anchor_set = dataclasses.replace(anchor_set, held_out=tissue.rows(some))
+    both = anchor_set.features_of(joined(anchor_set.validation, anchor_set.pool))
+    validation, pool = np.split(both, [anchor_set.validation.size])
+    known = anchor_set.features, validation, features[some], pool
     features = features.astype(np.float32)
-    return _learned(anchor_set, anchor_set.features, *known, lambda matrices: TableWeights(tissue, features, matrices))
+    return _learned(anchor_set, *known, lambda matrices: TableWeights(tissue, features, matrices))
 
 
 def trunk_generator(anchor_set: AnchorSet, trunk: Trunk) -> AnchoredGenerator:
