@@ -14,8 +14,8 @@ DESIGN = ("design_sequence", "--workdir=o", "--frames=20", "--steps=4", "--start
 @pytest.mark.parametrize(
     ("job", "flags", "named"),
     [
-        ("simulate_dictionary", ("--output=o.npz", "--t1_ms=1:1e9:0.001", "--t2_ms=1:10:1"), "--t1_ms"),
-        ("simulate_dictionary", ("--output=o.npz", "--t1_ms=10000:100000:1", "--t2_ms=1:10000:1"), "--t1_ms"),
+        ("simulate_dictionary", ("--output=o.npz", "--t1_ms=1:2e4:1e-8", "--t2_ms=1:10:1"), "--t1_ms"),
+        ("simulate_dictionary", ("--output=o.npz", "--t1_ms=10000:20000:0.1", "--t2_ms=1:10000:1"), "--t1_ms"),
         ("simulate_dictionary", ("--output=o.npz", "--b1=0.1:1.1:1e-6", "--grid=fine"), "--b1"),
         (
             "simulate_dictionary",

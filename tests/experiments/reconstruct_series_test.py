@@ -195,7 +195,7 @@ def test_b1_is_given_or_estimated(uneven_scan, tmp_path, given):
         ({"b1_map": "b1.npz"}, "b1.npz: the B1 map has shape (3, 4), but the images have (2, 3, 4)"),
         ({"dictionary": "truncated.npz"}, "truncated.npz: not a whole .npz file"),
         ({"dictionary": "newer.npz"}, "newer.npz has schema 9; this version reads up to "),
-        ({"output": "mask.npz/maps"}, "mask.npz/maps: Not a directory"),
+        ({"output": "mask.npz/maps"}, "--output: cannot write to "),
         ({"prefix": "sub-01"}, "--prefix must not hold a path; got '/"),
         ({"mas": "mask.npz"}, "--mas is not a flag of reconstruct_maps; did you mean --mask"),
     ],
