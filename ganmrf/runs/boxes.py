@@ -51,13 +51,13 @@ class BoxConfig(_Fields):
     """
 
     def __post_init__(self):
-        for name, values in vars(self).items():
-            if values is not None and (len(values) != 2 or not values[0] < values[1]):
-                shown = ",".join(f"{value:g}" for value in values)
-                raise ValueError(f"{name} must be two different numbers, the lower one first; got {shown}")
         for field, parameter in FACTS.items():
-            if (values := getattr(self, flag := range_flag(field, parameter))) is not None:
-                check_scale(flag, values, parameter)
+            if (values := getattr(self, flag := range_flag(field, parameter))) is None:
+                continue
+            if len(values) != 2 or not values[0] < values[1]:
+                shown = ",".join(f"{value:g}" for value in values)
+                raise ValueError(f"{flag} must be two different numbers, the lower one first; got {shown}")
+            check_scale(flag, values, parameter)
 
     def box(self, pools: TissueConfig, period: float | None = None) -> TissueBox:
         """The box of the kind of tissue that ``pools`` names.

@@ -96,10 +96,10 @@ def test_the_error_that_is_told_of_a_table_is_that_of_its_own_atoms(anchor_set, 
     """Atoms of which none relaxes fast, as most of an even grid's, err otherwise than tissues of the whole box."""
     slow = BOX.spread(0.75 + 0.25 * np.random.default_rng(2).random((200, 2)))
     of_slow = table_generator(anchor_set, slow, anchor_set.features_of(slow))
-    told, of_box = (prepare(each, SEQUENCE, rounds=0).certificate.mean for each in (of_slow, table))
-    found = errors(prepare(of_slow, SEQUENCE, rounds=0).generate(slow), build_dictionary(SEQUENCE, slow, accuracy=1e-5))
-    assert 0.9 < found.mean() / told < 1.1
-    assert found.mean() < 0.8 * of_box
+    prepared, of_box = (prepare(each, SEQUENCE, rounds=0) for each in (of_slow, table))
+    found = errors(prepared.generate(slow), build_dictionary(SEQUENCE, slow, accuracy=1e-5))
+    assert 0.9 < found.mean() / prepared.certificate.mean < 1.1
+    assert found.mean() < 0.8 * of_box.certificate.mean
 
 
 def test_learned_weights_beat_radial_basis_functions_from_the_same_anchors(table, radial, anchor_set):
